@@ -1,0 +1,154 @@
+"""Every failure the outside can see: one tree, one code and status each, one envelope.
+
+A message says what to do next. It never holds a key, a prompt or the payer's OpenRouter account id.
+Foreign exceptions are translated into this tree once, at the seam where they appear.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class WattfareError(Exception):
+    """A failure with its place in the contract: `code`, `status` and `type` (for OpenAI clients).
+
+    `fields` are added to the envelope's error object, `headers` to the response.
+    """
+
+    code: ClassVar[str] = "unknown"
+    type: ClassVar[str] = "server_error"
+    default_status: ClassVar[int] = 500
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        fields: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status or self.default_status
+        self.fields = dict(fields or {})
+        self.headers = dict(headers or {})
+
+    def envelope(self, request_id: str) -> dict[str, object]:
+        """Return the JSON body of this failure."""
+        return {
+            "error": {
+                "code": self.code,
+                "message": self.message,
+                "type": self.type,
+                "requestId": request_id,
+                **self.fields,
+            }
+        }
+
+
+class AuthError(WattfareError):
+    """401: the secret key or session token is missing, malformed, wrong, expired or revoked."""
+
+    code, type, default_status = "auth", "authentication_error", 401
+
+
+class NotConnected(WattfareError):
+    """402: no active connection for this user."""
+
+    code, type, default_status = "not_connected", "billing_error", 402
+
+    def __init__(self, message: str = "This user has not connected a budget to this app. Ask them to connect.") -> None:
+        super().__init__(message)
+
+
+class BudgetExceeded(WattfareError):
+    """402: the cap is spent, or what is left cannot carry this request.
+
+    `retry_after_seconds` is set when only requests still in flight hold the rest.
+    """
+
+    code, type, default_status = "budget_exceeded", "insufficient_quota", 402
+
+    def __init__(self, message: str, *, retry_after_seconds: int | None = None) -> None:
+        if retry_after_seconds is None:
+            super().__init__(message)
+        else:
+            super().__init__(
+                message,
+                fields={"retryAfter": retry_after_seconds},
+                headers={"Retry-After": str(retry_after_seconds)},
+            )
+
+
+class FundingInvalid(WattfareError):
+    """402: OpenRouter refuses the funding key or its credit."""
+
+    code, type, default_status = "funding_invalid", "insufficient_quota", 402
+
+    def __init__(
+        self, message: str = "OpenRouter refuses this user's funding key or its credit. Ask them to connect again."
+    ) -> None:
+        super().__init__(message)
+
+
+class GrantInvalid(WattfareError):
+    """402: the grant is unknown, of another app, expired, used up or over its dollar cap."""
+
+    code, type, default_status = "grant_invalid", "insufficient_quota", 402
+
+    def __init__(self, message: str = "This grant cannot be used. Ask the user for a new one.") -> None:
+        super().__init__(message)
+
+
+class RateLimited(WattfareError):
+    """429: too many requests, here or at OpenRouter."""
+
+    code, type, default_status = "rate_limited", "rate_limit_error", 429
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        super().__init__(
+            message,
+            fields={"retryAfter": retry_after_seconds},
+            headers={"Retry-After": str(retry_after_seconds)},
+        )
+
+
+class InvalidRequest(WattfareError):
+    """The caller's fault: 400, 404, 405, 413, 415 or 422; OpenRouter's own 4xx keeps its status."""
+
+    code, type, default_status = "invalid_request", "invalid_request_error", 400
+
+
+class UpstreamError(WattfareError):
+    """502 or 504: the provider failed or timed out."""
+
+    code, type, default_status = "upstream", "api_error", 502
+
+
+class ConsentRequired(WattfareError):
+    """403: approving or raising a cap is the payer's act, on the consent site."""
+
+    code, type, default_status = "consent_required", "permission_error", 403
+
+    def __init__(
+        self,
+        message: str = "Only the payer can approve or raise a cap. Open the consent popup with connect().",
+    ) -> None:
+        super().__init__(message)
+
+
+class Unavailable(WattfareError):
+    """503: Redis or a key ring is away. Nothing was spent."""
+
+    code, type, default_status = "unavailable", "api_error", 503
+
+    def __init__(
+        self,
+        message: str = "The service cannot reach its store. Nothing was spent. Try again shortly.",
+        *,
+        retry_after_seconds: int = 1,
+    ) -> None:
+        super().__init__(
+            message,
+            fields={"retryAfter": retry_after_seconds},
+            headers={"Retry-After": str(retry_after_seconds)},
+        )
