@@ -1,0 +1,78 @@
+# Every command a person needs; `make help` lists them. Nothing is needed beforehand but make and Python 3.11 or newer.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+SANDBOX_URL := http://127.0.0.1:8082
+
+# Folders that hold Python now; the linters are pointed at no other.
+SOURCES := $(foreach folder,gateway consent_web sandbox scripts sdk/python tests benchmarks,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
+SCRIPTS_JS := $(wildcard sdk/js/*.js sdk/js/*/*.js consent_web/static/*.js)
+
+.PHONY: help install run sandbox test chromium check lock create-app rotate-secret connect-user revoke
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
+
+install: $(INSTALLED) ## a virtual environment .venv/ and node_modules/ with everything the other commands need
+
+$(INSTALLED): requirements.txt requirements-dev.txt package.json package-lock.json .npmrc
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Wattfare needs Python 3.11 or newer, and '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 || true)." >&2; \
+	  echo "Install a newer one, or name it: make install PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -y -q python3-venv; \
+	  else echo "Python's venv module is missing. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; fi; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@# The project is used where it stands, with no build step: one line in site-packages names its folders.
+	@printf '%s\n' "$(CURDIR)" "$(CURDIR)/sdk/python" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/wattfare.pth"
+	$(BIN)/npm ci --loglevel=error
+	@touch $@
+
+run: install ## gateway, consent site, stand-in OpenRouter and an embedded store, on 127.0.0.1
+	@echo "gateway       http://127.0.0.1:8080"
+	@echo "consent site  http://127.0.0.1:8081"
+	@echo "sandbox       $(SANDBOX_URL)   (stands in for OpenRouter)"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" OPENROUTER_BASE_URL=$(SANDBOX_URL) honcho start
+
+sandbox: install ## the stand-in OpenRouter alone
+	$(BIN)/python -m sandbox
+
+test: install chromium ## every test; pass options with ARGS="-k name"
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+chromium:
+	@.ci/chromium
+
+check: install ## format, lint, types, import contracts, JavaScript types
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports
+ifneq ($(SCRIPTS_JS),)
+	$(BIN)/node node_modules/typescript/bin/tsc --project tsconfig.json
+endif
+
+lock: ## resolve requirements*.in and package.json anew into the lock files
+	@test -x $(BIN)/uv || $(MAKE) install
+	$(BIN)/uv pip compile --quiet --no-config --no-header --universal --python-version 3.11 --upgrade --generate-hashes --output-file requirements.txt requirements.in
+	$(BIN)/uv pip compile --quiet --no-config --no-header --universal --python-version 3.11 --upgrade --generate-hashes --constraints requirements.txt --output-file requirements-dev.txt requirements-dev.in
+	$(BIN)/npm update --package-lock-only --loglevel=error
+	@! grep -nE 'https?://|index-url|find-links|"resolved"' requirements.txt requirements-dev.txt package-lock.json || { echo "A lock names a place to download from." >&2; exit 1; }
+
+create-app: install ## register an app: ARGS="--name N --origin URL"
+	@$(BIN)/python -m scripts.create_app $(ARGS)
+
+rotate-secret: install ## a new secret key for an app: ARGS="--app ID [--mode live|test] [--grace SECONDS]"
+	@$(BIN)/python -m scripts.rotate_secret $(ARGS)
+
+connect-user: install ## import a connection: ARGS="--app ID --user U --monthly-usd X --openrouter-key K"
+	@$(BIN)/python -m scripts.connect_user $(ARGS)
+
+revoke: install ## cut one user or a whole app: ARGS="--app ID [--user U]"
+	@$(BIN)/python -m scripts.revoke $(ARGS)
