@@ -1,0 +1,383 @@
+"""Request bytes to ChatRequest, and the one rewrite: lowering the output ceiling.
+
+The body is forwarded byte for byte. Only `shortened` changes it, and then only the number after the ceiling's key.
+What two JSON parsers could read differently (duplicate keys, NaN, lone surrogates) is refused, because OpenRouter's
+reading decides the bill and ours decides the hold.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from typing import NoReturn, Self
+
+from gateway.errors import InvalidRequest
+
+MAX_MODEL_CHARS = 256
+MAX_OUTPUT_TOKENS = 10_000_000
+MAX_CHOICES = 128
+MAX_FALLBACKS = 64
+
+# Tokens that a chat template adds and no byte of the body stands for. Role markers and separators cost 3 to 8 tokens a
+# message in the published templates (ChatML, Llama 3, Gemma, Harmony); default system prompts some tens of tokens;
+# Anthropic documents 313 to 530 tokens of instructions once tools are named.
+OBJECT_ALLOWANCE = 16
+REQUEST_ALLOWANCE = 128
+TOOLS_ALLOWANCE = 640
+
+# Quotes, colon, comma and blank that a template may put round a key or value when it writes JSON into the prompt.
+_VALUE_ALLOWANCE = 4
+
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_WHITESPACE = re.compile(r"[ \t\n\r]*")
+
+
+class Dialect(StrEnum):
+    """The metered request bodies; the value is the path below `/v1/`."""
+
+    CHAT = "chat/completions"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What one dialect calls its prompt and its output ceiling; an empty `ceilings` means it has no output."""
+
+    prompts: tuple[str, ...]
+    ceilings: tuple[str, ...]
+    client_tools: tuple[str | None, ...] = ("function",)
+
+
+_SHAPES: Mapping[Dialect, _Shape] = {
+    Dialect.CHAT: _Shape(("messages", "prompt"), ("max_tokens", "max_completion_tokens")),
+    Dialect.COMPLETIONS: _Shape(("prompt",), ("max_tokens", "max_completion_tokens")),
+    Dialect.EMBEDDINGS: _Shape(("input",), ()),
+    Dialect.RESPONSES: _Shape(("input",), ("max_output_tokens",)),
+    # Anthropic's own tools carry a dated type; a tool the client runs has none, or "custom".
+    Dialect.MESSAGES: _Shape(("messages",), ("max_tokens",), (None, "custom", "function")),
+}
+
+_IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
+_IMAGE_PAYLOADS = frozenset({"image_url", "source", "url", "data", "image"})
+# Parts that are billed by the second, the page or the frame: no token count of ours bounds them.
+_UNBOUNDED_PARTS = frozenset(
+    {"input_audio", "audio", "audio_url", "file", "input_file", "document", "video", "video_url", "input_video"}
+)
+_MEDIA_FIELDS = frozenset({"messages", "input", "prompt", "system"})
+# Fields that make OpenRouter or the provider do billed work beyond the tokens of one answer (searches, other models,
+# rejected predictions, remote tools).
+_UNBOUNDED_FIELDS = ("plugins", "web_search_options", "prediction", "audio", "preset", "mcp_servers", "container")
+# Tiers at or below the list price; any other is billed above it.
+_LISTED_TIERS = (None, "auto", "default", "standard", "standard_only", "flex")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One metered request, as far as the gateway must understand it.
+
+    `model` is the first that may be billed, `fallbacks` the others of `models[]`. `max_tokens` is the caller's output
+    ceiling for each of `choices` answers, `ceiling_field` the field it stands in (of two, the larger counts).
+    `prompt_bytes` bounds the prompt tokens from above (see `gateway.pricing`), `images` counts image parts apart.
+    `open_ended`: tokens do not bound the cost. `long_cache`: a one-hour cache write is asked for.
+    """
+
+    body: bytes
+    document: Mapping[str, object]
+    model: str
+    fallbacks: tuple[str, ...]
+    stream: bool
+    max_tokens: int | None
+    ceiling_field: str | None
+    choices: int
+    prompt_bytes: int
+    images: int
+    open_ended: bool
+    long_cache: bool = False
+    dialect: Dialect = Dialect.CHAT
+
+    @classmethod
+    def parse(cls, body: bytes, dialect: Dialect = Dialect.CHAT) -> Self:
+        """Read `body`; raises InvalidRequest: 400 when it is no unambiguous JSON object, 422 when a field is wrong."""
+        document = _document(body)
+        model, fallbacks = _models(document)
+        ceiling_field, max_tokens = _ceiling(document, _SHAPES[dialect])
+        _require_prompt(document, dialect)
+        weight = _weigh(document)
+        return cls(
+            body=body,
+            document=document,
+            model=model,
+            fallbacks=fallbacks,
+            stream=_flag(document, "stream"),
+            max_tokens=max_tokens,
+            ceiling_field=ceiling_field,
+            choices=_choices(document, dialect),
+            prompt_bytes=weight.bytes + _allowance(document),
+            images=weight.images,
+            open_ended=weight.unbounded or _is_open_ended(document, (model, *fallbacks), _SHAPES[dialect]),
+            long_cache=weight.long_cache,
+            dialect=dialect,
+        )
+
+    @property
+    def has_output(self) -> bool:
+        """Whether the answer is made of output tokens (embeddings are not)."""
+        return bool(_SHAPES[self.dialect].ceilings)
+
+    def shortened(self, max_tokens: int) -> bytes:
+        """Return the body with its output ceiling lowered to `max_tokens`, every other byte as it came.
+
+        Each ceiling above `max_tokens` is lowered; one that is null is set when no other holds; one is appended when
+        there is none. A ceiling that is lower already stays. Raises ValueError for a dialect without output.
+        """
+        names = _SHAPES[self.dialect].ceilings
+        if not names or max_tokens < 1:
+            raise ValueError("nothing can be shortened to this")
+        text = self.body.decode()
+        spans = {key: span for key, span in _members(text) if key in names}
+        given = {key: self.document[key] for key in spans}
+        lowered = [key for key, value in given.items() if isinstance(value, int) and value > max_tokens]
+        if not lowered and all(value is None for value in given.values()):
+            lowered = list(given)[:1]
+            if not lowered:
+                return _appended(text, names[0], max_tokens).encode()
+        for start, end in sorted((spans[key] for key in lowered), reverse=True):
+            text = f"{text[:start]}{max_tokens}{text[end:]}"
+        return text.encode()
+
+
+def _refuse(message: str) -> NoReturn:
+    raise InvalidRequest(message, status=422)
+
+
+def _document(body: bytes) -> dict[str, object]:
+    """Parse the top level with the C scanner: about 1 ms for 400 kB."""
+    if not body.strip():
+        raise InvalidRequest("The request body is empty. Send a JSON object.")
+    try:
+        document = _DECODER.decode(body.decode())
+        if _ESCAPED_SURROGATE.search(body):
+            _require_whole_characters(document)
+    except UnicodeDecodeError:
+        raise InvalidRequest("The request body is not UTF-8. Encode it as UTF-8.") from None
+    except RecursionError:
+        raise InvalidRequest("The request body is nested too deeply.") from None
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(f"The request body is not JSON: {error.msg} at character {error.pos}.") from None
+    except ValueError:
+        raise InvalidRequest("The request body holds a number with too many digits.") from None
+    if not isinstance(document, dict):
+        raise InvalidRequest("The request body must be a JSON object.")
+    return document
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        names = [key for key, _ in pairs]
+        twice = next(key for key in names if names.count(key) > 1)
+        raise InvalidRequest(f"The key {twice[:64]!a} stands twice in one object. Send each key once.")
+    return members
+
+
+def _no_constant(literal: str) -> NoReturn:
+    raise InvalidRequest(f"{literal} is not JSON. Send a number or null.")
+
+
+def _decimal(literal: str) -> Decimal:
+    try:
+        return Decimal(literal)
+    except InvalidOperation:
+        raise InvalidRequest("The request body holds a number whose exponent is too large.") from None
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_decimal)
+
+
+def _require_whole_characters(document: object) -> None:
+    """Refuse half a surrogate pair: parsers replace, drop or refuse it, so what is billed cannot be foreseen."""
+    try:
+        json.dumps(document, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("The request body holds half a surrogate pair (\\uD800 to \\uDFFF).") from None
+
+
+def _models(document: Mapping[str, object]) -> tuple[str, tuple[str, ...]]:
+    """Return the model and its fallbacks; `models[]` alone will do."""
+    listed = document.get("models")
+    if listed is None:
+        listed = []
+    if not isinstance(listed, list) or len(listed) > MAX_FALLBACKS:
+        _refuse(f"`models` must be a list of at most {MAX_FALLBACKS} model ids.")
+    fallbacks = [_model_id(each, "models[]") for each in listed]
+    model = document.get("model")
+    if model is not None:
+        return _model_id(model, "model"), tuple(fallbacks)
+    if not fallbacks:
+        _refuse("`model` is missing. Name the model to use.")
+    return fallbacks[0], tuple(fallbacks[1:])
+
+
+def _model_id(value: object, field: str) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_MODEL_CHARS:
+        _refuse(f"`{field}` must be a string of 1 to {MAX_MODEL_CHARS} characters.")
+    return value
+
+
+def _flag(document: Mapping[str, object], field: str) -> bool:
+    value = document.get(field)
+    if value is not None and not isinstance(value, bool):
+        _refuse(f"`{field}` must be true or false.")
+    return value is True
+
+
+def _whole(document: Mapping[str, object], field: str, most: int) -> int | None:
+    value = document.get(field)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        _refuse(f"`{field}` must be a whole number from 1 to {most}.")
+    return value
+
+
+def _ceiling(document: Mapping[str, object], shape: _Shape) -> tuple[str | None, int | None]:
+    """Return the field that holds the largest ceiling, and that ceiling."""
+    given = [(value, name) for name in shape.ceilings if (value := _whole(document, name, MAX_OUTPUT_TOKENS))]
+    if not given:
+        return None, None
+    value, name = max(given, key=lambda each: each[0])
+    return name, value
+
+
+def _choices(document: Mapping[str, object], dialect: Dialect) -> int:
+    """Return how many answers are billed: `best_of` of the legacy endpoint makes more than it returns."""
+    choices = _whole(document, "n", MAX_CHOICES) or 1
+    if dialect is Dialect.COMPLETIONS:
+        return max(choices, _whole(document, "best_of", MAX_CHOICES) or 1)
+    return choices
+
+
+def _require_prompt(document: Mapping[str, object], dialect: Dialect) -> None:
+    messages = document.get("messages")
+    if messages is not None and not isinstance(messages, list):
+        _refuse("`messages` must be a list.")
+    names = _SHAPES[dialect].prompts
+    if all(document.get(name) is None for name in names):
+        _refuse(f"`{names[0]}` is missing. Say what the model should answer.")
+    for name in names:
+        if name != "messages" and not isinstance(document.get(name), str | list | None):
+            _refuse(f"`{name}` must be a string or a list.")
+
+
+@dataclass(slots=True)
+class _Weight:
+    """What the document puts into the prompt, counted from above."""
+
+    bytes: int = 0
+    images: int = 0
+    unbounded: bool = False
+    long_cache: bool = False
+
+
+def _weigh(document: Mapping[str, object]) -> _Weight:
+    """Count every key and value of the body: a field we do not know may reach the prompt too.
+
+    Image payloads are left out where OpenRouter takes images; tool schemas are text whatever they call themselves.
+    Iterative, so that nesting costs no stack.
+    """
+    weight = _Weight()
+    todo: list[tuple[object, bool]] = [(value, field in _MEDIA_FIELDS) for field, value in document.items()]
+    while todo:
+        value, media = todo.pop()
+        weight.bytes += _VALUE_ALLOWANCE
+        if isinstance(value, str):
+            weight.bytes += _utf8_length(value)
+        elif isinstance(value, dict):
+            todo.extend((each, media) for each in _weigh_object(value, media, weight))
+        elif isinstance(value, list):
+            todo.extend((each, media) for each in value)
+        else:
+            weight.bytes += len(str(value))
+    return weight
+
+
+def _weigh_object(members: Mapping[str, object], media: bool, weight: _Weight) -> Iterator[object]:
+    """Count the keys of one object and yield the values still to be counted."""
+    kind = members.get("type")
+    is_image = media and isinstance(kind, str) and kind in _IMAGE_PARTS
+    weight.images += is_image
+    weight.unbounded |= media and isinstance(kind, str) and kind in _UNBOUNDED_PARTS
+    weight.long_cache |= members.get("ttl") == "1h"
+    weight.bytes += OBJECT_ALLOWANCE
+    for key, value in members.items():
+        weight.bytes += _utf8_length(key)
+        if not (is_image and key in _IMAGE_PAYLOADS):
+            yield value
+
+
+def _utf8_length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _allowance(document: Mapping[str, object]) -> int:
+    instructed = any(
+        document.get(field) for field in ("tools", "functions", "response_format", "output_config", "text")
+    )
+    return REQUEST_ALLOWANCE + (TOOLS_ALLOWANCE if instructed else 0)
+
+
+def _is_open_ended(document: Mapping[str, object], models: tuple[str, ...], shape: _Shape) -> bool:
+    """Tell whether the request asks for billed work that its tokens do not bound."""
+    return (
+        any(document.get(field) for field in _UNBOUNDED_FIELDS)
+        or isinstance(document.get("web_search_options"), dict)
+        or document.get("service_tier") not in _LISTED_TIERS
+        or document.get("speed") not in (None, "standard")
+        or _has_server_tool(document.get("tools"), shape)
+        or _names(document.get("modalities"), "audio")
+        or any("@preset" in model or ":online" in model for model in models)
+    )
+
+
+def _has_server_tool(tools: object, shape: _Shape) -> bool:
+    if not tools:
+        return False
+    if not isinstance(tools, list):
+        return True
+    return any(not isinstance(tool, dict) or tool.get("type") not in shape.client_tools for tool in tools)
+
+
+def _names(listed: object, name: str) -> bool:
+    return isinstance(listed, list) and name in listed
+
+
+def _members(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield each top-level key of a valid JSON object with the span of its value in `text`."""
+    at = _skip(text, _skip(text, 0) + 1)
+    while text[at] != "}":
+        key, at = _SCANNER.raw_decode(text, at)
+        start = _skip(text, _skip(text, at) + 1)
+        _, end = _SCANNER.raw_decode(text, start)
+        yield key, (start, end)
+        at = _skip(text, end)
+        at = _skip(text, at + 1) if text[at] == "," else at
+
+
+_SCANNER = json.JSONDecoder()
+
+
+def _skip(text: str, at: int) -> int:
+    found = _WHITESPACE.match(text, at)
+    return found.end() if found else at
+
+
+def _appended(text: str, field: str, max_tokens: int) -> str:
+    """Put the field behind the last member (an object without members was refused before)."""
+    brace = text.rindex("}")
+    end = len(text[:brace].rstrip(" \t\n\r"))
+    return f'{text[:end]},"{field}":{max_tokens}{text[end:]}'

@@ -1,0 +1,390 @@
+"""The price list, and what a request can cost at most before it is sent.
+
+A hold is a bound, never a bill: prices are those of a model's top provider, requests are settled at `usage.cost`.
+
+Prompt tokens are bounded from bytes. A byte-level BPE token (GPT, Claude, Llama 3, Qwen, DeepSeek, Mistral) stands for
+at least one byte of the text, and a SentencePiece token with byte fallback too, so a text of b UTF-8 bytes is at most
+b tokens. What a chat template adds without any byte of the body is allowed for by `gateway.chat` (OBJECT_ALLOWANCE and
+its neighbours), which also counts keys, numbers and unknown fields, because any of them may reach the prompt.
+Real text takes a fifth to two thirds of the bound (`python -m benchmarks.prompt_bound`). Not covered: tokenizers that
+expand text before splitting it (NFKC, in a few embedding models); images, which are counted apart.
+
+Amounts are whole zepto-USD (1e-21) inside, so that a per-token price is exact, and whole nano-USD outside.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
+from typing import Self
+
+from gateway.chat import ChatRequest
+from gateway.money import MAX_NANO
+
+ZEPTO_PER_USD = 10**21
+ZEPTO_PER_NANO = 10**12
+
+# A list this old may be wrong about every price (CONTRACT §3.5); OpenRouter itself allows an hour of staleness.
+MAX_AGE_MS = 24 * 3600 * 1000
+
+# Fewer than this many output tokens are no answer (CONTRACT §3.4).
+MIN_OUTPUT_TOKENS = 16
+
+# Text in other languages than English runs to two or three bytes a token; four is the usual rule of thumb for English.
+ESTIMATE_BYTES_PER_TOKEN = 4
+
+# The most an image can take in the prompt: 16,384 tokens is the ceiling of Qwen's vision models, above those of Claude
+# (some 5,000), Gemini (some 4,200) and GPT-5. gpt-4o-mini counts 2,833 tokens and 5,667 for each of up to 8 tiles.
+IMAGE_TOKENS = 16_384
+_IMAGE_TOKENS_OF_FAMILY = {"gpt-4o-mini": 48_169}
+
+# With no list at all an estimate uses the dearest model family OpenRouter has listed (o1-pro): USD per token.
+_DEAREST_PROMPT = Decimal("0.00015")
+_DEAREST_COMPLETION = Decimal("0.0006")
+
+# Writing a prompt into a cache costs 1.25 times (five minutes) or 2 times (one hour) its price at Anthropic, the only
+# premium listed; `max_price` is compared with the plain price, so it bounds no more than this multiple.
+_CACHE_WRITE_PREMIUM = Decimal("1.25")
+_LONG_CACHE_PREMIUM = Decimal(2)
+
+_EXACT = Context(prec=60)
+_ROUTING_SUFFIXES = (":nitro", ":floor", ":exacto")
+# These search on their own account: each search is billed and none of the request's fields bounds how many.
+_SELF_SEARCHING = ("perplexity/", "deep-research", "-search")
+
+_PROMPT_RATES = ("prompt", "input_cache_write")
+_LONG_CACHE_RATES = (*_PROMPT_RATES, "input_cache_write_1h")
+_COMPLETION_RATES = ("completion", "internal_reasoning", "image_output", "audio_output")
+_RATES = (*_LONG_CACHE_RATES, *_COMPLETION_RATES, "request", "image", "image_token", "web_search")
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Rates in zepto-USD that may apply once the prompt is longer than `above_tokens` (0: always)."""
+
+    above_tokens: int
+    rates: Mapping[str, int]
+
+    def dearest(self, names: Iterable[str]) -> int:
+        """Return the highest of the named rates, 0 when none is listed."""
+        return max((self.rates.get(name, 0) for name in names), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What the list says of one model: its rates, tier by tier (the first always applies), and its token limits."""
+
+    model: str
+    tiers: tuple[Tier, ...]
+    context_length: int | None
+    max_completion_tokens: int | None
+
+    def rate(self, names: Iterable[str], prompt_tokens: int) -> int:
+        """Return the dearest of the named rates over every tier that a prompt of up to `prompt_tokens` can reach."""
+        names = tuple(names)
+        return max(
+            tier.dearest(names) for tier in self.tiers if tier.above_tokens == 0 or prompt_tokens > tier.above_tokens
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WorstCase:
+    """The most a request can cost: `fixed_nano` for what is sent, and for each of `max_tokens` output tokens
+    `per_token_zepto` (zepto-USD, 1e-12 nano-USD, all choices together)."""
+
+    fixed_nano: int
+    per_token_zepto: int
+    max_tokens: int
+
+    @property
+    def total_nano(self) -> int:
+        """The hold that covers everything."""
+        return self.cost_nano(self.max_tokens)
+
+    @property
+    def minimum_nano(self) -> int:
+        """The smallest hold worth placing: MIN_OUTPUT_TOKENS, or all that was asked for if that is less."""
+        return self.cost_nano(min(MIN_OUTPUT_TOKENS, self.max_tokens))
+
+    def cost_nano(self, tokens: int) -> int:
+        """Return the bound for `tokens` output tokens, rounded up."""
+        return min(MAX_NANO, self.fixed_nano + _nano(self.per_token_zepto * tokens))
+
+    def affordable_tokens(self, nano: int) -> int:
+        """Return how many output tokens `nano` carries, at most `max_tokens`; -1 when not even the prompt fits."""
+        rest = nano - self.fixed_nano
+        if rest < 0:
+            return -1
+        if self.per_token_zepto == 0:
+            return self.max_tokens
+        return min(self.max_tokens, rest * ZEPTO_PER_NANO // self.per_token_zepto)
+
+
+class PriceList:
+    """OpenRouter's `/models`, immutable: prices by id and by canonical slug. An unusable entry is left out."""
+
+    def __init__(self, prices: Mapping[str, Price], *, fetched_ms: int) -> None:
+        self._prices = prices
+        self.fetched_ms = fetched_ms
+        priced = tuple(prices.values())
+        self.dearest_prompt = max((price.tiers[0].rates["prompt"] for price in priced), default=_zepto(_DEAREST_PROMPT))
+        self.dearest_completion = max(
+            (price.tiers[0].dearest(_COMPLETION_RATES) for price in priced), default=_zepto(_DEAREST_COMPLETION)
+        )
+
+    @classmethod
+    def parse(cls, raw: bytes, *, fetched_ms: int) -> Self:
+        """Read the JSON of `/models`. Raises ValueError when it holds no list of models."""
+        try:
+            document = json.loads(raw)
+        except RecursionError:
+            raise ValueError("the price list is nested too deeply") from None
+        listed = document.get("data") if isinstance(document, dict) else None
+        if not isinstance(listed, list):
+            raise ValueError("the price list has no `data` list")
+        prices: dict[str, Price] = {}
+        for entry in listed:
+            if isinstance(entry, dict) and (price := _price(entry)) is not None:
+                slug = entry.get("canonical_slug")
+                if isinstance(slug, str):
+                    prices.setdefault(slug, price)
+                prices[price.model] = price
+        return cls(prices, fetched_ms=fetched_ms)
+
+    def __len__(self) -> int:
+        return len(self._prices)
+
+    def find(self, model: str) -> Price | None:
+        """Return the price of an id, a canonical slug, or the base of `:nitro`, `:floor`, `:exacto`; else None."""
+        found = self._prices.get(model)
+        if found is None:
+            for suffix in _ROUTING_SUFFIXES:
+                if model.endswith(suffix):
+                    return self._prices.get(model.removesuffix(suffix))
+        return found
+
+
+def worst_case(request: ChatRequest, prices: PriceList | None, *, now_ms: int) -> WorstCase | None:
+    """Return what `request` can cost at most, or None when nothing bounds it and all that is left must be held."""
+    if request.open_ended or prices is None or now_ms - prices.fetched_ms > MAX_AGE_MS:
+        return None
+    caps = _max_price(request.document)
+    dearest = WorstCase(0, 0, 0)
+    for model in {request.model, *request.fallbacks}:
+        price = prices.find(model) or _price_from_caps(model, caps)
+        bound = _bound(request, price, caps) if price is not None else None
+        if bound is None:
+            return None
+        dearest = WorstCase(
+            max(dearest.fixed_nano, bound.fixed_nano),
+            max(dearest.per_token_zepto, bound.per_token_zepto),
+            max(dearest.max_tokens, bound.max_tokens),
+        )
+    return dearest
+
+
+def estimate_nano(
+    request: ChatRequest,
+    prices: PriceList | None,
+    *,
+    completion_bytes: int,
+    prompt_tokens: int | None = None,
+    completion_tokens: int | None = None,
+) -> int:
+    """Return what to settle at, marked `estimated`, when the true cost cannot be had.
+
+    Stated tokens count; else four bytes are a token. Rates are the list's plain ones for the dearest of the named
+    models, however old the list is; for a model it does not hold, its dearest; without a list, a constant above most.
+    """
+    if prompt_tokens is None:
+        prompt_tokens = -(-request.prompt_bytes // ESTIMATE_BYTES_PER_TOKEN)
+    if completion_tokens is None:
+        completion_tokens = -(-completion_bytes // ESTIMATE_BYTES_PER_TOKEN) if request.has_output else 0
+        if request.max_tokens is not None:
+            completion_tokens = min(completion_tokens, request.max_tokens * request.choices)
+    models = {request.model, *request.fallbacks}
+    return max(
+        _estimate_for(prices.find(each) if prices else None, request, prices, prompt_tokens, completion_tokens)
+        for each in models
+    )
+
+
+def _estimate_for(
+    price: Price | None, request: ChatRequest, prices: PriceList | None, prompt_tokens: int, completion_tokens: int
+) -> int:
+    if price is None:
+        prompt = prices.dearest_prompt if prices else _zepto(_DEAREST_PROMPT)
+        completion = prices.dearest_completion if prices else _zepto(_DEAREST_COMPLETION)
+        return min(MAX_NANO, _nano(prompt * prompt_tokens + completion * completion_tokens))
+    once = price.rate(("request",), 0) + request.images * price.rate(("image",), 0)
+    prompt = price.rate(("prompt",), prompt_tokens)
+    completion = price.rate(("completion",), prompt_tokens)
+    return min(MAX_NANO, _nano(once + prompt * prompt_tokens + completion * completion_tokens))
+
+
+def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int]) -> WorstCase | None:
+    """Return the bound for one model, or None when its output has no ceiling."""
+    max_tokens = _output_ceiling(request, price)
+    if max_tokens is None:
+        return None
+    price = _capped(price, caps)
+    text_tokens = _at_most(price.context_length, request.prompt_bytes)
+    each_image = _image_tokens(price.model)
+    prompt_tokens = _at_most(price.context_length, request.prompt_bytes + request.images * each_image)
+    prompt_rate = price.rate(_LONG_CACHE_RATES if request.long_cache else _PROMPT_RATES, prompt_tokens)
+    image = max(price.rate(("image",), prompt_tokens), each_image * price.rate(("image_token",), prompt_tokens))
+    as_tokens = prompt_rate * prompt_tokens
+    as_images = prompt_rate * text_tokens + image * request.images
+    fixed = max(as_tokens, as_images) + price.rate(("request",), prompt_tokens)
+    per_token = price.rate(_COMPLETION_RATES, prompt_tokens) * request.choices if max_tokens else 0
+    return WorstCase(_nano(fixed), per_token, max_tokens)
+
+
+def _output_ceiling(request: ChatRequest, price: Price) -> int | None:
+    """Return the most output tokens one answer can have: the caller's ceiling, the provider's, the context's."""
+    if not request.has_output:
+        return 0
+    if request.max_tokens is not None:
+        return _at_most(price.context_length, request.max_tokens)
+    return price.max_completion_tokens or price.context_length
+
+
+def _at_most(limit: int | None, tokens: int) -> int:
+    return tokens if limit is None else min(limit, tokens)
+
+
+def _image_tokens(model: str) -> int:
+    return next((tokens for family, tokens in _IMAGE_TOKENS_OF_FAMILY.items() if family in model), IMAGE_TOKENS)
+
+
+def _capped(price: Price, caps: Mapping[str, int]) -> Price:
+    """Return `price` with its base rates lowered to what the caller allows a provider to ask for.
+
+    Tiers for long prompts stay: a provider is chosen by its base price.
+    """
+    if not caps:
+        return price
+    base = price.tiers[0].rates
+    lowered = {
+        name: min(rate, limit) if (limit := _cap_of(name, caps)) is not None else rate for name, rate in base.items()
+    }
+    tiers = (Tier(0, lowered), *price.tiers[1:])
+    return Price(price.model, tiers, price.context_length, price.max_completion_tokens)
+
+
+def _cap_of(name: str, caps: Mapping[str, int]) -> int | None:
+    """Return the most the named rate can be under the caller's `max_price`, None when that does not bound it."""
+    if name == "input_cache_write" and "prompt" in caps:
+        return int(caps["prompt"] * _CACHE_WRITE_PREMIUM)
+    if name == "input_cache_write_1h" and "prompt" in caps:
+        return int(caps["prompt"] * _LONG_CACHE_PREMIUM)
+    return caps.get(name)
+
+
+def _price_from_caps(model: str, caps: Mapping[str, int]) -> Price | None:
+    """Return a price for a model that has none, when the caller bounds both its prompt and its completion."""
+    if not caps.keys() >= {"prompt", "completion"} or _searches(model):
+        return None
+    names = ("prompt", "completion", "request", "image", "input_cache_write", "input_cache_write_1h")
+    rates = {name: cap for name in names if (cap := _cap_of(name, caps)) is not None}
+    return Price(model, (Tier(0, rates),), None, None)
+
+
+def _max_price(document: Mapping[str, object]) -> Mapping[str, int]:
+    """Read `provider.max_price` leniently: USD per million tokens, USD for each request and image; the rest is ignored.
+
+    Reading request and image per unit, not per million, can only leave the bound higher.
+    """
+    provider = document.get("provider")
+    listed = provider.get("max_price") if isinstance(provider, dict) else None
+    if not isinstance(listed, dict):
+        return {}
+    units = {"prompt": 1_000_000, "completion": 1_000_000, "request": 1, "image": 1}
+    given = ((name, _amount(listed.get(name)), unit) for name, unit in units.items())
+    return {name: -(-_zepto(usd) // unit) for name, usd, unit in given if usd is not None}
+
+
+def _price(entry: Mapping[str, object]) -> Price | None:
+    """Read one entry of the list; None when it is unusable or says that its price is not known (`-1`)."""
+    model, pricing = entry.get("id"), entry.get("pricing")
+    if not isinstance(model, str) or not isinstance(pricing, dict):
+        return None
+    base = _rates(pricing)
+    if base is None or not base.keys() >= {"prompt", "completion"} or _is_unbounded(entry, model, base):
+        return None
+    overrides = pricing.get("overrides")
+    if overrides is not None and not isinstance(overrides, list):
+        return None
+    tiers = [Tier(0, base)]
+    for override in overrides or []:
+        if (tier := _tier(override)) is None:
+            return None
+        tiers.append(tier)
+    provider = entry.get("top_provider")
+    top = provider if isinstance(provider, dict) else {}
+    return Price(model, tuple(tiers), _limit(entry.get("context_length")), _limit(top.get("max_completion_tokens")))
+
+
+def _is_unbounded(entry: Mapping[str, object], model: str, base: Mapping[str, int]) -> bool:
+    """Tell whether the model bills what the listed token rates do not cover: own searches, media without a rate."""
+    if base.get("web_search") and _searches(model):
+        return True
+    architecture = entry.get("architecture")
+    listed = architecture.get("output_modalities") if isinstance(architecture, dict) else None
+    outputs = listed if isinstance(listed, list) else []
+    return any(name in outputs and f"{name}_output" not in base for name in ("image", "audio", "video"))
+
+
+def _searches(model: str) -> bool:
+    return any(mark in model for mark in _SELF_SEARCHING)
+
+
+def _tier(override: object) -> Tier | None:
+    """Read one override. A window of the day counts as always: a request may wait or run into it."""
+    if not isinstance(override, dict):
+        return None
+    rates = _rates(override)
+    above = override.get("min_prompt_tokens", 0)
+    if rates is None or not isinstance(above, int) or isinstance(above, bool) or above < 0:
+        return None
+    return Tier(above, rates)
+
+
+def _rates(listed: Mapping[str, object]) -> dict[str, int] | None:
+    """Read the rates by name; None when one of them is `-1` or no price."""
+    rates: dict[str, int] = {}
+    for name in _RATES:
+        if (value := listed.get(name)) is None:
+            continue
+        amount = _amount(value)
+        if amount is None:
+            return None
+        rates[name] = _zepto(amount)
+    return rates
+
+
+def _amount(value: object) -> Decimal | None:
+    """Return a price in USD, or None for anything that cannot be one."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        return None
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    if not amount.is_finite() or amount < 0:
+        return None
+    # The exponent is bounded before any digit is written out.
+    return amount if amount == 0 or amount.adjusted() < 12 else None
+
+
+def _zepto(usd: Decimal) -> int:
+    """Return USD as whole zepto-USD, rounded up."""
+    return int(_EXACT.multiply(usd, ZEPTO_PER_USD).to_integral_value(rounding=ROUND_CEILING))
+
+
+def _nano(zepto: int) -> int:
+    return -(-zepto // ZEPTO_PER_NANO)
+
+
+def _limit(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
