@@ -15,15 +15,16 @@ _EXACT = Context(prec=60)
 
 
 def nano_from_usd(usd: Decimal | int | str) -> int:
-    """Return `usd` in nano-USD, a fraction rounded up. Raises ValueError unless it is finite, not negative and at most MAX_NANO.
+    """Return `usd` in nano-USD, a fraction rounded up.
 
+    Raises ValueError unless it is finite, not negative and at most MAX_NANO.
     Exponents are bounded before any integer is built: `1e999999999` is refused, not expanded.
     """
     try:
         amount = Decimal(usd)
     except InvalidOperation:
         raise ValueError("not a number") from None
-    if not amount.is_finite() or amount.is_signed() and amount != 0:
+    if not amount.is_finite() or (amount.is_signed() and amount != 0):
         raise ValueError("must be a finite amount that is not negative")
     if amount != 0 and amount.adjusted() > 7:
         raise ValueError("must be at most 9007199 USD")

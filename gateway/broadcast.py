@@ -1,0 +1,116 @@
+"""Cuts: what every gateway process must hear before a revocation or rotation is answered.
+
+Rule: the state in Redis is changed first, then the cut is sent, then it waits until every living process has acted.
+So after the answer no process starts an upstream request that the change forbids.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from redis.exceptions import RedisError
+
+from gateway import keys
+from gateway.errors import Unavailable
+from gateway.store import Store
+
+# A process signs every second; one that missed two signs is dead or frozen, and is not waited for.
+_SIGN_SECONDS = 1.0
+_ALIVE_MS = 3000
+_ACKNOWLEDGE_SECONDS = 1.0
+_POLL_SECONDS = 0.005
+_ACKNOWLEDGEMENT_MS = 10_000
+_RECONNECT_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """`budget`: the budget's name, `app`: a closed app's id, `secrets`: an app's id whose secrets changed."""
+
+    kind: str
+    name: str
+
+
+class Broadcast:
+    """Sends cuts, and in a gateway process hears them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._process = secrets.token_hex(8)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._hear: Callable[[Cut], Awaitable[None]] | None = None
+        self._missed: Callable[[], Awaitable[None]] | None = None
+
+    async def send(self, cut: Cut) -> None:
+        """Tell every gateway process and wait until the living ones have acted. Raises Unavailable."""
+        nonce = secrets.token_hex(8)
+        await self._store.publish(keys.CUTS, orjson.dumps([cut.kind, cut.name, nonce]).decode())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ACKNOWLEDGE_SECONDS):
+                while not await self._heard(nonce):
+                    await asyncio.sleep(_POLL_SECONDS)
+
+    async def _heard(self, nonce: str) -> bool:
+        alive = set(await self._store.run("gateways", [keys.GATEWAYS], ["", 0]))
+        if not alive:
+            return True
+        return alive <= set(await self._store.call("SMEMBERS", keys.acknowledgements(nonce)))
+
+    async def listen(self, hear: Callable[[Cut], Awaitable[None]], missed: Callable[[], Awaitable[None]]) -> None:
+        """Start hearing cuts. `missed` runs after a gap, when cuts may have gone by unheard."""
+        self._hear, self._missed = hear, missed
+        subscribed = asyncio.Event()
+        self._start(self._follow(subscribed))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ACKNOWLEDGE_SECONDS):
+                await subscribed.wait()
+        self._start(self._sign())
+
+    async def close(self) -> None:
+        """Stop hearing, and sign off so that nobody waits for this process."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            with contextlib.suppress(Unavailable):
+                await self._store.run("gateways", [keys.GATEWAYS], [self._process, 0])
+
+    async def _sign(self) -> None:
+        while True:
+            with contextlib.suppress(Unavailable):
+                await self._store.run("gateways", [keys.GATEWAYS], [self._process, _ALIVE_MS])
+            await asyncio.sleep(_SIGN_SECONDS)
+
+    async def _follow(self, subscribed: asyncio.Event) -> None:
+        while True:
+            pubsub = self._store.listener()
+            try:
+                await pubsub.subscribe(keys.CUTS)
+                async for message in pubsub.listen():
+                    if message["type"] == "subscribe":
+                        if subscribed.is_set() and self._missed is not None:
+                            await self._missed()
+                        subscribed.set()
+                    elif message["type"] == "message":
+                        await self._act(message["data"])
+            except (RedisError, OSError):
+                await asyncio.sleep(_RECONNECT_SECONDS)
+            finally:
+                with contextlib.suppress(RedisError, OSError):
+                    await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    async def _act(self, message: bytes) -> None:
+        kind, name, nonce = orjson.loads(message)
+        if self._hear is not None:
+            await self._hear(Cut(kind, name))
+        with contextlib.suppress(Unavailable):
+            key = keys.acknowledgements(nonce)
+            await self._store.call("SADD", key, self._process)
+            await self._store.call("PEXPIRE", key, _ACKNOWLEDGEMENT_MS)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work))

@@ -1,0 +1,149 @@
+"""Every Redis key there is, made here and nowhere else.
+
+All that one script touches shares one hash tag, `{appId:encoded appUserId}`, so a Redis Cluster keeps it in one slot.
+Whatever spans connections lies in slots of its own and is never needed for the correctness of a balance.
+"""
+
+import base64
+import hashlib
+import hmac
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+INSTANCE = "wf:instance"
+"""hash: epoch, salt, beat, accepted. What tells this Redis from an empty or older one."""
+
+APPS = "wf:apps"
+"""set of app ids."""
+
+GATEWAYS = "wf:gateways"
+"""zset of gateway processes, score = ms of the last sign of life."""
+
+CUTS = "wf:cuts"
+"""pub/sub channel: revocations and rotations that every process must hear."""
+
+PRICES = "wf:prices"
+"""hash: the last good copy of OpenRouter's model list (`raw`, `fetched_ms`)."""
+
+OPEN_SHARDS = 16
+
+ACCOUNT_CHARS = 13
+RANDOM_CHARS = 19
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Who pays: one app's user in one mode. Its keys share one hash tag."""
+
+    mode: str
+    app_id: str
+    user_id: str
+
+    @property
+    def name(self) -> str:
+        """The budget's own name, from which `parse` builds it again; also the prefix of its keys."""
+        return f"wf:{self.mode}:{{{self.app_id}:{quote(self.user_id, safe='')}}}"
+
+    @classmethod
+    def parse(cls, name: str) -> "Budget":
+        """Return the budget that `name` stands for. Raises ValueError."""
+        prefix, mode, rest = name.split(":", 2)
+        app_id, user = rest.removeprefix("{").removesuffix("}").split(":", 1)
+        if prefix != "wf" or mode not in ("live", "test"):
+            raise ValueError("not a budget's name")
+        return cls(mode, app_id, unquote(user))
+
+    @property
+    def budget(self) -> str:
+        """hash: state, cap_nano, held_nano, window_day, window_nano, funding, …"""
+        return f"{self.name}:budget"
+
+    @property
+    def days(self) -> str:
+        """hash: UTC day number → nano-USD."""
+        return f"{self.name}:days"
+
+    @property
+    def due(self) -> str:
+        """zset: hold id, score = ms when it is overdue."""
+        return f"{self.name}:due"
+
+    @property
+    def ledger(self) -> str:
+        """stream: every settlement, append only."""
+        return f"{self.name}:ledger"
+
+    @property
+    def history(self) -> str:
+        """stream: consent receipts and changes, append only."""
+        return f"{self.name}:history"
+
+    def hold(self, request_id: str) -> str:
+        """hash: one request's hold, and after settlement its outcome."""
+        return f"{self.name}:hold:{request_id}"
+
+    @property
+    def open_shard(self) -> str:
+        """zset: the shard of the list of budgets with open holds that this one belongs to."""
+        return open_shard(hashlib.sha256(self.name.encode()).digest()[0] % OPEN_SHARDS)
+
+    @property
+    def place(self) -> str:
+        """Where a sealed funding key of this budget belongs."""
+        return f"connection:{self.name}"
+
+    def account(self, salt: bytes) -> str:
+        """Return the short name that stands for this budget in request ids and logs: not reversible without `salt`."""
+        return _base32(hmac.digest(salt, self.name.encode(), "sha256"), ACCOUNT_CHARS)
+
+
+def open_shard(number: int) -> str:
+    """zset: budget name, score = ms when the sweeper should look at it."""
+    return f"wf:open:{number}"
+
+
+def app(app_id: str) -> str:
+    """hash: name, origins, secrets, state."""
+    return f"wf:app:{app_id}"
+
+
+def origin(origin: str) -> str:
+    """set: the apps that registered this origin (preflights carry no token to tell the app)."""
+    return f"wf:origin:{origin}"
+
+
+def members(mode: str, app_id: str) -> str:
+    """set: the names of an app's budgets."""
+    return f"wf:members:{mode}:{app_id}"
+
+
+def session_rate(app_id: str) -> str:
+    """zset: an app's session calls of the last minute."""
+    return f"wf:rate:sessions:{app_id}"
+
+
+def account(account: str) -> str:
+    """string: the budget that a request id's account part stands for."""
+    return f"wf:account:{account}"
+
+
+def acknowledgements(nonce: str) -> str:
+    """set: the processes that have acted on one cut."""
+    return f"wf:ack:{nonce}"
+
+
+def request_id(account: str, random: bytes) -> str:
+    """Return `req_`, the payer's account name and random characters: an id that finds its budget without an index."""
+    return f"req_{account}{_base32(random, RANDOM_CHARS)}"
+
+
+def account_of(request_id: str) -> str | None:
+    """Return the account part of a request id, or None when it is not one."""
+    body = request_id.removeprefix("req_")
+    if body == request_id or len(body) != ACCOUNT_CHARS + RANDOM_CHARS or not body.isalnum() or not body.isascii():
+        return None
+    return body[:ACCOUNT_CHARS]
+
+
+def _base32(raw: bytes, length: int) -> str:
+    return base64.b32encode(raw).decode().rstrip("=").lower()[:length]

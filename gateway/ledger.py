@@ -1,0 +1,319 @@
+"""The ledger: admit, attach, settle. The only caller of the scripts that move money.
+
+Every step is keyed by the request id and safe to repeat. `docs/ledger.md` holds the hold table and the invariants.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from gateway import keys
+from gateway.errors import BudgetExceeded, FundingInvalid, NotConnected, Unavailable
+from gateway.keys import Budget
+from gateway.money import usd_from_nano
+from gateway.pricing import WorstCase
+from gateway.store import Store
+
+# CONTRACT §3: below this an answer is not worth its money.
+MIN_OUTPUT_TOKENS = 16
+# How long a refused funding key rests before one request may try it again.
+FUNDING_TRIAL_MS = 5_000
+# What we tell a caller to wait when only requests in flight stand in the way: most answers end within seconds.
+RETRY_AFTER_SECONDS = 5
+_ZEPTO_PER_NANO = 10**12
+
+
+class Admit(IntEnum):
+    """Return codes of `admit.lua`."""
+
+    HELD = 0
+    SHORTENED = 1
+    NOT_CONNECTED = -1
+    CAP_SPENT = -2
+    TOO_LITTLE_LEFT = -3
+    IN_FLIGHT = -4
+    FUNDING_REFUSED = -5
+    VOIDED = -6
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A placed hold. `max_tokens` is set when the answer must be shortened; `funding` is the sealed key."""
+
+    hold_nano: int
+    max_tokens: int | None
+    remaining_nano: int | None
+    funding: bytes
+    has_overdue: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a request ended. `status`: `settled` (OpenRouter stated the cost), `estimated` or `void`.
+
+    `ended_by`: complete, client, upstream, revoked, refused, crash. `funding`: `works`, `refused` or `` (nothing learnt).
+    """
+
+    status: str
+    cost_nano: int = 0
+    generation_id: str = ""
+    model: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    funding: str = ""
+    ended_by: str = "complete"
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """What the ledger now says of a request; `is_first` is false when it had been closed before."""
+
+    is_first: bool
+    status: str
+    cost_nano: int
+    overrun_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a budget is worth now."""
+
+    state: str
+    cap_nano: int | None
+    spent_nano: int
+    held_nano: int
+    fields: dict[str, bytes]
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the budget may be spent from."""
+        return self.state == "active"
+
+    @property
+    def remaining_nano(self) -> int | None:
+        """Cap less settled spend, never below 0; None without a cap."""
+        return None if self.cap_nano is None else max(0, self.cap_nano - self.spent_nano)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Overdue holds that this process alone may work on now. `next_due_ms`: None when no hold is left."""
+
+    now_ms: int
+    next_due_ms: int | None
+    request_ids: tuple[str, ...]
+
+
+class Ledger:
+    """Moves money for budgets of one store. `keep_days`: how long the ledger's entries live; `lease_ms`: a hold's."""
+
+    def __init__(self, store: Store, *, keep_days: int, lease_ms: int) -> None:
+        self._store = store
+        self._keep_days = keep_days
+        self.lease_ms = lease_ms
+
+    async def admit(
+        self, budget: Budget, request_id: str, worst: WorstCase | None, *, model: str, estimate_nano: int
+    ) -> Admission:
+        """Place a hold for `worst` (None: the price is not known, all that is left is held).
+
+        Raises NotConnected, BudgetExceeded, FundingInvalid, Unavailable. After Unavailable the hold may exist: void it.
+        """
+        args: list[str | int] = [request_id, "", 0, "0", 0]
+        if worst is not None:
+            min_tokens = min(MIN_OUTPUT_TOKENS, worst.max_tokens)
+            args = [request_id, worst.total_nano, worst.fixed_nano, _per_token_nano(worst), min_tokens]
+        args += [estimate_nano, self.lease_ms, FUNDING_TRIAL_MS, self._keep_days, model, int(budget.mode == "live")]
+        names = [budget.budget, budget.days, budget.due, budget.hold(request_id)]
+        code, hold, max_tokens, spent, held, cap, funding, overdue = await self._store.run("admit", names, args)
+        verdict = Admit(code)
+        if verdict < 0:
+            raise _refusal(verdict, spent, held, cap)
+        return Admission(
+            hold_nano=hold,
+            max_tokens=max_tokens if verdict is Admit.SHORTENED else None,
+            remaining_nano=None if cap < 0 else max(0, cap - spent),
+            funding=funding,
+            has_overdue=overdue == 1,
+        )
+
+    async def post_sent(self, budget: Budget, request_id: str) -> None:
+        """Note, without waiting, that the request is about to leave: from here on a crash may owe money."""
+        await self._store.post("attach", *self._attach(budget, request_id, sent=True))
+
+    async def post_generation(self, budget: Budget, request_id: str, generation_id: str) -> None:
+        """Note OpenRouter's id, without waiting: with it the true cost can be found after any crash."""
+        await self._store.post("attach", *self._attach(budget, request_id, generation_id=generation_id))
+
+    async def hand_over(
+        self, budget: Budget, request_id: str, *, generation_id: str, estimate_nano: int, ended_by: str
+    ) -> None:
+        """Leave an open hold to the sweeper at once: its true cost must be asked for. Raises Unavailable."""
+        names, args = self._attach(
+            budget, request_id, generation_id=generation_id, sent=True, estimate=estimate_nano, due_ms=0, ended=ended_by
+        )
+        await self._store.run("attach", names, args)
+
+    async def renew(self, budget: Budget, request_id: str) -> bool:
+        """Lengthen the hold's life by a lease; tell whether the budget is still active. Raises Unavailable."""
+        _, active = await self._store.run("attach", *self._attach(budget, request_id, due_ms=self.lease_ms))
+        return bool(active)
+
+    async def postpone(self, budget: Budget, request_id: str, *, due_ms: int) -> None:
+        """Look again in `due_ms`: the true cost was not to be had yet. Raises Unavailable."""
+        await self._store.run("attach", *self._attach(budget, request_id, due_ms=due_ms, attempt=True))
+
+    async def settle(self, budget: Budget, request_id: str, settlement: Settlement) -> Booked:
+        """Close a hold, once: a second call returns the first answer. Raises Unavailable."""
+        names = [budget.budget, budget.days, budget.due, budget.hold(request_id), budget.ledger]
+        code, status, cost, overrun = await self._store.run(
+            "settle",
+            names,
+            [
+                request_id,
+                settlement.status,
+                settlement.cost_nano,
+                settlement.generation_id,
+                settlement.model,
+                _known(settlement.prompt_tokens),
+                _known(settlement.completion_tokens),
+                settlement.funding,
+                FUNDING_TRIAL_MS,
+                self._keep_days,
+                settlement.ended_by,
+            ],
+        )
+        return Booked(code == 1, _text(status), cost, overrun)
+
+    async def claim(self, budget: Budget, *, most: int, lease_ms: int) -> Claim:
+        """Take overdue holds of a budget. Raises Unavailable."""
+        now_ms, next_due_ms, *ids = await self._store.run("claim", [budget.due], [lease_ms, most])
+        return Claim(now_ms, None if next_due_ms < 0 else next_due_ms, tuple(_text(found) for found in ids))
+
+    async def hold(self, budget: Budget, request_id: str) -> dict[str, bytes] | None:
+        """Return a hold's fields, open or closed; None when it is not known (any more). Raises Unavailable."""
+        return _fields(await self._store.call("HGETALL", budget.hold(request_id))) or None
+
+    async def standing(self, budget: Budget) -> Standing:
+        """Return what a budget is worth now. Raises Unavailable."""
+        _, spent, *flat = await self._store.run("standing", [budget.budget, budget.days])
+        fields = {_text(name): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
+        cap = fields.get("cap_nano", b"")
+        return Standing(
+            state=_text(fields.get("state", b"")),
+            cap_nano=int(cap) if cap else None,
+            spent_nano=spent,
+            held_nano=int(fields.get("held_nano", 0)),
+            fields=fields,
+        )
+
+    async def days(self, budget: Budget) -> dict[int, int]:
+        """Return nano-USD by UTC day number, as far back as the ledger reaches. Raises Unavailable."""
+        found = await self._store.call("HGETALL", budget.days)
+        return {int(day): int(nano) for day, nano in found.items()}
+
+    async def entries(
+        self, budget: Budget, *, newest_first: bool = False, most: int | None = None
+    ) -> list[dict[str, str]]:
+        """Return the ledger's entries, each with its stream id as `entry`. Raises Unavailable."""
+        command, ends = ("XREVRANGE", ("+", "-")) if newest_first else ("XRANGE", ("-", "+"))
+        bound = () if most is None else ("COUNT", most)
+        found = await self._store.call(command, budget.ledger, *ends, *bound)
+        return [{"entry": _text(entry), **_strings(fields)} for entry, fields in found]
+
+    async def index(self, budget: Budget) -> None:
+        """Put the budget on the sweeper's list, without waiting."""
+        await self._store.post("index", [budget.open_shard], ["add", budget.name, self.lease_ms, "", ""])
+
+    async def ripe(self, shard: int, *, most: int) -> list[tuple[Budget, str]]:
+        """Return budgets whose time to be looked at has come, with the mark to `drop` them by. Raises Unavailable."""
+        flat = await self._store.run("index", [keys.open_shard(shard)], ["look", "", "", "", most])
+        return [(Budget.parse(_text(name)), _text(mark)) for name, mark in zip(flat[::2], flat[1::2], strict=True)]
+
+    async def look_again(self, budget: Budget, *, after_ms: int) -> None:
+        """Keep a budget on the sweeper's list. Raises Unavailable."""
+        await self._store.run("index", [budget.open_shard], ["keep", budget.name, after_ms, "", ""])
+
+    async def drop(self, budget: Budget, mark: str) -> None:
+        """Take a budget off the sweeper's list, unless it was listed anew since. Raises Unavailable."""
+        await self._store.run("index", [budget.open_shard], ["drop", budget.name, "", mark, ""])
+
+    def _attach(
+        self,
+        budget: Budget,
+        request_id: str,
+        *,
+        sent: bool = False,
+        generation_id: str = "",
+        estimate: int | None = None,
+        due_ms: int | None = None,
+        attempt: bool = False,
+        ended: str = "",
+    ) -> tuple[list[str], list[str | int]]:
+        names = [budget.due, budget.hold(request_id), budget.budget]
+        args: list[str | int] = [
+            request_id,
+            int(sent),
+            generation_id,
+            _known(estimate),
+            _known(due_ms),
+            int(attempt),
+            ended,
+        ]
+        return names, args
+
+
+def _refusal(verdict: Admit, spent: int, held: int, cap: int) -> Exception:
+    left = usd_from_nano(max(0, cap - spent))
+    match verdict:
+        case Admit.NOT_CONNECTED:
+            return NotConnected()
+        case Admit.FUNDING_REFUSED:
+            return FundingInvalid()
+        case Admit.CAP_SPENT:
+            return BudgetExceeded(
+                f"The monthly cap of {usd_from_nano(cap)} USD is spent. The user can raise it, or wait until spend is 30 days old."
+            )
+        case Admit.IN_FLIGHT:
+            return BudgetExceeded(
+                f"Requests in flight hold {usd_from_nano(held)} of the {left} USD that are left. Try again when they have ended.",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
+        case Admit.TOO_LITTLE_LEFT:
+            return BudgetExceeded(
+                f"The {left} USD that are left of the cap cannot carry this request. Shorten the prompt, take a cheaper model, or ask the user to raise the cap."
+            )
+        case _:
+            return Unavailable("This request was given up before. Send it again.")
+
+
+def _per_token_nano(worst: WorstCase) -> str:
+    """Lua counts in doubles: the next double above the exact price never understates it."""
+    exact = worst.per_token_zepto
+    return repr(math.nextafter(exact / _ZEPTO_PER_NANO, math.inf)) if exact else "0"
+
+
+def _known(number: int | None) -> str | int:
+    return "" if number is None else number
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode()
+
+
+def _fields(raw: dict[bytes, bytes]) -> dict[str, bytes]:
+    return {_text(name): value for name, value in raw.items()}
+
+
+def _strings(raw: dict[bytes, bytes]) -> dict[str, str]:
+    return {_text(name): _text(value) for name, value in raw.items()}
+
+
+def sum_by_day(entries: Iterable[dict[str, str]]) -> dict[int, int]:
+    """Return nano-USD by UTC day number, folded from ledger entries."""
+    days: dict[int, int] = {}
+    for entry in entries:
+        day = int(entry["day"])
+        days[day] = days.get(day, 0) + int(entry["delta_nano"])
+    return days

@@ -1,0 +1,42 @@
+"""One JSON line for each thing worth telling, on standard output.
+
+Never a key, never a prompt, never a user id in clear.
+"""
+
+import logging
+import sys
+
+import orjson
+import structlog
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+def configure() -> None:
+    """Send every line, also those of libraries, to standard output as JSON."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.JSONRenderer(serializer=_serialize)],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.JSONRenderer(serializer=_serialize),
+        ],
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def _serialize(event: object, **_: object) -> str:
+    return orjson.dumps(event, default=repr).decode()

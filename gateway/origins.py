@@ -1,0 +1,95 @@
+"""Web origins: brought to one form, checked when registered, compared for equality and nothing else.
+
+An origin is the only proof of which app asks (CONTRACT §5): no wildcard, no suffix match, no ignored port.
+"""
+
+import ipaddress
+from functools import cache
+from urllib.parse import urlsplit
+
+import idna
+from publicsuffixlist import PublicSuffixList
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class OriginRefused(ValueError):
+    """This text cannot be registered as an origin; the message says what to change."""
+
+
+def normalize(text: str) -> str:
+    """Return `scheme://host[:port]` the way a browser writes an origin. Raises OriginRefused.
+
+    A trailing dot stays: `app.example.` is another origin to the browser too.
+    """
+    parts = urlsplit(text.strip())
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        raise OriginRefused(f"{text!r} is not an origin. Write it as https://host or https://host:port.")
+    if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise OriginRefused(f"{text!r} is more than an origin. Leave out user, path, query and fragment.")
+    if "*" in parts.hostname or "%" in parts.hostname:
+        raise OriginRefused(f"{text!r} is a pattern. Register each origin by its exact name.")
+    try:
+        port = parts.port
+        host = _host(parts.hostname)
+    except ValueError:
+        raise OriginRefused(f"{text!r} has no valid host or port.") from None
+    if port is None or port == _DEFAULT_PORTS[parts.scheme]:
+        return f"{parts.scheme}://{host}"
+    return f"{parts.scheme}://{host}:{port}"
+
+
+def register(text: str, *, loopback: bool) -> str:
+    """Return the origin to store for an app. Raises OriginRefused.
+
+    Public https names only; loopback origins where `loopback` is true (development: test keys take them anyway).
+    """
+    origin = normalize(text)
+    if is_loopback(origin):
+        if loopback:
+            return origin
+        raise OriginRefused(f"{origin} is a loopback origin. Test keys accept it without registering.")
+    parts = urlsplit(origin)
+    host = (parts.hostname or "").rstrip(".")
+    if parts.scheme != "https":
+        raise OriginRefused(f"{origin} is not encrypted. Register https://{host}.")
+    if _address(host) is not None:
+        raise OriginRefused(f"{origin} is an address. Register a host name.")
+    if _suffixes().publicsuffix(host) == host:
+        raise OriginRefused(f"{origin} is a public suffix that many owners share. Register your own host under it.")
+    return origin
+
+
+def is_loopback(origin: str) -> bool:
+    """Tell whether `origin` (normalized) is a page served by this very machine."""
+    host = urlsplit(origin).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    address = _address(host)
+    return address is not None and address.is_loopback
+
+
+def _host(name: str) -> str:
+    address = _address(name)
+    if address is not None:
+        return f"[{address.compressed}]" if address.version == 6 else address.compressed
+    if name.isascii():
+        dotless = name.removesuffix(".")
+        if not all(
+            0 < len(label) <= 63 and label.replace("-", "a").replace("_", "a").isalnum() for label in dotless.split(".")
+        ):
+            raise ValueError(name)
+        return name.lower()
+    return idna.encode(name, uts46=True).decode()
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+@cache
+def _suffixes() -> PublicSuffixList:
+    return PublicSuffixList()

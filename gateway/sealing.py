@@ -1,0 +1,46 @@
+"""Funding keys at rest: AES-256-GCM under a ring of master keys, bound to the place the key belongs to.
+
+A sealed key copied to another connection or wallet does not open there.
+"""
+
+import secrets
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from gateway.settings import KeyRing
+
+_NONCE_BYTES = 12  # GCM's own size: NIST SP 800-38D §5.2.1.1
+
+
+class SealBroken(Exception):
+    """A sealed value does not open: another place, another key ring, or altered bytes."""
+
+
+class Sealer:
+    """Seals and opens secrets. The newest master key seals, every key of the ring opens."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
+        self._ciphers = {kid: AESGCM(key) for kid, key in ring.keys}
+
+    def seal(self, secret: str, *, place: str) -> bytes:
+        """Return `kid:` and nonce and ciphertext of `secret`, bound to `place`."""
+        kid, _ = self._ring.newest
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return kid.encode() + b":" + nonce + self._ciphers[kid].encrypt(nonce, secret.encode(), place.encode())
+
+    def open(self, sealed: bytes, *, place: str) -> str:
+        """Return the secret. Raises SealBroken."""
+        kid, _, rest = sealed.partition(b":")
+        cipher = self._ciphers.get(kid.decode("ascii", "replace"))
+        if cipher is None:
+            raise SealBroken("sealed under a master key that WATTFARE_MASTER_KEYS no longer holds")
+        try:
+            return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], place.encode()).decode()
+        except (InvalidTag, ValueError):
+            raise SealBroken("does not open here") from None
+
+    def is_newest(self, sealed: bytes) -> bool:
+        """Tell whether `sealed` is already under the newest master key."""
+        return sealed.partition(b":")[0] == self._ring.newest[0].encode()
