@@ -1,0 +1,1 @@
+"""The control plane a person sees: the consent popup and the dashboard."""

@@ -1,0 +1,129 @@
+"""Real servers for tests: started, killed, frozen and thawed by the test that owns them."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from gateway.embedded import server_binary
+
+READY_SECONDS = 20
+
+
+class ValkeyServer:
+    """A Valkey of one's own, on a unix socket in a short temp folder; with `tcp`, on a loopback port too.
+
+    `start` after `stop` or `kill` gives the same addresses again; with `durable` the data too.
+    """
+
+    def __init__(self, *, tcp: bool = False, durable: bool = False, options: tuple[str, ...] = ()) -> None:
+        # A unix socket's path may have 107 bytes; pytest's tmp_path can be longer.
+        self.folder = Path(tempfile.mkdtemp(prefix="wf-"))
+        self.port = _free_port() if tcp else 0
+        self._durable = durable
+        self._options = options
+        self._process: subprocess.Popen[str] | None = None
+        self._log: deque[str] = deque(maxlen=50)
+        self._ready = threading.Event()
+        self._reader: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """Redis URL of the unix socket."""
+        return f"unix://{self.folder}/s"
+
+    @property
+    def tcp_url(self) -> str:
+        """Redis URL of the loopback port."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The running server's process id."""
+        return self._running().pid
+
+    def start(self) -> Self:
+        """Start the server and wait until it takes commands."""
+        command = [
+            server_binary(),
+            *("--port", str(self.port), "--bind", "127.0.0.1"),
+            *("--unixsocket", str(self.folder / "s"), "--unixsocketperm", "700"),
+            *("--dir", str(self.folder), "--save", ""),
+            *("--appendonly", "yes" if self._durable else "no", "--appendfsync", "always"),
+            *("--daemonize", "no", "--logfile", ""),
+            *self._options,
+        ]
+        self._ready.clear()
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
+        self._reader.start()
+        if not self._ready.wait(READY_SECONDS) or self._process.poll() is not None:
+            self.kill()
+            raise RuntimeError("valkey-server did not start:\n" + "".join(self._log))
+        return self
+
+    def stop(self) -> None:
+        """End it as an operator would: SIGTERM, data written."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a power cut would: SIGKILL. A frozen server dies too."""
+        self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Stop it from answering while its connections stay open."""
+        self._running().send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen server go on."""
+        self._running().send_signal(signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self._process is None:
+            raise RuntimeError("the server is not running")
+        return self._process
+
+    def _end(self, how: signal.Signals) -> None:
+        process = self._running()
+        process.send_signal(how)
+        process.wait()
+        if self._reader is not None:
+            self._reader.join()
+        if process.stdout is not None:
+            process.stdout.close()
+        self._process = None
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        """Read the log until it ends, so that the server never waits for a full pipe."""
+        assert process.stdout is not None
+        for line in process.stdout:
+            self._log.append(line)
+            # With a port, this line comes after the port's own; redis-server writes it without the last word.
+            if "Ready to accept connections unix" in line or ("Ready to accept connections" in line and not self.port):
+                self._ready.set()
+        self._ready.set()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
