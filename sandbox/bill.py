@@ -1,0 +1,111 @@
+"""What each key was billed for, generation by generation: the truth that a ledger is compared with."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+
+from gateway.simulator import Performance, generation_body
+from gateway.simulator_wire import usd_literal
+
+
+class State(StrEnum):
+    """Where a generation stands; a cancelled one was hung up on by its client."""
+
+    OPEN = "open"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+@dataclass(slots=True)
+class Entry:
+    """One generation on the bill. `produced_tokens` are those that went out, `ended_at` is in unix seconds."""
+
+    performance: Performance
+    key_sha256: str
+    state: State = State.OPEN
+    produced_tokens: int = 0
+    ended_at: float | None = None
+
+    @property
+    def cost_nano(self) -> int:
+        """What is billed; of an open one, what would be if the client hung up now."""
+        if self.state is State.DONE:
+            return self.performance.cost_nano
+        return self.performance.billed_nano(self.produced_tokens)
+
+    def end(self, state: State, now: float) -> None:
+        """Close the entry, once: what ended stays as it ended."""
+        if self.state is State.OPEN:
+            self.state, self.ended_at = state, now
+
+    def generation(self) -> bytes:
+        """Return the body of `GET /generation`."""
+        cancelled = self.state is State.CANCELLED
+        return generation_body(self.performance, produced_tokens=self.produced_tokens if cancelled else None)
+
+    def as_json(self) -> dict[str, object]:
+        """Return the entry as `GET /sandbox/bill` shows it."""
+        return {
+            "id": self.performance.generation_id,
+            "model": self.performance.model,
+            "cost": usd_literal(Decimal(self.cost_nano).scaleb(-9)),
+            "cost_nano": self.cost_nano,
+            "is_byok": self.performance.is_byok,
+            "state": self.state.value,
+            "cancelled": self.state is State.CANCELLED,
+        }
+
+
+class Bill:
+    """Every generation since the start or the last reset, and how many requests each key made, refused ones too."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._by_key: defaultdict[str, list[Entry]] = defaultdict(list)
+        self.requests: defaultdict[str, int] = defaultdict(int)
+
+    def open(self, performance: Performance, key_sha256: str) -> Entry:
+        """Begin an entry; one without generation id (a bare error) is not kept, for nothing can be billed."""
+        entry = Entry(performance, key_sha256)
+        if performance.generation_id is not None:
+            self._entries[performance.generation_id] = entry
+            self._by_key[key_sha256].append(entry)
+        return entry
+
+    def find(self, generation_id: str) -> Entry | None:
+        """Return the entry of that generation."""
+        return self._entries.get(generation_id)
+
+    def entries(self, key_sha256: str | None = None) -> Iterator[Entry]:
+        """Yield the entries of one key, or all."""
+        return iter(list(self._entries.values()) if key_sha256 is None else self._by_key.get(key_sha256, []))
+
+    def total_nano(self, key_sha256: str | None = None, *, is_byok: bool | None = None) -> int:
+        """Return the sum of one key or of all; `is_byok` picks OpenRouter's part (False) or the providers' (True)."""
+        entries = self.entries(key_sha256)
+        return sum(e.cost_nano for e in entries if is_byok is None or e.performance.is_byok is is_byok)
+
+    def reset(self) -> None:
+        """Forget everything; a generation that is still open ends unseen."""
+        self._entries.clear()
+        self._by_key.clear()
+        self.requests.clear()
+
+    def as_json(self) -> dict[str, object]:
+        """Return the whole bill: totals and `keys`, each named by the SHA-256 of the key."""
+        return {
+            "cost_nano": self.total_nano(),
+            "generations": len(self._entries),
+            "keys": {key: self._key_json(key) for key in self.requests.keys() | self._by_key.keys()},
+        }
+
+    def _key_json(self, key_sha256: str) -> dict[str, object]:
+        total_nano = self.total_nano(key_sha256)
+        return {
+            "requests": self.requests.get(key_sha256, 0),
+            "cost": usd_literal(Decimal(total_nano).scaleb(-9)),
+            "cost_nano": total_nano,
+            "generations": [entry.as_json() for entry in self.entries(key_sha256)],
+        }

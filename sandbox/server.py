@@ -1,0 +1,84 @@
+"""The sandbox as an aiohttp application: paths, the one error boundary and the headers of every answer."""
+
+import time
+from collections.abc import Callable
+from html import escape
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from gateway.simulator_models import MODELS
+from sandbox import accounts, consent
+from sandbox.bill import Bill
+from sandbox.chat import chat_completions
+from sandbox.house import HOUSE_KEY, House, RefusedError, error_response
+from sandbox.settings import SandboxSettings
+
+BILL_KEY = web.AppKey("bill", Bill)
+
+_MAX_BODY_BYTES = 64 * 2**20
+
+# What the real edge adds to each API answer; a proxy must not pass the cookie on.
+_EDGE_HEADERS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "X-Generation-Id,X-Provider-Name,request-id,cf-ray",
+    "Server": "cloudflare",
+    "Set-Cookie": "__cf_bm=sandbox; Domain=openrouter.ai; HttpOnly; Secure; Path=/",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def create_app(settings: SandboxSettings, *, now: Callable[[], float] = time.time) -> web.Application:
+    """Return a sandbox with an empty bill, which is also `app[BILL_KEY]`. `now` returns unix seconds."""
+    app = web.Application(middlewares=[_error_boundary], client_max_size=_MAX_BODY_BYTES)
+    house = House(settings, now)
+    app[HOUSE_KEY] = house
+    app[BILL_KEY] = house.bill
+    app.on_response_prepare.append(_add_edge_headers)
+    app.add_routes(
+        [
+            web.post("/api/v1/chat/completions", chat_completions),
+            web.get("/api/v1/models", accounts.models),
+            web.get("/api/v1/models/{author}/{slug}/endpoints", accounts.endpoints),
+            web.get("/api/v1/generation", accounts.generation),
+            web.get("/api/v1/key", accounts.key),
+            web.get("/api/v1/auth/key", accounts.key),
+            web.get("/api/v1/credits", accounts.credits_of_account),
+            web.post("/api/v1/auth/keys", accounts.exchange_code),
+            web.options("/api/{path:.*}", _preflight),
+            web.get("/auth", consent.ask),
+            web.post("/auth", consent.decide),
+            web.get("/sandbox/bill", accounts.show_bill),
+            web.post("/sandbox/reset", accounts.reset),
+            web.get("/", _index),
+        ]
+    )
+    return app
+
+
+@web.middleware
+async def _error_boundary(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except RefusedError as refused:
+        return error_response(refused.error, refused.user_id)
+
+
+async def _add_edge_headers(request: web.Request, response: web.StreamResponse) -> None:
+    if request.path.startswith("/api/"):
+        response.headers.update(_EDGE_HEADERS)
+
+
+async def _preflight(_: web.Request) -> web.Response:
+    headers = {"Access-Control-Allow-Methods": "GET,POST", "Access-Control-Allow-Headers": "*"}
+    return web.Response(status=204, headers=headers)
+
+
+async def _index(_: web.Request) -> web.Response:
+    rows = "".join(f"<tr><td><code>{escape(m.name)}</code></td><td>{escape(m.does)}</td></tr>" for m in MODELS)
+    page = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Sandbox OpenRouter</title>'
+        '<h1>Sandbox OpenRouter</h1><p><a href="/sandbox/bill">The bill</a></p>'
+        f"<table><tr><th>Model</th><th>What it does</th></tr>{rows}</table></html>"
+    )
+    return web.Response(text=page, content_type="text/html", charset="utf-8")
