@@ -298,7 +298,7 @@ def _weigh(document: Mapping[str, object]) -> _Weight:
         if isinstance(value, str):
             weight.bytes += _utf8_length(value)
         elif isinstance(value, dict):
-            todo.extend((each, media) for each in _weigh_object(value, media, weight))
+            todo.extend((each, media) for each in _weigh_object(value, weight, media=media))
         elif isinstance(value, list):
             todo.extend((each, media) for each in value)
         else:
@@ -306,7 +306,7 @@ def _weigh(document: Mapping[str, object]) -> _Weight:
     return weight
 
 
-def _weigh_object(members: Mapping[str, object], media: bool, weight: _Weight) -> Iterator[object]:
+def _weigh_object(members: Mapping[str, object], weight: _Weight, *, media: bool) -> Iterator[object]:
     """Count the keys of one object and yield the values still to be counted."""
     kind = members.get("type")
     is_image = media and isinstance(kind, str) and kind in _IMAGE_PARTS

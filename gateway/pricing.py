@@ -89,8 +89,11 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class WorstCase:
-    """The most a request can cost: `fixed_nano` for what is sent, and for each of `max_tokens` output tokens
-    `per_token_zepto` (zepto-USD, 1e-12 nano-USD, all choices together)."""
+    """The most a request can cost.
+
+    `fixed_nano` for what is sent; then for each of `max_tokens` output tokens `per_token_zepto` (zepto-USD, 1e-12
+    nano-USD, all choices together).
+    """
 
     fixed_nano: int
     per_token_zepto: int
@@ -141,7 +144,7 @@ class PriceList:
             raise ValueError("the price list is nested too deeply") from None
         listed = document.get("data") if isinstance(document, dict) else None
         if not isinstance(listed, list):
-            raise ValueError("the price list has no `data` list")
+            raise ValueError("the price list has no `data` list")  # noqa: TRY004 - one error for any foreign shape
         prices: dict[str, Price] = {}
         for entry in listed:
             if isinstance(entry, dict) and (price := _price(entry)) is not None:

@@ -101,11 +101,10 @@ class SseScanner:
         lines = chunk.splitlines()
         self._after_cr = chunk.endswith(b"\r")
         rest = b"" if self._after_cr or chunk.endswith(b"\n") or not lines else lines.pop()
+        if lines and self._line:
+            lines[0] = bytes(self._line) + lines[0]
+            self._line.clear()
         for line in lines:
-            if self._line:
-                self._line += line
-                line = bytes(self._line)
-                self._line.clear()
             self._end_line(line)
         if rest:
             self._keep(rest)

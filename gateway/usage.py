@@ -98,14 +98,14 @@ def read_usage(usage: dict[str, object]) -> Usage | None:
         return None
     is_byok = usage.get("is_byok") is True
     return Usage(
-        cost_nano=_cost_nano(usage, is_byok),
+        cost_nano=_cost_nano(usage, is_byok=is_byok),
         prompt_tokens=_count(usage, "prompt_tokens", "input_tokens"),
         completion_tokens=_count(usage, "completion_tokens", "output_tokens"),
         is_byok=is_byok,
     )
 
 
-def _cost_nano(usage: dict[str, object], is_byok: bool) -> int | None:
+def _cost_nano(usage: dict[str, object], *, is_byok: bool) -> int | None:
     """Return the charge, rounded up. For BYOK the fee alone is not the cost: without the provider's bill it is None."""
     fee = _amount(usage.get("cost"))
     if not is_byok:

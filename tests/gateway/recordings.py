@@ -1,0 +1,60 @@
+"""The recorded OpenRouter streams, where they lie beside the repository; tests that need them are skipped elsewhere."""
+
+import json
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+FOLDER = Path(__file__).parents[3] / "shared" / "sse"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One stream: its bytes, the lengths of its transport chunks where known, and what reading it must find."""
+
+    name: str
+    body: bytes
+    chunk_lengths: tuple[int, ...]
+    generation_id: str | None
+    cost: Decimal | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    has_usage: bool
+    done: bool
+    error_codes: tuple[int | str, ...]
+
+    def chunks(self) -> list[bytes]:
+        """The body as the recorder received it, or whole."""
+        lengths = self.chunk_lengths or (len(self.body),)
+        ends = [sum(lengths[: count + 1]) for count in range(len(lengths))]
+        return [self.body[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+
+
+def _recording(path: Path) -> Recording:
+    facts = json.loads(path.with_suffix(".json").read_text())
+    expected = facts["expected"]
+    literal = expected["cost_literal"]
+    return Recording(
+        name=path.stem,
+        body=path.read_bytes(),
+        chunk_lengths=tuple(facts["chunk_lengths"] or ()),
+        generation_id=expected["id"],
+        cost=None if literal is None else Decimal(literal),
+        prompt_tokens=expected["prompt_tokens"],
+        completion_tokens=expected["completion_tokens"],
+        has_usage=cast(bool, expected["has_usage"]),
+        done=cast(bool, expected["done"]),
+        error_codes=tuple(expected["error_codes"]),
+    )
+
+
+RECORDINGS = tuple(_recording(path) for path in sorted(FOLDER.glob("*.sse")))
+
+each_recording = pytest.mark.parametrize(
+    "recording",
+    RECORDINGS or [pytest.param(None, marks=pytest.mark.skip(reason="the recorded streams are not here"))],
+    ids=lambda recording: recording.name if recording else "none",
+)
