@@ -134,7 +134,7 @@ async def test_an_abort_is_billed_for_the_tokens_sent(client: Client) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_cut_is_no_clean_end(client: Client, stream: bool) -> None:  # noqa: FBT001
+async def test_a_cut_is_no_clean_end(client: Client, stream: bool) -> None:
     """The client sees the connection drop; what was produced is billed."""
     async with client.post(_CHAT, json=_body("sandbox/cut", stream=stream), headers=_auth()) as response:
         with pytest.raises(aiohttp.ClientPayloadError):
