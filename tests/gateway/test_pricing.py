@@ -1,0 +1,363 @@
+"""The price list and the worst case: never below what OpenRouter can charge at its list price."""
+
+import json
+from decimal import Decimal
+from typing import cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.chat import ChatRequest, Dialect
+from gateway.money import MAX_NANO
+from gateway.pricing import IMAGE_TOKENS, MAX_AGE_MS, PriceList, WorstCase, estimate_nano, worst_case
+
+SONNET: dict[str, object] = {
+    "id": "anthropic/claude-sonnet-4",
+    "canonical_slug": "anthropic/claude-4-sonnet-20250522",
+    "context_length": 1_000_000,
+    "pricing": {
+        "prompt": "0.000003",
+        "completion": "0.000015",
+        "web_search": "0.01",
+        "input_cache_read": "0.0000003",
+        "input_cache_write": "0.00000375",
+        "input_cache_write_1h": "0.000006",
+        "overrides": [
+            {
+                "min_prompt_tokens": 200_000,
+                "prompt": "0.000006",
+                "completion": "0.0000225",
+                "input_cache_write": "0.0000075",
+                "input_cache_write_1h": "0.000012",
+            }
+        ],
+    },
+    "top_provider": {"context_length": 200_000, "max_completion_tokens": 64_000, "is_moderated": True},
+}
+
+
+def entry(
+    model: str = "a/b", *, context: int | None = 10_000, output: int | None = None, **pricing: object
+) -> dict[str, object]:
+    rates = {"prompt": "0.000001", "completion": "0.000002", **pricing}
+    return {"id": model, "context_length": context, "pricing": rates, "top_provider": {"max_completion_tokens": output}}
+
+
+def prices(*entries: object) -> PriceList:
+    return PriceList.parse(json.dumps({"data": list(entries)}).encode(), fetched_ms=0)
+
+
+def chat(text: str = "hi", dialect: Dialect = Dialect.CHAT, **fields: object) -> ChatRequest:
+    document = {"model": "a/b", "messages": [{"role": "user", "content": text}], "input": text, **fields}
+    return ChatRequest.parse(json.dumps(document).encode(), dialect)
+
+
+def bound(request: ChatRequest, *entries: object) -> WorstCase:
+    found = worst_case(request, prices(*entries), now_ms=0)
+    assert found is not None
+    return found
+
+
+def unbounded(request: ChatRequest, *entries: object) -> bool:
+    return worst_case(request, prices(*entries), now_ms=0) is None
+
+
+def test_a_worst_case_is_prompt_bytes_and_output_ceiling_at_list_price() -> None:
+    """1 USD a million in, 2 USD a million out: a thousand nano-USD a byte, two thousand a token."""
+    request = chat(max_tokens=100, n=3)
+
+    found = bound(request, entry())
+
+    assert found == WorstCase(request.prompt_bytes * 1000, 2000 * 3 * 10**12, 100)
+    assert found.total_nano == request.prompt_bytes * 1000 + 600_000
+    assert found.minimum_nano == request.prompt_bytes * 1000 + 16 * 6000
+
+
+def test_a_fraction_of_a_nano_is_rounded_up_once() -> None:
+    """Prices are exact to 1e-21 USD; only the sum is rounded."""
+    worst = WorstCase(5, 37_500_000_000, 27)
+
+    assert worst.total_nano == 5 + 2
+    assert worst.cost_nano(26) == 5 + 1
+    assert bound(chat(max_tokens=1000), entry(completion="0.0000000000375")).per_token_zepto == 37_500_000_000
+
+
+def test_affordable_tokens_never_cost_more_than_there_is() -> None:
+    """What is left buys whole tokens, and one more would not fit."""
+    worst = WorstCase(1000, 7 * 10**11, 500)
+
+    tokens = worst.affordable_tokens(1100)
+
+    assert worst.cost_nano(tokens) <= 1100 < worst.cost_nano(tokens + 1)
+    assert (worst.affordable_tokens(999), worst.affordable_tokens(1000), worst.affordable_tokens(10**9)) == (-1, 0, 500)
+    assert WorstCase(10, 0, 500).affordable_tokens(10) == 500
+
+
+def test_a_worst_case_stays_within_what_redis_can_count() -> None:
+    """Absurd ceilings at absurd prices are held at the largest amount there is."""
+    found = bound(chat(max_tokens=10_000_000, n=128), entry(context=None, completion="99"))
+
+    assert found.total_nano == MAX_NANO
+
+
+@pytest.mark.parametrize(
+    ("asked", "output", "context", "expected"),
+    [(50, 64, 100, 50), (None, 64, 100, 64), (None, None, 100, 100), (500, 64, 100, 100), (500, 64, None, 500)],
+)
+def test_the_output_ceiling_is_the_callers_the_providers_or_the_contexts(
+    asked: int | None, output: int | None, context: int | None, expected: int
+) -> None:
+    """A caller's ceiling above the context cannot be reached."""
+    assert bound(chat(max_tokens=asked), entry(context=context, output=output)).max_tokens == expected
+
+
+def test_without_any_ceiling_there_is_no_bound() -> None:
+    """Neither the caller nor the list says how much may come."""
+    assert unbounded(chat(), entry(context=None))
+
+
+def test_embeddings_cost_their_prompt_alone() -> None:
+    """No output token is held for an answer that has none."""
+    request = chat(dialect=Dialect.EMBEDDINGS)
+
+    found = bound(request, entry(context=None))
+
+    assert found == WorstCase(request.prompt_bytes * 1000, 0, 0)
+    assert found.minimum_nano == found.total_nano
+
+
+def test_the_context_bounds_the_prompt() -> None:
+    """More tokens than the context holds are refused upstream, so they are never billed."""
+    assert bound(chat("x" * 5000, max_tokens=1), entry(context=700)).fixed_nano == 700_000
+
+
+def test_a_long_prompts_price_is_held_only_when_the_prompt_can_be_long() -> None:
+    """`min_prompt_tokens` is strictly greater than; a window of the day may always apply."""
+    model = {"id": "a/b", "context_length": 10**6, "pricing": {"prompt": "0.000001", "completion": "0.000002"}}
+    request = chat(max_tokens=1)
+    exact = request.prompt_bytes
+    override = {"prompt": "0.000005", "completion": "0.000009"}
+
+    def held(**condition: object) -> int:
+        pricing = {**cast(dict[str, object], model["pricing"]), "overrides": [{**override, **condition}]}
+        return bound(request, {**model, "pricing": pricing}).total_nano
+
+    assert held(min_prompt_tokens=exact) == exact * 1000 + 2000
+    assert held(min_prompt_tokens=exact - 1) == exact * 5000 + 9000
+    assert held(utc_start="2200", utc_end="0400") == exact * 5000 + 9000
+
+
+def test_a_cheaper_override_never_lowers_the_hold() -> None:
+    """It may not apply: the dearest that can is held."""
+    cheap = [{"prompt": "0", "completion": "0"}]
+
+    assert bound(chat(max_tokens=1), entry(overrides=cheap)) == bound(chat(max_tokens=1), entry())
+
+
+def test_cache_writes_raise_the_prompt() -> None:
+    """The one-hour write price counts only when the body asks for one hour."""
+    plain = chat(model="anthropic/claude-sonnet-4", max_tokens=1)
+    part = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    hour = chat(model="anthropic/claude-sonnet-4", max_tokens=1, messages=[{"role": "user", "content": [part]}])
+
+    assert bound(plain, SONNET).fixed_nano == plain.prompt_bytes * 3750
+    assert bound(hour, SONNET).fixed_nano == hour.prompt_bytes * 6000
+
+
+@pytest.mark.parametrize("name", ["internal_reasoning", "image_output", "audio_output"])
+def test_the_dearest_kind_of_output_is_held(name: str) -> None:
+    """Any output token may turn out to be of that kind."""
+    model = entry()
+    model["pricing"] = {"prompt": "0.000001", "completion": "0.000002", name: "0.00004"}
+
+    found = bound(chat(max_tokens=10), model)
+
+    assert found.per_token_zepto == 40_000 * 10**12
+
+
+def test_a_price_per_request_counts_once() -> None:
+    """Search models take 35 thousandths of a dollar each time."""
+    plain = bound(chat(max_tokens=1), entry())
+
+    assert bound(chat(max_tokens=1), entry(request="0.035")).fixed_nano == plain.fixed_nano + 35_000_000
+
+
+def test_an_image_is_held_at_its_price_or_at_its_tokens() -> None:
+    """Whichever is dearer, and never more tokens than the context holds."""
+    image = {"type": "image_url", "image_url": {"url": "data:x"}}
+    request = chat(max_tokens=1, messages=[{"role": "user", "content": [image, image]}])
+    text = request.prompt_bytes * 1000
+
+    assert bound(request, entry(context=10**6)).fixed_nano == text + 2 * IMAGE_TOKENS * 1000
+    assert bound(request, entry(context=10_000)).fixed_nano == 10_000 * 1000
+    assert bound(request, entry(context=10**6, image="0.5")).fixed_nano == text + 1_000_000_000
+    assert bound(request, entry(context=10**6, image_token="0.001")).fixed_nano == text + 2 * IMAGE_TOKENS * 1_000_000
+
+
+def test_the_dearest_of_model_and_fallbacks_is_held() -> None:
+    """Any of them may answer; one without a price leaves the request without a bound."""
+    request = chat(max_tokens=10, models=["c/d"])
+    found = bound(request, entry(prompt="0.000009"), entry("c/d", completion="0.00005"))
+
+    assert found == WorstCase(request.prompt_bytes * 9000, 50_000 * 10**12, 10)
+    assert unbounded(request, entry())
+
+
+@pytest.mark.parametrize("model", ["a/b:nitro", "a/b:floor", "a/b:exacto"])
+def test_a_routing_suffix_has_the_price_of_its_base(model: str) -> None:
+    """They choose a provider, not another model."""
+    assert prices(entry()).find(model) == prices(entry()).find("a/b")
+
+
+def test_a_model_is_found_by_id_or_canonical_slug_and_by_nothing_else() -> None:
+    """Other suffixes are models of their own, with an entry or without a price."""
+    found = prices(SONNET)
+
+    assert found.find("anthropic/claude-4-sonnet-20250522") is found.find("anthropic/claude-sonnet-4") is not None
+    assert found.find("anthropic/claude-sonnet-4:thinking") is None
+    assert found.find("openai/gpt-5") is None
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        None, 7, {}, {"id": "a/b"}, {"id": 7, "pricing": {"prompt": "0", "completion": "0"}},
+        {"id": "a/b", "pricing": []},
+        entry(prompt="-1"), entry(completion="-1"), entry(request="-1"), entry(prompt="x"), entry(prompt="NaN"),
+        entry(prompt=None), entry(prompt="1e999999999"), entry(prompt=True), entry(overrides="x"),
+        entry(overrides=[7]), entry(overrides=[{"prompt": "-1"}]), entry(overrides=[{"min_prompt_tokens": "9"}]),
+    ],
+)  # fmt: skip
+def test_an_unusable_entry_is_left_out(broken: object) -> None:
+    """Router models cost `-1`; what cannot be read has no price; the rest of the list holds."""
+    found = prices(broken, entry("c/d"))
+
+    assert found.find("a/b") is None
+    assert found.find("c/d") is not None
+
+
+def test_what_the_list_adds_tomorrow_does_no_harm() -> None:
+    """Unknown rates and the discount, which only lowers, are not read."""
+    assert bound(chat(max_tokens=1), entry(discount=0.5, tomorrow={"a": 1})) == bound(chat(max_tokens=1), entry())
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"data":{}}', b"<html>", b"\xff", b"[" * 100_000])
+def test_a_list_without_data_is_refused(raw: bytes) -> None:
+    """The old list stays in use then."""
+    with pytest.raises(ValueError):
+        PriceList.parse(raw, fetched_ms=0)
+
+
+@pytest.mark.parametrize("model", ["perplexity/sonar", "openai/o4-mini-deep-research", "openai/gpt-4o-search-preview"])
+def test_a_model_that_searches_by_itself_has_no_bound(model: str) -> None:
+    """Each search is billed, and nothing says how many."""
+    assert unbounded(chat(model=model, max_tokens=1), entry(model, web_search="0.005"))
+
+
+def test_a_model_that_makes_pictures_without_a_rate_for_them_has_no_bound() -> None:
+    """Its pictures are billed by something the list does not name."""
+    model = {**entry(), "architecture": {"output_modalities": ["text", "image"]}}
+
+    assert unbounded(chat(max_tokens=1), model)
+
+
+def test_an_old_or_absent_list_and_open_ended_work_have_no_bound() -> None:
+    """All that is left is held then."""
+    listed = prices(entry())
+
+    assert worst_case(chat(max_tokens=1), listed, now_ms=MAX_AGE_MS) is not None
+    assert worst_case(chat(max_tokens=1), listed, now_ms=MAX_AGE_MS + 1) is None
+    assert worst_case(chat(max_tokens=1), None, now_ms=0) is None
+    assert worst_case(chat(max_tokens=1, plugins=[{"id": "web"}]), listed, now_ms=0) is None
+
+
+def limited(**max_price: object) -> ChatRequest:
+    return chat(max_tokens=10, provider={"max_price": max_price})
+
+
+def test_max_price_lowers_the_bound_and_never_raises_it() -> None:
+    """It is USD per million tokens, as a number or a numeric string."""
+    request = limited(prompt=0.5, completion="1.5")
+    high = limited(prompt=100, completion=100)
+
+    assert bound(request, entry()) == WorstCase(request.prompt_bytes * 500, 1500 * 10**12, 10)
+    assert bound(high, entry()) == WorstCase(high.prompt_bytes * 1000, 2000 * 10**12, 10)
+
+
+def test_max_price_bounds_a_model_without_a_price() -> None:
+    """When it names prompt and completion; cache writes cost a quarter more than the plain price it names."""
+    request = limited(prompt=4, completion=8)
+
+    assert bound(request) == WorstCase(request.prompt_bytes * 5000, 8000 * 10**12, 10)
+    assert unbounded(limited(prompt=4))
+    assert unbounded(limited(completion=4))
+
+
+def test_max_price_leaves_the_tier_for_long_prompts() -> None:
+    """A provider is chosen by its base price, and then bills its own tiers."""
+    request = limited(prompt=0.5)
+    override = [{"min_prompt_tokens": 1, "prompt": "0.000003"}]
+
+    assert bound(request, entry(overrides=override)).fixed_nano == request.prompt_bytes * 3000
+
+
+@pytest.mark.parametrize("bad", [None, 7, [], {"prompt": -1}, {"prompt": "x"}, {"prompt": {}}, {"prompt": True}])
+def test_a_max_price_that_cannot_be_read_is_ignored(bad: object) -> None:
+    """It is OpenRouter's to refuse."""
+    assert bound(chat(max_tokens=1, provider={"max_price": bad}), entry()).per_token_zepto == 2000 * 10**12
+
+
+def test_an_estimate_uses_stated_tokens_and_plain_prices() -> None:
+    """Neither cache premium nor bytes count when tokens are known."""
+    request = chat(model="anthropic/claude-sonnet-4", max_tokens=1)
+
+    assert (
+        estimate_nano(request, prices(SONNET), completion_bytes=999, prompt_tokens=10, completion_tokens=20) == 330_000
+    )
+    assert (
+        estimate_nano(request, prices(SONNET), completion_bytes=0, prompt_tokens=200_001, completion_tokens=0)
+        == 200_001 * 6000
+    )
+
+
+def test_an_estimate_from_bytes_takes_four_for_a_token() -> None:
+    """And never more output than the request allowed."""
+    request = chat(max_tokens=10, n=2)
+    prompt = -(-request.prompt_bytes // 4) * 1000
+
+    assert estimate_nano(request, prices(entry()), completion_bytes=9) == prompt + 3 * 2000
+    assert estimate_nano(request, prices(entry()), completion_bytes=9000) == prompt + 20 * 2000
+
+
+def test_an_estimate_without_a_price_takes_the_dearest() -> None:
+    """Of the list, or a constant without one: what was spent is not understated."""
+    request = chat(model="x/y", max_tokens=10)
+    listed = prices(entry(prompt="0.00001"), entry("c/d", completion="0.00002"))
+
+    assert estimate_nano(request, listed, completion_bytes=0, prompt_tokens=1, completion_tokens=1) == 30_000
+    assert estimate_nano(request, None, completion_bytes=0, prompt_tokens=1, completion_tokens=1) == 750_000
+    assert estimate_nano(request, prices(), completion_bytes=0, prompt_tokens=1, completion_tokens=1) == 750_000
+
+
+def test_an_estimate_uses_an_old_list_too() -> None:
+    """An old price is nearer to the truth than the dearest."""
+    assert estimate_nano(chat(), prices(entry()), completion_bytes=0, prompt_tokens=1, completion_tokens=0) == 1000
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    prompt=st.integers(min_value=0, max_value=2_000_000),
+    cached=st.integers(min_value=0, max_value=100),
+    output=st.integers(min_value=0, max_value=5000),
+)
+def test_no_charge_by_the_list_is_above_the_worst_case(prompt: int, cached: int, output: int) -> None:
+    """Whatever share of the prompt is written to the cache and however much comes, the hold covers it."""
+    request = chat("x" * (prompt // 10), model="anthropic/claude-sonnet-4", max_tokens=max(1, output))
+    tokens = min(request.prompt_bytes, 1_000_000)
+    written = tokens * cached // 100
+    long = 2 if tokens > 200_000 else 1
+    charge = (tokens - written) * Decimal(3000) * long + written * Decimal(3750) * long
+    charge += output * Decimal(15_000) * (Decimal("1.5") if long == 2 else 1)
+
+    assert charge <= bound(request, SONNET).total_nano
