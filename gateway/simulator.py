@@ -65,9 +65,10 @@ class Performance:
         """
         if self.abort is Abort.FULL or not self.streamed:
             return self.cost_nano
-        if self.abort is Abort.NOTHING or produced_tokens == 0:
+        produced = min(produced_tokens, self.completion_tokens)
+        if self.abort is Abort.NOTHING or produced == 0:
             return 0
-        output_nano = (self.cost_nano - self.start_nano) * min(produced_tokens, self.completion_tokens)
+        output_nano = (self.cost_nano - self.start_nano) * produced
         return self.start_nano - (-output_nano // self.completion_tokens)
 
     def billed_after(self, chunks: int) -> int:

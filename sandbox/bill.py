@@ -1,8 +1,9 @@
 """What each key was billed for, generation by generation: the truth that a ledger is compared with."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
@@ -27,6 +28,7 @@ class Entry:
     state: State = State.OPEN
     produced_tokens: int = 0
     ended_at: float | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def cost_nano(self) -> int:
@@ -39,6 +41,7 @@ class Entry:
         """Close the entry, once: what ended stays as it ended."""
         if self.state is State.OPEN:
             self.state, self.ended_at = state, now
+            self.ended.set()
 
     def generation(self) -> bytes:
         """Return the body of `GET /generation`."""
@@ -86,6 +89,11 @@ class Bill:
         """Return the sum of one key or of all; `is_byok` picks OpenRouter's part (False) or the providers' (True)."""
         entries = self.entries(key_sha256)
         return sum(e.cost_nano for e in entries if is_byok is None or e.performance.is_byok is is_byok)
+
+    async def all_ended(self) -> None:
+        """Wait until none of the generations known now is open."""
+        for entry in self.entries():
+            await entry.ended.wait()
 
     def reset(self) -> None:
         """Forget everything; a generation that is still open ends unseen."""

@@ -6,10 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.money import nano_from_usd
 from gateway.simulator import generation_body, perform
-from gateway.simulator_models import MODELS, Abort, Play, find_role
+from gateway.simulator_models import MODELS, Abort, Play, find_role, listed_roles
 from gateway.simulator_wire import COMMENT, usd_literal
 from tests.gateway.performances import GENERATION_ID, ask, document, events, raw, said, usages
 
@@ -132,3 +134,16 @@ def test_generation_states_the_true_cost() -> None:
     byok = json.loads(generation_body(ask("sandbox/byok")), parse_float=Decimal)["data"]
     assert (byok["total_cost"], byok["is_byok"]) == (0, True)
     assert byok["upstream_inference_cost"] > 0
+
+
+_ANY_MODEL = st.sampled_from([role.name for role in listed_roles()])
+
+
+@given(name=_ANY_MODEL, text=st.text(min_size=1, max_size=60), limit=st.integers(1, 40), free=st.booleans())
+def test_a_bill_grows_with_the_tokens_to_the_full_cost(name: str, text: str, limit: int, free: bool) -> None:
+    """Never below zero, never falling, never above what the whole answer costs."""
+    answer = ask(name, text=text, max_tokens=limit, free=free)
+    bills = [answer.billed_nano(tokens) for tokens in range(answer.completion_tokens + 2)]
+    assert bills == sorted(bills)
+    assert 0 <= bills[0] <= bills[-1] <= answer.cost_nano
+    assert answer.completion_tokens <= limit

@@ -1,7 +1,10 @@
 """`python -m sandbox` says where it listens, and SIGTERM ends it with 0."""
 
+import contextlib
+import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,13 +23,28 @@ def _start(port: str) -> subprocess.Popen[str]:
     )
 
 
-def test_sigterm_exits_0() -> None:
-    """Once it has said its address, a signal ends it cleanly."""
-    with _start("0") as process:
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    assert isinstance(port, int)
+    return port
+
+
+def test_sigterm_exits_0_though_a_stream_is_open() -> None:
+    """Once it has said its address, a signal ends it cleanly, whoever still listens."""
+    port = _free_port()
+    question = b'{"model":"sandbox/silent","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
+    headers = {"Authorization": "Bearer sk-or-v1-someone"}
+    with _start(str(port)) as process:
         assert process.stdout is not None
-        assert "http://127.0.0.1:" in process.stdout.readline()
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        assert f"http://127.0.0.1:{port}" in process.stdout.readline()
+        listener = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        with contextlib.closing(listener):
+            listener.request("POST", "/api/v1/chat/completions", question, headers)
+            assert listener.getresponse().readline() == b": OPENROUTER PROCESSING\n"
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=20)
     assert process.returncode == 0
 
 

@@ -63,10 +63,9 @@ def _only_entry(client: Client) -> Entry:
     return entry
 
 
-async def _until_ended(entry: Entry) -> None:
+async def _until_all_ended(client: Client) -> None:
     async with asyncio.timeout(5):
-        while entry.state is State.OPEN:
-            await asyncio.sleep(0.005)
+        await _bill(client).all_ended()
 
 
 async def _raw(client: Client, model: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -100,7 +99,7 @@ async def test_chunks_go_out_one_by_one(client: Client) -> None:
         await reader.readuntil(b'"content":"four"')
     assert _only_entry(client).state is State.OPEN
     writer.close()
-    await _until_ended(_only_entry(client))
+    await _until_all_ended(client)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +114,7 @@ async def test_a_client_that_hangs_up_is_noticed_during_a_pause(client: Client, 
         await reader.readuntil(b"[DONE]")
     writer.close()
     entry = _only_entry(client)
-    await _until_ended(entry)
+    await _until_all_ended(client)
     assert entry.cost_nano == cost_nano
     assert entry.state is (State.DONE if model == "sandbox/hang-after-done" else State.CANCELLED)
 
@@ -127,7 +126,7 @@ async def test_an_abort_is_billed_for_the_tokens_sent(client: Client) -> None:
         await reader.readuntil(b'"content":"')
     writer.transport.abort()
     entry = _only_entry(client)
-    await _until_ended(entry)
+    await _until_all_ended(client)
     assert 50 <= entry.produced_tokens < 1_000_000
     assert entry.cost_nano == 1_000 + 2_000 * entry.produced_tokens
     assert json.loads(entry.generation(), parse_float=Decimal)["data"]["total_cost"] * 10**9 == entry.cost_nano
