@@ -6,7 +6,7 @@ Prompt tokens are bounded from bytes. A byte-level BPE token (GPT, Claude, Llama
 at least one byte of the text, and a SentencePiece token with byte fallback too, so a text of b UTF-8 bytes is at most
 b tokens. What a chat template adds without any byte of the body is allowed for by `gateway.chat` (OBJECT_ALLOWANCE and
 its neighbours), which also counts keys, numbers and unknown fields, because any of them may reach the prompt.
-Real text takes a fifth to two thirds of the bound (`python -m benchmarks.prompt_bound`). Not covered: tokenizers that
+Real text takes a tenth to two fifths of the bound (`python -m benchmarks.prompt_bound`). Not covered: tokenizers that
 expand text before splitting it (NFKC, in a few embedding models); images, which are counted apart.
 
 Amounts are whole zepto-USD (1e-21) inside, so that a per-token price is exact, and whole nano-USD outside.

@@ -1,0 +1,1 @@
+"""The numbers in the README, and how to get them again."""
