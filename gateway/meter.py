@@ -42,7 +42,8 @@ _NEVER_SENT = dict.fromkeys((Event.CUT, Event.CLIENT_GONE, Event.REVOKED), State
 
 TRANSITIONS: dict[State, dict[Event, State]] = {
     State.HELD: {Event.SENT: State.SENT} | _ANSWER | _NEVER_SENT,
-    State.SENT: _ANSWER | _LEAVE | {Event.CUT: State.CLOSED},
+    # A connection that broke before its first byte is tried again, and sent on again.
+    State.SENT: {Event.SENT: State.SENT, Event.CUT: State.CLOSED} | _ANSWER | _LEAVE,
     State.OPEN: _LEAVE | _STOP,
     State.REFUSED: {Event.CLIENT_GONE: State.REFUSED, Event.REVOKED: State.REFUSED} | _STOP,
     State.ABANDONED: {Event.OPENED: State.ABANDONED, Event.REFUSED: State.REFUSED} | _LEAVE | _STOP,

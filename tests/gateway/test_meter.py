@@ -147,6 +147,16 @@ def test_what_was_sent_and_never_answered_may_be_owed() -> None:
     assert meter.outcome() == Reconcile(None, False, 0, None, None)
 
 
+def test_a_request_may_be_sent_again_on_a_new_connection() -> None:
+    """A kept connection that upstream had closed is no answer."""
+    meter = Meter()
+    meter.sent()
+    meter.sent()
+    meter.client_gone()
+
+    assert meter.outcome() == Reconcile(None, False, 0, None, None)
+
+
 @pytest.mark.parametrize("status", [302, 400, 401, 402, 403, 404, 408, 429, 500, 502, 524, 529])
 def test_a_refusal_owes_nothing(status: int) -> None:
     """Upstream did no work."""
