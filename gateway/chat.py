@@ -137,13 +137,17 @@ class ChatRequest:
         """Return the body with its output ceiling lowered to `max_tokens`, every other byte as it came.
 
         Each ceiling above `max_tokens` is lowered; one that is null is set when no other holds; one is appended when
-        there is none. A ceiling that is lower already stays. Raises ValueError for a dialect without output.
+        there is none. A ceiling that is lower already stays. Raises ValueError for a dialect without output, and
+        InvalidRequest when the body is nested as deeply as the stack at hand.
         """
         names = _SHAPES[self.dialect].ceilings
         if not names or max_tokens < 1:
             raise ValueError("nothing can be shortened to this")
         text = self.body.decode()
-        spans = {key: span for key, span in _members(text) if key in names}
+        try:
+            spans = {key: span for key, span in _members(text) if key in names}
+        except RecursionError:
+            raise InvalidRequest("The request body is nested too deeply.") from None
         given = {key: self.document[key] for key in spans}
         lowered = [key for key, value in given.items() if isinstance(value, int) and value > max_tokens]
         if not lowered and all(value is None for value in given.values()):

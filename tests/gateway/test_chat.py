@@ -1,5 +1,6 @@
 """Request bodies: what is refused, what is understood, and the one rewrite."""
 
+import contextlib
 import json
 from decimal import Decimal
 
@@ -273,6 +274,18 @@ def test_embeddings_cannot_be_shortened() -> None:
     """They have no output to shorten."""
     with pytest.raises(ValueError, match="shortened"):
         ChatRequest.parse(b'{"model":"m","input":"x"}', Dialect.EMBEDDINGS).shortened(16)
+
+
+def test_a_body_nested_as_deep_as_the_stack_is_shortened_or_refused() -> None:
+    """What parsed at the door may be too deep further in: then it is the caller's fault, not a bug of ours."""
+    deep = b"[" * 850 + b"]" * 850
+    request = ChatRequest.parse(b'{"model":"m","prompt":"","x":' + deep + b"}")
+
+    def further_in(frames: int) -> bytes:
+        return further_in(frames - 1) if frames else request.shortened(42)
+
+    with contextlib.suppress(InvalidRequest):
+        assert further_in(150).endswith(b',"max_tokens":42}')
 
 
 KEYS = st.text(max_size=4) | st.sampled_from(["max_tokens", "max_completion_tokens"])
