@@ -69,7 +69,7 @@ class Apps:
         self._cache: dict[str, tuple[float, App | None]] = {}
 
     async def create(self, name: str, origins: Iterable[str]) -> dict[str, str]:
-        """Register an app and return its keys, the secrets in clear for this one time. `origins` are registered forms."""
+        """Register an app; return its keys, the secrets in clear for this one time. `origins` are registered forms."""
         app_id = "app" + base64.b32encode(secrets.token_bytes(_APP_ID_BYTES)).decode().lower()
         origins = sorted(set(origins))
         fields: list[str | int] = ["name", name, "origins", orjson.dumps(origins).decode(), "created_ms", _now_ms()]
@@ -89,7 +89,7 @@ class Apps:
         }
 
     async def rotate(self, app_id: str, mode: str, *, grace_seconds: int) -> str:
-        """Return a new secret key that works at once. The old ones die now, or after `grace_seconds`. Raises KeyError."""
+        """Return a new secret key that works at once; the old ones die now, or after a grace. Raises KeyError."""
         known = await self._known(app_id)
         secret = secrets.token_hex(_SECRET_BYTES)
         await self._store.call("HSET", keys.app(app_id), f"secret:{mode}:{_digest(secret)}", "")

@@ -40,7 +40,7 @@ class Connections:
         return status_of(await self._ledger.standing(budget))
 
     async def approve(self, budget: Budget, approval: Approval) -> None:
-        """Connect, or approve again. Spend of the window stays: revoking is no way to reset a cap. Raises Unavailable."""
+        """Connect, or approve again. Spend stays: revoking is no way to reset a cap. Raises Unavailable."""
         if budget.mode == "live" and (approval.cap_nano is None or approval.funding_key is None):
             raise ValueError("a live connection needs a cap and a funding key")
         if not self._store.salt:

@@ -7,6 +7,7 @@ Whatever spans connections lies in slots of its own and is never needed for the 
 import base64
 import hashlib
 import hmac
+import secrets
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
@@ -29,6 +30,7 @@ OPEN_SHARDS = 16
 
 ACCOUNT_CHARS = 13
 RANDOM_CHARS = 19
+RANDOM_BYTES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +134,69 @@ def acknowledgements(nonce: str) -> str:
     return f"wf:ack:{nonce}"
 
 
+def attempt(attempt_id: str) -> str:
+    """hash: one popup's attempt: browser, asked, state, decision, created_ms, expires_ms."""
+    return f"wf:attempt:{attempt_id}"
+
+
+def attempt_id(mode: str, app_id: str, user_id: str, nonce: str) -> str:
+    """Return the name of an attempt: found by its nonce under one app's user, and by nobody else's token."""
+    return hashlib.sha256(f"{mode}\0{app_id}\0{user_id}\0{nonce}".encode()).hexdigest()
+
+
+def spent_token(app_id: str, jti: str) -> str:
+    """string: the attempt that a session token was spent on."""
+    return f"wf:jti:{hashlib.sha256(f'{app_id}:{jti}'.encode()).hexdigest()}"
+
+
+def consent_rate(what: str, whose: str) -> str:
+    """zset: calls of one kind (`what`) that count against one name (`whose`) on the consent site."""
+    return f"wf:rate:{what}:{hashlib.sha256(whose.encode()).hexdigest()}"
+
+
+def cooldown(app_id: str, browser: str) -> str:
+    """string: this app asked this browser too often; it may ask again when the key is gone."""
+    return f"wf:cooldown:{app_id}:{browser}"
+
+
+def wallet(wallet_id: str) -> str:
+    """hash: created_ms and, with funding, funding, last4, source, key_sha256, limit."""
+    return f"wf:wallet:{{{wallet_id}}}"
+
+
+def wallet_budgets(wallet_id: str) -> str:
+    """hash: budget name → the device that approved it."""
+    return f"wf:wallet:{{{wallet_id}}}:budgets"
+
+
+def wallet_place(wallet_id: str) -> str:
+    """Where a wallet's sealed funding key belongs."""
+    return f"wallet:{wallet_id}"
+
+
+def visit(token_sha256: str) -> str:
+    """hash: a browser's stay in a wallet: wallet, level, device."""
+    return f"wf:visit:{token_sha256}"
+
+
+def identity(provider: str, digest: str) -> str:
+    """string: the wallet of an account at `provider`, or of a funding key, by keyed hash."""
+    return f"wf:identity:{provider}:{digest}"
+
+
+def authorization(state_sha256: str) -> str:
+    """hash: an authorization at OpenRouter that is under way: browser, verifier, attempt."""
+    return f"wf:authorization:{state_sha256}"
+
+
 def request_id(account: str, random: bytes) -> str:
     """Return `req_`, the payer's account name and random characters: an id that finds its budget without an index."""
     return f"req_{account}{_base32(random, RANDOM_CHARS)}"
+
+
+def random_account() -> str:
+    """Return an account name that no budget has: for calls whose payer is not known."""
+    return _base32(secrets.token_bytes(10), ACCOUNT_CHARS)
 
 
 def account_of(request_id: str) -> str | None:

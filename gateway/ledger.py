@@ -4,7 +4,7 @@ Every step is keyed by the request id and safe to repeat. `docs/ledger.md` holds
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -45,14 +45,14 @@ class Admission:
     max_tokens: int | None
     remaining_nano: int | None
     funding: bytes
-    has_overdue: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """How a request ended. `status`: `settled` (OpenRouter stated the cost), `estimated` or `void`.
 
-    `ended_by`: complete, client, upstream, revoked, refused, crash. `funding`: `works`, `refused` or `` (nothing learnt).
+    `ended_by`: complete, client, upstream, revoked, refused, crash. `funding`: `works`, `refused`, or empty: nothing
+    was learnt about the funding key.
     """
 
     status: str
@@ -112,6 +112,7 @@ class Ledger:
         self._store = store
         self._keep_days = keep_days
         self.lease_ms = lease_ms
+        self.on_overdue: Callable[[Budget], None] | None = None
 
     async def admit(
         self, budget: Budget, request_id: str, worst: WorstCase | None, *, model: str, estimate_nano: int
@@ -127,6 +128,8 @@ class Ledger:
         args += [estimate_nano, self.lease_ms, FUNDING_TRIAL_MS, self._keep_days, model, int(budget.mode == "live")]
         names = [budget.budget, budget.days, budget.due, budget.hold(request_id)]
         code, hold, max_tokens, spent, held, cap, funding, overdue = await self._store.run("admit", names, args)
+        if overdue and self.on_overdue is not None:
+            self.on_overdue(budget)
         verdict = Admit(code)
         if verdict < 0:
             raise _refusal(verdict, spent, held, cap)
@@ -135,7 +138,6 @@ class Ledger:
             max_tokens=max_tokens if verdict is Admit.SHORTENED else None,
             remaining_nano=None if cap < 0 else max(0, cap - spent),
             funding=funding,
-            has_overdue=overdue == 1,
         )
 
     async def post_sent(self, budget: Budget, request_id: str) -> None:
@@ -147,13 +149,24 @@ class Ledger:
         await self._store.post("attach", *self._attach(budget, request_id, generation_id=generation_id))
 
     async def hand_over(
-        self, budget: Budget, request_id: str, *, generation_id: str, estimate_nano: int, ended_by: str
-    ) -> None:
-        """Leave an open hold to the sweeper at once: its true cost must be asked for. Raises Unavailable."""
+        self, budget: Budget, request_id: str, *, generation_id: str, estimate_nano: int, ended_by: str, funding: str
+    ) -> bool:
+        """Leave an open hold to the sweeper at once: its true cost must be asked for. Raises Unavailable.
+
+        Tells whether there was an open hold to leave.
+        """
         names, args = self._attach(
-            budget, request_id, generation_id=generation_id, sent=True, estimate=estimate_nano, due_ms=0, ended=ended_by
+            budget,
+            request_id,
+            generation_id=generation_id,
+            sent=True,
+            estimate=estimate_nano,
+            due_ms=0,
+            ended=ended_by,
+            funding=funding,
         )
-        await self._store.run("attach", names, args)
+        written, _ = await self._store.run("attach", names, args)
+        return bool(written)
 
     async def renew(self, budget: Budget, request_id: str) -> bool:
         """Lengthen the hold's life by a lease; tell whether the budget is still active. Raises Unavailable."""
@@ -250,17 +263,11 @@ class Ledger:
         due_ms: int | None = None,
         attempt: bool = False,
         ended: str = "",
+        funding: str = "",
     ) -> tuple[list[str], list[str | int]]:
         names = [budget.due, budget.hold(request_id), budget.budget]
-        args: list[str | int] = [
-            request_id,
-            int(sent),
-            generation_id,
-            _known(estimate),
-            _known(due_ms),
-            int(attempt),
-            ended,
-        ]
+        args: list[str | int] = [request_id, int(sent), generation_id, _known(estimate), _known(due_ms)]
+        args += [int(attempt), ended, funding, FUNDING_TRIAL_MS]
         return names, args
 
 
@@ -273,16 +280,19 @@ def _refusal(verdict: Admit, spent: int, held: int, cap: int) -> Exception:
             return FundingInvalid()
         case Admit.CAP_SPENT:
             return BudgetExceeded(
-                f"The monthly cap of {usd_from_nano(cap)} USD is spent. The user can raise it, or wait until spend is 30 days old."
+                f"The monthly cap of {usd_from_nano(cap)} USD is spent. "
+                "The user can raise it, or wait until spend is 30 days old."
             )
         case Admit.IN_FLIGHT:
             return BudgetExceeded(
-                f"Requests in flight hold {usd_from_nano(held)} of the {left} USD that are left. Try again when they have ended.",
+                f"Requests in flight hold {usd_from_nano(held)} of the {left} USD that are left. "
+                "Try again when they have ended.",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
         case Admit.TOO_LITTLE_LEFT:
             return BudgetExceeded(
-                f"The {left} USD that are left of the cap cannot carry this request. Shorten the prompt, take a cheaper model, or ask the user to raise the cap."
+                f"The {left} USD that are left of the cap cannot carry this request. "
+                "Shorten the prompt, take a cheaper model, or ask the user to raise the cap."
             )
         case _:
             return Unavailable("This request was given up before. Send it again.")

@@ -69,19 +69,24 @@ class Sessions:
     def read(self, token: str) -> Session:
         """Return what `token` says. Raises AuthError."""
         try:
-            key = self._ring.find(str(jwt.get_unverified_header(token).get("kid")))
-            if key is None:
-                raise jwt.InvalidTokenError
-            claims = jwt.decode(
-                token,
-                key,
-                algorithms=["HS256"],
-                leeway=_LEEWAY_SECONDS,
-                options={"require": ["exp", "iat", "jti", "appId", "appUserId", "mode"]},
-            )
+            kid = str(jwt.get_unverified_header(token).get("kid"))
+            claims = self._claims(token, kid)
             return _session(claims)
         except (jwt.InvalidTokenError, ValueError, TypeError, KeyError):
             raise AuthError("This session token is not valid or has expired. Ask your backend for a new one.") from None
+
+    def _claims(self, token: str, kid: str) -> dict[str, object]:
+        key = self._ring.find(kid)
+        if key is None:
+            raise jwt.InvalidTokenError("unknown key id")
+        claims: dict[str, object] = jwt.decode(
+            token,
+            key,
+            algorithms=["HS256"],
+            leeway=_LEEWAY_SECONDS,
+            options={"require": ["exp", "iat", "jti", "appId", "appUserId", "mode"]},
+        )
+        return claims
 
 
 def _session(claims: dict[str, object]) -> Session:

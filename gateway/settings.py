@@ -13,7 +13,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
@@ -123,6 +123,10 @@ class Settings:
             upstream_first_byte_seconds=source.seconds("WATTFARE_UPSTREAM_FIRST_BYTE_SECONDS", 300),
             upstream_silence_seconds=source.seconds("WATTFARE_UPSTREAM_SILENCE_SECONDS", 120),
         )
+
+    def patient(self, redis_deadline_ms: int) -> "Settings":
+        """Return these settings for a process that nobody's request waits for."""
+        return replace(self, redis_deadline_ms=redis_deadline_ms)
 
 
 class _Environment:

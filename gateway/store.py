@@ -114,6 +114,20 @@ class Store:
         """Whether every server we know answers and is the one we knew."""
         return self.salt != b"" and not self._refused and all(not self._is_away(key) for key in self._beat_keys)
 
+    async def answers(self) -> bool:
+        """Ask every server now; tell whether all answer and are the ones we knew."""
+        try:
+            for key in self._beat_keys:
+                await self.call("EXISTS", key)
+        except Unavailable:
+            return False
+        return self.is_open
+
+    @property
+    def why_closed(self) -> str:
+        """What keeps the store closed, for the operator."""
+        return self._epoch.doubt or "Redis does not answer; check REDIS_URL"
+
     async def opened(self) -> None:
         """Wait until the store is open."""
         while not self.is_open:

@@ -1,0 +1,176 @@
+"""Requests in flight: what each has been through, and how a revocation reaches it."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+from aiohttp import web
+
+from gateway.call import Call
+from gateway.chat import ChatRequest
+from gateway.errors import Unavailable
+from gateway.keys import Budget
+from gateway.ledger import Ledger
+from gateway.meter import Meter, State
+from gateway.upstream import Reply
+
+
+class Exchange:
+    """One metered request, from the moment it asks for a hold."""
+
+    reached: ClassVar[Callable[["Exchange", str], None]] = staticmethod(lambda _exchange, _point: None)
+    """Called at each named point of the path; the crash tests set it to kill the process there."""
+
+    def __init__(self, budget: Budget, call: Call, chat: ChatRequest, task: "asyncio.Task[object] | None") -> None:
+        self.budget = budget
+        self.call = call
+        self.chat = chat
+        self.meter = Meter()
+        self.asked = False
+        self.is_held = False
+        self.is_cut = False
+        self.is_over = False
+        self.attached: str | None = None
+        self.response: web.StreamResponse | None = None
+        self.at_event_end = True
+        self.ended_by = "complete"
+        self.started = time.monotonic()
+        self._task = task
+        self._opened: float | None = None
+        self._first_chunk: float | None = None
+
+    @property
+    def request_id(self) -> str:
+        """The request's id, which is its hold's id too."""
+        return self.call.request_id
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Milliseconds from admission to upstream's headers and to its first byte."""
+        marks = {"upstream_ms": self._opened, "first_byte_ms": self._first_chunk}
+        return {name: round((at - self.started) * 1000, 2) for name, at in marks.items() if at is not None}
+
+    def held(self, hold_nano: int) -> None:
+        """Note the hold."""
+        self.is_held = True
+        self.call.notes["hold_nano"] = hold_nano
+
+    def opened(self, reply: Reply) -> None:
+        """Note upstream's status line and headers."""
+        self._opened = time.monotonic()
+        self.meter.opened(
+            reply.status,
+            content_type=reply.headers.get("Content-Type", ""),
+            generation_id=reply.headers.get("X-Generation-Id"),
+        )
+
+    def note_chunk(self, chunk: bytes) -> None:
+        """Note that a part of the answer came in."""
+        self.at_event_end = chunk.endswith(b"\n\n")
+        if self._first_chunk is None:
+            self._first_chunk = time.monotonic()
+
+    def end(self, ended_by: str) -> None:
+        """Note an answer that came to its end."""
+        self.ended_by = ended_by
+        self.meter.ended()
+
+    def break_off(self) -> None:
+        """Note that upstream failed or broke off."""
+        self.ended_by = "upstream"
+        self.meter.cut()
+
+    def leave(self, ended_by: str) -> None:
+        """Note that the caller is gone, or may not go on."""
+        if self.meter.state is not State.CLOSED:
+            self.ended_by = ended_by
+        if ended_by == "revoked":
+            self.meter.revoked()
+        else:
+            self.meter.client_gone()
+
+    def reach(self, point: str) -> None:
+        """Note that the path has come to `point`."""
+        Exchange.reached(self, point)
+
+    def cut(self) -> None:
+        """End it now: its connection was revoked. Nothing of it runs after this call but its ending."""
+        if not self.is_cut and not self.is_over and self._task is not None:
+            self.is_cut = True
+            self._task.cancel()
+
+
+class Exchanges:
+    """All requests in flight of this process."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._open: dict[str, set[Exchange]] = {}
+        self._indexed: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return sum(len(group) for group in self._open.values())
+
+    @contextlib.contextmanager
+    def track(self, exchange: Exchange) -> Iterator[None]:
+        """Keep `exchange` where a revocation finds it."""
+        name = exchange.budget.name
+        self._open.setdefault(name, set()).add(exchange)
+        try:
+            yield
+        finally:
+            exchange.is_over = True
+            group = self._open[name]
+            group.discard(exchange)
+            if not group:
+                del self._open[name]
+
+    def cut_budget(self, name: str) -> None:
+        """End every request of one budget."""
+        for exchange in tuple(self._open.get(name, ())):
+            exchange.cut()
+
+    def cut_app(self, app_id: str) -> None:
+        """End every request of one app."""
+        for group in tuple(self._open.values()):
+            for exchange in tuple(group):
+                if exchange.budget.app_id == app_id:
+                    exchange.cut()
+
+    async def index(self, budget: Budget) -> None:
+        """Have the budget on the sweeper's list, written at most twice a lease."""
+        now = time.monotonic()
+        half_lease_seconds = self._ledger.lease_ms / 2000
+        if now - self._indexed.get(budget.name, -half_lease_seconds) < half_lease_seconds:
+            return
+        if len(self._indexed) > 100_000:
+            self._indexed.clear()
+        self._indexed[budget.name] = now
+        await self._ledger.index(budget)
+
+    async def check(self) -> None:
+        """Cut whatever was revoked while nobody told us. Raises Unavailable."""
+        for group in tuple(self._open.values()):
+            for exchange in tuple(group)[:1]:
+                if exchange.is_held and not (await self._ledger.standing(exchange.budget)).is_connected:
+                    self.cut_budget(exchange.budget.name)
+
+    async def keep_alive(self) -> None:
+        """Renew the holds of long requests for ever, before the sweeper takes them for orphans."""
+        third = self._ledger.lease_ms / 3000
+        while True:
+            await asyncio.sleep(third)
+            with contextlib.suppress(Unavailable):
+                await self._renew(older_than=third)
+
+    async def _renew(self, *, older_than: float) -> None:
+        oldest = time.monotonic() - older_than
+        for group in tuple(self._open.values()):
+            for exchange in tuple(group):
+                if not exchange.is_held or exchange.started > oldest:
+                    continue
+                await self.index(exchange.budget)
+                if not await self._ledger.renew(exchange.budget, exchange.request_id):
+                    self.cut_budget(exchange.budget.name)

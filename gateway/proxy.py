@@ -1,0 +1,264 @@
+"""The conductor: authenticate, admit, forward, relay, settle. No other file knows the order.
+
+Rule: whatever happens after a hold was asked for, `_close` runs, and hands the outcome to a task of its own that
+outlives the caller. Rule: bytes go on as they came; metering stands beside the relay, never in it.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from decimal import Decimal
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from gateway.apps import Apps, Caller
+from gateway.call import Call
+from gateway.chat import ChatRequest, Dialect
+from gateway.closing import Closing
+from gateway.errors import GrantInvalid, InvalidRequest, NotConnected, Unavailable, UpstreamError
+from gateway.exchange import Exchange, Exchanges
+from gateway.identity import from_header
+from gateway.keys import Budget
+from gateway.ledger import Admission, Ledger
+from gateway.logs import log
+from gateway.money import NANO_PER_USD
+from gateway.prices import Prices
+from gateway.pricing import WorstCase, estimate_nano, worst_case
+from gateway.refusals import refusal
+from gateway.rehearsal import rehearse, rehearsed_worst_case
+from gateway.sealing import SealBroken, Sealer
+from gateway.store import Store
+from gateway.upstream import HOP_BY_HOP, Reply, Upstream, forwarded
+
+USER_HEADER = "x-wattfare-user"
+GRANT_HEADER = "x-wattfare-grant"
+_LAST_WORDS_SECONDS = 0.5
+_REVOKED_EVENT = (
+    b'data: {"error":{"code":"not_connected","type":"billing_error",'
+    b'"message":"The user has ended this connection."}}\n\n'
+)
+# Upstream's words about its own host, or about who may call it from a browser, are not ours to repeat.
+_NOT_PASSED_ON = HOP_BY_HOP | {
+    "alt-svc",
+    "date",
+    "nel",
+    "permissions-policy",
+    "report-to",
+    "server",
+    "set-cookie",
+    "strict-transport-security",
+}
+_NOT_PASSED_ON_PREFIXES = ("access-control-", "x-wattfare-")
+
+
+class Proxy:
+    """Carries one metered request from secret key to settled hold."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        apps: Apps,
+        ledger: Ledger,
+        sealer: Sealer,
+        upstream: Upstream,
+        prices: Prices,
+        exchanges: Exchanges,
+        closing: Closing,
+    ) -> None:
+        self._store = store
+        self._apps = apps
+        self._ledger = ledger
+        self._sealer = sealer
+        self._upstream = upstream
+        self._prices = prices
+        self._exchanges = exchanges
+        self._closing = closing
+
+    async def forward(self, call: Call, dialect: Dialect) -> web.StreamResponse:
+        """Answer one metered call. Raises WattfareError."""
+        caller = await self._apps.authenticate(call.request.headers.get("Authorization"))
+        budget = payer(call.request.headers.getall, caller)
+        if not self._store.salt:
+            raise Unavailable
+        call.charge_to(budget, self._store.salt)
+        chat = ChatRequest.parse(await call.body(), dialect)
+        call.notes |= {"model": chat.model, "stream": chat.stream}
+        exchange = Exchange(budget, call, chat, asyncio.current_task())
+        with self._exchanges.track(exchange):
+            try:
+                return await self._carry(exchange)
+            except asyncio.CancelledError:
+                if not exchange.is_cut:
+                    exchange.leave("client")
+                    raise
+                return await self._end_revoked(exchange)
+            except ConnectionError:
+                exchange.leave("client")
+                raise
+            finally:
+                self._closing.close(exchange)
+
+    async def _carry(self, exchange: Exchange) -> web.StreamResponse:
+        admission = await self._admit(exchange)
+        body = exchange.chat.body
+        if admission.max_tokens is not None:
+            body = exchange.chat.shortened(admission.max_tokens)
+        try:
+            async with self._open(exchange, admission, body) as reply:
+                return await self._answer(exchange, admission, reply)
+        except UpstreamError:
+            exchange.break_off()
+            if exchange.response is None:
+                raise
+            # The caller must see that the answer is not whole: no clean end, no words of ours in it.
+            _hang_up(exchange)
+            return exchange.response
+
+    async def _admit(self, exchange: Exchange) -> Admission:
+        """Place the hold. From `asked` on, one may exist whatever this raises."""
+        budget, chat = exchange.budget, exchange.chat
+        worst = self._worst_case(budget, chat)
+        estimate = 0 if budget.mode == "test" else estimate_nano(chat, self._prices.current, completion_bytes=0)
+        await self._exchanges.index(budget)
+        exchange.asked = True
+        exchange.reach("asked")
+        try:
+            admission = await self._ledger.admit(
+                budget, exchange.request_id, worst, model=chat.model, estimate_nano=estimate
+            )
+        except Unavailable:
+            raise
+        except Exception:
+            exchange.asked = False
+            raise
+        exchange.held(admission.hold_nano)
+        exchange.reach("held")
+        return admission
+
+    def _worst_case(self, budget: Budget, chat: ChatRequest) -> WorstCase | None:
+        if budget.mode == "test":
+            return rehearsed_worst_case(chat)
+        return worst_case(chat, self._prices.current, now_ms=time.time_ns() // 1_000_000)
+
+    @contextlib.asynccontextmanager
+    async def _open(self, exchange: Exchange, admission: Admission, body: bytes) -> AsyncIterator[Reply]:
+        async def on_connected() -> None:
+            exchange.reach("connected")
+            exchange.meter.sent()
+            await self._ledger.post_sent(exchange.budget, exchange.request_id)
+            exchange.reach("sending")
+
+        if exchange.budget.mode == "test":
+            async with rehearse(exchange.chat, on_connected) as rehearsed:
+                yield rehearsed
+            return
+        try:
+            funding_key = self._sealer.open(admission.funding, place=exchange.budget.place)
+        except SealBroken:
+            log.error("funding_key_sealed", request_id=exchange.request_id)
+            raise Unavailable("The key ring cannot open this user's funding key. Nothing was spent.") from None
+        headers = forwarded(exchange.call.request.headers)
+        path = exchange.chat.dialect.value
+        async with self._upstream.open(path, body, headers, funding_key, on_connected) as reply:
+            yield reply
+
+    async def _answer(self, exchange: Exchange, admission: Admission, reply: Reply) -> web.StreamResponse:
+        exchange.opened(reply)
+        exchange.reach("opened")
+        await self._attach(exchange)
+        exchange.reach("attached")
+        if not 200 <= reply.status < 300:
+            said = await reply.read()
+            exchange.meter.body(said)
+            exchange.end("refused")
+            raise refusal(reply.status, reply.headers, said, now_ms=time.time_ns() // 1_000_000)
+        response = web.StreamResponse(status=reply.status, headers=_response_headers(exchange, admission, reply))
+        exchange.response = response
+        await response.prepare(exchange.call.request)
+        exchange.reach("prepared")
+        await self._relay(exchange, reply, response)
+        return response
+
+    async def _relay(self, exchange: Exchange, reply: Reply, response: web.StreamResponse) -> None:
+        meter = exchange.meter
+        async for chunk in reply.chunks():
+            exchange.note_chunk(chunk)
+            meter.body(chunk)
+            if exchange.attached is None:
+                await self._attach(exchange)
+            await response.write(chunk)
+            exchange.reach("relayed")
+            if meter.is_done:
+                reply.finish_soon()
+        exchange.end("complete")
+        exchange.reach("ended")
+        await response.write_eof()
+        exchange.reach("answered")
+
+    async def _attach(self, exchange: Exchange) -> None:
+        """Send the generation id to Redis before the caller gets the byte after it."""
+        generation_id = exchange.meter.generation_id
+        if generation_id is not None:
+            exchange.attached = generation_id
+            await self._ledger.post_generation(exchange.budget, exchange.request_id, generation_id)
+
+    async def _end_revoked(self, exchange: Exchange) -> web.StreamResponse:
+        """Answer a caller whose connection was revoked meanwhile."""
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+        exchange.leave("revoked")
+        response = exchange.response
+        if response is None or not response.prepared:
+            raise NotConnected
+        if not response.content_type.startswith("text/event-stream"):
+            _hang_up(exchange)
+            return response
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                # The blank line ends an event that was cut in half, so that ours is read as one.
+                await response.write((b"" if exchange.at_event_end else b"\n\n") + _REVOKED_EVENT)
+                await response.write_eof()
+        return response
+
+
+def payer(headers: Callable[[str, list[str]], list[str]], caller: Caller) -> Budget:
+    """Return the budget that the payer headers name. Raises InvalidRequest, GrantInvalid."""
+    users, grants = headers(USER_HEADER, []), headers(GRANT_HEADER, [])
+    if len(users) + len(grants) != 1:
+        raise InvalidRequest(f"Send exactly one of {USER_HEADER} and {GRANT_HEADER}, once.")
+    if grants:
+        raise GrantInvalid
+    try:
+        return Budget(caller.mode, caller.app.app_id, from_header(users[0]))
+    except ValueError as fault:
+        raise InvalidRequest(f"{USER_HEADER} {fault}.") from None
+
+
+def _response_headers(exchange: Exchange, admission: Admission, reply: Reply) -> CIMultiDict[str]:
+    headers: CIMultiDict[str] = CIMultiDict(_passed_on(reply.headers))
+    headers.update(exchange.call.own_headers())
+    if admission.remaining_nano is not None:
+        headers["x-wattfare-remaining-usd"] = f"{Decimal(admission.remaining_nano) / NANO_PER_USD:f}"
+    if admission.max_tokens is not None:
+        headers["x-wattfare-max-tokens"] = str(admission.max_tokens)
+    return headers
+
+
+def _passed_on(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    kept: CIMultiDict[str] = CIMultiDict()
+    for name, value in headers.items():
+        lowered = name.lower()
+        if lowered not in _NOT_PASSED_ON and not lowered.startswith(_NOT_PASSED_ON_PREFIXES):
+            kept.add(name, value)
+    return kept
+
+
+def _hang_up(exchange: Exchange) -> None:
+    """Send what is written, then close the connection without the end of a body."""
+    transport = exchange.call.request.transport
+    if transport is not None:
+        transport.close()

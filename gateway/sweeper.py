@@ -1,0 +1,170 @@
+"""Overdue holds become their true cost: found without scanning, claimed by one process, asked for, settled.
+
+Runs inside every gateway, and alone as `python -m gateway.sweeper`. What is settled at what stands in `docs/ledger.md`.
+"""
+
+import asyncio
+import contextlib
+import random
+from decimal import Decimal
+
+from gateway.errors import Unavailable, UpstreamError
+from gateway.keys import OPEN_SHARDS, Budget
+from gateway.ledger import Ledger, Settlement
+from gateway.logs import log
+from gateway.money import nano_from_usd, usd_from_nano
+from gateway.sealing import SealBroken, Sealer
+from gateway.upstream import Document, Upstream
+from gateway.usage import parsed
+
+_LOOK_SECONDS = 1.0
+_MOST_BUDGETS = 100
+_MOST_HOLDS = 20
+# Longer than one look-up may take, so that no other process claims a hold that is being asked for.
+_CLAIM_MS = 30_000
+# OpenRouter's record comes within a second or so, after an abort later; then less often (openrouter.md §2).
+_BACKOFF_SECONDS = (0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
+
+
+class Sweeper:
+    """Looks for overdue holds and closes them."""
+
+    def __init__(self, ledger: Ledger, upstream: Upstream, sealer: Sealer, *, reconcile_seconds: float) -> None:
+        self._ledger = ledger
+        self._upstream = upstream
+        self._sealer = sealer
+        self._reconcile_ms = int(reconcile_seconds * 1000)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Look through every shard for ever. Several processes do; a hold is claimed by one."""
+        while True:
+            with contextlib.suppress(Unavailable):
+                for shard in random.sample(range(OPEN_SHARDS), OPEN_SHARDS):
+                    for budget, mark in await self._ledger.ripe(shard, most=_MOST_BUDGETS):
+                        await self.sweep(budget, mark)
+            await asyncio.sleep(_LOOK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes out
+
+    def notice(self, budget: Budget, after_seconds: float = 0) -> None:
+        """Sweep one budget soon: something of it is overdue, as this process knows."""
+        if budget.name in self._tasks:
+            return
+        task = asyncio.get_running_loop().create_task(self._sweep_later(budget, after_seconds))
+        self._tasks[budget.name] = task
+        task.add_done_callback(lambda _: self._tasks.pop(budget.name, None))
+
+    async def close(self) -> None:
+        """Stop; what is left is found again by its due time."""
+        tasks = tuple(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def sweep(self, budget: Budget, mark: str | None = None) -> float | None:
+        """Close what is overdue in one budget; return the seconds until more is, None when nothing is open.
+
+        `mark` takes the budget off the list when nothing is open. Raises Unavailable.
+        """
+        while True:
+            claim = await self._ledger.claim(budget, most=_MOST_HOLDS, lease_ms=_CLAIM_MS)
+            if not claim.request_ids:
+                break
+            for request_id in claim.request_ids:
+                await self._resolve(budget, request_id, claim.now_ms)
+        if claim.next_due_ms is None:
+            if mark is not None:
+                await self._ledger.drop(budget, mark)
+            return None
+        wait_ms = max(0, claim.next_due_ms - claim.now_ms)
+        await self._ledger.look_again(budget, after_ms=wait_ms)
+        return wait_ms / 1000
+
+    async def _sweep_later(self, budget: Budget, after_seconds: float) -> None:
+        with contextlib.suppress(Unavailable):
+            await asyncio.sleep(after_seconds)
+            wait: float | None = 0
+            while wait is not None and wait <= _BACKOFF_SECONDS[-1]:
+                await asyncio.sleep(wait)
+                wait = await self.sweep(budget)
+
+    async def _resolve(self, budget: Budget, request_id: str, now_ms: int) -> None:
+        hold = await self._ledger.hold(budget, request_id)
+        if hold is None or hold.get("state") != b"open":
+            # Nothing is known of it: there is nothing to ask, and a void leaves word of that.
+            await self._close(budget, request_id, Settlement("void", ended_by="crash"))
+            return
+        ended_by = hold.get("ended_by", b"crash").decode()
+        estimate = int(hold.get("estimate_nano", 0))
+        generation_id = hold.get("generation_id", b"").decode()
+        if budget.mode == "test" or "sent" not in hold:
+            await self._close(budget, request_id, Settlement("void", ended_by=ended_by))
+            return
+        stated = await self._ask(budget, hold, generation_id) if generation_id else None
+        if stated is not None:
+            await self._close(budget, request_id, stated)
+            return
+        since_ms = int(hold.get("reconcile_ms", now_ms))
+        attempts = int(hold.get("attempts", 0))
+        if not generation_id or now_ms - since_ms >= self._reconcile_ms:
+            status = "estimated" if estimate else "void"
+            await self._close(budget, request_id, Settlement(status, estimate, generation_id, ended_by=ended_by))
+            return
+        wait = min(_BACKOFF_SECONDS[min(attempts, len(_BACKOFF_SECONDS) - 1)], self._reconcile_ms / 1000)
+        await self._ledger.postpone(budget, request_id, due_ms=int(wait * 1000))
+
+    async def _ask(self, budget: Budget, hold: dict[str, bytes], generation_id: str) -> Settlement | None:
+        """Return the settlement at the cost that OpenRouter states, None when it states none (yet)."""
+        try:
+            key = self._sealer.open(hold.get("funding", b""), place=budget.place)
+            document = await self._upstream.generation(generation_id, key)
+        except (SealBroken, UpstreamError):
+            return None
+        return stated_settlement(document, ended_by=hold.get("ended_by", b"crash").decode())
+
+    async def _close(self, budget: Budget, request_id: str, settlement: Settlement) -> None:
+        booked = await self._ledger.settle(budget, request_id, settlement)
+        if booked.is_first:
+            log.info(
+                "swept",
+                request_id=request_id,
+                ledger=booked.status,
+                ended_by=settlement.ended_by,
+                cost_usd=usd_from_nano(booked.cost_nano),
+            )
+
+
+def stated_settlement(document: Document, *, ended_by: str) -> Settlement | None:
+    """Return the settlement that a `/generation` answer states, None when it states no cost (openrouter.md §2).
+
+    Billed are the native tokens. With the payer's own provider key the provider's bill counts beside OpenRouter's fee.
+    """
+    record = parsed(document.body).get("data") if document.status == 200 else None
+    if not isinstance(record, dict):
+        return None
+    try:
+        cost_nano = nano_from_usd(_decimal(record.get("total_cost")))
+        if record.get("is_byok") is True and record.get("upstream_inference_cost") is not None:
+            cost_nano += nano_from_usd(_decimal(record["upstream_inference_cost"]))
+    except ValueError:
+        return None
+    model = record.get("model")
+    generation_id = record.get("id")
+    return Settlement(
+        "settled",
+        cost_nano,
+        generation_id if isinstance(generation_id, str) else "",
+        model if isinstance(model, str) else "",
+        _count(record.get("native_tokens_prompt")),
+        _count(record.get("native_tokens_completion")),
+        ended_by=ended_by,
+    )
+
+
+def _decimal(value: object) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise ValueError("no amount")
+    return Decimal(value)
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

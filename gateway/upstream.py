@@ -1,0 +1,244 @@
+"""The OpenRouter client: requests out, answers in as bytes, failures translated once.
+
+Rule: a chunk is handed on as it arrives. Rule: no request is sent twice; OpenRouter has no idempotency key.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Protocol
+from urllib.parse import quote
+
+import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from gateway.errors import UpstreamError
+
+_HEADER_BYTES = 64 * 1024
+# Well under the idle limits of the proxies before OpenRouter, so that a kept connection is seldom a dead one.
+_KEEPALIVE_SECONDS = 15
+# After the terminal event nothing more is owed to the caller; upstream may hang open (openrouter.md §10.3).
+_AFTER_DONE_SECONDS = 1.0
+_LOOKUP_SECONDS = 10.0
+_REFUSAL_BYTES = 256 * 1024
+
+# RFC 9110 §7.6.1, and what a proxy decides for itself.
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+# Ours to set, or nobody's business upstream: credentials, the caller's address, our own headers.
+_NOT_FORWARDED = HOP_BY_HOP | {
+    "accept-encoding",
+    "authorization",
+    "content-encoding",
+    "content-length",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "origin",
+    "via",
+    "x-api-key",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+}
+_OUR_PREFIX = "x-wattfare-"
+
+
+class Reply(Protocol):
+    """An answer that is on its way in. `chunks` raises UpstreamError when it breaks off."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives."""
+        ...
+
+    async def read(self) -> bytes:
+        """Return the body of a refusal, bounded."""
+        ...
+
+    def finish_soon(self) -> None:
+        """Note that the terminal event was seen: what follows is awaited for a moment only."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long upstream may take, in seconds: to connect, to answer at all, to be silent."""
+
+    connect: float
+    first_byte: float
+    silence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A JSON document of OpenRouter's as it came."""
+
+    status: int
+    body: bytes
+    content_type: str
+
+
+class Upstream:
+    """OpenRouter at one base URL."""
+
+    def __init__(self, base_url: str, timeouts: Timeouts) -> None:
+        self._api = f"{base_url}/api/v1"
+        self._timeouts = timeouts
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_end.append(_connected)
+        trace.on_connection_reuseconn.append(_connected)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect),
+            auto_decompress=False,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            max_line_size=_HEADER_BYTES,
+            max_field_size=_HEADER_BYTES,
+            trace_configs=[trace],
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        funding_key: str,
+        on_connected: Callable[[], Awaitable[None]],
+    ) -> AsyncIterator["StreamedReply"]:
+        """POST `body`; yield the reply once its headers are here. `on_connected` runs before the first byte leaves.
+
+        Raises UpstreamError (502 failed, 504 took too long).
+        """
+        sent = CIMultiDict(headers)
+        sent["Authorization"] = f"Bearer {funding_key}"
+        sent["Accept-Encoding"] = "identity"
+        sent["Content-Length"] = str(len(body))
+        try:
+            async with asyncio.timeout(self._timeouts.first_byte):
+                response = await self._session.post(
+                    f"{self._api}/{path}",
+                    data=body,
+                    headers=sent,
+                    allow_redirects=False,
+                    trace_request_ctx=on_connected,
+                )
+        except TimeoutError:
+            raise UpstreamError("OpenRouter did not answer in time. Try again.", status=504) from None
+        except (aiohttp.ClientError, OSError) as failed:
+            raise UpstreamError(f"OpenRouter could not be reached ({type(failed).__name__}). Try again.") from None
+        try:
+            yield StreamedReply(response, self._timeouts.silence)
+        finally:
+            # A connection whose body was not read to its end must not be used again; closing it stops the billing.
+            if response.content.at_eof():
+                response.release()
+            else:
+                response.close()
+
+    async def generation(self, generation_id: str, funding_key: str) -> Document:
+        """Ask what one generation cost. Raises UpstreamError when OpenRouter cannot be asked."""
+        return await self.fetch(f"generation?id={quote(generation_id, safe='')}", funding_key)
+
+    async def fetch(self, path: str, funding_key: str | None = None) -> Document:
+        """GET a document below `/api/v1/`. Raises UpstreamError when OpenRouter cannot be asked."""
+        headers = {"Accept-Encoding": "identity", "Accept": "application/json"}
+        if funding_key is not None:
+            headers["Authorization"] = f"Bearer {funding_key}"
+        try:
+            async with (
+                asyncio.timeout(_LOOKUP_SECONDS),
+                self._session.get(f"{self._api}/{path}", headers=headers, allow_redirects=False) as response,
+            ):
+                return Document(response.status, await response.read(), response.content_type)
+        except TimeoutError:
+            raise UpstreamError("OpenRouter did not answer in time. Try again.", status=504) from None
+        except (aiohttp.ClientError, OSError) as failed:
+            raise UpstreamError(f"OpenRouter could not be reached ({type(failed).__name__}). Try again.") from None
+
+
+class StreamedReply:
+    """One answer of OpenRouter's."""
+
+    def __init__(self, response: aiohttp.ClientResponse, silence_seconds: float) -> None:
+        self._response = response
+        self._silence_seconds = silence_seconds
+        self._is_finishing = False
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives, also what arrived before it broke. Raises UpstreamError when it breaks off."""
+        content = self._response.content
+        while True:
+            try:
+                async with asyncio.timeout(_AFTER_DONE_SECONDS if self._is_finishing else self._silence_seconds):
+                    chunk = await content.readany()
+            except TimeoutError:
+                if self._is_finishing:
+                    return
+                raise UpstreamError("OpenRouter fell silent. Try again.", status=504) from None
+            except (aiohttp.ClientError, OSError) as failed:
+                # aiohttp raises before it hands out what had already arrived; those bytes are the caller's.
+                rest = content._read_nowait(-1)  # noqa: SLF001
+                if rest:
+                    yield rest
+                raise UpstreamError(f"OpenRouter's answer broke off ({type(failed).__name__}).") from None
+            if not chunk:
+                return
+            yield chunk
+
+    async def read(self) -> bytes:
+        """Return at most 256 kB of the body; an answer that breaks off ends there."""
+        body = bytearray()
+        with contextlib.suppress(UpstreamError):
+            async for chunk in self.chunks():
+                body += chunk
+                if len(body) > _REFUSAL_BYTES:
+                    break
+        return bytes(body[:_REFUSAL_BYTES])
+
+    def finish_soon(self) -> None:
+        """Note that the terminal event was seen."""
+        self._is_finishing = True
+
+
+def forwarded(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
+    """Return the caller's headers that may go to OpenRouter: none that names, authenticates or locates the caller."""
+    named = {name.strip().lower() for value in headers.getall("Connection", ()) for name in value.split(",")}
+    kept: CIMultiDict[str] = CIMultiDict()
+    for name, value in headers.items():
+        lowered = name.lower()
+        if lowered not in _NOT_FORWARDED and lowered not in named and not lowered.startswith(_OUR_PREFIX):
+            kept.add(name, value)
+    kept.setdefault("Content-Type", "application/json")
+    return kept
+
+
+async def _connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    on_connected = context.trace_request_ctx
+    if on_connected is not None:
+        await on_connected()

@@ -1,0 +1,24 @@
+"""Accept a Redis that came back empty or older: `python -m scripts.accept_store --yes`.
+
+Restore a backup first if there is one.
+"""
+
+import argparse
+from collections.abc import Mapping
+
+from gateway.services import Services
+from scripts.command import Refusal, run
+
+
+async def accept_store(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
+    """Tell every process that this Redis is the truth from now on, whatever is missing in it."""
+    if not arguments.yes:
+        raise Refusal("Whatever this Redis has lost stays lost, spend included. Say --yes if that is known and meant.")
+    await services.store.beat(accept=True)
+    return {"accepted": True}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="accept_store", description="Accept a Redis that lost data.")
+    parser.add_argument("--yes", action="store_true", help="what is lost is known")
+    run(parser, accept_store)

@@ -1,0 +1,48 @@
+"""What every operator command shares: arguments in, stores opened, one answer out, one line when it fails."""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+
+from gateway.embedded import EmbeddedError
+from gateway.errors import WattfareError
+from gateway.services import Services, open_services
+from gateway.settings import Settings, SettingsError
+
+# An operator's command may wait for a busy Redis; nobody's request hangs on it.
+_DEADLINE_MS = 5000
+
+Work = Callable[[Services, argparse.Namespace], Awaitable[Mapping[str, object]]]
+
+
+class Refusal(Exception):
+    """The command cannot do this; the message says what to do."""
+
+
+def run(parser: argparse.ArgumentParser, work: Work) -> None:
+    """Parse, open the stores, do the work, print its answer (`--json`: as JSON). Exits 1 with one line on failure."""
+    parser.add_argument("--json", action="store_true", help="print the answer as one JSON object")
+    arguments = parser.parse_args()
+    try:
+        answer = asyncio.run(_within(arguments, work))
+    except (SettingsError, EmbeddedError, Refusal, OSError) as refused:
+        sys.exit(f"{parser.prog}: {refused}")
+    except WattfareError as failed:
+        sys.exit(f"{parser.prog}: {failed.message}")
+    if arguments.json:
+        print(json.dumps(answer))
+    else:
+        for name, value in answer.items():
+            print(f"{name}: {value}")
+    if answer.get("ok") is False:
+        sys.exit(1)
+
+
+async def _within(arguments: argparse.Namespace, work: Work) -> Mapping[str, object]:
+    settings = Settings.load().patient(_DEADLINE_MS)
+    async with open_services(settings) as services:
+        if not services.store.is_open:
+            raise Refusal(services.store.why_closed)
+        return await work(services, arguments)

@@ -1,0 +1,51 @@
+"""Import a connection: `python -m scripts.connect_user --app ID --user U --monthly-usd X --openrouter-key K`."""
+
+import argparse
+from collections.abc import Mapping
+
+from gateway.connections import Approval
+from gateway.identity import user_id_fault
+from gateway.keys import Budget
+from gateway.money import nano_from_usd
+from gateway.services import Services
+from scripts.command import Refusal, run
+
+
+async def connect_user(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
+    """Connect a user as the operator, and return their ConnectionStatus."""
+    if await services.apps.find(arguments.app) is None:
+        raise Refusal(f"There is no app {arguments.app}.")
+    fault = user_id_fault(arguments.user)
+    if fault is not None:
+        raise Refusal(f"--user {fault}.")
+    cap_nano = _cap(arguments)
+    key = arguments.openrouter_key
+    if arguments.mode == "live" and (not key or not key.isascii() or not key.isprintable() or " " in key):
+        raise Refusal("--openrouter-key is needed in live mode: a key as OpenRouter gives it, sk-or-v1-….")
+    budget = Budget(arguments.mode, arguments.app, arguments.user)
+    await services.connections.approve(budget, Approval(cap_nano, key if arguments.mode == "live" else None))
+    return await services.connections.status(budget)
+
+
+def _cap(arguments: argparse.Namespace) -> int | None:
+    if arguments.monthly_usd is None:
+        if arguments.mode == "live":
+            raise Refusal("--monthly-usd is needed in live mode: there is no connection without a cap.")
+        return None
+    try:
+        cap_nano = nano_from_usd(arguments.monthly_usd)
+    except ValueError as fault:
+        raise Refusal(f"--monthly-usd {fault}.") from None
+    if cap_nano == 0:
+        raise Refusal("--monthly-usd must be more than 0.")
+    return cap_nano
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="connect_user", description="Import a connection.")
+    parser.add_argument("--app", required=True, help="the app id")
+    parser.add_argument("--user", required=True, help="the app's own user id")
+    parser.add_argument("--monthly-usd", help="the cap in US dollars")
+    parser.add_argument("--openrouter-key", help="the user's OpenRouter key")
+    parser.add_argument("--mode", choices=("live", "test"), default="live")
+    run(parser, connect_user)
