@@ -83,6 +83,24 @@ class Api:
         await self._connections.revoke(budget)
         return web.Response(status=204, headers=call.own_headers())
 
+    async def attempt(self, call: Call, segments: tuple[str, ...]) -> web.Response:
+        """GET /v1/attempts/{nonce}: what became of one popup."""
+        budget, _session = await self._by_token(call)
+        outcome = self._services.attempts.outcome
+        return call.answer(await outcome(budget.app_id, budget.mode, budget.user_id, segments[0]))
+
+    async def redeem(self, call: Call, segments: tuple[str, ...]) -> web.Response:
+        """POST /v1/attempts/{nonce} `{code, verifier}`: the page that started a redirect makes its approval active."""
+        budget, _session = await self._by_token(call)
+        document = await call.document()
+        code, verifier = document.get("code"), document.get("verifier")
+        if not isinstance(code, str) or not isinstance(verifier, str):
+            raise InvalidRequest("Send {code, verifier}, both strings.", status=422)
+        redeemed = await self._services.attempts.redeem(
+            budget.app_id, budget.mode, budget.user_id, segments[0], code=code, verifier=verifier
+        )
+        return call.answer(redeemed)
+
     async def usage(self, call: Call, segments: tuple[str, ...]) -> web.Response:
         """GET /v1/usage/{requestId}: what one request cost, also after the client hung up."""
         caller = await self._services.apps.authenticate(call.request.headers.get("Authorization"))

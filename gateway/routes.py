@@ -93,6 +93,7 @@ def _table(proxy: Proxy, api: Api) -> list[Route]:
             {"GET": api.connection, "POST": api.approve, "DELETE": api.disconnect},
             browser=True,
         ),
+        Route("/attempts/*", {"GET": api.attempt, "POST": api.redeem}, browser=True),
         Route("/usage/*", {"GET": api.usage}),
         Route("/models", {"GET": api.models}),
         Route("/models/*/*/endpoints", {"GET": api.endpoints}),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import orjson
 
 from gateway.apps import Apps
+from gateway.attempts import Attempts
 from gateway.broadcast import Broadcast
 from gateway.connections import Connections
 from gateway.embedded import ensure
@@ -30,6 +31,7 @@ class Services:
     sealer: Sealer
     ledger: Ledger
     connections: Connections
+    attempts: Attempts
 
 
 @contextlib.asynccontextmanager
@@ -40,6 +42,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     broadcast = Broadcast(store)
     ledger = Ledger(store, keep_days=settings.ledger_days, lease_ms=int(settings.hold_seconds * 1000))
     sealer = Sealer(settings.master_keys)
+    connections = Connections(store, ledger, sealer, broadcast)
     try:
         yield Services(
             settings=settings,
@@ -49,7 +52,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             sessions=Sessions(store, settings.jwt_keys),
             sealer=sealer,
             ledger=ledger,
-            connections=Connections(store, ledger, sealer, broadcast),
+            connections=connections,
+            attempts=Attempts(store, connections, sealer),
         )
     finally:
         await broadcast.close()
