@@ -32,8 +32,8 @@ Reply = Any  # What redis-py returns depends on the script; each caller knows it
 
 # Room for the event loop to take in a reply that arrived while it was busy elsewhere.
 _GRACE_SECONDS = 0.01
-# A Redis that answers others but not this call (a cluster moving a slot) is waited for this long.
-_PATIENCE_SECONDS = 5.0
+# A Redis that answers others but not this call (a long queue, a cluster moving a slot) is waited for this long.
+_PATIENCE_SECONDS = 10.0
 _BEAT_SECONDS = 0.25
 _BEAT_AWAY_SECONDS = 0.1
 # A beat may take longer than a request's call: nobody waits for it, and a loaded machine is not an outage.
@@ -148,9 +148,13 @@ class Store:
 
         On return the bytes are with the kernel, if a connection was free. What is lost is the sweeper's to find.
         """
-        if self._refused or self._is_away(key_names[0]) or self._room.locked():
+        if self._refused or self._is_away(key_names[0]):
             return
-        await self._room.acquire()
+        try:
+            async with asyncio.timeout(self._deadline_seconds):
+                await self._room.acquire()
+        except TimeoutError:
+            return
         handed_over = False
         try:
             source, connection = await self._connection(key_names[0])
@@ -209,19 +213,24 @@ class Store:
         if not deadline_seconds and (self._refused or lane.away_since is not None):
             call.close()
             raise Unavailable
+        deadline = deadline_seconds or self._deadline_seconds
         loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = now = loop.time()
         task = self._spawn(call)
         while True:
-            done, _ = await asyncio.wait({task}, timeout=deadline_seconds or self._deadline_seconds)
+            quiet = now - max(started, lane.last_reply)
+            done, _ = await asyncio.wait({task}, timeout=max(0, deadline - quiet))
             if not done:
                 done, _ = await asyncio.wait({task}, timeout=_GRACE_SECONDS)
             if done:
                 return self._answer(lane, task)
-            if lane.last_reply <= started or loop.time() - started > _PATIENCE_SECONDS:
-                task.cancel()
+            now = loop.time()
+            if now - max(started, lane.last_reply) >= deadline:
                 self._lost(lane, "no answer in time")
-                raise Unavailable
+            elif now - started < _PATIENCE_SECONDS:
+                continue
+            task.cancel()
+            raise Unavailable
 
     def _answer(self, lane: _Lane, task: "asyncio.Task[Reply]") -> Reply:
         try:
