@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from gateway import openapi
 from gateway.apps import App
 from gateway.call import Call
 from gateway.connections import Approval, Connections
@@ -37,6 +38,10 @@ class Api:
         if not await self._services.store.answers():
             raise Unavailable
         return call.answer({"status": "ready"})
+
+    async def openapi(self, call: Call, _: tuple[str, ...]) -> web.Response:
+        """GET /openapi.json."""
+        return call.answer(openapi.document())
 
     async def create_session(self, call: Call, _: tuple[str, ...]) -> web.Response:
         """POST /v1/sessions."""

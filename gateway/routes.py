@@ -32,7 +32,11 @@ class Routes:
     def __init__(self, proxy: Proxy, api: Api) -> None:
         self._api = api
         self._routes = _table(proxy, api)
-        self._plain: dict[str, Handler] = {"/healthz": api.healthz, "/readyz": api.readyz}
+        self._plain: dict[str, Handler] = {
+            "/healthz": api.healthz,
+            "/readyz": api.readyz,
+            "/openapi.json": api.openapi,
+        }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
