@@ -1,0 +1,546 @@
+/**
+ * The browser half of Wattfare: opens the consent window, and tells the app what the payer decided.
+ *
+ * It answers only the window it opened, on the consent origin, with the nonce it made; and it believes the server,
+ * never `closed`: a page with COOP sees its open popup as closed.
+ *
+ * One file on purpose: a page can import it straight from /sdk/ with no second request.
+ *
+ * @import { AttemptAnswer, ConnectionStatus, ConnectOptions, ConnectResult, CreateOptions, Events, Grant,
+ *   GrantOptions, Reason, Wattfare, WattfareErrorCode } from './client.js'
+ */
+
+const SESSION_MS = 10_000;
+const CALL_MS = 15_000;
+const CONNECT_MS = 600_000;
+/** A token is renewed this long before it expires, so that it survives the way to the consent page. */
+const EARLY_MS = 30_000;
+const LOOK_MS = 300;
+const ASK_CLOSED_MS = 2_500;
+const ASK_OPEN_MS = 10_000;
+/** A consent page that closes says so to its server. One that crashed cannot, and gets this long. */
+const CRASHED_MS = 8_000;
+const STORED = 'wattfare:';
+const RETURNED = ['wattfare_attempt', 'wattfare_code', 'wattfare_error'];
+
+/** What the server answers for a user who has no connection. */
+const NOT_CONNECTED = { connected: false, limits: null, usage: { monthlyUsd: 0 }, remainingUsd: 0 };
+
+/** Kinds that have a class of their own. @type {Record<string, string>} */
+const KINDS = {
+  not_connected: 'NotConnected',
+  budget_exceeded: 'BudgetExceeded',
+  funding_invalid: 'Funding',
+  rate_limited: 'RateLimit',
+  grant_invalid: 'Grant',
+  auth: 'Auth',
+  network: 'Network',
+};
+/** Codes that a server sends; a foreign error object with any other `code` is not ours. */
+const SENT = [...Object.keys(KINDS), 'invalid_request', 'upstream', 'consent_required', 'unavailable', 'unknown'];
+
+export class WattfareError extends Error {
+  /** The one code of a subclass. @type {WattfareErrorCode | undefined} */
+  static code;
+
+  /**
+   * @param {string} message
+   * @param {WattfareErrorCode} [code]
+   * @param {number} [status]
+   * @param {{cause?: unknown, retry?: (options?: ConnectOptions) => Promise<any>}} [more]
+   */
+  constructor(message, code, status = 0, { cause, retry } = {}) {
+    super(message, { cause });
+    /** @type {WattfareErrorCode} */
+    this.code = code ?? new.target.code ?? 'unknown';
+    this.status = status;
+    this.name = `Wattfare${KINDS[this.code] ?? ''}Error`;
+    this.retry = retry;
+  }
+
+  toJSON() {
+    return { error: { code: this.code, message: this.message } };
+  }
+
+  /**
+   * By name and code: two copies of this file on one page make two classes.
+   * @param {any} value
+   */
+  static [Symbol.hasInstance](value) {
+    return /^Wattfare\w*Error$/.test(value?.name) && (this.code ? value.code === this.code : 'code' in value);
+  }
+}
+
+/** @param {WattfareErrorCode} code */
+const kind = (code) =>
+  class extends WattfareError {
+    static code = code;
+  };
+export const WattfareNotConnectedError = /* @__PURE__ */ kind('not_connected');
+export const WattfareBudgetExceededError = /* @__PURE__ */ kind('budget_exceeded');
+export const WattfareFundingError = /* @__PURE__ */ kind('funding_invalid');
+export const WattfareRateLimitError = /* @__PURE__ */ kind('rate_limited');
+export const WattfareGrantError = /* @__PURE__ */ kind('grant_invalid');
+export const WattfareAuthError = /* @__PURE__ */ kind('auth');
+export const WattfareNetworkError = /* @__PURE__ */ kind('network');
+
+/**
+ * The Wattfare error inside what a library threw or a server answered, or null: looks through the AI SDK's and the
+ * OpenAI SDK's wrappers.
+ * @param {any} error
+ * @returns {WattfareError | null}
+ */
+export function toWattfareError(error) {
+  return unwrap(error, 0, 5);
+}
+
+/** @param {unknown} error */
+export function isBudgetExceeded(error) {
+  return toWattfareError(error)?.code === 'budget_exceeded';
+}
+
+/** Also true when the funding is refused: both are mended by connecting. @param {unknown} error */
+export function isNotConnected(error) {
+  return ['not_connected', 'funding_invalid'].includes(/** @type {string} */ (toWattfareError(error)?.code));
+}
+
+/**
+ * @param {any} error
+ * @param {number} status of the wrapper
+ * @param {number} depth
+ * @returns {WattfareError | null}
+ */
+function unwrap(error, status, depth) {
+  if (typeof error === 'string' && error.startsWith('{')) error = parsed(error);
+  if (!error || typeof error !== 'object' || !depth) return null;
+  if (error instanceof WattfareError) return error;
+  status = error.status ?? error.statusCode ?? status;
+  const { error: inner, responseBody, lastError, data, cause, code, message } = error;
+  for (const next of [inner, responseBody, lastError, data, cause]) {
+    const found = unwrap(next, status, depth - 1);
+    if (found) return found;
+  }
+  return SENT.includes(code) && typeof message === 'string' ? new WattfareError(message, code, Number(status) || 0) : null;
+}
+
+/** What asking again may mend. @type {unknown[]} */
+const TRANSIENT = ['network', 'unavailable', 'rate_limited'];
+
+/**
+ * @param {CreateOptions} options
+ * @returns {Wattfare}
+ */
+export function createWattfare({ publishableKey, session, baseURL = 'https://wattfare.com', consentURL }) {
+  if (typeof publishableKey !== 'string' || !publishableKey.startsWith('pk_'))
+    throw new WattfareAuthError('publishableKey must start with pk_.');
+  const base = baseURL.replace(/\/+$/, '').replace(/(\/api)?\/v1$/, '');
+  const consent = (consentURL ?? new URL(base).origin).replace(/\/+$/, '');
+  const consentOrigin = new URL(consent).origin;
+  const inBrowser = typeof window !== 'undefined';
+
+  /** @type {{token: string, untilMs: number} | undefined} */
+  let kept;
+  /** A consent page takes a token once; it stays good for reading. @type {string | undefined} */
+  let spent;
+  /** @type {Promise<string> | undefined} */
+  let asking;
+  /** @type {Record<string, Flow>} */
+  const flows = {};
+  /** @type {Set<[string, Function]>} */
+  const listeners = new Set();
+
+  /** @type {<E extends keyof Events>(event: E, detail: Events[E]) => void} */
+  function emit(event, detail) {
+    for (const [name, listener] of listeners) if (name === event) queueMicrotask(() => listener(detail));
+  }
+
+  /** @template {ConnectionStatus} S @param {S} status */
+  function changed(status) {
+    emit('change', status);
+    return status;
+  }
+
+  async function askSession() {
+    /** @type {any} */
+    let answer;
+    let status = 0;
+    try {
+      const asked =
+        typeof session === 'function'
+          ? Promise.resolve(session())
+          : fetch(session, { method: 'POST' }).then((response) => {
+              if (!response.ok) status = response.status;
+              return response.text();
+            });
+      answer = await within(asked, SESSION_MS, () => 'no answer');
+      if (status) throw status;
+      if (typeof answer === 'string') answer = parsed(answer) ?? answer.trim();
+      const token = answer?.token ?? answer;
+      // Throws for anything that is not three parts with JSON in the middle.
+      const { exp } = JSON.parse(atob(token.split('.')[1].replace(/-/g, '+').replace(/_/g, '/')));
+      kept = { token, untilMs: exp * 1000 - EARLY_MS };
+      return token;
+    } catch (cause) {
+      throw new WattfareError(
+        `The session endpoint gave no token (${cause}). It must answer {token}.`,
+        'session_failed',
+        status,
+        { cause },
+      );
+    }
+  }
+
+  /** @param {boolean} [unspent] @returns {Promise<string>} */
+  function token(unspent) {
+    if (kept && kept.untilMs > Date.now() && !(unspent && kept.token === spent)) return Promise.resolve(kept.token);
+    return (asking ??= askSession().finally(() => (asking = undefined)));
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {string} bearer
+   * @param {object} [body]
+   */
+  async function call(method, path, bearer, body) {
+    /** @type {Response} */
+    let response;
+    /** @type {any} */
+    let answer;
+    try {
+      response = await fetch(`${base}/api/v1/${path}`, {
+        method,
+        headers: { authorization: `Bearer ${bearer}`, ...(body && { 'content-type': 'application/json' }) },
+        body: body && JSON.stringify(body),
+        signal: AbortSignal.timeout(CALL_MS),
+      });
+      answer = parsed(await response.text());
+    } catch (cause) {
+      throw new WattfareNetworkError(
+        `${base} cannot be reached, or this page's origin is not registered for the app.`,
+        'network',
+        0,
+        { cause },
+      );
+    }
+    const { ok, status } = response;
+    if (ok && (answer || status === 204)) return answer;
+    throw unwrap(answer, status, 2) ?? new WattfareError(`${base} answered ${status}.`, 'unknown', status);
+  }
+
+  /**
+   * A call with the session token; a token refused before its time (rotated keys, a wrong clock) is renewed once.
+   * @param {string} method
+   * @param {string} path
+   * @param {object} [body]
+   */
+  async function callAsUser(method, path, body) {
+    const bearer = await token();
+    try {
+      return await call(method, path, bearer, body);
+    } catch (error) {
+      if (!(error instanceof WattfareAuthError)) throw error;
+      if (kept?.token === bearer) kept = undefined;
+      return call(method, path, await token(), body);
+    }
+  }
+
+  /** @returns {Promise<ConnectionStatus>} */
+  const status = () => callAsUser('GET', 'connections');
+
+  /**
+   * What a running flow, or a new one, will come to. Reaches `window.open` without a pause: the click must still count.
+   * @param {'connect' | 'grant'} type
+   * @param {{signal?: AbortSignal}} options
+   * @param {(flow: Flow) => void} open
+   * @param {(options?: any) => Promise<any>} retry
+   */
+  function run(type, { signal }, open, retry) {
+    const aborted = () => new WattfareError('Aborted by the app.', 'aborted', 0, { cause: signal?.reason });
+    if (signal?.aborted) return Promise.reject(aborted());
+    const running = flows[type];
+    running?.child?.focus();
+    const flow = running ?? start(type, open, retry);
+    signal?.addEventListener('abort', () => flow.fail(aborted()), { once: true });
+    // A payer may take longer than the app waits: the flow goes on, and its end shows as `change`.
+    return (flow.waiting ??= within(
+      flow.done,
+      CONNECT_MS,
+      () => new WattfareError('The payer has not decided yet.', 'timeout', 0, { retry }),
+    ).finally(() => (flow.waiting = undefined)));
+  }
+
+  /**
+   * @param {'connect' | 'grant'} type
+   * @param {(flow: Flow) => void} open
+   * @param {(options?: any) => Promise<any>} retry
+   */
+  function start(type, open, retry) {
+    const over = new AbortController();
+    const flow = /** @type {Flow} */ ({ over: over.signal });
+    flow.done = new Promise((resolve) => {
+      flow.end = (outcome) => {
+        over.abort();
+        resolve(outcome);
+      };
+      flow.fail = (error) => {
+        flow.child?.close();
+        flow.end(Promise.reject(error));
+      };
+      if (!inBrowser) throw new WattfareError('Call this in a browser, from a click.', 'ssr');
+      open(flow);
+      emit('open', { type });
+    });
+    flow.done
+      .catch((error) => emit('error', Object.assign(error, { retry })))
+      .finally(() => {
+        delete flows[type];
+        emit('close', { type });
+      });
+    return (flows[type] = flow);
+  }
+
+  /**
+   * @param {Flow} flow
+   * @param {'connect' | 'grant'} type
+   * @param {Record<string, string>} fields of the consent URL
+   * @param {(answer: AttemptAnswer) => any} conclude what an attempt that is over comes to
+   * @param {() => any} isolated what it comes to on a page that is cut off from its windows
+   */
+  function popup(flow, type, fields, conclude, isolated) {
+    const nonce = random(16);
+    const opened = window.open('about:blank', `wattfare_${random(9)}`, features());
+    if (!opened) throw new WattfareError('The browser blocked the window. Call retry() from a click.', 'popup_blocked');
+    const child = (flow.child = opened);
+    explain(child);
+    let sent = false;
+    let greeted = false;
+    let polling = false;
+    let closedAtMs = 0;
+    let askAtMs = Date.now() + ASK_OPEN_MS;
+
+    /** @param {AttemptAnswer} answer */
+    function settle(answer) {
+      const { state } = answer;
+      if (state !== 'approved' && state !== 'denied' && state !== 'expired') return false;
+      flow.end(conclude({ reason: /** @type {Reason} */ (state), ...answer }));
+      return true;
+    }
+
+    async function ask() {
+      if (polling || !sent) return;
+      polling = true;
+      const { closed } = child;
+      askAtMs = Date.now() + (closed ? ASK_CLOSED_MS : ASK_OPEN_MS);
+      try {
+        const path = `attempts/${nonce}`;
+        const answer = await (type === 'grant' ? call('GET', path, publishableKey) : callAsUser('GET', path));
+        // The window's own "denied" comes before it closes: a denial that only the server knows is a window closed.
+        if (greeted && answer.state === 'denied') answer.reason ??= 'closed';
+        if (flow.over.aborted || settle(answer) || !closed) return;
+        const unknown = answer.state === 'unknown';
+        if (unknown && !greeted && (await isIsolated())) flow.end(isolated());
+        else if (unknown || Date.now() - closedAtMs > CRASHED_MS) settle({ state: 'denied', reason: 'closed' });
+      } catch (error) {
+        if (closed && !TRANSIENT.includes(/** @type {WattfareError} */ (error).code)) flow.fail(error);
+      } finally {
+        polling = false;
+      }
+    }
+
+    const look = setInterval(() => {
+      if (child.closed && !closedAtMs) {
+        askAtMs = closedAtMs = Date.now();
+        if (!sent) settle({ state: 'denied', reason: 'closed' });
+      }
+      if (Date.now() >= askAtMs) ask();
+    }, LOOK_MS);
+    flow.over.onabort = () => clearInterval(look);
+    document.addEventListener('visibilitychange', ask, { signal: flow.over });
+    addEventListener(
+      'message',
+      ({ source, origin, data }) => {
+        if (source !== child || origin !== consentOrigin) return;
+        if (data?.ns !== 'wattfare' || data.v !== 1 || data.nonce !== nonce) return;
+        if (data.type === 'hello') {
+          greeted = true;
+          child.postMessage({ ns: 'wattfare', v: 1, type: 'opener', nonce }, consentOrigin);
+        } else if (data.type === 'result') settle({ ...data, state: data.outcome });
+      },
+      { signal: flow.over },
+    );
+
+    (async () => {
+      if (type === 'connect') fields.s = spent = await token(true);
+      if (child.closed) return;
+      child.location.replace(address({ n: nonce, t: type, ...fields }));
+      sent = true;
+    })().catch(flow.fail);
+  }
+
+  /**
+   * The way for pages that no window can speak to: leave, and come back.
+   * @param {AbortSignal} [over]
+   */
+  async function leave(over) {
+    const nonce = random(16);
+    const verifier = random(32);
+    const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(verifier));
+    const s = (spent = await token(true));
+    if (over?.aborted) return;
+    const [r, hash = ''] = location.href.split('#');
+    sessionStorage.setItem(STORED + nonce, JSON.stringify({ verifier, hash }));
+    location.assign(address({ s, n: nonce, t: 'connect', m: 'redirect', r, c: base64url(new Uint8Array(digest)) }));
+    // The Back button may bring this page back as it was.
+    return new Promise((resolve) =>
+      addEventListener('pageshow', () => resolve({ ...NOT_CONNECTED, reason: 'closed' }), { once: true }),
+    );
+  }
+
+  /** @param {Record<string, string>} fields */
+  const address = (fields) => `${consent}/consent#${new URLSearchParams({ v: '1', k: publishableKey, ...fields })}`;
+
+  /** @returns {Promise<ConnectResult | null>} */
+  async function finish() {
+    const url = new URL(location.href);
+    const [nonce, code, error] = RETURNED.map((name) => {
+      const value = url.searchParams.get(name);
+      url.searchParams.delete(name);
+      return value;
+    });
+    if (!nonce && !error) return null;
+    const stored = parsed(sessionStorage.getItem(STORED + nonce));
+    sessionStorage.removeItem(STORED + nonce);
+    if (stored) url.hash = stored.hash;
+    history.replaceState(history.state, '', url);
+    if (!code) return { ...NOT_CONNECTED, reason: error === 'expired' ? error : 'denied' };
+    if (!stored)
+      throw new WattfareError('This tab did not start the approval. Connect again.', 'invalid_request');
+    return changed(await callAsUser('POST', `attempts/${nonce}`, { code, verifier: stored.verifier }));
+  }
+
+  /** @param {AttemptAnswer} answer @returns {Promise<ConnectResult>} */
+  const connected = async ({ state, reason, status: known }) =>
+    state !== 'approved'
+      ? { ...NOT_CONNECTED, reason }
+      : changed(known && typeof known.connected === 'boolean' ? known : await status());
+
+  /** @type {Wattfare} */
+  const wattfare = {
+    connect(options = {}) {
+      const { mode = 'auto' } = options;
+      const leaves = mode === 'redirect' || (mode === 'auto' && inBrowser && crossOriginIsolated);
+      return run(
+        'connect',
+        options,
+        (flow) =>
+          leaves ? leave(flow.over).then(flow.end, flow.fail) : popup(flow, 'connect', {}, connected, mode === 'auto' ? leave : cut),
+        (more) => wattfare.connect({ ...options, ...more }),
+      );
+    },
+
+    requestGrant(options) {
+      const { requests, maxUsd } = options;
+      const fields = { r: `${requests}`, ...(maxUsd != null && { u: `${maxUsd}` }) };
+      return run('grant', options, (flow) => popup(flow, 'grant', fields, granted, cut), () => wattfare.requestGrant(options));
+    },
+
+    status,
+
+    async disconnect() {
+      await callAsUser('DELETE', 'connections');
+      changed({ ...NOT_CONNECTED });
+    },
+
+    async prepare() {
+      await token(true);
+    },
+
+    resume: () => resumed,
+
+    on(event, listener) {
+      /** @type {[string, Function]} */
+      const entry = [event, listener];
+      listeners.add(entry);
+      return () => void listeners.delete(entry);
+    },
+  };
+  const resumed = inBrowser ? finish() : Promise.resolve(null);
+  resumed.catch((error) => emit('error', error));
+  return wattfare;
+}
+
+/**
+ * One connect or grant under way.
+ * @typedef {object} Flow
+ * @property {Promise<any>} done
+ * @property {AbortSignal} over
+ * @property {(outcome: any) => void} end
+ * @property {(error: unknown) => void} fail
+ * @property {Window} [child]
+ * @property {Promise<any>} [waiting] what callers hold
+ */
+
+/** @param {AttemptAnswer} answer @returns {Promise<Grant>} */
+async function granted({ state, reason, grantToken, expiresAt }) {
+  if (state !== 'approved')
+    throw new WattfareError(`No grant: ${reason}.`, reason === 'closed' ? 'popup_closed' : reason);
+  if (!grantToken) throw new WattfareGrantError('The grant token was lost. Ask for a new grant.');
+  return { grantToken, expiresAt: /** @type {number} */ (expiresAt) };
+}
+
+/** @returns {Promise<never>} */
+async function cut() {
+  throw new WattfareError(
+    'Cross-Origin-Opener-Policy: same-origin cuts this page off from the window. Send same-origin-allow-popups.',
+    'coop_isolated',
+  );
+}
+
+/** Whether this page's own headers cut it off from its popups. No browser tells a page but its server does. */
+async function isIsolated() {
+  const head = await fetch(location.href, { method: 'HEAD' }).catch(() => null);
+  return /^same-origin(?!-allow)/.test(head?.headers.get('cross-origin-opener-policy') ?? '');
+}
+
+/** A blank window is a white flash in the dark. @param {Window} child */
+function explain({ document }) {
+  document.title = 'Wattfare';
+  document.documentElement.style.cssText = 'color-scheme:light dark;font:16px system-ui;padding:1em';
+  document.body.textContent = 'Opening…';
+}
+
+function features() {
+  const [left, top] = [screenX + (outerWidth - 420) / 2, screenY + (outerHeight - 680) / 2];
+  return `popup,width=420,height=680,left=${left | 0},top=${top | 0}`;
+}
+
+/** @param {string | null} text @returns {any} */
+function parsed(text) {
+  try {
+    return JSON.parse(/** @type {string} */ (text));
+  } catch {
+    return null;
+  }
+}
+
+/** @param {number} bytes */
+const random = (bytes) => base64url(crypto.getRandomValues(new Uint8Array(bytes)));
+
+/** @param {Uint8Array} bytes */
+const base64url = (bytes) =>
+  btoa(String.fromCharCode(...bytes)).replace(/[+/=]/g, (sign) => ({ '+': '-', '/': '_' })[sign] ?? '');
+
+/**
+ * @template T
+ * @param {Promise<T>} promise
+ * @param {number} ms
+ * @param {() => unknown} late
+ * @returns {Promise<T>}
+ */
+function within(promise, ms, late) {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  const alarm = new Promise((_, reject) => (timer = setTimeout(() => reject(late()), ms)));
+  return /** @type {Promise<T>} */ (Promise.race([promise, alarm])).finally(() => clearTimeout(timer));
+}
