@@ -3,6 +3,7 @@
 from typing import Any
 
 from gateway import errors
+from gateway.chat import Dialect
 
 _Json = dict[str, Any]
 
@@ -62,13 +63,7 @@ def _paths() -> _Json:
             "post": _operation("Lower the cap; in test mode approve", token, connection, body="CapRequest"),
             "delete": _operation("End the connection (with a secret key: of appUserId)", token, None),
         },
-        "/v1/chat/completions": {
-            "post": {
-                **_operation("Run a model at the user's cost", secret, {"description": "OpenRouter's bytes"}),
-                "parameters": [{"$ref": "#/components/parameters/User"}],
-                "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
-            }
-        },
+        **{f"/v1/{dialect.value}": {"post": _metered()} for dialect in Dialect},
         "/v1/usage/{requestId}": {
             "get": _operation("What one request cost", secret, "Usage", parameters=[_in_path("requestId")])
         },
@@ -91,6 +86,13 @@ def _paths() -> _Json:
         "/readyz": {"get": _operation("Redis answers, keys are loaded", None, {"description": "Ready"})},
         "/openapi.json": {"get": _operation("This document", None, {"description": "OpenAPI 3.1"})},
     }
+
+
+def _metered() -> _Json:
+    body = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+    user = [{"$ref": "#/components/parameters/User"}]
+    answer = {"description": "OpenRouter's bytes, as they came"}
+    return {**_operation("Run a model at the user's cost", "secretKey", answer, parameters=user), "requestBody": body}
 
 
 def _operation(

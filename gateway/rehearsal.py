@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import orjson
 
-from gateway.chat import ChatRequest
-from gateway.errors import UpstreamError
+from gateway.chat import ChatRequest, Dialect
+from gateway.errors import InvalidRequest, UpstreamError
 from gateway.pricing import PriceList, WorstCase, worst_case
 from gateway.simulator import Performance, perform
 from gateway.simulator_models import find_role, model_entry
@@ -51,7 +51,9 @@ class RehearsedReply:
 
 @contextlib.asynccontextmanager
 async def rehearse(chat: ChatRequest, on_connected: Callable[[], Awaitable[None]]) -> AsyncIterator[RehearsedReply]:
-    """Yield the answer that test mode gives to `chat`."""
+    """Yield the answer that test mode gives to `chat`. Raises InvalidRequest for a dialect that is not rehearsed."""
+    if chat.dialect is not Dialect.CHAT:
+        raise InvalidRequest("Test mode answers chat completions only. Use a live key for this.", status=422)
     await on_connected()
     now = int(time.time())
     generation_id = f"gen-{now}-{secrets.token_hex(_ID_BYTES)}"

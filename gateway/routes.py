@@ -85,11 +85,14 @@ class Routes:
 
 
 def _table(proxy: Proxy, api: Api) -> list[Route]:
-    async def chat(call: Call, _: tuple[str, ...]) -> web.StreamResponse:
-        return await proxy.forward(call, Dialect.CHAT)
+    def metered(dialect: Dialect) -> Handler:
+        async def forward(call: Call, _: tuple[str, ...]) -> web.StreamResponse:
+            return await proxy.forward(call, dialect)
+
+        return forward
 
     return [
-        Route("/chat/completions", {"POST": chat}),
+        *(Route(f"/{dialect.value}", {"POST": metered(dialect)}) for dialect in Dialect),
         Route("/sessions", {"POST": api.create_session}),
         Route("/status", {"GET": api.status}),
         Route(
