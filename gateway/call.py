@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import orjson
 from aiohttp import web
 
-from gateway import keys
+from gateway import keys, metrics
 from gateway.chat import strict_json
 from gateway.errors import InvalidRequest, WattfareError
 from gateway.keys import Budget
@@ -40,6 +40,7 @@ class Call:
         if self.is_told:
             return
         self.is_told = True
+        metrics.REQUESTS.labels(str(status)).inc()
         log.info(
             "request",
             request_id=self.request_id,

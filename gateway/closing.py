@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from gateway import metrics
 from gateway.errors import Unavailable
 from gateway.exchange import Exchange
 from gateway.ledger import Booked, Ledger, Settlement
@@ -151,6 +152,14 @@ class Closing:
             notes["cost_usd"] = usd_from_nano(booked.cost_nano)
             if booked.overrun_nano:
                 notes["overrun_usd"] = usd_from_nano(booked.overrun_nano)
+        metrics.count_settlement(
+            status,
+            exchange.ended_by,
+            usd_from_nano(booked.cost_nano) if booked is not None else 0,
+            usd_from_nano(booked.overrun_nano) if booked is not None else 0,
+        )
+        if "first_byte_ms" in exchange.timings:
+            metrics.FIRST_BYTE_SECONDS.observe(exchange.timings["first_byte_ms"] / 1000)
         response = exchange.response
         exchange.call.is_told = False
         exchange.call.tell(response.status if response is not None else exchange.call.status, **notes)

@@ -72,6 +72,8 @@ class Settings:
     port: int
     """0 lets the system choose."""
     workers: int
+    metrics_port: int
+    """0: no metrics. Worker n serves its own on this port + n."""
     drain_seconds: float
     data_dir: Path
     """Absolute. Holds the embedded server and the development keys."""
@@ -110,6 +112,7 @@ class Settings:
             host=source.host("HOST", "127.0.0.1"),
             port=source.integer("PORT", default_port, least=0, most=65535),
             workers=source.integer("WEB_CONCURRENCY", 1, least=1, most=256),
+            metrics_port=source.integer("WATTFARE_METRICS_PORT", 0, least=0, most=65000),
             drain_seconds=source.seconds("WATTFARE_DRAIN_SECONDS", 25, zero=True),
             data_dir=data_dir,
             state_file=Path(state_file).expanduser().absolute() if state_file else None,

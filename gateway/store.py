@@ -22,7 +22,7 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from gateway import keys, redisurl
+from gateway import keys, metrics, redisurl
 from gateway.epoch import Epoch, Memory, Sign
 from gateway.errors import Unavailable
 from gateway.logs import log
@@ -299,6 +299,7 @@ class Store:
     def _lost(self, lane: _Lane, why: str) -> None:
         if lane.away_since is None:
             lane.away_since = asyncio.get_running_loop().time()
+            metrics.STORE_OUTAGES.inc()
             log.error("store_away", reason=why)
 
     def _found(self, lane: _Lane) -> None:

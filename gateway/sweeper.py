@@ -8,6 +8,7 @@ import contextlib
 import random
 from decimal import Decimal
 
+from gateway import metrics
 from gateway.errors import Unavailable, UpstreamError
 from gateway.keys import OPEN_SHARDS, Budget
 from gateway.ledger import Ledger, Settlement
@@ -124,12 +125,14 @@ class Sweeper:
     async def _close(self, budget: Budget, request_id: str, settlement: Settlement) -> None:
         booked = await self._ledger.settle(budget, request_id, settlement)
         if booked.is_first:
+            cost_usd, overrun_usd = usd_from_nano(booked.cost_nano), usd_from_nano(booked.overrun_nano)
+            metrics.count_settlement(booked.status, settlement.ended_by, cost_usd, overrun_usd)
             log.info(
                 "swept",
                 request_id=request_id,
                 ledger=booked.status,
                 ended_by=settlement.ended_by,
-                cost_usd=usd_from_nano(booked.cost_nano),
+                cost_usd=cost_usd,
             )
 
 

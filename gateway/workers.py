@@ -14,7 +14,7 @@ from types import FrameType
 
 import uvloop
 
-from gateway import logs
+from gateway import logs, metrics
 from gateway.embedded import EmbeddedError
 from gateway.settings import Settings, SettingsError
 
@@ -28,7 +28,7 @@ def main(package: str, *, default_port: int) -> None:
         settings = Settings.load(default_port=default_port)
         logs.configure(settings.log_level)
         if settings.workers == 1:
-            _serve(package, settings, shared_port=False)
+            _serve(package, settings, shared_port=False, number=0)
         else:
             _supervise(package, settings)
     except (SettingsError, EmbeddedError, OSError) as refused:
@@ -36,14 +36,16 @@ def main(package: str, *, default_port: int) -> None:
         sys.exit(1)
 
 
-def _serve(package: str, settings: Settings, *, shared_port: bool) -> None:
+def _serve(package: str, settings: Settings, *, shared_port: bool, number: int) -> None:
+    if settings.metrics_port:
+        metrics.serve(settings.host, settings.metrics_port + number)
     server = importlib.import_module(f"{package}.server")
     uvloop.run(server.serve(settings, shared_port=shared_port))
 
 
-def _work(package: str, settings: Settings) -> None:
+def _work(package: str, settings: Settings, number: int) -> None:
     logs.configure(settings.log_level)
-    _serve(package, settings, shared_port=True)
+    _serve(package, settings, shared_port=True, number=number)
 
 
 def _supervise(package: str, settings: Settings) -> None:
@@ -54,21 +56,21 @@ def _supervise(package: str, settings: Settings) -> None:
         nonlocal stopping
         stopping = True
 
-    def start() -> BaseProcess:
-        worker = context.Process(target=_work, args=(package, settings), name=f"{package}-worker")
+    def start(number: int) -> BaseProcess:
+        worker = context.Process(target=_work, args=(package, settings, number), name=f"{package}-worker")
         worker.start()
         return worker
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    workers = [start() for _ in range(settings.workers)]
+    workers = [start(number) for number in range(settings.workers)]
     while not stopping:
         time.sleep(_POLL_SECONDS)
         for place, worker in enumerate(workers):
             if not worker.is_alive() and not stopping:
                 logs.log.error("worker_died", exit_code=worker.exitcode)
                 time.sleep(_RESTART_SECONDS)
-                workers[place] = start()
+                workers[place] = start(place)
     for worker in workers:
         if worker.pid is not None and worker.is_alive():
             os.kill(worker.pid, signal.SIGTERM)

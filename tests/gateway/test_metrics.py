@@ -1,0 +1,31 @@
+"""The operator's counters."""
+
+import socket
+import urllib.request
+
+from gateway import metrics
+
+
+def test_a_settlement_is_counted_once_with_its_cost_and_overrun() -> None:
+    """Overruns are rare and matter: they have counters of their own."""
+    read = metrics.REGISTRY.get_sample_value
+    before = [read(name) or 0 for name in ("wattfare_settled_usd_total", "wattfare_overruns_total")]
+
+    metrics.count_settlement("settled", "complete", 0.5, 0.125)
+    metrics.count_settlement("settled", "complete", 0.25, 0)
+
+    assert read("wattfare_settled_usd_total") == before[0] + 0.75
+    assert read("wattfare_overruns_total") == before[1] + 1
+
+
+def test_the_counters_are_served_on_a_port_of_their_own() -> None:
+    """Nothing of a payer stands in them: the labels are states and statuses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    metrics.serve("127.0.0.1", port)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+
+    assert "wattfare_settlements" in text
