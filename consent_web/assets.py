@@ -1,0 +1,69 @@
+"""Styles and scripts, read once at start, each under a name that changes with its bytes.
+
+The site's modules import each other by relative names, so they share one folder whose name is the hash of all of them.
+"""
+
+import hashlib
+import mimetypes
+from dataclasses import dataclass
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+_SDK = _HERE.parent / "sdk" / "js"
+_HASH_CHARS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file as it is sent."""
+
+    body: bytes
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assets:
+    """The site's own files by name, and the browser SDK's."""
+
+    version: str
+    own: dict[str, Asset]
+    sdk_folder: Path
+
+    @classmethod
+    def load(cls, sdk_folder: Path = _SDK) -> "Assets":
+        """Read `static/`."""
+        files = sorted((_HERE / "static").iterdir())
+        own = {file.name: _asset(file) for file in files if file.suffix in {".js", ".css", ".svg"}}
+        digest = hashlib.sha256(b"".join(name.encode() + asset.body for name, asset in own.items())).hexdigest()
+        return cls(digest[:_HASH_CHARS], own, sdk_folder)
+
+    def text(self, name: str) -> str:
+        """Return a file to be set into a page."""
+        return self.own[name].body.decode()
+
+    def path(self, name: str) -> str:
+        """Return where a file of the site is served."""
+        return f"/static/{self.version}/{name}"
+
+    def sdk(self, name: str) -> tuple[Asset, bool] | None:
+        """Return a file of the SDK and whether `name` holds its hash (`client.<hash>.js`); None when there is none."""
+        parts = name.split(".")
+        if len(parts) not in {2, 3} or parts[-1] != "js" or not parts[0].replace("-", "").isalnum():
+            return None
+        file = self.sdk_folder / f"{parts[0]}.js"
+        if not file.is_file():
+            return None
+        asset = _asset(file)
+        if len(parts) == 2:
+            return asset, False
+        return (asset, True) if parts[1] == sdk_hash(asset) else None
+
+
+def sdk_hash(asset: Asset) -> str:
+    """Return the hash that an SDK file's immutable name carries."""
+    return hashlib.sha256(asset.body).hexdigest()[:_HASH_CHARS]
+
+
+def _asset(file: Path) -> Asset:
+    kind = "text/javascript" if file.suffix == ".js" else mimetypes.guess_type(file.name)[0]
+    return Asset(file.read_bytes(), kind or "application/octet-stream")

@@ -1,0 +1,46 @@
+"""Files that any page may load: the site's own under a hashed folder, the browser SDK by name and by hash."""
+
+from aiohttp import web
+
+from consent_web.assets import Asset
+from consent_web.site import SITE
+
+_FOR_EVER = "public, max-age=31536000, immutable"
+# The plain SDK name moves with each release: a page may keep it for minutes.
+_FOR_MINUTES = "public, max-age=300"
+
+
+def routes() -> list[web.RouteDef]:
+    """Return the paths of files."""
+    return [web.get("/static/{version}/{name}", own), web.get("/sdk/{name}", sdk), web.get("/favicon.ico", icon)]
+
+
+async def own(request: web.Request) -> web.Response:
+    """Answer `GET /static/{version}/{name}`."""
+    assets = request.app[SITE].assets
+    asset = assets.own.get(request.match_info["name"])
+    if asset is None or request.match_info["version"] != assets.version:
+        raise web.HTTPNotFound
+    return _file(asset, _FOR_EVER)
+
+
+async def sdk(request: web.Request) -> web.Response:
+    """Answer `GET /sdk/client.js` and `/sdk/client.<hash>.js`, which pages of every app may load."""
+    found = request.app[SITE].assets.sdk(request.match_info["name"])
+    if found is None:
+        raise web.HTTPNotFound
+    asset, is_hashed = found
+    response = _file(asset, _FOR_EVER if is_hashed else _FOR_MINUTES)
+    response.headers["Access-Control-Allow-Origin"] = "*"
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return response
+
+
+async def icon(_: web.Request) -> web.Response:
+    """Answer `GET /favicon.ico`: pages name their own icon; browsers ask here all the same."""
+    return web.Response(status=204, headers={"Cache-Control": _FOR_MINUTES})
+
+
+def _file(asset: Asset, caching: str) -> web.Response:
+    headers = {"Cache-Control": caching}
+    return web.Response(body=asset.body, content_type=asset.content_type, charset="utf-8", headers=headers)

@@ -1,0 +1,190 @@
+"""Funding: a pasted key, or an authorization at OpenRouter in a window of its own.
+
+Rule: the key is checked, sealed and never shown again but for its last four characters.
+Rule: what comes back from OpenRouter counts only with our state in its path, in the browser that set out, and once; and
+the callback page itself changes nothing: its script posts what it was given.
+"""
+
+import hashlib
+import re
+import secrets
+
+import orjson
+from aiohttp import web
+
+from consent_web import guard, limits, view
+from consent_web.openrouter import CodeRefused
+from consent_web.popup import found
+from consent_web.site import SITE, Site
+from gateway import keys
+from gateway.attempts import Attempt
+from gateway.errors import FundingInvalid, InvalidRequest, UpstreamError, WattfareError
+
+# OpenRouter's code lives ten minutes after the yes; signing up there comes before it.
+_AUTHORIZATION_MS = 45 * 60 * 1000
+_STATE = re.compile(r"[A-Za-z0-9_-]{43}")
+_CODE = re.compile(r"[!-~]{1,512}")
+_PASTED = re.compile(r"sk-or-[A-Za-z0-9._-]{8,256}")
+_ATTEMPT = re.compile(r"[0-9a-f]{64}")
+
+
+def routes() -> list[web.RouteDef]:
+    """Return the paths of funding."""
+    return [
+        web.get("/fund/start", start_page),
+        web.post("/fund/start", start),
+        web.get("/fund/callback/{state}", callback_page),
+        web.post("/fund/finish", finish),
+        web.post("/fund/key", paste_into_wallet),
+        web.post("/consent/attempts/{attempt}/key", paste),
+        web.post("/consent/attempts/{attempt}/wallet", change_wallet),
+    ]
+
+
+async def start_page(request: web.Request) -> web.Response:
+    """Answer `GET /fund/start#attempt`: a page whose script asks for the way to OpenRouter and goes there."""
+    csrf = guard.known_browser(request).csrf
+    return guard.page(request, "fund.html", {"step": "start", "csrf": csrf})
+
+
+async def start(request: web.Request) -> web.Response:
+    """Answer `POST /fund/start`: `{attempt?}` → `{url}`."""
+    site = request.app[SITE]
+    browser, body = await guard.json_post(request)
+    await limits.admit_authorization(site, browser)
+    attempt_id = body.get("attempt") or ""
+    if not isinstance(attempt_id, str) or (attempt_id and not _ATTEMPT.fullmatch(attempt_id)):
+        raise InvalidRequest("This window was opened without a request. Start again from the app.")
+    if attempt_id:
+        if await site.attempts.find(attempt_id, browser.digest) is None:
+            raise InvalidRequest("This request was opened in another browser.", status=403)
+        await site.attempts.note_fault(attempt_id, "")
+    state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(48)
+    key = keys.authorization(_digest(state))
+    record = orjson.dumps({"browser": browser.digest, "verifier": verifier, "attempt": attempt_id})
+    await site.store.call("SET", key, record, "PX", _AUTHORIZATION_MS)
+    url = site.openrouter.authorize_url(f"{site.origin}/fund/callback/{state}", verifier)
+    return guard.json_response({"url": url})
+
+
+async def callback_page(request: web.Request) -> web.Response:
+    """Answer `GET /fund/callback/{state}?code=`: the same page for every state, right or wrong."""
+    csrf = guard.known_browser(request).csrf
+    return guard.page(request, "fund.html", {"step": "callback", "csrf": csrf})
+
+
+async def finish(request: web.Request) -> web.Response:
+    """Answer `POST /fund/finish`: `{state, code}` or `{state, error}` → `{attempt}`. The state works once."""
+    site = request.app[SITE]
+    browser, body = await guard.json_post(request)
+    state, code = body.get("state"), body.get("code")
+    record = await _take(site, state, browser) if isinstance(state, str) and _STATE.fullmatch(state) else None
+    if record is None:
+        raise InvalidRequest(
+            "This authorization was not started in this browser, or was used before. Start again.",
+            fields={"reason": "state"},
+        )
+    attempt_id = record["attempt"]
+    try:
+        if not isinstance(code, str) or not _CODE.fullmatch(code):
+            raise _fault("denied", "OpenRouter did not give a key. Nothing was changed.")
+        response = await _exchange(request, code, record)
+    except WattfareError as refused:
+        if attempt_id:
+            await site.attempts.note_fault(attempt_id, str(refused.fields.get("reason", "failed")))
+        raise
+    if attempt_id:
+        await site.attempts.note_fault(attempt_id, "done")
+    return response
+
+
+async def paste(request: web.Request) -> web.Response:
+    """Answer `POST /consent/attempts/{attempt}/key`: `{key}` → `{funding}`."""
+    site = request.app[SITE]
+    _, body = await guard.json_post(request)
+    _, attempt = await found(request)
+    _still_open(attempt)
+    return await _paste(request, site, body, attempt.attempt_id)
+
+
+async def paste_into_wallet(request: web.Request) -> web.Response:
+    """Answer `POST /fund/key`: `{key}` → `{funding}`, from the dashboard."""
+    site = request.app[SITE]
+    browser, body = await guard.json_post(request)
+    return await _paste(request, site, body, browser.digest)
+
+
+async def change_wallet(request: web.Request) -> web.Response:
+    """Answer `POST /consent/attempts/{attempt}/wallet`: “Not you?”, this browser leaves its wallet."""
+    site = request.app[SITE]
+    await guard.json_post(request)
+    await found(request)
+    stay = await guard.visit(request)
+    if stay is not None:
+        await site.wallets.leave(stay)
+    response = guard.json_response({"funding": None})
+    guard.forget(response)
+    return response
+
+
+async def _paste(request: web.Request, site: Site, body: dict[str, object], whose: str) -> web.Response:
+    key = body.get("key")
+    key = key.strip() if isinstance(key, str) else ""
+    if not _PASTED.fullmatch(key):
+        raise _fault("key_form", "That is not an OpenRouter key. It starts with sk-or-.", status=422)
+    await limits.admit_key(site, whose)
+    await _check(site, key)
+    stay = await site.wallets.fund_by_key(await guard.visit(request), key)
+    response = guard.json_response({"funding": await view.funding(site, stay)})
+    guard.remember(response, stay)
+    return response
+
+
+async def _exchange(request: web.Request, code: str, record: dict[str, str]) -> web.Response:
+    site = request.app[SITE]
+    try:
+        issued = await site.openrouter.exchange(code, record["verifier"])
+    except CodeRefused:
+        raise _fault("code", "OpenRouter's answer was used or has expired. Start again.") from None
+    await _check(site, issued.key)
+    stay = await site.wallets.fund_by_account(await guard.visit(request), issued.key, issued.user_id)
+    response = guard.json_response({"attempt": record["attempt"]})
+    guard.remember(response, stay)
+    return response
+
+
+async def _check(site: Site, key: str) -> None:
+    """Refuse keys that cannot pay, and those that can do more than pay. Raises FundingInvalid, UpstreamError."""
+    try:
+        facts = await site.openrouter.facts(key)
+    except FundingInvalid as refused:
+        refused.fields["reason"] = "key_refused"
+        raise
+    except UpstreamError as away:
+        away.fields["reason"] = "away"
+        raise
+    if facts.is_management:
+        raise _fault("key_management", "That is a management key: it can do more than pay. Paste an ordinary key.")
+
+
+async def _take(site: Site, state: str, browser: guard.Browser) -> dict[str, str] | None:
+    """Return the authorization under way, once, and only to the browser that started it."""
+    key = keys.authorization(_digest(state))
+    raw = await site.store.call("GET", key)
+    record: dict[str, str] = orjson.loads(raw) if raw else {}
+    if record.get("browser") != browser.digest:
+        return None
+    return record if await site.store.call("DEL", key) == 1 else None
+
+
+def _still_open(attempt: Attempt) -> None:
+    if attempt.state != "pending":
+        raise InvalidRequest("This request was already answered.", status=409, fields={"reason": "answered"})
+
+
+def _fault(reason: str, message: str, *, status: int = 400) -> InvalidRequest:
+    return InvalidRequest(message, status=status, fields={"reason": reason})
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,265 @@
+"""The edge of the site: every answer's headers, who may post, the browser's own cookie, and the one error boundary.
+
+Rule: nothing changes by GET. A POST comes from a page of this site, in this browser, or it is refused.
+"""
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+import aiohttp_jinja2
+import orjson
+from aiohttp import web
+
+from consent_web.site import SITE, Handler
+from gateway import keys
+from gateway.errors import ConsentRequired, InvalidRequest, Unavailable, WattfareError
+from gateway.logs import log
+from gateway.wallets import STAY_SECONDS, Visit
+
+BROWSER_COOKIE = "__Host-wattfare-browser"
+WALLET_COOKIE = "__Host-wattfare-wallet"
+CSRF_HEADER = "x-wattfare-csrf"
+CSRF_FIELD = "csrf"
+_BROWSER_SECONDS = 24 * 60 * 60
+_BROWSER_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+BODY_BYTES = 16 * 1024
+_FRAMES = {"iframe", "frame", "embed", "object", "fencedframe"}
+
+_NONCE = web.RequestKey("nonce", str)
+_FRESH = web.RequestKey("fresh_browser", str)
+
+# Everything off, but for passkeys, which the site may come to use.
+_FEATURES = (
+    *("accelerometer", "ambient-light-sensor", "autoplay", "battery", "bluetooth", "browsing-topics", "camera"),
+    *("clipboard-read", "clipboard-write", "compute-pressure", "display-capture", "encrypted-media", "fullscreen"),
+    *("gamepad", "geolocation", "gyroscope", "hid", "identity-credentials-get", "idle-detection", "keyboard-map"),
+    *("local-fonts", "magnetometer", "microphone", "midi", "otp-credentials", "payment", "picture-in-picture"),
+    *("screen-wake-lock", "serial", "speaker-selection", "storage-access", "usb", "web-share", "window-management"),
+    "xr-spatial-tracking",
+)
+_PERMISSIONS = ", ".join(
+    [f"{name}=()" for name in _FEATURES] + [f"publickey-credentials-{verb}=(self)" for verb in ("get", "create")]
+)
+_HEADERS = {
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Permissions-Policy": _PERMISSIONS,
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Origin-Agent-Cluster": "?1",
+    "X-Robots-Tag": "noindex",
+}
+_ONE_YEAR_SECONDS = 365 * 24 * 60 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """The browser that asks: the digest of its cookie, and the token that its own pages must send back."""
+
+    digest: str
+    csrf: str
+
+
+def nonce(request: web.Request) -> str:
+    """Return the nonce that this answer's scripts and styles carry."""
+    if _NONCE not in request:
+        request[_NONCE] = secrets.token_urlsafe(18)
+    return request[_NONCE]
+
+
+def browser(request: web.Request) -> Browser | None:
+    """Return the browser by its cookie; None when it sent none."""
+    token = request.get(_FRESH) or request.cookies.get(BROWSER_COOKIE, "")
+    if not _BROWSER_TOKEN.fullmatch(token):
+        return None
+    csrf = hmac.digest(token.encode(), b"csrf", "sha256").hex()
+    return Browser(hashlib.sha256(token.encode()).hexdigest(), csrf)
+
+
+def known_browser(request: web.Request) -> Browser:
+    """Return the browser, given a cookie with this answer if it has none."""
+    found = browser(request)
+    if found is None:
+        request[_FRESH] = secrets.token_urlsafe(32)
+        found = browser(request)
+    if found is None:
+        raise AssertionError("a fresh token is well-formed")
+    return found
+
+
+async def visit(request: web.Request) -> Visit | None:
+    """Return the wallet that this browser is in. Raises Unavailable."""
+    return await request.app[SITE].wallets.visit(request.cookies.get(WALLET_COOKIE, ""))
+
+
+def remember(response: web.StreamResponse, stay: Visit) -> None:
+    """Give the browser its stay's new cookie."""
+    _set_cookie(response, WALLET_COOKIE, stay.token, STAY_SECONDS)
+
+
+def forget(response: web.StreamResponse) -> None:
+    """Take the wallet's cookie away."""
+    _set_cookie(response, WALLET_COOKIE, "", 0)
+
+
+async def json_post(request: web.Request, *, check_csrf: bool = True) -> tuple[Browser, dict[str, object]]:
+    """Return who posts and the JSON object it posts; numbers are Decimals. Raises ConsentRequired, InvalidRequest."""
+    found = _poster(request)
+    if request.content_type != "application/json":
+        raise InvalidRequest("Send JSON.", status=415)
+    if check_csrf:
+        _check_csrf(found, request.headers.get(CSRF_HEADER, ""))
+    return found, await read_json(request)
+
+
+async def read_json(request: web.Request) -> dict[str, object]:
+    """Return a JSON object; a number that JSON does not know (NaN) makes it malformed. Raises InvalidRequest."""
+    try:
+        body = json.loads(await request.text(), parse_float=Decimal, parse_int=_bounded_int)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("The body is not JSON.", status=400) from None
+    if not isinstance(body, dict):
+        raise InvalidRequest("The body must be a JSON object.", status=400)
+    return body
+
+
+async def form_post(request: web.Request) -> Mapping[str, str]:
+    """Return the fields of a form of this site. Raises ConsentRequired, InvalidRequest."""
+    found = _poster(request)
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise InvalidRequest("Send a form.", status=415)
+    fields = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+    _check_csrf(found, fields.get(CSRF_FIELD, ""))
+    return fields
+
+
+def is_ours(request: web.Request) -> bool:
+    """Tell whether a page of this very site sends the request: by Sec-Fetch-Site, else by Origin, never by neither."""
+    site = request.headers.get("Sec-Fetch-Site")
+    origin = request.headers.get("Origin")
+    if origin is not None and origin != request.app[SITE].origin:
+        return False
+    return site == "same-origin" if site is not None else origin is not None
+
+
+@web.middleware
+async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every request with the site's headers, whatever happens inside."""
+    try:
+        if request.headers.get("Sec-Fetch-Dest") in _FRAMES:
+            raise ConsentRequired("This page cannot be shown inside another page. Open it in a window of its own.")
+        response = await handler(request)
+    except WattfareError as refused:
+        response = _refusal(request, refused)
+    except web.HTTPException as answer:
+        response = _refusal(request, _from_http(answer))
+        if "Allow" in answer.headers:
+            response.headers["Allow"] = answer.headers["Allow"]
+    except Exception:
+        log.exception(
+            "consent_failed", path=request.match_info.route.resource and request.match_info.route.resource.canonical
+        )
+        response = _refusal(request, WattfareError("Something went wrong here. Nothing was changed. Try again."))
+    _dress(request, response)
+    return response
+
+
+def page(request: web.Request, template: str, context: dict[str, object], *, status: int = 200) -> web.Response:
+    """Render a page."""
+    site = request.app[SITE]
+    context = {"nonce": nonce(request), "site": site, "assets": site.assets, **context}
+    response = aiohttp_jinja2.render_template(template, request, context, status=status)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def json_response(body: object, *, status: int = 200) -> web.Response:
+    """Return a JSON answer that nothing keeps."""
+    headers = {"Cache-Control": "no-store"}
+    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json", headers=headers)
+
+
+def _poster(request: web.Request) -> Browser:
+    if not is_ours(request):
+        raise ConsentRequired("Only a page of this site may do that.")
+    if (request.content_length or 0) > BODY_BYTES:
+        raise InvalidRequest("The body is too large.", status=413)
+    found = browser(request)
+    if found is None:
+        raise InvalidRequest(
+            "Your browser sent no cookie. Allow cookies for this site and try again.",
+            status=403,
+            fields={"reason": "cookies"},
+        )
+    return found
+
+
+def _check_csrf(found: Browser, token: str) -> None:
+    if not hmac.compare_digest(found.csrf.encode(), token.encode("utf-8", "replace")):
+        raise ConsentRequired("This page is out of date. Reload it and try again.")
+
+
+def _bounded_int(text: str) -> int:
+    if len(text) > 20:
+        raise ValueError("too many digits")
+    return int(text)
+
+
+def _wants_json(request: web.Request) -> bool:
+    return request.content_type == "application/json" or "application/json" in request.headers.get("Accept", "")
+
+
+def _from_http(answer: web.HTTPException) -> WattfareError:
+    if answer.status == 404:
+        return InvalidRequest("There is no such page here.", status=404)
+    if answer.status == 405:
+        return InvalidRequest("That cannot be done here.", status=405)
+    return InvalidRequest("The request could not be read.", status=answer.status)
+
+
+def _refusal(request: web.Request, refused: WattfareError) -> web.Response:
+    if _wants_json(request):
+        request_id = keys.request_id(secrets.token_hex(8)[:13], secrets.token_bytes(12))
+        response = json_response(refused.envelope(request_id), status=refused.status)
+    else:
+        title = "Back in a moment" if isinstance(refused, Unavailable) else "That did not work"
+        context: dict[str, object] = {"title": title, "message": refused.message}
+        response = page(request, "message.html", context, status=refused.status)
+    response.headers.update(refused.headers)
+    return response
+
+
+def _dress(request: web.Request, response: web.StreamResponse) -> None:
+    site = request.app[SITE]
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers["Content-Security-Policy"] = _policy(nonce(request))
+    if request.path != "/consent":
+        # On /consent it would cut the popup from the page that opened it, for good.
+        response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    if site.origin.startswith("https://"):
+        response.headers["Strict-Transport-Security"] = f"max-age={_ONE_YEAR_SECONDS}; includeSubDomains"
+    response.headers.setdefault("Cache-Control", "no-store")
+    fresh = request.get(_FRESH)
+    if fresh:
+        _set_cookie(response, BROWSER_COOKIE, fresh, _BROWSER_SECONDS)
+    if isinstance(response, web.Response) and not response.prepared and response.body:
+        response.enable_compression()
+
+
+def _policy(value: str) -> str:
+    return (
+        f"default-src 'none'; script-src 'nonce-{value}' 'strict-dynamic'; style-src 'nonce-{value}'; "
+        "connect-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+
+
+def _set_cookie(response: web.StreamResponse, name: str, value: str, seconds: int) -> None:
+    response.set_cookie(name, value, max_age=seconds, path="/", secure=True, httponly=True, samesite="Lax")

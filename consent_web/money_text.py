@@ -1,0 +1,74 @@
+"""Amounts as a person reads and types them: always cents, never a float, the exact value one step away."""
+
+from decimal import Decimal
+
+from gateway.money import NANO_PER_USD, nano_from_usd
+
+NANO_PER_CENT = NANO_PER_USD // 100
+# Below this a month's cap buys too little to be meant, unless the app itself asks for less.
+MIN_CAP_NANO = NANO_PER_USD // 2
+# What one app may be given by one person in a month; more is a slip of the finger.
+MAX_CAP_NANO = 1000 * NANO_PER_USD
+PRESETS_NANO = tuple(dollars * NANO_PER_USD for dollars in (2, 5, 10, 20))
+DEFAULT_CAP_NANO = 10 * NANO_PER_USD
+
+
+class CapRefused(ValueError):
+    """This is no cap that can be set; the message says which can."""
+
+
+def usd(nano: int) -> str:
+    """Return `$12.34`; what is under a cent and not zero reads `< $0.01`."""
+    if 0 < nano < NANO_PER_CENT:
+        return "< $0.01"
+    cents = nano // NANO_PER_CENT
+    return f"${cents // 100:,}.{cents % 100:02d}"
+
+
+def exact(nano: int) -> str:
+    """Return the amount to the nano-USD, for titles and exports: `0.000000123`."""
+    whole, rest = divmod(nano, NANO_PER_USD)
+    digits = f"{rest:09d}".rstrip("0")
+    return f"{whole}.{digits.ljust(2, '0')}"
+
+
+def cap_text(nano: int) -> str:
+    """Return a cap: cents, or all its digits when the app asked for a fraction of one."""
+    return usd(nano) if nano % NANO_PER_CENT == 0 else f"${exact(nano)}"
+
+
+def least_cap_nano(asked_nano: int | None) -> int:
+    """Return the smallest cap a person may set: half a dollar, or what the app itself asks for when that is less."""
+    return MIN_CAP_NANO if asked_nano is None else min(MIN_CAP_NANO, asked_nano)
+
+
+def cap_from_json(value: object, *, asked_nano: int | None) -> int:
+    """Return the cap in nano-USD for a JSON number that was read as Decimal or int. Raises CapRefused."""
+    if isinstance(value, bool) or not isinstance(value, Decimal | int):
+        raise CapRefused("The cap must be a number of US dollars.")
+    return _checked(Decimal(value), asked_nano)
+
+
+def cap_from_text(text: str, *, asked_nano: int | None) -> int:
+    """Return the cap for what a person typed: `10`, `10.5`, `10,50`, `$10`. Raises CapRefused."""
+    typed = text.strip().removeprefix("US$").removeprefix("$").strip()
+    whole, _, cents = typed.replace(",", ".", 1).partition(".")
+    if not (whole or "0").isdecimal() or not (cents or "0").isdecimal() or not typed.isascii() or not typed:
+        raise CapRefused("Type an amount such as 10 or 10.50.")
+    return _checked(Decimal(f"{whole or 0}.{cents or 0}"), asked_nano)
+
+
+def _checked(amount: Decimal, asked_nano: int | None) -> int:
+    least = least_cap_nano(asked_nano)
+    refusal = CapRefused(f"The cap must be between {cap_text(least)} and {usd(MAX_CAP_NANO)}.")
+    if not amount.is_finite() or amount <= 0:
+        raise refusal
+    try:
+        nano = nano_from_usd(amount)
+    except ValueError:
+        raise refusal from None
+    if not least <= nano <= MAX_CAP_NANO:
+        raise refusal
+    if nano % NANO_PER_CENT and nano != asked_nano:
+        raise CapRefused("The cap must be in whole cents.")
+    return nano

@@ -1,0 +1,133 @@
+"""The few calls the site makes to OpenRouter: whose key is this, what may it spend, and a code for a key.
+
+Rule: no message of ours repeats a key or OpenRouter's words, which may name the payer's account.
+"""
+
+import base64
+import hashlib
+import time
+from dataclasses import dataclass
+from decimal import Decimal
+from urllib.parse import urlencode
+
+import aiohttp
+import orjson
+
+from gateway.errors import FundingInvalid, UpstreamError
+from gateway.money import nano_from_usd
+
+# A person waits: longer than this they would have given up.
+_TIMEOUT_SECONDS = 15.0
+# What a key has left changes with every request: it is asked for anew after this.
+_FACTS_SECONDS = 20.0
+_MOST_FACTS = 1000
+_KEY_LABEL = "Wattfare AI budget"
+
+
+class CodeRefused(Exception):
+    """OpenRouter does not take this authorization code: used, expired or not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFacts:
+    """What OpenRouter says of a key. None: no limit. `reset`: daily, weekly, monthly or empty."""
+
+    limit_nano: int | None
+    remaining_nano: int | None
+    reset: str
+    is_management: bool
+    is_free_tier: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A key from an authorization, and the account that gave it, when OpenRouter says so."""
+
+    key: str
+    user_id: str | None
+
+
+class OpenRouter:
+    """One OpenRouter, at `{base}/api/v1` and `{base}/auth`."""
+
+    def __init__(self, base_url: str, http: aiohttp.ClientSession) -> None:
+        self._base = base_url
+        self._http = http
+        self._seen: dict[str, tuple[float, KeyFacts]] = {}
+
+    def authorize_url(self, callback: str, verifier: str) -> str:
+        """Return where the payer says yes at OpenRouter. S256: the verifier itself stays here."""
+        digest = hashlib.sha256(verifier.encode()).digest()
+        challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        query = {
+            "callback_url": callback,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+            "key_label": _KEY_LABEL,
+        }
+        return f"{self._base}/auth?{urlencode(query)}"
+
+    async def exchange(self, code: str, verifier: str) -> Issued:
+        """Return the key for a code. Raises CodeRefused, UpstreamError."""
+        body = {"code": code, "code_verifier": verifier, "code_challenge_method": "S256"}
+        status, found = await self._ask("POST", "/api/v1/auth/keys", body=body)
+        key = found.get("key")
+        if status in {400, 403, 404}:
+            raise CodeRefused
+        if status != 200 or not isinstance(key, str):
+            raise _away()
+        user_id = found.get("user_id")
+        return Issued(key, user_id if isinstance(user_id, str) and user_id else None)
+
+    async def facts(self, key: str) -> KeyFacts:
+        """Return what OpenRouter says of a key. Raises FundingInvalid when it refuses the key, UpstreamError."""
+        status, found = await self._ask("GET", "/api/v1/key", key=key)
+        if status in {401, 403}:
+            raise FundingInvalid("OpenRouter does not accept this key. Check that it is whole and not deleted.")
+        facts = found.get("data")
+        if status != 200 or not isinstance(facts, dict):
+            raise _away()
+        return KeyFacts(
+            limit_nano=_nano(facts.get("limit")),
+            remaining_nano=_nano(facts.get("limit_remaining")),
+            reset=str(facts.get("limit_reset") or ""),
+            is_management=bool(facts.get("is_management_key") or facts.get("is_provisioning_key")),
+            is_free_tier=bool(facts.get("is_free_tier")),
+        )
+
+    async def recent_facts(self, key: str) -> KeyFacts:
+        """Return the facts as they were seconds ago: a popup looks often. Raises FundingInvalid, UpstreamError."""
+        name, now = hashlib.sha256(key.encode()).hexdigest(), time.monotonic()
+        seen = self._seen.get(name)
+        if seen is not None and now - seen[0] < _FACTS_SECONDS:
+            return seen[1]
+        facts = await self.facts(key)
+        if len(self._seen) >= _MOST_FACTS:
+            self._seen.clear()
+        self._seen[name] = (now, facts)
+        return facts
+
+    async def _ask(
+        self, method: str, path: str, *, body: dict[str, str] | None = None, key: str = ""
+    ) -> tuple[int, dict[str, object]]:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
+        try:
+            async with self._http.request(
+                method, self._base + path, json=body, headers=headers, timeout=timeout, allow_redirects=False
+            ) as answer:
+                raw = await answer.read()
+                found = orjson.loads(raw) if raw else {}
+                return answer.status, found if isinstance(found, dict) else {}
+        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError):
+            raise _away() from None
+
+
+def _away() -> UpstreamError:
+    return UpstreamError("OpenRouter did not answer as expected. Nothing was changed. Try again in a moment.")
+
+
+def _nano(amount: object) -> int | None:
+    if isinstance(amount, bool) or not isinstance(amount, int | float):
+        return None
+    return nano_from_usd(max(Decimal(0), Decimal(repr(amount))))

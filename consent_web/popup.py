@@ -1,0 +1,241 @@
+"""The popup: a spent token becomes an attempt, the payer sees what is asked, and says yes or no.
+
+Rule: no approval without an origin that the browser itself reported and the app registered. What the app's page holds
+(a token, a publishable key) opens an attempt; it never decides one.
+"""
+
+import re
+import secrets
+from urllib.parse import quote, urlsplit
+
+import jwt
+from aiohttp import web
+
+from consent_web import guard, limits, texts, view
+from consent_web.money_text import CapRefused, cap_from_json
+from consent_web.site import SITE, Site
+from gateway.apps import App
+from gateway.attempts import Asked, Attempt, Decision
+from gateway.connections import Approval
+from gateway.errors import AuthError, FundingInvalid, InvalidRequest
+from gateway.origins import OriginRefused, normalize
+from gateway.sessions import Session
+
+_KEY = re.compile(r"pk_(live|test)_(app[a-z2-7]{16})")
+_NONCE = re.compile(r"[A-Za-z0-9_-]{16,128}")
+_ATTEMPT = re.compile(r"[0-9a-f]{64}")
+_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
+_MOST_URL = 2000
+_RETURN_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(?:[/?][!-~]*)?")
+
+
+def routes() -> list[web.RouteDef]:
+    """Return the popup's paths."""
+    return [
+        web.get("/consent", show),
+        web.post("/consent/attempts", begin),
+        web.get("/consent/attempts/{attempt}", look),
+        web.post("/consent/attempts/{attempt}/approve", approve),
+        web.post("/consent/attempts/{attempt}/deny", deny),
+    ]
+
+
+async def show(request: web.Request) -> web.Response:
+    """Answer `GET /consent`: the same page for everyone; who asks what is in the fragment, which no server sees."""
+    guard.known_browser(request)
+    return guard.page(request, "consent.html", {})
+
+
+async def begin(request: web.Request) -> web.Response:
+    """Answer `POST /consent/attempts`: `{key, session, nonce, origin}`, redirect mode `{…, returnUrl, challenge}`."""
+    site = request.app[SITE]
+    browser, body = await guard.json_post(request, check_csrf=False)
+    asked, session = await _asked(site, body)
+    await limits.admit_attempt(site, browser, asked)
+    attempt = await site.attempts.create(asked, browser=browser.digest, jti=session.jti)
+    return await _answer(request, browser, attempt)
+
+
+async def look(request: web.Request) -> web.Response:
+    """Answer `GET /consent/attempts/{attempt}`: for a reloaded popup, and while funding is under way elsewhere."""
+    browser, attempt = await found(request)
+    return await _answer(request, browser, attempt)
+
+
+async def approve(request: web.Request) -> web.Response:
+    """Answer `POST …/approve`: `{monthlyUsd}` (test mode: optional)."""
+    site = request.app[SITE]
+    browser, body = await guard.json_post(request)
+    _, attempt = await found(request)
+    if attempt.state not in {"pending", "claimed"}:
+        return await _decided(request, browser, attempt)
+    asked = attempt.asked
+    app = await _app(site, asked.app_id)
+    if not app.allows_origin(asked.origin, asked.mode):
+        raise _origin_refused(asked.origin)
+    cap_nano = _cap(asked, body)
+    stay = await guard.visit(request)
+    key = await _funding_key(site, asked, stay.wallet_id if stay else None)
+    stay = await site.wallets.enter(stay)
+    await site.wallets.add(stay, asked.budget)
+    name = texts.app_name(app.name)
+    decision = Decision(
+        approval=Approval(cap_nano, key, stay.wallet_id, asked.origin),
+        text=texts.receipt(asked, name, site.host, cap_nano),
+        code=secrets.token_urlsafe(32) if asked.challenge else "",
+    )
+    response = await _decided(request, browser, await site.attempts.approve(attempt, decision))
+    guard.remember(response, stay)
+    return response
+
+
+async def deny(request: web.Request) -> web.Response:
+    """Answer `POST …/deny`."""
+    site = request.app[SITE]
+    browser, _ = await guard.json_post(request)
+    _, attempt = await found(request)
+    denied = await site.attempts.deny(attempt)
+    await limits.note_denial(site, browser, denied)
+    return await _decided(request, browser, denied)
+
+
+async def found(request: web.Request) -> tuple[guard.Browser, Attempt]:
+    """Return the attempt that the path names, if it is this browser's. Raises InvalidRequest 403."""
+    browser = guard.browser(request)
+    attempt_id = request.match_info["attempt"]
+    attempt = None
+    if browser is not None and _ATTEMPT.fullmatch(attempt_id):
+        attempt = await request.app[SITE].attempts.find(attempt_id, browser.digest)
+    if browser is None or attempt is None:
+        raise InvalidRequest(
+            "This request was opened in another browser, or is too old. Start again from the app.",
+            status=403,
+            fields={"reason": "elsewhere"},
+        )
+    return browser, attempt
+
+
+async def _asked(site: Site, body: dict[str, object]) -> tuple[Asked, Session]:
+    """Return what is asked, every word of it checked."""
+    key = _KEY.fullmatch(str(body.get("key")))
+    nonce, token = body.get("nonce"), body.get("session")
+    if key is None or not isinstance(nonce, str) or not _NONCE.fullmatch(nonce) or not isinstance(token, str):
+        raise InvalidRequest("The app sent an incomplete request.", fields={"reason": "malformed"})
+    session = site.sessions.read(token)
+    if (session.mode, session.app_id) != key.groups():
+        raise AuthError("This session token belongs to another app or mode. Ask your backend for a new one.")
+    app = await _app(site, session.app_id)
+    return_url, challenge = _redirect(body)
+    claimed = return_url or body.get("origin")
+    origin = _origin(claimed) if isinstance(claimed, str) else ""
+    if not app.allows_origin(origin, session.mode):
+        raise _origin_refused(origin)
+    asked = Asked(
+        mode=session.mode,
+        app_id=session.app_id,
+        user_id=session.user_id,
+        nonce=nonce,
+        origin=origin,
+        limit_nano=session.limit_nano,
+        label=_label(token),
+        return_url=return_url,
+        challenge=challenge,
+    )
+    return asked, session
+
+
+def _redirect(body: dict[str, object]) -> tuple[str, str]:
+    """Return where redirect mode goes back to and what proves its start; twice empty for a popup."""
+    url, challenge = body.get("returnUrl"), body.get("challenge")
+    if url is None and challenge is None:
+        return "", ""
+    if not isinstance(url, str) or not isinstance(challenge, str) or not _CHALLENGE.fullmatch(challenge):
+        raise InvalidRequest("The app sent an incomplete request.", fields={"reason": "malformed"})
+    plain = url.partition("#")[0]
+    if len(url) > _MOST_URL or not _RETURN_URL.fullmatch(plain) or "\\" in plain:
+        raise _origin_refused(url[:100])
+    return plain, challenge
+
+
+def _origin(text: str) -> str:
+    """Return an origin as a browser writes it; of a return URL, the origin of the page. Empty when it is none."""
+    parts = urlsplit(text)
+    try:
+        plain = f"{parts.scheme}://{parts.netloc}"
+        return plain if normalize(plain) == plain else ""
+    except (OriginRefused, ValueError):
+        return ""
+
+
+def _label(token: str) -> str:
+    """Return the optional claim `userLabel` of a token that was checked before."""
+    claims: dict[str, object] = jwt.decode(token, options={"verify_signature": False})
+    label = claims.get("userLabel")
+    return label[:500] if isinstance(label, str) else ""
+
+
+async def _app(site: Site, app_id: str) -> App:
+    app = await site.apps.find(app_id)
+    if app is None:
+        raise AuthError("This session token belongs to another app or mode. Ask your backend for a new one.")
+    if app.is_closed:
+        closed = AuthError("This app has been closed. Nothing can be connected to it.")
+        closed.fields["reason"] = "closed"
+        raise closed
+    return app
+
+
+def _cap(asked: Asked, body: dict[str, object]) -> int | None:
+    """Return the cap in nano-USD. Only test mode may go without. Raises InvalidRequest 422."""
+    if asked.mode == "test" and body.get("monthlyUsd") is None:
+        return asked.limit_nano
+    try:
+        return cap_from_json(body.get("monthlyUsd"), asked_nano=asked.limit_nano)
+    except CapRefused as refused:
+        raise InvalidRequest(str(refused), status=422, fields={"reason": "cap"}) from None
+
+
+async def _funding_key(site: Site, asked: Asked, wallet_id: str | None) -> str | None:
+    if asked.mode == "test":
+        return None
+    key = await site.wallets.funding_key(wallet_id) if wallet_id else None
+    if key is None:
+        raise FundingInvalid("Choose how to pay first.")
+    return key
+
+
+async def _answer(request: web.Request, browser: guard.Browser, attempt: Attempt) -> web.Response:
+    site = request.app[SITE]
+    app = await _app(site, attempt.asked.app_id)
+    stay = await guard.visit(request)
+    body = await view.attempt(site, attempt, texts.app_name(app.name), stay)
+    return guard.json_response({**body, "csrf": browser.csrf, **await _result(site, attempt)})
+
+
+async def _decided(request: web.Request, browser: guard.Browser, attempt: Attempt) -> web.Response:
+    result = await _result(request.app[SITE], attempt)
+    return guard.json_response({"id": attempt.attempt_id, "state": attempt.state, "csrf": browser.csrf, **result})
+
+
+async def _result(site: Site, attempt: Attempt) -> dict[str, object]:
+    """Return what goes to the app: a message for the opener, or in redirect mode where to go back to."""
+    asked, state = attempt.asked, attempt.state
+    if state not in {"approved", "denied", "held"}:
+        return {}
+    if not asked.challenge:
+        outcome = "approved" if state == "approved" else "denied"
+        return {"result": {"outcome": outcome, "status": await site.connections.status(asked.budget)}}
+    if state == "approved":
+        return {}  # redeemed: the code has been used
+    said = "wattfare_error=denied" if state == "denied" else f"wattfare_code={quote(attempt.decision.get('code', ''))}"
+    joint = "&" if "?" in asked.return_url else "?"
+    return {"redirect": f"{asked.return_url}{joint}wattfare_attempt={quote(asked.nonce)}&{said}"}
+
+
+def _origin_refused(origin: str) -> InvalidRequest:
+    shown = texts.user_label(origin) or "This page"
+    return InvalidRequest(
+        f"{shown} is not an address that this app has registered.",
+        status=403,
+        fields={"reason": "origin", "origin": shown},
+    )

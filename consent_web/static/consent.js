@@ -1,0 +1,136 @@
+/** The popup's course: find out who opened it, turn the token into an attempt, ask, report, close. */
+import { disarm } from './arming.js'
+import { askFunding } from './paying.js'
+import { askConsent } from './review.js'
+import { screen } from './screens.js'
+import { ask, findOpener, Refusal, report, takeFragment } from './wire.js'
+
+/** @typedef {import('./wire.js').Attempt} Attempt */
+/** @typedef {import('./wire.js').Asked} Asked */
+
+const CLOSE_AFTER_MS = { approved: 1500, denied: 400 }
+
+/** @type {Attempt | null} */
+let current = null
+
+/** @param {() => Promise<void>} step @param {() => void} [retry] */
+async function attemptStep(step, retry) {
+  try {
+    await step()
+  } catch (refused) {
+    const { reason, message } = refused instanceof Refusal ? refused : { reason: 'unknown', message: 'Something went wrong. Nothing was allowed.' }
+    screen(reason, { message, retry: retry ?? (() => void attemptStep(step)) })
+  }
+}
+
+async function start() {
+  const asked = takeFragment()
+  const kept = history.state?.attempt
+  if (asked) await attemptStep(() => begin(asked))
+  else if (typeof kept === 'string') await attemptStep(() => resume(kept))
+  else screen(window.opener ? 'malformed' : 'no_opener')
+}
+
+/** @param {Asked} asked */
+async function begin(asked) {
+  if (asked.type !== 'connect') return screen('malformed')
+  const body = { key: asked.key, session: asked.session, nonce: asked.nonce }
+  if (asked.mode === 'redirect') return open({ ...body, returnUrl: asked.returnUrl, challenge: asked.challenge })
+  if (!window.opener) return screen('no_opener')
+  if (window.opener.top !== window.opener && !asked.key.startsWith('pk_test_')) return screen('framed')
+  screen('verifying')
+  const origin = await findOpener(asked.nonce)
+  if (!origin) return screen('no_answer')
+  await open({ ...body, origin })
+}
+
+/** @param {Record<string, unknown>} body */
+async function open(body) {
+  const attempt = /** @type {Attempt} */ (await ask('/consent/attempts', body))
+  history.replaceState({ attempt: attempt.id }, '', location.pathname)
+  render(attempt)
+}
+
+/** @param {string} id */
+async function resume(id) {
+  render(/** @type {Attempt} */ (await ask(`/consent/attempts/${id}`)))
+}
+
+/** @param {Attempt} attempt */
+function render(attempt) {
+  current = attempt
+  document.title = `${attempt.app.name} asks for an AI budget – ${location.host}`
+  if (attempt.state !== 'pending' && attempt.state !== 'claimed') return finish(attempt)
+  if (attempt.mode === 'live' && !attempt.funding) return pay(attempt, null)
+  askConsent(attempt, {
+    allow: (usd) => allow(attempt, usd),
+    deny: () => void deny(attempt),
+    change: () => pay(attempt, () => render(attempt)),
+    leave: () => void attemptStep(async () => {
+      await ask(`/consent/attempts/${attempt.id}/wallet`, {}, attempt.csrf)
+      await resume(attempt.id)
+    }, () => render(attempt)),
+  })
+}
+
+/** @param {Attempt} attempt @param {(() => void) | null} back */
+function pay(attempt, back) {
+  askFunding(attempt, { go: () => void attemptStep(() => resume(attempt.id)), deny: () => void deny(attempt), back })
+}
+
+/** @param {Attempt} attempt @param {number | null} usd */
+async function allow(attempt, usd) {
+  try {
+    const decided = await ask(`/consent/attempts/${attempt.id}/approve`, usd === null ? {} : { monthlyUsd: usd }, attempt.csrf)
+    finish({ ...attempt, ...decided })
+    return ''
+  } catch (refused) {
+    if (refused instanceof Refusal && ['expired', 'elsewhere', 'answered', 'closed'].includes(refused.reason)) {
+      screen(refused.reason, { message: refused.message })
+      return ''
+    }
+    return refused instanceof Refusal ? refused.message : 'That did not work. Try again.'
+  }
+}
+
+/** @param {Attempt} attempt */
+async function deny(attempt) {
+  await attemptStep(async () => {
+    const decided = await ask(`/consent/attempts/${attempt.id}/deny`, {}, attempt.csrf)
+    finish({ ...attempt, ...decided })
+  }, () => render(attempt))
+}
+
+/** @param {Attempt} attempt */
+function finish(attempt) {
+  const { state, app } = attempt
+  current = null
+  if (attempt.redirect) {
+    screen(state === 'denied' ? 'denied' : 'returning', { app: app.name })
+    location.replace(attempt.redirect)
+    return
+  }
+  report(attempt)
+  if (state !== 'approved' && state !== 'denied') return screen(state)
+  const limits = /** @type {{limits?: {monthlyUsd: number | null} | null}} */ (attempt.result?.status ?? {}).limits
+  const usd = limits?.monthlyUsd
+  const cap = usd === null || usd === undefined ? 'any amount, as this is test mode' : `$${usd.toFixed(2)} per month`
+  screen(state, { app: app.name, cap })
+  setTimeout(() => window.close(), CLOSE_AFTER_MS[state])
+}
+
+/** Show an attempt that ran out while the window stood open, and what changed while it was frozen. */
+function recheck() {
+  const shown = current
+  if (!shown) return
+  disarm()
+  if (Date.now() / 1000 >= shown.expiresAt) void attemptStep(() => resume(shown.id))
+}
+
+addEventListener('pageshow', (event) => {
+  if (event.persisted && current) void attemptStep(() => resume(/** @type {Attempt} */ (current).id))
+})
+setInterval(() => {
+  if (current && Date.now() / 1000 >= current.expiresAt) recheck()
+}, 30_000)
+if (self.origin === location.origin) void start()

@@ -1,0 +1,174 @@
+/** The question: who asks, for how much, paid by what. Allow exists only here, after the server verified the origin. */
+import { disarm, isArmed, isMeant, watch } from './arming.js'
+import { h, say, show } from './dom.js'
+
+/** @typedef {import('./wire.js').Attempt} Attempt */
+/** @typedef {import('./wire.js').Choice} Choice */
+
+/** @type {Record<string, [string, string]>} */
+const WARNINGS = {
+  refused: ['bad', 'OpenRouter refuses this key. Change how you pay.'],
+  unchecked: ['warn', 'OpenRouter could not be asked what is left on this key.'],
+  no_credit: ['bad', 'Nothing is left on this key. Raise its limit at OpenRouter, or change how you pay.'],
+  free: ['warn', 'This account has not bought credit yet: most models will refuse.'],
+  low: ['warn', 'Little is left on this key.'],
+  unlimited: ['warn', 'This key has no limit of its own: the cap here is the only wall.'],
+}
+
+/**
+ * Who asks, as the server verified it.
+ * @param {Attempt} attempt
+ * @returns {HTMLElement}
+ */
+export function head(attempt) {
+  return h('div', { class: 'stack' },
+    attempt.mode === 'test' && h('p', { class: 'test' }, 'Test mode: no model is asked, nothing is charged'),
+    h('div', { class: 'who' },
+      h('div', { class: 'face', 'aria-hidden': 'true' }, attempt.app.initial),
+      h('div', { class: 'grow' },
+        h('p', { class: 'name' }, h('bdi', {}, attempt.app.name)),
+        h('p', {}, h('span', { class: 'mono' }, attempt.origin), ' ', h('span', { class: 'proof' }, '✓ verified just now')))))
+}
+
+/**
+ * Ask the question.
+ * @param {Attempt} attempt
+ * @param {{allow: (usd: number | null) => Promise<string>, deny: () => void, change: () => void, leave: () => void}} ways
+ *   `allow` resolves to what went wrong, empty when nothing did.
+ */
+export function askConsent(attempt, ways) {
+  const cap = attempt.cap ? new Cap(attempt) : null
+  const pays = attempt.mode === 'live'
+  const fault = h('p', { class: 'note bad', role: 'alert', hidden: true })
+  const ready = h('p', { class: 'hide', role: 'status' })
+  const deny = h('button', { type: 'button', onclick: ways.deny }, 'Don’t allow')
+  const allow = h('button', { type: 'button', class: 'act', id: 'allow', onclick: async (event) => {
+    if (!isMeant(event)) return
+    const usd = cap ? cap.read() : null
+    if (Number.isNaN(usd)) return
+    disarm()
+    allow.textContent = 'Saving…'
+    const wrong = await ways.allow(usd)
+    label()
+    say(fault, wrong)
+  } })
+  const sentence = h('bdi', {})
+  const label = () => {
+    const chosen = cap?.chosen()
+    allow.textContent = chosen ? `Allow up to ${chosen.short}/month` : cap ? 'Allow' : 'Allow test requests'
+    sentence.textContent = attempt.text.sentence
+      .replace('{app}', () => attempt.app.name).replace('{cap}', () => chosen?.text ?? 'the amount below')
+  }
+  if (cap) cap.onchange = label
+  label()
+  const current = attempt.current
+  show(
+    head(attempt),
+    pays && !current && h('p', { class: 'small soft hide' }, 'Step 2 of 2'),
+    h('h1', {}, sentence),
+    h('p', { class: 'small soft' }, h('bdi', {}, attempt.text.account)),
+    current && h('p', { class: 'note' }, `Connected now with ${current.cap} per month, ${current.spent} spent. Allowing replaces the cap.`),
+    cap && attempt.mode === 'live' && cap.element,
+    pays && payLine(attempt, ways),
+    fault,
+    h('ul', { class: 'terms' },
+      h('li', {}, h('b', {}, 'It can '), attempt.text.can),
+      h('li', {}, h('b', {}, 'It cannot '), attempt.text.cannot),
+      h('li', {}, attempt.text.stop)),
+    h('div', { class: 'pair last' }, deny, allow),
+    ready,
+  )
+  watch(() => {
+    allow.setAttribute('aria-disabled', String(!isArmed()))
+    ready.textContent = isArmed() ? 'Ready.' : 'Ready in a moment.'
+  })
+}
+
+/**
+ * @param {Attempt} attempt
+ * @param {{change: () => void, leave: () => void}} ways
+ */
+function payLine(attempt, ways) {
+  const funding = attempt.funding
+  if (!funding) return null
+  const warning = WARNINGS[funding.warning]
+  return h('div', { class: 'stack' },
+    h('div', { class: 'pay' },
+      h('span', { class: 'grow' }, 'OpenRouter ', h('span', { class: 'mono' }, `····${funding.last4}`), funding.left && `, ${funding.left}`),
+      h('button', { type: 'button', class: 'link', onclick: ways.change }, 'Change'),
+      h('button', { type: 'button', class: 'link', onclick: ways.leave }, 'Not you?')),
+    warning && h('p', { class: `note ${warning[0]}`, role: 'status' }, warning[1]))
+}
+
+/** The cap: a few amounts and a field for any other. */
+class Cap {
+  /** @param {Attempt} attempt */
+  constructor(attempt) {
+    this.options = /** @type {import('./wire.js').CapChoice} */ (attempt.cap)
+    /** @type {() => void} */
+    this.onchange = () => {}
+    const { chosen, choices } = this.options
+    const listed = choices.find((choice) => choice.usd === chosen.usd)
+    /** @type {Choice | null} */
+    this.picked = listed ?? (choices.length ? null : chosen)
+    this.fault = h('p', { class: 'fault', id: 'cap-fault', role: 'alert', hidden: true })
+    this.input = /** @type {HTMLInputElement} */ (h('input', {
+      type: 'text', id: 'amount', inputmode: 'decimal', autocomplete: 'off', 'aria-describedby': 'cap-fault cap-range',
+      oninput: () => { this.check(false); this.onchange() },
+    }))
+    this.input.value = listed || !choices.length ? '' : chosen.text.replace('$', '').replace(',', '')
+    this.other = h('div', { class: 'stack other', hidden: Boolean(this.picked) },
+      h('label', { class: 'field', for: 'amount' }, 'Amount in US dollars per month'), this.input,
+      h('p', { class: 'small soft', id: 'cap-range' }, this.options.range), this.fault)
+    this.element = h('fieldset', {},
+      h('legend', {}, 'Monthly cap ', h('span', { class: 'small soft' }, attempt.text.month)),
+      h('div', { class: 'choices' }, ...choices.map((choice) => this.radio(choice)), this.radio(null)), this.other)
+  }
+
+  /** @param {Choice | null} choice */
+  radio(choice) {
+    const isPicked = choice ? this.picked === choice : this.picked === null
+    return h('label', { class: 'choice' },
+      h('input', { type: 'radio', name: 'cap', value: choice ? choice.usd : 'other', checked: isPicked, onchange: () => {
+        this.picked = choice
+        this.other.hidden = choice !== null
+        if (!choice) this.input.focus()
+        this.onchange()
+      } }),
+      h('span', {}, choice ? choice.short : 'Other', choice?.suggested && h('small', {}, 'asked')))
+  }
+
+  /** The chosen amount; null while what is typed is none. @returns {Choice | null} */
+  chosen() {
+    if (this.picked) return this.picked
+    const cents = parseCents(this.input.value)
+    if (cents === null || cents < this.options.leastUsd * 100 || cents > this.options.mostUsd * 100) return null
+    const short = cents % 100 ? `$${(cents / 100).toFixed(2)}` : `$${cents / 100}`
+    return { usd: cents / 100, text: `$${(cents / 100).toFixed(2)}`, short, suggested: false }
+  }
+
+  /** The amount to send; NaN, and the fault shown, when there is none. */
+  read() {
+    const chosen = this.chosen()
+    if (!chosen) this.check(true)
+    return chosen ? chosen.usd : NaN
+  }
+
+  /** @param {boolean} isLast */
+  check(isLast) {
+    const wrong = this.chosen() === null && (isLast || this.input.value.length > 2)
+    this.input.setAttribute('aria-invalid', String(wrong))
+    say(this.fault, wrong ? `Type an amount such as 10 or 10.50. ${this.options.range}` : '')
+    if (isLast) this.input.focus()
+  }
+}
+
+/**
+ * Read `10`, `10.5`, `10,50` or `$10` as cents; null when it is none of these.
+ * @param {string} text
+ * @returns {number | null}
+ */
+export function parseCents(text) {
+  const found = /^(?:US)?\$?\s*(\d{1,5})(?:[.,](\d{1,2}))?$/.exec(text.trim())
+  return found ? Number(found[1]) * 100 + Number((found[2] ?? '').padEnd(2, '0')) : null
+}

@@ -1,0 +1,123 @@
+/** The popup's two ways out: its own server, and the page that opened it. */
+
+/** @typedef {{usd: number, text: string, short: string, suggested: boolean}} Choice */
+/** @typedef {{chosen: Choice, choices: Choice[], leastUsd: number, mostUsd: number, range: string}} CapChoice */
+/** @typedef {{last4: string, source: string, left: string, warning: string, works: boolean}} Funding */
+/**
+ * @typedef {object} Attempt
+ * @property {string} id
+ * @property {string} csrf
+ * @property {string} nonce
+ * @property {string} state
+ * @property {number} expiresAt
+ * @property {string} mode
+ * @property {{name: string, initial: string}} app
+ * @property {string} origin
+ * @property {boolean} isRedirect
+ * @property {{sentence: string, account: string, can: string, cannot: string, stop: string, month: string}} text
+ * @property {CapChoice | null} cap
+ * @property {{state: string, cap: string, spent: string, spentExact: string} | null} current
+ * @property {string} fault
+ * @property {Funding | null} funding
+ * @property {{outcome: string, status: unknown}} [result]
+ * @property {string} [redirect]
+ */
+/** @typedef {{key: string, session: string, nonce: string, type: string, mode: string, returnUrl: string, challenge: string}} Asked */
+
+const NS = 'wattfare'
+const HELLO_MS = 250
+const HELLO_FOR_MS = 5000
+
+/** A refusal of our server, or of the network (`reason` is `offline`). */
+export class Refusal extends Error {
+  /** @param {string} message @param {string} reason */
+  constructor(message, reason) {
+    super(message)
+    this.reason = reason
+  }
+}
+
+/**
+ * Ask our server. GET without a body.
+ * @param {string} path
+ * @param {Record<string, unknown>} [body]
+ * @param {string} [csrf]
+ * @returns {Promise<any>}
+ */
+export async function ask(path, body, csrf = '') {
+  let answer
+  try {
+    answer = await fetch(path, {
+      method: body ? 'POST' : 'GET',
+      headers: { accept: 'application/json', ...(body && { 'content-type': 'application/json', 'x-wattfare-csrf': csrf }) },
+      ...(body && { body: JSON.stringify(body) }),
+      credentials: 'same-origin',
+      redirect: 'error',
+      cache: 'no-store',
+    })
+  } catch {
+    throw new Refusal('You seem to be offline. Nothing was changed.', 'offline')
+  }
+  const found = await answer.json().catch(() => ({}))
+  if (answer.ok) return found
+  const error = found.error ?? {}
+  throw new Refusal(String(error.message ?? 'That did not work. Try again.'), String(error.reason ?? error.code ?? 'unknown'))
+}
+
+/**
+ * Read what the app asks from the fragment and remove it at once: it holds the session token.
+ * @returns {Asked | null}
+ */
+export function takeFragment() {
+  const given = new URLSearchParams(location.hash.slice(1))
+  if (location.hash) history.replaceState(history.state, '', location.pathname)
+  if (given.get('v') !== '1' || !given.get('n')) return null
+  const text = (/** @type {string} */ name) => given.get(name) ?? ''
+  return {
+    key: text('k'), session: text('s'), nonce: text('n'), type: text('t'),
+    mode: text('m') === 'redirect' ? 'redirect' : 'popup', returnUrl: text('r'), challenge: text('c'),
+  }
+}
+
+/**
+ * Ask "who opened me?" until the opener answers with our nonce. Resolves to its origin as the browser reports it,
+ * or to an empty string when nobody answers in time.
+ * @param {string} nonce
+ * @returns {Promise<string>}
+ */
+export function findOpener(nonce) {
+  const opener = /** @type {Window} */ (window.opener)
+  return new Promise((resolve) => {
+    const hello = () => opener.postMessage({ ns: NS, v: 1, type: 'hello', nonce }, '*')
+    const timer = setInterval(hello, HELLO_MS)
+    const end = (/** @type {string} */ origin) => {
+      clearInterval(timer)
+      clearTimeout(limit)
+      removeEventListener('message', hear)
+      resolve(origin)
+    }
+    const hear = (/** @type {MessageEvent} */ event) => {
+      if (event.source !== opener || event.origin === 'null' || !isAnswer(event.data, nonce)) return
+      end(event.origin)
+    }
+    const limit = setTimeout(() => end(''), HELLO_FOR_MS)
+    addEventListener('message', hear)
+    hello()
+  })
+}
+
+/** @param {unknown} message @param {string} nonce */
+function isAnswer(message, nonce) {
+  if (typeof message !== 'object' || message === null || Array.isArray(message)) return false
+  const said = /** @type {Record<string, unknown>} */ (message)
+  return said.ns === NS && said.v === 1 && said.type === 'opener' && said.nonce === nonce
+}
+
+/**
+ * Tell the verified page how it ended. A page that moved to another origin does not get it.
+ * @param {{nonce: string, origin: string, result?: {outcome: string, status: unknown}}} attempt
+ */
+export function report({ nonce, origin, result }) {
+  if (!result || !window.opener) return
+  window.opener.postMessage({ ns: NS, v: 1, type: 'result', nonce, ...result }, origin)
+}

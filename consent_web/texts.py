@@ -1,0 +1,72 @@
+"""The words a payer says yes to. The server alone composes them, on the screen and in the receipt alike.
+
+`{cap}` stands for the chosen cap until it is chosen. A name that an app gave itself is hostile: shown as plain text,
+short, without characters that turn or hide what stands beside them.
+"""
+
+import unicodedata
+
+from consent_web.money_text import cap_text
+from gateway.attempts import Asked
+
+# A new wording gets a new number; receipts say which one was shown.
+TEXT_VERSION = "2026-11"
+_MOST_NAME = 48
+_MOST_LABEL = 64
+
+
+def app_name(name: str) -> str:
+    """Return an app's name as it may be shown."""
+    return _tame(name, _MOST_NAME) or "An app without a name"
+
+
+def user_label(label: str) -> str:
+    """Return the account that the app says it asks for, as it may be shown."""
+    return _tame(label, _MOST_LABEL)
+
+
+def parts(asked: Asked, name: str, host: str) -> dict[str, str]:
+    """Return the sentences of the consent, in the order of the screen."""
+    if asked.mode == "test":
+        sentence = "{app} may run test requests. They never reach a model and cost nothing"
+        sentence += "; its test cap is {cap}." if asked.limit_nano is not None else "."
+    else:
+        sentence = "{app} may run AI requests paid by you, up to {cap} per month."
+    label = user_label(asked.label)
+    return {
+        "sentence": sentence,
+        "account": f"For your {name} account {label}." if label else f"{name} did not say for which account.",
+        "can": "send prompts through your key to the models it chooses.",
+        "cannot": "see your key, spend above the cap, or see other apps.",
+        "stop": f"Stop any time at {host}. Spend stops at once.",
+        "month": "Counts the last 30 days, in UTC.",
+    }
+
+
+def receipt(asked: Asked, name: str, host: str, cap_nano: int | None) -> str:
+    """Return the whole text as it stood on the screen when the payer said yes."""
+    cap = "no cap" if cap_nano is None else cap_text(cap_nano)
+    said = parts(asked, name, host)
+    sentence = said["sentence"].replace("{cap}", cap).replace("{app}", name)
+    lines = [
+        f"{name}, asked by {asked.origin}.",
+        sentence,
+        said["account"],
+        f"It can {said['can']}",
+        f"It cannot {said['cannot']}",
+        said["stop"],
+    ]
+    if cap_nano is not None:
+        lines.append(said["month"])
+    return " ".join([*lines, f"[{TEXT_VERSION}]"])
+
+
+def _tame(text: str, most: int) -> str:
+    """Drop what is not seen or turns the line round (Cc, Cf, Cs, Co, Cn), fold white space, cut to `most`."""
+    seen = "".join(
+        " " if unicodedata.category(character).startswith("Z") else character
+        for character in unicodedata.normalize("NFC", text)
+        if not unicodedata.category(character).startswith("C")
+    )
+    folded = " ".join(seen.split())
+    return folded if len(folded) <= most else folded[: most - 1] + "…"

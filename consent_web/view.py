@@ -1,0 +1,116 @@
+"""An attempt as the popup shows it: composed here, so that the page only lays it out."""
+
+from consent_web import texts
+from consent_web.money_text import (
+    DEFAULT_CAP_NANO,
+    MAX_CAP_NANO,
+    NANO_PER_CENT,
+    PRESETS_NANO,
+    cap_text,
+    exact,
+    least_cap_nano,
+    usd,
+)
+from consent_web.openrouter import KeyFacts
+from consent_web.site import Site
+from gateway.attempts import Asked, Attempt
+from gateway.errors import FundingInvalid, UpstreamError
+from gateway.ledger import Standing
+from gateway.money import NANO_PER_USD, usd_from_nano
+from gateway.wallets import Visit
+
+_LOW_NANO = NANO_PER_USD
+
+
+async def attempt(site: Site, shown: Attempt, name: str, stay: Visit | None) -> dict[str, object]:
+    """Return the popup's JSON for an attempt. Raises Unavailable."""
+    asked = shown.asked
+    standing = await site.ledger.standing(asked.budget)
+    body: dict[str, object] = {
+        "id": shown.attempt_id,
+        "nonce": asked.nonce,
+        "state": shown.state,
+        "expiresAt": shown.expires_ms // 1000,
+        "mode": asked.mode,
+        "app": {"name": name, "initial": name[:1].upper()},
+        "origin": asked.origin,
+        "isRedirect": bool(asked.challenge),
+        "text": texts.parts(asked, name, site.host),
+        "cap": cap_choice(asked, standing),
+        "current": _current(standing),
+        "fault": shown.fault,
+        "funding": None,
+    }
+    if asked.mode == "live" and stay is not None:
+        body["funding"] = await funding(site, stay)
+    return body
+
+
+def cap_choice(asked: Asked, standing: Standing) -> dict[str, object] | None:
+    """Return what the cap may be, amounts in whole USD or cents; None when test mode asks for none."""
+    limit = None if asked.limit_nano is None else min(asked.limit_nano, MAX_CAP_NANO)
+    if asked.mode == "test":
+        return None if limit is None else {"chosen": _choice(limit, suggested=True), "choices": []}
+    now = standing.cap_nano if standing.state in {"active", "paused"} else None
+    amounts = sorted({*PRESETS_NANO, *([limit] if limit is not None else [])})
+    chosen = now if now is not None else limit if limit is not None else DEFAULT_CAP_NANO
+    least = least_cap_nano(limit)
+    return {
+        "chosen": _choice(chosen, suggested=chosen == limit),
+        "choices": [_choice(nano, suggested=nano == limit) for nano in amounts],
+        "leastUsd": usd_from_nano(least),
+        "mostUsd": usd_from_nano(MAX_CAP_NANO),
+        "range": f"From {cap_text(least)} to {usd(MAX_CAP_NANO)}, in US dollars.",
+    }
+
+
+def _choice(nano: int, *, suggested: bool) -> dict[str, object]:
+    whole = nano % NANO_PER_USD == 0
+    return {
+        "usd": usd_from_nano(nano),
+        "text": cap_text(nano),
+        "short": f"${nano // NANO_PER_USD:,}" if whole else cap_text(nano),
+        "suggested": suggested,
+    }
+
+
+def _current(standing: Standing) -> dict[str, object] | None:
+    if standing.state not in {"active", "paused"}:
+        return None
+    cap = standing.cap_nano
+    return {
+        "state": standing.state,
+        "cap": "no cap" if cap is None else cap_text(cap),
+        "spent": usd(standing.spent_nano),
+        "spentExact": exact(standing.spent_nano),
+    }
+
+
+async def funding(site: Site, stay: Visit) -> dict[str, object] | None:
+    """Return how this browser's wallet pays and what its key has left; None when it has no funding."""
+    held = await site.wallets.funding(stay.wallet_id)
+    key = await site.wallets.funding_key(stay.wallet_id) if held else None
+    if held is None or key is None:
+        return None
+    shown: dict[str, object] = {"last4": held.last4, "source": held.source, "left": "", "warning": "", "works": True}
+    try:
+        facts = await site.openrouter.recent_facts(key)
+    except FundingInvalid:
+        return {**shown, "works": False, "warning": "refused"}
+    except UpstreamError:
+        return {**shown, "warning": "unchecked"}
+    return {**shown, **describe(facts)}
+
+
+def describe(facts: KeyFacts) -> dict[str, object]:
+    """Return `left` for a person and `warning`: empty, unlimited, no_credit, low, free."""
+    left = facts.remaining_nano
+    period = {"daily": " today", "weekly": " this week", "monthly": " this month"}.get(facts.reset, "")
+    text = "" if left is None else f"{usd(left)} left{period}"
+    if left is not None and left < NANO_PER_CENT:
+        return {"left": text, "warning": "no_credit"}
+    if facts.is_free_tier:
+        return {"left": text, "warning": "free"}
+    if left is not None and left < _LOW_NANO:
+        return {"left": text, "warning": "low"}
+    return {"left": text, "warning": "unlimited" if facts.limit_nano is None else ""}
