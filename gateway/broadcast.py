@@ -68,6 +68,8 @@ class Broadcast:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ACKNOWLEDGE_SECONDS):
                 await subscribed.wait()
+        with contextlib.suppress(Unavailable):
+            await self._sign_once()
         self._start(self._sign())
 
     async def close(self) -> None:
@@ -81,9 +83,12 @@ class Broadcast:
 
     async def _sign(self) -> None:
         while True:
-            with contextlib.suppress(Unavailable):
-                await self._store.run("gateways", [keys.GATEWAYS], [self._process, _ALIVE_MS])
             await asyncio.sleep(_SIGN_SECONDS)
+            with contextlib.suppress(Unavailable):
+                await self._sign_once()
+
+    async def _sign_once(self) -> None:
+        await self._store.run("gateways", [keys.GATEWAYS], [self._process, _ALIVE_MS])
 
     async def _follow(self, subscribed: asyncio.Event) -> None:
         while True:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from gateway import keys, metrics
 from gateway.chat import strict_json
@@ -64,6 +64,7 @@ class Call:
         length = headers.get("Content-Length", "")
         if length.isascii() and length.isdigit() and int(length) > most_bytes:
             raise too_large
+        self._say_continue()
         parts: list[bytes] = []
         size = 0
         while chunk := await self.request.content.readany():
@@ -72,6 +73,12 @@ class Call:
                 raise too_large
             parts.append(chunk)
         return b"".join(parts)
+
+    def _say_continue(self) -> None:
+        """Let a client go on that waits for leave to send its body (RFC 9110 §10.1.1): nobody else here does."""
+        expects = self.request.headers.get("Expect", "").strip().lower() == "100-continue"
+        if expects and self.request.version >= HttpVersion11 and self.request.transport is not None:
+            self.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def document(self) -> dict[str, object]:
         """Return a small JSON object, numbers with a fraction as Decimal. Raises InvalidRequest."""

@@ -152,10 +152,9 @@ class Exchanges:
 
     async def check(self) -> None:
         """Cut whatever was revoked while nobody told us. Raises Unavailable."""
-        for group in tuple(self._open.values()):
-            for exchange in tuple(group)[:1]:
-                if exchange.is_held and not (await self._ledger.standing(exchange.budget)).is_connected:
-                    self.cut_budget(exchange.budget.name)
+        for name in tuple(self._open):
+            if not (await self._ledger.standing(Budget.parse(name))).is_connected:
+                self.cut_budget(name)
 
     async def keep_alive(self) -> None:
         """Renew the holds of long requests for ever, before the sweeper takes them for orphans."""

@@ -79,6 +79,7 @@ class Store:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._epoch = Epoch()
         self._refused = False
+        self._opening = asyncio.Event()
         self._beat_keys = _beat_keys() if isinstance(client, RedisCluster) else [keys.INSTANCE]
         self.salt = b""
 
@@ -131,7 +132,7 @@ class Store:
     async def opened(self) -> None:
         """Wait until the store is open."""
         while not self.is_open:
-            await asyncio.sleep(_BEAT_AWAY_SECONDS)
+            await self._opening.wait()
 
     # -- calls --------------------------------------------------------------------------------------------
 
@@ -297,6 +298,7 @@ class Store:
         return self._lane(key).away_since is not None
 
     def _lost(self, lane: _Lane, why: str) -> None:
+        self._opening.clear()
         if lane.away_since is None:
             lane.away_since = asyncio.get_running_loop().time()
             metrics.STORE_OUTAGES.inc()
@@ -370,6 +372,10 @@ class Store:
         elif self._refused and not doubt:
             log.warning("store_accepted")
         self._refused = doubt is not None
+        if self.is_open:
+            self._opening.set()
+        else:
+            self._opening.clear()
 
 
 async def _release(source: "ConnectionPool | ClusterNode", connection: AbstractConnection) -> None:

@@ -36,6 +36,7 @@ class Sweeper:
         self._sealer = sealer
         self._reconcile_ms = int(reconcile_seconds * 1000)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._news: dict[str, asyncio.Event] = {}
 
     async def run(self) -> None:
         """Look through every shard for ever. Several processes do; a hold is claimed by one."""
@@ -46,13 +47,11 @@ class Sweeper:
                         await self.sweep(budget, mark)
             await asyncio.sleep(_LOOK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes out
 
-    def notice(self, budget: Budget, after_seconds: float = 0) -> None:
-        """Sweep one budget soon: something of it is overdue, as this process knows."""
-        if budget.name in self._tasks:
-            return
-        task = asyncio.get_running_loop().create_task(self._sweep_later(budget, after_seconds))
-        self._tasks[budget.name] = task
-        task.add_done_callback(lambda _: self._tasks.pop(budget.name, None))
+    def notice(self, budget: Budget) -> None:
+        """Sweep one budget now: something of it is overdue, as this process knows."""
+        self._news.setdefault(budget.name, asyncio.Event()).set()
+        if budget.name not in self._tasks:
+            self._tasks[budget.name] = asyncio.get_running_loop().create_task(self._follow(budget))
 
     async def close(self) -> None:
         """Stop; what is left is found again by its due time."""
@@ -80,13 +79,21 @@ class Sweeper:
         await self._ledger.look_again(budget, after_ms=wait_ms)
         return wait_ms / 1000
 
-    async def _sweep_later(self, budget: Budget, after_seconds: float) -> None:
-        with contextlib.suppress(Unavailable):
-            await asyncio.sleep(after_seconds)
-            wait: float | None = 0
-            while wait is not None and wait <= _BACKOFF_SECONDS[-1]:
-                await asyncio.sleep(wait)
+    async def _follow(self, budget: Budget) -> None:
+        """Sweep a budget until nothing of it is due for a while; news of it cuts the waiting short."""
+        news = self._news[budget.name]
+        wait: float | None = 0
+        try:
+            while news.is_set() or (wait is not None and wait <= _BACKOFF_SECONDS[-1]):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await news.wait()
+                news.clear()
                 wait = await self.sweep(budget)
+        except Unavailable:
+            pass  # The list of due holds brings it back.
+        finally:
+            del self._tasks[budget.name], self._news[budget.name]
 
     async def _resolve(self, budget: Budget, request_id: str, now_ms: int) -> None:
         hold = await self._ledger.hold(budget, request_id)

@@ -5,6 +5,7 @@ Rule: a chunk is handed on as it arrives. Rule: no request is sent twice; OpenRo
 
 import asyncio
 import contextlib
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -17,12 +18,15 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from gateway.errors import UpstreamError
 
 _HEADER_BYTES = 64 * 1024
-# Well under the idle limits of the proxies before OpenRouter, so that a kept connection is seldom a dead one.
-_KEEPALIVE_SECONDS = 15
+# Under the idle limit of any common server (uvicorn's is 5 s), so that a kept connection is seldom a dead one:
+# a request lost on a dead one may have been billed and is not sent again.
+_KEEPALIVE_SECONDS = 4
 # After the terminal event nothing more is owed to the caller; upstream may hang open (openrouter.md §10.3).
 _AFTER_DONE_SECONDS = 1.0
 _LOOKUP_SECONDS = 10.0
 _REFUSAL_BYTES = 256 * 1024
+# aiohttp writes bytes at one go, and warns of it from this size on; a file it writes piece by piece.
+_LARGE_BYTES = 1024 * 1024
 
 # RFC 9110 §7.6.1, and what a proxy decides for itself.
 HOP_BY_HOP = frozenset(
@@ -141,7 +145,7 @@ class Upstream:
             async with asyncio.timeout(self._timeouts.first_byte):
                 response = await self._session.post(
                     f"{self._api}/{path}",
-                    data=body,
+                    data=body if len(body) < _LARGE_BYTES else io.BytesIO(body),
                     headers=sent,
                     allow_redirects=False,
                     trace_request_ctx=on_connected,
