@@ -18,8 +18,8 @@ const EARLY_MS = 30_000;
 const LOOK_MS = 300;
 const ASK_CLOSED_MS = 2_500;
 const ASK_OPEN_MS = 10_000;
-/** A consent page that closes says so to its server. One that crashed cannot, and gets this long. */
-const CRASHED_MS = 8_000;
+/** An approval on its way to the server when the window closed gets this long. */
+const GRACE_MS = 2_000;
 const STORED = 'wattfare:';
 const RETURNED = ['wattfare_attempt', 'wattfare_code', 'wattfare_error'];
 
@@ -335,12 +335,10 @@ export function createWattfare({ publishableKey, session, baseURL = 'https://wat
       try {
         const path = `attempts/${nonce}`;
         const answer = await (type === 'grant' ? call('GET', path, publishableKey) : callAsUser('GET', path));
-        // The window's own "denied" comes before it closes: a denial that only the server knows is a window closed.
-        if (greeted && answer.state === 'denied') answer.reason ??= 'closed';
         if (flow.over.aborted || settle(answer) || !closed) return;
         const unknown = answer.state === 'unknown';
         if (unknown && !greeted && (await isIsolated())) flow.end(isolated());
-        else if (unknown || Date.now() - closedAtMs > CRASHED_MS) settle({ state: 'denied', reason: 'closed' });
+        else if (unknown || Date.now() - closedAtMs > GRACE_MS) settle({ state: 'denied', reason: 'closed' });
       } catch (error) {
         if (closed && !TRANSIENT.includes(/** @type {WattfareError} */ (error).code)) flow.fail(error);
       } finally {
@@ -416,7 +414,7 @@ export function createWattfare({ publishableKey, session, baseURL = 'https://wat
     if (!code) return { ...NOT_CONNECTED, reason: error === 'expired' ? error : 'denied' };
     if (!stored)
       throw new WattfareError('This tab did not start the approval. Connect again.', 'invalid_request');
-    return changed(await callAsUser('POST', `attempts/${nonce}`, { code, verifier: stored.verifier }));
+    return connected(await callAsUser('POST', `attempts/${nonce}`, { code, verifier: stored.verifier }));
   }
 
   /** @param {AttemptAnswer} answer @returns {Promise<ConnectResult>} */

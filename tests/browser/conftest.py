@@ -1,0 +1,91 @@
+"""A real Chromium, one for each test process, and a browser profile of its own for each test.
+
+The traps of a browser test: Playwright turns popup blocking off (here it stays on); `page.goto` drops the opener (here
+pages navigate themselves); COOP counts only where it is secure, which `*.localhost` is.
+"""
+
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, Page, Playwright, async_playwright
+
+from tests.browser.app_site import AppSite, serving
+from tests.browser.stack import Stack, started
+from tests.servers import ValkeyServer
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_MACOS = ("Chromium.app/Contents/MacOS/Chromium", "Google Chrome.app/Contents/MacOS/Google Chrome")
+WAIT_MS = 8_000
+
+
+def chromium() -> str:
+    """Return the browser's path. Without one the tests fail in CI, and are skipped with a warning elsewhere."""
+    named = os.environ.get("WATTFARE_CHROMIUM")
+    for name in [named] if named else [*_NAMES, *(f"/Applications/{path}" for path in _MACOS)]:
+        found = shutil.which(name)
+        if found:
+            return found
+    missing = "No Chromium found: tests/browser cannot run. Install one or set WATTFARE_CHROMIUM."
+    if os.environ.get("CI") == "true":
+        pytest.fail(missing, pytrace=False)
+    pytest.skip(missing)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def playwright_driver() -> AsyncIterator[Playwright]:
+    async with async_playwright() as driver:
+        yield driver
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser(playwright_driver: Playwright) -> AsyncIterator[Browser]:
+    """One Chromium with its popup blocker on."""
+    running = await playwright_driver.chromium.launch(
+        executable_path=chromium(), args=["--no-sandbox"], ignore_default_args=["--disable-popup-blocking"]
+    )
+    yield running
+    await running.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def app_site() -> AsyncIterator[AppSite]:
+    """The app, and behind it gateway, consent site and stand-in OpenRouter."""
+    chromium()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with ValkeyServer() as valkey:
+        async with started(valkey.url, app_origins=[f"http://app.localhost:{port}"]) as stack:
+            async with serving(stack, port) as site:
+                yield site
+
+
+@pytest.fixture
+def stack(app_site: AppSite) -> Stack:
+    return app_site.stack
+
+
+@pytest.fixture
+def user() -> str:
+    """A user that no other test has."""
+    return f"user-{uuid.uuid4().hex[:12]}"
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """A fresh profile."""
+    profile = await browser.new_context()
+    profile.set_default_timeout(WAIT_MS)
+    yield profile
+    await profile.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(context: BrowserContext) -> Page:
+    """A fresh tab."""
+    return await context.new_page()

@@ -1,0 +1,120 @@
+"""The whole of Wattfare for a browser: gateway, consent site and stand-in OpenRouter as processes, and one app."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+ROOT = Path(__file__).parents[2]
+READY_SECONDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Where everything is. `keys`: what `scripts.create_app` printed."""
+
+    gateway: str
+    consent: str
+    openrouter: str
+    keys: dict[str, str]
+    environ: dict[str, str]
+
+
+@contextlib.asynccontextmanager
+async def started(redis_url: str, *, app_origins: list[str]) -> AsyncIterator[Stack]:
+    """Start all processes on free ports and register the app; end them all afterwards.
+
+    The consent site is at `localhost`, as OpenRouter calls back no other loopback name; apps live at `*.localhost`,
+    so that a browser sees two sites.
+    """
+    ports = _free_ports(3)
+    gateway, consent, openrouter = (f"http://localhost:{port}" for port in ports)
+    with tempfile.TemporaryDirectory(prefix="wf-browser-") as folder:
+        environ = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "REDIS_URL": redis_url,
+            "OPENROUTER_BASE_URL": openrouter,
+            "WATTFARE_PUBLIC_URL": gateway,
+            "WATTFARE_CONSENT_URL": consent,
+            "WATTFARE_DATA_DIR": folder,
+            "WATTFARE_LOG_LEVEL": "warning",
+            # One machine runs the browser beside it: a slow answer is no outage.
+            "WATTFARE_REDIS_DEADLINE_MS": "2000",
+            "SANDBOX_GENERATION_DELAY_MS": "0",
+        }
+        keys = await _create_app(environ, app_origins)
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(_process("sandbox", ports[2], environ, f"{openrouter}/api/v1/models"))
+            services = [("gateway", ports[0], f"{gateway}/healthz"), ("consent_web", ports[1], f"{consent}/consent")]
+            for module, port, probe in services:
+                await stack.enter_async_context(_process(module, port, environ, probe))
+            yield Stack(gateway, consent, openrouter, keys, environ)
+
+
+async def run_script(environ: dict[str, str], name: str, *arguments: str) -> dict[str, str]:
+    """Run one of the operator's commands and return what it prints as JSON."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", f"scripts.{name}", *arguments, "--json"),
+        env=environ,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    answer: dict[str, str] = json.loads(out)
+    return answer
+
+
+async def _create_app(environ: dict[str, str], origins: list[str]) -> dict[str, str]:
+    listed = [argument for origin in origins for argument in ("--origin", origin)]
+    return await run_script(environ, "create_app", "--name", "Acme Notes", *listed)
+
+
+@contextlib.asynccontextmanager
+async def _process(module: str, port: int, environ: dict[str, str], probe: str) -> AsyncIterator[None]:
+    with tempfile.TemporaryFile() as log:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", module),
+            env={**environ, "HOST": "127.0.0.1", "PORT": str(port)},
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            if not await _answers(process, probe):
+                log.seek(0)
+                raise RuntimeError(f"{module} did not start:\n{log.read().decode()}")
+            yield
+        finally:
+            if process.returncode is None:
+                process.send_signal(signal.SIGKILL)
+            await process.wait()
+
+
+async def _answers(process: asyncio.subprocess.Process, probe: str) -> bool:
+    deadline = asyncio.get_running_loop().time() + READY_SECONDS
+    async with aiohttp.ClientSession() as session:
+        while process.returncode is None and asyncio.get_running_loop().time() < deadline:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with session.get(probe) as response:
+                    if response.status == 200:
+                        return True
+            # Another process opens its port when it is ready; nothing tells of it.
+            await asyncio.sleep(0.05)
+    return False
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
