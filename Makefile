@@ -13,7 +13,7 @@ SANDBOX_URL := http://127.0.0.1:8082
 SOURCES := $(foreach folder,gateway consent_web sandbox scripts sdk/python tests benchmarks,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 SCRIPTS_JS := $(wildcard sdk/js/*.js sdk/js/*/*.js consent_web/static/*.js)
 
-.PHONY: help install run sandbox test chromium check lock accept-store create-app rotate-secret connect-user revoke
+.PHONY: help install run sandbox test chromium check lock accept-store rotate-master-key create-app rotate-secret connect-user revoke
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -76,6 +76,9 @@ connect-user: install ## import a connection: ARGS="--app ID --user U --monthly-
 
 accept-store: install ## accept a Redis that lost data, once that is known and meant: ARGS=--yes
 	@$(BIN)/python -m scripts.accept_store $(ARGS)
+
+rotate-master-key: install ## seal every funding key anew under the newest master key
+	@$(BIN)/python -m scripts.rotate_master_key $(ARGS)
 
 revoke: install ## cut one user or a whole app: ARGS="--app ID [--user U]"
 	@$(BIN)/python -m scripts.revoke $(ARGS)

@@ -1,0 +1,55 @@
+"""Seal every funding key anew under the newest master key: `python -m scripts.rotate_master_key`. Resumable.
+
+Put the new key first in WATTFARE_MASTER_KEYS everywhere, restart, run this, wait an hour (a consent popup may hold a
+key for so long), then take the old one out.
+"""
+
+import argparse
+from collections.abc import Mapping
+
+from gateway import keys
+from gateway.keys import Budget
+from gateway.logs import log
+from gateway.sealing import SealBroken
+from gateway.services import Services
+from scripts.command import run
+
+_FIELD = "funding"
+
+
+async def rotate_master_key(services: Services, _: argparse.Namespace) -> Mapping[str, object]:
+    """Walk over connections, open holds and wallets; what is under the newest key already is passed over."""
+    counts = {"resealed": 0, "current": 0, "broken": 0}
+    for pattern in ("wf:*:budget", "wf:*:hold:*", "wf:wallet:*"):
+        async for key in services.store.each_key(pattern):
+            place = _place(key)
+            if place is not None:
+                counts[await _reseal(services, key, place)] += 1
+    return {"ok": counts["broken"] == 0, **counts}
+
+
+def _place(key: str) -> str | None:
+    if key.startswith("wf:wallet:"):
+        wallet_id = key.removeprefix("wf:wallet:{").removesuffix("}")
+        return None if ":" in wallet_id else keys.wallet_place(wallet_id)
+    name = key.rpartition(":hold:")[0] or key.removesuffix(":budget")
+    return Budget.parse(name).place
+
+
+async def _reseal(services: Services, key: str, place: str) -> str:
+    sealed = await services.store.call("HGET", key, _FIELD)
+    if not sealed or services.sealer.is_newest(sealed):
+        return "current"
+    try:
+        secret = services.sealer.open(sealed, place=place)
+    except SealBroken as broken:
+        log.error("seal_broken", key=key.rpartition("}")[2], reason=str(broken))
+        return "broken"
+    await services.store.run("reseal", [key], [_FIELD, sealed, services.sealer.seal(secret, place=place)])
+    return "resealed"
+
+
+if __name__ == "__main__":
+    run(
+        argparse.ArgumentParser(prog="rotate_master_key", description="Seal every funding key anew."), rotate_master_key
+    )

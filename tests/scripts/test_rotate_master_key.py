@@ -1,0 +1,56 @@
+"""Sealing anew under the newest master key."""
+
+import argparse
+import base64
+from pathlib import Path
+
+from gateway.connections import Approval
+from gateway.keys import Budget
+from gateway.services import open_services
+from gateway.settings import Settings
+from scripts.rotate_master_key import rotate_master_key
+
+_OLD = "old:" + base64.b64encode(b"1" * 32).decode()
+_NEW = "new:" + base64.b64encode(b"2" * 32).decode()
+_USER = "a:b}{c/ü"
+
+
+def _settings(redis_url: str, folder: Path, master_keys: str) -> Settings:
+    return Settings.load(
+        {
+            "REDIS_URL": redis_url,
+            "WATTFARE_DATA_DIR": str(folder),
+            "WATTFARE_MASTER_KEYS": master_keys,
+            "WATTFARE_REDIS_DEADLINE_MS": "2000",
+        }
+    )
+
+
+async def test_every_key_opens_without_the_old_master_key_afterwards(redis_url: str, tmp_path: Path) -> None:
+    """The old key can be taken out of the ring, and a second run finds nothing to do."""
+    budget = Budget("live", "app0123456789abcdef", _USER)
+    async with open_services(_settings(redis_url, tmp_path, _OLD)) as services:
+        await services.connections.approve(budget, Approval(10**9, "sk-or-v1-canary"))
+
+    async with open_services(_settings(redis_url, tmp_path, f"{_NEW},{_OLD}")) as services:
+        first = await rotate_master_key(services, argparse.Namespace())
+        second = await rotate_master_key(services, argparse.Namespace())
+    async with open_services(_settings(redis_url, tmp_path, _NEW)) as services:
+        sealed = await services.store.call("HGET", budget.budget, "funding")
+        opened = services.sealer.open(sealed, place=budget.place)
+
+    assert first == {"ok": True, "resealed": 1, "current": 0, "broken": 0}
+    assert second == {"ok": True, "resealed": 0, "current": 1, "broken": 0}
+    assert opened == "sk-or-v1-canary"
+
+
+async def test_a_key_that_no_ring_opens_is_told_and_left(redis_url: str, tmp_path: Path) -> None:
+    """The command fails loudly: a connection would fail quietly later."""
+    budget = Budget("live", "app0123456789abcdef", "user")
+    async with open_services(_settings(redis_url, tmp_path, _OLD)) as services:
+        await services.connections.approve(budget, Approval(10**9, "sk-or-v1-canary"))
+
+    async with open_services(_settings(redis_url, tmp_path, _NEW)) as services:
+        answer = await rotate_master_key(services, argparse.Namespace())
+
+    assert answer == {"ok": False, "resealed": 0, "current": 0, "broken": 1}
