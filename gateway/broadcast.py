@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from gateway import keys
@@ -25,6 +26,8 @@ _ACKNOWLEDGE_SECONDS = 1.0
 _POLL_SECONDS = 0.005
 _ACKNOWLEDGEMENT_MS = 10_000
 _RECONNECT_SECONDS = 0.1
+# A connection to a frozen or cut-off Redis looks open for ever: one that answers no ping is given up.
+_SILENCE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,22 +94,33 @@ class Broadcast:
         await self._store.run("gateways", [keys.GATEWAYS], [self._process, _ALIVE_MS])
 
     async def _follow(self, subscribed: asyncio.Event) -> None:
+        """Hear cuts for ever: whatever ends a subscription, the next one begins with what was missed."""
         while True:
             pubsub = self._store.listener()
             try:
                 await pubsub.subscribe(keys.CUTS)
-                async for message in pubsub.listen():
-                    if message["type"] == "subscribe":
-                        if subscribed.is_set() and self._missed is not None:
-                            await self._missed()
-                        subscribed.set()
-                    elif message["type"] == "message":
-                        await self._act(message["data"])
-            except (RedisError, OSError):
+                await self._take_in(pubsub, subscribed)
+            except (RedisError, OSError, TimeoutError, Unavailable):
                 await asyncio.sleep(_RECONNECT_SECONDS)
             finally:
                 with contextlib.suppress(RedisError, OSError):
                     await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    async def _take_in(self, pubsub: PubSub, subscribed: asyncio.Event) -> None:
+        is_asked = False
+        while True:
+            message = await pubsub.get_message(timeout=_SILENCE_SECONDS)
+            if message is None and is_asked:
+                raise TimeoutError
+            is_asked = message is None
+            if message is None:
+                await pubsub.ping()
+            elif message["type"] == "subscribe":
+                if subscribed.is_set() and self._missed is not None:
+                    await self._missed()
+                subscribed.set()
+            elif message["type"] == "message":
+                await self._act(message["data"])
 
     async def _act(self, message: bytes) -> None:
         kind, name, nonce = orjson.loads(message)
