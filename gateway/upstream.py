@@ -7,12 +7,14 @@ import asyncio
 import contextlib
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Protocol
 from urllib.parse import quote
 
 import aiohttp
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.errors import UpstreamError
@@ -62,6 +64,8 @@ _NOT_FORWARDED = HOP_BY_HOP | {
 }
 _OUR_PREFIX = "x-wattfare-"
 
+_on_connected: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("on_connected", default=None)
+
 
 class Reply(Protocol):
     """An answer that is on its way in. `chunks` raises UpstreamError when it breaks off."""
@@ -100,24 +104,40 @@ class Document:
     content_type: str
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Announces a request once its connection stands, before its first byte leaves.
+
+    A trace of aiohttp's would do, but leaves the new connection open for ever when the announcement is cancelled.
+    """
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        connection = await super().connect(req, traces, timeout)
+        announce = _on_connected.get()
+        try:
+            if announce is not None:
+                await announce()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
 class Upstream:
     """OpenRouter at one base URL."""
 
     def __init__(self, base_url: str, timeouts: Timeouts) -> None:
         self._api = f"{base_url}/api/v1"
         self._timeouts = timeouts
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_create_end.append(_connected)
-        trace.on_connection_reuseconn.append(_connected)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
+            connector=_Connector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect),
             auto_decompress=False,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             cookie_jar=aiohttp.DummyCookieJar(),
             max_line_size=_HEADER_BYTES,
             max_field_size=_HEADER_BYTES,
-            trace_configs=[trace],
         )
 
     async def close(self) -> None:
@@ -141,6 +161,7 @@ class Upstream:
         sent["Authorization"] = f"Bearer {funding_key}"
         sent["Accept-Encoding"] = "identity"
         sent["Content-Length"] = str(len(body))
+        token = _on_connected.set(on_connected)
         try:
             async with asyncio.timeout(self._timeouts.first_byte):
                 response = await self._session.post(
@@ -148,12 +169,13 @@ class Upstream:
                     data=body if len(body) < _LARGE_BYTES else io.BytesIO(body),
                     headers=sent,
                     allow_redirects=False,
-                    trace_request_ctx=on_connected,
                 )
         except TimeoutError:
             raise UpstreamError("OpenRouter did not answer in time. Try again.", status=504) from None
         except (aiohttp.ClientError, OSError) as failed:
             raise UpstreamError(f"OpenRouter could not be reached ({type(failed).__name__}). Try again.") from None
+        finally:
+            _on_connected.reset(token)
         try:
             yield StreamedReply(response, self._timeouts.silence)
         finally:
@@ -240,9 +262,3 @@ def forwarded(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
             kept.add(name, value)
     kept.setdefault("Content-Type", "application/json")
     return kept
-
-
-async def _connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    on_connected = context.trace_request_ctx
-    if on_connected is not None:
-        await on_connected()
