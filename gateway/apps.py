@@ -67,6 +67,7 @@ class Apps:
         self._store = store
         self._broadcast = broadcast
         self._cache: dict[str, tuple[float, App | None]] = {}
+        self._forgotten = 0
 
     async def create(self, name: str, origins: Iterable[str]) -> dict[str, str]:
         """Register an app; return its keys, the secrets in clear for this one time. `origins` are registered forms."""
@@ -117,7 +118,12 @@ class Apps:
         cached = self._cache.get(app_id)
         if cached is not None and now - cached[0] < _CACHE_SECONDS:
             return cached[1]
+        forgotten = self._forgotten
         found = await self._load(app_id)
+        while forgotten != self._forgotten:
+            # What was read before a cut was heard may be what the cut undid.
+            forgotten = self._forgotten
+            found = await self._load(app_id)
         if len(self._cache) > _CACHE_APPS:
             self._cache.clear()
         self._cache[app_id] = (now, found)
@@ -146,6 +152,7 @@ class Apps:
 
     def forget(self, app_id: str) -> None:
         """Drop what this process remembers of an app."""
+        self._forgotten += 1
         self._cache.pop(app_id, None)
 
     async def _known(self, app_id: str) -> App:

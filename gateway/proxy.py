@@ -85,6 +85,8 @@ class Proxy:
             raise Unavailable
         call.charge_to(budget, self._store.salt)
         chat = ChatRequest.parse(await call.body(), dialect)
+        # Again: the body may have taken its time, and meanwhile the app was closed or its secret rotated.
+        await self._apps.authenticate(call.request.headers.get("Authorization"))
         call.notes |= {"model": chat.model, "stream": chat.stream}
         exchange = Exchange(budget, call, chat, asyncio.current_task())
         with self._exchanges.track(exchange):
@@ -214,6 +216,10 @@ class Proxy:
         response = exchange.response
         if response is None or not response.prepared:
             raise NotConnected
+        if exchange.ended_by == "complete":
+            # The answer is whole, its end perhaps still on its way: words after that end would be no HTTP.
+            _hang_up(exchange)
+            return response
         if not response.content_type.startswith("text/event-stream"):
             _hang_up(exchange)
             return response
