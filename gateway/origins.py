@@ -61,8 +61,11 @@ def register(text: str, *, loopback: bool) -> str:
 
 
 def is_loopback(origin: str) -> bool:
-    """Tell whether `origin` (normalized) is a page served by this very machine."""
-    host = urlsplit(origin).hostname or ""
+    """Tell whether `origin` (as a browser sends it) is a page served by this very machine."""
+    try:
+        host = urlsplit(origin).hostname or ""
+    except ValueError:
+        return False
     if host == "localhost" or host.endswith(".localhost"):
         return True
     address = _address(host)
