@@ -1,7 +1,7 @@
 """The small resources over HTTP: sessions, status, connections, usage, models, health. CONTRACT §2."""
 
 from decimal import Decimal
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote
 
 from aiohttp import web
 
@@ -158,8 +158,7 @@ class Api:
 
     async def _by_secret(self, call: Call) -> Budget:
         caller = await self._services.apps.authenticate(call.request.headers.get("Authorization"))
-        given = call.request.query.getall("appUserId", [])
-        user_id = _user_id(given[0] if len(given) == 1 else None, "appUserId")
+        user_id = _user_id(_named_once(call.request.rel_url.raw_query_string, "appUserId"), "appUserId")
         return self._charged(call, Budget(caller.mode, caller.app.app_id, user_id))
 
     async def _by_token(self, call: Call) -> tuple[Budget, Session]:
@@ -203,6 +202,15 @@ def _user_id(value: object, name: str) -> str:
     if fault is not None or not isinstance(value, str):
         raise InvalidRequest(f"{name} {fault}.", status=422)
     return value
+
+
+def _named_once(query: str, name: str) -> str | None:
+    """Return the one value of a query's field; None when it is missing, doubled or no UTF-8 (yarl would replace it)."""
+    try:
+        given = parse_qs(query, keep_blank_values=True, errors="strict").get(name, [])
+    except ValueError:
+        return None
+    return given[0] if len(given) == 1 else None
 
 
 def _cap_nano(value: object, name: str) -> int | None:
