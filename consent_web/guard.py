@@ -170,11 +170,11 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     return response
 
 
-def page(request: web.Request, template: str, context: dict[str, object], *, status: int = 200) -> web.Response:
+def page(request: web.Request, template: str, context: Mapping[str, object], *, status: int = 200) -> web.Response:
     """Render a page."""
     site = request.app[SITE]
-    context = {"nonce": nonce(request), "site": site, "assets": site.assets, **context}
-    response = aiohttp_jinja2.render_template(template, request, context, status=status)
+    shown = {"nonce": nonce(request), "site": site, "assets": site.assets, "path": request.path, **context}
+    response = aiohttp_jinja2.render_template(template, request, shown, status=status)
     response.headers["Cache-Control"] = "no-store"
     return response
 

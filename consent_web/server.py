@@ -1,5 +1,13 @@
-"""The consent site as an aiohttp application: its paths, its templates and what it opens and closes."""
+"""A consent site process: its paths and templates, what it opens, and its end.
 
+On SIGTERM: stop accepting, let open requests finish, then let go of Redis.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
@@ -7,22 +15,21 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
-from consent_web import files, funding, guard, popup
+from consent_web import apps_pages, dashboard, files, funding, guard, popup
 from consent_web.money_text import cap_text, exact, usd
 from consent_web.openrouter import OpenRouter
-from consent_web.site import SITE, build
+from consent_web.site import SITE, Site, build
+from gateway.logs import log
+from gateway.services import open_services
 from gateway.settings import Settings
-from gateway.store import Store
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-async def create_app(settings: Settings, redis_url: str) -> web.Application:
-    """Return the site on the Redis at `redis_url`; closing the application closes what it opened."""
+def create_app(site: Site) -> web.Application:
+    """Return the pages of a site."""
     app = web.Application(middlewares=[guard.edge], client_max_size=guard.BODY_BYTES)
-    store = await Store.open(redis_url, deadline_ms=settings.redis_deadline_ms)
-    http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True)
-    app[SITE] = build(settings, store, OpenRouter(settings.openrouter_base_url, http))
+    app[SITE] = site
     environment = aiohttp_jinja2.setup(
         app,
         loader=jinja2.FileSystemLoader(_TEMPLATES),
@@ -31,12 +38,50 @@ async def create_app(settings: Settings, redis_url: str) -> web.Application:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"usd": usd, "exact": exact, "cap": cap_text}
-    app.add_routes([*popup.routes(), *funding.routes(), *files.routes()])
-
-    async def close(_: web.Application) -> None:
-        await http.close()
-        await store.close()
-
-    app.on_cleanup.append(close)
+    environment.filters |= {"usd": usd, "exact": exact, "cap": cap_text, "moment": moment, "stamp": stamp}
+    app.add_routes([*popup.routes(), *funding.routes(), *dashboard.routes(), *apps_pages.routes(), *files.routes()])
     return app
+
+
+@contextlib.asynccontextmanager
+async def open_site(settings: Settings) -> AsyncIterator[Site]:
+    """Yield a site on the settings' Redis. Raises EmbeddedError."""
+    async with (
+        open_services(settings) as services,
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
+    ):
+        yield build(services, OpenRouter(settings.openrouter_base_url, http))
+
+
+async def serve(settings: Settings, *, shared_port: bool) -> None:
+    """Serve until SIGTERM or SIGINT. Raises EmbeddedError, OSError."""
+    async with open_site(settings) as site:
+        runner = web.AppRunner(create_app(site), access_log=None, shutdown_timeout=settings.drain_seconds)
+        await runner.setup()
+        try:
+            listening = web.TCPSite(
+                runner, settings.host, settings.port, reuse_address=True, reuse_port=shared_port or None
+            )
+            await listening.start()
+            log.info("consent_listening", host=settings.host, port=settings.port)
+            await _told_to_stop()
+        finally:
+            await runner.cleanup()
+
+
+def moment(ms: int | str | None) -> str:
+    """Return `23 Nov 2026, 15:04 UTC` for unix milliseconds; a dash for none."""
+    return datetime.fromtimestamp(int(ms) / 1000, UTC).strftime("%-d %b %Y, %H:%M UTC") if ms else "–"
+
+
+def stamp(ms: int | str | None) -> str:
+    """Return the same moment for a `datetime` attribute."""
+    return datetime.fromtimestamp(int(ms) / 1000, UTC).isoformat(timespec="seconds") if ms else ""
+
+
+async def _told_to_stop() -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, told.set)
+    await told.wait()

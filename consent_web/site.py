@@ -9,12 +9,10 @@ from consent_web.assets import Assets
 from consent_web.openrouter import OpenRouter
 from gateway.apps import Apps
 from gateway.attempts import Attempts
-from gateway.broadcast import Broadcast
 from gateway.connections import Connections
 from gateway.ledger import Ledger
-from gateway.sealing import Sealer
+from gateway.services import Services
 from gateway.sessions import Sessions
-from gateway.settings import Settings
 from gateway.store import Store
 from gateway.wallets import Wallets
 
@@ -45,22 +43,17 @@ class Site:
 SITE = web.AppKey("site", Site)
 
 
-def build(settings: Settings, store: Store, openrouter: OpenRouter) -> Site:
-    """Put the stores together, as the gateway does."""
-    broadcast = Broadcast(store)
-    sealer = Sealer(settings.master_keys)
-    lease_ms = int(settings.hold_seconds * 1000)
-    ledger = Ledger(store, keep_days=settings.ledger_days, lease_ms=lease_ms)
-    connections = Connections(store, ledger, sealer, broadcast)
+def build(services: Services, openrouter: OpenRouter) -> Site:
+    """Return a site on the stores that the gateway uses too."""
     return Site(
-        origin=settings.consent_url,
-        store=store,
-        apps=Apps(store, broadcast),
-        sessions=Sessions(store, settings.jwt_keys),
-        ledger=ledger,
-        connections=connections,
-        attempts=Attempts(store, connections, sealer),
-        wallets=Wallets(store, sealer),
+        origin=services.settings.consent_url,
+        store=services.store,
+        apps=services.apps,
+        sessions=services.sessions,
+        ledger=services.ledger,
+        connections=services.connections,
+        attempts=services.attempts,
+        wallets=Wallets(services.store, services.sealer),
         openrouter=openrouter,
         assets=Assets.load(),
     )

@@ -16,8 +16,8 @@ import orjson
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from consent_web.server import create_app
-from consent_web.site import SITE, Site
+from consent_web.server import create_app, open_site
+from consent_web.site import Site
 from gateway.keys import Budget
 from gateway.settings import Settings
 from sandbox.server import create_app as create_sandbox
@@ -225,22 +225,25 @@ async def a_world(redis_url: str, data_dir: Path) -> AsyncIterator[World]:
         "WATTFARE_CONSENT_URL": base,
         "WATTFARE_REDIS_DEADLINE_MS": "2000",
     }
-    app = await create_app(Settings.load(environ, default_port=8081), redis_url)
-    runners = [
-        web.AppRunner(app, shutdown_timeout=1),
-        web.AppRunner(create_sandbox(SandboxSettings()), shutdown_timeout=1),
-    ]
-    for runner, sock in zip(runners, (listening, upstream), strict=True):
-        await runner.setup()
-        await web.SockSite(runner, sock).start()
-    site = app[SITE]
-    keys = await site.apps.create("Acme", [ORIGIN])
+    async with (
+        open_site(Settings.load(environ, default_port=8081)) as site,
+        _serving(create_app(site), listening),
+        _serving(create_sandbox(SandboxSettings()), upstream),
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
+    ):
+        keys = await site.apps.create("Acme", [ORIGIN])
+        yield World(site, base, openrouter, http, keys["appId"], keys["secretKey"])
+
+
+@asynccontextmanager
+async def _serving(app: web.Application, listening: socket.socket) -> AsyncIterator[None]:
+    runner = web.AppRunner(app, shutdown_timeout=1)
+    await runner.setup()
     try:
-        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
-            yield World(site, base, openrouter, http, keys["appId"], keys["secretKey"])
+        await web.SockSite(runner, listening).start()
+        yield
     finally:
-        for runner in runners:
-            await runner.cleanup()
+        await runner.cleanup()
 
 
 def _socket() -> socket.socket:

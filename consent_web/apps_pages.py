@@ -1,0 +1,217 @@
+"""One app's page: its cap, its days, its requests and its consent history; pause, resume, revoke, export.
+
+Lowering a cap, pausing and revoking take effect with one post. Raising asks again first.
+"""
+
+import csv
+import io
+from datetime import UTC, datetime
+
+import orjson
+from aiohttp import web
+
+from consent_web import account, chart, guard
+from consent_web.account import Connected
+from consent_web.money_text import CapRefused, cap_from_text, cap_text, exact
+from consent_web.site import SITE, Site
+
+_SHOWN_REQUESTS = 100
+_CSV_FIELDS = (
+    "request_id", "admitted", "model", "status", "cost_usd", "prompt_tokens", "completion_tokens", "generation_id",
+    "ended_by",
+)  # fmt: skip
+
+
+def routes() -> list[web.RouteDef]:
+    """Return the paths of one app."""
+    return [
+        web.get("/apps/{ref}", show),
+        web.post("/apps/{ref}/cap", set_cap),
+        web.post("/apps/{ref}/pause", pause),
+        web.post("/apps/{ref}/resume", resume),
+        web.get("/apps/{ref}/revoke", ask_revoke),
+        web.post("/apps/{ref}/revoke", revoke),
+        web.get("/apps/{ref}/export.csv", export_csv),
+        web.get("/apps/{ref}/export.json", export_json),
+    ]
+
+
+async def show(request: web.Request) -> web.Response:
+    """Answer `GET /apps/{ref}`."""
+    _, one = await account.connection(request)
+    return await _page(request, one)
+
+
+async def set_cap(request: web.Request) -> web.StreamResponse:
+    """Answer `POST /apps/{ref}/cap`: `monthly_usd`, and to raise also `confirmed` with the same amount."""
+    site = request.app[SITE]
+    fields = await guard.form_post(request)
+    _, one = await account.connection(request)
+    typed, now = fields.get("monthly_usd", ""), one.standing.cap_nano
+    try:
+        cap_nano = cap_from_text(typed, asked_nano=None)
+    except CapRefused as refused:
+        return await _page(request, one, typed=typed, fault=str(refused), status=422)
+    if now is not None and cap_nano > now and fields.get("confirmed") != str(cap_nano):
+        return _confirm_raise(request, one, typed, cap_nano)
+    await site.connections.set_cap(one.budget, cap_nano)
+    before = "" if now is None else str(now)
+    await site.attempts.write_receipt(one.budget, "cap", {"cap_nano": str(cap_nano), "before_nano": before})
+    return _back(one)
+
+
+async def pause(request: web.Request) -> web.StreamResponse:
+    """Answer `POST /apps/{ref}/pause`: nothing gets through before the answer."""
+    return await _change(request, "paused")
+
+
+async def resume(request: web.Request) -> web.StreamResponse:
+    """Answer `POST /apps/{ref}/resume`."""
+    return await _change(request, "resumed")
+
+
+async def ask_revoke(request: web.Request) -> web.Response:
+    """Answer `GET /apps/{ref}/revoke`: the first of two clicks."""
+    _, one = await account.connection(request)
+    shown = {
+        "csrf": guard.known_browser(request).csrf,
+        "title": f"Stop {one.name}?",
+        "lines": [
+            "It loses access at once, and an answer that is being written is cut off.",
+            "What it spent stays on your record. To let it in again, connect again from the app.",
+        ],
+        "apps": [one],
+        "action": f"/apps/{one.ref}/revoke",
+        "label": "Stop it now",
+        "back": f"/apps/{one.ref}",
+    }
+    return guard.page(request, "confirm.html", shown)
+
+
+async def revoke(request: web.Request) -> web.StreamResponse:
+    """Answer `POST /apps/{ref}/revoke`: the connection is dead before the answer."""
+    return await _change(request, "revoked")
+
+
+async def export_csv(request: web.Request) -> web.Response:
+    """Answer `GET /apps/{ref}/export.csv`: every request of the ledger, newest first, amounts exact."""
+    _, one = await account.connection(request)
+    written = io.StringIO()
+    table = csv.DictWriter(written, _CSV_FIELDS, extrasaction="ignore")
+    table.writeheader()
+    for line in await _requests(request.app[SITE], one):
+        table.writerow({name: _harmless(str(value)) for name, value in line.items()})
+    return _download(written.getvalue().encode(), "text/csv", "csv")
+
+
+async def export_json(request: web.Request) -> web.Response:
+    """Answer `GET /apps/{ref}/export.json`: requests, days and consent history."""
+    site = request.app[SITE]
+    _, one = await account.connection(request)
+    cap = one.standing.cap_nano
+    body = {
+        "app": one.name,
+        "origin": one.origin,
+        "mode": one.budget.mode,
+        "state": one.standing.state,
+        "capUsd": None if cap is None else exact(cap),
+        "spentUsd": exact(one.standing.spent_nano),
+        "days": [{"day": bar.day, "usd": exact(bar.nano)} for bar in chart.bars(await account.daily(site, one.budget))],
+        "requests": await _requests(site, one),
+        "history": await site.attempts.receipts(one.budget),
+    }
+    return _download(orjson.dumps(body, option=orjson.OPT_INDENT_2), "application/json", "json")
+
+
+async def _page(
+    request: web.Request, one: Connected, *, typed: str | None = None, fault: str = "", status: int = 200
+) -> web.Response:
+    site = request.app[SITE]
+    cap = one.standing.cap_nano
+    requests = await _requests(site, one, most=_SHOWN_REQUESTS)
+    shown = {
+        "csrf": guard.known_browser(request).csrf,
+        "one": one,
+        "typed": typed if typed is not None else "" if cap is None else cap_text(cap).removeprefix("$"),
+        "fault": fault,
+        "bars": chart.bars(await account.daily(site, one.budget)),
+        "chart": {"width": chart.WIDTH, "height": chart.HEIGHT},
+        "requests": requests,
+        "is_cut": len(requests) == _SHOWN_REQUESTS,
+        "history": await site.attempts.receipts(one.budget),
+    }
+    return guard.page(request, "app.html", shown, status=status)
+
+
+async def _change(request: web.Request, event: str) -> web.StreamResponse:
+    site = request.app[SITE]
+    await guard.form_post(request)
+    _, one = await account.connection(request)
+    act = {"paused": site.connections.pause, "resumed": site.connections.resume, "revoked": site.connections.revoke}
+    if one.is_living:
+        await act[event](one.budget)
+        await site.attempts.write_receipt(one.budget, event, {"by": "you"})
+    return _back(one)
+
+
+def _confirm_raise(request: web.Request, one: Connected, typed: str, cap_nano: int) -> web.Response:
+    now = one.standing.cap_nano or 0
+    shown = {
+        "csrf": guard.known_browser(request).csrf,
+        "title": f"Raise the cap to {cap_text(cap_nano)}?",
+        "lines": [f"{one.name} may then spend up to {cap_text(cap_nano)} in 30 days instead of {cap_text(now)}."],
+        "apps": [one],
+        "action": f"/apps/{one.ref}/cap",
+        "label": f"Raise to {cap_text(cap_nano)}",
+        "fields": {"monthly_usd": typed, "confirmed": str(cap_nano)},
+        "back": f"/apps/{one.ref}",
+        "tone": "act",
+    }
+    return guard.page(request, "confirm.html", shown)
+
+
+async def _requests(site: Site, one: Connected, *, most: int | None = None) -> list[dict[str, str]]:
+    """Return the ledger's lines without anything of a prompt: the ledger never held any."""
+    return [_line(entry) for entry in await site.ledger.entries(one.budget, newest_first=True, most=most)]
+
+
+def _line(entry: dict[str, str]) -> dict[str, str]:
+    kept = (
+        "request_id",
+        "admitted_ms",
+        "model",
+        "status",
+        "prompt_tokens",
+        "completion_tokens",
+        "generation_id",
+        "ended_by",
+    )
+    return {
+        **{name: entry[name] for name in kept},
+        "admitted": _iso(entry["admitted_ms"]),
+        "cost_nano": entry["delta_nano"],
+        "cost_usd": _signed(int(entry["delta_nano"])),
+    }
+
+
+def _signed(nano: int) -> str:
+    """A second entry may take back a part of an estimate."""
+    return exact(nano) if nano >= 0 else f"-{exact(-nano)}"
+
+
+def _iso(ms: str) -> str:
+    return datetime.fromtimestamp(int(ms) / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def _harmless(cell: str) -> str:
+    """A spreadsheet runs what starts like a formula; models name themselves."""
+    return "'" + cell if cell[:1] in {"=", "+", "@", "\t", "\r"} else cell
+
+
+def _download(body: bytes, content_type: str, ending: str) -> web.Response:
+    headers = {"Content-Disposition": f'attachment; filename="ai-budget.{ending}"', "Cache-Control": "no-store"}
+    return web.Response(body=body, content_type=content_type, charset="utf-8", headers=headers)
+
+
+def _back(one: Connected) -> web.Response:
+    return web.Response(status=303, headers={"Location": f"/apps/{one.ref}"})

@@ -1,0 +1,152 @@
+"""The dashboard: what was spent this month, by whom, and the way to stop any of it or all of it."""
+
+from aiohttp import web
+
+from consent_web import account, guard, view
+from consent_web.account import Connected
+from consent_web.money_text import exact, usd
+from consent_web.site import SITE
+from gateway.wallets import OWNER
+
+
+def routes() -> list[web.RouteDef]:
+    """Return the dashboard's own paths."""
+    return [
+        web.get("/", home),
+        web.get("/spend", spend),
+        web.get("/stop", ask_stop),
+        web.post("/stop", stop),
+        web.get("/funding", funding),
+        web.get("/funding/remove", ask_remove),
+        web.post("/funding/remove", remove),
+        web.post("/leave", leave),
+    ]
+
+
+async def home(request: web.Request) -> web.Response:
+    """Answer `GET /`."""
+    site, browser = request.app[SITE], guard.known_browser(request)
+    stay = await guard.visit(request)
+    apps = await account.connections(site, stay) if stay is not None else []
+    shown = {
+        "csrf": browser.csrf,
+        "apps": apps,
+        "total": _total(apps),
+        "is_known": stay is not None,
+        "is_owner": stay is not None and stay.level == OWNER,
+    }
+    return guard.page(request, "home.html", shown)
+
+
+async def spend(request: web.Request) -> web.Response:
+    """Answer `GET /spend`: the numbers that an open dashboard keeps fresh."""
+    site, stay = request.app[SITE], await account.owner(request)
+    apps = await account.connections(site, stay)
+    total = _total(apps)
+    return guard.json_response(
+        {
+            "total": {"text": usd(total["spent"]), "exact": exact(total["spent"])},
+            "apps": {
+                one.ref: {
+                    "text": usd(one.standing.spent_nano),
+                    "exact": exact(one.standing.spent_nano),
+                    "share": one.share,
+                    "state": one.state,
+                }
+                for one in apps
+            },
+        }
+    )
+
+
+async def ask_stop(request: web.Request) -> web.Response:
+    """Answer `GET /stop`: which apps would stop."""
+    site, stay = request.app[SITE], await account.owner(request)
+    living = [one for one in await account.connections(site, stay) if one.is_living]
+    shown = {
+        "csrf": guard.known_browser(request).csrf,
+        "title": "Stop everything?",
+        "lines": ["Each of these apps loses access at once, and answers that are being written are cut off."],
+        "apps": living,
+        "action": "/stop",
+        "label": f"Stop {len(living)} app{'' if len(living) == 1 else 's'} now",
+        "back": "/",
+    }
+    return guard.page(request, "confirm.html", shown)
+
+
+async def stop(request: web.Request) -> web.StreamResponse:
+    """Answer `POST /stop`: every connection is revoked before the answer."""
+    site = request.app[SITE]
+    await guard.form_post(request)
+    stay = await account.owner(request)
+    for one in await account.connections(site, stay):
+        if one.is_living:
+            await site.connections.revoke(one.budget)
+            await site.attempts.write_receipt(one.budget, "revoked", {"by": "stop everything"})
+    return _see("/")
+
+
+async def funding(request: web.Request) -> web.Response:
+    """Answer `GET /funding`."""
+    site, stay = request.app[SITE], await account.owner(request)
+    held = await site.wallets.funding(stay.wallet_id)
+    shown = {
+        "csrf": guard.known_browser(request).csrf,
+        "held": held,
+        "facts": await view.funding(site, stay) if held else None,
+        "apps": [one for one in await account.connections(site, stay) if one.is_living and not one.is_test],
+        "is_owner": stay.level == OWNER,
+    }
+    return guard.page(request, "funding.html", shown)
+
+
+async def ask_remove(request: web.Request) -> web.Response:
+    """Answer `GET /funding/remove`: which apps would stop."""
+    site, stay = request.app[SITE], await account.owner(request)
+    apps = [one for one in await account.connections(site, stay) if one.is_living and not one.is_test]
+    shown = {
+        "csrf": guard.known_browser(request).csrf,
+        "title": "Remove this key?",
+        "lines": [
+            "It is forgotten here at once. These apps stay connected but cannot spend until you add another key.",
+            "The key itself lives on at OpenRouter: only you can delete it there.",
+        ],
+        "apps": apps,
+        "action": "/funding/remove",
+        "label": "Remove the key now",
+        "back": "/funding",
+    }
+    return guard.page(request, "confirm.html", shown)
+
+
+async def remove(request: web.Request) -> web.StreamResponse:
+    """Answer `POST /funding/remove`."""
+    await guard.form_post(request)
+    await request.app[SITE].wallets.remove_funding(await account.owner(request))
+    return _see("/funding")
+
+
+async def leave(request: web.Request) -> web.StreamResponse:
+    """Answer `POST /leave`: this browser forgets the wallet; nothing else changes."""
+    await guard.form_post(request)
+    stay = await guard.visit(request)
+    if stay is not None:
+        await request.app[SITE].wallets.leave(stay)
+    response = _see("/")
+    guard.forget(response)
+    return response
+
+
+def _total(apps: list[Connected]) -> dict[str, int]:
+    """Return what all apps spent and may spend in a month, in nano-USD; caps of stopped apps do not count."""
+    live = [one for one in apps if not one.is_test]
+    return {
+        "spent": sum(one.standing.spent_nano for one in live),
+        "cap": sum(one.standing.cap_nano or 0 for one in live if one.is_living),
+    }
+
+
+def _see(path: str) -> web.Response:
+    """Send the browser on with GET, so that a reload repeats nothing."""
+    return web.Response(status=303, headers={"Location": path})

@@ -1,0 +1,31 @@
+/** Keeps the numbers of an open dashboard fresh: what was spent shows within two seconds. */
+import { ask } from './wire.js'
+
+const EVERY_MS = 1500
+
+/** @typedef {{text: string, exact: string, share?: number}} Amount */
+
+/** @param {Element | null} element @param {Amount} amount */
+function put(element, amount) {
+  if (!element || element.textContent === amount.text && element.getAttribute('title') === `$${amount.exact}`) return
+  element.textContent = amount.text
+  element.setAttribute('title', `$${amount.exact}`)
+}
+
+async function refresh() {
+  if (document.visibilityState !== 'visible') return
+  const spend = /** @type {{total: Amount, apps: Record<string, Amount>}} */ (await ask('/spend'))
+  put(document.getElementById('total'), spend.total)
+  for (const [ref, amount] of Object.entries(spend.apps)) {
+    const row = document.querySelector(`[data-ref="${CSS.escape(ref)}"]`)
+    put(row?.querySelector('[data-spent]') ?? null, amount)
+    row?.querySelector('.fill')?.setAttribute('width', String(amount.share))
+  }
+}
+
+async function keepFresh() {
+  // A wallet that was left, or a site that is away: the numbers stay, and the next look may find it again.
+  await refresh().catch(() => {})
+  setTimeout(keepFresh, EVERY_MS)
+}
+void keepFresh()
