@@ -3,7 +3,6 @@
 Every step is keyed by the request id and safe to repeat. `docs/ledger.md` holds the hold table and the invariants.
 """
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -124,7 +123,7 @@ class Ledger:
         args: list[str | int] = [request_id, "", 0, "0", 0]
         if worst is not None:
             min_tokens = min(MIN_OUTPUT_TOKENS, worst.max_tokens)
-            args = [request_id, worst.total_nano, worst.fixed_nano, _per_token_nano(worst), min_tokens]
+            args = [request_id, worst.total_nano, worst.fixed_nano, per_token_nano(worst), min_tokens]
         args += [estimate_nano, self.lease_ms, FUNDING_TRIAL_MS, self._keep_days, model, int(budget.mode == "live")]
         names = [budget.budget, budget.days, budget.due, budget.hold(request_id)]
         code, hold, max_tokens, spent, held, cap, funding, overdue = await self._store.run("admit", names, args)
@@ -298,10 +297,12 @@ def _refusal(verdict: Admit, spent: int, held: int, cap: int) -> Exception:
             return Unavailable("This request was given up before. Send it again.")
 
 
-def _per_token_nano(worst: WorstCase) -> str:
-    """Lua counts in doubles: the next double above the exact price never understates it."""
-    exact = worst.per_token_zepto
-    return repr(math.nextafter(exact / _ZEPTO_PER_NANO, math.inf)) if exact else "0"
+def per_token_nano(worst: WorstCase) -> str:
+    """Return the price of one more token as Lua reads it.
+
+    Lua counts in doubles: four steps above the exact price, no product with a number of tokens rounds to below it.
+    """
+    return repr(worst.per_token_zepto / _ZEPTO_PER_NANO * (1 + 2**-50)) if worst.per_token_zepto else "0"
 
 
 def _known(number: int | None) -> str | int:

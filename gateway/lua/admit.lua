@@ -16,7 +16,7 @@ ARGV[10] model
 ARGV[11] funded           '1' = a funding key is needed (live mode)
 RETURNS {code, hold_nano, max_tokens, spent_nano, held_nano, cap_nano, funding, overdue}
   0 held, 1 held and shortened to max_tokens, -1 not connected, -2 cap spent, -3 what is left cannot carry it,
-  -4 only requests in flight hold the rest, -5 funding refused, -6 this id was voided before
+  -4 only requests in flight hold the rest, -5 funding refused, -6 this id was voided, or closed without a hold
   cap_nano is -1 without a cap. overdue is 1 when a hold here waits for the sweeper.
 REPEAT the same request id returns the first answer and changes nothing. ]]
 -- include: window
@@ -29,7 +29,7 @@ local cap = tonumber(fields[2] or '')
 local held = tonumber(fields[3] or '0')
 
 local earlier = redis.call('HMGET', hold_key, 'state', 'code', 'nano', 'max_tokens', 'spent_nano')
-if earlier[1] == 'void' then
+if earlier[1] == 'void' or earlier[1] and not earlier[2] then
   return {-6, 0, 0, 0, held, cap or -1, '', 0}
 elseif earlier[1] then
   return {tonumber(earlier[2]), tonumber(earlier[3]), tonumber(earlier[4]), tonumber(earlier[5]),

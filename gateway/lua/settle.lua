@@ -21,10 +21,13 @@ REPEAT changes nothing. One exception: a hold closed at an estimate, or voided b
 -- include: window
 local budget_key, days_key, due_key, hold_key, ledger_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local now_ms, today = clock()
-local status, cost = ARGV[2], tonumber(ARGV[3])
-local hold = redis.call('HMGET', hold_key,
-  'state', 'nano', 'day', 'cost_nano', 'overrun_nano', 'model', 'admitted_ms', 'funding_version', 'generation_id')
+local status = ARGV[2]
+local cost = status == 'void' and 0 or tonumber(ARGV[3])
+local hold = redis.call('HMGET', hold_key, 'state', 'nano', 'day', 'cost_nano', 'overrun_nano', 'model', 'admitted_ms',
+  'funding_version', 'generation_id', 'code')
 local state = hold[1]
+-- Also when the hold itself is gone: a name left here would be claimed for ever.
+redis.call('ZREM', due_key, ARGV[1])
 local closed = state and state ~= 'open'
 if closed and (state == 'settled' or status ~= 'settled') then
   return {0, state, tonumber(hold[4] or '0'), tonumber(hold[5] or '0')}
@@ -45,23 +48,22 @@ spent, today = roll_window(budget_key, days_key, today, keep_days)
 local amount = (not state or closed) and 0 or tonumber(hold[2])
 local day = tonumber(hold[3] or whole(today))
 local delta = cost - (closed and tonumber(hold[4] or '0') or 0)
--- An estimate that turned out too low was no overrun of the hold: only what exceeds the hold is.
-local overrun = 0
-if status ~= 'void' and state then overrun = math.max(0, cost - tonumber(hold[2])) end
-local more_overrun = overrun - tonumber(hold[5] or '0')
+-- An estimate that turned out too low was no overrun of the hold: only what exceeds the hold is. Only admission writes
+-- a code: what was closed without one had no hold to exceed.
+local overrun = hold[10] and math.max(0, cost - tonumber(hold[2])) or 0
+local overrun_before = tonumber(hold[5] or '0')
 
 if state == 'open' then
   redis.call('HINCRBY', budget_key, 'held_nano', whole(-amount))
 end
-redis.call('ZREM', due_key, ARGV[1])
 if delta ~= 0 then
   if day > today - keep_days then redis.call('HINCRBY', days_key, whole(day), whole(delta)) end
   if day > today - WINDOW_DAYS then redis.call('HSET', budget_key, 'window_nano', whole(spent + delta)) end
   redis.call('HINCRBY', budget_key, 'booked_nano', whole(delta))
 end
-if more_overrun > 0 then
-  redis.call('HINCRBY', budget_key, 'overruns', 1)
-  redis.call('HINCRBY', budget_key, 'overrun_nano', whole(more_overrun))
+if overrun > overrun_before then
+  if overrun_before == 0 then redis.call('HINCRBY', budget_key, 'overruns', 1) end
+  redis.call('HINCRBY', budget_key, 'overrun_nano', whole(overrun - overrun_before))
 end
 local version = redis.call('HGET', budget_key, 'funding_version') or '0'
 if version == (hold[8] or '0') then

@@ -1,0 +1,127 @@
+"""The Lua scripts called directly, on a real Valkey and beside it on fakeredis."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from gateway import lua
+from gateway.keys import Budget
+
+BUDGET = Budget("live", "app2222222222222222", "ada")
+FUNDING = "sealed"
+KEEP_DAYS = 90
+DAY_MS = 86_400_000
+TRIAL_MS = 5_000
+LEASE_MS = 60_000
+
+
+class Client(Protocol):
+    """What these tests need of a Redis client: of redis-py's, or of fakeredis's beside it."""
+
+    def execute_command(self, *args: Any) -> Any: ...
+
+
+class Scripts:
+    """Runs scripts by name and commands by theirs; answers come as bytes and ints, as the gateway gets them."""
+
+    def __init__(self, client: Client) -> None:
+        self.call = client.execute_command
+        self._texts = {name: script.text for name, script in lua.load().items()}
+
+    def run(self, script: str, keys: Sequence[str], *args: str | int | bytes) -> Any:
+        return self.call("EVAL", self._texts[script], len(keys), *keys, *args)
+
+    # -- the ledger's scripts with the arguments that a test leaves out ------------------------------------
+
+    def connect(self, cap: str | int = 1000, *, funding: str = FUNDING) -> int:
+        version: int = self.run("connect", [BUDGET.budget], cap, funding, "", "", "account")
+        return version
+
+    def admit(
+        self,
+        request_id: str,
+        worst: int | str,
+        *,
+        fixed: int = 0,
+        per_token: str = "0",
+        min_tokens: int = 0,
+        funded: bool = True,
+        lease_ms: int = LEASE_MS,
+    ) -> list[Any]:
+        names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id)]
+        amounts = (request_id, worst, fixed, per_token, min_tokens, 7)
+        found: list[Any] = self.run("admit", names, *amounts, lease_ms, TRIAL_MS, KEEP_DAYS, "m", int(funded))
+        return found
+
+    def settle(
+        self, request_id: str, status: str, cost: int = 0, *, funding: str = "", generation: str = "", model: str = ""
+    ) -> list[Any]:
+        names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id), BUDGET.ledger]
+        known = (request_id, status, cost, generation, model, "", "", funding, TRIAL_MS, KEEP_DAYS, "complete")
+        found: list[Any] = self.run("settle", names, *known)
+        return found
+
+    def attach(
+        self,
+        request_id: str,
+        *,
+        sent: int = 0,
+        generation: str = "",
+        estimate: int | str = "",
+        due_ms: int | str = "",
+        attempt: int = 0,
+        ended: str = "",
+        funding: str = "",
+    ) -> list[int]:
+        names = [BUDGET.due, BUDGET.hold(request_id), BUDGET.budget]
+        known = (request_id, sent, generation, estimate, due_ms, attempt, ended, funding, TRIAL_MS)
+        found: list[int] = self.run("attach", names, *known)
+        return found
+
+    # -- what Redis holds ------------------------------------------------------------------------------------
+
+    def fields(self, key: str) -> dict[str, str]:
+        flat = self.call("HGETALL", key)
+        # redis-py answers with a mapping, fakeredis's raw reply may be a list.
+        pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
+        return {name.decode(): value.decode() for name, value in pairs}
+
+    def budget(self) -> dict[str, str]:
+        return self.fields(BUDGET.budget)
+
+    def hold(self, request_id: str) -> dict[str, str]:
+        return self.fields(BUDGET.hold(request_id))
+
+    def days(self) -> list[int]:
+        return sorted(int(nano) for nano in self.fields(BUDGET.days).values())
+
+    def due(self) -> dict[str, float]:
+        flat = self.call("ZRANGE", BUDGET.due, 0, -1, "WITHSCORES")
+        pairs = flat if flat and isinstance(flat[0], (tuple, list)) else zip(flat[::2], flat[1::2], strict=True)
+        return {name.decode(): float(score) for name, score in pairs}
+
+    def entries(self) -> list[dict[str, str]]:
+        found = self.call("XRANGE", BUDGET.ledger, "-", "+")
+        return [{name.decode(): value.decode() for name, value in _pairs(fields)} for _, fields in found]
+
+    def now_ms(self) -> int:
+        found = self.call("TIME")
+        return int(found[0]) * 1000 + int(found[1]) // 1000
+
+    def dump(self) -> dict[str, object]:
+        """All that is stored, to see that a repeat changed nothing."""
+        read = {b"hash": "HGETALL", b"string": "GET", b"set": "SMEMBERS"}
+        found: dict[str, object] = {}
+        for key in sorted(self.call("KEYS", "*")):
+            kind = self.call("TYPE", key)
+            kind = kind if isinstance(kind, bytes) else str(kind).encode()
+            if kind in read:
+                found[key.decode()] = self.call(read[kind], key)
+            elif kind == b"zset":
+                found[key.decode()] = self.call("ZRANGE", key, 0, -1, "WITHSCORES")
+            else:
+                found[key.decode()] = self.call("XRANGE", key, "-", "+")
+        return found
+
+
+def _pairs(fields: Any) -> Any:
+    return fields.items() if isinstance(fields, dict) else zip(fields[::2], fields[1::2], strict=True)

@@ -1,0 +1,143 @@
+"""attach.lua, claim.lua, index.lua: what is known of an open hold, who works on it, and how it is found."""
+
+from typing import Any
+
+import pytest
+
+from tests.gateway.lua.direct import BUDGET, LEASE_MS, Scripts
+
+WRITTEN, NOT_OPEN = 1, 0
+
+
+@pytest.fixture
+def held(scripts: Scripts) -> Scripts:
+    """One open hold, `a`."""
+    scripts.connect(1000)
+    scripts.admit("a", 100)
+    return scripts
+
+
+def test_what_is_known_is_written_down(held: Scripts) -> None:
+    """A generation id says too that the request was sent; what is not known is kept."""
+    assert held.attach("a", sent=1) == [WRITTEN, 1]
+    assert held.attach("a", generation="gen-1") == [WRITTEN, 1]
+    assert held.attach("a", estimate=9, ended="client") == [WRITTEN, 1]
+    hold = held.hold("a")
+    assert [hold[name] for name in ("sent", "generation_id", "estimate_nano", "ended_by")] == [
+        "1",
+        "gen-1",
+        "9",
+        "client",
+    ]
+    assert held.attach("a") == [WRITTEN, 1]
+    assert held.hold("a") == hold
+
+
+def test_a_generation_id_alone_marks_it_sent(held: Scripts) -> None:
+    """Posts may arrive in any order, and one may be lost."""
+    held.attach("a", generation="gen-1")
+    assert held.hold("a")["sent"] == "1"
+
+
+def test_no_money_moves(held: Scripts) -> None:
+    """Whatever is attached, budget and list of due holds stay, but for the time."""
+    budget = held.budget()
+    held.attach("a", sent=1, generation="g", estimate=5, due_ms=5, attempt=1, ended="client")
+    assert held.budget() == budget
+    assert set(held.due()) == {"a"}
+
+
+@pytest.mark.parametrize("status", ["settled", "estimated", "void"])
+def test_a_closed_hold_takes_nothing_more(held: Scripts, status: str) -> None:
+    """Code 0 for a closed hold and for one that was never placed; nothing is written."""
+    held.settle("a", status, 5)
+    stored = held.dump()
+    for request_id in ("a", "never"):
+        assert held.attach(request_id, sent=1, generation="g", due_ms=5, attempt=1, funding="refused") == [NOT_OPEN, 1]
+    assert held.dump() == stored
+
+
+def test_it_tells_whether_the_budget_is_active(held: Scripts) -> None:
+    """A renewing request hears of a pause or a revocation here, if nowhere else."""
+    held.run("change", [BUDGET.budget], "pause", "")
+    assert held.attach("a") == [WRITTEN, 0]
+    held.run("change", [BUDGET.budget], "revoke", "")
+    assert held.attach("a") == [WRITTEN, 0]
+
+
+def test_a_hold_lives_as_long_as_it_is_renewed(held: Scripts) -> None:
+    """`due_ms` counts from now and may shorten too; a hold that left the list is not put back."""
+    held.attach("a", due_ms=10 * LEASE_MS)
+    assert held.due()["a"] > held.now_ms() + 9 * LEASE_MS
+    held.attach("a", due_ms=0)
+    assert held.due()["a"] <= held.now_ms()
+    held.call("ZREM", BUDGET.due, "a")
+    held.attach("a", due_ms=0)
+    assert held.due() == {}
+
+
+def test_look_ups_are_counted_and_the_first_is_timed(held: Scripts) -> None:
+    """The sweeper backs off by the count and gives up by the time."""
+    held.attach("a", attempt=1)
+    first = held.hold("a")
+    held.attach("a", attempt=1)
+    hold = held.hold("a")
+    assert (first["attempts"], hold["attempts"]) == ("1", "2")
+    assert first["reconcile_ms"] == hold["reconcile_ms"]
+
+
+def test_a_key_refused_inside_an_answer_rests_at_once(held: Scripts) -> None:
+    """Only if it is still the key this hold was admitted with."""
+    held.attach("a", funding="refused")
+    assert held.admit("b", 1)[0] == -5
+    held.connect(1000)
+    held.attach("a", funding="refused")
+    assert held.admit("c", 1)[0] == 0
+
+
+def test_overdue_holds_are_claimed_once(held: Scripts) -> None:
+    """Oldest first, at most so many; a claimed one is out of reach for the claim's life; others tell the next time."""
+    for number, request_id in enumerate(("b", "c", "d")):
+        held.admit(request_id, 1)
+        held.call("ZADD", BUDGET.due, 1000 + number, request_id)
+    now, due, *ids = held.run("claim", [BUDGET.due], 30_000, 2)
+    assert (ids, due) == ([b"b", b"c"], 1002)
+    now, due, *ids = held.run("claim", [BUDGET.due], 30_000, 2)
+    assert ids == [b"d"]
+    assert now + 30_000 - 5000 <= due <= now + 30_000
+    assert held.run("claim", [BUDGET.due], 30_000, 2)[2:] == []
+    for request_id in "abcd":
+        held.settle(request_id, "void")
+    assert held.run("claim", [BUDGET.due], 30_000, 2)[1:] == [-1]
+
+
+SHARD = "wf:open:3"
+
+
+def index(scripts: Scripts, verb: str, name: str = "", after_ms: int | str = "", seen: bytes | str = "") -> Any:
+    return scripts.run("index", [SHARD], verb, name, after_ms, seen, 10)
+
+
+def test_a_budget_is_listed_until_its_time_comes(scripts: Scripts) -> None:
+    """`add` never brings the look forward, `keep` sets it, `look` lists what is ripe with its mark."""
+    index(scripts, "add", "x", 60_000)
+    index(scripts, "add", "x", 0)
+    assert index(scripts, "look") == []
+    index(scripts, "keep", "x", 0)
+    (name, mark) = index(scripts, "look")
+    assert name == b"x"
+    assert index(scripts, "look") == [name, mark]
+
+
+def test_a_budget_that_was_listed_anew_is_not_dropped(scripts: Scripts) -> None:
+    """Between the look and the drop another process may have placed a hold there."""
+    index(scripts, "keep", "x", 0)
+    (_, mark) = index(scripts, "look")
+    index(scripts, "add", "x", 60_000)
+    assert index(scripts, "drop", "x", "", mark) == 1
+    assert scripts.call("ZCARD", SHARD) == 1
+    index(scripts, "keep", "x", 0)
+    (_, mark) = index(scripts, "look")
+    index(scripts, "drop", "x", "", mark)
+    assert scripts.call("ZCARD", SHARD) == 0
+    assert index(scripts, "drop", "x", "", mark) == 1
