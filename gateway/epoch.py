@@ -2,21 +2,27 @@
 
 Each beat counts a number up in Redis and remembers it here. A Redis that comes back with another epoch was emptied or
 replaced, one that comes back with a smaller number was restored from an older copy or lost writes in a failover.
-Either would let spend fall "back to zero", so it is refused until an operator accepts it.
+Either would let spend fall "back to zero", so it is refused until an operator accepts it. That it is older is written
+down in that Redis: so it stays for every process, however far the beats count on.
 """
 
 from dataclasses import dataclass
 
 Memory = dict[str, list[str | int]]
 
+_OLDER = "Redis came back older than it was"
+
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """What one Redis says of itself: its epoch (empty when it holds nothing), its beat, and the operator's word."""
+    """What one Redis says of itself: its epoch (empty when it holds nothing), its beat, whether the operator accepted
+    it, whether anybody found it older than it was.
+    """
 
     epoch: str
     beat: int
-    accepted: bool
+    is_accepted: bool
+    is_older: bool
 
 
 class Epoch:
@@ -44,9 +50,9 @@ class Epoch:
             self._doubts[key] = doubt
         return doubt is None
 
-    def remember(self, key: str, sign: Sign) -> None:
-        """Take `sign` as the newest that was seen under `key`."""
-        self._known[key] = (sign.epoch, sign.beat)
+    def remember(self, key: str, epoch: str, beat: int) -> None:
+        """Take this as the newest that was seen under `key`."""
+        self._known[key] = (epoch, beat)
 
     def dump(self) -> Memory:
         """Return what is known, for a file that outlives the process."""
@@ -58,12 +64,14 @@ class Epoch:
 
 
 def _doubt(sign: Sign, known: tuple[str, int] | None) -> str | None:
+    if sign.is_older:
+        return _OLDER
     if known is None:
         return None
     if not sign.epoch:
         return "Redis came back empty"
     if sign.epoch != known[0]:
-        return None if sign.accepted else "another Redis answers than the one we knew"
+        return None if sign.is_accepted else "another Redis answers than the one we knew"
     if sign.beat < known[1]:
-        return "Redis came back older than it was"
+        return _OLDER
     return None

@@ -6,12 +6,10 @@ Rule: a Redis that is empty or older than we left it is refused until an operato
 
 import asyncio
 import contextlib
-import hashlib
 import secrets
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis
@@ -22,7 +20,7 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from gateway import keys, metrics, redisurl
+from gateway import keys, lua, metrics, redisurl
 from gateway.epoch import Epoch, Memory, Sign
 from gateway.errors import Unavailable
 from gateway.logs import log
@@ -30,8 +28,9 @@ from gateway.logs import log
 Arg = str | int | bytes
 Reply = Any  # What redis-py returns depends on the script; each caller knows its own.
 
-# Room for the event loop to take in a reply that arrived while it was busy elsewhere.
+# Room for a busy event loop to take in a reply that is here: time, and turns (socket to caller takes about four).
 _GRACE_SECONDS = 0.01
+_GRACE_TURNS = 10
 # A Redis that answers others but not this call (a long queue, a cluster moving a slot) is waited for this long.
 _PATIENCE_SECONDS = 10.0
 _BEAT_SECONDS = 0.25
@@ -44,19 +43,15 @@ _CLUSTER_SLOTS = 16384
 # A beat in every sixteenth of a cluster's slots, so that each master is known.
 _CLUSTER_BEATS = 16
 # Answers that mean "this server cannot serve now", not "the call was wrong".
-_AWAY_ANSWERS = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "MISCONF", "OOM", "TRYAGAIN", "NOREPLICAS")
+_AWAY_ANSWERS = frozenset(
+    {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN"}
+)
 
 _beating: ContextVar[bool] = ContextVar("beating", default=False)
 
 
 class _NotOurs(RedisConnectionError):
     """A new connection reached a Redis that is not the one we knew."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Script:
-    text: str
-    sha: str
 
 
 @dataclass(slots=True)
@@ -73,7 +68,7 @@ class Store:
     def __init__(self, client: "Redis | RedisCluster", *, deadline_seconds: float) -> None:
         self._client = client
         self._deadline_seconds = deadline_seconds
-        self._scripts = _load_scripts()
+        self._scripts = lua.load()
         self._lanes: dict[str, _Lane] = {}
         self._room = asyncio.Semaphore(_CONNECTIONS)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -147,7 +142,7 @@ class Store:
     async def post(self, script: str, key_names: Sequence[str], args: Sequence[Arg] = ()) -> None:
         """Put a script on the wire without waiting for its answer. Never raises for a Redis that is away.
 
-        On return the bytes are with the kernel, if a connection was free. What is lost is the sweeper's to find.
+        On return the bytes are with the kernel; they follow if every connection was taken for a deadline's length.
         """
         if self._refused or self._is_away(key_names[0]):
             return
@@ -155,6 +150,7 @@ class Store:
             async with asyncio.timeout(self._deadline_seconds):
                 await self._room.acquire()
         except TimeoutError:
+            self._spawn(self.run(script, key_names, args))
             return
         handed_over = False
         try:
@@ -221,9 +217,7 @@ class Store:
         while True:
             quiet = now - max(started, lane.last_reply)
             done, _ = await asyncio.wait({task}, timeout=max(0, deadline - quiet))
-            if not done:
-                done, _ = await asyncio.wait({task}, timeout=_GRACE_SECONDS)
-            if done:
+            if done or await _graced(task):
                 return self._answer(lane, task)
             now = loop.time()
             if now - max(started, lane.last_reply) >= deadline:
@@ -239,9 +233,11 @@ class Store:
         except _NotOurs:
             raise Unavailable from None
         except ResponseError as refused:
-            if not str(refused).startswith(_AWAY_ANSWERS):
+            # redis-py takes the code off the words of the answers it knows.
+            code = refused.status_code or str(refused).partition(" ")[0]
+            if code not in _AWAY_ANSWERS:
                 raise
-            self._lost(lane, str(refused).split(maxsplit=1)[0])
+            self._lost(lane, code)
             raise Unavailable from None
         except (RedisError, OSError, TimeoutError, asyncio.CancelledError) as lost:
             self._lost(lane, type(lost).__name__)
@@ -336,13 +332,13 @@ class Store:
     async def _beat_one(self, key: str, *, accept: bool) -> None:
         known = self._epoch.known(key)
         begin = "1" if known is None else "0"
-        args = [secrets.token_hex(8), secrets.token_hex(16), begin, "1" if accept else "0"]
+        args = (secrets.token_hex(8), secrets.token_hex(16), begin, "1" if accept else "0", *(known or ("", 0)))
         call = self._evaluate("beat", [key], args)
-        epoch, salt, beat, accepted = await self._in_time(key, call, _BEAT_DEADLINE_SECONDS)
+        epoch, salt, beat, accepted, older = await self._in_time(key, call, _BEAT_DEADLINE_SECONDS)
         # The answer is already counted up: what Redis knew before is one less.
-        before = Sign(epoch.decode(), beat - 1, accepted == 1)
+        before = Sign(epoch.decode(), beat - 1, is_accepted=accepted == 1, is_older=older == 1)
         if self._epoch.judge(key, before, known):
-            self._epoch.remember(key, Sign(epoch.decode(), beat, accepted == 1))
+            self._epoch.remember(key, before.epoch, beat)
             if key == self._beat_keys[0]:
                 self.salt = salt
         self._found(self._lane(key))
@@ -357,9 +353,9 @@ class Store:
         """Ask a new connection for its epoch before it carries a command: a Redis that restarted is known by it."""
         await connection.on_connect()
         known = self._epoch.known(keys.INSTANCE)
-        await connection.send_command("HMGET", keys.INSTANCE, "epoch", "beat", "accepted")
-        epoch, beat, accepted = await connection.read_response()
-        sign = Sign((epoch or b"").decode(), int(beat or 0), accepted == b"1")
+        await connection.send_command("HMGET", keys.INSTANCE, "epoch", "beat", "accepted", "older")
+        epoch, beat, accepted, older = await connection.read_response()
+        sign = Sign((epoch or b"").decode(), int(beat or 0), is_accepted=accepted == b"1", is_older=older == b"1")
         is_ours = self._epoch.judge(keys.INSTANCE, sign, known)
         self._weigh()
         if not is_ours and not _beating.get():
@@ -378,6 +374,14 @@ class Store:
             self._opening.clear()
 
 
+async def _graced(task: "asyncio.Task[Reply]") -> bool:
+    """Give a call that seems late its grace; tell whether its reply came in."""
+    await asyncio.wait({task}, timeout=_GRACE_SECONDS)
+    for _ in range(0 if task.done() else _GRACE_TURNS):
+        await asyncio.sleep(0)
+    return task.done()
+
+
 async def _release(source: "ConnectionPool | ClusterNode", connection: AbstractConnection) -> None:
     if isinstance(source, ClusterNode):
         source.release(connection)  # type: ignore[arg-type]
@@ -394,16 +398,3 @@ def _beat_keys() -> list[str]:
         found.setdefault(key_slot(key.encode()) * _CLUSTER_BEATS // _CLUSTER_SLOTS, key)
         number += 1
     return [found[part] for part in sorted(found)]
-
-
-def _load_scripts() -> dict[str, _Script]:
-    folder = resources.files("gateway") / "lua"
-    shared = {file.name: file.read_text() for file in (folder / "include").iterdir()}
-    scripts = {}
-    for file in folder.iterdir():
-        if file.name.endswith(".lua"):
-            text = file.read_text()
-            for name, included in shared.items():
-                text = text.replace(f"-- include: {name.removesuffix('.lua')}\n", included)
-            scripts[file.name.removesuffix(".lua")] = _Script(text, hashlib.sha1(text.encode()).hexdigest())  # noqa: S324 - Redis names scripts so
-    return scripts

@@ -1,0 +1,133 @@
+"""beat.lua, rate.lua, gateways.lua, begin.lua, decide.lua, receipt.lua: each answer, each repeat."""
+
+import pytest
+
+from tests.gateway.lua.direct import Scripts
+
+
+def beat(
+    scripts: Scripts, epoch: str, *, begin: int = 0, accept: int = 0, known: str = "", seen: int = 0
+) -> list[object]:
+    found: list[object] = scripts.run("beat", ["wf:instance"], epoch, f"salt-{epoch}", begin, accept, known, seen)
+    return found
+
+
+def test_an_empty_redis_is_begun_only_by_who_knew_none(scripts: Scripts) -> None:
+    """Otherwise it says that it is empty, and stays so."""
+    assert beat(scripts, "e1", known="e0", seen=5) == [b"", b"", 0, 0, 0]
+    assert scripts.dump() == {}
+    assert beat(scripts, "e1", begin=1) == [b"e1", b"salt-e1", 1, 0, 0]
+    assert beat(scripts, "e2", begin=1) == [b"e1", b"salt-e1", 2, 0, 0]
+
+
+def test_an_older_copy_stays_older_for_everybody(scripts: Scripts) -> None:
+    """Once somebody knew a newer beat, neither counting on nor a caller without memory makes it young again."""
+    beat(scripts, "e1", begin=1)
+    assert beat(scripts, "x", known="e1", seen=9) == [b"e1", b"salt-e1", 2, 0, 1]
+    for _ in range(10):
+        assert beat(scripts, "x", begin=1)[-1] == 1
+    assert beat(scripts, "x", known="e1", seen=9)[-1] == 1
+    assert beat(scripts, "e2", accept=1, known="e1", seen=9) == [b"e2", b"salt-e1", 14, 1, 0]
+    assert beat(scripts, "x", known="e2", seen=14)[-1] == 0
+
+
+def test_an_operator_accepts_whatever_is_there(scripts: Scripts) -> None:
+    """An empty Redis or another one gets a new epoch that says so."""
+    assert beat(scripts, "e1", accept=1) == [b"e1", b"salt-e1", 1, 1, 0]
+    assert beat(scripts, "e2", accept=1) == [b"e2", b"salt-e1", 2, 1, 0]
+    assert beat(scripts, "e3", known="other", seen=99) == [b"e2", b"salt-e1", 3, 1, 0]
+
+
+def rate(scripts: Scripts, call: str, window_ms: int = 60_000) -> int:
+    wait: int = scripts.run("rate", ["calls"], 2, window_ms, call)
+    return wait
+
+
+def test_a_window_lets_so_many_through_and_no_more(scripts: Scripts) -> None:
+    """The refused are told how long, and do not count; a repeated call counts once."""
+    assert [rate(scripts, call) for call in ("a", "b", "a", "b")] == [0, 0, 0, 0]
+    assert 0 < rate(scripts, "c") <= 60_000
+    assert scripts.call("ZCARD", "calls") == 2
+    scripts.call("ZINCRBY", "calls", -60_000, "a")
+    assert rate(scripts, "c") == 0
+    assert rate(scripts, "d") > 0
+    assert 0 < scripts.call("PTTL", "calls") <= 60_000
+
+
+def gateways(scripts: Scripts, process: str, alive_ms: int = 5_000) -> set[bytes]:
+    return set(scripts.run("gateways", ["gateways"], process, alive_ms))
+
+
+def test_who_is_alive_is_listed(scripts: Scripts) -> None:
+    """A process signs on, may sign off, and is forgotten when it gave no sign of life; asking alone writes nothing."""
+    assert gateways(scripts, "p1") == {b"p1"}
+    assert gateways(scripts, "p2") == {b"p1", b"p2"}
+    assert gateways(scripts, "") == {b"p1", b"p2"}
+    assert gateways(scripts, "p2", 0) == {b"p1"}
+    scripts.call("ZINCRBY", "gateways", -5_001, "p1")
+    assert gateways(scripts, "") == set()
+
+
+def begin(scripts: Scripts, browser: str, asked: str = "asked") -> int:
+    code: int = scripts.run("begin", ["attempt"], browser, asked, 60_000, 5_000)
+    return code
+
+
+def test_an_attempt_is_opened_by_one_browser(scripts: Scripts) -> None:
+    """1 opened, 0 again, -1 another browser; what was asked is frozen; it is forgotten in time."""
+    assert [begin(scripts, "b"), begin(scripts, "b", "more"), begin(scripts, "thief")] == [1, 0, -1]
+    assert scripts.fields("attempt")["asked"] == "asked"
+    assert 60_000 < scripts.call("PTTL", "attempt") <= 65_000
+
+
+def decide(scripts: Scripts, verb: str, decision: str = "") -> list[object]:
+    found: list[object] = scripts.run("decide", ["attempt"], verb, decision)
+    return found
+
+
+def test_an_attempt_goes_one_way(scripts: Scripts) -> None:
+    """Claimed, held, approved; each step once, and the first decision stands."""
+    assert decide(scripts, "claim", "d") == [-1, b"", b""]
+    begin(scripts, "b")
+    assert decide(scripts, "approve") == [-3, b"pending", b""]
+    assert decide(scripts, "claim", "d") == [1, b"claimed", b"d"]
+    assert decide(scripts, "claim", "other") == [0, b"claimed", b"d"]
+    assert decide(scripts, "deny") == [-3, b"claimed", b"d"]
+    assert decide(scripts, "hold") == [1, b"held", b"d"]
+    assert decide(scripts, "claim", "other") == [0, b"held", b"d"]
+    assert decide(scripts, "approve") == [1, b"approved", b"d"]
+    assert [decide(scripts, verb)[0] for verb in ("claim", "hold", "approve", "deny")] == [0, 0, 0, -3]
+
+
+@pytest.mark.parametrize("verb", ["claim", "deny"])
+def test_an_attempt_expires(scripts: Scripts, verb: str) -> None:
+    """What is pending past its life is decided no more; what was claimed in time is finished."""
+    begin(scripts, "b")
+    scripts.call("HINCRBY", "attempt", "expires_ms", -60_000)
+    assert decide(scripts, verb)[:2] == [-2, b"pending"]
+    scripts.call("HSET", "attempt", "state", "claimed")
+    assert decide(scripts, "approve")[0] == 1
+
+
+def test_a_denied_attempt_stays_denied(scripts: Scripts) -> None:
+    """Denial is final, and may be said twice."""
+    begin(scripts, "b")
+    assert [decide(scripts, verb)[0] for verb in ("deny", "deny", "claim", "approve")] == [1, 0, -3, -3]
+
+
+def test_a_receipt_is_written_once(scripts: Scripts) -> None:
+    """By its id among the last sixteen; without an id each call writes."""
+
+    def receipt(receipt_id: str) -> object:
+        return scripts.run("receipt", ["history"], receipt_id, "approved", "{}")
+
+    assert [receipt("r1"), receipt("r2"), receipt("r1"), receipt(""), receipt("")] == [1, 1, 0, 1, 1]
+    assert scripts.call("XLEN", "history") == 4
+
+
+def test_a_sealed_value_is_replaced_only_while_it_is_the_one_that_was_read(scripts: Scripts) -> None:
+    """A key that was changed or dropped meanwhile stays as it is."""
+    scripts.call("HSET", "holder", "funding", "old")
+    assert [scripts.run("reseal", ["holder"], "funding", "old", "new") for _ in range(2)] == [1, 0]
+    assert scripts.run("reseal", ["holder"], "other", "", "new") == 0
+    assert scripts.fields("holder") == {"funding": "new"}
