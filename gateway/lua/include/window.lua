@@ -2,9 +2,9 @@
 local WINDOW_DAYS = 30
 local DAY_SECONDS = 86400
 
--- Lua prints 1e15 as "1e+15", which no integer command takes.
+-- Lua prints 1e15 as "1e+15" and minus nothing as "-0", which no integer command takes.
 local function whole(number)
-  return string.format('%.0f', number)
+  return string.format('%.0f', number + 0)
 end
 
 local function clock()
