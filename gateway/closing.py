@@ -50,7 +50,7 @@ class Closing:
             return
         task = asyncio.get_running_loop().create_task(self._close(exchange))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
 
     async def drain(self, seconds: float) -> None:
         """Wait until every settlement begun has reached Redis, at most so long."""
@@ -59,6 +59,13 @@ class Closing:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """Let go of a task; a bug in it is said without its values, and leaves the hold to the sweeper."""
+        self._tasks.discard(task)
+        bug = None if task.cancelled() else task.exception()
+        if bug is not None:
+            log.error("settlement_left_to_sweeper", error=type(bug).__name__)
 
     async def _close(self, exchange: Exchange) -> None:
         exchange.reach("closing")
