@@ -78,8 +78,9 @@ class Exchange:
         self.meter.ended()
 
     def break_off(self) -> None:
-        """Note that upstream failed or broke off."""
-        self.ended_by = "upstream"
+        """Note that upstream failed or broke off; a refusal that was read to its end stays one."""
+        if self.meter.state is not State.CLOSED:
+            self.ended_by = "upstream"
         self.meter.cut()
 
     def leave(self, ended_by: str) -> None:
