@@ -126,8 +126,7 @@ async def _asked(site: Site, body: dict[str, object]) -> tuple[Asked, Session]:
         raise AuthError("This session token belongs to another app or mode. Ask your backend for a new one.")
     app = await _app(site, session.app_id)
     return_url, challenge = _redirect(body)
-    claimed = return_url or body.get("origin")
-    origin = _origin(claimed) if isinstance(claimed, str) else ""
+    origin = _origin_of(return_url) if return_url else _origin(body.get("origin"))
     if not app.allows_origin(origin, session.mode):
         raise _origin_refused(origin)
     asked = Asked(
@@ -157,14 +156,18 @@ def _redirect(body: dict[str, object]) -> tuple[str, str]:
     return plain, challenge
 
 
-def _origin(text: str) -> str:
-    """Return an origin as a browser writes it; of a return URL, the origin of the page. Empty when it is none."""
-    parts = urlsplit(text)
+def _origin(text: object) -> str:
+    """Return what is an origin in the very form that browsers report; of anything else the empty text."""
     try:
-        plain = f"{parts.scheme}://{parts.netloc}"
-        return plain if normalize(plain) == plain else ""
+        return text if isinstance(text, str) and normalize(text) == text else ""
     except (OriginRefused, ValueError):
         return ""
+
+
+def _origin_of(url: str) -> str:
+    """Return the origin of a return URL, which `_RETURN_URL` has matched."""
+    parts = urlsplit(url)
+    return _origin(f"{parts.scheme}://{parts.netloc}")
 
 
 def _label(token: str) -> str:

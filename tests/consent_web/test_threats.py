@@ -1,0 +1,477 @@
+"""The attack checklist, as far as a plain HTTP client can play the attacker; docs/threats.md says where the rest is."""
+
+# ruff: noqa: N802 - the names carry the checklist's ids
+
+import re
+import secrets
+import time
+
+import jwt
+import pytest
+
+from gateway import keys
+from tests.consent_web.test_dashboard import ref_of
+from tests.consent_web.world import ORIGIN, Visitor, World, a_key, challenge_of
+
+PAGES = ("/", "/consent", "/fund/start", f"/fund/callback/{'s' * 43}?code=X", "/funding", "/nowhere", "/stop")
+
+
+async def is_connected(world: World, user: str = "bob") -> bool:
+    """Tell whether the user's live connection may be spent from."""
+    return (await world.site.connections.status(world.budget(user)))["connected"] is True
+
+
+async def dump(world: World) -> dict[str, object]:
+    """Return every key of the store with its content, but for what moves by itself."""
+    found: dict[str, object] = {}
+    async for key in world.site.store.each_key("*"):
+        if key.startswith((keys.INSTANCE, keys.GATEWAYS)):
+            continue
+        found[key] = await world.site.store.call("DUMP", key)
+    return found
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://app.example", "Sec-Fetch-Site": ""},
+        {"Origin": "https://app.example"},
+        {"Origin": "null", "Sec-Fetch-Site": ""},
+        {"Origin": "", "Sec-Fetch-Site": ""},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+)
+async def test_P02_approval_needs_a_page_of_the_consent_origin(
+    world: World, visitor: Visitor, headers: dict[str, str]
+) -> None:
+    """With every cookie and token right, a foreign or nameless page is refused."""
+    attempt = await world.funded(visitor)
+    answer = await visitor.post(f"/consent/attempts/{attempt}/approve", {"monthlyUsd": 5}, headers=headers)
+    assert answer.status == 403
+    assert not await is_connected(world)
+
+
+async def test_P02_origin_alone_is_enough_for_browsers_without_fetch_metadata(world: World, visitor: Visitor) -> None:
+    """Older browsers send Origin only."""
+    attempt = await world.funded(visitor)
+    path = f"/consent/attempts/{attempt}/approve"
+    assert (await visitor.post(path, {"monthlyUsd": 5}, headers={"Sec-Fetch-Site": ""})).status == 200
+
+
+async def test_P02_no_approval_without_a_verified_origin(world: World, visitor: Visitor) -> None:
+    """Without the origin that the browser reported there is no attempt to approve."""
+    for origin in ("", "null", None, 7):
+        answer = await world.begin(visitor, origin=origin)  # type: ignore[arg-type]
+        assert answer.status == 403
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"x-wattfare-csrf": ""}, 403),
+        ({"x-wattfare-csrf": "0" * 64}, 403),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+    ],
+)
+async def test_P03_forged_approvals_are_refused(
+    world: World, visitor: Visitor, headers: dict[str, str], status: int
+) -> None:
+    """A missing or wrong CSRF header, or a body that a cross-site form can send, changes nothing."""
+    attempt = await world.funded(visitor)
+    answer = await visitor.post(f"/consent/attempts/{attempt}/approve", {"monthlyUsd": 5}, headers=headers)
+    assert answer.status == status
+    assert not await is_connected(world)
+
+
+async def test_P03_forms_of_the_dashboard_need_their_token(world: World, visitor: Visitor) -> None:
+    """A cross-site form with the cookies cannot stop an app."""
+    await world.connected(visitor)
+    ref = await ref_of(visitor)
+    token, visitor.csrf = visitor.csrf, "0" * 64
+    assert (await visitor.submit(f"/apps/{ref}/revoke")).status == 403
+    visitor.csrf = token
+    foreign = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    assert (await visitor.submit(f"/apps/{ref}/revoke", headers=foreign)).status == 403
+    assert await is_connected(world)
+
+
+async def test_P04_approving_twice_gives_one_connection_and_one_receipt(world: World, visitor: Visitor) -> None:
+    """The second yes, even with another cap, gets the first answer."""
+    attempt = await world.funded(visitor)
+    path = f"/consent/attempts/{attempt}/approve"
+    first = await visitor.post(path, {"monthlyUsd": 5})
+    again = await visitor.post(path, {"monthlyUsd": 500})
+    assert again.json["result"] == first.json["result"]
+    assert len(await world.site.attempts.receipts(world.budget())) == 1
+
+
+async def test_P04_an_old_yes_does_not_undo_a_revocation(world: World, visitor: Visitor) -> None:
+    """Replaying an approved attempt after a revoke leaves the connection dead."""
+    attempt = await world.connected(visitor)
+    await world.site.connections.revoke(world.budget())
+    await visitor.post(f"/consent/attempts/{attempt}/approve", {"monthlyUsd": 5})
+    assert not await is_connected(world)
+
+
+async def test_P04_a_token_opens_one_attempt(world: World, visitor: Visitor) -> None:
+    """A second attempt by the same token is refused; the same one goes on after a reload."""
+    token, nonce = world.token(), secrets.token_urlsafe(24)
+    first = await world.begin(visitor, token=token, nonce=nonce)
+    again = await world.begin(visitor, token=token, nonce=nonce)
+    assert again.json["id"] == first.json["id"]
+    other = await world.begin(visitor, token=token)
+    assert (other.status, other.reason) == (409, "spent")
+    thief = world.visitor()
+    stolen = await world.begin(thief, token=token, nonce=nonce)
+    assert (stolen.status, stolen.reason) == (409, "spent")
+
+
+@pytest.mark.parametrize(
+    "cap",
+    ["-1", "0", "1e309", "NaN", "Infinity", "5.001", "1000.01", "0.49", '"5"', "true", "null", "[5]", "{}", "1e-9"],
+)
+async def test_P05_a_cap_that_is_none_is_refused(world: World, visitor: Visitor, cap: str) -> None:
+    """Whatever is not a sane amount of dollars is 422, and nothing is connected."""
+    attempt = await world.funded(visitor)
+    answer = await visitor.post(f"/consent/attempts/{attempt}/approve", f'{{"monthlyUsd": {cap}}}'.encode())
+    assert answer.status == 422, answer.text
+    assert not await is_connected(world)
+
+
+async def test_P05_the_receipt_is_written_by_the_server(world: World, visitor: Visitor) -> None:
+    """Texts that a client sends along are not what was agreed to."""
+    attempt = await world.funded(visitor)
+    body = {"monthlyUsd": 5, "text": "up to $1.00", "app": "Bank"}
+    await visitor.post(f"/consent/attempts/{attempt}/approve", body)
+    [receipt] = await world.site.attempts.receipts(world.budget())
+    assert "up to $5.00 per month" in receipt["text"]
+    assert receipt["origin"] == ORIGIN
+    assert "Bank" not in receipt["text"]
+
+
+async def test_P06_an_attempt_belongs_to_one_browser(world: World, visitor: Visitor) -> None:
+    """Another browser's cookie cannot see, fund, approve or deny it."""
+    attempt = await world.funded(visitor)
+    other = world.visitor()
+    await world.funded(other, token=world.token("eve"))
+    for step, body in (("approve", {"monthlyUsd": 5}), ("deny", {}), ("key", {"key": a_key()}), ("wallet", {})):
+        assert (await other.post(f"/consent/attempts/{attempt}/{step}", body)).status == 403
+    assert (await other.get(f"/consent/attempts/{attempt}", Accept="application/json")).status == 403
+    assert not await is_connected(world)
+
+
+async def test_P07_the_account_is_named_or_its_absence_is(world: World, visitor: Visitor) -> None:
+    """A label of the app's token is shown; without one the screen says that the app did not say."""
+    named = await world.begin(visitor, token=world.token(userLabel="bob@acme.example"))
+    silent = await world.begin(visitor)
+    assert isinstance(named.json["text"], dict)
+    assert isinstance(silent.json["text"], dict)
+    assert named.json["text"]["account"] == "For your Acme account bob@acme.example."
+    assert silent.json["text"]["account"] == "Acme did not say for which account."
+
+
+async def test_P08_a_code_counts_only_with_our_state_in_this_browser_and_once(world: World, visitor: Visitor) -> None:
+    """No state, another browser's state and a used state store nothing."""
+    attempt = str((await world.begin(visitor)).json["id"])
+    started = await visitor.post("/fund/start", {"attempt": attempt})
+    back = await world.authorize(str(started.json["url"]))
+    state, code = re.findall(r"/fund/callback/([^?]+)\?code=(.+)", back)[0]
+    for body in ({"code": code}, {"state": "x" * 43, "code": code}, {"state": "", "code": code}):
+        assert (await visitor.post("/fund/finish", body)).status == 400
+    thief = world.visitor()
+    await thief.read_csrf("/fund/start")
+    assert (await thief.post("/fund/finish", {"state": state, "code": code})).status == 400
+    assert (await visitor.post("/fund/finish", {"state": state, "code": code})).status == 200
+    assert (await visitor.post("/fund/finish", {"state": state, "code": code})).status == 400
+
+
+async def test_P08_a_foreign_code_under_our_state_is_refused_by_pkce(world: World, visitor: Visitor) -> None:
+    """A code that another authorization got does not fit the verifier."""
+    attempt = str((await world.begin(visitor)).json["id"])
+    started = await visitor.post("/fund/start", {"attempt": attempt})
+    mine = await world.authorize(str(started.json["url"]))
+    evil = world.visitor()
+    await evil.read_csrf("/fund/start")
+    theirs = await world.authorize(str((await evil.post("/fund/start")).json["url"]), account="user_evil")
+    state, code = mine.split("?")[0].rpartition("/")[2], theirs.partition("code=")[2]
+    answer = await visitor.post("/fund/finish", {"state": state, "code": code})
+    assert (answer.status, answer.reason) == (400, "code")
+    assert (await visitor.get(f"/consent/attempts/{attempt}")).json["fault"] == "code"
+
+
+async def test_P09_get_changes_nothing(world: World, visitor: Visitor) -> None:
+    """Every GET with a full session, callback and all: the store is the same afterwards."""
+    attempt = await world.connected(visitor)
+    ref = await ref_of(visitor)
+    await world.funded(visitor, token=world.token("eve"))
+    started = await visitor.post("/fund/start", {})
+    back = await world.authorize(str(started.json["url"]))
+    before = await dump(world)
+    inside = (f"/consent/attempts/{attempt}", "/spend", back, "/funding/remove", "/sdk/client.js", "/favicon.ico")
+    of_app = (f"/apps/{ref}", f"/apps/{ref}/revoke", f"/apps/{ref}/export.csv", f"/apps/{ref}/export.json")
+    for path in (*PAGES, *inside, *of_app):
+        await visitor.get(path)
+    assert await dump(world) == before
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://acme.example",
+        "https://acme.example:8443",
+        "https://www.acme.example",
+        "https://sub.acme.example",
+        "https://acme.example.",
+        "https://acme.example.evil.com",
+        "https://evilacme.example",
+        "https://xn--cme-7cd.example",
+        "HTTPS://ACME.EXAMPLE",
+        "https://user@acme.example",
+        "https://acme.example/",
+        "https://acme.example/path",
+        "https://acme.example:443",
+        "http://localhost:3000",
+        "null",
+        "data:text/html,x",
+        "blob:https://acme.example/1",
+        "file://",
+        "chrome-extension://abc",
+    ],
+)
+async def test_O01_only_the_registered_origin_opens_an_attempt(world: World, visitor: Visitor, origin: str) -> None:
+    """Scheme, host and port are equal, letter by letter, or it is refused."""
+    answer = await world.begin(visitor, origin=origin)
+    assert (answer.status, answer.reason) == (403, "origin")
+
+
+async def test_O01_test_keys_take_loopback_pages_and_no_others(world: World, visitor: Visitor) -> None:
+    """A developer's own machine needs no registration; another site does."""
+    for origin, status in (("http://localhost:5173", 200), ("http://127.0.0.1:1", 200), ("https://evil.example", 403)):
+        token = world.token(mode="test")
+        assert (await world.begin(visitor, mode="test", token=token, origin=origin)).status == status
+
+
+async def test_I01_and_I05_every_answer_carries_the_headers(world: World, visitor: Visitor) -> None:
+    """Pages, errors, redirects and 404s alike; only /consent is without COOP."""
+    await visitor.open()
+    answers = {path: await visitor.get(path) for path in PAGES}
+    answers["refused"] = await visitor.post("/consent/attempts", {})
+    answers["wrong method"] = await visitor.send("DELETE", "/")
+    await world.connected(visitor)
+    await visitor.read_csrf()
+    answers["redirect"] = await visitor.submit("/stop")
+    answers["file"] = await visitor.get(f"/static/{world.site.assets.version}/consent.js")
+    assert answers["redirect"].status == 303
+    for path, answer in answers.items():
+        assert "frame-ancestors 'none'" in answer.header("Content-Security-Policy"), path
+        assert answer.header("X-Frame-Options") == "DENY"
+        assert answer.header("Referrer-Policy") == "no-referrer"
+        assert answer.header("X-Content-Type-Options") == "nosniff"
+        assert answer.header("Cross-Origin-Resource-Policy") == "same-origin"
+        assert answer.header("Origin-Agent-Cluster") == "?1"
+        assert "payment=()" in answer.header("Permissions-Policy")
+        assert answer.header("Cache-Control") == (
+            "no-store" if path != "file" else "public, max-age=31536000, immutable"
+        )
+        assert answer.header("Cross-Origin-Opener-Policy") == ("" if path == "/consent" else "same-origin")
+
+
+async def test_I03_the_policy_lets_only_our_nonce_run(visitor: Visitor) -> None:
+    """Nonce, strict-dynamic and Trusted Types; a new nonce with each answer, on every script and style."""
+    first, second = await visitor.get("/consent"), await visitor.get("/consent")
+    policies = [answer.header("Content-Security-Policy") for answer in (first, second)]
+    nonces = [re.findall(r"'nonce-([^']+)'", policy) for policy in policies]
+    assert len({*nonces[0]}) == 1
+    assert nonces[0] != nonces[1]
+    for word in ("default-src 'none'", "'strict-dynamic'", "base-uri 'none'", "require-trusted-types-for 'script'"):
+        assert word in policies[0]
+    tags = re.findall(r"<(?:script|style|link rel=\"modulepreload\")[^>]*>", first.text)
+    assert tags
+    assert all(f'nonce="{nonces[0][0]}"' in tag for tag in tags)
+    assert " style=" not in first.text
+    assert " on" not in re.sub(r">[^<]*<", "><", first.text).replace(" one", "")
+
+
+async def test_I04_names_and_labels_are_tamed(world: World, visitor: Visitor) -> None:
+    """Characters that turn the line or hide are gone, long names are cut; markup stays text."""
+    name = "<img src=x onerror=alert(1)>\u202egnp.exe\u200b" + "x" * 200
+    app = await world.site.apps.create(name, [ORIGIN])
+    token = world.token(app_id=app["appId"], userLabel="a\u202eb\u0000c\n" + "y" * 900)
+    begun = await world.begin(visitor, app_id=app["appId"], token=token)
+    assert isinstance(begun.json["app"], dict)
+    shown = str(begun.json["app"]["name"])
+    assert shown.startswith("<img src=x onerror=alert(1)>gnp.exe")
+    assert len(shown) == 48
+    await visitor.post(f"/consent/attempts/{begun.json['id']}/key", {"key": a_key()})
+    await visitor.post(f"/consent/attempts/{begun.json['id']}/approve", {"monthlyUsd": 5})
+    page = (await visitor.get("/")).text
+    assert "<img" not in page
+    assert "\u202e" not in page + begun.text
+
+
+async def test_I06_consent_never_redirects_and_no_answer_holds_a_token(world: World, visitor: Visitor) -> None:
+    """A redirect would carry the fragment to another host; a token in an answer would end in a log."""
+    assert (await visitor.get("/consent")).status == 200
+    assert (await visitor.get("/consent/")).status == 404
+    begun = await world.begin(visitor)
+    assert "eyJ" not in begun.text
+    assert "eyJ" not in (await visitor.get(f"/consent/attempts/{begun.json['id']}")).text
+
+
+async def test_I07_and_I18_pages_load_nothing_from_elsewhere(world: World, visitor: Visitor) -> None:
+    """Every source is ours or written into the page."""
+    await world.connected(visitor)
+    ref = await ref_of(visitor)
+    for path in (*PAGES, f"/apps/{ref}"):
+        text = (await visitor.get(path)).text
+        loads = re.findall(r"<(?:script|link|img|iframe|source)[^>]*(?:src|href)=\"([^\"]+)\"", text)
+        assert all(load.startswith(("/static/", "data:")) for load in loads), loads
+
+
+async def test_I08_cookies_are_host_only_and_rotate_at_approval(world: World, visitor: Visitor) -> None:
+    """Every cookie is __Host-, Secure, HttpOnly, Lax, Path=/; the wallet's old value is dead after a yes."""
+    page = await visitor.get("/consent")
+    attempt = await world.funded(visitor)
+    before = dict(visitor.cookies)
+    approved = await visitor.post(f"/consent/attempts/{attempt}/approve", {"monthlyUsd": 5})
+    for answer in (page, approved):
+        for line in answer.headers.getall("Set-Cookie"):
+            assert line.startswith("__Host-wattfare-")
+            for word in ("Secure", "HttpOnly", "SameSite=Lax", "Path=/"):
+                assert word in line
+            assert "Domain" not in line
+    thief = world.visitor()
+    thief.cookies = before
+    assert (await thief.get("/funding")).status == 404
+    assert (await visitor.get("/funding")).status == 200
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://evil.example/",
+        "//evil.example/",
+        "/\\evil.example",
+        "https://acme.example\\@evil.example/",
+        "https://acme.example@evil.example/",
+        "https://acme.example.evil.example/",
+        "javascript:alert(1)//https://acme.example",
+        "https://acme.example/%0d%0aSet-Cookie:x=y\r\nX: y",
+        "https://acme.example /",
+        "https://acme.example:444/",
+        "http://acme.example/",
+    ],
+)
+async def test_I10_only_registered_pages_are_returned_to(world: World, visitor: Visitor, url: str) -> None:
+    """A return URL off the registered origins opens no attempt."""
+    answer = await world.begin(visitor, returnUrl=url, challenge=challenge_of("v" * 43))
+    assert answer.status == 403
+
+
+async def test_I11_known_and_unknown_payers_get_the_same_popup(world: World, visitor: Visitor) -> None:
+    """The page itself says nothing about who opens it: same status, same size, no redirect."""
+    stranger = await world.visitor().get("/consent")
+    await world.connected(visitor)
+    known = await visitor.get("/consent")
+    assert (stranger.status, len(stranger.text)) == (known.status, len(known.text))
+
+
+@pytest.mark.parametrize("where", ["iframe", "frame", "embed", "object"])
+async def test_I11_frames_are_refused(visitor: Visitor, where: str) -> None:
+    """A browser that says it loads into a frame gets no page."""
+    assert (await visitor.get("/consent", **{"Sec-Fetch-Dest": where})).status == 403
+
+
+async def test_I12_tokens_of_another_time_app_or_algorithm_are_refused(world: World, visitor: Visitor) -> None:
+    """Expired, not yet valid, unsigned, of another key or another app: all the same 401."""
+    now = int(time.time())
+    claims = jwt.decode(world.token(), options={"verify_signature": False})
+    other = await world.site.apps.create("Other", [ORIGIN])
+    tokens = [
+        world.token(exp=now - 120),
+        world.token(nbf=now + 300),
+        jwt.encode(claims, "", algorithm="none"),
+        jwt.encode(claims, "k" * 32, algorithm="HS256", headers={"kid": "dev"}),
+        world.token(app_id=other["appId"]),
+        world.token(mode="test"),
+        "eyJ",
+        "",
+    ]
+    answers = [await world.begin(visitor, token=token) for token in tokens]
+    assert {(answer.status, answer.reason) for answer in answers} == {(401, "auth")}
+
+
+async def test_I12_a_minute_of_drift_is_forgiven(world: World, visitor: Visitor) -> None:
+    """RFC 7519: clocks of two hosts differ."""
+    assert (await world.begin(visitor, token=world.token(exp=int(time.time()) - 30))).status == 200
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("sk-proj-abcdefghijklmnop", "key_form"),
+        ("sk-or-v1-" + "x" * 600, "key_form"),
+        ("sk-or-v1-\u0430bcdefghijkl", "key_form"),
+        ("sk-or-v1-revoked-0123456789abcdef", "key_refused"),
+        ("sk-or-v1-mgmt-0123456789abcdef", "key_management"),
+    ],
+)
+async def test_I13_keys_that_cannot_pay_are_refused_and_never_repeated(
+    world: World, visitor: Visitor, key: str, reason: str
+) -> None:
+    """Wrong prefix before the network, dead and management keys after it; no answer holds the key."""
+    begun = await world.begin(visitor)
+    answer = await visitor.post(f"/consent/attempts/{begun.json['id']}/key", {"key": key})
+    assert answer.status in {400, 402, 422}
+    assert answer.reason == reason
+    assert key not in answer.text
+
+
+async def test_I13_a_key_is_nowhere_in_clear(world: World, visitor: Visitor) -> None:
+    """Not in an answer, not in the store: only its last four characters."""
+    key = a_key()
+    begun = await world.begin(visitor)
+    pasted = await visitor.post(f"/consent/attempts/{begun.json['id']}/key", {"key": key})
+    approved = await visitor.post(f"/consent/attempts/{begun.json['id']}/approve", {"monthlyUsd": 5})
+    pages = [await visitor.get(path) for path in ("/", "/funding", f"/consent/attempts/{begun.json['id']}")]
+    for answer in (pasted, approved, *pages):
+        assert key not in answer.text
+        assert key[:-4] not in answer.text
+    assert key[-4:] in pasted.text
+    for name, content in (await dump(world)).items():
+        assert isinstance(content, bytes)
+        assert key.encode() not in content, name
+
+
+async def test_I16_popups_and_key_tries_are_counted(world: World, visitor: Visitor) -> None:
+    """A browser that opens without end, and one that tries keys without end, are told to wait."""
+    answers = [await world.begin(visitor, token=world.token(str(number))) for number in range(21)]
+    assert [answer.status for answer in answers] == [200] * 20 + [429]
+    other = world.visitor()
+    begun = await world.begin(other, token=world.token("x"))
+    path = f"/consent/attempts/{begun.json['id']}/key"
+    tries = [await other.post(path, {"key": f"sk-or-v1-revoked-{number:016}"}) for number in range(11)]
+    assert [answer.status for answer in tries] == [402] * 10 + [429]
+    assert int(tries[-1].header("Retry-After")) > 0
+
+
+async def test_I16_an_unknown_app_looks_like_a_wrong_token(world: World, visitor: Visitor) -> None:
+    """Publishable keys cannot be searched for."""
+    body = {"app_id": "app" + "a" * 16, "token": world.token(app_id="app" + "a" * 16)}
+    unknown = await world.begin(visitor, **body)
+    wrong = await world.begin(visitor, app_id="app" + "a" * 16)
+    assert (unknown.status, unknown.reason) == (wrong.status, wrong.reason) == (401, "auth")
+
+
+async def test_I17_two_refusals_within_a_minute_start_a_cooldown(world: World, visitor: Visitor) -> None:
+    """The app may not ask this browser again for a while; another browser is not touched."""
+    for user in ("bob", "bob2"):
+        begun = await world.begin(visitor, token=world.token(user))
+        denied = await visitor.post(f"/consent/attempts/{begun.json['id']}/deny")
+        assert denied.json["state"] == "denied"
+    third = await world.begin(visitor)
+    assert (third.status, third.reason) == (429, "cooldown")
+    assert (await world.begin(world.visitor(), token=world.token("eve"))).status == 200
