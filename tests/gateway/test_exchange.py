@@ -1,0 +1,144 @@
+"""Requests in flight: a revocation, a pause or a closed app ends them within moments, on every process."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from tests.fakes import EVENT_STREAM, FakeOpenRouter, Turn
+from tests.gateway.stack import PATIENCE_SECONDS, Stack, open_stack, question, settings_for
+
+_HALF = b'data: {"id":"gen-1-fake","choices":[{"index":0,"delta":{"content":"half"}}]}\n\n'
+
+
+class _Endless:
+    """An answer that begins and never ends by itself."""
+
+    def __init__(
+        self, openrouter: FakeOpenRouter, *, begins: bool = True, headers: dict[str, str] | None = None
+    ) -> None:
+        self.started = asyncio.Event()
+        self.gone = asyncio.Event()
+        self._begins = begins
+        self._headers = headers or EVENT_STREAM
+        openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.0004}
+        openrouter.play = self
+
+    async def __call__(self, turn: Turn) -> None:
+        if self._begins:
+            await turn.head(headers=self._headers)
+            await turn.send(_HALF)
+        self.started.set()
+        await turn.until_gone()
+        self.gone.set()
+
+
+async def _revoke(stack: Stack) -> None:
+    await stack.gateway.services.connections.revoke(stack.budget())
+
+
+async def _pause(stack: Stack) -> None:
+    await stack.gateway.services.connections.pause(stack.budget())
+
+
+async def _close_app(stack: Stack) -> None:
+    await stack.gateway.services.apps.close(stack.app["appId"])
+
+
+@pytest.mark.parametrize("end", [_revoke, _pause, _close_app])
+async def test_an_open_stream_ends_with_an_event_that_says_why(
+    stack: Stack, openrouter: FakeOpenRouter, end: Callable[[Stack], Awaitable[None]]
+) -> None:
+    """The caller reads what came, then one error event; upstream is hung up on; the true cost is booked."""
+    endless = _Endless(openrouter)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answering = asyncio.create_task(stack.chat(question(stream=True)))
+        await endless.started.wait()
+        await end(stack)
+        answer = await answering
+        await endless.gone.wait()
+    assert answer.status == 200
+    assert answer.body.startswith(_HALF)
+    last = answer.body.removeprefix(_HALF)
+    assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "not_connected"
+    [entry] = await stack.booked()
+    assert (entry["cost_nano"], entry["ended_by"]) == ("400000", "revoked")
+    assert (await stack.standing()).held_nano == 0
+
+
+async def test_a_request_that_has_no_answer_yet_is_refused(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """402 not_connected instead of an answer that never comes."""
+    endless = _Endless(openrouter, begins=False)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answering = asyncio.create_task(stack.chat(question(stream=True)))
+        await endless.started.wait()
+        await _revoke(stack)
+        assert (await answering).refusal == (402, "not_connected")
+        await endless.gone.wait()
+    [entry] = await stack.booked()
+    assert entry["ended_by"] == "revoked"
+    assert (await stack.standing()).held_nano == 0
+
+
+async def test_a_revocation_is_heard_by_every_process(redis_url: str, stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """Sent through one gateway, it ends a stream on the other, and no new one starts on either."""
+    async with open_stack(settings_for(redis_url, openrouter.url), app=stack.app) as second:
+        endless = _Endless(openrouter)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            answering = asyncio.create_task(second.chat(question(stream=True)))
+            await endless.started.wait()
+            headers = {"Authorization": f"Bearer {stack.secret}"}
+            assert (await stack.ask("DELETE", "/v1/connections?appUserId=ada", headers=headers)).status == 204
+            before = len(openrouter.received)
+            assert (await second.chat()).refusal == (402, "not_connected")
+            assert (await stack.chat()).refusal == (402, "not_connected")
+            assert len(openrouter.received) == before
+            assert b"not_connected" in (await answering).body
+        [entry] = await second.booked()
+        assert entry["ended_by"] == "revoked"
+
+
+async def test_another_users_stream_goes_on(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """A cut reaches one budget and no other."""
+    await stack.connect(user="eve")
+    endless = _Endless(openrouter)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answering = asyncio.create_task(stack.chat(question(stream=True), headers=stack.as_user("eve")))
+        await endless.started.wait()
+        await _revoke(stack)
+        assert len(stack.gateway.exchanges) == 1
+        await stack.gateway.services.connections.revoke(stack.budget("eve"))
+        await answering
+    assert len(stack.gateway.exchanges) == 0
+
+
+async def test_what_was_revoked_unheard_is_found(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """After a gap in hearing, every open request's state is read again."""
+    endless = _Endless(openrouter)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answering = asyncio.create_task(stack.chat(question(stream=True)))
+        await endless.started.wait()
+        await stack.redis.hset(stack.budget().budget, "state", "revoked")
+        await stack.gateway.exchanges.check()
+        assert b"not_connected" in (await answering).body
+
+
+async def test_a_long_request_keeps_its_hold_alive(redis_url: str, openrouter: FakeOpenRouter) -> None:
+    """A hold that lives a moment is renewed while its request runs; no sweeper takes it for an orphan."""
+    async with open_stack(settings_for(redis_url, openrouter.url, WATTFARE_HOLD_SECONDS="0.3")) as stack:
+        await stack.connect()
+        endless = _Endless(openrouter)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            answering = asyncio.create_task(stack.chat(question(stream=True)))
+            await endless.started.wait()
+            [request_id] = await stack.redis.zrange(stack.budget().due, 0, 0)
+            first = await stack.redis.zscore(stack.budget().due, request_id)
+            while first == (renewed := await stack.redis.zscore(stack.budget().due, request_id)):
+                pass
+            assert first is not None
+            assert renewed is not None
+            assert renewed > first
+            assert (await stack.gateway.services.ledger.standing(stack.budget())).held_nano > 0
+            await _revoke(stack)
+            await answering
