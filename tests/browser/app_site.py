@@ -8,45 +8,24 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 from tests.browser.stack import ROOT, Stack
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon" href="data:,"><title>Acme Notes</title>
-<h1>Acme Notes</h1><button id="connect">Connect</button><button id="abort">Abort</button><button id="grant">Grant</button>
-<output id="out"></output>
+<h1>Acme Notes</h1>
+<button id="connect">Connect</button><button id="grant">Grant</button>
+<button id="retry">Retry</button><button id="abort">Abort</button>
 <script type="application/json" id="config">__CONFIG__</script>
 <script type="module" src="/page.js"></script></html>"""
-
-# `outcomes` holds each call's end in order; `events` what `on` told.
-_SCRIPT = """
-import * as sdk from '/client.js'
-const { user, token, options, connect, extra } = JSON.parse(document.getElementById('config').textContent)
-const session = `/token?user=${encodeURIComponent(user)}&as=${token}`
-globalThis.outcomes = []
-globalThis.events = []
-globalThis.promises = []
-globalThis.sdk = sdk
-globalThis.wattfare = sdk.createWattfare({ session, ...options })
-for (const name of ['change', 'open', 'close', 'error'])
-  wattfare.on(name, (told) => events.push([name, told?.code ?? told?.connected ?? told?.type]))
-const keep = (promise) => {
-  promises.push(promise)
-  promise.then(
-    (found) => outcomes.push(found),
-    (error) => outcomes.push({ error: error.code, name: error.name, retries: !!error.retry, failed: (globalThis.failed = error) }),
-  )
-}
-globalThis.keep = keep
-let stop = new AbortController()
-document.getElementById('connect').onclick = () => keep(wattfare.connect({ ...connect, signal: stop.signal }))
-document.getElementById('grant').onclick = () => keep(wattfare.requestGrant({ requests: 3, maxUsd: 0.5 }))
-document.getElementById('abort').onclick = () => stop.abort()
-wattfare.resume().then((found) => { if (found) outcomes.push({ ...found, resumed: true }) }, (error) => outcomes.push({ error: error.code, resumed: true }))
-globalThis.ready = true
-"""
+_HERE = Path(__file__).parent
+_CORS = {"Access-Control-Allow-Origin": "*"}
+Json = dict[str, Any]
 
 
 @dataclass
@@ -64,39 +43,39 @@ class AppSite:
         asked = {"user": user, **query}
         return f"{host or self.origin}/?" + "&".join(f"{name}={value}" for name, value in asked.items())
 
-    async def post(self, path: str, body: object, *, mode: str = "live", **headers: str) -> tuple[int, object]:
-        """Send what the app's backend sends: a POST to the gateway with the secret key."""
-        secret = self.stack.keys["secretKey" if mode == "live" else "testSecretKey"]
-        named = {
-            "Authorization": f"Bearer {secret}",
-            **{name.replace("_", "-"): value for name, value in headers.items()},
-        }
+    async def post(self, path: str, body: Json, *, keys: Json, mode: str = "live", **headers: str) -> tuple[int, Json]:
+        """Send what an app's backend sends: a POST to the gateway with the secret key."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()} | _secret(keys, mode)
         async with (
-            aiohttp.ClientSession() as session,
-            session.post(f"{self.stack.gateway}/v1/{path}", json=body, headers=named) as response,
+            aiohttp.ClientSession(headers=sent) as session,
+            session.post(f"{self.stack.gateway}/v1/{path}", json=body) as response,
         ):
             return response.status, await response.json()
 
-    async def status(self, user: str, *, mode: str = "live") -> dict[str, object]:
+    async def status(self, user: str, *, mode: str = "live") -> Json:
         """Ask the gateway for a user's connection."""
-        secret = self.stack.keys["secretKey" if mode == "live" else "testSecretKey"]
-        headers = {"Authorization": f"Bearer {secret}"}
-        url = f"{self.stack.gateway}/v1/status"
         async with (
-            aiohttp.ClientSession(headers=headers) as session,
-            session.get(url, params={"appUserId": user}) as response,
+            aiohttp.ClientSession(headers=_secret(self.stack.keys, mode)) as session,
+            session.get(f"{self.stack.gateway}/v1/status", params={"appUserId": user}) as response,
         ):
-            found: dict[str, object] = await response.json()
+            found: Json = await response.json()
             return found
 
-    async def chat(self, user: str, *, mode: str = "live") -> tuple[int, object]:
+    async def chat(self, user: str, *, mode: str = "live") -> tuple[int, Json]:
         """Let the app's backend ask a model, paid by `user`."""
-        body = {
-            "model": "openai/gpt-4o-mini",
-            "messages": [{"role": "user", "content": "Say hello."}],
-            "max_tokens": 40,
-        }
-        return await self.post("chat/completions", body, mode=mode, x_wattfare_user=user)
+        messages = [{"role": "user", "content": "Say hello."}]
+        body = {"model": "openai/gpt-4o-mini", "messages": messages, "max_tokens": 40}
+        return await self.post("chat/completions", body, keys=self.stack.keys, mode=mode, x_wattfare_user=user)
+
+    async def token(self, user: str, *, mode: str = "live", keys: Json | None = None) -> str:
+        """Mint a session token."""
+        body = {"appUserId": user, "requestLimit": {"monthlyUsd": 5}}
+        _, answer = await self.post("sessions", body, keys=keys or self.stack.keys, mode=mode)
+        return str(answer["token"])
+
+
+def _secret(keys: Json, mode: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {keys['secretKey' if mode == 'live' else 'testSecretKey']}"}
 
 
 _SITE = web.AppKey("site", AppSite)
@@ -123,15 +102,22 @@ async def serving(stack: Stack, port: int) -> AsyncIterator[AppSite]:
 
 
 async def _page(request: web.Request) -> web.Response:
-    """Query: `user`, `mode` live|test, `connect` popup|redirect|auto, `as` (see `_token`), `consent`, and coop, coep, dip."""
+    """Answer with the app's page.
+
+    Query: `user`; `mode` live|test; `connect` popup|redirect|auto; `as` (see `_token`); `app` acme|hostile; `base` and
+    `consent` for other servers; `coop`, `coep`, `dip`: headers.
+    """
     site, query = request.app[_SITE], request.query
-    live = query.get("mode", "live") == "live"
+    mode, app = query.get("mode", "live"), query.get("app", "acme")
+    keys = site.stack.keys_of(app)
+    session = URL("/token").with_query(
+        user=query.get("user", "user"), mode=mode, app=app, **{"as": query.get("as", "")}
+    )
     config = {
-        "user": query.get("user", "user"),
-        "token": query.get("as", query.get("mode", "live")),
+        "session": str(session),
         "connect": {"mode": query.get("connect", "auto")},
         "options": {
-            "publishableKey": site.stack.keys["publishableKey" if live else "testPublishableKey"],
+            "publishableKey": keys["publishableKey" if mode == "live" else "testPublishableKey"],
             "baseURL": query.get("base", site.stack.gateway),
             "consentURL": query.get("consent", site.stack.consent),
         },
@@ -149,26 +135,25 @@ async def _page(request: web.Request) -> web.Response:
 
 
 async def _script(_: web.Request) -> web.Response:
-    return web.Response(text=_SCRIPT, content_type="text/javascript")
+    # Also for a sandboxed page, whose origin is "null".
+    return web.Response(body=(_HERE / "page.js").read_bytes(), content_type="text/javascript", headers=_CORS)
 
 
 async def _client(_: web.Request) -> web.Response:
-    return web.Response(body=(ROOT / "sdk/js/client.js").read_bytes(), content_type="text/javascript")
+    return web.Response(body=(ROOT / "sdk/js/client.js").read_bytes(), content_type="text/javascript", headers=_CORS)
 
 
 async def _token(request: web.Request) -> web.Response:
-    """`as`: `live`, `test`, `raw` (the token alone), `late` (waits), `html`, or a status to fail with."""
-    site, kind = request.app[_SITE], request.query["as"]
+    """Mint a token. `as`: `raw` (the token alone), `late` (waits), `html`, or a status to fail with."""
+    site, query = request.app[_SITE], request.query
+    kind = query["as"]
     if kind.isdigit():
         return web.json_response({"error": "no"}, status=int(kind))
     if kind == "html":
         return web.Response(text="<!doctype html><p>Log in", content_type="text/html")
     if kind == "late":
         await site.late.wait()
-    mode = "test" if kind == "test" else "live"
-    body = {"appUserId": request.query["user"], "requestLimit": {"monthlyUsd": 5}}
-    status, answer = await site.post("sessions", body, mode=mode)
-    assert isinstance(answer, dict)
+    token = await site.token(query["user"], mode=query["mode"], keys=site.stack.keys_of(query["app"]))
     if kind == "raw":
-        return web.Response(text=answer["token"])
-    return web.json_response(answer, status=status)
+        return web.Response(text=token, headers=_CORS)
+    return web.json_response({"token": token}, headers=_CORS)

@@ -59,10 +59,10 @@ async def app_site() -> AsyncIterator[AppSite]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    origins = [f"http://app.localhost:{port}"]
     with ValkeyServer() as valkey:
-        async with started(valkey.url, app_origins=[f"http://app.localhost:{port}"]) as stack:
-            async with serving(stack, port) as site:
-                yield site
+        async with started(valkey.url, app_origins=origins) as stack, serving(stack, port) as site:
+            yield site
 
 
 @pytest.fixture

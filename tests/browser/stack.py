@@ -16,17 +16,24 @@ import aiohttp
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 20
+APP_NAME = "Acme Notes"
+HOSTILE_NAME = "<img src=x onerror=globalThis.pwned=1>" + "Paypal" * 6
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Where everything is. `keys`: what `scripts.create_app` printed."""
+    """Where everything is. `keys`: what `scripts.create_app` printed; `hostile_keys`: for an app of that name."""
 
     gateway: str
     consent: str
     openrouter: str
+    redis_url: str
     keys: dict[str, str]
-    environ: dict[str, str]
+    hostile_keys: dict[str, str]
+
+    def keys_of(self, app: str) -> dict[str, str]:
+        """Return the keys of `acme` or `hostile`."""
+        return self.hostile_keys if app == "hostile" else self.keys
 
 
 @contextlib.asynccontextmanager
@@ -52,31 +59,28 @@ async def started(redis_url: str, *, app_origins: list[str]) -> AsyncIterator[St
             "WATTFARE_REDIS_DEADLINE_MS": "2000",
             "SANDBOX_GENERATION_DELAY_MS": "0",
         }
-        keys = await _create_app(environ, app_origins)
+        keys, hostile_keys = await asyncio.gather(
+            *(_create_app(environ, name, app_origins) for name in (APP_NAME, HOSTILE_NAME))
+        )
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(_process("sandbox", ports[2], environ, f"{openrouter}/api/v1/models"))
             services = [("gateway", ports[0], f"{gateway}/healthz"), ("consent_web", ports[1], f"{consent}/consent")]
             for module, port, probe in services:
                 await stack.enter_async_context(_process(module, port, environ, probe))
-            yield Stack(gateway, consent, openrouter, keys, environ)
+            yield Stack(gateway, consent, openrouter, redis_url, keys, hostile_keys)
 
 
-async def run_script(environ: dict[str, str], name: str, *arguments: str) -> dict[str, str]:
-    """Run one of the operator's commands and return what it prints as JSON."""
+async def _create_app(environ: dict[str, str], name: str, origins: list[str]) -> dict[str, str]:
+    listed = [argument for origin in origins for argument in ("--origin", origin)]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", f"scripts.{name}", *arguments, "--json"),
+        *(sys.executable, "-m", "scripts.create_app", "--name", name, *listed, "--json"),
         env=environ,
         stdout=asyncio.subprocess.PIPE,
     )
     out, _ = await process.communicate()
     assert process.returncode == 0
-    answer: dict[str, str] = json.loads(out)
-    return answer
-
-
-async def _create_app(environ: dict[str, str], origins: list[str]) -> dict[str, str]:
-    listed = [argument for origin in origins for argument in ("--origin", origin)]
-    return await run_script(environ, "create_app", "--name", "Acme Notes", *listed)
+    keys: dict[str, str] = json.loads(out)
+    return keys
 
 
 @contextlib.asynccontextmanager

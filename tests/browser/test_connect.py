@@ -1,7 +1,7 @@
 """Connecting from an app on another origin: first time, again, and what the app's backend can do afterwards."""
 
 import pytest
-from playwright.async_api import BrowserContext, Page, expect
+from playwright.async_api import Page, expect
 
 from tests.browser import payer
 from tests.browser.app_site import AppSite
@@ -23,9 +23,7 @@ async def test_a_first_time_payer_authorizes_allows_and_pays(page: Page, app_sit
     assert now["usage"]["monthlyUsd"] > 0
 
 
-async def test_a_returning_payer_only_says_yes(
-    context: BrowserContext, page: Page, app_site: AppSite, user: str
-) -> None:
+async def test_a_returning_payer_only_says_yes(page: Page, app_site: AppSite, user: str) -> None:
     """A browser that funded one connection allows the next with one click, nothing typed."""
     await payer.visit(page, app_site, user)
     await payer.connect_by_key(page)
