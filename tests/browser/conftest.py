@@ -6,7 +6,6 @@ pages navigate themselves); COOP counts only where it is secure, which `*.localh
 
 import os
 import shutil
-import socket
 import uuid
 from collections.abc import AsyncIterator
 
@@ -15,7 +14,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, Playwright, async_playwright
 
 from tests.browser.app_site import AppSite, serving
-from tests.browser.stack import Stack, started
+from tests.browser.stack import Stack, free_ports, started
 from tests.servers import ValkeyServer
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -56,9 +55,7 @@ async def browser(playwright_driver: Playwright) -> AsyncIterator[Browser]:
 async def app_site() -> AsyncIterator[AppSite]:
     """The app, and behind it gateway, consent site and stand-in OpenRouter."""
     chromium()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    [port] = free_ports(1)
     origins = [f"http://app.localhost:{port}"]
     with ValkeyServer() as valkey:
         async with started(valkey.url, app_origins=origins) as stack, serving(stack, port) as site:

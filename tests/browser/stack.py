@@ -22,7 +22,10 @@ HOSTILE_NAME = "<img src=x onerror=globalThis.pwned=1>" + "Paypal" * 6
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Where everything is. `keys`: what `scripts.create_app` printed; `hostile_keys`: for an app of that name."""
+    """Where everything is. `keys`: what `scripts.create_app` printed; `hostile_keys`: for an app of that name.
+
+    `environ` is what every process was given.
+    """
 
     gateway: str
     consent: str
@@ -30,6 +33,7 @@ class Stack:
     redis_url: str
     keys: dict[str, str]
     hostile_keys: dict[str, str]
+    environ: dict[str, str]
 
     def keys_of(self, app: str) -> dict[str, str]:
         """Return the keys of `acme` or `hostile`."""
@@ -43,7 +47,7 @@ async def started(redis_url: str, *, app_origins: list[str]) -> AsyncIterator[St
     The consent site is at `localhost`, as OpenRouter calls back no other loopback name; apps live at `*.localhost`,
     so that a browser sees two sites.
     """
-    ports = _free_ports(3)
+    ports = free_ports(3)
     gateway, consent, openrouter = (f"http://localhost:{port}" for port in ports)
     with tempfile.TemporaryDirectory(prefix="wf-browser-") as folder:
         environ = {
@@ -63,11 +67,11 @@ async def started(redis_url: str, *, app_origins: list[str]) -> AsyncIterator[St
             *(_create_app(environ, name, app_origins) for name in (APP_NAME, HOSTILE_NAME))
         )
         async with contextlib.AsyncExitStack() as stack:
-            await stack.enter_async_context(_process("sandbox", ports[2], environ, f"{openrouter}/api/v1/models"))
+            await stack.enter_async_context(running("sandbox", ports[2], environ, f"{openrouter}/api/v1/models"))
             services = [("gateway", ports[0], f"{gateway}/healthz"), ("consent_web", ports[1], f"{consent}/consent")]
             for module, port, probe in services:
-                await stack.enter_async_context(_process(module, port, environ, probe))
-            yield Stack(gateway, consent, openrouter, redis_url, keys, hostile_keys)
+                await stack.enter_async_context(running(module, port, environ, probe))
+            yield Stack(gateway, consent, openrouter, redis_url, keys, hostile_keys, environ)
 
 
 async def _create_app(environ: dict[str, str], name: str, origins: list[str]) -> dict[str, str]:
@@ -84,7 +88,8 @@ async def _create_app(environ: dict[str, str], name: str, origins: list[str]) ->
 
 
 @contextlib.asynccontextmanager
-async def _process(module: str, port: int, environ: dict[str, str], probe: str) -> AsyncIterator[None]:
+async def running(module: str, port: int, environ: dict[str, str], probe: str) -> AsyncIterator[None]:
+    """Run `python -m module` on `port` while `probe` answers 200; kill it afterwards."""
     with tempfile.TemporaryFile() as log:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", module),
@@ -116,7 +121,8 @@ async def _answers(process: asyncio.subprocess.Process, probe: str) -> bool:
     return False
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on now."""
     with contextlib.ExitStack() as held:
         probes = [held.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:

@@ -1,0 +1,61 @@
+"""The demo's own app: registered at the first start by the operator's command, remembered in a file."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo.settings import DemoSettings
+
+_NAME = "Wattfare Demo"
+
+
+class NoKeysError(Exception):
+    """The app could not be registered; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppKeys:
+    """The two keys of an app: one for its page, one for its backend alone."""
+
+    publishable: str
+    secret: str
+
+
+def load_keys(settings: DemoSettings) -> AppKeys:
+    """Return the keys in `keys_file`, made at the first start or after the demo moved. Raises NoKeysError."""
+    kept = _read(settings.keys_file)
+    if kept.get("origin") != settings.origin:
+        kept = {**_register(settings.origin), "origin": settings.origin}
+        _write(settings.keys_file, kept)
+    return AppKeys(kept["publishableKey"], kept["secretKey"])
+
+
+def _register(origin: str) -> dict[str, str]:
+    command = [sys.executable, "-m", "scripts.create_app", "--name", _NAME, "--origin", origin, "--json"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        raise NoKeysError(f"The demo could not register its app. {run.stderr.strip()}")
+    keys: dict[str, str] = json.loads(run.stdout)
+    return keys
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        kept: dict[str, str] = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return kept
+
+
+def _write(path: Path, kept: dict[str, str]) -> None:
+    """Write for the owner alone, whole or not at all: the file holds a secret key."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # mkstemp makes the file with mode 600.
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix="demo-")
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(kept, file)
+    Path(draft).replace(path)

@@ -1,0 +1,46 @@
+"""What can be set about the demo, and the only place of it that reads the environment."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSettings:
+    """`origin` is where browsers see the demo; `keys_file` holds the app's keys between starts."""
+
+    host: str
+    port: int
+    gateway_url: str
+    consent_url: str
+    keys_file: Path
+    model: str
+
+    @property
+    def origin(self) -> str:
+        """The origin that the app registers."""
+        return f"http://{self.host}:{self.port}"
+
+
+def read_settings(environ: Mapping[str, str] = os.environ) -> DemoSettings:
+    """Return the settings that `environ` asks for. Raises ValueError that names the variable."""
+    port = environ.get("PORT") or "8083"
+    if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65_535):
+        raise ValueError("PORT must be a whole number from 1 to 65535.")
+    data_dir = environ.get("WATTFARE_DATA_DIR") or ".wattfare"
+    return DemoSettings(
+        host=environ.get("HOST") or "127.0.0.1",
+        port=int(port),
+        gateway_url=_url(environ, "WATTFARE_PUBLIC_URL", "http://127.0.0.1:8080"),
+        consent_url=_url(environ, "WATTFARE_CONSENT_URL", "http://127.0.0.1:8081"),
+        keys_file=Path(environ.get("DEMO_KEYS_FILE") or Path(data_dir, "demo.json")).expanduser(),
+        model=environ.get("DEMO_MODEL") or "openai/gpt-4o-mini",
+    )
+
+
+def _url(environ: Mapping[str, str], name: str, standard: str) -> str:
+    value = (environ.get(name) or standard).rstrip("/")
+    if not value.startswith(("http://", "https://")):
+        raise ValueError(f"{name} must be an http:// or https:// URL.")
+    return value
