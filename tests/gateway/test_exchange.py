@@ -52,15 +52,16 @@ async def test_an_open_stream_ends_with_an_event_that_says_why(
 ) -> None:
     """The caller reads what came, then one error event; upstream is hung up on; the true cost is booked."""
     endless = _Endless(openrouter)
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        answering = asyncio.create_task(stack.chat(question(stream=True)))
-        await endless.started.wait()
+    async with (
+        asyncio.timeout(PATIENCE_SECONDS),
+        stack.session.post(
+            f"{stack.url}/v1/chat/completions", json=question(stream=True), headers=stack.as_user()
+        ) as answer,
+    ):
+        assert await answer.content.readexactly(len(_HALF)) == _HALF
         await end(stack)
-        answer = await answering
+        last = await answer.read()
         await endless.gone.wait()
-    assert answer.status == 200
-    assert answer.body.startswith(_HALF)
-    last = answer.body.removeprefix(_HALF)
     assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "not_connected"
     [entry] = await stack.booked()
     assert (entry["cost_nano"], entry["ended_by"]) == ("400000", "revoked")
@@ -132,7 +133,8 @@ async def test_a_long_request_keeps_its_hold_alive(redis_url: str, openrouter: F
         async with asyncio.timeout(PATIENCE_SECONDS):
             answering = asyncio.create_task(stack.chat(question(stream=True)))
             await endless.started.wait()
-            [request_id] = await stack.redis.zrange(stack.budget().due, 0, 0)
+            [exchange] = next(iter(stack.gateway.exchanges._open.values()))
+            request_id = exchange.request_id
             first = await stack.redis.zscore(stack.budget().due, request_id)
             while first == (renewed := await stack.redis.zscore(stack.budget().due, request_id)):
                 pass
