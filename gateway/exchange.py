@@ -141,15 +141,15 @@ class Exchanges:
                     exchange.cut()
 
     async def index(self, budget: Budget) -> None:
-        """Have the budget on the sweeper's list, written at most twice a lease."""
+        """Have the budget on the sweeper's list, written at most twice a lease. Raises Unavailable."""
         now = time.monotonic()
         half_lease_seconds = self._ledger.lease_ms / 2000
         if now - self._indexed.get(budget.name, -half_lease_seconds) < half_lease_seconds:
             return
         if len(self._indexed) > 100_000:
             self._indexed.clear()
-        self._indexed[budget.name] = now
         await self._ledger.index(budget)
+        self._indexed[budget.name] = now
 
     async def check(self) -> None:
         """Cut whatever was revoked while nobody told us. Raises Unavailable."""
@@ -172,5 +172,7 @@ class Exchanges:
                 if not exchange.is_held or exchange.started > oldest:
                     continue
                 await self.index(exchange.budget)
-                if not await self._ledger.renew(exchange.budget, exchange.request_id):
+                if not await self._ledger.renew(
+                    exchange.budget, exchange.request_id, exchange.meter.generation_id or ""
+                ):
                     self.cut_budget(exchange.budget.name)

@@ -140,12 +140,19 @@ class Ledger:
         )
 
     async def post_sent(self, budget: Budget, request_id: str) -> None:
-        """Note, without waiting, that the request is about to leave: from here on a crash may owe money."""
-        await self._store.post("attach", *self._attach(budget, request_id, sent=True))
+        """Note, without waiting, that the request is about to leave: from here on a crash may owe money.
 
-    async def post_generation(self, budget: Budget, request_id: str, generation_id: str) -> None:
-        """Note OpenRouter's id, without waiting: with it the true cost can be found after any crash."""
-        await self._store.post("attach", *self._attach(budget, request_id, generation_id=generation_id))
+        Raises Unavailable when that cannot be noted: a crash would then void a request that was billed.
+        """
+        if not await self._store.post("attach", *self._attach(budget, request_id, sent=True)):
+            raise Unavailable
+
+    async def post_generation(self, budget: Budget, request_id: str, generation_id: str) -> bool:
+        """Note OpenRouter's id, without waiting: with it the true cost can be found after any crash.
+
+        Tells whether it is on its way.
+        """
+        return await self._store.post("attach", *self._attach(budget, request_id, generation_id=generation_id))
 
     async def hand_over(
         self, budget: Budget, request_id: str, *, generation_id: str, estimate_nano: int, ended_by: str, funding: str
@@ -167,9 +174,13 @@ class Ledger:
         written, _ = await self._store.run("attach", names, args)
         return bool(written)
 
-    async def renew(self, budget: Budget, request_id: str) -> bool:
-        """Lengthen the hold's life by a lease; tell whether the budget is still active. Raises Unavailable."""
-        _, active = await self._store.run("attach", *self._attach(budget, request_id, due_ms=self.lease_ms))
+    async def renew(self, budget: Budget, request_id: str, generation_id: str = "") -> bool:
+        """Lengthen the hold's life by a lease; tell whether the budget is still active. Raises Unavailable.
+
+        The id goes along (empty: not known yet), for the first word of it may have met an outage.
+        """
+        names, args = self._attach(budget, request_id, generation_id=generation_id, due_ms=self.lease_ms)
+        _, active = await self._store.run("attach", names, args)
         return bool(active)
 
     async def postpone(self, budget: Budget, request_id: str, *, due_ms: int) -> None:
@@ -235,8 +246,8 @@ class Ledger:
         return [{"entry": _text(entry), **_strings(fields)} for entry, fields in found]
 
     async def index(self, budget: Budget) -> None:
-        """Put the budget on the sweeper's list, without waiting."""
-        await self._store.post("index", [budget.open_shard], ["add", budget.name, self.lease_ms, "", ""])
+        """Put the budget on the sweeper's list: one that is not on it may never be looked at. Raises Unavailable."""
+        await self._store.run("index", [budget.open_shard], ["add", budget.name, self.lease_ms, "", ""])
 
     async def ripe(self, shard: int, *, most: int) -> list[tuple[Budget, str]]:
         """Return budgets whose time to be looked at has come, with the mark to `drop` them by. Raises Unavailable."""

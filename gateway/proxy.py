@@ -149,8 +149,8 @@ class Proxy:
     async def _open(self, exchange: Exchange, admission: Admission, body: bytes) -> AsyncIterator[Reply]:
         async def on_connected() -> None:
             exchange.reach("connected")
-            exchange.meter.sent()
             await self._ledger.post_sent(exchange.budget, exchange.request_id)
+            exchange.meter.sent()
             exchange.reach("sending")
 
         if exchange.budget.mode == "test":
@@ -203,9 +203,10 @@ class Proxy:
     async def _attach(self, exchange: Exchange) -> None:
         """Send the generation id to Redis before the caller gets the byte after it."""
         generation_id = exchange.meter.generation_id
-        if generation_id is not None:
+        if generation_id is not None and await self._ledger.post_generation(
+            exchange.budget, exchange.request_id, generation_id
+        ):
             exchange.attached = generation_id
-            await self._ledger.post_generation(exchange.budget, exchange.request_id, generation_id)
 
     async def _end_revoked(self, exchange: Exchange) -> web.StreamResponse:
         """Answer a caller whose connection was revoked meanwhile."""

@@ -127,6 +127,8 @@ class Store:
     async def opened(self) -> None:
         """Wait until the store is open."""
         while not self.is_open:
+            # Cleared here too: a cluster that moved a slot can close the store without a call that was lost.
+            self._opening.clear()
             await self._opening.wait()
 
     # -- calls --------------------------------------------------------------------------------------------
@@ -139,19 +141,19 @@ class Store:
         """Run one command on the key `args[0]`. Raises Unavailable."""
         return await self._in_time(str(args[0]), self._execute(command, *args))
 
-    async def post(self, script: str, key_names: Sequence[str], args: Sequence[Arg] = ()) -> None:
-        """Put a script on the wire without waiting for its answer. Never raises for a Redis that is away.
+    async def post(self, script: str, key_names: Sequence[str], args: Sequence[Arg] = ()) -> bool:
+        """Put a script on the wire without waiting for its answer; tell whether that was done.
 
         On return the bytes are with the kernel; they follow if every connection was taken for a deadline's length.
         """
         if self._refused or self._is_away(key_names[0]):
-            return
+            return False
         try:
             async with asyncio.timeout(self._deadline_seconds):
                 await self._room.acquire()
         except TimeoutError:
             self._spawn(self.run(script, key_names, args))
-            return
+            return True
         handed_over = False
         try:
             source, connection = await self._connection(key_names[0])
@@ -164,10 +166,11 @@ class Store:
             self._spawn(self._collect(source, connection, script, key_names, args))
             handed_over = True
         except (RedisError, OSError, TimeoutError):
-            return
+            return False
         finally:
             if not handed_over:
                 self._room.release()
+        return True
 
     async def each_key(self, pattern: str) -> AsyncIterator[str]:
         """Yield every key that matches, over all servers: for the operator's tools, never for a request."""
@@ -323,11 +326,15 @@ class Store:
         """
         token = _beating.set(True)
         try:
-            for key in self._beat_keys:
-                await self._beat_one(key, accept=accept)
+            beats = [self._beat_one(key, accept=accept) for key in self._beat_keys]
+            # Each for itself: one master that is away must not keep the others from being found again.
+            outcomes = await asyncio.gather(*beats, return_exceptions=True)
         finally:
             _beating.reset(token)
         self._weigh()
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def _beat_one(self, key: str, *, accept: bool) -> None:
         known = self._epoch.known(key)
