@@ -31,10 +31,10 @@ function show({ connected, limits, usage, remainingUsd }) {
   if (!connected) return
   const cap = limits?.monthlyUsd ?? null
   element('left').textContent = remainingUsd === null ? 'Unlimited' : `${dollars(remainingUsd)} left`
-  element('cap').textContent = cap === null ? '' : `of ${dollars(cap)} this month`
+  const spent = `${dollars(usage.monthlyUsd)} spent`
+  element('cap').textContent = cap === null ? spent : `of ${dollars(cap)} this month, ${spent}`
   const bar = /** @type {HTMLProgressElement} */ (element('bar'))
   bar.value = cap ? usage.monthlyUsd / cap : 0
-  bar.title = `$${usage.monthlyUsd} spent`
 }
 
 /** @param {string} text @param {boolean} [failed] */

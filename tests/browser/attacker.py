@@ -19,7 +19,7 @@ async def consent_url(site: AppSite, user: str, *, mode: str = "test", **more: s
 async def open_window(page: Page, url: str) -> Page:
     """Open `url` from the page and return the window."""
     async with page.expect_popup() as opened:
-        await page.evaluate("url => { opened.push(open(url, '', 'popup,width=420,height=680')) }", url)
+        await page.evaluate("url => { open(url, '', 'popup,width=420,height=680') }", url)
     return await opened.value
 
 
