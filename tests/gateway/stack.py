@@ -241,7 +241,7 @@ async def open_stack(settings: Settings, *, app: dict[str, str] | None = None) -
         open_gateway(settings) as gateway,
         listening(gateway) as port,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False) as session,
-        Redis.from_url(settings.redis_url) as redis,
+        Redis.from_url(settings.redis_url, socket_timeout=None) as redis,
     ):
         known = app or await gateway.services.apps.create("Example", [ORIGIN])
         yield Stack(gateway, "127.0.0.1", port, session, known, redis)

@@ -1,0 +1,59 @@
+"""Several worker processes on one port: one revocation holds for all, a dead one is replaced, SIGTERM ends all."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.fakes import FakeOpenRouter
+from tests.gateway.process import environment, gateway_process
+from tests.gateway.stack import PATIENCE_SECONDS, Stack, question
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _workers(pid: int) -> set[int]:
+    """The worker processes of a supervisor; Linux tells them by their parent."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return {int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are told by /proc")
+async def test_two_workers_share_a_port_and_a_revocation(
+    redis_url: str, stack: Stack, openrouter: FakeOpenRouter
+) -> None:
+    """Whichever worker takes a connection, it answers alike; one that dies is started again; the end is clean."""
+    variables = environment(redis_url, openrouter.url, WEB_CONCURRENCY="2", PORT=str(_free_port()))
+    async with gateway_process(variables) as gateway, asyncio.timeout(4 * PATIENCE_SECONDS):
+        await gateway.until("listening")
+
+        async def ask() -> int:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.post(f"{gateway.url}/v1/chat/completions", json=question(), headers=stack.as_user()) as answer,
+            ):
+                await answer.read()
+                return answer.status
+
+        assert {await ask() for _ in range(12)} == {200}
+        await stack.gateway.services.connections.revoke(stack.budget())
+        assert {await ask() for _ in range(12)} == {402}
+        workers = _workers(gateway.process.pid)
+        assert len(workers) == 2
+        os.kill(min(workers), signal.SIGKILL)
+        died = await gateway.until("worker_died")
+        assert died["exit_code"] == -signal.SIGKILL
+        await gateway.until("listening")
+        assert len(_workers(gateway.process.pid)) == 2
+        code, errors = await gateway.end()
+    assert (code, errors) == (0, "")
+    assert sum('"stopped"' in line for line in gateway.lines) == 2
