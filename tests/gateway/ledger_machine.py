@@ -1,0 +1,344 @@
+"""The ledger against a plain Python model of it: any step in any order, every sum checked after each."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from gateway.errors import BudgetExceeded, NotConnected, Unavailable
+from gateway.keys import Budget
+from gateway.ledger import Admission, Ledger, Settlement, sum_by_day
+from gateway.money import MAX_NANO
+from gateway.pricing import WorstCase
+from gateway.store import Store
+
+T = TypeVar("T")
+
+KEEP_DAYS = 90
+WINDOW_DAYS = 30
+ZEPTO_PER_NANO = 10**12
+DAY_SECONDS = 86_400
+
+# Moves everything a budget remembers `ARGV[1]` days back: what was today is then that long ago.
+AGE = """
+local days = redis.call('HGETALL', KEYS[2])
+redis.call('DEL', KEYS[2])
+for i = 1, #days, 2 do redis.call('HSET', KEYS[2], string.format('%.0f', days[i] - ARGV[1]), days[i + 1]) end
+if redis.call('HEXISTS', KEYS[1], 'window_day') == 1 then redis.call('HINCRBY', KEYS[1], 'window_day', -ARGV[1]) end
+local entries = redis.call('XRANGE', KEYS[3], '-', '+')
+redis.call('DEL', KEYS[3])
+for _, entry in ipairs(entries) do
+  for i = 1, #entry[2], 2 do
+    if entry[2][i] == 'day' then entry[2][i + 1] = string.format('%.0f', entry[2][i + 1] - ARGV[1]) end
+  end
+  redis.call('XADD', KEYS[3], entry[1], unpack(entry[2]))
+end
+for i = 4, #KEYS do
+  if redis.call('HEXISTS', KEYS[i], 'day') == 1 then redis.call('HINCRBY', KEYS[i], 'day', -ARGV[1]) end
+end
+return 1
+"""
+
+# As a failover that lost the admission leaves it: no hold, nothing held, nothing due.
+LOSE = """
+redis.call('HINCRBY', KEYS[1], 'held_nano', -redis.call('HGET', KEYS[3], 'nano'))
+redis.call('ZREM', KEYS[2], ARGV[1])
+return redis.call('DEL', KEYS[3])
+"""
+
+
+@dataclass(slots=True)
+class Held:
+    """What the model knows of one request. `state` '' = no hold is known (any more)."""
+
+    state: str = ""
+    nano: int = 0
+    cost: int = 0
+    admission: Admission | None = None
+    costs: list[int] = field(default_factory=list)
+    """What was booked for it, difference by difference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every run shares: a loop and a ledger on a store."""
+
+    loop: asyncio.AbstractEventLoop
+    store: Store
+    ledger: Ledger
+    users: Iterator[int]
+
+    def __call__(self, work: Awaitable[T]) -> T:
+        async def run() -> T:
+            return await work
+
+        return self.loop.run_until_complete(run())
+
+
+# Most caps carry several requests and most costs their hold, so that a run does not end with its first step.
+caps = st.one_of(st.integers(1, 400), *[st.integers(200, 4000)] * 3)
+small = st.integers(0, 60)
+costs = st.one_of(*[small] * 8, st.integers(0, 1000), st.integers(0, MAX_NANO // 1000))
+mostly = st.sampled_from([True, True, True, True, False])
+# Mostly one of the last few: what matters happens twice to the same request.
+picks = st.one_of(st.integers(0, 2), st.integers(0, 2), st.integers(0, 10**6))
+verbs = st.sampled_from(["connect", "resume", "cap", "connect", "resume", "cap", "lower", "pause", "revoke"])
+days_gone = st.sampled_from([1, 2, 28, 29, 30, 31, 40])
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """One budget; requests by number; each rule calls the ledger and moves the model."""
+
+    bench: ClassVar[Bench]
+
+    @initialize(cap=caps)
+    def open_budget(self, cap: int) -> None:
+        """Connect a budget that no other run has."""
+        self.budget = Budget("live", "app2222222222222222", f"user {next(self.bench.users)}")
+        self.requests: dict[str, Held] = {}
+        self.days: dict[int, int] = {}
+        self.connect(cap)
+
+    def connect(self, cap: int) -> None:
+        """Approve, or approve again."""
+        self.bench(self.bench.store.run("connect", [self.budget.budget], [cap, "sealed", "", "", "account"]))
+        self.cap, self.state = cap, "active"
+
+    # -- the model's sums ---------------------------------------------------------------------------------
+
+    @property
+    def today(self) -> int:
+        """The UTC day; the server reads the same clock."""
+        return int(time.time()) // DAY_SECONDS
+
+    @property
+    def held(self) -> int:
+        """The sum of open holds."""
+        return sum(each.nano for each in self.requests.values() if each.state == "open")
+
+    @property
+    def spent(self) -> int:
+        """Spend of the rolling month."""
+        first = self.today - WINDOW_DAYS
+        return sum(nano for day, nano in self.days.items() if day > first)
+
+    def pick(self, number: int) -> str:
+        """Return a request id that was used before, counted from the last."""
+        return list(self.requests)[-1 - number % len(self.requests)]
+
+    # -- admission ----------------------------------------------------------------------------------------
+
+    def ask(self, request_id: str, worst: WorstCase | None) -> Admission | Exception:
+        """Ask for a hold; return the admission or the refusal."""
+        try:
+            return self.bench(self.bench.ledger.admit(self.budget, request_id, worst, model="m", estimate_nano=3))
+        except (NotConnected, BudgetExceeded, Unavailable) as refused:
+            return refused
+
+    @rule(fixed=small, per_token=st.integers(0, 20), tokens=st.integers(1, 40), is_priced=mostly)
+    def admit(self, fixed: int, per_token: int, tokens: int, is_priced: bool) -> None:
+        """A new request: P1, the cap is never exceeded by an admission; and nobody is refused without need."""
+        worst = WorstCase(fixed, per_token * ZEPTO_PER_NANO, tokens) if is_priced else None
+        request_id = f"r{len(self.requests)}"
+        spent, left = self.spent, self.cap - self.spent - self.held
+        answer = self.ask(request_id, worst)
+        if isinstance(answer, Admission):
+            assert self.state == "active"
+            assert spent < self.cap
+            assert answer.hold_nano <= left
+            assert answer.remaining_nano == self.cap - spent
+            assert answer.funding == b"sealed"
+            self.check_size(answer, worst, left)
+            self.requests[request_id] = Held("open", answer.hold_nano, admission=answer)
+        elif isinstance(answer, BudgetExceeded):
+            assert self.state == "active"
+            self.check_refusal(answer, worst, left)
+        else:
+            assert isinstance(answer, NotConnected)
+            assert self.state != "active"
+
+    def check_size(self, answer: Admission, worst: WorstCase | None, left: int) -> None:
+        """A hold is the whole rest, the whole worst case, or what the shortened answer can cost."""
+        if worst is None:
+            assert answer.hold_nano == left > 0
+        elif answer.max_tokens is None:
+            assert answer.hold_nano == worst.total_nano
+        else:
+            assert worst.total_nano > left
+            assert worst.cost_nano(answer.max_tokens) <= answer.hold_nano
+            assert 0 <= worst.affordable_tokens(left) - answer.max_tokens <= 1
+
+    def check_refusal(self, refused: BudgetExceeded, worst: WorstCase | None, left: int) -> None:
+        """The rest does not carry it; `retryAfter` says that it would without the requests in flight."""
+        alone = left + self.held
+        if worst is None:
+            assert left <= 0
+        elif alone > 0:
+            fewest = min(16, worst.max_tokens)
+            assert worst.total_nano > left
+            assert worst.affordable_tokens(left) <= fewest
+            fits_alone = worst.total_nano <= alone or worst.affordable_tokens(alone) > fewest
+            assert "retryAfter" in refused.fields or not fits_alone
+        if "retryAfter" in refused.fields:
+            assert self.held > 0
+
+    @precondition(lambda self: self.requests)
+    @rule(number=picks, fixed=small)
+    def admit_again(self, number: int, fixed: int) -> None:
+        """The same id at another price: the first answer, or none once it was given up. Nothing moves."""
+        request_id = self.pick(number)
+        known = self.requests[request_id]
+        if known.state == "":
+            return  # Lost with its admission: to Redis it is a new request.
+        answer = self.ask(request_id, WorstCase(fixed, 0, 1))
+        if known.state == "void" or known.admission is None:
+            assert isinstance(answer, Unavailable)
+        else:
+            assert isinstance(answer, Admission)
+            assert (answer.hold_nano, answer.max_tokens) == (known.nano, known.admission.max_tokens)
+
+    # -- what is known of a hold, and who looks at it --------------------------------------------------------
+
+    @precondition(lambda self: self.requests)
+    @rule(number=picks, what=st.sampled_from(["sent", "generation", "renew", "postpone", "hand_over"]))
+    def note(self, number: int, what: str) -> None:
+        """Attach, renew, postpone, hand over: they know whether the hold is open, and move no money."""
+        request_id, ledger = self.pick(number), self.bench.ledger
+        if what == "sent":
+            self.bench(ledger.post_sent(self.budget, request_id))
+        elif what == "generation":
+            self.bench(ledger.post_generation(self.budget, request_id, "gen-1"))
+        elif what == "renew":
+            assert self.bench(ledger.renew(self.budget, request_id)) is (self.state == "active")
+        elif what == "postpone":
+            self.bench(ledger.postpone(self.budget, request_id, due_ms=0))
+        else:
+            left = ledger.hand_over(
+                self.budget, request_id, generation_id="gen-1", estimate_nano=9, ended_by="client", funding=""
+            )
+            assert self.bench(left) is (self.requests[request_id].state == "open")
+
+    @rule(most=st.integers(1, 5))
+    def sweep(self, most: int) -> None:
+        """Only open holds are claimed, none twice, and settled at a guess as the sweeper would."""
+        claims = [self.bench(self.bench.ledger.claim(self.budget, most=most, lease_ms=60_000)) for _ in range(2)]
+        taken = [request_id for claim in claims for request_id in claim.request_ids]
+        assert len(taken) == len(set(taken))
+        for request_id in claims[0].request_ids:
+            assert self.requests[request_id].state == "open"
+            self.book(request_id, "estimated", 3)
+
+    # -- settlement -----------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.requests)
+    @rule(number=picks, status=st.sampled_from(["settled", "settled", "estimated", "void"]), cost=costs)
+    def settle(self, number: int, status: str, cost: int) -> None:
+        """Close any request at any cost, again and again."""
+        self.book(self.pick(number), status, cost)
+
+    @precondition(lambda self: len(self.requests) % 4 == 3)
+    @rule(status=st.sampled_from(["settled", "estimated", "void"]), cost=small)
+    def settle_unknown(self, status: str, cost: int) -> None:
+        """Close a request whose admission never came, or was lost."""
+        request_id = f"r{len(self.requests)}"
+        self.requests[request_id] = Held()
+        self.book(request_id, status, cost)
+
+    def book(self, request_id: str, status: str, cost: int) -> None:
+        """Settle, and move the model by the hold table; the total rises by what exceeds the hold at most."""
+        known = self.requests[request_id]
+        cost = 0 if status == "void" else cost
+        total, before = self.spent + self.held, known.nano if known.state == "open" else known.cost
+        day = self.day_of(request_id)
+        booked = self.bench(self.bench.ledger.settle(self.budget, request_id, Settlement(status, cost)))
+        is_first = known.state in ("", "open") or (known.state != "settled" and status == "settled")
+        assert booked.is_first is is_first
+        if is_first:
+            delta = cost - known.cost
+            self.days[day] = self.days.get(day, 0) + delta
+            known.costs.append(delta)
+            known.state, known.cost = status, cost
+        assert (booked.status, booked.cost_nano) == (known.state, known.cost)
+        assert booked.overrun_nano == (max(0, known.cost - known.nano) if known.admission else 0)
+        assert self.spent + self.held - total <= max(0, cost - before)
+
+    def day_of(self, request_id: str) -> int:
+        """The day a settlement belongs to: that of the hold, else today."""
+        stored = self.bench(self.bench.store.call("HGET", self.budget.hold(request_id), "day"))
+        return int(stored) if stored else self.today
+
+    # -- the budget -----------------------------------------------------------------------------------------
+
+    @rule(verb=verbs, cap=caps)
+    def change(self, verb: str, cap: int) -> None:
+        """Revoke, pause, resume, raise, lower, connect again: spend and holds stay as they are."""
+        if verb == "connect":
+            self.connect(cap)
+            return
+        code = self.bench(self.bench.store.run("change", [self.budget.budget], [verb, cap]))
+        if verb == "revoke":
+            self.state = "revoked"
+        elif self.state == "revoked":
+            assert code == -1
+        elif verb == "lower" and cap > self.cap:
+            assert code == -2
+        elif verb in ("cap", "lower"):
+            self.cap = cap
+        else:
+            self.state = "paused" if verb == "pause" else "active"
+
+    @rule(days=days_gone)
+    def age(self, days: int) -> None:
+        """Let days go by: spend leaves the window, holds stay."""
+        names = [self.budget.budget, self.budget.days, self.budget.ledger, *map(self.budget.hold, self.requests)]
+        self.bench(self.bench.store.call("EVAL", AGE, len(names), *names, days))
+        self.days = {day - days: nano for day, nano in self.days.items()}
+
+    @precondition(lambda self: any(each.state == "open" for each in self.requests.values()))
+    @rule(number=picks)
+    def lose(self, number: int) -> None:
+        """A failover loses an admission that was answered: the hold is gone, the request runs on."""
+        open_ids = [request_id for request_id, each in self.requests.items() if each.state == "open"]
+        request_id = open_ids[number % len(open_ids)]
+        names = [self.budget.budget, self.budget.due, self.budget.hold(request_id)]
+        self.bench(self.bench.store.call("EVAL", LOSE, 3, *names, request_id))
+        self.requests[request_id] = Held()
+
+    # -- what must hold after every step ----------------------------------------------------------------------
+
+    @invariant()
+    def sums_agree(self) -> None:
+        """Held is the sum of the open holds, spend that of the days, the days that of the ledger's differences, and
+        the ledger that of the costs, to the nano.
+        """
+        if not hasattr(self, "budget"):
+            return
+        standing, days, entries, due = self.bench(self.read())
+        today = self.today
+        assert standing.held_nano == self.held
+        assert standing.spent_nano == self.spent
+        assert set(due) == {request_id for request_id, each in self.requests.items() if each.state == "open"}
+        kept = {day: nano for day, nano in self.days.items() if nano and day > today - KEEP_DAYS}
+        assert {day: nano for day, nano in days.items() if nano and day > today - KEEP_DAYS} == kept
+        assert {day: nano for day, nano in sum_by_day(entries).items() if nano and day > today - KEEP_DAYS} == kept
+        total = sum(each.cost for each in self.requests.values())
+        assert sum(int(entry["delta_nano"]) for entry in entries) == total
+        assert int(standing.fields.get("booked_nano", 0)) == total
+        if "window_day" in standing.fields:
+            first = int(standing.fields["window_day"]) - WINDOW_DAYS
+            assert int(standing.fields["window_nano"]) == sum(nano for day, nano in self.days.items() if day > first)
+
+    async def read(self) -> tuple[Any, dict[int, int], list[dict[str, str]], list[str]]:
+        """Return what Redis holds of the budget."""
+        ledger, store = self.bench.ledger, self.bench.store
+        standing, days, entries, due = await asyncio.gather(
+            ledger.standing(self.budget),
+            ledger.days(self.budget),
+            ledger.entries(self.budget),
+            store.call("ZRANGE", self.budget.due, 0, -1),
+        )
+        return standing, days, entries, [name.decode() for name in due]
