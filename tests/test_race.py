@@ -1,0 +1,190 @@
+"""Four processes, one Valkey: whatever they try at once, money moves as if they had queued."""
+
+import asyncio
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+
+from gateway import keys
+from gateway.errors import BudgetExceeded, RateLimited
+from gateway.keys import Budget
+from gateway.ledger import Ledger, Settlement
+from gateway.pricing import WorstCase
+from gateway.sessions import CALLS_A_MINUTE, Sessions
+from gateway.settings import KeyRing
+from gateway.store import Store
+
+PROCESSES = 4
+BUDGET = Budget("live", "app2222222222222222", "ada")
+HOLD_NANO = 3_000_000
+CONTENDERS = 10_000
+AT_ONCE = 250
+# The cap carries 300 of the contenders, and a rest that carries none.
+CAP_NANO = 300 * HOLD_NANO + HOLD_NANO // 2
+WORST = WorstCase(HOLD_NANO, 0, 1)
+
+Tally = dict[str, int]
+Contest = Callable[[Store, Ledger, int], Coroutine[Any, Any, Tally]]
+
+
+def ledger_on(store: Store) -> Ledger:
+    return Ledger(store, keep_days=90, lease_ms=60_000)
+
+
+async def at_once(calls: int, call: Callable[[int], Coroutine[Any, Any, str]]) -> Tally:
+    """Make so many calls, many of them at a time, and count their outcomes."""
+    numbers = iter(range(calls))
+
+    async def work() -> Counter[str]:
+        return Counter([await call(number) for number in numbers])
+
+    tallies = await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+    return dict(sum(tallies, Counter()))
+
+
+async def admit(ledger: Ledger, request_id: str) -> bool:
+    try:
+        await ledger.admit(BUDGET, request_id, WORST, model="m", estimate_nano=0)
+    except BudgetExceeded:
+        return False
+    return True
+
+
+async def contend(_: Store, ledger: Ledger, process: int) -> Tally:
+    """Ask for a hold, and settle it at its worst case."""
+
+    async def call(number: int) -> str:
+        request_id = f"{process}-{number}"
+        if not await admit(ledger, request_id):
+            return "refused"
+        await ledger.settle(BUDGET, request_id, Settlement("settled", HOLD_NANO))
+        return "admitted"
+
+    return await at_once(CONTENDERS // PROCESSES, call)
+
+
+async def settle_one(_: Store, ledger: Ledger, process: int) -> Tally:
+    """All settle the same hold, each at its own cost."""
+
+    async def call(number: int) -> str:
+        booked = await ledger.settle(BUDGET, "one", Settlement("settled", 1 + process * 250 + number))
+        return f"{booked.is_first} {booked.cost_nano}"
+
+    return await at_once(1000 // PROCESSES, call)
+
+
+async def admit_one(_: Store, ledger: Ledger, __: int) -> Tally:
+    """All ask for the same hold."""
+
+    async def call(_: int) -> str:
+        return str(await admit(ledger, "one"))
+
+    return await at_once(1000 // PROCESSES, call)
+
+
+async def claim_all(_: Store, ledger: Ledger, __: int) -> Tally:
+    """All claim overdue holds until none is left."""
+    taken: Counter[str] = Counter()
+    while claim := (await ledger.claim(BUDGET, most=7, lease_ms=60_000)).request_ids:
+        taken.update(claim)
+    return dict(taken)
+
+
+async def open_sessions(store: Store, _: Ledger, __: int) -> Tally:
+    """All ask for sessions of one app."""
+    sessions = Sessions(store, KeyRing((("k", b"k" * 32),)))
+
+    async def call(_: int) -> str:
+        try:
+            await sessions.admit_call("app2222222222222222")
+        except RateLimited:
+            return "limited"
+        return "let through"
+
+    return await at_once(100, call)
+
+
+def in_process(url: str, contest: Contest, process: int) -> Tally:
+    """Run one contest in a process of its own."""
+
+    async def run() -> Tally:
+        store = await Store.open(url, deadline_ms=10_000)
+        try:
+            return await contest(store, ledger_on(store), process)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def processes() -> Any:
+    """Four fresh processes, each to open a store of its own."""
+    with ProcessPoolExecutor(PROCESSES, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+@pytest.fixture
+def race(processes: ProcessPoolExecutor, redis_url: str) -> Callable[[Contest], Tally]:
+    """Runs a contest in all four at once over one connected budget; returns what happened how often."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset(BUDGET.budget, mapping={"state": "active", "cap_nano": CAP_NANO, "funding": "sealed"})
+
+    def run(contest: Contest) -> Tally:
+        runs = [processes.submit(in_process, redis_url, contest, number) for number in range(PROCESSES)]
+        return dict(sum((Counter(each.result()) for each in runs), Counter()))
+
+    return run
+
+
+def stored(redis_url: str) -> tuple[int, int, int, int]:
+    """Held, spent, the ledger's sum and its length."""
+    with redis.Redis.from_url(redis_url) as client:
+        held, spent = (int(found or 0) for found in client.hmget(BUDGET.budget, "held_nano", "window_nano"))
+        entries = [int(fields[b"delta_nano"]) for _, fields in client.xrange(BUDGET.ledger)]
+    return held, spent, sum(entries), len(entries)
+
+
+@pytest.mark.timeout(120)
+def test_contenders_use_up_a_cap_and_no_nano_more(race: Callable[[Contest], Tally], redis_url: str) -> None:
+    """10,000 requests over four processes for a cap that carries 300: overspend 0, all but the useless rest is used."""
+    outcome = race(contend)
+    held, spent, booked, entries = stored(redis_url)
+    assert outcome == {"admitted": 300, "refused": CONTENDERS - 300}
+    assert (held, spent, booked, entries) == (0, 300 * HOLD_NANO, 300 * HOLD_NANO, 300)
+    assert 0.99 * CAP_NANO <= spent <= CAP_NANO
+
+
+def test_a_thousand_settlements_of_one_hold_book_once(race: Callable[[Contest], Tally], redis_url: str) -> None:
+    """The first one's cost stands, and every other caller is told it."""
+    race(admit_one)
+    outcome = race(settle_one)
+    (first,) = [said for said in outcome if said.startswith("True")]
+    cost = int(first.split()[1])
+    assert outcome == {f"True {cost}": 1, f"False {cost}": 999}
+    assert stored(redis_url) == (0, cost, cost, 1)
+
+
+def test_a_thousand_admissions_of_one_request_hold_once(race: Callable[[Contest], Tally], redis_url: str) -> None:
+    """Each is told of the one hold."""
+    assert race(admit_one) == {"True": 1000}
+    assert stored(redis_url) == (HOLD_NANO, 0, 0, 0)
+
+
+def test_an_overdue_hold_is_claimed_by_one_process(race: Callable[[Contest], Tally], redis_url: str) -> None:
+    """Four sweepers at once: every hold is taken, none twice."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.zadd(BUDGET.due, {f"r{number}": number + 1 for number in range(500)})
+    assert race(claim_all) == {f"r{number}": 1 for number in range(500)}
+
+
+def test_sessions_are_limited_over_all_processes(race: Callable[[Contest], Tally], redis_url: str) -> None:
+    """120 a minute for each app, exactly, whichever process is asked; the refused do not count."""
+    assert race(open_sessions) == {"let through": CALLS_A_MINUTE, "limited": 400 - CALLS_A_MINUTE}
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.zcard(keys.session_rate("app2222222222222222")) == CALLS_A_MINUTE
