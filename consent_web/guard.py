@@ -131,7 +131,7 @@ async def read_json(request: web.Request) -> dict[str, object]:
 
 async def form_post(request: web.Request) -> Mapping[str, str]:
     """Return the fields of a form of this site. Raises ConsentRequired, InvalidRequest."""
-    found = _poster(request)
+    found = _poster(request, form=True)
     if request.content_type != "application/x-www-form-urlencoded":
         raise InvalidRequest("Send a form.", status=415)
     fields = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
@@ -139,10 +139,16 @@ async def form_post(request: web.Request) -> Mapping[str, str]:
     return fields
 
 
-def is_ours(request: web.Request) -> bool:
-    """Tell whether a page of this very site sends the request: by Sec-Fetch-Site, else by Origin, never by neither."""
+def is_ours(request: web.Request, *, form: bool = False) -> bool:
+    """Tell whether a page of this very site sends the request: by Sec-Fetch-Site, else by Origin, never by neither.
+
+    Our Referrer-Policy makes browsers send `Origin: null` with a `form`; then Sec-Fetch-Site alone decides
+    (Fetch standard, "append a request Origin header").
+    """
     site = request.headers.get("Sec-Fetch-Site")
     origin = request.headers.get("Origin")
+    if form and site is not None and origin == "null":
+        origin = None
     if origin is not None and origin != request.app[SITE].origin:
         return False
     return site == "same-origin" if site is not None else origin is not None
@@ -185,8 +191,8 @@ def json_response(body: object, *, status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(body), status=status, content_type="application/json", headers=headers)
 
 
-def _poster(request: web.Request) -> Browser:
-    if not is_ours(request):
+def _poster(request: web.Request, *, form: bool = False) -> Browser:
+    if not is_ours(request, form=form):
         raise ConsentRequired("Only a page of this site may do that.")
     if (request.content_length or 0) > BODY_BYTES:
         raise InvalidRequest("The body is too large.", status=413)

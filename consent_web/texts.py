@@ -36,10 +36,10 @@ def parts(asked: Asked, name: str, host: str) -> dict[str, str]:
     return {
         "sentence": sentence,
         "account": f"For your {name} account {label}." if label else f"{name} did not say for which account.",
-        "can": "send prompts through your key to the models it chooses.",
-        "cannot": "see your key, spend above the cap, or see other apps.",
-        "stop": f"Stop any time at {host}. Spend stops at once.",
-        "month": "Counts the last 30 days, in UTC.",
+        "can": "send prompts through your key to models it chooses.",
+        "cannot": "see your key, spend above the cap or see other apps.",
+        "stop": f"Stop any time at {host}: spend stops at once.",
+        "month": "Rolling 30 days, UTC.",
     }
 
 

@@ -62,6 +62,7 @@ function render(attempt) {
   document.title = `${attempt.app.name} asks for an AI budget – ${location.host}`
   if (attempt.state !== 'pending' && attempt.state !== 'claimed') return finish(attempt)
   if (attempt.mode === 'live' && !attempt.funding) return pay(attempt, null)
+  if (attempt.funding && !attempt.funding.works) return pay({ ...attempt, fault: 'key_refused' }, null)
   askConsent(attempt, {
     allow: (usd) => allow(attempt, usd),
     deny: () => void deny(attempt),

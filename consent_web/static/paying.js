@@ -70,8 +70,8 @@ export function askFunding(attempt, ways) {
     toggle, form,
     h('div', { class: 'last' },
       ways.back
-        ? h('button', { type: 'button', onclick: ways.back }, 'Back')
-        : h('button', { type: 'button', onclick: ways.deny }, 'Don’t allow')),
+        ? h('button', { type: 'button', class: 'whole', onclick: ways.back }, 'Back')
+        : h('button', { type: 'button', class: 'deny whole', onclick: ways.deny }, 'Don’t allow')),
   )
   say(fault, faultText(attempt.fault))
 }

@@ -7,7 +7,6 @@ import { h, say, show } from './dom.js'
 
 /** @type {Record<string, [string, string]>} */
 const WARNINGS = {
-  refused: ['bad', 'OpenRouter refuses this key. Change how you pay.'],
   unchecked: ['warn', 'OpenRouter could not be asked what is left on this key.'],
   no_credit: ['bad', 'Nothing is left on this key. Raise its limit at OpenRouter, or change how you pay.'],
   free: ['warn', 'This account has not bought credit yet: most models will refuse.'],
@@ -22,7 +21,7 @@ const WARNINGS = {
  */
 export function head(attempt) {
   return h('div', { class: 'stack' },
-    attempt.mode === 'test' && h('p', { class: 'test' }, 'Test mode: no model is asked, nothing is charged'),
+    attempt.mode === 'test' && h('p', { class: 'test' }, 'Test mode: nothing is charged'),
     h('div', { class: 'who' },
       h('div', { class: 'face', 'aria-hidden': 'true' }, attempt.app.initial),
       h('div', { class: 'grow' },
@@ -41,7 +40,7 @@ export function askConsent(attempt, ways) {
   const pays = attempt.mode === 'live'
   const fault = h('p', { class: 'note bad', role: 'alert', hidden: true })
   const ready = h('p', { class: 'hide', role: 'status' })
-  const deny = h('button', { type: 'button', onclick: ways.deny }, 'Don’t allow')
+  const deny = h('button', { type: 'button', class: 'deny', onclick: ways.deny }, 'Don’t allow')
   const allow = h('button', { type: 'button', class: 'act', id: 'allow', onclick: async (event) => {
     if (!isMeant(event)) return
     const usd = cap ? cap.read() : null
@@ -65,7 +64,7 @@ export function askConsent(attempt, ways) {
   show(
     head(attempt),
     pays && !current && h('p', { class: 'small soft hide' }, 'Step 2 of 2'),
-    h('h1', {}, sentence),
+    h('h1', { class: 'ask' }, sentence),
     h('p', { class: 'small soft' }, h('bdi', {}, attempt.text.account)),
     current && h('p', { class: 'note' }, `Connected now with ${current.cap} per month, ${current.spent} spent. Allowing replaces the cap.`),
     cap && attempt.mode === 'live' && cap.element,

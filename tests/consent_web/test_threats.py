@@ -93,8 +93,15 @@ async def test_P03_forms_of_the_dashboard_need_their_token(world: World, visitor
     token, visitor.csrf = visitor.csrf, "0" * 64
     assert (await visitor.submit(f"/apps/{ref}/revoke")).status == 403
     visitor.csrf = token
-    foreign = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
-    assert (await visitor.submit(f"/apps/{ref}/revoke", headers=foreign)).status == 403
+    for origin, site in (
+        ("https://evil.example", "cross-site"),
+        ("https://evil.example", "same-origin"),
+        ("null", "cross-site"),
+        ("null", "same-site"),
+        ("null", ""),
+    ):
+        foreign = {"Origin": origin, "Sec-Fetch-Site": site}
+        assert (await visitor.submit(f"/apps/{ref}/revoke", headers=foreign)).status == 403
     assert await is_connected(world)
 
 
