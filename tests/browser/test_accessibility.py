@@ -133,7 +133,7 @@ async def test_the_keyboard_alone_decides(page: Page, app_site: AppSite, user: s
     popup = await payer.press_connect(page)
     await expect(payer.allow_button(popup)).to_have_attribute("aria-disabled", "false")
     await popup.keyboard.press("Escape")
-    reached = []
+    reached: list[str] = []
     while "allow" not in reached and len(reached) < 20:
         await popup.keyboard.press("Tab")
         reached.append(await popup.evaluate("document.activeElement.id || document.activeElement.textContent"))

@@ -1,5 +1,7 @@
 """Cross-Origin-Opener-Policy on either side (V1-V5, V7), and the way out of it: leave the page and come back."""
 
+# ruff: noqa: N802 (the numbers of the checklist are written as they stand there)
+
 import re
 
 import pytest
@@ -28,7 +30,7 @@ async def test_F03_V1_a_policy_that_allows_popups_keeps_the_opener(
 async def test_F03_V2_an_isolated_page_leaves_and_comes_back(
     page: Page, app_site: AppSite, user: str, coep: str
 ) -> None:
-    """COOP same-origin cuts the popup off: the app's page goes to the consent page itself, and is connected on return."""
+    """COOP same-origin cuts the popup off: the app's page goes to the consent page itself and returns connected."""
     headers = {"coop": "same-origin", **({"coep": coep} if coep else {})}
     await payer.visit(page, app_site, user, **headers)
     await page.evaluate("history.replaceState(null, '', location.href + '&kept=1#chapter-2')")
@@ -64,7 +66,7 @@ async def test_F03_V3_the_consent_page_sends_no_policy(page: Page, app_site: App
 
 
 async def test_F03_V4_a_popup_that_was_cut_off_cannot_approve(page: Page, app_site: AppSite, user: str) -> None:
-    """A popup led over a page with COOP loses its opener for good: no Allow, and the app ends where the server stands."""
+    """A popup led over a page with COOP loses its opener for good: no Allow, and the app ends as the server says."""
     await payer.visit(page, app_site, user, mode="test")
     popup = await payer.press_connect(page)
     await payer.allow_button(popup).wait_for()
