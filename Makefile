@@ -13,7 +13,7 @@ SANDBOX_URL := http://127.0.0.1:8082
 SOURCES := $(foreach folder,gateway consent_web sandbox scripts sdk/python tests benchmarks,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 SCRIPTS_JS := $(wildcard sdk/js/*.js sdk/js/*/*.js consent_web/static/*.js)
 
-.PHONY: help install run sandbox test chromium check lock accept-store rotate-master-key create-app rotate-secret connect-user revoke
+.PHONY: help install run sandbox test chromium screenshots check lock accept-store rotate-master-key create-app rotate-secret connect-user revoke
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,9 @@ sandbox: install ## the stand-in OpenRouter alone
 
 test: install chromium ## every test; pass options with ARGS="-k name"
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+screenshots: install chromium ## photograph every state of the consent site into screenshots/
+	$(BIN)/python -m scripts.screenshots
 
 chromium:
 	@.ci/chromium

@@ -7,33 +7,22 @@ import asyncio
 import json
 import secrets
 import shutil
-import socket
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlencode
 
-from aiohttp import web
-from playwright.async_api import Browser, BrowserContext, Page, Route, async_playwright
+from playwright.async_api import Browser, BrowserContext, Route, async_playwright
 
-from consent_web.server import create_app, open_site
 from consent_web.site import Site
 from gateway.keys import Budget, request_id
 from gateway.ledger import Settlement
 from gateway.pricing import WorstCase
-from gateway.settings import Settings
-from sandbox.server import create_app as create_sandbox
-from sandbox.settings import SandboxSettings
+from scripts.studio import APP_ORIGIN, FOLDER, POPUP, Studio, a_site
 
-FOLDER = Path(__file__).parents[1] / "screenshots"
-POPUP = (360, 600)
 NARROW = (320, 600)
 DESK = (1100, 900)
 PHONE = (360, 740)
-# Registered, and served by nobody: redirect mode needs no page there.
-APP_ORIGIN = "https://notes.acme.example"
 
 FAULTS = (
     *("origin", "malformed", "auth", "spent", "elsewhere", "expired", "answered", "closed", "cookies", "cooldown"),
@@ -41,66 +30,6 @@ FAULTS = (
 )
 WARNINGS = ("unchecked", "no_credit", "free", "low", "unlimited")
 FUNDING_FAULTS = ("denied", "code", "key_refused", "key_management", "away")
-
-
-@dataclass(frozen=True)
-class Studio:
-    """Where the photographs are made: a site, an app of it, a browser window and a scheme."""
-
-    site: Site
-    app_id: str
-    page: Page
-    scheme: str
-    size: tuple[int, int] = POPUP
-
-    async def shoot(self, name: str, *, full: bool = False) -> None:
-        """Save what is in the window."""
-        path = FOLDER / f"{name}.{self.size[0]}.{self.scheme}.png"
-        await self.page.screenshot(path=path, full_page=full, animations="disabled")
-
-    async def at(self, size: tuple[int, int]) -> "Studio":
-        """Return the same studio with a window of another size."""
-        await self.page.set_viewport_size({"width": size[0], "height": size[1]})
-        return replace(self, size=size)
-
-    def consent_url(self, *, mode: str = "live", limit_usd: float | None = 20, user: str | None = None) -> str:
-        """Return a popup's address, in redirect mode, which needs no opener."""
-        limit = None if limit_usd is None else round(limit_usd * 1e9)
-        token, _ = self.site.sessions.mint(self.app_id, user or secrets.token_hex(6), mode, limit)
-        asked = {"v": 1, "k": f"pk_{mode}_{self.app_id}", "s": token, "n": secrets.token_urlsafe(24), "t": "connect"}
-        back = {"m": "redirect", "r": f"{APP_ORIGIN}/", "c": "c" * 43}
-        return f"{self.site.origin}/consent#{urlencode({**asked, **back})}"
-
-    async def visit(self, url: str) -> None:
-        """Load a page anew, also when only its fragment differs."""
-        await self.page.goto("about:blank")
-        await self.page.goto(url)
-
-    async def alter(self, change: Callable[[dict[str, object]], None]) -> None:
-        """Change what the server says of an attempt."""
-
-        async def hand_on(route: Route) -> None:
-            answer = await route.fetch()
-            body = await answer.json()
-            change(body)
-            await route.fulfill(response=answer, body=json.dumps(body))
-
-        await self.page.route("**/consent/attempts*", hand_on)
-
-    async def refuse(self, reason: str) -> None:
-        """Refuse the attempt for a reason."""
-        error = {"code": "invalid_request", "reason": reason, "message": "https://evil.example is not registered here."}
-        if reason in {"rate_limited", "cooldown", "unknown"}:
-            error["message"] = "Wait five minutes and try again."
-
-        async def refuse(route: Route) -> None:
-            await route.fulfill(status=403, json={"error": error})
-
-        await self.page.route("**/consent/attempts*", refuse)
-
-    async def normal(self) -> None:
-        """Let every answer through again."""
-        await self.page.unroute_all()
 
 
 async def popup_faults(studio: Studio) -> None:
@@ -238,7 +167,11 @@ async def popup_endings(studio: Studio) -> None:
         await studio.normal()
     await studio.visit(studio.consent_url(mode="test"))
     await page.locator("#allow[aria-disabled=false]").wait_for()
-    await page.route("**/approve", lambda route: asyncio.sleep(0.3))
+
+    async def answer_late(_: Route) -> None:
+        await asyncio.sleep(0.3)
+
+    await page.route("**/approve", answer_late)
     await page.mouse.move(20, 20)
     await page.locator("#allow").click()
     await studio.shoot("popup-saving")
@@ -354,35 +287,6 @@ async def _spend(site: Site, budget: Budget, costs: tuple[int, ...]) -> None:
             await site.store.call("HINCRBY", budget.days, int(day[0]) - (number * 5) % 23, cost)
 
 
-@asynccontextmanager
-async def _a_site(folder: Path) -> AsyncIterator[Site]:
-    listening, upstream = _socket(), _socket()
-    environ = {
-        "WATTFARE_DATA_DIR": str(folder),
-        "OPENROUTER_BASE_URL": f"http://127.0.0.1:{upstream.getsockname()[1]}",
-        "WATTFARE_CONSENT_URL": f"http://127.0.0.1:{listening.getsockname()[1]}",
-        "WATTFARE_REDIS_DEADLINE_MS": "2000",
-    }
-    async with open_site(Settings.load(environ, default_port=8081)) as site:
-        runners = [
-            web.AppRunner(create_app(site), shutdown_timeout=1),
-            web.AppRunner(create_sandbox(SandboxSettings())),
-        ]
-        for runner, sock in zip(runners, (listening, upstream), strict=True):
-            await runner.setup()
-            await web.SockSite(runner, sock).start()
-        yield site
-        for runner in runners:
-            await runner.cleanup()
-
-
-def _socket() -> socket.socket:
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
-    listening.listen(128)
-    return listening
-
-
 async def _window(browser: Browser, scheme: str, *, script: bool = True) -> BrowserContext:
     return await browser.new_context(
         viewport={"width": POPUP[0], "height": POPUP[1]},
@@ -414,7 +318,7 @@ async def _photograph(site: Site, browser: Browser, scheme: str) -> None:
     studio = Studio(site, keys["appId"], await context.new_page(), scheme)
     spent = {
         "Acme Notes": ("20", (4_210_000_000, 1_830_450_000, 980_000_017, 350_000_000, 2_100_000_000, 730_000_000)),
-        "Paper Reader": ("5", (2_150_000_000, 1_400_000_000, 999_000_000)),
+        "Paper Reader": ("10", (2_150_000_000, 1_400_000_000, 999_000_000)),
         "Tiny Tool": ("0.50", (123,)),
         "Unused": ("2", ()),
     }
@@ -429,7 +333,7 @@ async def main() -> None:
     FOLDER.mkdir()
     executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with tempfile.TemporaryDirectory() as folder:
-        async with _a_site(Path(folder)) as site, async_playwright() as playwright:
+        async with a_site(Path(folder)) as site, async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
             for scheme in ("light", "dark"):
                 await _photograph(site, browser, scheme)
