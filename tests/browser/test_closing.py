@@ -23,8 +23,9 @@ async def test_F01_a_blocked_window_can_be_opened_by_a_click(page: Page, app_sit
     # Playwright's evaluate counts as a gesture, so nothing is evaluated until the call has failed.
     await page.add_init_script(
         """const timer = setInterval(() => {
+          const button = document.getElementById('connect')
           if (globalThis.outcomes?.length) console.log('done', clearInterval(timer))
-          else if (globalThis.ready && !promises[1]) document.getElementById('connect').dispatchEvent(new Event('click'))
+          else if (globalThis.ready && !promises[1]) button.dispatchEvent(new Event('click'))
         })"""
     )
     async with page.expect_console_message(lambda message: message.text.startswith("done")):
@@ -230,3 +231,12 @@ async def test_abort_closes_the_window(page: Page, app_site: AppSite, user: str)
     async with popup.expect_event("close"):
         await page.click("#abort")
     assert (await payer.outcome(page))["error"] == "aborted"
+
+
+async def test_after_a_no_the_payer_may_be_asked_again(page: Page, app_site: AppSite, user: str) -> None:
+    """A token opens one window: the next connect() brings a new one, well before the first has expired."""
+    await payer.visit(page, app_site, user, mode="test")
+    await payer.deny(await payer.press_connect(page))
+    assert (await payer.outcome(page))["reason"] == "denied"
+    await payer.press_allow(await payer.press_connect(page))
+    assert (await payer.outcome(page, 2))["connected"] is True
