@@ -13,7 +13,7 @@ SANDBOX_URL := http://127.0.0.1:8082
 SOURCES := $(foreach folder,gateway consent_web sandbox scripts sdk/python tests benchmarks,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 SCRIPTS_JS := $(wildcard sdk/js/*.js sdk/js/*/*.js consent_web/static/*.js)
 
-.PHONY: help install run sandbox test chromium screenshots check lock accept-store rotate-master-key create-app rotate-secret connect-user revoke
+.PHONY: help install run sandbox test chromium screenshots check lock accept-store rotate-master-key create-app rotate-secret connect-user revoke verify
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -85,3 +85,6 @@ rotate-master-key: install ## seal every funding key anew under the newest maste
 
 revoke: install ## cut one user or a whole app: ARGS="--app ID [--user U]"
 	@$(BIN)/python -m scripts.revoke $(ARGS)
+
+verify: install ## recompute every balance from the ledger: ARGS="[--against-upstream]"
+	@$(BIN)/python -m scripts.verify $(ARGS)

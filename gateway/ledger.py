@@ -20,7 +20,10 @@ MIN_OUTPUT_TOKENS = 16
 FUNDING_TRIAL_MS = 5_000
 # What we tell a caller to wait when only requests in flight stand in the way: most answers end within seconds.
 RETRY_AFTER_SECONDS = 5
+# The rolling month: the UTC day of the spend and the 29 days before it, as in lua/include/window.lua.
+WINDOW_DAYS = 30
 _ZEPTO_PER_NANO = 10**12
+_AUDIT_ENTRIES = 1000
 
 
 class Admit(IntEnum):
@@ -102,6 +105,21 @@ class Claim:
     now_ms: int
     next_due_ms: int | None
     request_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """One consistent reading of a budget. `holds`: what is due, as (id, state, nano or None).
+
+    `is_whole`: `entries` are all that were ever written, none was trimmed; None when this Redis cannot tell.
+    """
+
+    today: int
+    standing: Standing
+    days: dict[int, int]
+    holds: tuple[tuple[str, str, int | None], ...]
+    entries: list[dict[str, str]]
+    is_whole: bool | None
 
 
 class Ledger:
@@ -221,20 +239,37 @@ class Ledger:
     async def standing(self, budget: Budget) -> Standing:
         """Return what a budget is worth now. Raises Unavailable."""
         _, spent, *flat = await self._store.run("standing", [budget.budget, budget.days])
-        fields = {_text(name): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
-        cap = fields.get("cap_nano", b"")
-        return Standing(
-            state=_text(fields.get("state", b"")),
-            cap_nano=int(cap) if cap else None,
-            spent_nano=spent,
-            held_nano=int(fields.get("held_nano", 0)),
-            fields=fields,
-        )
+        return _standing(spent, _fields(_paired(flat)))
 
     async def days(self, budget: Budget) -> dict[int, int]:
         """Return nano-USD by UTC day number, as far back as the ledger reaches. Raises Unavailable."""
         found = await self._store.call("HGETALL", budget.days)
         return {int(day): int(nano) for day, nano in found.items()}
+
+    async def audit(self, budget: Budget) -> Audit:
+        """Return all that a budget's sums can be checked against, as of one moment. Raises Unavailable."""
+        names = [budget.budget, budget.days, budget.due, budget.ledger]
+        entries: list[dict[str, str]] = []
+        while True:
+            after = entries[-1]["entry"] if entries else ""
+            args: list[str | int] = [budget.hold(""), after, _AUDIT_ENTRIES]
+            today, added, length, fields, days, holds, found = await self._store.run("audit", names, args)
+            entries += [{"entry": _text(entry), **_strings(_paired(flat))} for entry, flat in found]
+            if len(found) < _AUDIT_ENTRIES:
+                break
+        by_day = {int(day): int(nano) for day, nano in _paired(days).items()}
+        spent = sum(nano for day, nano in by_day.items() if day > today - WINDOW_DAYS)
+        return Audit(
+            today=today,
+            standing=_standing(spent, _fields(_paired(fields))),
+            days=by_day,
+            holds=tuple(
+                (_text(name), _text(state), int(nano) if nano else None)
+                for name, state, nano in zip(holds[::3], holds[1::3], holds[2::3], strict=True)
+            ),
+            entries=entries,
+            is_whole=None if added < 0 else added == length == len(entries),
+        )
 
     async def entries(
         self, budget: Budget, *, newest_first: bool = False, most: int | None = None
@@ -326,6 +361,21 @@ def _text(raw: bytes) -> str:
 
 def _fields(raw: dict[bytes, bytes]) -> dict[str, bytes]:
     return {_text(name): value for name, value in raw.items()}
+
+
+def _paired(flat: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _standing(spent_nano: int, fields: dict[str, bytes]) -> Standing:
+    cap = fields.get("cap_nano", b"")
+    return Standing(
+        state=_text(fields.get("state", b"")),
+        cap_nano=int(cap) if cap else None,
+        spent_nano=spent_nano,
+        held_nano=int(fields.get("held_nano", 0)),
+        fields=fields,
+    )
 
 
 def _strings(raw: dict[bytes, bytes]) -> dict[str, str]:

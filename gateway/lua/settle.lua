@@ -79,7 +79,7 @@ local generation_id = ARGV[4] ~= '' and ARGV[4] or hold[9] or ''
 redis.call('XADD', ledger_key, 'MINID', '~', whole(now_ms - kept_ms), '*',
   'request_id', ARGV[1], 'status', status, 'day', whole(day), 'delta_nano', whole(delta), 'cost_nano', whole(cost),
   'hold_nano', hold[2] or '0', 'overrun_nano', whole(overrun), 'generation_id', generation_id, 'model', model,
-  'prompt_tokens', ARGV[6], 'completion_tokens', ARGV[7], 'admitted_ms', hold[7] or whole(now_ms),
+  'funding_version', hold[8] or '0', 'prompt_tokens', ARGV[6], 'completion_tokens', ARGV[7], 'admitted_ms', hold[7] or whole(now_ms),
   'settled_ms', whole(now_ms), 'ended_by', ARGV[11])
 redis.call('HSET', hold_key, 'state', status, 'cost_nano', whole(cost), 'overrun_nano', whole(overrun),
   'generation_id', generation_id, 'model', model, 'prompt_tokens', ARGV[6], 'completion_tokens', ARGV[7],

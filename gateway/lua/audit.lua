@@ -1,0 +1,32 @@
+--[[ audit: all that a budget's sums can be checked against, read in one step. For the operator: it reads every open hold.
+KEYS[1] budget  hash
+KEYS[2] days    hash
+KEYS[3] due     zset
+KEYS[4] ledger  stream
+ARGV[1] hold_prefix  of the keys of this budget's holds, in the same slot
+ARGV[2] after        the newest entry that the caller has read; '' = none
+ARGV[3] most         how many entries to return at once
+RETURNS {today, added, length, budget, days, holds, entries}  budget and days as {field, value, ...}, holds as
+  {id, state, nano, ...} with '' for what is missing, entries as XRANGE gives them; added (-1: not known) counts the
+  entries ever written, length those still there
+REPEAT reads again. ]]
+-- include: window
+local _, today = clock()
+local holds = {}
+for _, id in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
+  local hold = redis.call('HMGET', ARGV[1] .. id, 'state', 'nano')
+  holds[#holds + 1] = id
+  holds[#holds + 1] = hold[1] or ''
+  holds[#holds + 1] = hold[2] or ''
+end
+local added, length = 0, redis.call('XLEN', KEYS[4])
+if redis.call('EXISTS', KEYS[4]) == 1 then
+  added = -1
+  local about = redis.call('XINFO', 'STREAM', KEYS[4])
+  for i = 1, #about, 2 do
+    if about[i] == 'entries-added' then added = about[i + 1] end
+  end
+end
+local first = ARGV[2] == '' and '-' or '(' .. ARGV[2]
+return {today, added, length, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]), holds,
+  redis.call('XRANGE', KEYS[4], first, '+', 'COUNT', tonumber(ARGV[3]))}

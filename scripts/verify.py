@@ -1,0 +1,203 @@
+"""Recompute every balance from the ledger: `python -m scripts.verify [--json] [--against-upstream]`.
+
+Exits 1 on any difference. Budgets are named by app and account, as request ids and logs name them. Each is read in one
+step, so one that is in use raises no false alarm; what the ledger has trimmed by age is not compared.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
+
+from gateway.errors import UpstreamError
+from gateway.keys import Budget
+from gateway.ledger import WINDOW_DAYS, Audit, sum_by_day
+from gateway.money import nano_from_usd, usd_from_nano
+from gateway.sealing import SealBroken, Sealer
+from gateway.services import Services
+from gateway.settings import Settings
+from gateway.store import Store
+from gateway.upstream import Timeouts, Upstream
+from gateway.usage import parsed
+from scripts.command import run
+
+# How fast a key's usage follows its requests is not documented; what was settled later than this is left out.
+_USAGE_LAG_MS = 600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One sum that is not what it should be: `stored` in Redis, `computed` from the ledger and the open holds."""
+
+    app: str
+    account: str
+    mode: str
+    what: str
+    stored_nano: int
+    computed_nano: int
+
+
+@dataclass(slots=True)
+class Claimed:
+    """What our ledgers say was spent with one funding key, by requests that OpenRouter stated a cost for."""
+
+    key: str
+    accounts: list[str] = field(default_factory=list)
+    nano: int = 0
+    old_nano: int = 0
+    requests: int = 0
+
+
+async def verify(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
+    """Check every budget; return the totals and each difference."""
+    differences: list[Difference] = []
+    unreadable: list[str] = []
+    claims: dict[str, Claimed] = {}
+    totals = dict.fromkeys(("budgets", "entries", "open_holds", "booked_nano", "spent_nano", "held_nano"), 0)
+    async for budget in budgets(services.store):
+        audit = await services.ledger.audit(budget)
+        differences += differences_of(budget, audit, keep_days=services.settings.ledger_days)
+        totals["budgets"] += 1
+        totals["entries"] += len(audit.entries)
+        totals["open_holds"] += len(audit.holds)
+        totals["booked_nano"] += _number(audit, "booked_nano")
+        totals["spent_nano"] += audit.standing.spent_nano
+        totals["held_nano"] += audit.standing.held_nano
+        if arguments.against_upstream and not claim(claims, services.sealer, budget, audit):
+            unreadable.append(_account(audit))
+    answer: dict[str, object] = {"ok": not differences}
+    for name, value in totals.items():
+        answer[name.replace("_nano", "_usd")] = usd_from_nano(value) if name.endswith("_nano") else value
+    if arguments.against_upstream:
+        compared = await against_upstream(services.settings, list(claims.values()))
+        answer |= {"upstream": compared, "unreadable_keys": unreadable}
+        answer["ok"] = not differences and all(each["ok"] for each in compared)
+    return answer | {"differences": [asdict(each) for each in differences]}
+
+
+async def budgets(store: Store) -> AsyncIterator[Budget]:
+    """Yield every budget there is, once, whether its app still stands or not."""
+    seen: set[str] = set()
+    async for key in store.each_key("wf:*:budget"):
+        if key not in seen:
+            seen.add(key)
+            yield Budget.parse(key.removesuffix(":budget"))
+
+
+def differences_of(budget: Budget, audit: Audit, *, keep_days: int) -> Iterator[Difference]:
+    """Yield what in one reading does not add up."""
+
+    def unequal(what: str, stored: int, computed: int) -> Iterator[Difference]:
+        if stored != computed:
+            yield Difference(budget.app_id, _account(audit), budget.mode, what, stored, computed)
+
+    # The newest day that a script took for today: a clock may have stepped back since.
+    today = max(audit.today, _number(audit, "window_day"))
+    booked = sum_by_day(audit.entries)
+    for day in sorted(booked.keys() | audit.days.keys()):
+        is_dropped = day <= today - WINDOW_DAYS and day not in audit.days
+        if day > today - keep_days and not is_dropped:
+            yield from unequal(f"day {day}", audit.days.get(day, 0), booked.get(day, 0))
+    window_day = _number(audit, "window_day")
+    if window_day:
+        window = sum(nano for day, nano in audit.days.items() if day > window_day - WINDOW_DAYS)
+        yield from unequal("window_nano", _number(audit, "window_nano"), window)
+    held = sum(nano or 0 for _, state, nano in audit.holds if state == "open")
+    yield from unequal("held_nano", audit.standing.held_nano, held)
+    for request_id, state, _ in audit.holds:
+        yield from unequal(f"{request_id} is due but not open", int(state != "open"), 0)
+    if audit.is_whole:
+        yield from unequal("booked_nano", _number(audit, "booked_nano"), sum(booked.values()))
+        for request_id, (cost, deltas) in _by_request(audit).items():
+            yield from unequal(f"{request_id} is booked at", deltas, cost)
+
+
+def claim(claims: dict[str, Claimed], sealer: Sealer, budget: Budget, audit: Audit) -> bool:
+    """Add what a budget's ledger says of its present funding key; False when the key cannot be opened."""
+    sealed = audit.standing.fields.get("funding", b"")
+    if budget.mode != "live" or not sealed:
+        return True
+    try:
+        key = sealer.open(sealed, place=budget.place)
+    except SealBroken:
+        return False
+    claimed = claims.setdefault(hashlib.sha256(key.encode()).hexdigest(), Claimed(key))
+    claimed.accounts.append(_account(audit))
+    version = audit.standing.fields.get("funding_version", b"").decode()
+    recent_ms = time.time_ns() // 1_000_000 - _USAGE_LAG_MS
+    # Another entry of the same request may be an estimate: the stated cost, not the difference, is what was billed.
+    for entry in audit.entries:
+        if entry["status"] == "settled" and entry.get("funding_version") == version:
+            claimed.nano += int(entry["cost_nano"])
+            claimed.old_nano += int(entry["cost_nano"]) if int(entry["settled_ms"]) < recent_ms else 0
+            claimed.requests += 1
+    return True
+
+
+async def against_upstream(settings: Settings, claims: list[Claimed]) -> list[dict[str, object]]:
+    """Ask OpenRouter what each key has used. More than we know of may be used elsewhere; less is a difference."""
+    timeouts = Timeouts(
+        settings.upstream_connect_seconds, settings.upstream_first_byte_seconds, settings.upstream_silence_seconds
+    )
+    upstream = Upstream(settings.openrouter_base_url, timeouts)
+    try:
+        return list(await asyncio.gather(*(_compare(upstream, claimed) for claimed in claims)))
+    finally:
+        await upstream.close()
+
+
+async def _compare(upstream: Upstream, claimed: Claimed) -> dict[str, object]:
+    found: dict[str, object] = {"accounts": claimed.accounts, "ledger_usd": usd_from_nano(claimed.nano)}
+    usage_nano = await _usage_nano(upstream, claimed.key)
+    if usage_nano is None:
+        return {**found, "ok": True, "upstream_usd": None, "note": "OpenRouter does not say what this key has used."}
+    # Each request's fraction of a nano was rounded up.
+    is_more = claimed.old_nano > usage_nano + claimed.requests
+    return {**found, "ok": not is_more, "upstream_usd": usd_from_nano(usage_nano)}
+
+
+async def _usage_nano(upstream: Upstream, key: str) -> int | None:
+    try:
+        document = await upstream.fetch("key", key)
+    except UpstreamError:
+        return None
+    data = parsed(document.body).get("data") if document.status == 200 else None
+    if not isinstance(data, dict):
+        return None
+    # With the payer's own provider key the ledger counts the provider's bill too.
+    try:
+        return sum(_nano(part) for part in (data.get("usage"), data.get("byok_usage", 0)))
+    except ValueError:
+        return None
+
+
+def _nano(usd: object) -> int:
+    if isinstance(usd, bool) or not isinstance(usd, Decimal | int):
+        raise ValueError("no amount")
+    return nano_from_usd(usd)
+
+
+def _by_request(audit: Audit) -> dict[str, tuple[int, int]]:
+    """Return, for each request, the cost its last entry names and the sum of its differences."""
+    found: dict[str, tuple[int, int]] = {}
+    for entry in audit.entries:
+        _, deltas = found.get(entry["request_id"], (0, 0))
+        found[entry["request_id"]] = (int(entry["cost_nano"]), deltas + int(entry["delta_nano"]))
+    return found
+
+
+def _number(audit: Audit, name: str) -> int:
+    return int(audit.standing.fields.get(name, b"0"))
+
+
+def _account(audit: Audit) -> str:
+    return audit.standing.fields.get("account", b"").decode()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="verify", description="Recompute every balance from the ledger.")
+    parser.add_argument("--against-upstream", action="store_true", help="compare with OpenRouter's own usage, too")
+    run(parser, verify)
