@@ -98,7 +98,9 @@ class Broadcast:
         while True:
             pubsub = self._store.listener()
             try:
-                await pubsub.subscribe(keys.CUTS)
+                # Connecting, too, may meet a Redis that takes the connection and never answers.
+                async with asyncio.timeout(2 * _SILENCE_SECONDS):
+                    await pubsub.subscribe(keys.CUTS)
                 await self._take_in(pubsub, subscribed)
             except (RedisError, OSError, TimeoutError, Unavailable):
                 await asyncio.sleep(_RECONNECT_SECONDS)
@@ -109,7 +111,8 @@ class Broadcast:
     async def _take_in(self, pubsub: PubSub, subscribed: asyncio.Event) -> None:
         is_asked = False
         while True:
-            message = await pubsub.get_message(timeout=_SILENCE_SECONDS)
+            async with asyncio.timeout(2 * _SILENCE_SECONDS):
+                message = await pubsub.get_message(timeout=_SILENCE_SECONDS)
             if message is None and is_asked:
                 raise TimeoutError
             is_asked = message is None
