@@ -38,5 +38,10 @@ def configure(level: str = "info") -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
+def silence() -> None:
+    """Say nothing below critical: an operator's command answers for itself, and its standard output is its answer."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
 def _serialize(event: object, **_: object) -> str:
     return orjson.dumps(event, default=repr).decode()

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 
+from gateway import logs
 from gateway.embedded import EmbeddedError
 from gateway.errors import WattfareError
 from gateway.services import Services, open_services
@@ -25,6 +26,7 @@ def run(parser: argparse.ArgumentParser, work: Work) -> None:
     """Parse, open the stores, do the work, print its answer (`--json`: as JSON). Exits 1 with one line on failure."""
     parser.add_argument("--json", action="store_true", help="print the answer as one JSON object")
     arguments = parser.parse_args()
+    logs.silence()
     try:
         answer = asyncio.run(_within(arguments, work))
     except (SettingsError, EmbeddedError, Refusal, OSError) as refused:
