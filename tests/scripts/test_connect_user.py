@@ -1,0 +1,77 @@
+"""The operator's import of a connection."""
+
+import argparse
+import json
+
+import pytest
+
+from scripts.command import Refusal
+from scripts.connect_user import connect_user
+from tests.fakes import FakeOpenRouter
+from tests.gateway.process import command, environment
+from tests.gateway.stack import Stack
+
+
+async def test_an_imported_connection_pays_at_once(redis_url: str, stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """The answer is the ConnectionStatus, the key is used and not shown."""
+    arguments = (
+        "--app",
+        stack.app["appId"],
+        "--user",
+        "é:x",
+        "--monthly-usd",
+        "2.5",
+        "--openrouter-key",
+        "sk-or-v1-imp",
+    )
+    code, out, errors = await command("scripts.connect_user", *arguments, "--json", variables=environment(redis_url))
+    assert (code, errors) == (0, "")
+    assert json.loads(out) == {
+        "connected": True,
+        "limits": {"monthlyUsd": 2.5},
+        "usage": {"monthlyUsd": 0},
+        "remainingUsd": 2.5,
+    }
+    assert (await stack.chat(headers=stack.as_user("%C3%A9:x"))).status == 200
+    assert openrouter.last.header("Authorization") == "Bearer sk-or-v1-imp"
+
+
+def _given(stack: Stack, **changed: str | None) -> argparse.Namespace:
+    given: dict[str, str | None] = {"app": stack.app["appId"], "user": "eve", "mode": "live"}
+    given |= {"monthly_usd": "5", "openrouter_key": "sk-or-v1-imp", **changed}
+    return argparse.Namespace(**given)
+
+
+async def test_a_test_connection_needs_neither_cap_nor_key(stack: Stack) -> None:
+    """Unlimited, and paid by nobody."""
+    given = _given(stack, mode="test", monthly_usd=None, openrouter_key=None)
+    answer = await connect_user(stack.gateway.services, given)
+    assert answer["limits"] == {"monthlyUsd": None}
+    assert (await stack.chat(headers=stack.as_user("eve", secret=stack.test_secret))).status == 200
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"monthly_usd": "0"},
+        {"monthly_usd": "NaN"},
+        {"monthly_usd": "1e309"},
+        {"monthly_usd": "-1"},
+        {"monthly_usd": None},
+        {"user": ""},
+        {"user": "a" * 257},
+        {"user": "a\n"},
+        {"openrouter_key": "sk-or-v1-two words"},
+        {"openrouter_key": "sk-or-v1-é"},
+        {"openrouter_key": None},
+        {"app": "appnone"},
+    ],
+    ids=str,
+)
+async def test_a_bad_argument_connects_nobody(stack: Stack, changed: dict[str, str | None]) -> None:
+    """What is wrong is said; the key is not repeated."""
+    with pytest.raises(Refusal) as refused:
+        await connect_user(stack.gateway.services, _given(stack, **changed))
+    assert "imp" not in str(refused.value)
+    assert "two words" not in str(refused.value)
+    assert not (await stack.standing("eve")).is_connected

@@ -1,0 +1,55 @@
+"""Cutting one user, or a whole app."""
+
+import argparse
+import json
+
+import pytest
+
+from scripts.command import Refusal
+from scripts.revoke import revoke
+from tests.gateway.process import command, environment
+from tests.gateway.stack import Stack
+
+
+async def test_a_revoked_user_is_refused_once_the_command_is_done(redis_url: str, stack: Stack) -> None:
+    """Live and test alike; another user goes on; doing it again is no fault."""
+    await stack.connect(user="eve")
+    await stack.connect_test()
+    for _ in range(2):
+        arguments = ("--app", stack.app["appId"], "--user", "ada", "--json")
+        code, out, errors = await command("scripts.revoke", *arguments, variables=environment(redis_url))
+        assert (code, json.loads(out), errors) == (0, {"revoked": f"{stack.app['appId']}:ada"}, "")
+    assert (await stack.chat()).refusal == (402, "not_connected")
+    assert (await stack.chat(headers=stack.as_user(secret=stack.test_secret))).refusal == (402, "not_connected")
+    assert (await stack.chat(headers=stack.as_user("eve"))).status == 200
+
+
+async def _revoke(stack: Stack, **given: str | None) -> None:
+    named: dict[str, str | None] = {"app": stack.app["appId"], "user": None, "mode": None, **given}
+    await revoke(stack.gateway.services, argparse.Namespace(**named))
+
+
+async def test_one_mode_can_be_cut_alone(stack: Stack) -> None:
+    """The live connection stays."""
+    await stack.connect_test()
+    await _revoke(stack, user="ada", mode="test")
+    assert (await stack.chat(headers=stack.as_user(secret=stack.test_secret))).refusal == (402, "not_connected")
+    assert (await stack.chat()).status == 200
+
+
+async def test_a_closed_app_is_refused_everywhere(stack: Stack) -> None:
+    """Its secrets and its session tokens die with it; closing it again is no fault."""
+    token = await stack.token()
+    for _ in range(2):
+        await _revoke(stack)
+    assert (await stack.chat()).refusal == (401, "auth")
+    answer = await stack.ask("GET", "/v1/connections", headers={"Authorization": f"Bearer {token}"})
+    assert answer.refusal == (401, "auth")
+
+
+async def test_an_unknown_app_is_refused(stack: Stack) -> None:
+    """A typing error must not look like a revocation."""
+    with pytest.raises(Refusal):
+        await _revoke(stack, app="appnone", user="ada")
+    with pytest.raises(Refusal):
+        await _revoke(stack, app="appnone")
