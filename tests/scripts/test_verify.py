@@ -181,7 +181,7 @@ async def compared(redis_url: str, folder: Path, usage: object, status: int = 20
 
 @pytest.mark.parametrize(("usage", "is_ok"), [(7e-07, True), (5, True), (6.97e-07, False), (0, False)])
 async def test_openrouter_must_know_of_all_we_booked(redis_url: str, tmp_path: Path, usage: float, is_ok: bool) -> None:
-    """More may be used elsewhere; less than the ledger's stated costs is a difference, but for a nano of rounding each."""
+    """More may be used elsewhere; less than the ledger's stated costs is a difference but for a nano of rounding."""
     answer = await compared(redis_url, tmp_path, usage)
     assert answer["ok"] is is_ok
     (upstream,) = answer["upstream"]
