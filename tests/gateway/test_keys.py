@@ -1,0 +1,73 @@
+"""Redis keys: one slot for a connection, one name for a user, and ids that find their budget."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.crc import key_slot
+
+from gateway import keys
+from gateway.keys import Budget
+
+_USERS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=60)
+
+
+@given(user=_USERS, mode=st.sampled_from(["live", "test"]))
+def test_a_budgets_name_leads_back_to_it(user: str, mode: str) -> None:
+    """Whatever the user id holds."""
+    budget = Budget(mode, "app0123456789abcdef", user)
+    assert Budget.parse(budget.name) == budget
+
+
+@given(user=_USERS)
+def test_everything_of_a_budget_lies_in_one_slot(user: str) -> None:
+    """Braces and colons of a user id make no hash tag of their own."""
+    budget = Budget("live", "app0123456789abcdef", user)
+    names = [budget.budget, budget.days, budget.due, budget.ledger, budget.history, budget.hold("req_x")]
+    assert len({key_slot(name.encode()) for name in names}) == 1
+
+
+@given(one=_USERS, other=_USERS)
+def test_two_users_share_no_key(one: str, other: str) -> None:
+    """Neither with each other nor between modes."""
+    first, second = Budget("live", "appx", one), Budget("live", "appx", other)
+    assert (first.budget == second.budget) == (one == other)
+    assert Budget("test", "appx", one).budget != first.budget
+
+
+def test_a_request_id_leads_to_its_account() -> None:
+    """`req_` and 32 lower-case characters; the account is not the user and needs the salt."""
+    budget = Budget("live", "app0123456789abcdef", "ada")
+    account = budget.account(b"salt")
+    request_id = keys.request_id(account, bytes(range(12)))
+    assert len(request_id) == 4 + 32
+    assert request_id == request_id.lower()
+    assert keys.account_of(request_id) == account
+    assert budget.account(b"other") != account
+    assert len(keys.random_account()) == len(account)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "req_", "req_x", "ada", "req_" + "a" * 31, "req_" + "é" * 32, "req_" + "a" * 31 + ":"]
+)
+def test_what_is_no_request_id_leads_nowhere(text: str) -> None:
+    """Nothing of it reaches a key."""
+    assert keys.account_of(text) is None
+
+
+@pytest.mark.parametrize("name", ["", "x", "wf:live", "xx:live:{a:b}", "wf:prod:{a:b}"])
+def test_what_is_no_budget_is_refused(name: str) -> None:
+    """ValueError, no guess."""
+    with pytest.raises(ValueError, match=r"."):
+        Budget.parse(name)
+
+
+def test_every_budget_has_a_shard_of_the_sweepers_list() -> None:
+    """The same one each time, and all of them are used."""
+    shards = {Budget("live", "appx", str(number)).open_shard for number in range(500)}
+    assert shards == {keys.open_shard(number) for number in range(keys.OPEN_SHARDS)}
+
+
+def test_an_attempt_is_named_by_its_whole_question() -> None:
+    """Another user with the same nonce has another attempt."""
+    assert keys.attempt_id("live", "a", "u", "n") != keys.attempt_id("live", "a", "v", "n")
+    assert keys.attempt_id("live", "a", "u", "n") == keys.attempt_id("live", "a", "u", "n")
