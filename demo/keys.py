@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from demo.settings import DemoSettings
@@ -22,7 +22,7 @@ class AppKeys:
     """The two keys of an app: one for its page, one for its backend alone."""
 
     publishable: str
-    secret: str
+    secret: str = field(repr=False)
 
 
 def load_keys(settings: DemoSettings) -> AppKeys:

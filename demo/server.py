@@ -16,7 +16,7 @@ from demo.keys import AppKeys
 from demo.settings import DemoSettings
 
 _STATIC = Path(__file__).parent / "static"
-_FILES = {"page.js": "text/javascript", "style.css": "text/css"}
+_FILES = {"page.mjs": "text/javascript", "style.css": "text/css"}
 _COOKIE = "demo_visitor"
 _VISITOR = re.compile(r"visitor-[0-9a-f]{32}")
 _YEAR_SECONDS = 365 * 24 * 60 * 60

@@ -36,7 +36,7 @@ def test_it_fits_in_four_kilobytes() -> None:
 
 
 def test_its_javascript_is_typed() -> None:
-    """`tsc --checkJs` strict; named by itself, because a .d.ts beside a .js hides it from a glob."""
+    """`tsc --checkJs` strict, the demo's page too; client.js by name, as the .d.ts beside it hides it from a glob."""
     run(NODE, TSC, "--project", str(HERE / "tsconfig.json"))
 
 

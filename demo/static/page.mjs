@@ -8,6 +8,7 @@ const connectButton = /** @type {HTMLButtonElement} */ (element('connect'))
 /** @type {{role: string, content: string}[]} */
 const messages = []
 
+/** @type {Record<string, string>} */
 const REASONS = {
   denied: 'You said no. Nothing was connected.',
   closed: 'The window was closed before you decided.',
@@ -50,7 +51,7 @@ async function connected(asked) {
   try {
     const status = await asked
     show(status)
-    if (!status.connected) notice(REASONS[/** @type {keyof REASONS} */ (status.reason)] ?? '')
+    if (!status.connected) notice(REASONS[status.reason] ?? '')
   } catch (error) {
     const { code, message, retry } = /** @type {any} */ (error)
     notice(code === 'popup_blocked' ? 'Your browser blocked the window. Click once more.' : message, true)
@@ -76,7 +77,7 @@ function line(text, kind) {
  * @param {HTMLElement} item
  */
 async function read(response, item) {
-  const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).pipeThrough(new TextDecoderStream()).getReader()
+  const reader = /** @type {ReadableStream<BufferSource>} */ (response.body).pipeThrough(new TextDecoderStream()).getReader()
   let rest = ''
   for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
     const events = (rest + piece.value).split('\n')
@@ -124,5 +125,5 @@ element('ask').onsubmit = (event) => {
 }
 wattfare.on('change', show)
 const returned = await wattfare.resume().catch((/** @type {Error} */ error) => notice(error.message, true))
-if (returned && !returned.connected) notice(REASONS[/** @type {keyof REASONS} */ (returned.reason)] ?? '')
+if (returned && !returned.connected) notice(REASONS[returned.reason] ?? '')
 wattfare.status().then(show, (/** @type {Error} */ error) => notice(error.message, true))
