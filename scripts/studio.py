@@ -1,4 +1,4 @@
-"""The studio of `scripts.screenshots`: a site with a sandbox behind it, a window, and faults from the browser's side."""
+"""The studio of `scripts.screenshots`: a site, a window, and faults from the browser's side."""
 
 import json
 import secrets
