@@ -22,7 +22,10 @@ def normalize(text: str) -> str:
 
     A trailing dot stays: `app.example.` is another origin to the browser too.
     """
-    parts = urlsplit(text.strip())
+    try:
+        parts = urlsplit(text.strip())
+    except ValueError:
+        raise OriginRefused(f"{text!r} is not a URL. Write it as https://host or https://host:port.") from None
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         raise OriginRefused(f"{text!r} is not an origin. Write it as https://host or https://host:port.")
     if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
