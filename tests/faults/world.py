@@ -19,7 +19,7 @@ from gateway.services import Services, open_services
 from gateway.settings import Settings
 from gateway.sweeper import Sweeper
 from gateway.upstream import Timeouts, Upstream
-from sandbox.bill import Bill
+from sandbox.bill import Bill, Entry
 from sandbox.server import BILL_KEY, create_app
 from sandbox.settings import SandboxSettings
 from tests.gateway.stack import RINGS
@@ -158,13 +158,17 @@ class Sandbox:
     url: str
     bill: Bill
 
+    async def entries(self, key: str) -> list[Entry]:
+        """The generations of one key once none of them runs."""
+        entries = list(self.bill.entries(sha256(key.encode()).hexdigest()))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for entry in entries:
+                await entry.ended.wait()
+        return entries
+
     async def billed_nano(self, key: str) -> int:
         """What one key was billed once nothing of it runs."""
-        digest = sha256(key.encode()).hexdigest()
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            for entry in self.bill.entries(digest):
-                await entry.ended.wait()
-        return self.bill.total_nano(digest)
+        return sum(entry.cost_nano for entry in await self.entries(key))
 
 
 @contextlib.asynccontextmanager
