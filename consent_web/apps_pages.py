@@ -205,7 +205,8 @@ def _iso(ms: str) -> str:
 
 def _harmless(cell: str) -> str:
     """A spreadsheet runs what starts like a formula; models name themselves."""
-    return "'" + cell if cell[:1] in {"=", "+", "@", "\t", "\r"} else cell
+    is_formula = cell[:1] in {"=", "+", "@", "\t", "\r"} or (cell[:1] == "-" and not cell[1:2].isdigit())
+    return f"'{cell}" if is_formula else cell
 
 
 def _download(body: bytes, content_type: str, ending: str) -> web.Response:

@@ -6,6 +6,7 @@ from consent_web import account, guard, view
 from consent_web.account import Connected
 from consent_web.money_text import exact, usd
 from consent_web.site import SITE
+from gateway.errors import ConsentRequired
 from gateway.wallets import OWNER
 
 
@@ -123,7 +124,10 @@ async def ask_remove(request: web.Request) -> web.Response:
 async def remove(request: web.Request) -> web.StreamResponse:
     """Answer `POST /funding/remove`."""
     await guard.form_post(request)
-    await request.app[SITE].wallets.remove_funding(await account.owner(request))
+    stay = await account.owner(request)
+    if stay.level != OWNER:
+        raise ConsentRequired("Prove that the OpenRouter account is yours before you change how this wallet pays.")
+    await request.app[SITE].wallets.remove_funding(stay)
     return _see("/funding")
 
 

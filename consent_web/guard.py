@@ -34,13 +34,13 @@ _FRAMES = {"iframe", "frame", "embed", "object", "fencedframe"}
 _NONCE = web.RequestKey("nonce", str)
 _FRESH = web.RequestKey("fresh_browser", str)
 
-# Everything off, but for passkeys, which the site may come to use.
+# Everything off that Chromium knows, but for passkeys, which the site may come to use.
 _FEATURES = (
-    *("accelerometer", "ambient-light-sensor", "autoplay", "battery", "bluetooth", "browsing-topics", "camera"),
+    *("accelerometer", "autoplay", "browsing-topics", "camera"),
     *("clipboard-read", "clipboard-write", "compute-pressure", "display-capture", "encrypted-media", "fullscreen"),
     *("gamepad", "geolocation", "gyroscope", "hid", "identity-credentials-get", "idle-detection", "keyboard-map"),
     *("local-fonts", "magnetometer", "microphone", "midi", "otp-credentials", "payment", "picture-in-picture"),
-    *("screen-wake-lock", "serial", "speaker-selection", "storage-access", "usb", "web-share", "window-management"),
+    *("screen-wake-lock", "serial", "speaker-selection", "storage-access", "usb", "window-management"),
     "xr-spatial-tracking",
 )
 _PERMISSIONS = ", ".join(
@@ -54,6 +54,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Origin-Agent-Cluster": "?1",
     "X-Robots-Tag": "noindex",
+    "Server": "wattfare",
 }
 _ONE_YEAR_SECONDS = 365 * 24 * 60 * 60
 

@@ -307,7 +307,9 @@ async def _photograph(site: Site, browser: Browser, scheme: str) -> None:
     )
     for step in steps:
         context = await _window(browser, scheme)
-        await step(Studio(site, keys["appId"], await context.new_page(), scheme))
+        studio = Studio(site, keys["appId"], await context.new_page(), scheme)
+        await studio.normal()
+        await step(studio)
         await context.close()
     context = await _window(browser, scheme, script=False)
     studio = Studio(site, keys["appId"], await context.new_page(), scheme)

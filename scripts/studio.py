@@ -1,6 +1,7 @@
 """The studio of `scripts.screenshots`: a site, a window, and faults from the browser's side."""
 
 import json
+import re
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +23,7 @@ FOLDER = Path(__file__).parents[1] / "screenshots"
 POPUP = (360, 600)
 # Registered, and served by nobody: redirect mode needs no page there.
 APP_ORIGIN = "https://notes.acme.example"
+_LOOKS = re.compile(r"/consent/attempts(/[0-9a-f]{64})?$")
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,12 @@ class Studio:
         async def hand_on(route: Route) -> None:
             answer = await route.fetch()
             body = await answer.json()
+            # The studio needs no opener; what it shows is the popup that has one.
+            body.update(isRedirect=False)
             change(body)
             await route.fulfill(response=answer, body=json.dumps(body))
 
-        await self.page.route("**/consent/attempts*", hand_on)
+        await self.page.route(_LOOKS, hand_on)
 
     async def refuse(self, reason: str) -> None:
         """Refuse the attempt for a reason."""
@@ -82,6 +86,7 @@ class Studio:
     async def normal(self) -> None:
         """Let every answer through again."""
         await self.page.unroute_all()
+        await self.alter(lambda _: None)
 
 
 @asynccontextmanager

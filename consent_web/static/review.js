@@ -26,7 +26,10 @@ export function head(attempt) {
       h('div', { class: 'face', 'aria-hidden': 'true' }, attempt.app.initial),
       h('div', { class: 'grow' },
         h('p', { class: 'name' }, h('bdi', {}, attempt.app.name)),
-        h('p', {}, h('span', { class: 'mono' }, attempt.origin), ' ', h('span', { class: 'proof' }, '✓ verified just now')))))
+        h('p', {}, h('span', { class: 'mono' }, attempt.origin), ' ', attempt.isRedirect
+          // Nobody opened this window, so nobody is verified: the approval sleeps until that page comes for it.
+          ? h('span', { class: 'soft small' }, 'you go back there')
+          : h('span', { class: 'proof' }, '✓ verified just now')))))
 }
 
 /**

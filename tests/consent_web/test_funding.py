@@ -82,6 +82,10 @@ async def test_a_pasted_key_pays_but_shows_no_apps_of_other_browsers(world: Worl
     assert (await other.get(f"/apps/{ref}")).status == 404
     assert "Stop 1 app now" in (await other.get("/stop")).text
     assert "Stop 2 apps now" in (await visitor.get("/stop")).text
+    await other.read_csrf()
+    assert (await other.submit("/funding/remove")).status == 403
+    assert (await visitor.get("/spend")).status == 200
+    assert (await world.site.ledger.standing(world.budget("owner"))).fields["funding"]
 
 
 async def test_an_old_key_draws_nothing_from_the_one_that_replaced_it(world: World, visitor: Visitor) -> None:
