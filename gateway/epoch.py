@@ -8,8 +8,15 @@ down in that Redis: so it stays for every process, however far the beats count o
 
 from dataclasses import dataclass
 
+from redis.crc import key_slot
+
+from gateway import keys
+
 Memory = dict[str, list[str | int]]
 
+_CLUSTER_SLOTS = 16384
+# A beat in every sixteenth of a cluster's slots, so that each master is known.
+_CLUSTER_BEATS = 16
 _OLDER = "Redis came back older than it was"
 
 
@@ -75,3 +82,14 @@ def _doubt(sign: Sign, known: tuple[str, int] | None) -> str | None:
     if sign.beat < known[1]:
         return _OLDER
     return None
+
+
+def cluster_keys() -> list[str]:
+    """Return one key in each sixteenth of the slots of a cluster."""
+    found: dict[int, str] = {}
+    number = 0
+    while len(found) < _CLUSTER_BEATS:
+        key = f"{keys.INSTANCE}:{number}"
+        found.setdefault(key_slot(key.encode()) * _CLUSTER_BEATS // _CLUSTER_SLOTS, key)
+        number += 1
+    return [found[part] for part in sorted(found)]

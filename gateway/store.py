@@ -21,14 +21,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from gateway import keys, lua, metrics, redisurl
-from gateway.epoch import Epoch, Memory, Sign
+from gateway.epoch import Epoch, Memory, Sign, cluster_keys
 from gateway.errors import Unavailable
 from gateway.logs import log
 
 Arg = str | int | bytes
 Reply = Any  # What redis-py returns depends on the script; each caller knows its own.
 
-# Room for a busy event loop to take in a reply that is here: time, and turns (socket to caller takes about four).
+# Room for a busy event loop to take in a reply that is here: turns (socket to caller takes about four), then time.
 _GRACE_SECONDS = 0.01
 _GRACE_TURNS = 10
 # A Redis that answers others but not this call (a long queue, a cluster moving a slot) is waited for this long.
@@ -39,9 +39,6 @@ _BEAT_AWAY_SECONDS = 0.1
 _BEAT_DEADLINE_SECONDS = 1.0
 # Redis runs one command at a time: more connections than this only move the queue.
 _CONNECTIONS = 64
-_CLUSTER_SLOTS = 16384
-# A beat in every sixteenth of a cluster's slots, so that each master is known.
-_CLUSTER_BEATS = 16
 # Answers that mean "this server cannot serve now", not "the call was wrong".
 _AWAY_ANSWERS = frozenset(
     {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN"}
@@ -75,7 +72,7 @@ class Store:
         self._epoch = Epoch()
         self._refused = False
         self._opening = asyncio.Event()
-        self._beat_keys = _beat_keys() if isinstance(client, RedisCluster) else [keys.INSTANCE]
+        self._beat_keys = cluster_keys() if isinstance(client, RedisCluster) else [keys.INSTANCE]
         self.salt = b""
 
     @classmethod
@@ -142,34 +139,32 @@ class Store:
         return await self._in_time(str(args[0]), self._execute(command, *args))
 
     async def post(self, script: str, key_names: Sequence[str], args: Sequence[Arg] = ()) -> bool:
-        """Put a script on the wire without waiting for its answer; tell whether that was done.
+        """Put a script on the wire without waiting for its answer; tell whether that was done, within a deadline.
 
-        On return the bytes are with the kernel; they follow if every connection was taken for a deadline's length.
+        On True the bytes are with the kernel. What found no connection in time follows when there is one.
         """
         if self._refused or self._is_away(key_names[0]):
             return False
+        has_room = False
         try:
             async with asyncio.timeout(self._deadline_seconds):
-                await self._room.acquire()
-        except TimeoutError:
-            self._spawn(self.run(script, key_names, args))
-            return True
-        handed_over = False
-        try:
-            source, connection = await self._connection(key_names[0])
+                has_room = await self._room.acquire()
+                source, connection = await self._connection(key_names[0])
             try:
                 sha = self._scripts[script].sha
                 await connection.send_command("EVALSHA", sha, len(key_names), *key_names, *args)
             except BaseException:
                 await _release(source, connection)
                 raise
-            self._spawn(self._collect(source, connection, script, key_names, args))
-            handed_over = True
-        except (RedisError, OSError, TimeoutError):
-            return False
-        finally:
-            if not handed_over:
+        except BaseException as failed:
+            if has_room:
                 self._room.release()
+            if isinstance(failed, TimeoutError):
+                self._spawn(self.run(script, key_names, args))
+            if isinstance(failed, RedisError | OSError | TimeoutError):
+                return False
+            raise
+        self._spawn(self._collect(source, connection, script, key_names, args))
         return True
 
     async def each_key(self, pattern: str) -> AsyncIterator[str]:
@@ -261,8 +256,9 @@ class Store:
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await connection.read_response()
-            self._lane(key_names[0]).last_reply = asyncio.get_running_loop().time()
+            self._heard(key_names[0])
         except ResponseError:
+            self._heard(key_names[0])
             refused = True
         except (RedisError, OSError, TimeoutError):
             await connection.disconnect(nowait=True)
@@ -283,8 +279,7 @@ class Store:
             node = self._client.nodes_manager.get_node_from_slot(key_slot(key.encode()))
             return node, node.acquire_connection()
         pool = self._client.connection_pool
-        async with asyncio.timeout(self._deadline_seconds):
-            return pool, await pool.get_connection()  # type: ignore[no-untyped-call]
+        return pool, await pool.get_connection()  # type: ignore[no-untyped-call]
 
     def _lane(self, key: str) -> _Lane:
         name = ""
@@ -292,6 +287,9 @@ class Store:
             with contextlib.suppress(RedisError, KeyError, IndexError):
                 name = self._client.nodes_manager.get_node_from_slot(key_slot(key.encode())).name
         return self._lanes.setdefault(name, _Lane())
+
+    def _heard(self, key: str) -> None:
+        self._lane(key).last_reply = asyncio.get_running_loop().time()
 
     def _is_away(self, key: str) -> bool:
         return self._lane(key).away_since is not None
@@ -362,6 +360,7 @@ class Store:
         known = self._epoch.known(keys.INSTANCE)
         await connection.send_command("HMGET", keys.INSTANCE, "epoch", "beat", "accepted", "older")
         epoch, beat, accepted, older = await connection.read_response()
+        self._heard(keys.INSTANCE)
         sign = Sign((epoch or b"").decode(), int(beat or 0), is_accepted=accepted == b"1", is_older=older == b"1")
         is_ours = self._epoch.judge(keys.INSTANCE, sign, known)
         self._weigh()
@@ -383,9 +382,9 @@ class Store:
 
 async def _graced(task: "asyncio.Task[Reply]") -> bool:
     """Give a call that seems late its grace; tell whether its reply came in."""
-    await asyncio.wait({task}, timeout=_GRACE_SECONDS)
-    for _ in range(0 if task.done() else _GRACE_TURNS):
+    for _ in range(_GRACE_TURNS):
         await asyncio.sleep(0)
+    await asyncio.wait({task}, timeout=_GRACE_SECONDS)
     return task.done()
 
 
@@ -394,14 +393,3 @@ async def _release(source: "ConnectionPool | ClusterNode", connection: AbstractC
         source.release(connection)  # type: ignore[arg-type]
     else:
         await source.release(connection)
-
-
-def _beat_keys() -> list[str]:
-    """One key in each sixteenth of the slots of a cluster."""
-    found: dict[int, str] = {}
-    number = 0
-    while len(found) < _CLUSTER_BEATS:
-        key = f"{keys.INSTANCE}:{number}"
-        found.setdefault(key_slot(key.encode()) * _CLUSTER_BEATS // _CLUSTER_SLOTS, key)
-        number += 1
-    return [found[part] for part in sorted(found)]
