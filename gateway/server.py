@@ -121,14 +121,14 @@ def _assemble(services: Services, upstream: Upstream) -> Gateway:
     prices = Prices(services.store, upstream)
     exchanges = Exchanges(ledger)
     sweeper = Sweeper(ledger, upstream, services.sealer, reconcile_seconds=settings.reconcile_seconds)
+    look_at = sweeper.notice if settings.sweeper else sweeper.announce
     closing = Closing(
         services.store,
         ledger,
         prices,
-        on_handed_over=(lambda exchange: sweeper.notice(exchange.budget)) if settings.sweeper else lambda _: None,
+        on_handed_over=lambda exchange: look_at(exchange.budget),
     )
-    if settings.sweeper:
-        ledger.on_overdue = sweeper.notice
+    ledger.on_overdue = look_at
     proxy = Proxy(
         store=services.store,
         apps=services.apps,

@@ -6,16 +6,23 @@ Runs inside every gateway, and alone as `python -m gateway.sweeper`. What is set
 import asyncio
 import contextlib
 import random
+import signal
+import sys
 from decimal import Decimal
 
-from gateway import metrics
+import uvloop
+
+from gateway import logs, metrics
+from gateway.embedded import EmbeddedError
 from gateway.errors import Unavailable, UpstreamError
 from gateway.keys import OPEN_SHARDS, Budget
 from gateway.ledger import Ledger, Settlement
 from gateway.logs import log
 from gateway.money import nano_from_usd, usd_from_nano
 from gateway.sealing import SealBroken, Sealer
-from gateway.upstream import Document, Upstream
+from gateway.services import open_services
+from gateway.settings import Settings, SettingsError
+from gateway.upstream import Document, Timeouts, Upstream
 from gateway.usage import parsed
 
 _LOOK_SECONDS = 1.0
@@ -23,6 +30,10 @@ _MOST_BUDGETS = 100
 _MOST_HOLDS = 20
 # Longer than one look-up may take, so that no other process claims a hold that is being asked for.
 _CLAIM_MS = 30_000
+# Look-ups that one process makes at once: an OpenRouter that hangs must not make the last orphan wait for the first.
+_MOST_LOOKUPS = 16
+# A budget that cannot be swept by a fault of ours is left alone for so long, so that it floods no log.
+_FAULT_MS = 60_000
 # OpenRouter's record comes within a second or so, after an abort later; then less often (openrouter.md §2).
 _BACKOFF_SECONDS = (0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 
@@ -37,14 +48,15 @@ class Sweeper:
         self._reconcile_ms = int(reconcile_seconds * 1000)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._news: dict[str, asyncio.Event] = {}
+        self._room = asyncio.Semaphore(_MOST_LOOKUPS)
 
     async def run(self) -> None:
         """Look through every shard for ever. Several processes do; a hold is claimed by one."""
         while True:
-            with contextlib.suppress(Unavailable):
-                for shard in random.sample(range(OPEN_SHARDS), OPEN_SHARDS):
-                    for budget, mark in await self._ledger.ripe(shard, most=_MOST_BUDGETS):
-                        await self.sweep(budget, mark)
+            for shard in random.sample(range(OPEN_SHARDS), OPEN_SHARDS):
+                with contextlib.suppress(Unavailable):
+                    ripe = await self._ledger.ripe(shard, most=_MOST_BUDGETS)
+                    await asyncio.gather(*(self._sweep_surely(budget, mark) for budget, mark in ripe))
             await asyncio.sleep(_LOOK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes out
 
     def notice(self, budget: Budget) -> None:
@@ -52,6 +64,11 @@ class Sweeper:
         self._news.setdefault(budget.name, asyncio.Event()).set()
         if budget.name not in self._tasks:
             self._tasks[budget.name] = asyncio.get_running_loop().create_task(self._follow(budget))
+
+    def announce(self, budget: Budget) -> None:
+        """Have whichever process sweeps look at one budget now: this one does not."""
+        if budget.name not in self._tasks:
+            self._tasks[budget.name] = asyncio.get_running_loop().create_task(self._announce(budget))
 
     async def close(self) -> None:
         """Stop; what is left is found again by its due time."""
@@ -79,6 +96,24 @@ class Sweeper:
         await self._ledger.look_again(budget, after_ms=wait_ms)
         return wait_ms / 1000
 
+    async def _sweep_surely(self, budget: Budget, mark: str | None = None) -> float | None:
+        """Sweep one budget; a fault in it is told and keeps no other from being swept. Raises Unavailable."""
+        try:
+            return await self.sweep(budget, mark)
+        except Unavailable:
+            raise
+        except Exception as fault:
+            log.error("sweep_failed", error=type(fault).__name__, app=budget.app_id)
+            await self._ledger.look_again(budget, after_ms=_FAULT_MS)
+            return None
+
+    async def _announce(self, budget: Budget) -> None:
+        try:
+            with contextlib.suppress(Unavailable):
+                await self._ledger.look_again(budget, after_ms=0)
+        finally:
+            del self._tasks[budget.name]
+
     async def _follow(self, budget: Budget) -> None:
         """Sweep a budget until nothing of it is due for a while; news of it cuts the waiting short."""
         news = self._news[budget.name]
@@ -89,7 +124,7 @@ class Sweeper:
                     async with asyncio.timeout(wait):
                         await news.wait()
                 news.clear()
-                wait = await self.sweep(budget)
+                wait = await self._sweep_surely(budget)
         except Unavailable:
             pass  # The list of due holds brings it back.
         finally:
@@ -124,7 +159,8 @@ class Sweeper:
         """Return the settlement at the cost that OpenRouter states, None when it states none (yet)."""
         try:
             key = self._sealer.open(hold.get("funding", b""), place=budget.place)
-            document = await self._upstream.generation(generation_id, key)
+            async with self._room:
+                document = await self._upstream.generation(generation_id, key)
         except (SealBroken, UpstreamError):
             return None
         return stated_settlement(document, ended_by=hold.get("ended_by", b"crash").decode())
@@ -178,3 +214,40 @@ def _decimal(value: object) -> Decimal:
 
 def _count(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+async def serve(settings: Settings) -> None:
+    """Sweep, and nothing else, until SIGTERM or SIGINT. Raises EmbeddedError."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    seconds = (settings.upstream_connect_seconds, settings.upstream_first_byte_seconds)
+    async with open_services(settings) as services:
+        upstream = Upstream(settings.openrouter_base_url, Timeouts(*seconds, settings.upstream_silence_seconds))
+        sweeper = Sweeper(services.ledger, upstream, services.sealer, reconcile_seconds=settings.reconcile_seconds)
+        looking = loop.create_task(sweeper.run())
+        log.info("sweeping")
+        try:
+            await stop.wait()
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+            await sweeper.close()
+            await upstream.close()
+    log.info("stopped")
+
+
+def main() -> None:
+    """Run the sweeper as a process of its own. Exits 1 with one line when it cannot start."""
+    try:
+        settings = Settings.load()
+        logs.configure(settings.log_level)
+        uvloop.run(serve(settings))
+    except (SettingsError, EmbeddedError, OSError) as refused:
+        print(f"gateway.sweeper: {refused}", file=sys.stderr)  # noqa: T201 - the one line that says why
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""Overdue holds: asked for until OpenRouter knows, settled once by one sweeper, inside a gateway or alone."""
+
+import asyncio
+import json
+import signal
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from gateway.connections import Approval
+from gateway.keys import RANDOM_BYTES, Budget, request_id
+from gateway.pricing import WorstCase
+from gateway.services import Services, open_services
+from gateway.sweeper import Sweeper, stated_settlement
+from gateway.upstream import Document, Timeouts, Upstream
+from tests.fakes import FakeOpenRouter
+from tests.gateway.process import ROOT, environment
+from tests.gateway.stack import FUNDING_KEY, PATIENCE_SECONDS, settings_for
+
+GENERATION = "gen-1-fake"
+COST = {"id": GENERATION, "model": "acme/large", "total_cost": 0.0004, "native_tokens_prompt": 3}
+
+
+@dataclass
+class Orphanage:
+    """Stores with a connected user, whose holds were left by gateways that died."""
+
+    services: Services
+    openrouter: FakeOpenRouter
+    redis_url: str
+    budget: Budget = field(default_factory=lambda: Budget("live", "app" + "a" * 16, "ada"))
+    sweepers: list[tuple[Sweeper, Upstream]] = field(default_factory=list)
+
+    def sweeper(self, reconcile_seconds: float = 300) -> Sweeper:
+        """A sweeper of its own."""
+        upstream = Upstream(self.openrouter.url, Timeouts(5, 5, 5))
+        sweeper = Sweeper(self.services.ledger, upstream, self.services.sealer, reconcile_seconds=reconcile_seconds)
+        self.sweepers.append((sweeper, upstream))
+        return sweeper
+
+    async def orphan(
+        self, number: int, *, sent: bool = True, generation: str = GENERATION, budget: Budget | None = None
+    ) -> str:
+        """A hold that is overdue now; its id."""
+        budget, ledger = budget or self.budget, self.services.ledger
+        request = request_id("a" * 13, (number << 8).to_bytes(RANDOM_BYTES, "big"))
+        worst = WorstCase(fixed_nano=1_000_000, per_token_zepto=0, max_tokens=100)
+        await ledger.index(budget)
+        await ledger.admit(budget, request, worst, model="acme/large", estimate_nano=777)
+        if sent:
+            await ledger.post_sent(budget, request)
+        if generation:
+            await ledger.post_generation(budget, request, generation)
+        if sent or generation:
+            # The word was sent without waiting: let it arrive.
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while b"sent" not in (await self.hold(request, budget)) or (
+                    generation and b"generation_id" not in (await self.hold(request, budget))
+                ):
+                    await asyncio.sleep(0)
+        await self.services.store.call("ZADD", budget.due, "1", request)
+        await ledger.look_again(budget, after_ms=0)
+        return request
+
+    async def hold(self, request: str, budget: Budget | None = None) -> dict[bytes, bytes]:
+        """The hold as it lies in Redis."""
+        found: dict[bytes, bytes] = await self.services.store.call("HGETALL", (budget or self.budget).hold(request))
+        return found
+
+    async def connect(self, budget: Budget) -> None:
+        """Connect a live user."""
+        await self.services.connections.approve(budget, Approval(5_000_000_000, FUNDING_KEY))
+
+    async def entries(self, count: int, budget: Budget | None = None) -> list[dict[str, str]]:
+        """The ledger once it holds so many entries."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(found := await self.services.ledger.entries(budget or self.budget)) < count:
+                await asyncio.sleep(0.01)
+        return found
+
+
+@pytest.fixture
+async def orphanage(redis_url: str, openrouter: FakeOpenRouter) -> AsyncIterator[Orphanage]:
+    """A connected user, and nobody who sweeps."""
+    async with open_services(settings_for(redis_url, openrouter.url)) as services:
+        running = Orphanage(services, openrouter, redis_url)
+        await running.connect(running.budget)
+        yield running
+        for sweeper, upstream in running.sweepers:
+            await sweeper.close()
+            await upstream.close()
+
+
+def _told(entry: dict[str, str]) -> tuple[str, str, str]:
+    return entry["status"], entry["cost_nano"], entry["ended_by"]
+
+
+async def test_an_orphan_is_settled_at_what_openrouter_states(orphanage: Orphanage) -> None:
+    """With the key that was sealed into the hold, also after a revoke."""
+    orphanage.openrouter.generations[GENERATION] = COST
+    await orphanage.orphan(1)
+    await orphanage.services.connections.revoke(orphanage.budget)
+    assert await orphanage.sweeper().sweep(orphanage.budget) is None
+    [entry] = await orphanage.entries(1)
+    assert _told(entry) == ("settled", "400000", "crash")
+    assert (await orphanage.services.ledger.standing(orphanage.budget)).held_nano == 0
+
+
+async def test_an_orphan_that_never_left_is_void(orphanage: Orphanage) -> None:
+    """Nothing was sent, nothing is owed, nobody is asked."""
+    await orphanage.orphan(1, sent=False, generation="")
+    assert await orphanage.sweeper().sweep(orphanage.budget) is None
+    [entry] = await orphanage.entries(1)
+    assert _told(entry) == ("void", "0", "crash")
+    assert orphanage.openrouter.lookups == []
+
+
+async def test_an_orphan_without_an_id_is_settled_at_the_marked_estimate(orphanage: Orphanage) -> None:
+    """It left, and nothing came back: the one window."""
+    await orphanage.orphan(1, generation="")
+    assert await orphanage.sweeper().sweep(orphanage.budget) is None
+    [entry] = await orphanage.entries(1)
+    assert _told(entry) == ("estimated", "777", "crash")
+
+
+async def test_a_cost_that_is_not_known_yet_is_asked_for_again_later(orphanage: Orphanage) -> None:
+    """First after a quarter of a second, then less often; the hold stays meanwhile."""
+    await orphanage.orphan(1)
+    sweeper = orphanage.sweeper()
+    waits = []
+    for _ in range(3):
+        waits.append(await sweeper.sweep(orphanage.budget))
+        [request] = await orphanage.services.store.call("ZRANGE", orphanage.budget.due, 0, -1)
+        await orphanage.services.store.call("ZADD", orphanage.budget.due, "1", request)
+    assert waits == [pytest.approx(0.25, abs=0.05), pytest.approx(0.5, abs=0.05), pytest.approx(1, abs=0.05)]
+    assert (await orphanage.services.ledger.standing(orphanage.budget)).held_nano == 1_000_000
+    orphanage.openrouter.generations[GENERATION] = COST
+    assert await sweeper.sweep(orphanage.budget) is None
+    assert [entry["status"] for entry in await orphanage.entries(1)] == ["settled"]
+
+
+async def test_a_cost_that_never_comes_is_estimated_when_the_time_is_over(orphanage: Orphanage) -> None:
+    """Marked, and nothing stays held."""
+    await orphanage.orphan(1)
+    sweeper = orphanage.sweeper(reconcile_seconds=0.05)
+    sweeper.notice(orphanage.budget)
+    [entry] = await orphanage.entries(1)
+    assert _told(entry) == ("estimated", "777", "crash")
+
+
+async def test_each_orphan_is_claimed_by_one_of_several_sweepers(orphanage: Orphanage) -> None:
+    """OpenRouter is asked once for each."""
+    for number in range(30):
+        generation = f"gen-{number}-fake"
+        orphanage.openrouter.generations[generation] = {**COST, "id": generation}
+        await orphanage.orphan(number, generation=generation)
+    await asyncio.gather(*(orphanage.sweeper().sweep(orphanage.budget) for _ in range(4)))
+    entries = await orphanage.entries(30)
+    assert len(entries) == 30
+    assert sorted(orphanage.openrouter.lookups) == sorted(f"gen-{number}-fake" for number in range(30))
+    assert (await orphanage.services.ledger.standing(orphanage.budget)).spent_nano == 30 * 400_000
+
+
+async def test_a_budget_that_cannot_be_swept_keeps_no_other_waiting(orphanage: Orphanage) -> None:
+    """A damaged hold is told in the log; everyone else's is closed."""
+    orphanage.openrouter.generations[GENERATION] = COST
+    damaged = await orphanage.orphan(1)
+    await orphanage.services.store.call("HSET", orphanage.budget.hold(damaged), "estimate_nano", "many")
+    others = [Budget("live", "app" + "a" * 16, f"other-{number}") for number in range(5)]
+    for number, other in enumerate(others):
+        await orphanage.connect(other)
+        await orphanage.orphan(number + 2, budget=other)
+    looking = asyncio.create_task(orphanage.sweeper().run())
+    for other in others:
+        assert [entry["status"] for entry in await orphanage.entries(1, other)] == ["settled"]
+    assert not looking.done()
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    assert await orphanage.entries(0) == []
+
+
+async def test_the_sweeper_runs_as_a_process_of_its_own(orphanage: Orphanage) -> None:
+    """`python -m gateway.sweeper` finds what is due, settles it, and ends with 0 on SIGTERM."""
+    orphanage.openrouter.generations[GENERATION] = COST
+    await orphanage.orphan(1)
+    variables = environment(orphanage.redis_url, orphanage.openrouter.url)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway.sweeper", cwd=ROOT, env=variables, stdout=PIPE, stderr=PIPE
+    )
+    [entry] = await orphanage.entries(1)
+    process.send_signal(signal.SIGTERM)
+    out, errors = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+    assert (process.returncode, errors) == (0, b"")
+    assert _told(entry) == ("settled", "400000", "crash")
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["sweeping", "swept", "stopped"]
+
+
+async def test_a_sweeper_that_cannot_start_says_why_in_one_line() -> None:
+    """Exit code 1 and the variable's name."""
+    variables = environment("nonsense://", "http://127.0.0.1:1")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway.sweeper", cwd=ROOT, env=variables, stdout=PIPE, stderr=PIPE
+    )
+    out, errors = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+    assert (process.returncode, out, errors.count(b"\n")) == (1, b"", 1)
+    assert b"REDIS_URL" in errors
+
+
+async def test_a_gateway_that_does_not_sweep_calls_the_one_that_does(orphanage: Orphanage) -> None:
+    """What it leaves behind is looked at now, not when a lease has passed."""
+    await orphanage.services.ledger.index(orphanage.budget)
+    shards = range(16)
+
+    async def ripe() -> list[Budget]:
+        found = [await orphanage.services.ledger.ripe(shard, most=10) for shard in shards]
+        return [budget for each in found for budget, _ in each]
+
+    assert await ripe() == []
+    orphanage.sweeper().announce(orphanage.budget)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await ripe() != [orphanage.budget]:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("body", "cost_nano"),
+    [
+        (b'{"data":{"total_cost":9e-7}}', 900),
+        (b'{"data":{"total_cost":0.0076509169000000005}}', 7_650_917),
+        (b'{"data":{"total_cost":0}}', 0),
+        (b'{"data":{"total_cost":0.001,"is_byok":true,"upstream_inference_cost":0.02}}', 21_000_000),
+        (b'{"data":{"total_cost":0.001,"is_byok":true,"upstream_inference_cost":null}}', 1_000_000),
+        (b'{"data":{"total_cost":0.001,"is_byok":false,"upstream_inference_cost":0.02}}', 1_000_000),
+        (b'{"data":{"total_cost":null}}', None),
+        (b'{"data":{"total_cost":"0.001"}}', None),
+        (b'{"data":{"total_cost":true}}', None),
+        (b'{"data":{"total_cost":-0.001}}', None),
+        (b'{"data":{}}', None),
+        (b'{"data":[]}', None),
+        (b"<html>", None),
+        (b"", None),
+    ],
+)
+def test_a_generation_record_is_read_exactly_or_not_at_all(body: bytes, cost_nano: int | None) -> None:
+    """Absent cost is not zero; with BYOK the provider's bill counts beside the fee."""
+    stated = stated_settlement(Document(200, body, "application/json"), ended_by="crash")
+    assert (stated.cost_nano if stated else None) == cost_nano
+    assert stated_settlement(Document(404, body, "application/json"), ended_by="crash") is None
