@@ -76,4 +76,5 @@ def _supervise(package: str, settings: Settings) -> None:
             os.kill(worker.pid, signal.SIGTERM)
     for worker in workers:
         worker.join()
-    sys.exit(max(abs(worker.exitcode or 0) for worker in workers))
+    # A worker that was still starting had nothing to drain: our own signal ended it.
+    sys.exit(max(0 if worker.exitcode == -signal.SIGTERM else abs(worker.exitcode or 0) for worker in workers))

@@ -57,3 +57,11 @@ async def test_two_workers_share_a_port_and_a_revocation(
         code, errors = await gateway.end()
     assert (code, errors) == (0, "")
     assert sum('"stopped"' in line for line in gateway.lines) == 2
+
+
+async def test_sigterm_while_the_workers_start_is_a_clean_end(redis_url: str) -> None:
+    """Nothing was served yet, so nothing went wrong."""
+    variables = environment(redis_url, WEB_CONCURRENCY="2", PORT=str(_free_port()))
+    async with gateway_process(variables) as gateway:
+        # One worker listens, the other may still be on its way.
+        assert (await gateway.end())[0] == 0
