@@ -10,10 +10,10 @@ INSTALLED := .venv/.installed
 SANDBOX_URL := http://127.0.0.1:8082
 
 # Folders that hold Python now; the linters are pointed at no other.
-SOURCES := $(foreach folder,gateway consent_web sandbox scripts sdk/python tests benchmarks,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
+SOURCES := $(foreach folder,gateway consent_web sandbox demo scripts sdk/python tests benchmarks,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 SCRIPTS_JS := $(wildcard sdk/js/*.js sdk/js/*/*.js consent_web/static/*.js)
 
-.PHONY: help install run sandbox test chromium screenshots check lock accept-store rotate-master-key create-app rotate-secret connect-user revoke verify
+.PHONY: help install run sandbox test soak chromium screenshots check lock accept-store rotate-master-key create-app rotate-secret connect-user revoke verify
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -34,10 +34,11 @@ $(INSTALLED): requirements.txt requirements-dev.txt package.json package-lock.js
 	$(BIN)/npm ci --loglevel=error
 	@touch $@
 
-run: install ## gateway, consent site, stand-in OpenRouter and an embedded store, on 127.0.0.1
+run: install ## gateway, consent site, stand-in OpenRouter, demo app and an embedded store, on 127.0.0.1
 	@echo "gateway       http://127.0.0.1:8080"
 	@echo "consent site  http://127.0.0.1:8081"
 	@echo "sandbox       $(SANDBOX_URL)   (stands in for OpenRouter)"
+	@echo "demo app      http://127.0.0.1:8083"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" OPENROUTER_BASE_URL=$(SANDBOX_URL) honcho start
 
 sandbox: install ## the stand-in OpenRouter alone
@@ -48,6 +49,9 @@ test: install chromium ## every test; pass options with ARGS="-k name"
 
 screenshots: install chromium ## photograph every state of the consent site into screenshots/
 	$(BIN)/python -m scripts.screenshots
+
+soak: install ## ten minutes of every fault at once, then the ledger must be the bill; SECONDS=600 SEED=…
+	$(BIN)/python -m benchmarks.soak
 
 chromium:
 	@.ci/chromium

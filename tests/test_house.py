@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("gateway", "consent_web", "sandbox", "scripts", "sdk/python", "tests", "benchmarks")
-PACKAGES = ("gateway", "consent_web", "sandbox", "scripts")
+FOLDERS = ("gateway", "consent_web", "sandbox", "demo", "scripts", "sdk/python", "tests", "benchmarks")
+PACKAGES = ("gateway", "consent_web", "sandbox", "demo", "scripts")
 MOST_FUNCTION_LINES = 60
 MOST_FILE_LINES = 400
 MOST_LUA_LINES = 80  # below the header
