@@ -35,6 +35,9 @@ from gateway.upstream import HOP_BY_HOP, Reply, Upstream, forwarded
 USER_HEADER = "x-wattfare-user"
 GRANT_HEADER = "x-wattfare-grant"
 _LAST_WORDS_SECONDS = 0.5
+# A revocation is answered a second after it is sent (`broadcast`), also when a process did not hear it. One that was
+# frozen, or connected slowly, asks once more before it sends.
+_STALE_SECONDS = 0.5
 _REVOKED_EVENT = (
     b'data: {"error":{"code":"not_connected","type":"billing_error",'
     b'"message":"The user has ended this connection."}}\n\n'
@@ -149,6 +152,10 @@ class Proxy:
     async def _open(self, exchange: Exchange, admission: Admission, body: bytes) -> AsyncIterator[Reply]:
         async def on_connected() -> None:
             exchange.reach("connected")
+            if time.monotonic() - exchange.started > _STALE_SECONDS and not await self._ledger.renew(
+                exchange.budget, exchange.request_id
+            ):
+                raise NotConnected
             await self._ledger.post_sent(exchange.budget, exchange.request_id)
             exchange.meter.sent()
             exchange.reach("sending")

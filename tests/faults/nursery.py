@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +47,12 @@ class GatewayProcess:
         """Signal it."""
         if self.exit_code is None:
             os.kill(self.pid, number)
+
+    async def froze(self) -> None:
+        """Wait until it has frozen itself."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not (await self.nursery.order({"do": "poll", "pid": self.pid}))["frozen"]:
+                await asyncio.sleep(_POLL_SECONDS)
 
     async def listens(self) -> None:
         """Wait until it serves. Raises RuntimeError when it ended instead."""
@@ -120,11 +125,20 @@ class Nursery:
             answer: dict[str, Any] = json.loads(await stdout.readline())
         return answer
 
-    async def start(self, variables: Mapping[str, str], *, point: str = "", nth: int = 1) -> GatewayProcess:
-        """Start a gateway that kills itself when its path comes to `point` for the n-th time; return it listening."""
+    async def start(
+        self, variables: Mapping[str, str], *, point: str = "", nth: int = 1, freeze: bool = False
+    ) -> GatewayProcess:
+        """Start a gateway that kills (or freezes) itself when its path comes to `point` for the n-th time."""
         log = self.folder / f"gateway-{len(self.started)}.log"
         log.touch()
-        order = {"do": "start", "variables": dict(variables), "log": str(log), "point": point, "nth": nth}
+        order = {
+            "do": "start",
+            "variables": dict(variables),
+            "log": str(log),
+            "point": point,
+            "nth": nth,
+            "freeze": freeze,
+        }
         gateway = GatewayProcess(self, 0, log)
         self.started.append(gateway)
         gateway.pid = (await self.order(order))["pid"]
@@ -138,13 +152,13 @@ def _run_gateway(order: Mapping[str, Any]) -> None:
     from gateway import logs, server
     from gateway.settings import Settings
 
-    _die_at(order["point"], order["nth"])
+    _die_at(order["point"], order["nth"], signal.SIGSTOP if order["freeze"] else signal.SIGKILL)
     settings = Settings.load(order["variables"])
     logs.configure(settings.log_level)
     uvloop.run(server.serve(settings))
 
 
-def _die_at(point: str, nth: int) -> None:
+def _die_at(point: str, nth: int, how: signal.Signals) -> None:
     from gateway.exchange import Exchange
 
     left = nth
@@ -154,8 +168,7 @@ def _die_at(point: str, nth: int) -> None:
         if name == point:
             left -= 1
             if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-                time.sleep(60)
+                os.kill(os.getpid(), how)
 
     Exchange.reached = staticmethod(reached)
 
@@ -177,9 +190,10 @@ def _start(order: Mapping[str, Any]) -> int:
         os._exit(code)
 
 
-def _poll(pid: int) -> int | None:
-    found, status = os.waitpid(pid, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if found else None
+def _poll(pid: int) -> dict[str, int | None]:
+    found, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
+    frozen = bool(found) and os.WIFSTOPPED(status)
+    return {"code": os.waitstatus_to_exitcode(status) if found and not frozen else None, "frozen": frozen}
 
 
 def main() -> None:
@@ -195,10 +209,9 @@ def main() -> None:
             running.add(pid)
             answer = {"pid": pid}
         else:
-            code = _poll(order["pid"])
-            if code is not None:
+            answer = _poll(order["pid"])
+            if answer["code"] is not None:
                 running.discard(order["pid"])
-            answer = {"code": code}
         print(json.dumps(answer), flush=True)
     for pid in running:
         os.kill(pid, signal.SIGKILL)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from tests.fakes import MODEL, FakeOpenRouter, Turn, whole_answer
 from tests.faults.nursery import GatewayProcess, Nursery
-from tests.faults.world import World, open_world, variables
+from tests.faults.world import World, open_world, until, variables
 
 ROUNDS = 36
 CALLERS = 6
@@ -195,3 +196,24 @@ async def test_a_body_that_was_on_its_way_when_the_app_was_cut_starts_nothing(
         assert b" 401 " in await reader.readline()
     writer.close()
     assert openrouter.arrivals == []
+
+
+async def test_a_process_that_was_frozen_after_its_hold_sends_nothing_when_it_thaws(
+    redis_url: str, openrouter: NotingOpenRouter, tmp_path: Path
+) -> None:
+    """It heard no cut and could not answer for itself; before it sends it asks once more."""
+    environment = variables(redis_url, openrouter.url, WATTFARE_HOLD_SECONDS="60")
+    async with Nursery(tmp_path) as nursery, open_world(environment) as world:
+        gateway = await nursery.start(environment, point="connected", freeze=True)
+        await world.connect("frozen")
+        calling = asyncio.create_task(_call(world, gateway.url, world.headers("frozen")))
+        await gateway.froze()
+        await world.services.connections.revoke(world.budget("frozen"))
+        gateway.send(signal.SIGCONT)
+        assert await calling == 402
+        assert openrouter.arrivals == []
+
+        async def nothing_is_held() -> bool:
+            return (await world.books("frozen")).agree
+
+        await until(nothing_is_held)

@@ -94,14 +94,14 @@ class World:
             found: dict[str, Any] = json.loads(await answer.read(), parse_float=Decimal)
         return found
 
-    async def swept(self, user: str) -> None:
+    async def swept(self, user: str, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Sweep one user until nothing of theirs is open."""
         budget = self.budget(user)
 
         async def is_clear() -> bool:
             return await self.sweeper.sweep(budget) is None
 
-        await until(is_clear)
+        await until(is_clear, seconds=seconds)
 
     async def books(self, user: str) -> "Books":
         """What Redis says of one user."""
