@@ -73,6 +73,7 @@ class Store:
         self._refused = False
         self._opening = asyncio.Event()
         self._beat_keys = cluster_keys() if isinstance(client, RedisCluster) else [keys.INSTANCE]
+        self._is_closing = False
         self.salt = b""
 
     @classmethod
@@ -92,6 +93,7 @@ class Store:
 
     async def close(self) -> None:
         """End the background work and every connection."""
+        self._is_closing = True
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -194,7 +196,8 @@ class Store:
             return await self._execute("EVAL", known.text, len(key_names), *key_names, *args)
 
     async def _execute(self, command: str, *args: Arg) -> Reply:
-        async with self._room:
+        # A beat waits for nobody: it tells a queue of our own from an outage, and ends one.
+        async with contextlib.nullcontext() if _beating.get() else self._room:
             if isinstance(self._client, RedisCluster) and command == "PUBLISH":
                 return await self._client.execute_command(command, *args, target_nodes=RedisCluster.RANDOM)
             return await self._client.execute_command(command, *args)
@@ -296,7 +299,8 @@ class Store:
 
     def _lost(self, lane: _Lane, why: str) -> None:
         self._opening.clear()
-        if lane.away_since is None:
+        # Calls that our own end cuts short are no outage.
+        if lane.away_since is None and not self._is_closing:
             lane.away_since = asyncio.get_running_loop().time()
             metrics.STORE_OUTAGES.inc()
             log.error("store_away", reason=why)
