@@ -5,13 +5,14 @@ import os
 import signal
 import socket
 import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from tests.fakes import FakeOpenRouter
-from tests.gateway.process import environment, gateway_process
+from tests.gateway.process import ROOT, environment, gateway_process
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, question
 
 
@@ -65,3 +66,18 @@ async def test_sigterm_while_the_workers_start_is_a_clean_end(redis_url: str) ->
     async with gateway_process(variables) as gateway:
         # One worker listens, the other may still be on its way.
         assert (await gateway.end())[0] == 0
+
+
+async def test_a_taken_port_ends_the_supervisor_with_a_line_that_says_so(redis_url: str) -> None:
+    """Starting again cannot help, so it is not tried: a line that says why, exit 1."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        variables = environment(redis_url, "http://127.0.0.1:9", WEB_CONCURRENCY="2", PORT=port)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateway", env=variables, cwd=ROOT, stdout=asyncio.subprocess.DEVNULL, stderr=PIPE
+        )
+        async with asyncio.timeout(4 * PATIENCE_SECONDS):
+            _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert "gateway: " in errors.decode()
+    assert "Traceback" not in errors.decode()
