@@ -9,7 +9,6 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis
@@ -20,23 +19,19 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from gateway import keys, lua, metrics, redisurl
+from gateway import keys, lua, redisurl
 from gateway.epoch import Epoch, Memory, Sign, cluster_keys
 from gateway.errors import Unavailable
+from gateway.lane import PATIENCE_SECONDS, Lane
 from gateway.logs import log
 
 Arg = str | int | bytes
 Reply = Any  # What redis-py returns depends on the script; each caller knows its own.
 
-# Room for a busy event loop to take in a reply that is here: turns (socket to caller takes about four), then time.
-_GRACE_SECONDS = 0.01
-_GRACE_TURNS = 10
-# A Redis that answers others but not this call (a long queue, a cluster moving a slot) is waited for this long.
-_PATIENCE_SECONDS = 10.0
 _BEAT_SECONDS = 0.25
 _BEAT_AWAY_SECONDS = 0.1
 # A beat may take longer than a request's call: nobody waits for it, and a loaded machine is not an outage.
-_BEAT_DEADLINE_SECONDS = 1.0
+_BEAT_DEADLINE_SECONDS = 3.0
 # Redis runs one command at a time: more connections than this only move the queue.
 _CONNECTIONS = 64
 # Answers that mean "this server cannot serve now", not "the call was wrong".
@@ -51,14 +46,6 @@ class _NotOurs(RedisConnectionError):
     """A new connection reached a Redis that is not the one we knew."""
 
 
-@dataclass(slots=True)
-class _Lane:
-    """One Redis server as seen from here."""
-
-    away_since: float | None = None
-    last_reply: float = 0.0
-
-
 class Store:
     """One client to one Redis: a server, a Sentinel group or a Cluster."""
 
@@ -66,7 +53,7 @@ class Store:
         self._client = client
         self._deadline_seconds = deadline_seconds
         self._scripts = lua.load()
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[str, Lane] = {}
         self._room = asyncio.Semaphore(_CONNECTIONS)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._epoch = Epoch()
@@ -208,27 +195,18 @@ class Store:
         A given-up call may still be carried out: every script is safe to repeat or to void.
         """
         lane = self._lane(key)
-        if not deadline_seconds and (self._refused or lane.away_since is not None):
+        is_beat = deadline_seconds > 0
+        if not is_beat and (self._refused or lane.is_away):
             call.close()
             raise Unavailable
-        deadline = deadline_seconds or self._deadline_seconds
-        loop = asyncio.get_running_loop()
-        started = now = loop.time()
         task = self._spawn(call)
-        while True:
-            quiet = now - max(started, lane.last_reply)
-            done, _ = await asyncio.wait({task}, timeout=max(0, deadline - quiet))
-            if done or await _graced(task):
-                return self._answer(lane, task)
-            now = loop.time()
-            if now - max(started, lane.last_reply) >= deadline:
-                self._lost(lane, "no answer in time")
-            elif now - started < _PATIENCE_SECONDS:
-                continue
-            task.cancel()
-            raise Unavailable
+        if await lane.wait(task, deadline_seconds or self._deadline_seconds, despite_outage=is_beat):
+            return self._answer(lane, task)
+        task.cancel()
+        self._opening.clear()
+        raise Unavailable
 
-    def _answer(self, lane: _Lane, task: "asyncio.Task[Reply]") -> Reply:
+    def _answer(self, lane: Lane, task: "asyncio.Task[Reply]") -> Reply:
         try:
             reply = task.result()
         except _NotOurs:
@@ -243,7 +221,7 @@ class Store:
         except (RedisError, OSError, TimeoutError, asyncio.CancelledError) as lost:
             self._lost(lane, type(lost).__name__)
             raise Unavailable from None
-        lane.last_reply = asyncio.get_running_loop().time()
+        lane.heard()
         return reply
 
     async def _collect(
@@ -257,11 +235,11 @@ class Store:
         """Take in the answer of a posted script; one that was refused (NOSCRIPT, MOVED) goes the ordinary way."""
         refused = False
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await connection.read_response()
-            self._heard(key_names[0])
+            self._lane(key_names[0]).heard()
         except ResponseError:
-            self._heard(key_names[0])
+            self._lane(key_names[0]).heard()
             refused = True
         except (RedisError, OSError, TimeoutError):
             await connection.disconnect(nowait=True)
@@ -284,32 +262,21 @@ class Store:
         pool = self._client.connection_pool
         return pool, await pool.get_connection()  # type: ignore[no-untyped-call]
 
-    def _lane(self, key: str) -> _Lane:
+    def _lane(self, key: str) -> Lane:
         name = ""
         if key and isinstance(self._client, RedisCluster):
             with contextlib.suppress(RedisError, KeyError, IndexError):
                 name = self._client.nodes_manager.get_node_from_slot(key_slot(key.encode())).name
-        return self._lanes.setdefault(name, _Lane())
-
-    def _heard(self, key: str) -> None:
-        self._lane(key).last_reply = asyncio.get_running_loop().time()
+        return self._lanes.setdefault(name, Lane())
 
     def _is_away(self, key: str) -> bool:
-        return self._lane(key).away_since is not None
+        return self._lane(key).is_away
 
-    def _lost(self, lane: _Lane, why: str) -> None:
+    def _lost(self, lane: Lane, why: str) -> None:
         self._opening.clear()
         # Calls that our own end cuts short are no outage.
-        if lane.away_since is None and not self._is_closing:
-            lane.away_since = asyncio.get_running_loop().time()
-            metrics.STORE_OUTAGES.inc()
-            log.error("store_away", reason=why)
-
-    def _found(self, lane: _Lane) -> None:
-        if lane.away_since is not None:
-            now = asyncio.get_running_loop().time()
-            log.warning("store_back", away_seconds=round(now - lane.away_since, 3))
-            lane.away_since = None
+        if not self._is_closing:
+            lane.lost(why)
 
     def _spawn(self, work: Coroutine[Any, Any, Reply]) -> "asyncio.Task[Reply]":
         task = asyncio.get_running_loop().create_task(work)
@@ -350,7 +317,7 @@ class Store:
             self._epoch.remember(key, before.epoch, beat)
             if key == self._beat_keys[0]:
                 self.salt = salt
-        self._found(self._lane(key))
+        self._lane(key).found()
 
     async def _keep_beating(self) -> None:
         while True:
@@ -364,7 +331,7 @@ class Store:
         known = self._epoch.known(keys.INSTANCE)
         await connection.send_command("HMGET", keys.INSTANCE, "epoch", "beat", "accepted", "older")
         epoch, beat, accepted, older = await connection.read_response()
-        self._heard(keys.INSTANCE)
+        self._lane(keys.INSTANCE).heard()
         sign = Sign((epoch or b"").decode(), int(beat or 0), is_accepted=accepted == b"1", is_older=older == b"1")
         is_ours = self._epoch.judge(keys.INSTANCE, sign, known)
         self._weigh()
@@ -382,14 +349,6 @@ class Store:
             self._opening.set()
         else:
             self._opening.clear()
-
-
-async def _graced(task: "asyncio.Task[Reply]") -> bool:
-    """Give a call that seems late its grace; tell whether its reply came in."""
-    for _ in range(_GRACE_TURNS):
-        await asyncio.sleep(0)
-    await asyncio.wait({task}, timeout=_GRACE_SECONDS)
-    return task.done()
 
 
 async def _release(source: "ConnectionPool | ClusterNode", connection: AbstractConnection) -> None:

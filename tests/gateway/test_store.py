@@ -263,10 +263,10 @@ async def test_a_redis_that_is_away_at_the_start_is_met_when_it_comes(server: Va
 async def test_a_redis_that_is_busy_for_longer_than_the_deadline_is_away_and_soon_back(
     server: ValkeyServer, store: Store
 ) -> None:
-    """300 ms in which it answers nobody are an outage: whoever asks is told in time, and it is soon over."""
+    """600 ms in which it answers nobody are an outage: whoever asks is told in time, and it is soon over."""
     loop = asyncio.get_running_loop()
     with redis.Redis.from_url(server.url) as client:
-        sleeping = loop.run_in_executor(None, client.execute_command, "DEBUG", "SLEEP", "0.3")
+        sleeping = loop.run_in_executor(None, client.execute_command, "DEBUG", "SLEEP", "0.6")
         await asyncio.sleep(0.05)
         assert await is_unavailable(store)
         await sleeping
