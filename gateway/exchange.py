@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from typing import ClassVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar
 
 from aiohttp import web
 
@@ -16,6 +16,9 @@ from gateway.ledger import Ledger
 from gateway.meter import Meter, State
 from gateway.upstream import Reply
 
+# How long an answer without an id may go on without its caller. OpenRouter's headers, and the id in them, come early.
+_FAREWELL_SECONDS = 20.0
+
 
 class Exchange:
     """One metered request, from the moment it asks for a hold."""
@@ -23,7 +26,7 @@ class Exchange:
     reached: ClassVar[Callable[["Exchange", str], None]] = staticmethod(lambda _exchange, _point: None)
     """Called at each named point of the path; the crash tests set it to kill the process there."""
 
-    def __init__(self, budget: Budget, call: Call, chat: ChatRequest, task: "asyncio.Task[object] | None") -> None:
+    def __init__(self, budget: Budget, call: Call, chat: ChatRequest) -> None:
         self.budget = budget
         self.call = call
         self.chat = chat
@@ -31,13 +34,14 @@ class Exchange:
         self.asked = False
         self.is_held = False
         self.is_cut = False
+        self.is_gone = False
         self.is_over = False
         self.attached: str | None = None
         self.response: web.StreamResponse | None = None
         self.at_event_end = True
         self.ended_by = "complete"
         self.started = time.monotonic()
-        self._task = task
+        self.carrier: asyncio.Task[web.StreamResponse] | None = None
         self._opened: float | None = None
         self._first_chunk: float | None = None
 
@@ -98,9 +102,25 @@ class Exchange:
 
     def cut(self) -> None:
         """End it now: its connection was revoked. Nothing of it runs after this call but its ending."""
-        if not self.is_cut and not self.is_over and self._task is not None:
+        if not self.is_cut and not self.is_over and self.carrier is not None:
             self.is_cut = True
-            self._task.cancel()
+            self.carrier.cancel()
+
+    @property
+    def lacks_id(self) -> bool:
+        """Whether it left for OpenRouter and nothing is known yet by which its cost could be asked for."""
+        is_under_way = self.meter.state in {State.SENT, State.OPEN}
+        return is_under_way and self.budget.mode == "live" and self.meter.generation_id is None
+
+    def caller_left(self) -> None:
+        """Close upstream, which stops the billing; but first let an answer that has no id yet tell it, for a moment."""
+        self.is_gone = True
+        if self.carrier is None or self.carrier.done():
+            return
+        if self.lacks_id:
+            asyncio.get_running_loop().call_later(_FAREWELL_SECONDS, self.carrier.cancel)
+        else:
+            self.carrier.cancel()
 
 
 class Exchanges:
@@ -114,19 +134,28 @@ class Exchanges:
     def __len__(self) -> int:
         return sum(len(group) for group in self._open.values())
 
-    @contextlib.contextmanager
-    def track(self, exchange: Exchange) -> Iterator[None]:
-        """Keep `exchange` where a revocation finds it."""
-        name = exchange.budget.name
-        self._open.setdefault(name, set()).add(exchange)
-        try:
-            yield
-        finally:
-            exchange.is_over = True
-            group = self._open[name]
-            group.discard(exchange)
-            if not group:
-                del self._open[name]
+    def start(
+        self, exchange: Exchange, carrying: Coroutine[Any, Any, web.StreamResponse]
+    ) -> "asyncio.Task[web.StreamResponse]":
+        """Carry `exchange` in a task of its own, from this moment where a revocation finds it; return the task."""
+        carrier = exchange.carrier = asyncio.get_running_loop().create_task(carrying)
+        self._open.setdefault(exchange.budget.name, set()).add(exchange)
+        carrier.add_done_callback(lambda _: self._forget(exchange))
+        return carrier
+
+    def _forget(self, exchange: Exchange) -> None:
+        exchange.is_over = True
+        group = self._open[exchange.budget.name]
+        group.discard(exchange)
+        if not group:
+            del self._open[exchange.budget.name]
+
+    async def end(self) -> None:
+        """End whatever still runs: the process stops."""
+        carriers = [each.carrier for group in self._open.values() for each in group if each.carrier is not None]
+        for carrier in carriers:
+            carrier.cancel()
+        await asyncio.gather(*carriers, return_exceptions=True)
 
     def cut_budget(self, name: str) -> None:
         """End every request of one budget."""

@@ -91,20 +91,31 @@ class Proxy:
         # Again: the body may have taken its time, and meanwhile the app was closed or its secret rotated.
         await self._apps.authenticate(call.request.headers.get("Authorization"))
         call.notes |= {"model": chat.model, "stream": chat.stream}
-        exchange = Exchange(budget, call, chat, asyncio.current_task())
-        with self._exchanges.track(exchange):
-            try:
-                return await self._carry(exchange)
-            except asyncio.CancelledError:
-                if not exchange.is_cut:
-                    exchange.leave("client")
-                    raise
-                return await self._end_revoked(exchange)
-            except ConnectionError:
+        exchange = Exchange(budget, call, chat)
+        # A task of its own: it may outlive its caller until there is something to ask the cost by.
+        carrier = self._exchanges.start(exchange, self._carry_to_end(exchange))
+        try:
+            return await asyncio.shield(carrier)
+        except asyncio.CancelledError:
+            if exchange.is_cut and carrier.cancelled():
+                raise NotConnected from None  # cut before its first step
+            call.is_told = exchange.asked
+            exchange.caller_left()
+            raise
+
+    async def _carry_to_end(self, exchange: Exchange) -> web.StreamResponse:
+        try:
+            return await self._carry(exchange)
+        except asyncio.CancelledError:
+            if not exchange.is_cut:
                 exchange.leave("client")
                 raise
-            finally:
-                self._closing.close(exchange)
+            return await self._end_revoked(exchange)
+        except ConnectionError:
+            exchange.leave("client")
+            raise
+        finally:
+            self._closing.close(exchange)
 
     async def _carry(self, exchange: Exchange) -> web.StreamResponse:
         admission = await self._admit(exchange)
@@ -179,6 +190,7 @@ class Proxy:
         exchange.reach("opened")
         await self._attach(exchange)
         exchange.reach("attached")
+        _stop_if_alone(exchange)
         if not 200 <= reply.status < 300:
             said = await reply.read()
             exchange.meter.body(said)
@@ -186,7 +198,8 @@ class Proxy:
             raise refusal(reply.status, reply.headers, said, now_ms=time.time_ns() // 1_000_000)
         response = web.StreamResponse(status=reply.status, headers=_response_headers(exchange, admission, reply))
         exchange.response = response
-        await response.prepare(exchange.call.request)
+        if not exchange.is_gone:
+            await response.prepare(exchange.call.request)
         exchange.reach("prepared")
         await self._relay(exchange, reply, response)
         return response
@@ -198,13 +211,16 @@ class Proxy:
             meter.body(chunk)
             if exchange.attached is None:
                 await self._attach(exchange)
-            await response.write(chunk)
+            _stop_if_alone(exchange)
+            if not exchange.is_gone:
+                await response.write(chunk)
             exchange.reach("relayed")
             if meter.is_done:
                 reply.finish_soon()
         exchange.end("complete")
         exchange.reach("ended")
-        await response.write_eof()
+        if not exchange.is_gone:
+            await response.write_eof()
         exchange.reach("answered")
 
     async def _attach(self, exchange: Exchange) -> None:
@@ -269,6 +285,12 @@ def _passed_on(headers: Mapping[str, str]) -> CIMultiDict[str]:
         if lowered not in _NOT_PASSED_ON and not lowered.startswith(_NOT_PASSED_ON_PREFIXES):
             kept.add(name, value)
     return kept
+
+
+def _stop_if_alone(exchange: Exchange) -> None:
+    """Stop an answer whose caller is gone, once its cost can be asked for."""
+    if exchange.is_gone and not exchange.lacks_id:
+        raise ConnectionResetError
 
 
 def _hang_up(exchange: Exchange) -> None:

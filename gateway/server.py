@@ -111,6 +111,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await gateway.exchanges.end()
             await gateway.closing.drain(_SETTLE_SECONDS)
             await gateway.sweeper.close()
             await upstream.close()
@@ -173,6 +174,7 @@ async def serve(settings: Settings, *, shared_port: bool = False) -> None:
         log.info("draining", open_requests=len(gateway.exchanges))
         # Stops accepting, waits for running handlers up to the drain time, then cancels them; each then settles.
         await runner.cleanup()
+        await gateway.exchanges.end()
         await gateway.closing.drain(_SETTLE_SECONDS)
     log.info("stopped")
 

@@ -9,7 +9,8 @@ from decimal import Decimal
 import aiohttp
 import pytest
 
-from tests.faults.world import Sandbox, open_sandbox, until
+from tests.fakes import FakeOpenRouter, Turn
+from tests.faults.world import PATIENCE_SECONDS, Sandbox, open_sandbox, until
 from tests.gateway.stack import Stack, open_stack, question, settings_for
 
 LISTED = ("sandbox/slow-30", "sandbox/slow-600000")
@@ -145,3 +146,33 @@ async def test_a_hold_that_waits_for_its_cost_does_not_wait_for_the_next_one(sta
         await until(both_settled, seconds=8)
         answer.close()
     await _clear(stack, "ada")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_hangs_up_before_the_headers_still_pays_what_it_cost(redis_url: str, stream: bool) -> None:
+    """Nothing can be asked without an id: the answer goes on until its headers tell it, then upstream is closed."""
+    asked, may_answer, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def play(turn: Turn) -> None:
+        asked.set()
+        await may_answer.wait()
+        await turn.head(200, {"Content-Type": "application/json", "X-Generation-Id": "gen-1-fake"})
+        await turn.until_gone()
+        closed.set()
+
+    told = {"id": "gen-1-fake", "model": "acme/large", "total_cost": 0.0042, "is_byok": False}
+    async with (
+        FakeOpenRouter(play=play, generations={"gen-1-fake": told}).running() as openrouter,
+        open_stack(settings_for(redis_url, openrouter.url)) as stack,
+    ):
+        await stack.connect()
+        call = asyncio.ensure_future(stack.chat(question(stream=stream)))
+        await asked.wait()
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        may_answer.set()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await closed.wait()
+        [entry] = await stack.booked()
+
+    assert (entry["status"], entry["ended_by"], int(entry["cost_nano"])) == ("settled", "client", 4_200_000)
