@@ -1,7 +1,6 @@
 """Requests in flight: what each has been through, and how a revocation reaches it."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
@@ -18,6 +17,8 @@ from gateway.upstream import Reply
 
 # How long an answer without an id may go on without its caller. OpenRouter's headers, and the id in them, come early.
 _FAREWELL_SECONDS = 20.0
+# After an outage the holds of the living are renewed before the sweeper looks at them.
+_RENEW_AGAIN_SECONDS = 0.25
 
 
 class Exchange:
@@ -188,11 +189,14 @@ class Exchanges:
 
     async def keep_alive(self) -> None:
         """Renew the holds of long requests for ever, before the sweeper takes them for orphans."""
-        third = self._ledger.lease_ms / 3000
+        pause = third = self._ledger.lease_ms / 3000
         while True:
-            await asyncio.sleep(third)
-            with contextlib.suppress(Unavailable):
+            await asyncio.sleep(pause)
+            try:
                 await self._renew(older_than=third)
+                pause = third
+            except Unavailable:
+                pause = min(third, _RENEW_AGAIN_SECONDS)
 
     async def _renew(self, *, older_than: float) -> None:
         oldest = time.monotonic() - older_than

@@ -28,6 +28,7 @@ class Lane:
     def __init__(self) -> None:
         self._away_since: float | None = None
         self._last_reply = 0.0
+        self._back_at = 0.0
 
     @property
     def is_away(self) -> bool:
@@ -38,9 +39,12 @@ class Lane:
         """Note that the server answered somebody."""
         self._last_reply = asyncio.get_running_loop().time()
 
-    def lost(self, why: str) -> None:
-        """Note that it does not answer: one line in the log for each outage."""
-        if self._away_since is None:
+    def lost(self, why: str, *, asked_at: float) -> None:
+        """Note that a call of `asked_at` (the loop's time) failed: one line in the log for each outage.
+
+        A call from before the end of the last outage tells nothing new.
+        """
+        if self._away_since is None and asked_at >= self._back_at:
             self._away_since = asyncio.get_running_loop().time()
             metrics.STORE_OUTAGES.inc()
             log.error("store_away", reason=why)
@@ -48,7 +52,8 @@ class Lane:
     def found(self) -> None:
         """Note that it is back: one line in the log."""
         if self._away_since is not None:
-            away_seconds = asyncio.get_running_loop().time() - self._away_since
+            self._back_at = asyncio.get_running_loop().time()
+            away_seconds = self._back_at - self._away_since
             log.warning("store_back", away_seconds=round(away_seconds, 3))
             self._away_since = None
 
@@ -64,7 +69,7 @@ class Lane:
                 if await _graced(task):
                     return True
                 if loop.time() - max(started, self._last_reply) >= deadline_seconds + excused:
-                    self.lost("no answer in time")
+                    self.lost("no answer in time", asked_at=started)
                     return False
                 continue
             pause = min(left, _SLICE_SECONDS)

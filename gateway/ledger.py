@@ -205,6 +205,11 @@ class Ledger:
         """Look again in `due_ms`: the true cost was not to be had yet. Raises Unavailable."""
         await self._store.run("attach", *self._attach(budget, request_id, due_ms=due_ms, attempt=True))
 
+    async def release(self, budget: Budget, request_ids: Iterable[str]) -> None:
+        """Give claimed holds back: they are due at once. Raises Unavailable."""
+        for request_id in request_ids:
+            await self._store.run("attach", *self._attach(budget, request_id, due_ms=0))
+
     async def settle(self, budget: Budget, request_id: str, settlement: Settlement) -> Booked:
         """Close a hold, once: a second call returns the first answer. Raises Unavailable."""
         names = [budget.budget, budget.days, budget.due, budget.hold(request_id), budget.ledger]

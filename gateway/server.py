@@ -176,6 +176,7 @@ async def serve(settings: Settings, *, shared_port: bool = False) -> None:
         await runner.cleanup()
         await gateway.exchanges.end()
         await gateway.closing.drain(_SETTLE_SECONDS)
+        await gateway.sweeper.close(seconds=_SETTLE_SECONDS)
     log.info("stopped")
 
 

@@ -70,4 +70,7 @@ def _recall(settings: Settings) -> Memory:
 
 def _remember(settings: Settings, store: Store) -> None:
     if settings.state_file is not None and store.memory:
-        settings.state_file.write_bytes(orjson.dumps(store.memory))
+        # Beside it, then in its place: a crash leaves the old one whole.
+        fresh = settings.state_file.with_suffix(".new")
+        fresh.write_bytes(orjson.dumps(store.memory))
+        fresh.replace(settings.state_file)

@@ -199,14 +199,15 @@ class Store:
         if not is_beat and (self._refused or lane.is_away):
             call.close()
             raise Unavailable
+        asked_at = asyncio.get_running_loop().time()
         task = self._spawn(call)
         if await lane.wait(task, deadline_seconds or self._deadline_seconds, despite_outage=is_beat):
-            return self._answer(lane, task)
+            return self._answer(lane, task, asked_at)
         task.cancel()
         self._opening.clear()
         raise Unavailable
 
-    def _answer(self, lane: Lane, task: "asyncio.Task[Reply]") -> Reply:
+    def _answer(self, lane: Lane, task: "asyncio.Task[Reply]", asked_at: float) -> Reply:
         try:
             reply = task.result()
         except _NotOurs:
@@ -216,10 +217,10 @@ class Store:
             code = refused.status_code or str(refused).partition(" ")[0]
             if code not in _AWAY_ANSWERS:
                 raise
-            self._lost(lane, code)
+            self._lost(lane, code, asked_at)
             raise Unavailable from None
         except (RedisError, OSError, TimeoutError, asyncio.CancelledError) as lost:
-            self._lost(lane, type(lost).__name__)
+            self._lost(lane, type(lost).__name__, asked_at)
             raise Unavailable from None
         lane.heard()
         return reply
@@ -272,11 +273,11 @@ class Store:
     def _is_away(self, key: str) -> bool:
         return self._lane(key).is_away
 
-    def _lost(self, lane: Lane, why: str) -> None:
+    def _lost(self, lane: Lane, why: str, asked_at: float) -> None:
         self._opening.clear()
         # Calls that our own end cuts short are no outage.
         if not self._is_closing:
-            lane.lost(why)
+            lane.lost(why, asked_at=asked_at)
 
     def _spawn(self, work: Coroutine[Any, Any, Reply]) -> "asyncio.Task[Reply]":
         task = asyncio.get_running_loop().create_task(work)

@@ -16,7 +16,7 @@ from gateway import logs, metrics
 from gateway.embedded import EmbeddedError
 from gateway.errors import Unavailable, UpstreamError
 from gateway.keys import OPEN_SHARDS, Budget
-from gateway.ledger import Ledger, Settlement
+from gateway.ledger import Claim, Ledger, Settlement
 from gateway.logs import log
 from gateway.money import nano_from_usd, usd_from_nano
 from gateway.sealing import SealBroken, Sealer
@@ -29,7 +29,7 @@ _LOOK_SECONDS = 1.0
 _MOST_BUDGETS = 100
 _MOST_HOLDS = 20
 # Longer than one look-up may take, so that no other process claims a hold that is being asked for.
-_CLAIM_MS = 30_000
+_CLAIM_MS = 12_000
 # Look-ups that one process makes at once: an OpenRouter that hangs must not make the last orphan wait for the first.
 _MOST_LOOKUPS = 16
 # A budget that cannot be swept by a fault of ours is left alone for so long, so that it floods no log.
@@ -54,9 +54,12 @@ class Sweeper:
         """Look through every shard for ever. Several processes do; a hold is claimed by one."""
         while True:
             for shard in random.sample(range(OPEN_SHARDS), OPEN_SHARDS):
-                with contextlib.suppress(Unavailable):
+                try:
                     ripe = await self._ledger.ripe(shard, most=_MOST_BUDGETS)
                     await asyncio.gather(*(self._sweep_surely(budget, mark) for budget, mark in ripe))
+                except Unavailable:
+                    # When Redis is back, whoever lives renews first: a long outage makes no orphans.
+                    await asyncio.sleep(self._ledger.lease_ms / 3000)
             await asyncio.sleep(_LOOK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes out
 
     def notice(self, budget: Budget) -> None:
@@ -70,9 +73,11 @@ class Sweeper:
         if budget.name not in self._tasks:
             self._tasks[budget.name] = asyncio.get_running_loop().create_task(self._announce(budget))
 
-    async def close(self) -> None:
-        """Stop; what is left is found again by its due time."""
+    async def close(self, *, seconds: float = 0) -> None:
+        """Go on for so long with what is due now, then stop; what is left is due for whoever sweeps next."""
         tasks = tuple(self._tasks.values())
+        if tasks and seconds:
+            await asyncio.wait(tasks, timeout=seconds)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -86,8 +91,7 @@ class Sweeper:
             claim = await self._ledger.claim(budget, most=_MOST_HOLDS, lease_ms=_CLAIM_MS)
             if not claim.request_ids:
                 break
-            for request_id in claim.request_ids:
-                await self._resolve(budget, request_id, claim.now_ms)
+            await self._resolve_all(budget, claim)
         if claim.next_due_ms is None:
             if mark is not None:
                 await self._ledger.drop(budget, mark)
@@ -95,6 +99,16 @@ class Sweeper:
         wait_ms = max(0, claim.next_due_ms - claim.now_ms)
         await self._ledger.look_again(budget, after_ms=wait_ms)
         return wait_ms / 1000
+
+    async def _resolve_all(self, budget: Budget, claim: Claim) -> None:
+        """Close what was claimed; a sweeper that is stopped gives the rest back at once."""
+        for place, request_id in enumerate(claim.request_ids):
+            try:
+                await self._resolve(budget, request_id, claim.now_ms)
+            except asyncio.CancelledError:
+                with contextlib.suppress(Unavailable):
+                    await self._ledger.release(budget, claim.request_ids[place:])
+                raise
 
     async def _sweep_surely(self, budget: Budget, mark: str | None = None) -> float | None:
         """Sweep one budget; a fault in it is told and keeps no other from being swept. Raises Unavailable."""

@@ -123,6 +123,7 @@ async def test_while_redis_is_away_requests_are_refused_at_once_and_streams_go_o
     assert stream.body.count(b'"content":"') >= 80
     come_back()
     await until(lambda: house.answers("ada"))
+    await house.world.services.store.opened()
     await until(lambda: house.paid("ada"))
     assert house.gateway.events("store_away", "store_back", "store_refused") == ["store_away", "store_back"]
     assert "estimated" not in (await house.world.books("ada")).statuses

@@ -50,7 +50,7 @@ async def test_a_call_that_waits_while_the_server_is_found_away_ends_too() -> No
     """Nobody waits out a deadline of his own for what another call has found out."""
     lane = Lane()
     task = asyncio.ensure_future(_never())
-    lane.lost("known")
+    lane.lost("known", asked_at=asyncio.get_running_loop().time())
 
     async with asyncio.timeout(1):
         assert not await lane.wait(task, 60, despite_outage=False)
@@ -60,11 +60,23 @@ async def test_a_call_that_waits_while_the_server_is_found_away_ends_too() -> No
 async def test_the_end_of_an_outage_is_told_once() -> None:
     """A second good sign is no second end."""
     lane = Lane()
-    lane.lost("gone")
+    lane.lost("gone", asked_at=asyncio.get_running_loop().time())
 
     with capture_logs() as lines:
         lane.found()
         lane.found()
 
     assert [line["event"] for line in lines] == ["store_back"]
+    assert not lane.is_away
+
+
+async def test_a_call_from_before_the_end_of_an_outage_begins_no_new_one() -> None:
+    """It failed late for an old reason; the next call will tell."""
+    lane = Lane()
+    asked_at = asyncio.get_running_loop().time()
+    lane.lost("gone", asked_at=asked_at)
+    lane.found()
+
+    lane.lost("still on its way", asked_at=asked_at)
+
     assert not lane.is_away
