@@ -284,10 +284,10 @@ export function createWattfare({ publishableKey, session, baseURL = 'https://wat
         resolve(outcome);
       };
       flow.fail = (error) => {
-        flow.child?.close();
+        shut(flow.child);
         flow.end(Promise.reject(error));
       };
-      if (!inBrowser) throw new WattfareError('Call this in a browser, from a click.', 'ssr');
+      if (!inBrowser) throw new WattfareError('Call this in a browser.', 'ssr');
       open(flow);
       emit('open', { type });
     });
@@ -413,7 +413,7 @@ export function createWattfare({ publishableKey, session, baseURL = 'https://wat
     history.replaceState(history.state, '', url);
     if (!code) return { ...NOT_CONNECTED, reason: error === 'expired' ? error : 'denied' };
     if (!stored)
-      throw new WattfareError('This tab did not start the approval. Connect again.', 'invalid_request');
+      throw new WattfareError('This tab did not start it. Connect again.', 'invalid_request');
     return connected(await callAsUser('POST', `attempts/${nonce}`, { code, verifier: stored.verifier }));
   }
 
@@ -506,6 +506,15 @@ function explain({ document }) {
   document.title = 'Wattfare';
   document.documentElement.style.cssText = 'color-scheme:light dark;font:16px system-ui;padding:1em';
   document.body.textContent = 'Opening…';
+}
+
+/**
+ * Chromium forgets a close() that meets the window's way to another site: `closed` turns true, then false again.
+ * @param {Window} [child]
+ */
+function shut(child) {
+  child?.close();
+  for (let look = 1; look < 9; look++) setTimeout(() => child?.close(), look * LOOK_MS);
 }
 
 function features() {

@@ -233,6 +233,24 @@ async def test_abort_closes_the_window(page: Page, app_site: AppSite, user: str)
     assert (await payer.outcome(page))["error"] == "aborted"
 
 
+async def test_a_close_that_the_browser_forgot_is_said_again(page: Page, app_site: AppSite, user: str) -> None:
+    """Chromium loses a close() in the moment the window changes to the consent site: the SDK closes until it counts."""
+    app_site.late.clear()
+    await payer.visit(page, app_site, user, **{"as": "late"})
+    popup = await payer.press_connect(page)
+    await page.evaluate(
+        """() => {
+          const [child] = opened, close = child.close.bind(child)
+          globalThis.closes = 0
+          child.close = () => ++closes > 1 && close()
+        }"""
+    )
+    async with popup.expect_event("close"):
+        await page.click("#abort")
+    assert await page.evaluate("closes") > 1
+    app_site.late.set()
+
+
 async def test_after_a_no_the_payer_may_be_asked_again(page: Page, app_site: AppSite, user: str) -> None:
     """A token opens one window: the next connect() brings a new one, well before the first has expired."""
     await payer.visit(page, app_site, user, mode="test")
