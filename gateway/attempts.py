@@ -22,6 +22,8 @@ from gateway.store import Store
 LIFE_MS = 60 * 60 * 1000
 # A late question gets "expired" instead of "unknown" for a day.
 KEPT_MS = 24 * 60 * 60 * 1000
+# WCAG 2.2, 2.2.1: who is told that time runs out may extend it at least ten times.
+MOST_EXTENSIONS = 10
 # A spent token is remembered for as long as it is valid anywhere: ten minutes and a minute's drift on either side.
 _SPENT_MS = 15 * 60 * 1000
 _SEEN_FROM_OUTSIDE = {"pending": "pending", "claimed": "pending", "held": "pending"}
@@ -55,7 +57,7 @@ class Asked:
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """An attempt as it stands. `state`: pending, claimed, held (redirect mode: approved, not yet redeemed), approved,
-    denied, expired. `fault`: why funding failed last, for the popup.
+    denied, expired. `fault`: why funding failed last, for the popup. `may_extend`: whether it can get more time.
     """
 
     asked: Asked
@@ -63,6 +65,7 @@ class Attempt:
     expires_ms: int
     fault: str
     decision: dict[str, str]
+    may_extend: bool
 
     @property
     def attempt_id(self) -> str:
@@ -87,6 +90,16 @@ class Decide(IntEnum):
     UNKNOWN = -1
     EXPIRED = -2
     OTHERWISE = -3
+
+
+class Extend(IntEnum):
+    """Return codes of `extend.lua`."""
+
+    EXTENDED = 1
+    KEPT = 0
+    UNKNOWN = -1
+    EXPIRED = -2
+    DECIDED = -3
 
 
 class Attempts:
@@ -148,6 +161,26 @@ class Attempts:
     async def deny(self, attempt: Attempt) -> Attempt:
         """Say no, once. Raises InvalidRequest (409 decided otherwise, 410 expired), Unavailable."""
         await self._move(attempt.attempt_id, "deny")
+        return await self._load(attempt.attempt_id)
+
+    async def extend(self, attempt: Attempt) -> Attempt:
+        """Give the payer as much time again, at most MOST_EXTENSIONS times; safe to repeat.
+
+        Raises InvalidRequest (409 decided or extended too often, 410 expired), Unavailable.
+        """
+        limits = [LIFE_MS, KEPT_MS, MOST_EXTENSIONS, attempt.expires_ms]
+        code = await self._store.run("extend", [keys.attempt(attempt.attempt_id)], limits)
+        match Extend(code):
+            case Extend.UNKNOWN | Extend.EXPIRED:
+                raise _expired()
+            case Extend.DECIDED:
+                raise _answered()
+            case Extend.KEPT if not attempt.may_extend:
+                raise InvalidRequest(
+                    "There is no more time for this request. Call connect() again.",
+                    status=409,
+                    fields={"reason": "spent"},
+                )
         return await self._load(attempt.attempt_id)
 
     async def note_fault(self, attempt_id: str, fault: str) -> None:
@@ -222,7 +255,7 @@ class Attempts:
             case Decide.UNKNOWN | Decide.EXPIRED:
                 raise _expired()
             case Decide.OTHERWISE:
-                raise InvalidRequest("This request was already answered.", status=409, fields={"reason": "answered"})
+                raise _answered()
 
     async def _load(self, attempt_id: str) -> Attempt:
         fields = await self._fields(attempt_id)
@@ -247,6 +280,7 @@ class Attempts:
             expires_ms=expires_ms,
             fault=fields.get("fault", ""),
             decision=orjson.loads(fields.get("decision") or b"{}"),
+            may_extend=int(fields.get("extensions", 0)) < MOST_EXTENSIONS,
         )
 
 
@@ -256,6 +290,10 @@ def _spent() -> InvalidRequest:
         status=409,
         fields={"reason": "spent"},
     )
+
+
+def _answered() -> InvalidRequest:
+    return InvalidRequest("This request was already answered.", status=409, fields={"reason": "answered"})
 
 
 def _expired() -> InvalidRequest:

@@ -135,7 +135,7 @@ def acknowledgements(nonce: str) -> str:
 
 
 def attempt(attempt_id: str) -> str:
-    """hash: one popup's attempt: browser, asked, state, decision, created_ms, expires_ms."""
+    """hash: one popup's attempt: browser, asked, state, decision, created_ms, expires_ms, extensions."""
     return f"wf:attempt:{attempt_id}"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.attempts import KEPT_MS, LIFE_MS, Asked, Attempts, Decision
+from gateway.attempts import KEPT_MS, LIFE_MS, MOST_EXTENSIONS, Asked, Attempts, Decision
 from gateway.connections import Approval
 from gateway.errors import InvalidRequest
 from gateway.keys import attempt as attempt_key
@@ -111,6 +111,24 @@ async def test_an_attempt_expires_after_an_hour_and_is_remembered_for_a_day(
         with pytest.raises(InvalidRequest) as refused:
             await answer
         assert refused.value.status == 410
+
+
+async def test_an_attempt_gets_more_time_ten_times_until_it_is_decided(attempts: Attempts) -> None:
+    """WCAG 2.2.1 asks for ten; a decided attempt and an eleventh time are refused."""
+    attempt = await attempts.create(asked(), browser="b1", jti=jti())
+    for _ in range(MOST_EXTENSIONS):
+        assert attempt.may_extend
+        earlier = attempt
+        attempt = await attempts.extend(earlier)
+        assert attempt.expires_ms > earlier.expires_ms
+        # The same click again, after a lost answer.
+        assert await attempts.extend(earlier) == attempt
+    assert not attempt.may_extend
+    with pytest.raises(InvalidRequest, match="no more time"):
+        await attempts.extend(attempt)
+    await attempts.deny(attempt)
+    with pytest.raises(InvalidRequest, match="already answered"):
+        await attempts.extend(attempt)
 
 
 async def test_a_receipt_is_written_once(attempts: Attempts) -> None:

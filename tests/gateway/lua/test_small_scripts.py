@@ -1,4 +1,4 @@
-"""beat.lua, rate.lua, gateways.lua, begin.lua, decide.lua, receipt.lua: each answer, each repeat."""
+"""beat.lua, rate.lua, gateways.lua, begin.lua, extend.lua, decide.lua, receipt.lua: each answer, each repeat."""
 
 import pytest
 
@@ -78,6 +78,27 @@ def test_an_attempt_is_opened_by_one_browser(scripts: Scripts) -> None:
     assert [begin(scripts, "b"), begin(scripts, "b", "more"), begin(scripts, "thief")] == [1, 0, -1]
     assert scripts.fields("attempt")["asked"] == "asked"
     assert 60_000 < scripts.call("PTTL", "attempt") <= 65_000
+
+
+def extend(scripts: Scripts, expires_ms: object, *, most: int = 2, life_ms: int = 90_000) -> int:
+    code: int = scripts.run("extend", ["attempt"], life_ms, 5_000, most, expires_ms)
+    return code
+
+
+def test_an_attempt_is_extended_from_the_end_that_is_known_and_not_for_ever(scripts: Scripts) -> None:
+    """A repeat names the old end and changes nothing; the most is the most; what is over or decided stays so."""
+    assert extend(scripts, 1) == -1
+    begin(scripts, "b")
+    for _ in range(2):
+        end = scripts.call("HGET", "attempt", "expires_ms")
+        assert [extend(scripts, end, life_ms=90_000), extend(scripts, end)] == [1, 0]
+        assert int(scripts.call("HGET", "attempt", "expires_ms")) > int(end)
+        assert 90_000 < scripts.call("PTTL", "attempt") <= 95_000
+    assert extend(scripts, scripts.call("HGET", "attempt", "expires_ms")) == 0
+    scripts.call("HSET", "attempt", "expires_ms", 1)
+    assert extend(scripts, 1, most=9) == -2
+    scripts.call("HSET", "attempt", "state", "denied")
+    assert extend(scripts, 1, most=9) == -3
 
 
 def decide(scripts: Scripts, verb: str, decision: str = "") -> list[object]:
