@@ -16,7 +16,7 @@ from gateway.meter import Meter, State
 from gateway.upstream import Reply
 
 # How long an answer without an id may go on without its caller. OpenRouter's headers, and the id in them, come early.
-_FAREWELL_SECONDS = 20.0
+_FAREWELL_SECONDS = 10.0
 # After an outage the holds of the living are renewed before the sweeper looks at them.
 _RENEW_AGAIN_SECONDS = 0.25
 
