@@ -46,7 +46,7 @@ MODELS = (
     "sandbox/error-502",
     "sandbox/error-429",
 )
-# What a killed process had claimed is claimable again after 30 seconds.
+# What a killed process had claimed is claimable again after 12 seconds.
 QUIET_SECONDS = 60
 
 
