@@ -34,6 +34,10 @@ class SettingsError(ValueError):
     """One line that names a variable and says what to do. Holds no value of a secret."""
 
 
+# Where the consent site listens unless told otherwise.
+CONSENT_PORT = 8081
+
+
 @dataclass(frozen=True, slots=True)
 class KeyRing:
     """Keys of 32 bytes with their ids, newest first. The newest makes, every one of them checks."""
@@ -101,6 +105,11 @@ class Settings:
         state_file = source.text("WATTFARE_STATE_FILE")
         redis_url = source.redis_url(required=production)
         master_keys, jwt_keys = _key_rings(source, data_dir, required=production)
+        host = source.host("HOST", "127.0.0.1")
+        port = source.integer("PORT", default_port, least=0, most=65535)
+        # The consent site itself knows better than the default where it is, when only its port was moved.
+        is_consent_site = default_port == CONSENT_PORT and host == "127.0.0.1" and port != 0
+        consent_url = f"http://127.0.0.1:{port if is_consent_site else CONSENT_PORT}"
         return cls(
             production=production,
             redis_url=redis_url,
@@ -108,9 +117,9 @@ class Settings:
             master_keys=master_keys,
             jwt_keys=jwt_keys,
             public_url=source.origin("WATTFARE_PUBLIC_URL", "http://127.0.0.1:8080", secure=production),
-            consent_url=source.origin("WATTFARE_CONSENT_URL", "http://127.0.0.1:8081", secure=production),
-            host=source.host("HOST", "127.0.0.1"),
-            port=source.integer("PORT", default_port, least=0, most=65535),
+            consent_url=source.origin("WATTFARE_CONSENT_URL", consent_url, secure=production),
+            host=host,
+            port=port,
             workers=source.integer("WEB_CONCURRENCY", 1, least=1, most=256),
             metrics_port=source.integer("WATTFARE_METRICS_PORT", 0, least=0, most=65000),
             drain_seconds=source.seconds("WATTFARE_DRAIN_SECONDS", 25, zero=True),

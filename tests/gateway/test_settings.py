@@ -317,3 +317,14 @@ def test_a_data_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     """The line names the variable that moves it."""
     (tmp_path / "file").touch()
     assert refusal({"WATTFARE_DATA_DIR": str(tmp_path / "file" / "data")}).startswith("WATTFARE_DATA_DIR ")
+
+
+def test_a_consent_site_on_another_port_knows_its_own_address(tmp_path: Path) -> None:
+    """Pages post to the origin they came from: a moved port alone must not make the site refuse its own pages."""
+    moved = {"PORT": "9001", "WATTFARE_DATA_DIR": str(tmp_path)}
+
+    assert Settings.load(moved, default_port=8081).consent_url == "http://127.0.0.1:9001"
+    assert Settings.load(moved, default_port=8080).consent_url == "http://127.0.0.1:8081"
+    assert Settings.load({**moved, "WATTFARE_CONSENT_URL": "https://pay.example"}, default_port=8081).consent_url == (
+        "https://pay.example"
+    )
