@@ -37,6 +37,7 @@ def routes() -> list[web.RouteDef]:
         web.get("/consent/attempts/{attempt}", look),
         web.post("/consent/attempts/{attempt}/approve", approve),
         web.post("/consent/attempts/{attempt}/deny", deny),
+        web.post("/consent/attempts/{attempt}/extend", extend),
     ]
 
 
@@ -97,6 +98,13 @@ async def deny(request: web.Request) -> web.Response:
     denied = await site.attempts.deny(attempt)
     await limits.note_denial(site, browser, denied)
     return await _decided(request, browser, denied)
+
+
+async def extend(request: web.Request) -> web.Response:
+    """Answer `POST …/extend`: as much time again → `{leftSeconds, mayExtend}`."""
+    await guard.json_post(request)
+    _, attempt = await found(request)
+    return guard.json_response(view.left(await request.app[SITE].attempts.extend(attempt)))
 
 
 async def found(request: web.Request) -> tuple[guard.Browser, Attempt]:

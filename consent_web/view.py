@@ -1,5 +1,7 @@
 """An attempt as the popup shows it: composed here, so that the page only lays it out."""
 
+import time
+
 from consent_web import texts
 from consent_web.money_text import (
     DEFAULT_CAP_NANO,
@@ -30,7 +32,7 @@ async def attempt(site: Site, shown: Attempt, name: str, stay: Visit | None) -> 
         "id": shown.attempt_id,
         "nonce": asked.nonce,
         "state": shown.state,
-        "expiresAt": shown.expires_ms // 1000,
+        **left(shown),
         "mode": asked.mode,
         "app": {"name": name, "initial": name[:1].upper()},
         "origin": asked.origin,
@@ -44,6 +46,11 @@ async def attempt(site: Site, shown: Attempt, name: str, stay: Visit | None) -> 
     if asked.mode == "live" and stay is not None:
         body["funding"] = await funding(site, stay)
     return body
+
+
+def left(shown: Attempt) -> dict[str, object]:
+    """Return how long an attempt may still be decided, and whether it can get more time."""
+    return {"leftSeconds": max(0, shown.expires_ms / 1000 - time.time()), "mayExtend": shown.may_extend}
 
 
 def cap_choice(asked: Asked, standing: Standing) -> dict[str, object] | None:

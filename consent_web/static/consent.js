@@ -1,8 +1,8 @@
 /** The popup's course: find out who opened it, turn the token into an attempt, ask, report, close. */
-import { disarm } from './arming.js'
 import { askFunding } from './paying.js'
 import { askConsent } from './review.js'
 import { screen } from './screens.js'
+import { forgetTime, watchTime } from './time.js'
 import { ask, findOpener, Refusal, report, takeFragment } from './wire.js'
 
 /** @typedef {import('./wire.js').Attempt} Attempt */
@@ -61,6 +61,10 @@ function render(attempt) {
   current = attempt
   document.title = `${attempt.app.name} asks for an AI budget – ${location.host}`
   if (attempt.state !== 'pending' && attempt.state !== 'claimed') return finish(attempt)
+  watchTime(attempt, {
+    extend: () => ask(`/consent/attempts/${attempt.id}/extend`, {}, attempt.csrf),
+    over: () => void attemptStep(() => resume(attempt.id)),
+  })
   if (attempt.mode === 'live' && !attempt.funding) return pay(attempt, null)
   if (attempt.funding && !attempt.funding.works) return pay({ ...attempt, fault: 'key_refused' }, null)
   askConsent(attempt, {
@@ -87,6 +91,7 @@ async function allow(attempt, usd) {
     return ''
   } catch (refused) {
     if (refused instanceof Refusal && ['expired', 'elsewhere', 'answered', 'closed'].includes(refused.reason)) {
+      forgetTime()
       screen(refused.reason, { message: refused.message })
       return ''
     }
@@ -106,6 +111,7 @@ async function deny(attempt) {
 function finish(attempt) {
   const { state, app } = attempt
   current = null
+  forgetTime()
   if (attempt.redirect) {
     screen(state === 'denied' ? 'denied' : 'returning', { app: app.name })
     location.replace(attempt.redirect)
@@ -120,18 +126,8 @@ function finish(attempt) {
   setTimeout(() => window.close(), CLOSE_AFTER_MS[state])
 }
 
-/** Show an attempt that ran out while the window stood open, and what changed while it was frozen. */
-function recheck() {
-  const shown = current
-  if (!shown) return
-  disarm()
-  if (Date.now() / 1000 >= shown.expiresAt) void attemptStep(() => resume(shown.id))
-}
-
+// A page that comes back from the browser's memory is as old as it is: what is asked is looked up again.
 addEventListener('pageshow', (event) => {
   if (event.persisted && current) void attemptStep(() => resume(/** @type {Attempt} */ (current).id))
 })
-setInterval(() => {
-  if (current && Date.now() / 1000 >= current.expiresAt) recheck()
-}, 30_000)
 if (self.origin === location.origin) void start()

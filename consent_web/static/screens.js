@@ -7,7 +7,6 @@ import { h, show } from './dom.js'
 const SCREENS = {
   opening: { title: 'Opening…', lines: ['Checking which page asks.'] },
   verifying: { title: 'Checking who asks…', lines: ['The page that opened this window has to prove its address.'] },
-  saving: { title: 'Saving…', lines: ['This takes a second.'] },
   no_answer: {
     sign: '?', tone: 'warn', title: 'Nobody answered for this request',
     lines: ['The page that opened this window did not prove its address in time. It may have been closed or have moved on. Nothing was allowed.', 'Go back to the app and try again.'],
@@ -42,7 +41,7 @@ const SCREENS = {
   },
   expired: {
     sign: '!', tone: 'warn', title: 'This request has expired',
-    lines: ['A request can be answered for an hour. Nothing was allowed.', 'Go back to the app and connect again.'],
+    lines: ['It was not answered in time. Nothing was allowed.', 'Go back to the app and connect again.'],
   },
   answered: { sign: '✓', title: 'Already answered', lines: ['This request was answered before. You can close this window.'] },
   closed: { sign: '!', tone: 'warn', title: 'This app is closed', lines: ['Nothing can be connected to it any more. Nothing was allowed.'] },
@@ -61,7 +60,7 @@ const SCREENS = {
   answered_funding: { sign: '✓', title: 'Your key is saved', lines: ['Go on in the other window. You can close this one.'] },
   returning: { sign: '✓', title: 'Going back to {app}…', lines: ['{app} finishes connecting there.'] },
 }
-const WAITING = new Set(['opening', 'verifying', 'saving'])
+const WAITING = new Set(['opening', 'verifying'])
 
 /**
  * Show a screen by name; an unknown name shows `unknown`.

@@ -9,7 +9,8 @@
  * @property {string} csrf
  * @property {string} nonce
  * @property {string} state
- * @property {number} expiresAt
+ * @property {number} leftSeconds
+ * @property {boolean} mayExtend
  * @property {string} mode
  * @property {{name: string, initial: string}} app
  * @property {string} origin

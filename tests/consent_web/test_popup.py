@@ -1,5 +1,7 @@
 """The popup over HTTP: from a token to a connection, and every way it must not get there."""
 
+from gateway import keys
+from gateway.attempts import KEPT_MS, MOST_EXTENSIONS
 from tests.consent_web.world import Visitor, World
 
 
@@ -22,3 +24,44 @@ async def test_test_mode_takes_one_click_and_no_funding(world: World, visitor: V
     assert answer.json["state"] == "approved"
     status = await world.site.connections.status(world.budget(mode="test"))
     assert (status["connected"], status["limits"]) == (True, {"monthlyUsd": None})
+
+
+async def test_a_payer_gets_more_time_ten_times(world: World, visitor: Visitor) -> None:
+    """WCAG 2.2.1: each time as long as the first; the eleventh is refused and changes nothing."""
+    begun = await world.begin(visitor)
+    path = f"/consent/attempts/{begun.json['id']}"
+    assert begun.json["mayExtend"] is True
+    for number in range(MOST_EXTENSIONS):
+        await world.site.store.call("HSET", keys.attempt(str(begun.json["id"])), "expires_ms", 10**13 + number)
+        more = await visitor.post(f"{path}/extend")
+        assert (more.status, more.json["mayExtend"]) == (200, number < MOST_EXTENSIONS - 1)
+    assert (await visitor.post(f"{path}/extend")).status == 409
+    assert (await visitor.get(path)).json["mayExtend"] is False
+
+
+async def test_more_time_is_an_hour_from_now(world: World, visitor: Visitor) -> None:
+    """Not an hour more: time cannot be piled up."""
+    begun = await world.begin(visitor)
+    for _ in range(3):
+        more = await visitor.post(f"/consent/attempts/{begun.json['id']}/extend")
+        left = more.json["leftSeconds"]
+        assert isinstance(left, float)
+        assert 3590 < left <= 3601
+
+
+async def test_only_the_payers_own_page_gets_more_time(world: World, visitor: Visitor) -> None:
+    """Another site, another browser, a missing CSRF token, an expired or an answered attempt: refused."""
+    begun = await world.begin(visitor)
+    path = f"/consent/attempts/{begun.json['id']}/extend"
+    assert (await visitor.post(path, headers={"Sec-Fetch-Site": "cross-site"})).status == 403
+    assert (await visitor.post(path, headers={"x-wattfare-csrf": ""})).status == 403
+    other = world.visitor()
+    await world.begin(other, token=world.token("eve"))
+    assert (await other.post(path)).status == 403
+    key = keys.attempt(str(begun.json["id"]))
+    await world.site.store.call("HSET", key, "expires_ms", 1)
+    await world.site.store.call("PEXPIRE", key, KEPT_MS - 1)
+    assert (await visitor.post(path)).status == 410
+    denied = await world.begin(other, token=world.token("eve2"))
+    await other.post(f"/consent/attempts/{denied.json['id']}/deny")
+    assert (await other.post(f"/consent/attempts/{denied.json['id']}/extend")).status == 409
