@@ -1,10 +1,13 @@
-"""The studio of `scripts.screenshots`: a site, a window, and faults from the browser's side."""
+"""Where every state of the site is staged: a site, a window, faults from the browser's side, and a camera to look.
+
+`scripts.screenshots` looks with photographs, the browser tests look for what keeps people out.
+"""
 
 import json
 import re
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,40 +22,44 @@ from gateway.settings import Settings
 from sandbox.server import create_app as create_sandbox
 from sandbox.settings import SandboxSettings
 
-FOLDER = Path(__file__).parents[1] / "screenshots"
-POPUP = (360, 600)
+POPUP, DESK = (360, 600), (1100, 900)
 # Registered, and served by nobody: redirect mode needs no page there.
 APP_ORIGIN = "https://notes.acme.example"
 _LOOKS = re.compile(r"/consent/attempts(/[0-9a-f]{64})?$")
 
+Camera = Callable[[Page, str], Awaitable[None]]
+"""Looks at what is in a window, by the state's name: `popup-…` and `fund-…` for small windows, `board-…` for pages."""
+
 
 @dataclass(frozen=True)
 class Studio:
-    """Where the photographs are made: a site, an app of it, a browser window and a scheme."""
+    """What a state is staged with: a site, an app of it, a window, and the camera that looks at each state."""
 
     site: Site
     app_id: str
     page: Page
-    scheme: str
-    size: tuple[int, int] = POPUP
+    camera: Camera
 
-    async def shoot(self, name: str, *, full: bool = False) -> None:
-        """Save what is in the window."""
-        path = FOLDER / f"{name}.{self.size[0]}.{self.scheme}.png"
-        await self.page.screenshot(path=path, full_page=full, animations="disabled")
+    async def shoot(self, name: str) -> None:
+        """Look at what is in the window, which afterwards is as large as before."""
+        before = self.page.viewport_size or {"width": POPUP[0], "height": POPUP[1]}
+        await self.camera(self.page, name)
+        await self.page.set_viewport_size(before)
 
-    async def at(self, size: tuple[int, int]) -> "Studio":
-        """Return the same studio with a window of another size."""
-        await self.page.set_viewport_size({"width": size[0], "height": size[1]})
-        return replace(self, size=size)
-
-    def consent_url(self, *, mode: str = "live", limit_usd: float | None = 20, user: str | None = None) -> str:
+    def consent_url(
+        self, *, mode: str = "live", limit_usd: float | None = 20, user: str | None = None, origin: str = APP_ORIGIN
+    ) -> str:
         """Return a popup's address, in redirect mode, which needs no opener."""
         limit = None if limit_usd is None else round(limit_usd * 1e9)
         token, _ = self.site.sessions.mint(self.app_id, user or secrets.token_hex(6), mode, limit)
         asked = {"v": 1, "k": f"pk_{mode}_{self.app_id}", "s": token, "n": secrets.token_urlsafe(24), "t": "connect"}
-        back = {"m": "redirect", "r": f"{APP_ORIGIN}/", "c": "c" * 43}
+        back = {"m": "redirect", "r": f"{origin}/", "c": "c" * 43}
         return f"{self.site.origin}/consent#{urlencode({**asked, **back})}"
+
+    async def of_app(self, name: str, origin: str = APP_ORIGIN) -> "Studio":
+        """Return the same studio for a new app."""
+        keys = await self.site.apps.create(name, [origin])
+        return replace(self, app_id=keys["appId"])
 
     async def visit(self, url: str) -> None:
         """Load a page anew, also when only its fragment differs."""
@@ -83,17 +90,36 @@ class Studio:
 
         await self.page.route("**/consent/attempts*", refuse)
 
+    async def without_script(self) -> None:
+        """Serve pages as a browser without script would show them. A camera may need script, so it stays on."""
+
+        async def strip(route: Route) -> None:
+            if route.request.resource_type != "document":
+                await route.continue_()
+                return
+            answer = await route.fetch()
+            text = re.sub(r"</?noscript>|<script.*?</script>", "", await answer.text(), flags=re.DOTALL)
+            await route.fulfill(response=answer, body=text)
+
+        await self.page.route("**/*", strip)
+
     async def normal(self) -> None:
         """Let every answer through again."""
         await self.page.unroute_all()
         await self.alter(lambda _: None)
 
 
+Step = Callable[[Studio], Awaitable[None]]
+"""Some states, one after the other, from a fresh window on."""
+
+
 @asynccontextmanager
-async def a_site(folder: Path) -> AsyncIterator[Site]:
+async def a_site(folder: Path, *, redis_url: str = "") -> AsyncIterator[Site]:
+    """Serve a site and a stand-in OpenRouter; without a `redis_url` on an embedded store in `folder`."""
     listening, upstream = _socket(), _socket()
     environ = {
         "WATTFARE_DATA_DIR": str(folder),
+        "REDIS_URL": redis_url,
         "OPENROUTER_BASE_URL": f"http://127.0.0.1:{upstream.getsockname()[1]}",
         "WATTFARE_CONSENT_URL": f"http://127.0.0.1:{listening.getsockname()[1]}",
         "WATTFARE_REDIS_DEADLINE_MS": "2000",

@@ -1,23 +1,36 @@
-"""axe-core finds nothing in any state of the popup, in light and dark, at three widths."""
+"""axe-core finds nothing in any state that `make screenshots` photographs, in light and dark, at three widths.
 
-import json
+Nor does any of them scroll sideways: not with text of twice the size, not from right to left.
+"""
+
+import re
+from collections.abc import AsyncIterator
 from functools import cache
+from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, Route, expect
+import pytest_asyncio
+from playwright.async_api import Browser, Page, expect
 
-from tests.browser import attacker, payer
+from consent_web.site import Site
+from scripts.board_states import BOARD_STEPS
+from scripts.popup_states import POPUP_STEPS
+from scripts.studio import POPUP, Step, Studio, a_site
+from tests.browser import payer
 from tests.browser.app_site import AppSite
 from tests.browser.stack import ROOT
+from tests.servers import ValkeyServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-WIDTHS = (320, 360, 420)
+SMALL, LARGE = (320, 360, 480), (320, 768, 1100)
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-REFUSALS = [
-    *("origin", "auth", "spent", "elsewhere", "expired", "answered", "closed", "cookies", "cooldown"),
-    *("rate_limited", "unavailable", "malformed", "unknown"),
-]
+# What makes a page scroll sideways: the innermost elements that reach beyond its edges, if it does.
+SIDEWAYS = """() => document.documentElement.scrollWidth <= innerWidth ? [] :
+  [...document.body.querySelectorAll('*')].filter((element) => {
+    const { left, right } = element.getBoundingClientRect()
+    return (right > innerWidth || left < 0) && !element.closest('.wide')
+  }).map((element) => element.outerHTML.slice(0, 120)).slice(-3)"""
 
 
 @cache
@@ -25,106 +38,58 @@ def axe() -> str:
     return (ROOT / "node_modules/axe-core/axe.min.js").read_text()
 
 
-async def check(page: Page) -> None:
+async def inspect(page: Page, name: str) -> None:
     """Fail on any violation and on sideways scrolling."""
+    # By the browser's debugger, which the page's policy does not bind.
     await page.evaluate(axe())
-    for scheme in ("light", "dark"):
-        await page.emulate_media(color_scheme="light" if scheme == "light" else "dark", reduced_motion="reduce")
-        for width in WIDTHS:
-            await page.set_viewport_size({"width": width, "height": 640})
-            found = await page.evaluate("tags => axe.run({ runOnly: tags })", TAGS)
+    for width in LARGE if name.startswith("board-") else SMALL:
+        await page.set_viewport_size({"width": width, "height": 640})
+        for scheme in ("light", "dark"):
+            await page.emulate_media(color_scheme="light" if scheme == "light" else "dark", reduced_motion="reduce")
+            found = await page.evaluate("tags => axe.run({ runOnly: tags, resultTypes: ['violations'] })", TAGS)
             seen = [(fault["id"], [node["html"] for node in fault["nodes"]]) for fault in found["violations"]]
-            assert seen == [], (scheme, width)
-            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+            assert seen == [], (name, scheme, width)
+        assert await page.evaluate(SIDEWAYS) == [], (name, width)
+        await page.evaluate("document.documentElement.dir = 'rtl'")
+        assert await page.evaluate(SIDEWAYS) == [], (name, width, "right to left")
+        await page.evaluate("document.documentElement.dir = ''")
+    await page.evaluate("document.documentElement.style.fontSize = '200%'")
+    for width in (480, 768):
+        await page.set_viewport_size({"width": width, "height": 640})
+        assert await page.evaluate(SIDEWAYS) == [], (name, width, "text of twice the size")
+    await page.evaluate("document.documentElement.style.fontSize = ''")
 
 
-async def test_paying(page: Page, app_site: AppSite, user: str) -> None:
-    """No funding yet: the choice, the open key field, a refused key, and the wait for OpenRouter's window."""
-    await payer.visit(page, app_site, user)
-    popup = await payer.press_connect(page)
-    await popup.get_by_role("heading", name="How do you want to pay?").wait_for()
-    await check(popup)
-    await payer.paste_key(popup, "nonsense")
-    await expect(popup.get_by_role("alert").first).to_be_visible()
-    await check(popup)
-    async with popup.context.expect_page():
-        await popup.get_by_role("link", name="Continue with OpenRouter").click()
-    await popup.get_by_role("heading", name="Finish at OpenRouter").wait_for()
-    await check(popup)
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    """A consent site in this process, so that a state can be staged from the inside too."""
+    folder: Path = tmp_path_factory.mktemp("studio")
+    with ValkeyServer() as valkey:
+        async with a_site(folder, redis_url=valkey.url) as made:
+            yield made
 
 
-async def test_deciding(page: Page, app_site: AppSite, user: str) -> None:
-    """The question with its funding, another amount, a wrong amount, and the yes."""
-    await payer.visit(page, app_site, user)
-    popup = await payer.press_connect(page)
-    await payer.paste_key(popup)
-    await expect(payer.allow_button(popup)).to_have_attribute("aria-disabled", "false")
-    await check(popup)
-    await popup.get_by_role("radio", name="Other").check(force=True)
-    await popup.get_by_label("Amount in US dollars per month").fill("none")
-    await check(popup)
-    await popup.get_by_role("radio", name="$2").first.check(force=True)
-    await popup.evaluate("window.close = () => {}")
-    await payer.press_allow(popup)
-    await popup.get_by_role("heading", name="is connected").wait_for()
-    await check(popup)
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("step", [*POPUP_STEPS, *BOARD_STEPS], ids=lambda step: step.__name__)
+async def test_no_state_keeps_anybody_out(browser: Browser, site: Site, step: Step) -> None:
+    """Every state of the step, by the very list that is photographed."""
+    keys = await site.apps.create("Acme Notes", ["https://notes.acme.example"])
+    context = await browser.new_context(viewport={"width": POPUP[0], "height": POPUP[1]}, reduced_motion="reduce")
+    context.set_default_timeout(10_000)
+    studio = Studio(site, keys["appId"], await context.new_page(), inspect)
+    await studio.normal()
+    await step(studio)
+    await context.close()
 
 
-async def test_test_mode(page: Page, app_site: AppSite, user: str) -> None:
-    """The question under the test banner, before Allow is ready and after; and the no."""
-    await payer.visit(page, app_site, user, mode="test")
-    popup = await payer.press_connect(page)
-    await payer.allow_button(popup).wait_for()
-    await check(popup)
-    await popup.evaluate("window.close = () => {}")
-    await popup.get_by_role("button", name="Don’t allow").click()
-    await popup.get_by_role("heading", name="Not allowed").wait_for()
-    await check(popup)
-
-
-@pytest.mark.parametrize("reason", REFUSALS)
-async def test_refusals(page: Page, app_site: AppSite, user: str, reason: str) -> None:
-    """Every screen that says why nothing can be decided."""
-
-    async def refuse(route: Route) -> None:
-        error = {"code": "invalid_request", "reason": reason, "message": "Here stands what happened and what to do."}
-        await route.fulfill(status=403, content_type="application/json", body=json.dumps({"error": error}))
-
-    await page.context.route("**/consent/attempts", refuse)
-    await payer.visit(page, app_site, user, mode="test")
-    popup = await payer.press_connect(page)
-    await popup.locator(f"[data-state={reason}]").wait_for()
-    await check(popup)
-
-
-async def test_offline(page: Page, app_site: AppSite, user: str) -> None:
-    """The screen without a network, which offers to try again."""
-    await page.context.route("**/consent/attempts", lambda route: route.abort())
-    await payer.visit(page, app_site, user, mode="test")
-    popup = await payer.press_connect(page)
-    await popup.locator("[data-state=offline]").wait_for()
-    await check(popup)
-    await page.context.unroute("**/consent/attempts")
-    await popup.get_by_role("button", name="Try again").click()
-    await payer.allow_button(popup).wait_for()
-
-
-async def test_without_an_opener(page: Page, app_site: AppSite, user: str) -> None:
-    """A consent page that nobody opened."""
-    url, _ = await attacker.consent_url(app_site, user)
-    await page.goto(url)
-    await page.locator("[data-state=no_opener]").wait_for()
-    await check(page)
-
-
-async def test_without_an_answer(page: Page, app_site: AppSite, user: str) -> None:
-    """While the opener is asked, and when nobody answered."""
-    url, _ = await attacker.consent_url(app_site, user)
-    await page.goto(app_site.stack.gateway)
-    popup = await attacker.open_window(page, url)
-    await popup.locator("[data-state=verifying]").wait_for()
-    await popup.locator("[data-state=no_answer]").wait_for(timeout=7000)
-    await check(popup)
+async def test_every_screen_is_in_the_studio() -> None:
+    """A screen that is added to the popup without a state that shows it fails here."""
+    text = (ROOT / "consent_web/static/screens.js").read_text()
+    screens = re.findall(r"^  (\w+): \{", text.partition("const SCREENS = {")[2].partition("\n}")[0], re.MULTILINE)
+    staged = (ROOT / "scripts/popup_states.py").read_text()
+    shown = {"opening": "popup-opening", "funding": "No key was saved", "answered_funding": "Your key is saved"}
+    assert len(screens) > 20
+    assert [name for name in screens if shown.get(name, name) not in staged] == []
 
 
 async def test_the_keyboard_alone_decides(page: Page, app_site: AppSite, user: str) -> None:
@@ -140,3 +105,14 @@ async def test_the_keyboard_alone_decides(page: Page, app_site: AppSite, user: s
     assert reached[-2:] == ["Don’t allow", "allow"]
     await popup.keyboard.press("Enter")
     assert (await payer.outcome(page))["connected"] is True
+
+
+async def test_trying_again_after_being_offline(page: Page, app_site: AppSite, user: str) -> None:
+    """The screen without a network offers to try again, and that works."""
+    await page.context.route("**/consent/attempts", lambda route: route.abort())
+    await payer.visit(page, app_site, user, mode="test")
+    popup = await payer.press_connect(page)
+    await popup.locator("[data-state=offline]").wait_for()
+    await page.context.unroute("**/consent/attempts")
+    await popup.get_by_role("button", name="Try again").click()
+    await payer.allow_button(popup).wait_for()
