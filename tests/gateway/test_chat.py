@@ -60,6 +60,13 @@ def test_what_is_no_unambiguous_json_object_is_refused_with_400(raw: bytes) -> N
     assert refused(raw).status == 400
 
 
+def test_a_key_that_stands_twice_is_found_at_once_among_very_many() -> None:
+    """Hundreds of thousands of keys fit into a body: looking each of them up in all would take hours."""
+    members = ",".join(f'"{number}":0' for number in range(300_000))
+    refusal = refused(f'{{{members},"same":1,"same":2}}'.encode())
+    assert (refusal.status, "'same'" in refusal.message) == (400, True)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
