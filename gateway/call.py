@@ -1,5 +1,6 @@
 """One HTTP call as the service sees it: its id, what the log says of it, its body, and how it is answered."""
 
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from gateway.logs import log
 MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_CONTROL_BODY_BYTES = 64 * 1024
 _SERVER = "wattfare"
+_CHARSET = re.compile(r'\bcharset\s*=\s*"?([^";\s]*)')
 
 
 class Call:
@@ -55,9 +57,14 @@ class Call:
     async def body(self, most_bytes: int = MAX_BODY_BYTES) -> bytes:
         """Return the JSON request body as it came. Raises InvalidRequest: 413 too large, 415 not plain JSON."""
         headers = self.request.headers
-        content_type = headers.get("Content-Type", "application/json").partition(";")[0].strip().lower()
+        content_type, _, parameters = headers.get("Content-Type", "application/json").lower().partition(";")
+        content_type = content_type.strip()
         if content_type != "application/json" and not content_type.endswith("+json"):
             raise InvalidRequest("Send the body as JSON with 'Content-Type: application/json'.", status=415)
+        charset = _CHARSET.search(parameters)
+        if charset is not None and charset[1] != "utf-8":
+            # OpenRouter might read another request out of the same bytes than the one that was held for.
+            raise InvalidRequest("Send the body as UTF-8.", status=415)
         if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
             raise InvalidRequest("Send the body without Content-Encoding.", status=415)
         too_large = InvalidRequest(f"The body is larger than {most_bytes // 1024} kB.", status=413)

@@ -64,6 +64,8 @@ async def test_a_bad_body_is_refused_and_nothing_is_lost(stack: Stack, openroute
         {"Content-Type": "multipart/form-data; boundary=x"},
         {"Content-Type": ""},
         {"Content-Type": "application/jsonp"},
+        {"Content-Type": "application/json; charset=utf-7"},
+        {"Content-Type": 'application/json;Charset = "UTF-16"'},
         {"Content-Encoding": "gzip"},
     ],
     ids=str,
@@ -76,7 +78,9 @@ async def test_another_content_type_is_415(stack: Stack, openrouter: FakeOpenRou
     assert await stack.nothing_is_lost()
 
 
-@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/x+json"])
+@pytest.mark.parametrize(
+    "content_type", ["application/json; charset=utf-8", 'APPLICATION/JSON;CHARSET="UTF-8"', "application/x+json"]
+)
 async def test_json_by_any_of_its_names_is_taken(stack: Stack, content_type: str) -> None:
     """Parameters and case do not matter."""
     assert (await stack.chat(body=_GOOD, headers=stack.as_user(**{"Content-Type": content_type}))).status == 200
