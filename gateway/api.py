@@ -124,6 +124,9 @@ class Api:
 
     async def endpoints(self, call: Call, segments: tuple[str, ...]) -> web.Response:
         """GET /v1/models/{author}/{slug}/endpoints."""
+        if not {".", ".."}.isdisjoint(segments):
+            # A URL would be shortened by them, to a path that is none of ours to ask for.
+            raise InvalidRequest("OpenRouter has no such model list.", status=404)
         author, slug = (quote(segment, safe=":~") for segment in segments)
         return await self._page(call, f"models/{author}/{slug}/endpoints")
 
@@ -131,7 +134,7 @@ class Api:
         """Answer a browser's question. It carries no token, so any app's registered origin is let through."""
         origin = call.request.headers.get("Origin", "")
         headers = {"Vary": "Origin", **call.own_headers()}
-        if origin and (is_loopback(origin) or await self._services.apps.is_registered(origin)):
+        if origin and origin.isascii() and (is_loopback(origin) or await self._services.apps.is_registered(origin)):
             headers |= {
                 "Access-Control-Allow-Origin": origin,
                 "Access-Control-Allow-Methods": ", ".join(methods),
@@ -176,9 +179,8 @@ class Api:
         if origin is None:
             return
         if not app.allows_origin(origin, session.mode):
-            raise AuthError(
-                f"The origin {origin[:200]} is not registered for this app. Register it, or use a test key."
-            )
+            said = origin[:200].encode("ascii", "replace").decode()
+            raise AuthError(f"The origin {said} is not registered for this app. Register it, or use a test key.")
         call.notes["allowed_origin"] = origin
 
     def _charged(self, call: Call, budget: Budget) -> Budget:

@@ -148,6 +148,7 @@ class FakeOpenRouter:
     generations: dict[str, dict[str, object]] = field(default_factory=dict)
     port: int = 0
     lookups: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -207,6 +208,7 @@ class FakeOpenRouter:
         return turn.ended
 
     async def _look_up(self, turn: Turn) -> None:
+        self.asked.append(turn.request.target)
         parts = urlsplit(turn.request.target)
         if parts.path == "/api/v1/models":
             listed = [_listed(MODEL, "0.000001", "0.000002"), _listed("acme/router", "-1", "-1")]

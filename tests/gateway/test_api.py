@@ -314,6 +314,16 @@ async def test_models_are_openrouters_list_for_anybody(stack: Stack) -> None:
     assert (await stack.ask("GET", "/v1/models/acme/none/endpoints")).refusal == (404, "invalid_request")
 
 
+@pytest.mark.parametrize("path", ["../keys", "%2e%2e/keys", "..%2F../keys", "a/..", "./keys", "%2E%2E/%2e%2e"])
+async def test_no_dots_lead_out_of_the_public_lists(stack: Stack, openrouter: FakeOpenRouter, path: str) -> None:
+    """OpenRouter is asked for nothing but model lists, however the path is spelled."""
+    asked = len(openrouter.asked)
+    request = f"GET /v1/models/{path}/endpoints HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    status, _, body = await stack.raw(request.encode())
+    assert (status, json.loads(body)["error"]["code"]) == (404, "invalid_request")
+    assert len(openrouter.asked) == asked
+
+
 # -- browsers ---------------------------------------------------------------------------------------------
 
 
@@ -339,6 +349,18 @@ async def test_a_preflight_is_answered_for_registered_origins_alone(stack: Stack
         answer = await stack.ask("OPTIONS", "/v1/connections", headers={"Origin": origin, **asks})
         assert answer.status == 204, origin
         assert "Access-Control-Allow-Origin" not in answer.headers, origin
+
+
+async def test_an_origin_in_any_bytes_is_refused_in_the_envelope(stack: Stack) -> None:
+    """A stray byte is no bug of ours, with a token and without one."""
+    token = await stack.token()
+    lines = b"Host: x\r\nConnection: close\r\nOrigin: https://\xff.example\r\n"
+    status, headers, _ = await stack.raw(b"OPTIONS /v1/connections HTTP/1.1\r\n" + lines + b"\r\n")
+    assert (status, "access-control-allow-origin" in headers) == (204, False)
+    lines += f"Authorization: Bearer {token}\r\n".encode()
+    status, headers, body = await stack.raw(b"GET /v1/connections HTTP/1.1\r\n" + lines + b"\r\n")
+    assert (status, json.loads(body)["error"]["code"]) == (401, "auth")
+    assert "access-control-allow-origin" not in headers
 
 
 async def test_a_page_of_another_origin_is_refused_and_cannot_read_why(stack: Stack) -> None:
