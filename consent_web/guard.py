@@ -27,7 +27,7 @@ WALLET_COOKIE = "__Host-wattfare-wallet"
 CSRF_HEADER = "x-wattfare-csrf"
 CSRF_FIELD = "csrf"
 _BROWSER_SECONDS = 24 * 60 * 60
-_BROWSER_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+_COOKIE_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 BODY_BYTES = 16 * 1024
 _FRAMES = {"iframe", "frame", "embed", "object", "fencedframe"}
 
@@ -77,7 +77,7 @@ def nonce(request: web.Request) -> str:
 def browser(request: web.Request) -> Browser | None:
     """Return the browser by its cookie; None when it sent none."""
     token = request.get(_FRESH) or request.cookies.get(BROWSER_COOKIE, "")
-    if not _BROWSER_TOKEN.fullmatch(token):
+    if not _COOKIE_TOKEN.fullmatch(token):
         return None
     csrf = hmac.digest(token.encode(), b"csrf", "sha256").hex()
     return Browser(hashlib.sha256(token.encode()).hexdigest(), csrf)
@@ -96,7 +96,8 @@ def known_browser(request: web.Request) -> Browser:
 
 async def visit(request: web.Request) -> Visit | None:
     """Return the wallet that this browser is in. Raises Unavailable."""
-    return await request.app[SITE].wallets.visit(request.cookies.get(WALLET_COOKIE, ""))
+    token = request.cookies.get(WALLET_COOKIE, "")
+    return await request.app[SITE].wallets.visit(token if _COOKIE_TOKEN.fullmatch(token) else "")
 
 
 def remember(response: web.StreamResponse, stay: Visit) -> None:
@@ -123,7 +124,8 @@ async def read_json(request: web.Request) -> dict[str, object]:
     """Return a JSON object; a number that JSON does not know (NaN) makes it malformed. Raises InvalidRequest."""
     try:
         body = json.loads(await request.text(), parse_float=Decimal, parse_int=_bounded_int)
-    except (ValueError, RecursionError):
+    except (ValueError, LookupError, RecursionError):
+        # LookupError: a charset that nobody knows.
         raise InvalidRequest("The body is not JSON.", status=400) from None
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be a JSON object.", status=400)
@@ -135,7 +137,11 @@ async def form_post(request: web.Request) -> Mapping[str, str]:
     found = _poster(request, form=True)
     if request.content_type != "application/x-www-form-urlencoded":
         raise InvalidRequest("Send a form.", status=415)
-    fields = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+    try:
+        posted = await request.post()
+    except (ValueError, LookupError):
+        raise InvalidRequest("The form could not be read.", status=400) from None
+    fields = {name: value for name, value in posted.items() if isinstance(value, str)}
     _check_csrf(found, fields.get(CSRF_FIELD, ""))
     return fields
 
@@ -197,6 +203,8 @@ def _poster(request: web.Request, *, form: bool = False) -> Browser:
         raise ConsentRequired("Only a page of this site may do that.")
     if (request.content_length or 0) > BODY_BYTES:
         raise InvalidRequest("The body is too large.", status=413)
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise InvalidRequest("Send the body without Content-Encoding.", status=415)
     found = browser(request)
     if found is None:
         raise InvalidRequest(

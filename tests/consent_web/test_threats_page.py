@@ -2,8 +2,10 @@
 
 # ruff: noqa: N802 - the names carry the checklist's ids
 
+import asyncio
 import re
 import time
+from urllib.parse import urlsplit
 
 import jwt
 import pytest
@@ -271,3 +273,32 @@ async def test_I17_two_refusals_within_a_minute_start_a_cooldown(world: World, v
     third = await world.begin(visitor)
     assert (third.status, third.reason) == (429, "cooldown")
     assert (await world.begin(world.visitor(), token=world.token("eve"))).status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "body", "status"),
+    [
+        ("/consent/attempts", {"Content-Type": "application/json; charset=none"}, b"{}", 400),
+        ("/consent/attempts", {"Content-Type": "application/json; charset=utf-16"}, b"{", 400),
+        ("/consent/attempts", {"Content-Encoding": "gzip"}, b"{}", 415),
+        ("/leave", {"Content-Type": "application/x-www-form-urlencoded; charset=none"}, b"csrf=1", 400),
+        ("/leave", {"Content-Type": "application/x-www-form-urlencoded"}, b"csrf=\xff", 400),
+    ],
+)
+async def test_a_post_in_any_bytes_is_no_bug_of_ours(
+    visitor: Visitor, path: str, headers: dict[str, str], body: bytes, status: int
+) -> None:
+    """What cannot be read is refused as the sender's fault."""
+    await visitor.open()
+    assert (await visitor.post(path, body, headers=headers)).status == status
+
+
+async def test_a_cookie_in_any_bytes_opens_no_wallet(world: World) -> None:
+    """It is no cookie of ours: the page is that of a browser without one."""
+    address = urlsplit(world.base)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nCookie: __Host-wattfare-wallet=\xff\xfe\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 200 ")
