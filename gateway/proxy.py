@@ -114,6 +114,11 @@ class Proxy:
         except ConnectionError:
             exchange.leave("client")
             raise
+        except Exception:
+            if exchange.response is not None and exchange.response.prepared:
+                # A second status line inside a body would be no HTTP.
+                _hang_up(exchange)
+            raise
         finally:
             self._closing.close(exchange)
 

@@ -7,6 +7,7 @@ from decimal import ROUND_CEILING
 import pytest
 
 from gateway import ledger
+from gateway.meter import Meter
 from tests.fakes import COST_NANO, EVENT_STREAM, MODEL, PLAIN, STREAMED, FakeOpenRouter, Turn, refuses, streams
 from tests.gateway.recordings import Recording, each_recording
 from tests.gateway.stack import FUNDING_KEY, Stack, question
@@ -253,3 +254,29 @@ async def test_every_recorded_stream_passes_byte_for_byte_at_its_own_cost(
         assert (int(entry["cost_nano"]), entry["status"]) == (cost, status)
         assert entry["generation_id"] == (recording.generation_id or "")
         assert (await stack.standing(user)).held_nano == 0
+
+
+async def test_a_bug_within_an_answer_ends_it_without_a_second_head(
+    stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller sees a broken answer: a status line and an envelope inside a body would be no HTTP."""
+
+    def broken(*_: object) -> None:
+        raise LookupError("the canary sings")
+
+    async def play(turn: Turn) -> None:
+        await turn.head(headers={**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
+        await turn.send(STREAMED)
+        await turn.until_gone()
+
+    openrouter.play = play
+    openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.0015}
+    monkeypatch.setattr(Meter, "body", broken)
+    head = "".join(f"{name}: {value}\r\n" for name, value in stack.as_user().items())
+    body = json.dumps(question(stream=True))
+    status, _, rest = await stack.raw(
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+    )
+    assert (status, rest) == (200, b"")
+    [entry] = await stack.booked()
+    assert (entry["status"], int(entry["cost_nano"])) == ("settled", COST_NANO)
