@@ -35,6 +35,8 @@ from gateway.upstream import HOP_BY_HOP, Reply, Upstream, forwarded
 USER_HEADER = "x-wattfare-user"
 GRANT_HEADER = "x-wattfare-grant"
 _LAST_WORDS_SECONDS = 0.5
+# One and a half megabytes of single digits take a second to weigh.
+_LARGE_BODY_BYTES = 64 * 1024
 # A revocation is answered a second after it is sent (`broadcast`), also when a process did not hear it. One that was
 # frozen, or connected slowly, asks once more before it sends.
 _STALE_SECONDS = 0.5
@@ -87,7 +89,7 @@ class Proxy:
         if not self._store.salt:
             raise Unavailable
         call.charge_to(budget, self._store.salt)
-        chat = ChatRequest.parse(await call.body(), dialect)
+        chat = await _understood(await call.body(), dialect)
         # Again: the body may have taken its time, and meanwhile the app was closed or its secret rotated.
         await self._apps.authenticate(call.request.headers.get("Authorization"))
         call.notes |= {"model": chat.model, "stream": chat.stream}
@@ -258,6 +260,13 @@ class Proxy:
                 await response.write((b"" if exchange.at_event_end else b"\n\n") + _REVOKED_EVENT)
                 await response.write_eof()
         return response
+
+
+async def _understood(body: bytes, dialect: Dialect) -> ChatRequest:
+    """Parse a body; a large one beside the event loop, which it would hold up for seconds. Raises InvalidRequest."""
+    if len(body) <= _LARGE_BODY_BYTES:
+        return ChatRequest.parse(body, dialect)
+    return await asyncio.to_thread(ChatRequest.parse, body, dialect)
 
 
 def payer(headers: Callable[[str, list[str]], list[str]], caller: Caller) -> Budget:

@@ -2,11 +2,13 @@
 
 import json
 import random
+import threading
 from decimal import ROUND_CEILING
 
 import pytest
 
 from gateway import ledger
+from gateway.chat import ChatRequest, Dialect
 from gateway.meter import Meter
 from tests.fakes import COST_NANO, EVENT_STREAM, MODEL, PLAIN, STREAMED, FakeOpenRouter, Turn, refuses, streams
 from tests.gateway.recordings import Recording, each_recording
@@ -254,6 +256,26 @@ async def test_every_recorded_stream_passes_byte_for_byte_at_its_own_cost(
         assert (int(entry["cost_nano"]), entry["status"]) == (cost, status)
         assert entry["generation_id"] == (recording.generation_id or "")
         assert (await stack.standing(user)).held_nano == 0
+
+
+async def test_a_large_body_is_read_beside_the_event_loop(
+    stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Megabytes of small values take seconds to weigh: no other stream waits for them."""
+    threads: list[threading.Thread] = []
+    parse = ChatRequest.parse
+
+    def watched(body: bytes, dialect: Dialect) -> ChatRequest:
+        threads.append(threading.current_thread())
+        return parse(body, dialect)
+
+    monkeypatch.setattr(ChatRequest, "parse", watched)
+    large = question(unknown=[0] * 100_000)
+    assert (await stack.chat(large)).status == 200
+    assert json.loads(openrouter.last.body) == large
+    assert (await stack.chat()).status == 200
+    assert [thread is threading.main_thread() for thread in threads] == [False, True]
+    assert (await stack.chat(body=b"[" * 100_000)).refusal == (400, "invalid_request")
 
 
 async def test_a_bug_within_an_answer_ends_it_without_a_second_head(
