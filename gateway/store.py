@@ -215,7 +215,8 @@ class Store:
         except ResponseError as refused:
             # redis-py takes the code off the words of the answers it knows.
             code = refused.status_code or str(refused).partition(" ")[0]
-            if code not in _AWAY_ANSWERS:
+            # A beat that is refused in any words is a Redis away: without beats nobody would find it again.
+            if code not in _AWAY_ANSWERS and not _beating.get():
                 raise
             self._lost(lane, code, asked_at)
             raise Unavailable from None

@@ -237,7 +237,7 @@ async def test_an_older_copy_is_refused_for_good(
 async def test_another_redis_is_refused_by_a_process_that_remembers(server: ValkeyServer, patient: Store) -> None:
     """What a process knew outlives it in its state file."""
     memory = {key: ["another epoch", 5] for key in patient.memory}
-    late = await Store.open(server.url, deadline_ms=PATIENT_MS, memory=memory)  # type: ignore[arg-type]
+    late = await Store.open(server.url, deadline_ms=PATIENT_MS, memory=memory)
     try:
         await closed(late)
         assert await is_unavailable(late)
@@ -323,3 +323,19 @@ async def test_every_key_is_found(patient: Store) -> None:
     for number in range(700):
         await patient.call("SET", f"found:{number}", "")
     assert {key async for key in patient.each_key("found:*")} == {f"found:{number}" for number in range(700)}
+
+
+async def test_a_beat_that_is_refused_does_not_end_the_beating(server: ValkeyServer, patient: Store) -> None:
+    """A Redis that may not run scripts for a while is away for that while, and every later outage ends too."""
+    with redis.Redis.from_url(server.url) as operator:
+        operator.execute_command("ACL", "SETUSER", "default", "-evalsha", "-eval")
+        with pytest.raises(Unavailable):
+            await patient.beat()
+        assert not patient.is_open
+        operator.execute_command("ACL", "SETUSER", "default", "+@all")
+        async with asyncio.timeout(10):
+            await patient.opened()
+        seen = int(operator.hget(keys.INSTANCE, "beat") or 0)
+        async with asyncio.timeout(10):
+            while int(operator.hget(keys.INSTANCE, "beat") or 0) <= seen:
+                await asyncio.sleep(0)
