@@ -87,7 +87,8 @@ class Broadcast:
     async def _sign(self) -> None:
         while True:
             await asyncio.sleep(_SIGN_SECONDS)
-            with contextlib.suppress(Unavailable):
+            # Who stops signing is not waited for by a revocation, but goes on serving.
+            with contextlib.suppress(Unavailable, RedisError):
                 await self._sign_once()
 
     async def _sign_once(self) -> None:

@@ -12,6 +12,7 @@ from gateway.chat import ChatRequest
 from gateway.errors import Unavailable
 from gateway.keys import Budget
 from gateway.ledger import Ledger
+from gateway.logs import log
 from gateway.meter import Meter, State
 from gateway.upstream import Reply
 
@@ -197,6 +198,10 @@ class Exchanges:
                 pause = third
             except Unavailable:
                 pause = min(third, _RENEW_AGAIN_SECONDS)
+            except Exception as fault:
+                # Who stops renewing loses every hold; whatever Redis said, the next try may pass.
+                log.error("renewal_failed", error=type(fault).__name__)
+                pause = third
 
     async def _renew(self, *, older_than: float) -> None:
         oldest = time.monotonic() - older_than

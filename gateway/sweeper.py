@@ -60,6 +60,9 @@ class Sweeper:
                 except Unavailable:
                     # When Redis is back, whoever lives renews first: a long outage makes no orphans.
                     await asyncio.sleep(self._ledger.lease_ms / 3000)
+                except Exception as fault:
+                    # One who stops for good leaves holds that never come free.
+                    log.error("sweep_failed", error=type(fault).__name__)
             await asyncio.sleep(_LOOK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes out
 
     def notice(self, budget: Budget) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from gateway.exchange import Exchanges
 from tests.fakes import EVENT_STREAM, FakeOpenRouter, Turn
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, open_stack, question, settings_for
 
@@ -144,3 +145,45 @@ async def test_a_long_request_keeps_its_hold_alive(redis_url: str, openrouter: F
             assert (await stack.gateway.services.ledger.standing(stack.budget())).held_nano > 0
             await _revoke(stack)
             await answering
+
+
+async def test_renewing_outlives_an_answer_that_nobody_expected(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who stopped renewing would lose every hold of the process to the sweeper."""
+    tries = 0
+    again = asyncio.Event()
+
+    async def broken(*_: object, **__: object) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise LookupError
+        again.set()
+
+    monkeypatch.setattr(Exchanges, "_renew", broken)
+    monkeypatch.setattr(stack.gateway.services.ledger, "lease_ms", 3)
+    renewing = asyncio.create_task(stack.gateway.exchanges.keep_alive())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await again.wait()
+    renewing.cancel()
+    await asyncio.gather(renewing, return_exceptions=True)
+
+
+async def test_sweeping_outlives_an_answer_that_nobody_expected(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hold that nobody sweeps any more would never come free."""
+    looks = 0
+    again = asyncio.Event()
+
+    async def broken(*_: object, **__: object) -> list[object]:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise LookupError
+        again.set()
+        return []
+
+    monkeypatch.setattr(stack.gateway.services.ledger, "ripe", broken)
+    sweeping = asyncio.create_task(stack.gateway.sweeper.run())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await again.wait()
+    sweeping.cancel()
+    await asyncio.gather(sweeping, return_exceptions=True)
