@@ -237,7 +237,7 @@ async def test_an_older_copy_is_refused_for_good(
 async def test_another_redis_is_refused_by_a_process_that_remembers(server: ValkeyServer, patient: Store) -> None:
     """What a process knew outlives it in its state file."""
     memory = {key: ["another epoch", 5] for key in patient.memory}
-    late = await Store.open(server.url, deadline_ms=PATIENT_MS, memory=memory)
+    late = await Store.open(server.url, deadline_ms=PATIENT_MS, memory=memory)  # type: ignore[arg-type]
     try:
         await closed(late)
         assert await is_unavailable(late)
