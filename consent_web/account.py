@@ -81,6 +81,12 @@ async def connections(site: Site, stay: Visit) -> list[Connected]:
     return sorted(mine, key=lambda one: (not one.is_living, one.is_test, -one.standing.spent_nano, one.name))
 
 
+async def bar(site: Site, stay: Visit) -> None:
+    """Let no approval of this stay that waits for its app become a connection. Raises Unavailable."""
+    for budget in await site.wallets.budgets(stay):
+        await site.connections.bar(budget)
+
+
 async def connection(request: web.Request) -> tuple[Visit, Connected]:
     """Return the connection that the path names, if it is the stay's own. Raises InvalidRequest 404, Unavailable."""
     site, stay = request.app[SITE], await owner(request)

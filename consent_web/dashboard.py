@@ -77,7 +77,7 @@ async def ask_stop(request: web.Request) -> web.Response:
 
 
 async def stop(request: web.Request) -> web.StreamResponse:
-    """Answer `POST /stop`: every connection is revoked before the answer."""
+    """Answer `POST /stop`: every connection is revoked before the answer, and no approval under way becomes one."""
     site = request.app[SITE]
     await guard.form_post(request)
     stay = await account.owner(request)
@@ -85,6 +85,7 @@ async def stop(request: web.Request) -> web.StreamResponse:
         if one.is_living:
             await site.connections.revoke(one.budget)
             await site.attempts.write_receipt(one.budget, "revoked", {"by": "stop everything"})
+    await account.bar(site, stay)
     return _see("/")
 
 
@@ -128,6 +129,7 @@ async def remove(request: web.Request) -> web.StreamResponse:
     if stay.level != OWNER:
         raise ConsentRequired("Prove that the OpenRouter account is yours before you change how this wallet pays.")
     await request.app[SITE].wallets.remove_funding(stay)
+    await account.bar(request.app[SITE], stay)
     return _see("/funding")
 
 

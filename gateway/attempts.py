@@ -148,6 +148,7 @@ class Attempts:
             "code_sha256": _sha256(decision.code) if decision.code else "",
             "code": decision.code,
             "funding": self._seal(attempt, approval.funding_key),
+            "revocations": str(await self._connections.revocations(asked.budget)),
         }
         await self._move(attempt.attempt_id, "claim", orjson.dumps(kept).decode())
         claimed = await self._load(attempt.attempt_id)
@@ -222,7 +223,8 @@ class Attempts:
         cap = decision["cap_nano"]
         funding = decision["funding"]
         key = self._sealer.open(base64.b64decode(funding), place=_place(attempt.attempt_id)) if funding else None
-        approval = Approval(int(cap) if cap else None, key, decision["wallet"], asked.origin)
+        since = int(decision["revocations"])
+        approval = Approval(int(cap) if cap else None, key, decision["wallet"], asked.origin, since)
         await self._connections.approve(asked.budget, approval)
         text = decision["text"]
         receipt = {"text": text, "sha256": _sha256(text), "origin": asked.origin, "cap_nano": cap}

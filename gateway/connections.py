@@ -18,12 +18,16 @@ from gateway.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """What the payer (or the operator, or test mode) approved. `cap_nano` None: no cap, test mode only."""
+    """What the payer (or the operator, or test mode) approved. `cap_nano` None: no cap, test mode only.
+
+    `revocations`: how many there had been at the yes; None when the yes is given now.
+    """
 
     cap_nano: int | None
     funding_key: str | None
     wallet: str = ""
     origin: str = ""
+    revocations: int | None = None
 
 
 class Connections:
@@ -40,7 +44,10 @@ class Connections:
         return status_of(await self._ledger.standing(budget))
 
     async def approve(self, budget: Budget, approval: Approval) -> None:
-        """Connect, or approve again. Spend stays: revoking is no way to reset a cap. Raises Unavailable."""
+        """Connect, or approve again. Spend stays: revoking is no way to reset a cap.
+
+        Raises NotConnected when it was revoked since the yes, Unavailable.
+        """
         if budget.mode == "live" and (approval.cap_nano is None or approval.funding_key is None):
             raise ValueError("a live connection needs a cap and a funding key")
         if not self._store.salt:
@@ -51,7 +58,10 @@ class Connections:
         await self._store.call("SADD", keys.members(budget.mode, budget.app_id), budget.name)
         sealed = b"" if approval.funding_key is None else self._sealer.seal(approval.funding_key, place=budget.place)
         cap = "" if approval.cap_nano is None else approval.cap_nano
-        await self._store.run("connect", [budget.budget], [cap, sealed, approval.wallet, approval.origin, account])
+        since = "" if approval.revocations is None else approval.revocations
+        args = [cap, sealed, approval.wallet, approval.origin, account, since]
+        if await self._store.run("connect", [budget.budget], args) < 0:
+            raise NotConnected("The user has stopped this since they approved it. Ask them to connect again.")
 
     async def lower(self, budget: Budget, cap_nano: int) -> None:
         """Lower the cap. Raises ConsentRequired when that would raise it or nothing is connected, Unavailable."""
@@ -78,6 +88,14 @@ class Connections:
         """End the connection for good and drop its funding key; open streams end. Idempotent. Raises Unavailable."""
         await self._change(budget, "revoke")
         await self._broadcast.send(Cut("budget", budget.name))
+
+    async def revocations(self, budget: Budget) -> int:
+        """Return how often it was revoked or barred. Raises Unavailable."""
+        return (await self._ledger.standing(budget)).revocations
+
+    async def bar(self, budget: Budget) -> None:
+        """Let nothing that was approved before, and is not connected yet, ever connect. Raises Unavailable."""
+        await self._change(budget, "bar")
 
     async def members(self, mode: str, app_id: str) -> list[Budget]:
         """Return every connection an app ever had. Raises Unavailable."""

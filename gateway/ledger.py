@@ -93,6 +93,11 @@ class Standing:
         return self.state == "active"
 
     @property
+    def revocations(self) -> int:
+        """How often it was revoked or barred: what was approved before the last time never connects."""
+        return int(self.fields.get("revocations", 0))
+
+    @property
     def remaining_nano(self) -> int | None:
         """Cap less settled spend, never below 0; None without a cap."""
         return None if self.cap_nano is None else max(0, self.cap_nano - self.spent_nano)
@@ -391,6 +396,5 @@ def sum_by_day(entries: Iterable[dict[str, str]]) -> dict[int, int]:
     """Return nano-USD by UTC day number, folded from ledger entries."""
     days: dict[int, int] = {}
     for entry in entries:
-        day = int(entry["day"])
-        days[day] = days.get(day, 0) + int(entry["delta_nano"])
+        days[int(entry["day"])] = days.get(int(entry["day"]), 0) + int(entry["delta_nano"])
     return days

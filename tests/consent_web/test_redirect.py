@@ -4,7 +4,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gateway.errors import AuthError
+from gateway import keys
+from gateway.errors import AuthError, NotConnected
 from tests.consent_web.world import Visitor, World, a_key, challenge_of
 
 NONCE = "n" * 24
@@ -60,6 +61,29 @@ async def test_a_redeemed_approval_does_not_undo_a_revocation(world: World, visi
     await world.site.attempts.redeem(world.app_id, "live", "bob", NONCE, code=code, verifier=VERIFIER)
     await world.site.connections.revoke(world.budget())
     await world.site.attempts.redeem(world.app_id, "live", "bob", NONCE, code=code, verifier=VERIFIER)
+    assert (await world.site.connections.status(world.budget()))["connected"] is False
+
+
+@pytest.mark.parametrize("path", ["/stop", "/funding/remove"])
+async def test_what_was_stopped_before_it_was_redeemed_never_opens(world: World, visitor: Visitor, path: str) -> None:
+    """The payer said yes, then stop: whoever comes back with the code is too late."""
+    code = await approved(world, visitor)
+    await visitor.read_csrf("/funding")
+    assert (await visitor.submit(path)).status == 303
+    with pytest.raises(NotConnected):
+        await world.site.attempts.redeem(world.app_id, "live", "bob", NONCE, code=code, verifier=VERIFIER)
+    assert (await world.site.connections.status(world.budget()))["connected"] is False
+
+
+async def test_a_revoke_that_overtakes_a_redeemed_approval_holds(world: World, visitor: Visitor) -> None:
+    """Two come with the code at once, the user revokes between them: the second opens nothing."""
+    code = await approved(world, visitor)
+    fields = await world.site.attempts._fields(keys.attempt_id("live", world.app_id, "bob", NONCE))
+    held = await world.site.attempts._attempt(fields)
+    await world.site.attempts.redeem(world.app_id, "live", "bob", NONCE, code=code, verifier=VERIFIER)
+    await world.site.connections.revoke(world.budget())
+    with pytest.raises(NotConnected):
+        await world.site.attempts._connect(held)
     assert (await world.site.connections.status(world.budget()))["connected"] is False
 
 

@@ -76,11 +76,11 @@ async def test_a_crash_between_yes_and_connection_is_finished_by_the_next_yes(
 ) -> None:
     """The claim is kept with its cap and sealed key; whoever repeats the yes completes it as it was decided."""
     attempt = await attempts.create(asked(), browser="b1", jti=jti())
-    whole = attempts._connections
-    attempts._connections = None  # type: ignore[assignment]
-    with pytest.raises(AttributeError):
+    approve = services.connections.approve
+    services.connections.approve = None  # type: ignore[method-assign, assignment]
+    with pytest.raises(TypeError):
         await attempts.approve(attempt, yes())
-    attempts._connections = whole
+    services.connections.approve = approve  # type: ignore[method-assign]
     assert (await attempts.outcome("appaaaaaaaaaaaaaaaa", "live", "bob", "n1"))["state"] == "pending"
     done = await attempts.approve(attempt, yes(cap_nano=900_000_000_000))
     assert done.state == "approved"

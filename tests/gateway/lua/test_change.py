@@ -117,3 +117,15 @@ def test_a_standing_is_read_and_nothing_is_written(scripts: Scripts) -> None:
     assert found[:2] == [today, 11]
     assert dict(zip(found[2::2], found[3::2], strict=True))[b"cap_nano"] == b"1000"
     assert scripts.dump() == stored
+
+
+def test_what_was_approved_before_a_revoke_or_a_bar_never_connects(scripts: Scripts) -> None:
+    """The yes carries how often there had been a no; a newer no makes it void, a newer yes does not ask."""
+    scripts.connect()
+    change(scripts, "revoke")
+    change(scripts, "bar")
+    args = (1000, "k1", "w", "", "account")
+    assert scripts.run("connect", [BUDGET.budget], *args, "1") == -1
+    assert scripts.budget()["state"] == "revoked"
+    assert scripts.run("connect", [BUDGET.budget], *args, "2") == 2
+    assert scripts.run("connect", [BUDGET.budget], *args, "") == 3
