@@ -127,7 +127,10 @@ class Broadcast:
                 await self._act(message["data"])
 
     async def _act(self, message: bytes) -> None:
-        kind, name, nonce = orjson.loads(message)
+        try:
+            kind, name, nonce = orjson.loads(message)
+        except ValueError:
+            return  # no word of ours
         if self._hear is not None:
             await self._hear(Cut(kind, name))
         with contextlib.suppress(Unavailable):

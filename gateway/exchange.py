@@ -44,6 +44,7 @@ class Exchange:
         self.ended_by = "complete"
         self.started = time.monotonic()
         self.carrier: asyncio.Task[web.StreamResponse] | None = None
+        self.farewell: asyncio.TimerHandle | None = None
         self._opened: float | None = None
         self._first_chunk: float | None = None
 
@@ -120,7 +121,7 @@ class Exchange:
         if self.carrier is None or self.carrier.done():
             return
         if self.lacks_id:
-            asyncio.get_running_loop().call_later(_FAREWELL_SECONDS, self.carrier.cancel)
+            self.farewell = asyncio.get_running_loop().call_later(_FAREWELL_SECONDS, self.carrier.cancel)
         else:
             self.carrier.cancel()
 
@@ -147,6 +148,11 @@ class Exchanges:
 
     def _forget(self, exchange: Exchange) -> None:
         exchange.is_over = True
+        if exchange.farewell is not None:
+            exchange.farewell.cancel()
+        if exchange.carrier is not None and not exchange.carrier.cancelled():
+            # Taken here: the caller may be gone, and what nobody takes is told by the loop, OpenRouter's words and all.
+            exchange.carrier.exception()
         group = self._open[exchange.budget.name]
         group.discard(exchange)
         if not group:

@@ -46,7 +46,10 @@ class Prices:
         while True:
             is_fresh = self.current is not None and _now_ms() - self.current.fetched_ms < _FRESH_SECONDS * 1000
             await asyncio.sleep(_FRESH_SECONDS if is_fresh else _RETRY_SECONDS)
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception as fault:
+                log.error("prices_not_refreshed", error=type(fault).__name__)
 
     async def refresh(self) -> bool:
         """Fetch the list; tell whether that worked."""

@@ -36,7 +36,19 @@ _BEAT_DEADLINE_SECONDS = 3.0
 _CONNECTIONS = 64
 # Answers that mean "this server cannot serve now", not "the call was wrong".
 _AWAY_ANSWERS = frozenset(
-    {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN"}
+    {
+        "BUSY",
+        "CLUSTERDOWN",
+        "LOADING",
+        "MASTERDOWN",
+        "MISCONF",
+        "NOAUTH",
+        "NOPERM",
+        "NOREPLICAS",
+        "OOM",
+        "READONLY",
+        "TRYAGAIN",
+    }
 )
 
 _beating: ContextVar[bool] = ContextVar("beating", default=False)

@@ -48,6 +48,7 @@ HOP_BY_HOP = frozenset(
 _NOT_FORWARDED = HOP_BY_HOP | {
     "accept-encoding",
     "authorization",
+    "cf-connecting-ip",
     "content-encoding",
     "content-length",
     "cookie",
@@ -55,6 +56,7 @@ _NOT_FORWARDED = HOP_BY_HOP | {
     "forwarded",
     "host",
     "origin",
+    "true-client-ip",
     "via",
     "x-api-key",
     "x-forwarded-for",
