@@ -80,7 +80,7 @@ def test_an_attempt_is_opened_by_one_browser(scripts: Scripts) -> None:
     assert 60_000 < scripts.call("PTTL", "attempt") <= 65_000
 
 
-def extend(scripts: Scripts, expires_ms: object, *, most: int = 2, life_ms: int = 90_000) -> int:
+def extend(scripts: Scripts, expires_ms: str | int, *, most: int = 2, life_ms: int = 90_000) -> int:
     code: int = scripts.run("extend", ["attempt"], life_ms, 5_000, most, expires_ms)
     return code
 
