@@ -20,6 +20,12 @@ export function h(tag, props = {}, ...children) {
 }
 
 /**
+ * Set words apart, so that a name written from right to left does not turn the sentence round it (Unicode FSI, PDI).
+ * @param {string} text
+ */
+export const apart = (text) => `\u2068${text}\u2069`
+
+/**
  * Show one screen and put the reader at its heading.
  * @param {...Child} children
  */

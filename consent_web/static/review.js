@@ -1,6 +1,6 @@
 /** The question: who asks, for how much, paid by what. Allow exists only here, after the server verified the origin. */
 import { disarm, isArmed, isMeant, watch } from './arming.js'
-import { h, say, show } from './dom.js'
+import { apart, h, say, show } from './dom.js'
 
 /** @typedef {import('./wire.js').Attempt} Attempt */
 /** @typedef {import('./wire.js').Choice} Choice */
@@ -28,7 +28,7 @@ export function head(attempt) {
         h('p', { class: 'name' }, h('bdi', {}, attempt.app.name)),
         h('p', {}, h('span', { class: 'mono' }, attempt.origin), ' ', attempt.isRedirect
           // Nobody opened this window, so nobody is verified: the approval sleeps until that page comes for it.
-          ? h('span', { class: 'soft small' }, 'you go back there')
+          ? h('span', { class: 'soft small whole-word' }, 'you go back there')
           : h('span', { class: 'proof' }, '✓ verified just now')))))
 }
 
@@ -54,12 +54,12 @@ export function askConsent(attempt, ways) {
     label()
     say(fault, wrong)
   } })
-  const sentence = h('bdi', {})
+  const sentence = h('h1', { class: 'ask' })
   const label = () => {
     const chosen = cap?.chosen()
     allow.textContent = chosen ? `Allow up to ${chosen.short}/month` : cap ? 'Allow' : 'Allow test requests'
     sentence.textContent = attempt.text.sentence
-      .replace('{app}', () => attempt.app.name).replace('{cap}', () => chosen?.text ?? 'the amount below')
+      .replace('{cap}', () => chosen?.text ?? 'the amount below').replace('{app}', () => apart(attempt.app.name))
   }
   if (cap) cap.onchange = label
   label()
@@ -67,8 +67,8 @@ export function askConsent(attempt, ways) {
   show(
     head(attempt),
     pays && !current && h('p', { class: 'small soft hide' }, 'Step 2 of 2'),
-    h('h1', { class: 'ask' }, sentence),
-    h('p', { class: 'small soft' }, h('bdi', {}, attempt.text.account)),
+    sentence,
+    h('p', { class: 'small soft' }, attempt.text.account),
     current && h('p', { class: 'note' }, `Connected now with ${current.cap} per month, ${current.spent} spent. Allowing replaces the cap.`),
     cap && attempt.mode === 'live' && cap.element,
     pays && payLine(attempt, ways),

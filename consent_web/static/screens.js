@@ -1,5 +1,5 @@
 /** Every screen that is not the question itself: what happened, why, and what to do. */
-import { h, show } from './dom.js'
+import { apart, h, show } from './dom.js'
 
 /** @typedef {{sign?: string, tone?: string, title: string, lines: string[], retry?: boolean}} Screen */
 
@@ -72,16 +72,16 @@ export function screen(name, words = {}) {
   if (!known) return
   const host = document.getElementById('main')?.dataset.host ?? ''
   const fill = (/** @type {string} */ text) =>
-    text.replace(/\{(\w+)\}/g, (_, key) => (key === 'host' ? host : String(/** @type {Record<string, unknown>} */ (words)[key] ?? '')))
+    text.replace(/\{(\w+)\}/g, (_, key) => (key === 'host' ? host : apart(String(/** @type {Record<string, unknown>} */ (words)[key] ?? ''))))
   const isWaiting = WAITING.has(name)
   show(
     h('section', { class: 'state', 'data-state': SCREENS[name] ? name : 'unknown' },
       isWaiting
         ? h('div', { class: 'wait', 'aria-hidden': 'true' })
         : h('div', { class: `sign ${known.tone ?? ''}`, 'aria-hidden': 'true' }, known.sign ?? '!'),
-      h('h1', {}, h('bdi', {}, fill(known.title))),
+      h('h1', {}, fill(known.title)),
       h('div', { class: 'stack', role: known.tone === 'bad' ? 'alert' : 'status' },
-        ...known.lines.map((line) => h('p', { class: 'soft' }, h('bdi', {}, fill(line))))),
+        ...known.lines.map((line) => h('p', { class: 'soft' }, fill(line)))),
       !isWaiting && h('div', { class: 'row' },
         known.retry && words.retry && h('button', { type: 'button', class: 'act', onclick: words.retry }, 'Try again'),
         h('button', { type: 'button', onclick: () => window.close() }, 'Close window'))),
