@@ -13,6 +13,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, Playwright, async_playwright
 
+from gateway.services import Services, open_services
+from gateway.settings import Settings
 from tests.browser.app_site import AppSite, serving
 from tests.browser.stack import Stack, free_ports, started
 from tests.servers import ValkeyServer
@@ -65,6 +67,13 @@ async def app_site() -> AsyncIterator[AppSite]:
 @pytest.fixture
 def stack(app_site: AppSite) -> Stack:
     return app_site.stack
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def services(stack: Stack) -> AsyncIterator[Services]:
+    """The stores that gateway and consent site work with."""
+    async with open_services(Settings.load(stack.environ)) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -61,6 +61,13 @@ async def deny(popup: Page) -> None:
         await popup.get_by_role("button", name="Don’t allow").click()
 
 
+async def close_window(popup: Page) -> None:
+    """Press "Close window", from inside the page: Playwright's own click would still wait in a window that is gone."""
+    async with popup.expect_event("close"):
+        button = popup.get_by_role("button", name="Close window")
+        await button.evaluate("button => { setTimeout(() => button.click(), 0) }")
+
+
 async def outcome(page: Page, count: int = 1) -> Json:
     """Wait for the app's `count`-th answer and return it."""
     await page.wait_for_function(f"globalThis.outcomes?.length >= {count}")
@@ -68,11 +75,11 @@ async def outcome(page: Page, count: int = 1) -> Json:
     return found
 
 
-async def connect_by_key(page: Page) -> Json:
+async def connect_by_key(page: Page, key: str = FUNDING_KEY) -> Json:
     """Go the whole way of a first-time payer with a pasted key."""
     popup = await press_connect(page)
-    await paste_key(popup)
-    await allow(popup)
+    await paste_key(popup, key)
+    await press_allow(popup)
     return await outcome(page)
 
 
