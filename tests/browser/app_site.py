@@ -105,7 +105,7 @@ async def _page(request: web.Request) -> web.Response:
     """Answer with the app's page.
 
     Query: `user`; `mode` live|test; `connect` popup|redirect|auto; `as` (see `_token`); `app` acme|hostile; `base` and
-    `consent` for other servers; `coop`, `coep`, `dip`: headers.
+    `consent` for other servers; `coop`, `coep`, `dip`, `csp`: headers.
     """
     site, query = request.app[_SITE], request.query
     mode, app = query.get("mode", "live"), query.get("app", "acme")
@@ -127,6 +127,7 @@ async def _page(request: web.Request) -> web.Response:
         ("coop", "Cross-Origin-Opener-Policy"),
         ("coep", "Cross-Origin-Embedder-Policy"),
         ("dip", "Document-Isolation-Policy"),
+        ("csp", "Content-Security-Policy"),
     ):
         if name in query:
             headers[header] = query[name]

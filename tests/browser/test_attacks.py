@@ -12,6 +12,9 @@ from tests.browser.app_site import AppSite
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+# A little longer than the consent page waits for its opener.
+HELLO_MS = 5_100
+
 
 async def test_P03_a_form_of_another_site_approves_nothing(
     context: BrowserContext, app_site: AppSite, user: str
@@ -42,14 +45,6 @@ async def test_P03_a_form_of_another_site_approves_nothing(
     assert (await app_site.status(user, mode="test"))["connected"] is False
 
 
-async def test_P07_the_popup_says_that_no_account_was_named(page: Page, app_site: AppSite, user: str) -> None:
-    """Before Allow the payer reads for which account the app asks, or that the app did not say."""
-    await payer.visit(page, app_site, user, mode="test")
-    popup = await payer.press_connect(page)
-    await payer.allow_button(popup).wait_for()
-    await expect(popup.get_by_text("Acme Notes did not say for which account.")).to_be_visible()
-
-
 async def test_O01_an_origin_that_is_not_registered_never_sees_allow(page: Page, app_site: AppSite, user: str) -> None:
     """A page on another host, with a true token of the app and the app's own SDK, gets a refusal that names it."""
     await payer.visit(page, app_site, user, host=app_site.evil)
@@ -62,13 +57,43 @@ async def test_O01_an_origin_that_is_not_registered_never_sees_allow(page: Page,
 
 async def test_O02_a_sandboxed_opener_has_no_origin(page: Page, app_site: AppSite, user: str) -> None:
     """A frame whose origin is "null" opens the consent page and answers it: no Allow."""
+    await page.clock.install()
     url, _ = await attacker.consent_url(app_site, user)
     await payer.visit(page, app_site, user)
     await _add_frame(page, "allow-scripts allow-popups allow-popups-to-escape-sandbox")
     async with page.context.expect_page() as opened:
         await page.frames[1].evaluate(f"url => {{ ({attacker.ANSWER_EVERYTHING})(); open(url) }}", url)
     popup = await opened.value
-    await expect(popup.get_by_role("heading", name="Nobody answered for this request")).to_be_visible(timeout=7000)
+    await page.frames[1].wait_for_function("heard.some(({ data }) => data.type === 'hello')")
+    await popup.clock.fast_forward(HELLO_MS)
+    await expect(popup.get_by_role("heading", name="Nobody answered for this request")).to_be_visible()
+    assert await payer.allow_button(popup).count() == 0
+
+
+async def test_O02_a_frame_opens_nothing_in_live_mode(page: Page, app_site: AppSite, user: str) -> None:
+    """In live mode a page inside another one is refused before it is asked who it is."""
+    url, _ = await attacker.consent_url(app_site, user, mode="live")
+    await payer.visit(page, app_site, user)
+    await _add_frame(page, "allow-scripts allow-popups allow-popups-to-escape-sandbox")
+    async with page.context.expect_page() as opened:
+        await page.frames[1].evaluate(f"url => {{ ({attacker.ANSWER_EVERYTHING})(); open(url) }}", url)
+    popup = await opened.value
+    await expect(popup.get_by_role("heading", name="The app is inside another page")).to_be_visible()
+    assert await payer.allow_button(popup).count() == 0
+
+
+async def test_O02_a_whole_page_in_a_sandbox_has_no_origin(page: Page, app_site: AppSite, user: str) -> None:
+    """Live mode, no frame: the app's own page sandboxed by its header answers as "null", which is not believed."""
+    await page.clock.install()
+    url, _ = await attacker.consent_url(app_site, user, mode="live")
+    sandbox = "sandbox allow-scripts allow-popups allow-popups-to-escape-sandbox"
+    await payer.visit(page, app_site, user, csp=sandbox)
+    assert await page.evaluate("self.origin") == "null"
+    await page.evaluate(attacker.ANSWER_EVERYTHING)
+    popup = await attacker.open_window(page, url)
+    await page.wait_for_function("heard.some(({ data }) => data.type === 'hello')")
+    await popup.clock.fast_forward(HELLO_MS)
+    await expect(popup.get_by_role("heading", name="Nobody answered for this request")).to_be_visible()
     assert await payer.allow_button(popup).count() == 0
 
 
@@ -88,13 +113,15 @@ async def test_O03_a_popup_that_inherits_a_sandbox_refuses(page: Page, app_site:
 
 async def test_O04_an_opener_that_becomes_the_app_is_not_believed(page: Page, app_site: AppSite, user: str) -> None:
     """Evil opens the popup and then navigates itself to the registered app: the app's SDK stays silent."""
+    await page.clock.install()
     # A live key: test keys take every loopback origin, and all hosts here are such.
     url, nonce = await attacker.consent_url(app_site, user, mode="live")
     await payer.visit(page, app_site, user, host=app_site.evil)
     popup = await attacker.open_window(page, url)
     await payer.go(page, app_site.url(user=user))
     await page.wait_for_function(f"heard.some(({{ data }}) => data.nonce === '{nonce}')")
-    await expect(popup.get_by_role("heading", name="Nobody answered for this request")).to_be_visible(timeout=7000)
+    await popup.clock.fast_forward(HELLO_MS)
+    await expect(popup.get_by_role("heading", name="Nobody answered for this request")).to_be_visible()
     assert await payer.allow_button(popup).count() == 0
 
 

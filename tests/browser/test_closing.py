@@ -198,7 +198,7 @@ async def test_F11_a_window_left_over_night_has_expired(page: Page, app_site: Ap
         await store.pexpire(keys.attempt(attempt), KEPT_MS - 1)
     await payer.press_allow(popup)
     await expect(popup.get_by_role("heading", name="This request has expired")).to_be_visible()
-    await popup.get_by_role("button", name="Close window").click()
+    await payer.close_window(popup)
     assert await payer.outcome(page) == {**CLOSED, "reason": "expired"}
 
 

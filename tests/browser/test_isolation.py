@@ -3,6 +3,7 @@
 # ruff: noqa: N802 (the numbers of the checklist are written as they stand there)
 
 import re
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
@@ -143,5 +144,10 @@ async def test_a_mailed_link_activates_nothing(
     found = await payer.outcome(victim)
     assert (found["error"], found["resumed"]) == ("invalid_request", True)
     assert "wattfare_" not in victim.url
+    # Nor does it help who started it: the proof is in that tab, and the code is not.
+    nonce = parse_qs(urlsplit(mailed).fragment)["n"][0]
+    await attacker.goto(app_site.url(user=user, wattfare_attempt=nonce, wattfare_code="x" * 43))
+    assert (await payer.outcome(attacker))["error"] == "auth"
     assert (await app_site.status(user))["connected"] is False
+    assert (await app_site.chat(user))[0] == 402
     await victim_profile.close()

@@ -1,0 +1,121 @@
+"""What the popup says of whom it asks for, how often it may ask, and for how long."""
+
+# ruff: noqa: N802 (the numbers of the checklist are written as they stand there)
+
+import jwt
+import pytest
+from playwright.async_api import Page, Playwright, expect
+
+from gateway.services import Services
+from tests.browser import payer
+from tests.browser.app_site import AppSite
+from tests.browser.conftest import WAIT_MS, chromium
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+MINUTE_MS = 60_000
+
+
+async def test_P07_the_popup_says_that_no_account_was_named(page: Page, app_site: AppSite, user: str) -> None:
+    """Before Allow the payer reads that the app did not say for which account it asks."""
+    await payer.visit(page, app_site, user, mode="test")
+    popup = await payer.press_connect(page)
+    await payer.allow_button(popup).wait_for()
+    await expect(popup.get_by_text("Acme Notes did not say for which account.")).to_be_visible()
+
+
+async def test_P07_the_popup_names_the_account_before_allow(
+    page: Page, services: Services, app_site: AppSite, user: str
+) -> None:
+    """A token with a label: whose account would be paid for stands there, as text, above the answer."""
+    claims = jwt.decode(await app_site.token(user, mode="test"), options={"verify_signature": False})
+    kid, key = services.sessions._ring.newest
+    label = "bob@acme.example <b>\u202eevil"
+    token = jwt.encode({**claims, "userLabel": label}, key, algorithm="HS256", headers={"kid": kid})
+    await page.route("**/token?**", lambda route: route.fulfill(json={"token": token}))
+    await payer.visit(page, app_site, user, mode="test")
+    popup = await payer.press_connect(page)
+    await payer.allow_button(popup).wait_for()
+    account = popup.get_by_text("For your Acme Notes account bob@acme.example <b>evil.", exact=True)
+    await expect(account).to_be_visible()
+    assert await account.evaluate(
+        "line => line.compareDocumentPosition(document.getElementById('allow')) & Node.DOCUMENT_POSITION_FOLLOWING"
+    )
+
+
+async def test_I17_after_two_refusals_the_app_must_rest(page: Page, app_site: AppSite, user: str) -> None:
+    """The third window within a minute shows no question; another app may ask."""
+    await payer.visit(page, app_site, user, mode="test")
+    for count in (1, 2):
+        await payer.deny(await payer.press_connect(page))
+        assert (await payer.outcome(page, count))["reason"] == "denied"
+    popup = await payer.press_connect(page)
+    await expect(popup.get_by_role("heading", name="You said no twice")).to_be_visible()
+    assert await payer.allow_button(popup).count() == 0
+    await payer.close_window(popup)
+    assert (await payer.outcome(page, 3))["reason"] == "closed"
+    await payer.visit(page, app_site, user, mode="test", app="hostile")
+    await payer.allow_button(await payer.press_connect(page)).wait_for()
+
+
+async def test_time_is_told_two_minutes_ahead_and_can_be_had_again(page: Page, app_site: AppSite, user: str) -> None:
+    """WCAG 2.2.1: a warning with a button; what was chosen stays; Allow waits anew, as the page has moved."""
+    await page.clock.install()
+    await payer.visit(page, app_site, user)
+    popup = await payer.press_connect(page)
+    await payer.paste_key(popup)
+    await popup.get_by_role("radio", name="$2").first.check(force=True)
+    notice = popup.get_by_role("region", name="Time left")
+    await popup.clock.fast_forward(57 * MINUTE_MS)
+    await expect(notice).to_be_hidden()
+    for _ in range(2):
+        await popup.clock.fast_forward(MINUTE_MS + 30_000)
+        await expect(notice.get_by_role("alert")).to_contain_text("Two minutes are left")
+        await expect(payer.allow_button(popup)).to_have_attribute("aria-disabled", "true")
+        await notice.get_by_role("button", name="More time").click()
+        await expect(notice.get_by_role("alert")).to_have_text("You have 60 minutes more.")
+        await popup.clock.fast_forward(57 * MINUTE_MS)
+        await expect(notice).to_be_hidden()
+    await payer.press_allow(popup)
+    await page.wait_for_function("events.some(([name, told]) => name === 'change' && told === true)")
+    assert (await app_site.status(user))["limits"] == {"monthlyUsd": 2}
+
+
+async def test_F10_a_page_from_the_browsers_memory_looks_again(page: Page, app_site: AppSite, user: str) -> None:
+    """Shown again as it was, the popup asks its server how things stand, and Allow waits anew."""
+    await payer.visit(page, app_site, user, mode="test")
+    popup = await payer.press_connect(page)
+    await expect(payer.allow_button(popup)).to_have_attribute("aria-disabled", "false")
+    async with popup.expect_response(lambda response: "/consent/attempts/" in response.url):
+        await popup.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    await payer.press_allow(popup)
+    assert (await payer.outcome(page))["connected"] is True
+
+
+async def test_F10_chromium_keeps_no_copy_of_the_popup(
+    playwright_driver: Playwright, app_site: AppSite, user: str
+) -> None:
+    """With its memory of pages on, Chromium loads the consent page anew, and brings the app's page back as it was."""
+    flags = ["--disable-popup-blocking", "--disable-back-forward-cache"]
+    running = await playwright_driver.chromium.launch(
+        executable_path=chromium(), args=["--no-sandbox"], ignore_default_args=flags
+    )
+    context = await running.new_context()
+    context.set_default_timeout(WAIT_MS)
+    page = await context.new_page()
+    await payer.visit(page, app_site, user, mode="test", connect="redirect")
+    await page.click("#connect")
+    await payer.allow_button(page).wait_for()
+    await page.evaluate("globalThis.isOld = true")
+    await payer.go(page, f"{app_site.stack.openrouter}/auth?callback_url=http://localhost:1/")
+    await page.go_back()
+    await payer.allow_button(page).wait_for()
+    assert await page.evaluate("globalThis.isOld") is None
+    why = await page.evaluate("performance.getEntriesByType('navigation')[0].notRestoredReasons.reasons")
+    assert "response-cache-control-no-store" in [each["reason"] for each in why]
+    # Playwright's own go_back waits for a load, which a page from memory does not have.
+    await page.evaluate("setTimeout(() => history.back(), 0)")
+    await page.wait_for_function("globalThis.outcomes?.length === 1")
+    found = await page.evaluate("outcomes[0]")
+    assert (found["connected"], found["reason"]) == (False, "closed")
+    await running.close()
