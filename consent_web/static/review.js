@@ -97,8 +97,9 @@ function payLine(attempt, ways) {
   return h('div', { class: 'stack' },
     h('div', { class: 'pay' },
       h('span', { class: 'grow' }, 'OpenRouter ', h('span', { class: 'mono' }, `····${funding.last4}`), funding.left && `, ${funding.left}`),
-      h('button', { type: 'button', class: 'link', onclick: ways.change }, 'Change'),
-      h('button', { type: 'button', class: 'link', onclick: ways.leave }, 'Not you?')),
+      h('span', { class: 'links' },
+        h('button', { type: 'button', class: 'link', onclick: ways.change }, 'Change'),
+        h('button', { type: 'button', class: 'link', onclick: ways.leave }, 'Not you?'))),
     warning && h('p', { class: `note ${warning[0]}`, role: 'status' }, warning[1]))
 }
 
