@@ -36,6 +36,7 @@ class Exchange:
         self.asked = False
         self.is_held = False
         self.is_cut = False
+        self.is_ending = False
         self.is_gone = False
         self.is_over = False
         self.attached: str | None = None
@@ -105,7 +106,8 @@ class Exchange:
 
     def cut(self) -> None:
         """End it now: its connection was revoked. Nothing of it runs after this call but its ending."""
-        if not self.is_cut and not self.is_over and self.carrier is not None:
+        # Again and again until it ends: a library in between may have swallowed the first cancellation.
+        if not self.is_ending and not self.is_over and self.carrier is not None:
             self.is_cut = True
             self.carrier.cancel()
 

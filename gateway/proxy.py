@@ -197,7 +197,7 @@ class Proxy:
         exchange.reach("opened")
         await self._attach(exchange)
         exchange.reach("attached")
-        _stop_if_alone(exchange)
+        _stop_if_over(exchange)
         if not 200 <= reply.status < 300:
             said = await reply.read()
             exchange.meter.body(said)
@@ -218,7 +218,7 @@ class Proxy:
             meter.body(chunk)
             if exchange.attached is None:
                 await self._attach(exchange)
-            _stop_if_alone(exchange)
+            _stop_if_over(exchange)
             if not exchange.is_gone:
                 await response.write(chunk)
             exchange.reach("relayed")
@@ -240,8 +240,9 @@ class Proxy:
 
     async def _end_revoked(self, exchange: Exchange) -> web.StreamResponse:
         """Answer a caller whose connection was revoked meanwhile."""
+        exchange.is_ending = True
         task = asyncio.current_task()
-        if task is not None:
+        while task is not None and task.cancelling():
             task.uncancel()
         exchange.leave("revoked")
         response = exchange.response
@@ -301,8 +302,10 @@ def _passed_on(headers: Mapping[str, str]) -> CIMultiDict[str]:
     return kept
 
 
-def _stop_if_alone(exchange: Exchange) -> None:
-    """Stop an answer whose caller is gone, once its cost can be asked for."""
+def _stop_if_over(exchange: Exchange) -> None:
+    """Stop an answer that was cut, or whose caller is gone, once its cost can be asked for."""
+    if exchange.is_cut:
+        raise asyncio.CancelledError
     if exchange.is_gone and not exchange.lacks_id:
         raise ConnectionResetError
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from aiohttp import web
-from playwright.async_api import Page, Route
+from playwright.async_api import Error, Page, Route
 
 from consent_web.server import create_app, open_site
 from consent_web.site import Site
@@ -63,8 +63,16 @@ class Studio:
 
     async def visit(self, url: str) -> None:
         """Load a page anew, also when only its fragment differs."""
-        await self.page.goto("about:blank")
+        await self._leave()
         await self.page.goto(url)
+
+    async def _leave(self) -> None:
+        """Empty the page. One that was on its way elsewhere gets there first, and is left then."""
+        try:
+            await self.page.goto("about:blank")
+        except Error:
+            await self.page.wait_for_load_state()
+            await self.page.goto("about:blank")
 
     async def alter(self, change: Callable[[dict[str, object]], None]) -> None:
         """Change what the server says of an attempt."""
@@ -104,7 +112,8 @@ class Studio:
         await self.page.route("**/*", strip)
 
     async def normal(self) -> None:
-        """Let every answer through again."""
+        """Leave what is shown, and let every answer through again. In this order: a held answer could still move it."""
+        await self.page.goto("about:blank")
         await self.page.unroute_all()
         await self.alter(lambda _: None)
 
