@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults.nursery import ROOT, GatewayProcess, Nursery
 from tests.faults.openrouter import RawAnswer, ask_raw
-from tests.faults.world import Sandbox, World, open_sandbox, open_world, until, variables
+from tests.faults.world import PATIENCE_SECONDS, Sandbox, World, open_sandbox, open_world, until, variables
 from tests.servers import ValkeyServer
 
 MODEL = "sandbox/slow-20"
@@ -40,11 +40,17 @@ class House:
 
     async def open_stream(self, user: str) -> RawAnswer:
         """A stream whose first tokens are here."""
-        answer = await ask_raw(self.gateway.port, self.world.headers(user), STREAM)
-        self.streams.append(answer)
-        await answer.read_head()
-        await answer.read(200)
-        return answer
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                answer = await ask_raw(self.gateway.port, self.world.headers(user), STREAM)
+                self.streams.append(answer)
+                await answer.read_head()
+                if answer.status == 200:
+                    await answer.read(200)
+                    return answer
+                # A machine that is busy enough makes Redis look away once more: that is a 503, and asked again.
+                assert answer.status == 503
+                await answer.hang_up()
 
     async def refusals(self, user: str) -> list[float]:
         """Ask again and again; return the seconds each refusal took."""
@@ -125,7 +131,9 @@ async def test_while_redis_is_away_requests_are_refused_at_once_and_streams_go_o
     await until(lambda: house.answers("ada"))
     await house.world.services.store.opened()
     await until(lambda: house.paid("ada"))
-    assert house.gateway.events("store_away", "store_back", "store_refused") == ["store_away", "store_back"]
+    told = house.gateway.events("store_away", "store_back", "store_refused")
+    # One line for its begin, one for its end; a busy machine may see one more outage, never a line a call.
+    assert told in (["store_away", "store_back"], ["store_away", "store_back"] * 2)
     assert "estimated" not in (await house.world.books("ada")).statuses
     assert house.gateway.events("bug", "request_failed") == []
 
