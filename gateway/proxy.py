@@ -1,7 +1,7 @@
 """The conductor: authenticate, admit, forward, relay, settle. No other file knows the order.
 
-Rule: whatever happens after a hold was asked for, `_close` runs, and hands the outcome to a task of its own that
-outlives the caller. Rule: bytes go on as they came; metering stands beside the relay, never in it.
+Rule: whatever happens after a hold was asked for, `Closing.close` runs, and hands the outcome to a task of its own
+that outlives the caller. Rule: bytes go on as they came; metering stands beside the relay, never in it.
 """
 
 import asyncio
