@@ -1,5 +1,6 @@
 """Real servers for tests: started, killed, frozen and thawed by the test that owns them."""
 
+import contextlib
 import shutil
 import signal
 import socket
@@ -10,6 +11,8 @@ from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import redis
 
 from gateway.embedded import server_binary
 
@@ -25,7 +28,7 @@ class ValkeyServer:
     def __init__(self, *, tcp: bool = False, durable: bool = False, options: tuple[str, ...] = ()) -> None:
         # A unix socket's path may have 107 bytes; pytest's tmp_path can be longer.
         self.folder = Path(tempfile.mkdtemp(prefix="wf-"))
-        self.port = _free_port() if tcp else 0
+        self.port = free_ports(1)[0] if tcp else 0
         self._durable = durable
         self._options = options
         self._process: subprocess.Popen[str] | None = None
@@ -122,8 +125,17 @@ class ValkeyServer:
         self._ready.set()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def open_client(url: str) -> "redis.Redis | redis.RedisCluster":
+    """Return a plain client for a REDIS_URL of one server or of a Cluster."""
+    if url.startswith("redis+cluster:"):
+        return redis.RedisCluster.from_url(url.replace("redis+cluster:", "redis:", 1))
+    return redis.Redis.from_url(url)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return loopback ports that nobody listens on now."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]

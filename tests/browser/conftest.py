@@ -16,8 +16,8 @@ from playwright.async_api import Browser, BrowserContext, Page, Playwright, asyn
 from gateway.services import Services, open_services
 from gateway.settings import Settings
 from tests.browser.app_site import AppSite, serving
-from tests.browser.stack import Stack, free_ports, started
-from tests.servers import ValkeyServer
+from tests.browser.stack import Stack, started
+from tests.servers import ValkeyServer, free_ports
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _MACOS = ("Chromium.app/Contents/MacOS/Chromium", "Google Chrome.app/Contents/MacOS/Google Chrome")

@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+
+from tests.servers import free_ports
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 20
@@ -119,12 +120,3 @@ async def _answers(process: asyncio.subprocess.Process, probe: str) -> bool:
             # Another process opens its port when it is ready; nothing tells of it.
             await asyncio.sleep(0.05)
     return False
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now."""
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]

@@ -8,7 +8,8 @@ import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from tests.browser import payer
-from tests.browser.stack import Stack, free_ports, running
+from tests.browser.stack import Stack, running
+from tests.servers import free_ports
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

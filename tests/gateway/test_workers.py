@@ -14,12 +14,7 @@ import pytest
 from tests.fakes import FakeOpenRouter
 from tests.gateway.process import ROOT, environment, gateway_process
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, question
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.servers import free_ports
 
 
 def _workers(pid: int) -> set[int]:
@@ -33,7 +28,7 @@ async def test_two_workers_share_a_port_and_a_revocation(
     redis_url: str, stack: Stack, openrouter: FakeOpenRouter
 ) -> None:
     """Whichever worker takes a connection, it answers alike; one that dies is started again; the end is clean."""
-    variables = environment(redis_url, openrouter.url, WEB_CONCURRENCY="2", PORT=str(_free_port()))
+    variables = environment(redis_url, openrouter.url, WEB_CONCURRENCY="2", PORT=str(free_ports(1)[0]))
     async with gateway_process(variables) as gateway, asyncio.timeout(4 * PATIENCE_SECONDS):
         await gateway.until("listening")
 
@@ -62,7 +57,7 @@ async def test_two_workers_share_a_port_and_a_revocation(
 
 async def test_sigterm_while_the_workers_start_is_a_clean_end(redis_url: str) -> None:
     """Nothing was served yet, so nothing went wrong."""
-    variables = environment(redis_url, WEB_CONCURRENCY="2", PORT=str(_free_port()))
+    variables = environment(redis_url, WEB_CONCURRENCY="2", PORT=str(free_ports(1)[0]))
     async with gateway_process(variables) as gateway:
         # One worker listens, the other may still be on its way.
         assert (await gateway.end())[0] == 0

@@ -4,10 +4,11 @@ import contextlib
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.servers import free_ports
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,17 +24,9 @@ def _start(port: str) -> subprocess.Popen[str]:
     )
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    assert isinstance(port, int)
-    return port
-
-
 def test_sigterm_exits_0_though_a_stream_is_open() -> None:
     """Once it has said its address, a signal ends it cleanly, whoever still listens."""
-    port = _free_port()
+    [port] = free_ports(1)
     question = b'{"model":"sandbox/silent","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
     headers = {"Authorization": "Bearer sk-or-v1-someone"}
     with _start(str(port)) as process:
