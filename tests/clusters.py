@@ -12,7 +12,7 @@ from typing import Any, Self
 import redis
 from redis.exceptions import RedisError
 
-from tests.servers import ValkeyServer, _free_port
+from tests.servers import ValkeyServer, free_ports
 
 SLOTS = 16384
 MASTERS = 3
@@ -47,13 +47,13 @@ def ask(server: ValkeyServer, *command: str | int) -> Any:
 
 
 class ValkeyCluster:
-    """Six servers on loopback ports: `nodes[0:3]` begin as masters, `nodes[3:6]` as their replicas."""
+    """Servers on loopback ports, two each: `nodes[0:3]` begin as masters, `nodes[3:6]`, if any, as their replicas."""
 
-    def __init__(self) -> None:
-        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS))
+    def __init__(self, *, replicas: bool = True, node_timeout_ms: int = NODE_TIMEOUT_MS) -> None:
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(node_timeout_ms))
         more = ("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0")
         # By itself a node takes its port + 10,000 for the others, which may be too high or taken.
-        self._buses = [_free_port() for _ in range(2 * MASTERS)]
+        self._buses = free_ports(MASTERS * (2 if replicas else 1))
         self.nodes = [
             ValkeyServer(tcp=True, options=(*options, *more, "--cluster-port", str(bus))) for bus in self._buses
         ]
@@ -181,7 +181,7 @@ class SentinelGroup:
 class _Sentinel:
     def __init__(self, name: str, master_port: int) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="wf-"))
-        self.port = _free_port()
+        [self.port] = free_ports(1)
         self._name = name
         self._process: subprocess.Popen[bytes] | None = None
         (self.folder / "sentinel.conf").write_text(

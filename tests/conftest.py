@@ -1,11 +1,23 @@
-"""Fixtures that any test may use."""
+"""Fixtures that any test may use, and the stores they run on."""
 
 from collections.abc import Iterator
 
 import pytest
-import redis
 
-from tests.servers import ValkeyServer
+from tests.clusters import ValkeyCluster
+from tests.servers import ValkeyServer, open_client
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--each-store` runs every test that uses a store on each kind of it, marked or not."""
+    parser.addoption("--each-store", action="store_true", help="run each test that uses a store on a Cluster too")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked `each_store` (whatever moves money) on a single Valkey and on a Cluster."""
+    is_asked = metafunc.config.getoption("--each-store") or metafunc.definition.get_closest_marker("each_store")
+    if is_asked and "redis_url" in metafunc.fixturenames:
+        metafunc.parametrize("redis_url", ["valkey", "cluster"], indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -15,9 +27,17 @@ def valkey() -> Iterator[ValkeyServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[ValkeyCluster]:
+    """A real Cluster of three masters for this test process alone, shared by its tests as `valkey` is."""
+    with ValkeyCluster(replicas=False) as running:
+        yield running
+
+
 @pytest.fixture
-def redis_url(valkey: ValkeyServer) -> str:
-    """The URL of an empty real Valkey."""
-    with redis.Redis.from_url(valkey.url) as client:
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty real store: one Valkey, but for a test that is marked `each_store`."""
+    url: str = request.getfixturevalue(getattr(request, "param", "valkey")).url
+    with open_client(url) as client:
         client.flushall()
-    return valkey.url
+    return url

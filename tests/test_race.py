@@ -8,7 +8,6 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import pytest
-import redis
 
 from gateway import keys
 from gateway.errors import BudgetExceeded, RateLimited
@@ -18,6 +17,7 @@ from gateway.pricing import WorstCase
 from gateway.sessions import CALLS_A_MINUTE, Sessions
 from gateway.settings import KeyRing
 from gateway.store import Store
+from tests.servers import open_client
 
 PROCESSES = 4
 BUDGET = Budget("live", "app2222222222222222", "ada")
@@ -132,7 +132,7 @@ def processes() -> Any:
 @pytest.fixture
 def race(processes: ProcessPoolExecutor, redis_url: str) -> Callable[[Contest], Tally]:
     """Runs a contest in all four at once over one connected budget; returns what happened how often."""
-    with redis.Redis.from_url(redis_url) as client:
+    with open_client(redis_url) as client:
         client.hset(BUDGET.budget, mapping={"state": "active", "cap_nano": CAP_NANO, "funding": "sealed"})
 
     def run(contest: Contest) -> Tally:
@@ -144,7 +144,7 @@ def race(processes: ProcessPoolExecutor, redis_url: str) -> Callable[[Contest], 
 
 def stored(redis_url: str) -> tuple[int, int, int, int]:
     """Held, spent, the ledger's sum and its length."""
-    with redis.Redis.from_url(redis_url) as client:
+    with open_client(redis_url) as client:
         held, spent = (int(found or 0) for found in client.hmget(BUDGET.budget, "held_nano", "window_nano"))
         entries = [int(fields[b"delta_nano"]) for _, fields in client.xrange(BUDGET.ledger)]
     return held, spent, sum(entries), len(entries)
@@ -178,7 +178,7 @@ def test_a_thousand_admissions_of_one_request_hold_once(race: Callable[[Contest]
 
 def test_an_overdue_hold_is_claimed_by_one_process(race: Callable[[Contest], Tally], redis_url: str) -> None:
     """Four sweepers at once: every hold is taken, none twice."""
-    with redis.Redis.from_url(redis_url) as client:
+    with open_client(redis_url) as client:
         client.zadd(BUDGET.due, {f"r{number}": number + 1 for number in range(500)})
     assert race(claim_all) == {f"r{number}": 1 for number in range(500)}
 
@@ -186,5 +186,5 @@ def test_an_overdue_hold_is_claimed_by_one_process(race: Callable[[Contest], Tal
 def test_sessions_are_limited_over_all_processes(race: Callable[[Contest], Tally], redis_url: str) -> None:
     """120 a minute for each app, exactly, whichever process is asked; the refused do not count."""
     assert race(open_sessions) == {"let through": CALLS_A_MINUTE, "limited": 400 - CALLS_A_MINUTE}
-    with redis.Redis.from_url(redis_url) as client:
+    with open_client(redis_url) as client:
         assert client.zcard(keys.session_rate("app2222222222222222")) == CALLS_A_MINUTE

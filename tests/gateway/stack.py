@@ -14,7 +14,9 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDictProxy
 from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
 
+from gateway import redisurl
 from gateway.connections import Approval
 from gateway.keys import Budget
 from gateway.ledger import Standing
@@ -94,7 +96,7 @@ class Stack:
     port: int
     session: aiohttp.ClientSession
     app: dict[str, str]
-    redis: "Redis"
+    redis: "Redis | RedisCluster"
 
     @property
     def url(self) -> str:
@@ -241,7 +243,7 @@ async def open_stack(settings: Settings, *, app: dict[str, str] | None = None) -
         open_gateway(settings) as gateway,
         listening(gateway) as port,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False) as session,
-        Redis.from_url(settings.redis_url, socket_timeout=None) as redis,
+        redisurl.client(settings.redis_url) as redis,
     ):
         known = app or await gateway.services.apps.create("Example", [ORIGIN])
         yield Stack(gateway, "127.0.0.1", port, session, known, redis)

@@ -19,15 +19,15 @@ EXAMPLES = int(os.environ.get("WATTFARE_TEST_EXAMPLES", "120"))
 LEASE_MS = 60_000
 
 
-@pytest.fixture(params=["valkey", "fakeredis"])
+@pytest.fixture(params=["valkey", "cluster", "fakeredis"])
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """A ledger on a real Valkey, and the same on fakeredis for speed."""
+    """A ledger on a real Valkey, on a real Cluster, and the same on fakeredis for speed."""
     loop = asyncio.new_event_loop()
 
     async def open_store() -> Store:
         if request.param == "fakeredis":
             return Store(fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer()), deadline_seconds=5)
-        return await Store.open(request.getfixturevalue("redis_url"), deadline_ms=5000)
+        return await Store.open(request.getfixturevalue(request.param).url, deadline_ms=5000)
 
     store = loop.run_until_complete(open_store())
     try:

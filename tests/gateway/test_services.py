@@ -4,10 +4,10 @@ import asyncio
 from pathlib import Path
 
 import orjson
-import redis
 
 from gateway.services import open_services
 from tests.gateway.stack import settings_for
+from tests.servers import open_client
 
 
 async def test_everything_stands_on_one_open_store(redis_url: str) -> None:
@@ -29,7 +29,7 @@ async def test_a_redis_that_was_emptied_meanwhile_is_refused(redis_url: str, tmp
         assert services.store.is_open
 
     def empty() -> None:
-        with redis.Redis.from_url(redis_url) as client:
+        with open_client(redis_url) as client:
             client.flushall()
 
     await asyncio.to_thread(empty)
