@@ -16,8 +16,12 @@ from gateway.logs import log
 from gateway.meter import Meter, State
 from gateway.upstream import Reply
 
-# How long an answer without an id may go on without its caller. OpenRouter's headers, and the id in them, come early.
-_FAREWELL_SECONDS = 10.0
+# How long an answer may go on without its caller: one without an id, because OpenRouter's headers, and the id in them,
+# come early; one that has stated its cost, because it is written, its end is on the way, and a later cost would count.
+_UNTIL_ID_SECONDS = 10.0
+_UNTIL_END_SECONDS = 1.0
+# And how long one that has stated its cost may go on for a caller whose connection was revoked: within P5's second.
+_UNTIL_CUT_SECONDS = 0.3
 # After an outage the holds of the living are renewed before the sweeper looks at them.
 _RENEW_AGAIN_SECONDS = 0.25
 
@@ -105,25 +109,34 @@ class Exchange:
         Exchange.reached(self, point)
 
     def cut(self) -> None:
-        """End it now: its connection was revoked. Nothing of it runs after this call but its ending."""
+        """End it: its connection was revoked. Nothing of it runs after this call but its ending."""
+        if self.meter.state is State.OPEN and self.meter.states_cost and self.farewell is None:
+            self.farewell = asyncio.get_running_loop().call_later(_UNTIL_CUT_SECONDS, self._cut_now)
+        else:
+            self._cut_now()
+
+    def _cut_now(self) -> None:
         # Again and again until it ends: a library in between may have swallowed the first cancellation.
         if not self.is_ending and not self.is_over and self.carrier is not None:
             self.is_cut = True
             self.carrier.cancel()
 
     @property
-    def lacks_id(self) -> bool:
-        """Whether it left for OpenRouter and nothing is known yet by which its cost could be asked for."""
-        is_under_way = self.meter.state in {State.SENT, State.OPEN}
-        return is_under_way and self.budget.mode == "live" and self.meter.generation_id is None
+    def farewell_seconds(self) -> float:
+        """How long it may go on without its caller: 0, unless what it costs is not known otherwise, or not to its end."""
+        if self.budget.mode != "live" or self.meter.state not in {State.SENT, State.OPEN}:
+            return 0
+        if self.meter.generation_id is None:
+            return _UNTIL_ID_SECONDS
+        return _UNTIL_END_SECONDS if self.meter.states_cost else 0
 
     def caller_left(self) -> None:
-        """Close upstream, which stops the billing; but first let an answer that has no id yet tell it, for a moment."""
+        """Close upstream, which stops the billing; but first let an answer tell what its cost depends on."""
         self.is_gone = True
         if self.carrier is None or self.carrier.done():
             return
-        if self.lacks_id:
-            self.farewell = asyncio.get_running_loop().call_later(_FAREWELL_SECONDS, self.carrier.cancel)
+        if seconds := self.farewell_seconds:
+            self.farewell = asyncio.get_running_loop().call_later(seconds, self.carrier.cancel)
         else:
             self.carrier.cancel()
 

@@ -143,6 +143,11 @@ class Meter:
         return self._scanner.usage
 
     @property
+    def states_cost(self) -> bool:
+        """Whether a cost was stated so far: the answer is written then, and its end on the way."""
+        return self.usage is not None and self.usage.cost_nano is not None
+
+    @property
     def is_done(self) -> bool:
         """Whether the terminal event was seen; upstream may hang open after it."""
         return self._scanner.done

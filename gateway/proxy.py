@@ -224,7 +224,7 @@ class Proxy:
             exchange.reach("relayed")
             if meter.is_done:
                 reply.finish_soon()
-        exchange.end("complete")
+        exchange.end("client" if exchange.is_gone else "complete")
         exchange.reach("ended")
         if not exchange.is_gone:
             await response.write_eof()
@@ -303,10 +303,10 @@ def _passed_on(headers: Mapping[str, str]) -> CIMultiDict[str]:
 
 
 def _stop_if_over(exchange: Exchange) -> None:
-    """Stop an answer that was cut, or whose caller is gone, once its cost can be asked for."""
+    """Stop an answer that was cut, or whose caller is gone, once it has told what its cost depends on."""
     if exchange.is_cut:
         raise asyncio.CancelledError
-    if exchange.is_gone and not exchange.lacks_id:
+    if exchange.is_gone and not exchange.farewell_seconds:
         raise ConnectionResetError
 
 

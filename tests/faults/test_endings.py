@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from tests.fakes import FakeOpenRouter, Turn
+from tests.faults.openrouter import ask_raw
 from tests.faults.world import PATIENCE_SECONDS, Sandbox, open_sandbox, until
 from tests.gateway.stack import Stack, open_stack, question, settings_for
 
@@ -176,3 +177,36 @@ async def test_who_hangs_up_before_the_headers_still_pays_what_it_cost(redis_url
         [entry] = await stack.booked()
 
     assert (entry["status"], entry["ended_by"], int(entry["cost_nano"])) == ("settled", "client", 4_200_000)
+
+
+async def test_who_hangs_up_between_two_costs_pays_the_last(redis_url: str) -> None:
+    """An answer that has stated a cost is written: it comes to its end without its caller, and the last cost counts."""
+    is_alone = asyncio.Event()
+    event = b'data: {"id":"gen-1-fake","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"cost":%s}}\n\n'
+
+    async def play(turn: Turn) -> None:
+        await turn.head(200, {"Content-Type": "text/event-stream", "X-Generation-Id": "gen-1-fake"})
+        await turn.send(event % b"0.001")
+        await is_alone.wait()
+        await turn.send(event % b"0.002" + b"data: [DONE]\n\n")
+        await turn.end()
+
+    async with (
+        FakeOpenRouter(play=play).running() as openrouter,
+        open_stack(settings_for(redis_url, openrouter.url)) as stack,
+    ):
+        await stack.connect()
+        answer = await ask_raw(stack.port, stack.as_user(), question(stream=True))
+        await answer.read_head()
+        await answer.read(1)
+        await answer.hang_up()
+
+        async def nobody_listens() -> bool:
+            return not stack.gateway.server.connections
+
+        await until(nobody_listens)
+        is_alone.set()
+        [entry] = await stack.booked()
+
+    assert (entry["status"], entry["ended_by"], int(entry["cost_nano"])) == ("settled", "client", 2_000_000)
+    assert openrouter.lookups == []
