@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import statistics
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,8 +20,8 @@ MODEL = "sandbox/slow-20"
 TEXT = "word " * 80
 STREAM = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": TEXT}]}
 SHORT = {"model": "sandbox/echo", "stream": False, "messages": [{"role": "user", "content": "Hi"}]}
-# P6 promises 100 ms; two busy cores are allowed this much more at the median.
-MEDIAN_SECONDS = 0.15
+# P6.
+REFUSED_SECONDS = 0.1
 ASKED = 9
 
 
@@ -37,6 +36,7 @@ class House:
     environment: dict[str, str]
     nursery: Nursery
     streams: list[RawAnswer] = field(default_factory=list)
+    is_refused: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def open_stream(self, user: str) -> RawAnswer:
         """A stream whose first tokens are here."""
@@ -53,16 +53,33 @@ class House:
                 await answer.hang_up()
 
     async def refusals(self, user: str) -> list[float]:
-        """Ask again and again; return the seconds each refusal took."""
-        took = []
-        for _ in range(ASKED):
+        """Ask again and again; return the seconds each refusal took longer than an answer that needs no Redis may."""
+        return [await self._refusal(user) for _ in range(ASKED)]
+
+    async def _refusal(self, user: str) -> float:
+        probing = asyncio.ensure_future(self._slowest_probe())
+        asked = time.monotonic()
+        async with self.world.ask(self.gateway.url, user, SHORT) as answer:
+            document = json.loads(await answer.read())
+        took = time.monotonic() - asked
+        assert (answer.status, document["error"]["code"]) == (503, "unavailable"), document
+        assert "Retry-After" in answer.headers
+        self.is_refused.set()
+        return took - await probing
+
+    async def _slowest_probe(self) -> float:
+        """Ask the same gateway, by the same client, for what needs no Redis, again and again until the refusal is here.
+
+        The longest of these answers is what this machine, busy with other work, makes any answer take.
+        """
+        self.is_refused.clear()
+        slowest = 0.0
+        while not self.is_refused.is_set():
             asked = time.monotonic()
-            async with self.world.ask(self.gateway.url, user, SHORT) as answer:
-                document = json.loads(await answer.read())
-            took.append(time.monotonic() - asked)
-            assert (answer.status, document["error"]["code"]) == (503, "unavailable"), document
-            assert "Retry-After" in answer.headers
-        return took
+            async with self.world.client.get(f"{self.gateway.url}/healthz") as answer:
+                await answer.read()
+            slowest = max(slowest, time.monotonic() - asked)
+        return slowest
 
     async def answers(self, user: str) -> bool:
         """Whether a request is answered."""
@@ -122,7 +139,7 @@ async def test_while_redis_is_away_requests_are_refused_at_once_and_streams_go_o
     stream = await house.open_stream("ada")
     come_back = away(house.redis)
     took = await house.refusals("ada")
-    assert statistics.median(took) < MEDIAN_SECONDS, took
+    assert max(took) < REFUSED_SECONDS, took
     await stream.read()
     assert stream.is_whole
     assert stream.body.endswith(b"data: [DONE]\n\n")
