@@ -50,7 +50,7 @@ test: install chromium ## every test; pass options with ARGS="-k name"
 screenshots: install chromium ## photograph every state of the consent site into screenshots/
 	$(BIN)/python -m scripts.screenshots
 
-soak: install ## ten minutes of every fault at once, then the ledger must be the bill; SECONDS=600 SEED=…
+soak: install ## ten minutes of every fault at once, then the ledger must be the bill; SECONDS=600 STORE=valkey|cluster SEED=…
 	$(BIN)/python -m benchmarks.soak
 
 chromium:

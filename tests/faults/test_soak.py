@@ -6,15 +6,18 @@ import pytest
 
 from benchmarks.soak import soak
 
-SECONDS = 60
 SEED = 2026
+USUAL = ("200", "hung up", "killed", "froze", "revoked", "ledger settled")
 
 
 @pytest.mark.timeout(200)
-async def test_after_a_minute_of_every_fault_at_once_the_ledger_is_the_bill(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "seconds", "unusual"), [("valkey", 60, "restarted"), ("cluster", 30, "moved")])
+async def test_after_a_minute_of_every_fault_at_once_the_ledger_is_the_bill(
+    tmp_path: Path, kind: str, seconds: float, unusual: str
+) -> None:
     """Only a request caught in the one window differs, and it is marked as estimated."""
-    seen, wrong = await soak(SECONDS, tmp_path, SEED)
+    seen, wrong = await soak(seconds, tmp_path, SEED, kind)
     assert wrong == []
     assert seen["exit 0"] == 2
     # It was a soak, and no idle minute.
-    assert min(seen[what] for what in ("200", "hung up", "killed", "froze", "revoked", "ledger settled")) > 0
+    assert min(seen[what] for what in (*USUAL, unusual)) > 0
