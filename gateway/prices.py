@@ -38,16 +38,16 @@ class Prices:
             async with asyncio.timeout(_START_SECONDS):
                 is_here = await self.refresh()
         if not is_here:
-            with contextlib.suppress(Unavailable, ValueError):
-                await self._recall()
+            await self._recall()
 
     async def keep_fresh(self) -> None:
-        """Refresh for ever; a failure keeps the copy in hand, whose age decides whether it still counts."""
+        """Refresh for ever; after a failure the newest copy that any process had counts, by its age."""
         while True:
             is_fresh = self.current is not None and _now_ms() - self.current.fetched_ms < _FRESH_SECONDS * 1000
             await asyncio.sleep(_FRESH_SECONDS if is_fresh else _RETRY_SECONDS)
             try:
-                await self.refresh()
+                if not await self.refresh():
+                    await self._recall()
             except Exception as fault:
                 log.error("prices_not_refreshed", error=type(fault).__name__)
 
@@ -80,9 +80,12 @@ class Prices:
         return document
 
     async def _recall(self) -> None:
-        raw, fetched_ms = await self._store.call("HMGET", keys.PRICES, "raw", "fetched_ms")
-        if raw and fetched_ms:
-            self.current = PriceList.parse(raw, fetched_ms=int(fetched_ms))
+        """Take up the copy in Redis if it is newer than the one in hand."""
+        with contextlib.suppress(Unavailable, ValueError):
+            fetched_ms = int(await self._store.call("HGET", keys.PRICES, "fetched_ms") or 0)
+            if fetched_ms > (self.current.fetched_ms if self.current else 0):
+                raw = await self._store.call("HGET", keys.PRICES, "raw")
+                self.current = PriceList.parse(raw, fetched_ms=fetched_ms)
 
     def _keep(self, path: str, document: Document) -> None:
         self._pages[path] = (time.monotonic(), document)

@@ -1,9 +1,11 @@
 """The price list: fetched, kept when OpenRouter is away, recalled from Redis; public pages are cached."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway import keys
 from gateway.errors import UpstreamError
 from gateway.prices import Prices
 from gateway.store import Store
@@ -46,6 +48,34 @@ async def test_the_list_is_fetched_and_outlives_openrouter(store: Store, upstrea
     assert later.current is not None
     assert later.current.fetched_ms == first.current.fetched_ms
     assert len(later.current) == 1
+
+
+async def test_a_process_that_cannot_fetch_takes_up_what_another_fetched(
+    store: Store, upstream: Upstream, away: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also long after its start, and never an older copy than its own."""
+    monkeypatch.setattr("gateway.prices._RETRY_SECONDS", 0)
+    cut_off = Prices(store, away)
+
+    def age() -> int | None:
+        return cut_off.current.fetched_ms if cut_off.current else None
+
+    await cut_off.start()
+    assert age() is None
+    keeping = asyncio.create_task(cut_off.keep_fresh())
+    try:
+        other = Prices(store, upstream)
+        await other.start()
+        async with asyncio.timeout(10):
+            while age() is None:
+                await asyncio.sleep(0)
+    finally:
+        keeping.cancel()
+    assert other.current is not None
+    assert age() == other.current.fetched_ms
+    await store.call("HSET", keys.PRICES, "fetched_ms", "1")
+    await cut_off.start()
+    assert age() == other.current.fetched_ms
 
 
 async def test_without_any_copy_there_is_no_list(store: Store, away: Upstream) -> None:
