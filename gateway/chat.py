@@ -7,6 +7,7 @@ reading decides the bill and ours decides the hold.
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ TOOLS_ALLOWANCE = 640
 _VALUE_ALLOWANCE = 4
 
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_OTHER_DATA = re.compile(r"data:(?!image/)", re.IGNORECASE)
 _WHITESPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -74,7 +76,11 @@ _MEDIA_FIELDS = frozenset({"messages", "input", "prompt", "system"})
 # rejected predictions, remote tools).
 _UNBOUNDED_FIELDS = ("plugins", "web_search_options", "prediction", "audio", "preset", "mcp_servers", "container")
 # Most requests name none of these, and then nothing more is asked of them.
-_TELLING_FIELDS = frozenset({*_UNBOUNDED_FIELDS, "service_tier", "speed", "tools", "modalities"})
+_TELLING_FIELDS = frozenset(
+    {*_UNBOUNDED_FIELDS, "service_tier", "speed", "tools", "modalities", "provider", "prompt", "context_management"}
+)
+# The end of a provider's name that asks for its dearer tier, as `service_tier` does.
+_DEARER_TIERS = ("/priority", "/fast")
 # With these a provider writes instructions of its own into the prompt.
 _INSTRUCTING_FIELDS = frozenset({"tools", "functions", "response_format", "output_config", "text"})
 # Tiers at or below the list price; any other is billed above it.
@@ -103,6 +109,8 @@ class ChatRequest:
     images: int
     open_ended: bool
     long_cache: bool = False
+    prompts: int = 1
+    thinking_tokens: int = 0
     dialect: Dialect = Dialect.CHAT
 
     @classmethod
@@ -112,6 +120,7 @@ class ChatRequest:
         model, fallbacks = _models(document)
         ceiling_field, max_tokens = _ceiling(document, _SHAPES[dialect])
         _require_prompt(document, dialect)
+        prompts = _prompts(document, dialect)
         weight = _weigh(document)
         return cls(
             body=body,
@@ -121,11 +130,13 @@ class ChatRequest:
             stream=_flag(document, "stream"),
             max_tokens=max_tokens,
             ceiling_field=ceiling_field,
-            choices=_choices(document, dialect),
+            choices=_choices(document, dialect) * prompts,
             prompt_bytes=weight.bytes + _allowance(document),
             images=weight.images,
             open_ended=weight.unbounded or _is_open_ended(document, (model, *fallbacks), _SHAPES[dialect]),
             long_cache=weight.long_cache,
+            prompts=prompts,
+            thinking_tokens=_thinking_tokens(document),
             dialect=dialect,
         )
 
@@ -150,7 +161,7 @@ class ChatRequest:
         except RecursionError:
             raise InvalidRequest("The request body is nested too deeply.") from None
         given = {key: self.document[key] for key in spans}
-        lowered = [key for key, value in given.items() if isinstance(value, int) and value > max_tokens]
+        lowered = [key for key, value in given.items() if isinstance(value, int | Decimal) and value > max_tokens]
         if not lowered and all(value is None for value in given.values()):
             lowered = list(given)[:1]
             if not lowered:
@@ -216,19 +227,26 @@ def _require_whole_characters(document: object) -> None:
 
 
 def _models(document: Mapping[str, object]) -> tuple[str, tuple[str, ...]]:
-    """Return the model and its fallbacks; `models[]` alone will do."""
-    listed = document.get("models")
-    if listed is None:
-        listed = []
-    if not isinstance(listed, list) or len(listed) > MAX_FALLBACKS:
-        _refuse(f"`models` must be a list of at most {MAX_FALLBACKS} model ids.")
-    fallbacks = [_model_id(each, "models[]") for each in listed]
+    """Return the model and its fallbacks; `models[]` alone will do. In Anthropic's dialect they are `fallbacks[]`."""
+    fallbacks = [_model_id(each, "models[]") for each in _list(document, "models", "model ids")]
+    objects = _list(document, "fallbacks", "objects with a `model`")
+    named = [each.get("model") if isinstance(each, dict) else None for each in objects]
+    fallbacks += [_model_id(each, "fallbacks[].model") for each in named]
     model = document.get("model")
     if model is not None:
         return _model_id(model, "model"), tuple(fallbacks)
     if not fallbacks:
         _refuse("`model` is missing. Name the model to use.")
     return fallbacks[0], tuple(fallbacks[1:])
+
+
+def _list(document: Mapping[str, object], field: str, of: str) -> list[object]:
+    listed = document.get(field)
+    if listed is None:
+        return []
+    if not isinstance(listed, list) or len(listed) > MAX_FALLBACKS:
+        _refuse(f"`{field}` must be a list of at most {MAX_FALLBACKS} {of}.")
+    return listed
 
 
 def _model_id(value: object, field: str) -> str:
@@ -245,12 +263,13 @@ def _flag(document: Mapping[str, object], field: str) -> bool:
 
 
 def _whole(document: Mapping[str, object], field: str, most: int) -> int | None:
+    """Return a whole number however it is written (`100`, `100.0`, `1e2`): it is one to JSON."""
     value = document.get(field)
     if value is None:
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 1 <= value <= most or value % 1:
         _refuse(f"`{field}` must be a whole number from 1 to {most}.")
-    return value
+    return int(value)
 
 
 def _ceiling(document: Mapping[str, object], shape: _Shape) -> tuple[str | None, int | None]:
@@ -268,6 +287,26 @@ def _choices(document: Mapping[str, object], dialect: Dialect) -> int:
     if dialect is Dialect.COMPLETIONS:
         return max(choices, _whole(document, "best_of", MAX_CHOICES) or 1)
     return choices
+
+
+def _prompts(document: Mapping[str, object], dialect: Dialect) -> int:
+    """Return how many prompts of their own the request holds: a list of texts or of token lists is so many."""
+    listed = document.get("input" if dialect is Dialect.EMBEDDINGS else "prompt")
+    if dialect is Dialect.RESPONSES or not isinstance(listed, list):
+        return 1
+    return max(1, sum(not isinstance(each, int) for each in listed))
+
+
+def _thinking_tokens(document: Mapping[str, object]) -> int:
+    """Return the budget that reasoning was given, 0 without one; what cannot be read is OpenRouter's to refuse."""
+    given = [
+        (document.get("reasoning"), "max_tokens"),
+        (document.get("thinking"), "budget_tokens"),
+    ]
+    budgets = [place.get(name) for place, name in given if isinstance(place, dict)]
+    return max(
+        (int(each) for each in budgets if isinstance(each, int | Decimal) and 0 < each <= MAX_OUTPUT_TOKENS), default=0
+    )
 
 
 def _require_prompt(document: Mapping[str, object], dialect: Dialect) -> None:
@@ -299,37 +338,57 @@ def _weigh(document: Mapping[str, object]) -> _Weight:
     Iterative, so that nesting costs no stack.
     """
     weight = _Weight()
-    todo: list[tuple[object, bool]] = [(value, field in _MEDIA_FIELDS) for field, value in document.items()]
+    todo: list[tuple[object, str]] = [(value, field) for field, value in document.items()]
     while todo:
-        value, media = todo.pop()
+        value, field = todo.pop()
         weight.bytes += _VALUE_ALLOWANCE
         if isinstance(value, str):
-            weight.bytes += _utf8_length(value)
+            weight.bytes += _most_bytes(value, field)
         elif isinstance(value, dict):
-            todo.extend((each, media) for each in _weigh_object(value, weight, media=media))
+            todo.extend((each, field) for each in _weigh_object(value, weight, field))
         elif isinstance(value, list):
-            todo.extend((each, media) for each in value)
+            todo.extend((each, field) for each in value)
         else:
             weight.bytes += len(str(value))
     return weight
 
 
-def _weigh_object(members: Mapping[str, object], weight: _Weight, *, media: bool) -> Iterator[object]:
-    """Count the keys of one object and yield the values still to be counted."""
-    kind = members.get("type")
-    is_image = media and isinstance(kind, str) and kind in _IMAGE_PARTS
+def _weigh_object(members: Mapping[str, object], weight: _Weight, field: str) -> Iterator[object]:
+    """Count the keys of one object below `field` of the body, and yield the values still to be counted."""
+    kind = members.get("type") if field in _MEDIA_FIELDS else None
+    is_image = isinstance(kind, str) and kind in _IMAGE_PARTS
     weight.images += is_image
-    weight.unbounded |= media and isinstance(kind, str) and kind in _UNBOUNDED_PARTS
+    weight.unbounded |= isinstance(kind, str) and kind in _UNBOUNDED_PARTS
     weight.long_cache |= members.get("ttl") == "1h"
     weight.bytes += OBJECT_ALLOWANCE
     for key, value in members.items():
-        weight.bytes += _utf8_length(key)
+        weight.bytes += _most_bytes(key, field)
         if not (is_image and key in _IMAGE_PAYLOADS):
             yield value
+        elif _is_other_media(value):
+            weight.unbounded = True
 
 
-def _utf8_length(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
+def _is_other_media(payload: object) -> bool:
+    """Tell whether what stands in an image's place says that it is a document, a sound or a film."""
+    url = payload.get("url") if isinstance(payload, dict) else payload
+    return isinstance(url, str) and _OTHER_DATA.match(url) is not None
+
+
+def _most_bytes(text: str, field: str) -> int:
+    """Return the most bytes that `text` of the body's `field` can have when it is cut into tokens.
+
+    Some tokenizers first write characters out (NFKC: one Arabic ligature becomes 18 letters), and some templates write
+    schemas as JSON with every other letter escaped.
+    """
+    if field in _INSTRUCTING_FIELDS:
+        return len(json.dumps(text))
+    if text.isascii():
+        return len(text)
+    size = len(text.encode())
+    if unicodedata.is_normalized("NFKC", text):
+        return size
+    return max(size, len(unicodedata.normalize("NFKC", text).encode()))
 
 
 def _allowance(document: Mapping[str, object]) -> int:
@@ -348,11 +407,31 @@ def _is_open_ended(document: Mapping[str, object], models: tuple[str, ...], shap
     return (
         any(document.get(field) for field in _UNBOUNDED_FIELDS)
         or isinstance(document.get("web_search_options"), dict)
+        or isinstance(document.get("prompt"), dict)
+        or _names_dearer_tier(document.get("provider"))
+        or _summarizes(document.get("context_management"))
         or document.get("service_tier") not in _LISTED_TIERS
         or document.get("speed") not in (None, "standard")
         or _has_server_tool(document.get("tools"), shape)
         or _names(document.get("modalities"), "audio")
     )
+
+
+def _names_dearer_tier(provider: object) -> bool:
+    listed = [provider.get(name) for name in ("only", "order")] if isinstance(provider, dict) else []
+    names = [name for each in listed if isinstance(each, list) for name in each]
+    return any(isinstance(name, str) and name.lower().endswith(_DEARER_TIERS) for name in names)
+
+
+def _summarizes(management: object) -> bool:
+    """Tell whether the conversation may be summed up on the way, which is billed as an answer of its own."""
+    if not management:
+        return False
+    edits = management.get("edits") if isinstance(management, dict) else None
+    kinds = (
+        [edit.get("type") if isinstance(edit, dict) else None for edit in edits] if isinstance(edits, list) else [None]
+    )
+    return any(not isinstance(kind, str) or kind.startswith("compact") for kind in kinds)
 
 
 def _has_server_tool(tools: object, shape: _Shape) -> bool:

@@ -123,7 +123,7 @@ class Exchange:
 
     @property
     def farewell_seconds(self) -> float:
-        """How long it may go on without its caller: 0, unless what it costs is not known otherwise, or not to its end."""
+        """How long it may go on without its caller: 0, unless what it costs is still to be told, or to its end."""
         if self.budget.mode != "live" or self.meter.state not in {State.SENT, State.OPEN}:
             return 0
         if self.meter.generation_id is None:

@@ -14,8 +14,6 @@ from gateway.money import usd_from_nano
 from gateway.pricing import WorstCase
 from gateway.store import Store
 
-# CONTRACT §3: below this an answer is not worth its money.
-MIN_OUTPUT_TOKENS = 16
 # How long a refused funding key rests before one request may try it again.
 FUNDING_TRIAL_MS = 5_000
 # What we tell a caller to wait when only requests in flight stand in the way: most answers end within seconds.
@@ -143,11 +141,8 @@ class Ledger:
 
         Raises NotConnected, BudgetExceeded, FundingInvalid, Unavailable. After Unavailable the hold may exist: void it.
         """
-        args: list[str | int] = [request_id, "", 0, "0", 0]
-        if worst is not None:
-            min_tokens = min(MIN_OUTPUT_TOKENS, worst.max_tokens)
-            args = [request_id, worst.total_nano, worst.fixed_nano, per_token_nano(worst), min_tokens]
-        args += [estimate_nano, self.lease_ms, FUNDING_TRIAL_MS, self._keep_days, model, int(budget.mode == "live")]
+        args: list[str | int] = [request_id, *_bound(worst), estimate_nano, self.lease_ms, FUNDING_TRIAL_MS]
+        args += [self._keep_days, model, int(budget.mode == "live")]
         names = [budget.budget, budget.days, budget.due, budget.hold(request_id)]
         code, hold, max_tokens, spent, held, cap, funding, overdue = await self._store.run("admit", names, args)
         if overdue and self.on_overdue is not None:
@@ -351,6 +346,15 @@ def _refusal(verdict: Admit, spent: int, held: int, cap: int) -> Exception:
             )
         case _:
             return Unavailable("This request was given up before. Send it again.")
+
+
+def _bound(worst: WorstCase | None) -> list[str | int]:
+    """Return a worst case as `admit.lua` takes it."""
+    if worst is None:
+        return ["", 0, "0", "", 0]
+    least = "" if worst.least_tokens is None else min(worst.least_tokens, worst.max_tokens)
+    usual = worst.max_tokens if worst.usual_tokens is None else worst.usual_tokens
+    return [worst.total_nano, worst.fixed_nano, per_token_nano(worst), least, usual]
 
 
 def per_token_nano(worst: WorstCase) -> str:

@@ -5,16 +5,18 @@ A hold is a bound, never a bill: prices are those of a model's top provider, req
 Prompt tokens are bounded from bytes. A byte-level BPE token (GPT, Claude, Llama 3, Qwen, DeepSeek, Mistral) stands for
 at least one byte of the text, and a SentencePiece token with byte fallback too, so a text of b UTF-8 bytes is at most
 b tokens. What a chat template adds without any byte of the body is allowed for by `gateway.chat` (OBJECT_ALLOWANCE and
-its neighbours), which also counts keys, numbers and unknown fields, because any of them may reach the prompt.
-Real text takes a tenth to two fifths of the bound (`python -m benchmarks.prompt_bound`). Not covered: tokenizers that
-expand text before splitting it (NFKC, in a few embedding models); images, which are counted apart.
+its neighbours), which also counts keys, numbers and unknown fields, because any of them may reach the prompt, and
+text that a tokenizer may write out first (NFKC) at its written-out length. Real text takes a tenth to two fifths of the
+bound (`python -m benchmarks.prompt_bound`). Images are counted apart.
+
+Not bounded, because the list does not say it: a provider dearer than the model's top one. It is an overrun then.
 
 Amounts are whole zepto-USD (1e-21) inside, so that a per-token price is exact, and whole nano-USD outside.
 """
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 from typing import Self
 
@@ -38,6 +40,17 @@ ESTIMATE_BYTES_PER_TOKEN = 4
 IMAGE_TOKENS = 16_384
 _IMAGE_TOKENS_OF_FAMILY = {"gpt-4o-mini": 48_169}
 
+# Some providers put a system prompt of their own before a conversation that has none. The most that was billed beyond
+# the body in recorded exchanges of late 2025: Devstral 1,234 tokens and Mistral Small 561, Llama 3.3 956, Grok 4 687.
+_OWN_PROMPT_TOKENS_OF_FAMILY = {"mistralai/": 1536, "meta-llama/": 1024, "x-ai/": 1024}
+
+# These count no reasoning against `max_tokens`: Grok 3 Mini was billed 417 tokens of 50, Seed 1.6 142 of 10 (recorded).
+_DEAF_FAMILIES = ("x-ai/", "bytedance-seed/")
+
+# OpenRouter leaves out providers whose own ceiling is lower than the one a body names: where the list knows none and
+# the caller named none, a shortened request asks for no more than most providers give.
+_USUAL_CEILING_TOKENS = 32_768
+
 # With no list at all an estimate uses the dearest model family OpenRouter has listed (o1-pro): USD per token.
 _DEAREST_PROMPT = Decimal("0.00015")
 _DEAREST_COMPLETION = Decimal("0.0006")
@@ -49,6 +62,10 @@ _LONG_CACHE_PREMIUM = Decimal(2)
 
 _EXACT = Context(prec=60)
 _ROUTING_SUFFIXES = (":nitro", ":floor", ":exacto")
+# Lets providers' priority tiers answer, at prices that the list does not name.
+_DEARER_SUFFIX = ":nitro"
+# Long prompts cost twice as much at every provider that has a tier for them (Claude, Gemini), from 128,000 tokens on.
+_LONG_PROMPT_TOKENS = 128_000
 # These search on their own account: each search is billed and none of the request's fields bounds how many.
 _SELF_SEARCHING = ("perplexity/", "deep-research", "-search")
 
@@ -72,12 +89,16 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What the list says of one model: its rates, tier by tier (the first always applies), and its token limits."""
+    """What the list says of one model: its rates, tier by tier (the first always applies), and its token limits.
+
+    `obeys_ceiling`: the request's own ceiling bounds its output.
+    """
 
     model: str
     tiers: tuple[Tier, ...]
     context_length: int | None
     max_completion_tokens: int | None
+    obeys_ceiling: bool = True
 
     def rate(self, names: Iterable[str], prompt_tokens: int) -> int:
         """Return the dearest of the named rates over every tier that a prompt of up to `prompt_tokens` can reach."""
@@ -92,22 +113,20 @@ class WorstCase:
     """The most a request can cost.
 
     `fixed_nano` for what is sent; then for each of `max_tokens` output tokens `per_token_zepto` (zepto-USD, 1e-12
-    nano-USD, all choices together).
+    nano-USD, all choices together). It is shortened to at least `least_tokens` (or `max_tokens`, if those are fewer)
+    and at most `usual_tokens`. `least_tokens` None: no ceiling would shorten it, so all that is left is held instead.
     """
 
     fixed_nano: int
     per_token_zepto: int
     max_tokens: int
+    least_tokens: int | None = MIN_OUTPUT_TOKENS
+    usual_tokens: int | None = None
 
     @property
     def total_nano(self) -> int:
         """The hold that covers everything."""
         return self.cost_nano(self.max_tokens)
-
-    @property
-    def minimum_nano(self) -> int:
-        """The smallest hold worth placing: MIN_OUTPUT_TOKENS, or all that was asked for if that is less."""
-        return self.cost_nano(min(MIN_OUTPUT_TOKENS, self.max_tokens))
 
     def cost_nano(self, tokens: int) -> int:
         """Return the bound for `tokens` output tokens, rounded up."""
@@ -146,13 +165,14 @@ class PriceList:
         if not isinstance(listed, list):
             raise ValueError("the price list has no `data` list")
         prices: dict[str, Price] = {}
+        slugs: dict[str, list[Price]] = {}
         for entry in listed:
             if isinstance(entry, dict) and (price := _price(entry)) is not None:
-                slug = entry.get("canonical_slug")
-                if isinstance(slug, str):
-                    prices.setdefault(slug, price)
                 prices[price.model] = price
-        return cls(prices, fetched_ms=fetched_ms)
+                if isinstance(slug := entry.get("canonical_slug"), str):
+                    slugs.setdefault(slug, []).append(price)
+        # A free variant and its model share one slug: it may mean either.
+        return cls({slug: _dearest(shared) for slug, shared in slugs.items()} | prices, fetched_ms=fetched_ms)
 
     def __len__(self) -> int:
         return len(self._prices)
@@ -172,18 +192,28 @@ def worst_case(request: ChatRequest, prices: PriceList | None, *, now_ms: int) -
     if request.open_ended or prices is None or now_ms - prices.fetched_ms > MAX_AGE_MS:
         return None
     caps = _max_price(request.document)
-    dearest = WorstCase(0, 0, 0)
+    bounds = []
     for model in {request.model, *request.fallbacks}:
-        price = prices.find(model) or _price_from_caps(model, caps)
+        listed = None if model.endswith(_DEARER_SUFFIX) else prices.find(model)
+        price = listed or _price_from_caps(model, caps)
         bound = _bound(request, price, caps) if price is not None else None
         if bound is None:
             return None
-        dearest = WorstCase(
-            max(dearest.fixed_nano, bound.fixed_nano),
-            max(dearest.per_token_zepto, bound.per_token_zepto),
-            max(dearest.max_tokens, bound.max_tokens),
-        )
-    return dearest
+        bounds.append(bound)
+    return _any_of(bounds)
+
+
+def _any_of(bounds: list[WorstCase]) -> WorstCase:
+    """Return the bound of a request that any of several models may answer."""
+    least = [bound.least_tokens for bound in bounds]
+    usual = [bound.usual_tokens for bound in bounds if bound.usual_tokens is not None]
+    return WorstCase(
+        max(bound.fixed_nano for bound in bounds),
+        max(bound.per_token_zepto for bound in bounds),
+        max(bound.max_tokens for bound in bounds),
+        None if None in least else max(each for each in least if each is not None),
+        min(usual, default=None),
+    )
 
 
 def estimate_nano(
@@ -231,33 +261,45 @@ def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int]) -> Worst
     if max_tokens is None:
         return None
     price = _capped(price, caps)
-    text_tokens = _at_most(price.context_length, request.prompt_bytes)
-    each_image = _image_tokens(price.model)
-    prompt_tokens = _at_most(price.context_length, request.prompt_bytes + request.images * each_image)
+    context = None if price.context_length is None else price.context_length * request.prompts
+    own_prompt = _of_family(price.model, _OWN_PROMPT_TOKENS_OF_FAMILY, 0) if request.has_output else 0
+    each_image = _of_family(price.model, _IMAGE_TOKENS_OF_FAMILY, IMAGE_TOKENS)
+    text_tokens = _at_most(context, request.prompt_bytes + own_prompt)
+    prompt_tokens = _at_most(context, request.prompt_bytes + own_prompt + request.images * each_image)
     prompt_rate = price.rate(_LONG_CACHE_RATES if request.long_cache else _PROMPT_RATES, prompt_tokens)
+    if request.long_cache:
+        prompt_rate = max(prompt_rate, int(price.rate(("prompt",), prompt_tokens) * _LONG_CACHE_PREMIUM))
     image = max(price.rate(("image",), prompt_tokens), each_image * price.rate(("image_token",), prompt_tokens))
     as_tokens = prompt_rate * prompt_tokens
     as_images = prompt_rate * text_tokens + image * request.images
     fixed = max(as_tokens, as_images) + price.rate(("request",), prompt_tokens)
     per_token = price.rate(_COMPLETION_RATES, prompt_tokens) * request.choices if max_tokens else 0
-    return WorstCase(_nano(fixed), per_token, max_tokens)
+    # A ceiling within the budget for reasoning is refused upstream.
+    least = request.thinking_tokens + MIN_OUTPUT_TOKENS if price.obeys_ceiling else None
+    is_open = request.has_output and request.max_tokens is None and price.max_completion_tokens is None
+    usual = _USUAL_CEILING_TOKENS + request.thinking_tokens if is_open else None
+    return WorstCase(_nano(fixed), per_token, max_tokens, least, usual)
 
 
 def _output_ceiling(request: ChatRequest, price: Price) -> int | None:
     """Return the most output tokens one answer can have: the caller's ceiling, the provider's, the context's."""
     if not request.has_output:
         return 0
-    if request.max_tokens is not None:
-        return _at_most(price.context_length, request.max_tokens)
-    return price.max_completion_tokens or price.context_length
+    if request.max_tokens is None or not price.obeys_ceiling:
+        return price.max_completion_tokens or price.context_length
+    asked = request.max_tokens
+    if request.thinking_tokens >= asked:
+        # Whoever lets that through has to raise the ceiling by the budget.
+        asked += request.thinking_tokens
+    return _at_most(price.context_length, asked)
 
 
 def _at_most(limit: int | None, tokens: int) -> int:
     return tokens if limit is None else min(limit, tokens)
 
 
-def _image_tokens(model: str) -> int:
-    return next((tokens for family, tokens in _IMAGE_TOKENS_OF_FAMILY.items() if family in model), IMAGE_TOKENS)
+def _of_family(model: str, families: Mapping[str, int], otherwise: int) -> int:
+    return next((tokens for family, tokens in families.items() if family in model), otherwise)
 
 
 def _capped(price: Price, caps: Mapping[str, int]) -> Price:
@@ -271,8 +313,7 @@ def _capped(price: Price, caps: Mapping[str, int]) -> Price:
     lowered = {
         name: min(rate, limit) if (limit := _cap_of(name, caps)) is not None else rate for name, rate in base.items()
     }
-    tiers = (Tier(0, lowered), *price.tiers[1:])
-    return Price(price.model, tiers, price.context_length, price.max_completion_tokens)
+    return replace(price, tiers=(Tier(0, lowered), *price.tiers[1:]))
 
 
 def _cap_of(name: str, caps: Mapping[str, int]) -> int | None:
@@ -285,12 +326,16 @@ def _cap_of(name: str, caps: Mapping[str, int]) -> int | None:
 
 
 def _price_from_caps(model: str, caps: Mapping[str, int]) -> Price | None:
-    """Return a price for a model that has none, when the caller bounds both its prompt and its completion."""
-    if not caps.keys() >= {"prompt", "completion"} or _searches(model):
+    """Return a price for a model that has none, when the caller bounds both its prompt and its completion.
+
+    A router's own fees are bounded by neither.
+    """
+    if not caps.keys() >= {"prompt", "completion"} or _searches(model) or model.startswith("openrouter/"):
         return None
     names = ("prompt", "completion", "request", "image", "input_cache_write", "input_cache_write_1h")
     rates = {name: cap for name in names if (cap := _cap_of(name, caps)) is not None}
-    return Price(model, (Tier(0, rates),), None, None)
+    long = Tier(_LONG_PROMPT_TOKENS, {name: 2 * rate for name, rate in rates.items()})
+    return Price(model, (Tier(0, rates), long), None, None, _obeys_ceiling(model, None))
 
 
 def _max_price(document: Mapping[str, object]) -> Mapping[str, int]:
@@ -325,7 +370,38 @@ def _price(entry: Mapping[str, object]) -> Price | None:
         tiers.append(tier)
     provider = entry.get("top_provider")
     top = provider if isinstance(provider, dict) else {}
-    return Price(model, tuple(tiers), _limit(entry.get("context_length")), _limit(top.get("max_completion_tokens")))
+    return Price(
+        model,
+        tuple(tiers),
+        _limit(entry.get("context_length")),
+        _limit(top.get("max_completion_tokens")),
+        _obeys_ceiling(model, entry.get("supported_parameters")),
+    )
+
+
+def _obeys_ceiling(model: str, parameters: object) -> bool:
+    """Tell whether `max_tokens` bounds what a model writes; `parameters` are those it takes, None when not known."""
+    reasons = "reasoning" in parameters if isinstance(parameters, list) else True
+    return not (reasons and model.removeprefix("~").startswith(_DEAF_FAMILIES))
+
+
+def _dearest(shared: list[Price]) -> Price:
+    """Return one price that is no lower than any of several."""
+    if len(shared) == 1:
+        return shared[0]
+    bases = [price.tiers[0].rates for price in shared]
+    base = {
+        name: max(rates.get(name, 0) for rates in bases) for name in _RATES if any(name in rates for rates in bases)
+    }
+    contexts = [price.context_length for price in shared]
+    outputs = [price.max_completion_tokens for price in shared]
+    return Price(
+        shared[0].model,
+        (Tier(0, base), *(tier for price in shared for tier in price.tiers[1:])),
+        None if None in contexts else max(each for each in contexts if each is not None),
+        None if None in outputs else max(each for each in outputs if each is not None),
+        all(price.obeys_ceiling for price in shared),
+    )
 
 
 def _is_unbounded(entry: Mapping[str, object], model: str, base: Mapping[str, int]) -> bool:

@@ -7,13 +7,14 @@ ARGV[1] request_id
 ARGV[2] worst_nano        '' = the price is not known: hold all that is left
 ARGV[3] fixed_nano        the part of the worst case that no token ceiling lowers
 ARGV[4] per_token_nano    decimal, one more output token
-ARGV[5] min_tokens        the smallest output worth sending
-ARGV[6] estimate_nano     what an orphan of this request is settled at when its true cost cannot be had
-ARGV[7] lease_ms          how long the hold lives without being renewed
-ARGV[8] trial_ms          how long a refused funding key rests between two trials
-ARGV[9] keep_days         how long day buckets are kept
-ARGV[10] model
-ARGV[11] funded           '1' = a funding key is needed (live mode)
+ARGV[5] min_tokens        the smallest output worth sending; '' = no ceiling shortens it: hold all that is left
+ARGV[6] usual_tokens      the largest ceiling to shorten it to
+ARGV[7] estimate_nano     what an orphan of this request is settled at when its true cost cannot be had
+ARGV[8] lease_ms          how long the hold lives without being renewed
+ARGV[9] trial_ms          how long a refused funding key rests between two trials
+ARGV[10] keep_days        how long day buckets are kept
+ARGV[11] model
+ARGV[12] funded           '1' = a funding key is needed (live mode)
 RETURNS {code, hold_nano, max_tokens, spent_nano, held_nano, cap_nano, funding, overdue}
   0 held, 1 held and shortened to max_tokens, -1 not connected, -2 cap spent, -3 what is left cannot carry it,
   -4 only requests in flight hold the rest, -5 funding refused, -6 this id was voided, or closed without a hold
@@ -44,11 +45,11 @@ if fields[1] ~= 'active' then
   return {-1, 0, 0, 0, held, cap or -1, '', overdue}
 end
 local spent
-spent, today = roll_window(budget_key, days_key, today, tonumber(ARGV[9]))
+spent, today = roll_window(budget_key, days_key, today, tonumber(ARGV[10]))
 if cap and spent >= cap then
   return {-2, 0, 0, spent, held, cap, '', overdue}
 end
-if ARGV[11] == '1' and (funding == '' or fields[5] == '1' and now_ms < tonumber(fields[6] or '0')) then
+if ARGV[12] == '1' and (funding == '' or fields[5] == '1' and now_ms < tonumber(fields[6] or '0')) then
   return {-5, 0, 0, spent, held, cap or -1, '', overdue}
 end
 
@@ -61,13 +62,18 @@ if cap then
     if left <= 0 then
       return {-4, 0, 0, spent, held, cap, '', overdue}
     end
+  elseif worst > left and ARGV[5] == '' then
+    amount = left
+    if left < fixed or left <= 0 then
+      return {fixed <= cap - spent and -4 or -3, 0, 0, spent, held, cap, '', overdue}
+    end
   elseif worst > left then
     -- The factor keeps the rounding of a double from buying one token too many.
     local function affordable(nano)
       if per_token <= 0 then return -1 end
       return math.floor((nano - fixed) * (1 - 1e-12) / per_token)
     end
-    max_tokens = affordable(left)
+    max_tokens = math.min(affordable(left), tonumber(ARGV[6]))
     if max_tokens < tonumber(ARGV[5]) then
       local alone = cap - spent
       if worst <= alone or affordable(alone) >= tonumber(ARGV[5]) then
@@ -81,11 +87,11 @@ if cap then
 end
 
 if fields[5] == '1' then
-  redis.call('HSET', budget_key, 'funding_trial_ms', whole(now_ms + tonumber(ARGV[8])))
+  redis.call('HSET', budget_key, 'funding_trial_ms', whole(now_ms + tonumber(ARGV[9])))
 end
 redis.call('HSET', budget_key, 'held_nano', whole(held + amount), 'used_ms', whole(now_ms))
 redis.call('HSET', hold_key, 'state', 'open', 'code', code, 'nano', whole(amount), 'max_tokens', whole(max_tokens),
-  'spent_nano', whole(spent), 'day', whole(today), 'admitted_ms', whole(now_ms), 'model', ARGV[10],
-  'estimate_nano', ARGV[6], 'funding', funding, 'funding_version', fields[7] or '0')
-redis.call('ZADD', due_key, whole(now_ms + tonumber(ARGV[7])), ARGV[1])
+  'spent_nano', whole(spent), 'day', whole(today), 'admitted_ms', whole(now_ms), 'model', ARGV[11],
+  'estimate_nano', ARGV[7], 'funding', funding, 'funding_version', fields[7] or '0')
+redis.call('ZADD', due_key, whole(now_ms + tonumber(ARGV[8])), ARGV[1])
 return {code, amount, max_tokens, spent, held + amount, cap or -1, funding, overdue}

@@ -83,6 +83,7 @@ class Bench:
 caps = st.one_of(st.integers(1, 400), *[st.integers(200, 4000)] * 3)
 small = st.integers(0, 60)
 costs = st.one_of(*[small] * 8, st.integers(0, 1000), st.integers(0, MAX_NANO // 1000))
+leasts = st.sampled_from([16, 16, 16, 24, None])
 mostly = st.sampled_from([True, True, True, True, False])
 # Mostly one of the last few: what matters happens twice to the same request.
 picks = st.one_of(st.integers(0, 2), st.integers(0, 2), st.integers(0, 10**6))
@@ -139,10 +140,10 @@ class LedgerMachine(RuleBasedStateMachine):
         except (NotConnected, BudgetExceeded, Unavailable) as refused:
             return refused
 
-    @rule(fixed=small, per_token=st.integers(0, 20), tokens=st.integers(1, 40), is_priced=mostly)
-    def admit(self, fixed: int, per_token: int, tokens: int, is_priced: bool) -> None:
+    @rule(fixed=small, per_token=st.integers(0, 20), tokens=st.integers(1, 40), least=leasts, is_priced=mostly)
+    def admit(self, fixed: int, per_token: int, tokens: int, least: int | None, is_priced: bool) -> None:
         """A new request: P1, the cap is never exceeded by an admission; and nobody is refused without need."""
-        worst = WorstCase(fixed, per_token * ZEPTO_PER_NANO, tokens) if is_priced else None
+        worst = WorstCase(fixed, per_token * ZEPTO_PER_NANO, tokens, least, 30) if is_priced else None
         request_id = f"r{len(self.requests)}"
         spent, left = self.spent, self.cap - self.spent - self.held
         answer = self.ask(request_id, worst)
@@ -166,19 +167,24 @@ class LedgerMachine(RuleBasedStateMachine):
         if worst is None:
             assert answer.hold_nano == left > 0
         elif answer.max_tokens is None:
-            assert answer.hold_nano == worst.total_nano
+            assert answer.hold_nano == (min(left, worst.total_nano) if worst.least_tokens is None else worst.total_nano)
+            assert answer.hold_nano >= worst.fixed_nano
         else:
             assert worst.total_nano > left
             assert worst.cost_nano(answer.max_tokens) <= answer.hold_nano
-            assert 0 <= worst.affordable_tokens(left) - answer.max_tokens <= 1
+            assert answer.max_tokens >= min(worst.least_tokens or 0, worst.max_tokens)
+            assert 0 <= min(worst.affordable_tokens(left), worst.usual_tokens or 0) - answer.max_tokens <= 1
 
     def check_refusal(self, refused: BudgetExceeded, worst: WorstCase | None, left: int) -> None:
         """The rest does not carry it; `retryAfter` says that it would without the requests in flight."""
         alone = left + self.held
         if worst is None:
             assert left <= 0
+        elif worst.least_tokens is None and alone > 0:
+            assert left <= 0 or left < worst.fixed_nano
+            assert ("retryAfter" in refused.fields) is (worst.fixed_nano <= alone)
         elif alone > 0:
-            fewest = min(16, worst.max_tokens)
+            fewest = min(worst.least_tokens or 0, worst.max_tokens)
             assert worst.total_nano > left
             assert worst.affordable_tokens(left) <= fewest
             fits_alone = worst.total_nano <= alone or worst.affordable_tokens(alone) > fewest

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import unicodedata
 from decimal import Decimal
 
 import pytest
@@ -74,8 +75,9 @@ def test_a_key_that_stands_twice_is_found_at_once_among_very_many() -> None:
         {"models": "m"}, {"models": [1]}, {"models": [""]}, {"models": ["m"] * 65}, {"stream": "true"}, {"stream": 1},
         {"max_tokens": 0}, {"max_tokens": -1}, {"max_tokens": True}, {"max_tokens": 1.5}, {"max_tokens": "5"},
         {"max_tokens": 10_000_001}, {"max_completion_tokens": 0}, {"max_tokens": 5, "max_completion_tokens": "5"},
-        {"n": 0}, {"n": 129}, {"n": 1.0}, {"n": True}, {"messages": "hi"}, {"messages": {}}, {"messages": None},
-        {"messages": None, "prompt": 7},
+        {"n": 0}, {"n": 129}, {"n": 1.5}, {"n": True},
+        {"fallbacks": "m"}, {"fallbacks": ["m"]}, {"fallbacks": [{}]}, {"messages": "hi"}, {"messages": {}},
+        {"messages": None}, {"messages": None, "prompt": 7},
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_with_422_and_named(fields: dict[str, object]) -> None:
@@ -84,6 +86,60 @@ def test_a_wrong_value_is_refused_with_422_and_named(fields: dict[str, object]) 
 
     assert error.status == 422
     assert any(f"`{name}" in error.message for name in fields)
+
+
+@pytest.mark.parametrize("literal", [b"900", b"900.0", b"9e2", b"90000E-2"])
+def test_a_whole_number_is_one_however_it_is_written(literal: bytes) -> None:
+    """JSON has one kind of number; shortened, its literal is replaced whole."""
+    raw = b'{"model":"m","prompt":"","max_tokens":%s}'
+    request = ChatRequest.parse(raw % literal)
+
+    assert (request.max_tokens, type(request.max_tokens)) == (900, int)
+    assert request.shortened(42) == raw % b"42"
+
+
+def test_anthropics_fallbacks_may_answer_too() -> None:
+    """`fallbacks` of /messages names models as `models[]` does elsewhere."""
+    request = parsed(models=["c/d"], fallbacks=[{"model": "e/f"}])
+
+    assert (request.model, request.fallbacks) == ("a/b", ("c/d", "e/f"))
+
+
+@pytest.mark.parametrize(
+    ("dialect", "field", "value", "prompts", "choices"),
+    [
+        (Dialect.COMPLETIONS, "prompt", ["a", "b", "c"], 3, 6),
+        (Dialect.COMPLETIONS, "prompt", [[1, 2], [3]], 2, 4),
+        (Dialect.COMPLETIONS, "prompt", [1, 2, 3], 1, 2),
+        (Dialect.COMPLETIONS, "prompt", [], 1, 2),
+        (Dialect.EMBEDDINGS, "input", ["a", "b"], 2, 4),
+        (Dialect.EMBEDDINGS, "input", [1, 2], 1, 2),
+        (Dialect.RESPONSES, "input", [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}], 1, 2),
+    ],
+)
+def test_each_prompt_of_a_list_is_answered_by_itself(
+    dialect: Dialect, field: str, value: object, prompts: int, choices: int
+) -> None:
+    """A list of tokens, or of a conversation's turns, is one prompt."""
+    request = ChatRequest.parse(json.dumps({"model": "m", "n": 2, field: value}).encode(), dialect)
+
+    assert (request.prompts, request.choices) == (prompts, choices)
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [
+        ({"reasoning": {"max_tokens": 2000}}, 2000),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, 1024),
+        ({"reasoning": {"effort": "high"}}, 0),
+        ({"reasoning": {"max_tokens": "many"}}, 0),
+        ({"reasoning": {"max_tokens": -5}}, 0),
+        ({"reasoning": True, "thinking": None}, 0),
+    ],
+)
+def test_a_budget_for_reasoning_is_read(fields: dict[str, object], tokens: int) -> None:
+    """In either dialect's name; what cannot be read is left to OpenRouter."""
+    assert parsed(**fields).thinking_tokens == tokens
 
 
 def test_a_long_body_value_is_never_repeated_in_a_message() -> None:
@@ -164,6 +220,9 @@ def test_best_of_counts_as_answers() -> None:
         {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
         {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_data": "data:x"}}]}]},
         {"messages": [{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "x"}}]}]},
+        {"messages": [{"content": [{"type": "image_url", "image_url": {"url": "data:application/pdf;base64,A"}}]}]},
+        {"provider": {"only": ["openai/priority"]}}, {"provider": {"order": ["a", "b/FAST"]}},
+        {"context_management": {"edits": [{"type": "compact_20260112"}]}}, {"context_management": {"edits": 7}},
     ],
 )  # fmt: skip
 def test_what_tokens_do_not_bound_is_open_ended(fields: dict[str, object]) -> None:
@@ -171,11 +230,22 @@ def test_what_tokens_do_not_bound_is_open_ended(fields: dict[str, object]) -> No
     assert parsed(**fields).open_ended
 
 
+def test_a_prompt_that_is_stored_elsewhere_is_open_ended() -> None:
+    """/responses may name a text of any length by its id."""
+    raw = b'{"model":"m","input":"x","prompt":%s}'
+
+    assert ChatRequest.parse(raw % b'{"id":"stored"}', Dialect.RESPONSES).open_ended
+    assert not ChatRequest.parse(raw % b"null", Dialect.RESPONSES).open_ended
+
+
 @pytest.mark.parametrize(
     "fields",
     [
         {"tools": [{"type": "function", "function": {"parameters": {"type": "file"}}}]}, {"tools": []}, {"plugins": []},
         {"service_tier": "flex"}, {"modalities": ["text", "image"]}, {"model": "a/b:nitro"},
+        {"provider": {"only": ["openai"], "order": ["azure", 7], "sort": "price"}}, {"provider": {"only": "x/fast"}},
+        {"messages": [{"content": [{"type": "image_url", "image_url": {"url": "DATA:image/png;base64,A"}}]}]},
+        {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}, {"context_management": None},
         {"tools": [{"type": "function", "function": {"parameters": {"properties": {"type": {"type": "audio"}}}}}]},
     ],
 )  # fmt: skip
@@ -216,11 +286,15 @@ def test_an_image_in_a_tool_result_is_counted() -> None:
 @settings(max_examples=100, deadline=None)
 @given(text=st.text(max_size=200), field=st.sampled_from(["messages", "tools", "system", "tomorrow"]))
 def test_every_text_is_counted_wherever_it_stands(text: str, field: str) -> None:
-    """Fields we do not know may reach the prompt too."""
+    """Fields we do not know may reach the prompt too; a schema may be written out as escaped JSON."""
     bare = ChatRequest.parse(json.dumps({"prompt": "", **MINIMAL, field: [{"a": ""}]}).encode())
     full = ChatRequest.parse(json.dumps({"prompt": "", **MINIMAL, field: [{"a": text}]}).encode())
 
-    assert full.prompt_bytes - bare.prompt_bytes == len(text.encode())
+    counted = full.prompt_bytes - bare.prompt_bytes
+    assert counted >= len(text.encode())
+    assert counted >= len(unicodedata.normalize("NFKC", text).encode())
+    if field == "tools":
+        assert counted >= len(json.dumps(text)) - 2
 
 
 def test_a_one_hour_cache_is_noticed() -> None:

@@ -1,6 +1,7 @@
 """The price list and the worst case: never below what OpenRouter can charge at its list price."""
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import cast
 
@@ -71,7 +72,6 @@ def test_a_worst_case_is_prompt_bytes_and_output_ceiling_at_list_price() -> None
 
     assert found == WorstCase(request.prompt_bytes * 1000, 2000 * 3 * 10**12, 100)
     assert found.total_nano == request.prompt_bytes * 1000 + 600_000
-    assert found.minimum_nano == request.prompt_bytes * 1000 + 16 * 6000
 
 
 def test_a_fraction_of_a_nano_is_rounded_up_once() -> None:
@@ -121,10 +121,14 @@ def test_embeddings_cost_their_prompt_alone() -> None:
     """No output token is held for an answer that has none."""
     request = chat(dialect=Dialect.EMBEDDINGS)
 
-    found = bound(request, entry(context=None))
+    assert bound(request, entry(context=None)) == WorstCase(request.prompt_bytes * 1000, 0, 0)
 
-    assert found == WorstCase(request.prompt_bytes * 1000, 0, 0)
-    assert found.minimum_nano == found.total_nano
+
+def test_the_context_bounds_each_input_of_a_batch_by_itself() -> None:
+    """A thousand texts of a context's length are embedded in one request."""
+    request = ChatRequest.parse(json.dumps({"model": "a/b", "input": ["x" * 900] * 50}).encode(), Dialect.EMBEDDINGS)
+
+    assert bound(request, entry(context=500)).fixed_nano == 50 * 500_000
 
 
 def test_the_context_bounds_the_prompt() -> None:
@@ -165,6 +169,14 @@ def test_cache_writes_raise_the_prompt() -> None:
     assert bound(hour, SONNET).fixed_nano == hour.prompt_bytes * 6000
 
 
+def test_an_hour_in_the_cache_costs_twice_the_prompt_where_the_list_is_silent() -> None:
+    """Older lists name the five-minute price alone."""
+    part = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    request = chat(max_tokens=1, messages=[{"role": "user", "content": [part]}])
+
+    assert bound(request, entry(input_cache_write="0.00000125")).fixed_nano == request.prompt_bytes * 2000
+
+
 @pytest.mark.parametrize("name", ["internal_reasoning", "image_output", "audio_output"])
 def test_the_dearest_kind_of_output_is_held(name: str) -> None:
     """Any output token may turn out to be of that kind."""
@@ -185,7 +197,7 @@ def test_a_price_per_request_counts_once() -> None:
 
 def test_an_image_is_held_at_its_price_or_at_its_tokens() -> None:
     """Whichever is dearer, and never more tokens than the context holds."""
-    image = {"type": "image_url", "image_url": {"url": "data:x"}}
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,x"}}
     request = chat(max_tokens=1, messages=[{"role": "user", "content": [image, image]}])
     text = request.prompt_bytes * 1000
 
@@ -208,6 +220,72 @@ def test_the_dearest_of_model_and_fallbacks_is_held() -> None:
 def test_a_routing_suffix_has_the_price_of_its_base(model: str) -> None:
     """They choose a provider, not another model."""
     assert prices(entry()).find(model) == prices(entry()).find("a/b")
+
+
+def test_nitro_may_be_answered_from_a_dearer_tier() -> None:
+    """Nothing but the caller's own limit bounds it."""
+    limits = {"max_price": {"prompt": 3, "completion": 5}}
+
+    assert unbounded(chat(model="a/b:nitro", max_tokens=10), entry())
+    assert bound(chat(model="a/b:nitro", max_tokens=10, provider=limits), entry()).per_token_zepto == 5000 * 10**12
+
+
+def test_a_slug_that_several_models_share_has_the_dearest_price() -> None:
+    """A free variant stands beside the model it is a variant of, and the slug may mean either."""
+    shared = {"canonical_slug": "a/b-2026"}
+    free = {**entry("a/b:free", context=5000, output=100, prompt="0", completion="0"), **shared}
+    full = {**entry("a/b", context=9000, overrides=[{"min_prompt_tokens": 0, "prompt": "0.000004"}]), **shared}
+    request = chat(model="a/b-2026")
+
+    for listed in ([free, full], [full, free]):
+        assert bound(request, *listed) == WorstCase(
+            request.prompt_bytes * 4000, 2000 * 10**12, 9000, usual_tokens=32_768
+        )
+    assert bound(chat(model="a/b:free"), free, full).total_nano == 0
+
+
+def test_a_model_that_does_not_count_its_reasoning_has_the_lists_ceiling() -> None:
+    """Grok was billed 417 tokens of 50: the caller's ceiling bounds nothing, and no shorter one would."""
+    request = chat(model="x-ai/grok-4", max_tokens=50)
+    thinking = {**entry("x-ai/grok-4", output=8000), "supported_parameters": ["reasoning", "max_tokens"]}
+    plain = {**entry("x-ai/grok-4", output=8000), "supported_parameters": ["max_tokens"]}
+
+    found = bound(request, thinking)
+    assert (found.max_tokens, found.least_tokens) == (8000, None)
+    assert (bound(request, plain).max_tokens, bound(request, plain).least_tokens) == (50, 16)
+    assert bound(chat(model="x-ai/grok-4", models=["a/b"], max_tokens=50), thinking, entry()).least_tokens is None
+
+
+def test_a_budget_for_reasoning_is_neither_cut_nor_forgotten() -> None:
+    """A ceiling within it is refused upstream: so the request is not shortened to one."""
+    within = bound(chat(max_tokens=5000, reasoning={"max_tokens": 2000}), entry())
+    beyond = bound(chat(max_tokens=100, reasoning={"max_tokens": 2000}), entry())
+
+    assert (within.max_tokens, within.least_tokens) == (5000, 2016)
+    assert beyond.max_tokens == 2100
+
+
+def test_a_request_without_any_ceiling_is_shortened_to_a_usual_one() -> None:
+    """OpenRouter leaves out providers that give less than is asked for."""
+    assert bound(chat(), entry(context=10**6)).usual_tokens == 32_768
+    assert bound(chat(), entry(context=10**6, output=64_000)).usual_tokens is None
+    assert bound(chat(max_tokens=50_000), entry(context=10**6)).usual_tokens is None
+
+
+@pytest.mark.parametrize(
+    ("model", "prompt_bytes", "billed"),
+    [
+        ("mistralai/devstral-small-2505", 288, 1234),
+        ("mistralai/mistral-small-3.2-24b-instruct", 261, 561),
+        ("meta-llama/llama-3.3-70b-instruct", 262, 956),
+        ("x-ai/grok-4", 235, 687),
+    ],
+)
+def test_a_providers_own_system_prompt_is_held_too(model: str, prompt_bytes: int, billed: int) -> None:
+    """Recorded: what the body weighed, and what was billed."""
+    request = replace(chat(model=model, max_tokens=1), prompt_bytes=prompt_bytes)
+
+    assert bound(request, entry(model)).fixed_nano >= billed * 1000
 
 
 def test_a_model_is_found_by_id_or_canonical_slug_and_by_nothing_else() -> None:
@@ -292,6 +370,14 @@ def test_max_price_bounds_a_model_without_a_price() -> None:
     assert bound(request) == WorstCase(request.prompt_bytes * 5000, 8000 * 10**12, 10)
     assert unbounded(limited(prompt=4))
     assert unbounded(limited(completion=4))
+    assert unbounded(chat(model="openrouter/auto", max_tokens=1, provider=request.document["provider"]))
+
+
+def test_max_price_allows_for_the_tier_of_long_prompts() -> None:
+    """Where nothing is listed it is taken to cost twice as much."""
+    request = replace(limited(prompt=4, completion=8), prompt_bytes=128_001)
+
+    assert bound(request) == WorstCase(128_001 * 10_000, 16_000 * 10**12, 10)
 
 
 def test_max_price_leaves_the_tier_for_long_prompts() -> None:

@@ -43,12 +43,13 @@ class Scripts:
         *,
         fixed: int = 0,
         per_token: str = "0",
-        min_tokens: int = 0,
+        min_tokens: int | str = 0,
+        usual_tokens: int = 10**6,
         funded: bool = True,
         lease_ms: int = LEASE_MS,
     ) -> list[Any]:
         names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id)]
-        amounts = (request_id, worst, fixed, per_token, min_tokens, 7)
+        amounts = (request_id, worst, fixed, per_token, min_tokens, usual_tokens, 7)
         found: list[Any] = self.run("admit", names, *amounts, lease_ms, TRIAL_MS, KEEP_DAYS, "m", int(funded))
         return found
 

@@ -62,6 +62,22 @@ def test_an_unknown_price_holds_all_that_is_left(scripts: Scripts) -> None:
     assert scripts.admit("d", 1)[0] == IN_FLIGHT
 
 
+def test_what_no_ceiling_shortens_holds_all_that_is_left(scripts: Scripts) -> None:
+    """As long as that carries what is sent; then it waits for its turn, or is too dear."""
+    scripts.connect(1000)
+    assert scripts.admit("a", 5000, fixed=100, per_token="1", min_tokens="")[:3] == [0, 1000, 0]
+    assert scripts.admit("b", 5000, fixed=100, per_token="1", min_tokens="")[0] == -4
+    scripts.settle("a", "settled", 950)
+    assert scripts.admit("c", 5000, fixed=100, per_token="1", min_tokens="")[0] == -3
+    assert scripts.admit("d", 40, fixed=30, per_token="1", min_tokens="")[:3] == [0, 40, 0]
+
+
+def test_a_shortened_answer_is_no_longer_than_usual(scripts: Scripts) -> None:
+    """And its hold is what so many tokens cost."""
+    scripts.connect(1000)
+    assert scripts.admit("a", 5000, fixed=100, per_token="2", usual_tokens=300)[:3] == [1, 700, 300]
+
+
 def test_a_spent_cap_refuses_everything(scripts: Scripts) -> None:
     """Code -2 as soon as spend reaches the cap, also for a request that costs nothing."""
     scripts.connect(1000)
