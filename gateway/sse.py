@@ -21,11 +21,11 @@ from gateway.usage import (
 
 # The largest recorded transport chunk held 21 kB; image events carry some MB of base64 and no usage of their own kind.
 MAX_EVENT_BYTES = 4 * 1024 * 1024
-MAX_BODY_BYTES = 32 * 1024 * 1024
 
-# Above this a body is mostly vectors or base64: only the end of it, where the usage stands, is parsed (a full parse
-# of 30 MB of embeddings would hold up every other stream of the process for seconds).
-_FULL_PARSE_BYTES = 256 * 1024
+# Above this a body is mostly vectors or base64: only its ends, where id and usage stand, are kept and read (a full
+# parse of 30 MB of embeddings would hold up every other stream of the process for seconds).
+WHOLE_BODY_BYTES = 256 * 1024
+_HEAD_BYTES = 16 * 1024
 _USAGE_BYTES = 16 * 1024
 _LEADING_BYTES = 512
 
@@ -38,6 +38,9 @@ _LINE_OVERHEAD_BYTES = 48
 
 # A text event has an envelope of some 300 bytes round a token or two of about four bytes each.
 _BYTES_PER_TOKEN = 4
+
+# A line of one of these, or a comment, carries no output.
+_KNOWN_FIELDS = (b":", b"data", b"event", b"id", b"retry")
 
 _BOM = b"\xef\xbb\xbf"
 _WORTH_PARSING = re.compile(rb'"(?:usage|error)"\s*:\s*[{"]')
@@ -157,6 +160,9 @@ class SseScanner:
         elif line.startswith(b"data:") and not self._skipping:
             self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
             self._held += len(line) + _LINE_OVERHEAD_BYTES
+        elif not line.startswith(_KNOWN_FIELDS):
+            # What we do not understand is not nothing.
+            self.has_content = True
 
     def _dispatch(self) -> None:
         lines, self._data = self._data, []
@@ -197,16 +203,16 @@ class SseScanner:
 class JsonScanner:
     """Scans one JSON body, keep-alive whitespace in front and all; reads it at `finish`, the id earlier if it leads."""
 
-    def __init__(self, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(self, whole_body_bytes: int = WHOLE_BODY_BYTES) -> None:
         self.usage: Usage | None = None
         self.generation_id: str | None = None
         self.errors: tuple[AnswerError, ...] = ()
         self.done = False
         self.has_content = False
         self.payload_bytes = 0
-        self._max_body_bytes = max_body_bytes
-        self._body = bytearray()
-        self._overflowed = False
+        self._whole_body_bytes = whole_body_bytes
+        self._head = b""
+        self._body = bytearray()  # its last part, once `_head` was put aside
 
     @property
     def completion_bytes(self) -> int:
@@ -221,18 +227,17 @@ class JsonScanner:
             return
         is_head = self.payload_bytes < _LEADING_BYTES
         self.payload_bytes += len(chunk)
-        if self._overflowed or self.payload_bytes > self._max_body_bytes:
-            self._overflowed = True
-            self._body.clear()
-            return
         self._body += chunk
-        if is_head and self.generation_id is None and (found := _LEADING_ID.match(self._body)):
+        if len(self._body) > 2 * self._whole_body_bytes:
+            self._head = self._head or bytes(self._body[:_HEAD_BYTES])
+            del self._body[: -self._whole_body_bytes]
+        if is_head and self.generation_id is None and (found := _LEADING_ID.match(self._head or self._body)):
             self.generation_id = found[1].decode()
 
     def finish(self) -> None:
-        """Parse the body; a broken or too large one yields nothing more."""
+        """Parse the body; a broken one yields nothing more."""
         self.has_content = self.payload_bytes > 0
-        if len(self._body) > _FULL_PARSE_BYTES:
+        if self._head or len(self._body) > self._whole_body_bytes:
             self._read_ends()
         elif self._body:
             self._read(bytes(self._body))
@@ -252,15 +257,15 @@ class JsonScanner:
 
         The bytes `"usage":{` cannot stand inside a JSON string: its quotes would be escaped.
         """
-        body = bytes(self._body)
+        body = self._head + bytes(self._body)
         self.done = body.rstrip().endswith(b"}")
         at = body.rfind(b'"usage"')
         while at >= 0 and self.usage is None:
             if found := _USAGE_OBJECT.match(body, at):
                 self.usage = read_usage(parsed_prefix(body[found.end() : found.end() + _USAGE_BYTES]))
-            at = body.rfind(b'"usage"', max(0, at - _FULL_PARSE_BYTES), at)
-        if self.generation_id is None and (tail := _ANY_ID.search(body, max(0, len(body) - _FULL_PARSE_BYTES))):
-            self.generation_id = tail[1].decode()
+            at = body.rfind(b'"usage"', 0, at)
+        if self.generation_id is None and (last := _ANY_ID.search(body, max(0, len(body) - self._whole_body_bytes))):
+            self.generation_id = last[1].decode()
 
 
 def _is_worth_parsing(data: bytes) -> bool:

@@ -24,8 +24,8 @@ def scanned(*chunks: bytes, most: int = 4096) -> SseScanner:
     return scanner
 
 
-def read_json(*chunks: bytes, most: int = 1 << 25) -> JsonScanner:
-    scanner = JsonScanner(max_body_bytes=most)
+def read_json(*chunks: bytes) -> JsonScanner:
+    scanner = JsonScanner()
     for chunk in chunks:
         scanner.feed(chunk)
     scanner.finish()
@@ -301,12 +301,29 @@ def test_usage_and_id_behind_megabytes_of_vectors_are_found() -> None:
     )
 
 
-def test_a_body_above_the_bound_is_let_go() -> None:
-    """Its usage is unknown, which is not zero."""
-    scanner = read_json(b'{"a":"', b"x" * 200, b'",' + COSTS[1:], most=100)
-    assert scanner.usage is None
-    assert scanner.has_content
-    assert not scanner._body
+def test_of_a_large_body_only_the_ends_are_kept() -> None:
+    """Thousands of embeddings in one answer: id and usage are found, and no more memory is taken."""
+    scanner = JsonScanner(whole_body_bytes=1000)
+    scanner.feed(b'{"object":"list","data":[')
+    for _ in range(500):
+        scanner.feed(b"0.1234567," * 10)
+        assert len(scanner._body) <= 2100
+    scanner.feed(b'0],"usage":{"prompt_tokens":7,"cost":1.4e-7},"id":"gen-emb-1"}')
+    scanner.finish()
+    assert (scanner.usage, scanner.generation_id, scanner.done) == (
+        Usage(140, 7, None, is_byok=False),
+        "gen-emb-1",
+        True,
+    )
+
+
+def test_usage_at_the_head_of_a_large_body_is_found_too() -> None:
+    """Nothing says that it must stand last."""
+    scanner = JsonScanner(whole_body_bytes=1000)
+    for chunk in (b'{"id":"gen-1",' + COSTS[1:-1], b',"data":"', b"x" * 5000, b'"}'):
+        scanner.feed(chunk)
+    scanner.finish()
+    assert (scanner.usage is not None, scanner.generation_id) == (True, "gen-1")
 
 
 def test_a_body_cut_short_has_no_usage() -> None:
@@ -319,4 +336,6 @@ def test_comments_are_no_content() -> None:
     """Keep-alives commit a 200 before any work was done."""
     assert not scanned(b": OPENROUTER PROCESSING\n\n" * 5).has_content
     assert not scanned(b'data: {"error":{"code":502}}\n\n').has_content
+    assert not scanned(b'event: error\nid: 7\nretry: 10\ndata: {"error":{"code":502}}\n\n').has_content
+    assert scanned(b'junkdata: {"choices":[{"delta":{"content":"a"}}]}\n\n').has_content
     assert scanned(b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n').has_content
