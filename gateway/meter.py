@@ -9,7 +9,7 @@ from enum import Enum, auto
 
 from gateway.refusals import concerns_funding
 from gateway.sse import JsonScanner, Scanner, SseScanner
-from gateway.usage import Usage
+from gateway.usage import Usage, fit_id
 
 
 class State(Enum):
@@ -107,7 +107,7 @@ class Meter:
         self._move(Event.OPENED if 200 <= status < 300 else Event.REFUSED)
         self.status = status
         self._was_sent = True
-        self._header_id = generation_id or None
+        self._header_id = fit_id(generation_id)
         if content_type.strip().lower().startswith("text/event-stream"):
             self._scanner = SseScanner()
 

@@ -75,13 +75,14 @@ def _within(document: dict[str, object]) -> tuple[dict[str, object], ...]:
     return (document, *(each for each in nested if isinstance(each, dict)))
 
 
+def fit_id(found: object) -> str | None:
+    """Return a generation id if it is fit to be stored and asked for."""
+    return found if isinstance(found, str) and _ID.fullmatch(found) else None
+
+
 def find_id(document: dict[str, object]) -> str | None:
-    """Return the generation id of one event or body, if it is fit to be stored and asked for."""
-    for place in _within(document):
-        found = place.get("id")
-        if isinstance(found, str) and _ID.fullmatch(found):
-            return found
-    return None
+    """Return the generation id of one event or body, if it is fit."""
+    return next((found for place in _within(document) if (found := fit_id(place.get("id")))), None)
 
 
 def find_usage(document: dict[str, object]) -> Usage | None:

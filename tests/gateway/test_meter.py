@@ -300,3 +300,13 @@ def test_a_200_with_content_is_never_void(status: int, steps: list[bytes | str],
 
     if status < 300 and FIRST in steps:
         assert isinstance(outcome, Settle | Reconcile)
+
+
+@pytest.mark.parametrize("bad", ["gen 1", "", "x" * 129, "gen-\udcff"])
+def test_a_header_that_is_no_id_leaves_the_bodys_to_be_asked_by(bad: str) -> None:
+    """What cannot be stored or asked for is no id, wherever it stands."""
+    meter = Meter()
+    meter.sent()
+    meter.opened(200, content_type="text/event-stream", generation_id=bad)
+    meter.body(b'data: {"id":"gen-2","choices":[]}\n\n')
+    assert meter.generation_id == "gen-2"
