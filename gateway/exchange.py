@@ -16,12 +16,14 @@ from gateway.logs import log
 from gateway.meter import Meter, State
 from gateway.upstream import Reply
 
-# How long an answer may go on without its caller: one without an id, because OpenRouter's headers, and the id in them,
-# come early; one that has stated its cost, because it is written, its end is on the way, and a later cost would count.
-_UNTIL_ID_SECONDS = 10.0
-_UNTIL_END_SECONDS = 1.0
-# And how long one that has stated its cost may go on for a caller whose connection was revoked: within P5's second.
-_UNTIL_CUT_SECONDS = 0.3
+# How long an answer may go on without its caller, because what it costs is still to be told. A stream's headers, and
+# the id in them, come early. One that is not streamed is billed in full whoever hangs up (openrouter.md §1.6), so that
+# hanging up saves nothing. One that has stated its cost is written, its end is on the way, and a later cost counts.
+UNTIL_ID_SECONDS = 10.0
+UNTIL_WHOLE_SECONDS = 300.0
+UNTIL_END_SECONDS = 1.0
+# A process that stops has let its streams finish already.
+_AT_THE_END_SECONDS = 2.0
 # After an outage the holds of the living are renewed before the sweeper looks at them.
 _RENEW_AGAIN_SECONDS = 0.25
 
@@ -39,10 +41,10 @@ class Exchange:
         self.meter = Meter()
         self.asked = False
         self.is_held = False
-        self.is_cut = False
-        self.is_ending = False
-        self.is_gone = False
-        self.is_over = False
+        self.gone = ""
+        """Why nothing more goes to the caller: `client` (who hung up) or `revoked`."""
+        self.dismissed = asyncio.Event()
+        """Set when the caller must be told that the connection was revoked, or the answer came to its end."""
         self.attached: str | None = None
         self.response: web.StreamResponse | None = None
         self.at_event_end = True
@@ -86,20 +88,20 @@ class Exchange:
 
     def end(self, ended_by: str) -> None:
         """Note an answer that came to its end."""
-        self.ended_by = ended_by
+        self.ended_by = self.gone or ended_by
         self.meter.ended()
 
     def break_off(self) -> None:
         """Note that upstream failed or broke off; a refusal that was read to its end stays one."""
         if self.meter.state is not State.CLOSED:
-            self.ended_by = "upstream"
+            self.ended_by = self.gone or "upstream"
         self.meter.cut()
 
-    def leave(self, ended_by: str) -> None:
-        """Note that the caller is gone, or may not go on."""
+    def leave(self) -> None:
+        """Note that it stops because the caller is gone, or may not go on."""
         if self.meter.state is not State.CLOSED:
-            self.ended_by = ended_by
-        if ended_by == "revoked":
+            self.ended_by = self.gone or "client"
+        if self.gone == "revoked":
             self.meter.revoked()
         else:
             self.meter.client_gone()
@@ -108,36 +110,31 @@ class Exchange:
         """Note that the path has come to `point`."""
         Exchange.reached(self, point)
 
-    def cut(self) -> None:
-        """End it: its connection was revoked. Nothing of it runs after this call but its ending."""
-        if self.meter.state is State.OPEN and self.meter.states_cost and self.farewell is None:
-            self.farewell = asyncio.get_running_loop().call_later(_UNTIL_CUT_SECONDS, self._cut_now)
-        else:
-            self._cut_now()
-
-    def _cut_now(self) -> None:
-        # Again and again until it ends: a library in between may have swallowed the first cancellation.
-        if not self.is_ending and not self.is_over and self.carrier is not None:
-            self.is_cut = True
-            self.carrier.cancel()
-
     @property
     def farewell_seconds(self) -> float:
         """How long it may go on without its caller: 0, unless what it costs is still to be told, or to its end."""
         if self.budget.mode != "live" or self.meter.state not in {State.SENT, State.OPEN}:
             return 0
         if self.meter.generation_id is None:
-            return _UNTIL_ID_SECONDS
-        return _UNTIL_END_SECONDS if self.meter.states_cost else 0
+            return UNTIL_ID_SECONDS if self.chat.stream else UNTIL_WHOLE_SECONDS
+        return UNTIL_END_SECONDS if self.meter.states_cost else 0
 
-    def caller_left(self) -> None:
-        """Close upstream, which stops the billing; but first let an answer tell what its cost depends on."""
-        self.is_gone = True
-        if self.carrier is None or self.carrier.done():
-            return
-        if seconds := self.farewell_seconds:
-            self.farewell = asyncio.get_running_loop().call_later(seconds, self.carrier.cancel)
-        else:
+    def note_gone(self, why: str) -> None:
+        """Note that nothing more goes to the caller; see to it that the rest does not go on for ever."""
+        self.gone = self.gone or why
+        if why == "revoked":
+            self.dismissed.set()
+        if self.farewell is None and self.farewell_seconds and self.carrier is not None:
+            self.farewell = asyncio.get_running_loop().call_later(self.farewell_seconds, self.carrier.cancel)
+
+    def let_go(self, why: str) -> None:
+        """Close upstream, which stops the billing; but first let an answer tell what its cost depends on.
+
+        After it nothing reaches the caller but what ends the answer, and nothing new goes upstream.
+        """
+        self.note_gone(why)
+        # Again and again until it ends: a library in between may have swallowed the first cancellation.
+        if not self.farewell_seconds and self.carrier is not None and not self.carrier.done():
             self.carrier.cancel()
 
 
@@ -162,7 +159,7 @@ class Exchanges:
         return carrier
 
     def _forget(self, exchange: Exchange) -> None:
-        exchange.is_over = True
+        exchange.dismissed.set()
         if exchange.farewell is not None:
             exchange.farewell.cancel()
         if exchange.carrier is not None and not exchange.carrier.cancelled():
@@ -175,7 +172,12 @@ class Exchanges:
 
     async def end(self) -> None:
         """End whatever still runs: the process stops."""
-        carriers = [each.carrier for group in self._open.values() for each in group if each.carrier is not None]
+        running = [exchange for group in self._open.values() for exchange in group]
+        carriers = [exchange.carrier for exchange in running if exchange.carrier is not None]
+        for exchange in running:
+            exchange.let_go("client")
+        if carriers:
+            await asyncio.wait(carriers, timeout=_AT_THE_END_SECONDS)
         for carrier in carriers:
             carrier.cancel()
         await asyncio.gather(*carriers, return_exceptions=True)
@@ -183,14 +185,14 @@ class Exchanges:
     def cut_budget(self, name: str) -> None:
         """End every request of one budget."""
         for exchange in tuple(self._open.get(name, ())):
-            exchange.cut()
+            exchange.let_go("revoked")
 
     def cut_app(self, app_id: str) -> None:
         """End every request of one app."""
         for group in tuple(self._open.values()):
             for exchange in tuple(group):
                 if exchange.budget.app_id == app_id:
-                    exchange.cut()
+                    exchange.let_go("revoked")
 
     async def index(self, budget: Budget) -> None:
         """Have the budget on the sweeper's list, written at most twice a lease. Raises Unavailable."""
@@ -231,7 +233,8 @@ class Exchanges:
                 if not exchange.is_held or exchange.started > oldest:
                     continue
                 await self.index(exchange.budget)
-                if not await self._ledger.renew(
+                renewal = await self._ledger.renew(
                     exchange.budget, exchange.request_id, exchange.meter.generation_id or ""
-                ):
+                )
+                if not renewal.is_active:
                     self.cut_budget(exchange.budget.name)

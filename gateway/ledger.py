@@ -6,6 +6,7 @@ Every step is keyed by the request id and safe to repeat. `docs/ledger.md` holds
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from gateway import keys
 from gateway.errors import BudgetExceeded, FundingInvalid, NotConnected, Unavailable
@@ -101,6 +102,13 @@ class Standing:
         return None if self.cap_nano is None else max(0, self.cap_nano - self.spent_nano)
 
 
+class Renewal(NamedTuple):
+    """Whether a hold was still open to be renewed, and whether its budget is still active."""
+
+    is_held: bool
+    is_active: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Overdue holds that this process alone may work on now. `next_due_ms`: None when no hold is left."""
@@ -192,14 +200,14 @@ class Ledger:
         written, _ = await self._store.run("attach", names, args)
         return bool(written)
 
-    async def renew(self, budget: Budget, request_id: str, generation_id: str = "") -> bool:
-        """Lengthen the hold's life by a lease; tell whether the budget is still active. Raises Unavailable.
+    async def renew(self, budget: Budget, request_id: str, generation_id: str = "") -> Renewal:
+        """Lengthen the hold's life by a lease. Raises Unavailable.
 
         The id goes along (empty: not known yet), for the first word of it may have met an outage.
         """
         names, args = self._attach(budget, request_id, generation_id=generation_id, due_ms=self.lease_ms)
-        _, active = await self._store.run("attach", names, args)
-        return bool(active)
+        written, active = await self._store.run("attach", names, args)
+        return Renewal(bool(written), bool(active))
 
     async def postpone(self, budget: Budget, request_id: str, *, due_ms: int) -> None:
         """Look again in `due_ms`: the true cost was not to be had yet. Raises Unavailable."""

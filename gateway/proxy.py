@@ -7,8 +7,9 @@ that outlives the caller. Rule: bytes go on as they came; metering stands beside
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from decimal import Decimal
+from typing import TypeVarTuple
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -23,6 +24,7 @@ from gateway.identity import from_header
 from gateway.keys import Budget
 from gateway.ledger import Admission, Ledger
 from gateway.logs import log
+from gateway.meter import State
 from gateway.money import NANO_PER_USD
 from gateway.prices import Prices
 from gateway.pricing import WorstCase, estimate_nano, worst_case
@@ -31,6 +33,8 @@ from gateway.rehearsal import rehearse, rehearsed_worst_case
 from gateway.sealing import SealBroken, Sealer
 from gateway.store import Store
 from gateway.upstream import HOP_BY_HOP, Reply, Upstream, forwarded
+
+Written = TypeVarTuple("Written")
 
 USER_HEADER = "x-wattfare-user"
 GRANT_HEADER = "x-wattfare-grant"
@@ -72,6 +76,7 @@ class Proxy:
         prices: Prices,
         exchanges: Exchanges,
         closing: Closing,
+        caller_seconds: float,
     ) -> None:
         self._store = store
         self._apps = apps
@@ -81,6 +86,7 @@ class Proxy:
         self._prices = prices
         self._exchanges = exchanges
         self._closing = closing
+        self._caller_seconds = caller_seconds
 
     async def forward(self, call: Call, dialect: Dialect) -> web.StreamResponse:
         """Answer one metered call. Raises WattfareError."""
@@ -94,30 +100,27 @@ class Proxy:
         await self._apps.authenticate(call.request.headers.get("Authorization"))
         call.notes |= {"model": chat.model, "stream": chat.stream}
         exchange = Exchange(budget, call, chat)
-        # A task of its own: it may outlive its caller until there is something to ask the cost by.
+        # A task of its own: it may outlive its caller until it has told what its cost depends on.
         carrier = self._exchanges.start(exchange, self._carry_to_end(exchange))
         try:
-            return await asyncio.shield(carrier)
+            await exchange.dismissed.wait()
         except asyncio.CancelledError:
-            if exchange.is_cut and carrier.cancelled():
-                raise NotConnected from None  # cut before its first step
             call.is_told = exchange.asked
-            exchange.caller_left()
+            exchange.let_go("client")
             raise
+        if exchange.gone == "revoked" and not _is_answered(carrier):
+            call.is_told = exchange.asked
+            return await self._end_revoked(exchange)
+        return carrier.result()
 
     async def _carry_to_end(self, exchange: Exchange) -> web.StreamResponse:
         try:
             return await self._carry(exchange)
-        except asyncio.CancelledError:
-            if not exchange.is_cut:
-                exchange.leave("client")
-                raise
-            return await self._end_revoked(exchange)
-        except ConnectionError:
-            exchange.leave("client")
+        except (asyncio.CancelledError, ConnectionError):
+            exchange.leave()
             raise
         except Exception:
-            if exchange.response is not None and exchange.response.prepared:
+            if exchange.response is not None and exchange.response.prepared and not exchange.gone:
                 # A second status line inside a body would be no HTTP.
                 _hang_up(exchange)
             raise
@@ -137,7 +140,8 @@ class Proxy:
             if exchange.response is None:
                 raise
             # The caller must see that the answer is not whole: no clean end, no words of ours in it.
-            _hang_up(exchange)
+            if not exchange.gone:
+                _hang_up(exchange)
             return exchange.response
 
     async def _admit(self, exchange: Exchange) -> Admission:
@@ -170,10 +174,8 @@ class Proxy:
     async def _open(self, exchange: Exchange, admission: Admission, body: bytes) -> AsyncIterator[Reply]:
         async def on_connected() -> None:
             exchange.reach("connected")
-            if time.monotonic() - exchange.started > _STALE_SECONDS and not await self._ledger.renew(
-                exchange.budget, exchange.request_id
-            ):
-                raise NotConnected
+            if time.monotonic() - exchange.started > _STALE_SECONDS:
+                await self._hold_still_stands(exchange)
             await self._ledger.post_sent(exchange.budget, exchange.request_id)
             exchange.meter.sent()
             exchange.reach("sending")
@@ -192,6 +194,15 @@ class Proxy:
         async with self._upstream.open(path, body, headers, funding_key, on_connected) as reply:
             yield reply
 
+    async def _hold_still_stands(self, exchange: Exchange) -> None:
+        """Ask once more before anything leaves. Raises NotConnected, Unavailable."""
+        renewal = await self._ledger.renew(exchange.budget, exchange.request_id)
+        if not renewal.is_active:
+            raise NotConnected
+        if not renewal.is_held:
+            # Frozen for longer than a hold lives: the sweeper gave its money back, and others may have it.
+            raise Unavailable
+
     async def _answer(self, exchange: Exchange, admission: Admission, reply: Reply) -> web.StreamResponse:
         exchange.opened(reply)
         exchange.reach("opened")
@@ -205,8 +216,7 @@ class Proxy:
             raise refusal(reply.status, reply.headers, said, now_ms=time.time_ns() // 1_000_000)
         response = web.StreamResponse(status=reply.status, headers=_response_headers(exchange, admission, reply))
         exchange.response = response
-        if not exchange.is_gone:
-            await response.prepare(exchange.call.request)
+        await self._pass_on(exchange, response.prepare, exchange.call.request)
         exchange.reach("prepared")
         await self._relay(exchange, reply, response)
         return response
@@ -219,16 +229,32 @@ class Proxy:
             if exchange.attached is None:
                 await self._attach(exchange)
             _stop_if_over(exchange)
-            if not exchange.is_gone:
-                await response.write(chunk)
+            await self._pass_on(exchange, response.write, chunk)
             exchange.reach("relayed")
             if meter.is_done:
                 reply.finish_soon()
-        exchange.end("client" if exchange.is_gone else "complete")
+        exchange.end("complete")
         exchange.reach("ended")
-        if not exchange.is_gone:
-            await response.write_eof()
+        await self._pass_on(exchange, response.write_eof)
         exchange.reach("answered")
+
+    async def _pass_on(
+        self, exchange: Exchange, write: Callable[[*Written], Awaitable[object]], *what: *Written
+    ) -> None:
+        """Hand something to the caller. One who is gone, or takes nothing for too long, is let go.
+
+        Raises ConnectionError when nothing more is worth waiting for.
+        """
+        if exchange.gone:
+            return
+        try:
+            async with asyncio.timeout(self._caller_seconds):
+                await write(*what)
+        except (ConnectionError, TimeoutError):
+            if exchange.call.request.transport is not None:
+                exchange.call.request.transport.abort()
+            exchange.note_gone("client")
+            _stop_if_over(exchange)
 
     async def _attach(self, exchange: Exchange) -> None:
         """Send the generation id to Redis before the caller gets the byte after it."""
@@ -240,19 +266,12 @@ class Proxy:
 
     async def _end_revoked(self, exchange: Exchange) -> web.StreamResponse:
         """Answer a caller whose connection was revoked meanwhile."""
-        exchange.is_ending = True
-        task = asyncio.current_task()
-        while task is not None and task.cancelling():
-            task.uncancel()
-        exchange.leave("revoked")
         response = exchange.response
         if response is None or not response.prepared:
             raise NotConnected
-        if exchange.ended_by == "complete":
-            # The answer is whole, its end perhaps still on its way: words after that end would be no HTTP.
-            _hang_up(exchange)
-            return response
-        if not response.content_type.startswith("text/event-stream"):
+        is_ended = exchange.ended_by == "complete" and exchange.meter.state is State.CLOSED
+        if is_ended or not response.content_type.startswith("text/event-stream"):
+            # Words in the midst of JSON, or after an end that is still on its way, would be no answer.
             _hang_up(exchange)
             return response
         with contextlib.suppress(ConnectionError, TimeoutError):
@@ -302,11 +321,14 @@ def _passed_on(headers: Mapping[str, str]) -> CIMultiDict[str]:
     return kept
 
 
+def _is_answered(carrier: "asyncio.Task[web.StreamResponse]") -> bool:
+    """Tell whether the answer came to its end before anything stopped it."""
+    return carrier.done() and not carrier.cancelled() and carrier.exception() is None
+
+
 def _stop_if_over(exchange: Exchange) -> None:
-    """Stop an answer that was cut, or whose caller is gone, once it has told what its cost depends on."""
-    if exchange.is_cut:
-        raise asyncio.CancelledError
-    if exchange.is_gone and not exchange.farewell_seconds:
+    """Stop an answer whose caller is gone or cut off, once it has told what its cost depends on."""
+    if exchange.gone and not exchange.farewell_seconds:
         raise ConnectionResetError
 
 

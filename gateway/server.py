@@ -139,6 +139,7 @@ def _assemble(services: Services, upstream: Upstream) -> Gateway:
         prices=prices,
         exchanges=exchanges,
         closing=closing,
+        caller_seconds=settings.caller_silence_seconds,
     )
     routes = Routes(proxy, Api(services, prices))
     # A caller who hangs up cancels the handler: upstream is closed at once, which stops the billing at most providers.

@@ -92,6 +92,8 @@ class Settings:
     upstream_connect_seconds: float
     upstream_first_byte_seconds: float
     upstream_silence_seconds: float
+    caller_silence_seconds: float
+    """How long a caller may take nothing of an answer."""
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, *, default_port: int = 8080) -> "Settings":
@@ -134,6 +136,7 @@ class Settings:
             upstream_connect_seconds=source.seconds("WATTFARE_UPSTREAM_CONNECT_SECONDS", 10),
             upstream_first_byte_seconds=source.seconds("WATTFARE_UPSTREAM_FIRST_BYTE_SECONDS", 300),
             upstream_silence_seconds=source.seconds("WATTFARE_UPSTREAM_SILENCE_SECONDS", 120),
+            caller_silence_seconds=source.seconds("WATTFARE_CALLER_SILENCE_SECONDS", 120),
         )
 
     def patient(self, redis_deadline_ms: int) -> "Settings":

@@ -219,7 +219,8 @@ class LedgerMachine(RuleBasedStateMachine):
         elif what == "generation":
             self.bench(ledger.post_generation(self.budget, request_id, "gen-1"))
         elif what == "renew":
-            assert self.bench(ledger.renew(self.budget, request_id)) is (self.state == "active")
+            renewal = self.bench(ledger.renew(self.budget, request_id))
+            assert renewal == (self.requests[request_id].state == "open", self.state == "active")
         elif what == "postpone":
             self.bench(ledger.postpone(self.budget, request_id, due_ms=0))
         else:

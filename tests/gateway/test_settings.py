@@ -53,7 +53,7 @@ def test_an_empty_environment_is_development_with_the_contracts_defaults(
     assert (settings.sweeper, settings.reconcile_seconds, settings.redis_deadline_ms) == (True, 300, 75)
     assert settings.upstream_connect_seconds == 10
     assert settings.upstream_first_byte_seconds == 300
-    assert settings.upstream_silence_seconds == 120
+    assert (settings.upstream_silence_seconds, settings.caller_silence_seconds) == (120, 120)
 
 
 def test_the_processs_own_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -102,6 +102,7 @@ def test_an_empty_value_counts_as_missing() -> None:
         ("WATTFARE_UPSTREAM_CONNECT_SECONDS", "1", "upstream_connect_seconds", 1),
         ("WATTFARE_UPSTREAM_FIRST_BYTE_SECONDS", "2", "upstream_first_byte_seconds", 2),
         ("WATTFARE_UPSTREAM_SILENCE_SECONDS", "3", "upstream_silence_seconds", 3),
+        ("WATTFARE_CALLER_SILENCE_SECONDS", "4", "caller_silence_seconds", 4),
     ],
 )
 def test_a_good_value_is_taken(name: str, value: str, attribute: str, parsed: object) -> None:
