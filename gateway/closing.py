@@ -29,12 +29,19 @@ class Closing:
     """Closes exchanges beside the request path."""
 
     def __init__(
-        self, store: Store, ledger: Ledger, prices: Prices, on_handed_over: Callable[[Exchange], None]
+        self,
+        store: Store,
+        ledger: Ledger,
+        prices: Prices,
+        *,
+        on_handed_over: Callable[[Exchange], None],
+        on_given_up: Callable[[Exchange, str], None],
     ) -> None:
         self._store = store
         self._ledger = ledger
         self._prices = prices
         self._on_handed_over = on_handed_over
+        self._on_given_up = on_given_up
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -81,6 +88,9 @@ class Closing:
         booked = await self._until_done(lambda: self._ledger.settle(exchange.budget, exchange.request_id, settlement))
         exchange.reach("closed")
         self._tell(exchange, booked.status, settlement, booked)
+        if reconcile is not None and booked.status != "settled":
+            # A sweeper took it for an orphan while it ran, or its hold was lost: nobody else will ask.
+            self._on_given_up(exchange, reconcile.generation_id or "")
 
     @staticmethod
     def _worth_asking(exchange: Exchange, outcome: Outcome) -> Reconcile | None:

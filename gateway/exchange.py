@@ -41,6 +41,7 @@ class Exchange:
         self.meter = Meter()
         self.asked = False
         self.is_held = False
+        self.funding = b""
         self.gone = ""
         """Why nothing more goes to the caller: `client` (who hung up) or `revoked`."""
         self.dismissed = asyncio.Event()
@@ -66,9 +67,10 @@ class Exchange:
         marks = {"upstream_ms": self._opened, "first_byte_ms": self._first_chunk}
         return {name: round((at - self.started) * 1000, 2) for name, at in marks.items() if at is not None}
 
-    def held(self, hold_nano: int) -> None:
-        """Note the hold."""
+    def held(self, hold_nano: int, funding: bytes) -> None:
+        """Note the hold, and the sealed key that its cost may be asked for with."""
         self.is_held = True
+        self.funding = funding
         self.call.notes["hold_nano"] = hold_nano
 
     def opened(self, reply: Reply) -> None:

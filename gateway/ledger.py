@@ -209,14 +209,9 @@ class Ledger:
         written, active = await self._store.run("attach", names, args)
         return Renewal(bool(written), bool(active))
 
-    async def postpone(self, budget: Budget, request_id: str, *, due_ms: int) -> None:
-        """Look again in `due_ms`: the true cost was not to be had yet. Raises Unavailable."""
-        await self._store.run("attach", *self._attach(budget, request_id, due_ms=due_ms, attempt=True))
-
-    async def release(self, budget: Budget, request_ids: Iterable[str]) -> None:
-        """Give claimed holds back: they are due at once. Raises Unavailable."""
-        for request_id in request_ids:
-            await self._store.run("attach", *self._attach(budget, request_id, due_ms=0))
+    async def postpone(self, budget: Budget, request_id: str, *, due_ms: int, is_attempt: bool = False) -> None:
+        """Look again in `due_ms`. `is_attempt`: the true cost was asked for and not to be had. Raises Unavailable."""
+        await self._store.run("attach", *self._attach(budget, request_id, due_ms=due_ms, attempt=is_attempt))
 
     async def settle(self, budget: Budget, request_id: str, settlement: Settlement) -> Booked:
         """Close a hold, once: a second call returns the first answer. Raises Unavailable."""
@@ -295,20 +290,20 @@ class Ledger:
 
     async def index(self, budget: Budget) -> None:
         """Put the budget on the sweeper's list: one that is not on it may never be looked at. Raises Unavailable."""
-        await self._store.run("index", [budget.open_shard], ["add", budget.name, self.lease_ms, "", ""])
+        await self._store.run("index", [budget.open_shard], ["add", budget.name, self.lease_ms])
 
-    async def ripe(self, shard: int, *, most: int) -> list[tuple[Budget, str]]:
-        """Return budgets whose time to be looked at has come, with the mark to `drop` them by. Raises Unavailable."""
-        flat = await self._store.run("index", [keys.open_shard(shard)], ["look", "", "", "", most])
-        return [(Budget.parse(_text(name)), _text(mark)) for name, mark in zip(flat[::2], flat[1::2], strict=True)]
+    async def ripe(self, shard: int, *, most: int, lease_ms: int) -> list[Budget]:
+        """Take budgets whose time to be looked at has come; nobody else gets them for so long. Raises Unavailable."""
+        names = await self._store.run("index", [keys.open_shard(shard)], ["look", "", lease_ms, most])
+        return [Budget.parse(_text(name)) for name in names]
 
     async def look_again(self, budget: Budget, *, after_ms: int) -> None:
         """Keep a budget on the sweeper's list. Raises Unavailable."""
-        await self._store.run("index", [budget.open_shard], ["keep", budget.name, after_ms, "", ""])
+        await self._store.run("index", [budget.open_shard], ["keep", budget.name, after_ms])
 
-    async def drop(self, budget: Budget, mark: str) -> None:
-        """Take a budget off the sweeper's list, unless it was listed anew since. Raises Unavailable."""
-        await self._store.run("index", [budget.open_shard], ["drop", budget.name, "", mark, ""])
+    async def rest(self, budget: Budget) -> None:
+        """Note that nothing of a budget is open; twice, a lease apart, takes it off the list. Raises Unavailable."""
+        await self._store.run("index", [budget.open_shard], ["rest", budget.name, self.lease_ms])
 
     def _attach(
         self,

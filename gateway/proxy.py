@@ -161,7 +161,7 @@ class Proxy:
         except Exception:
             exchange.asked = False
             raise
-        exchange.held(admission.hold_nano)
+        exchange.held(admission.hold_nano, admission.funding)
         exchange.reach("held")
         return admission
 

@@ -128,6 +128,9 @@ def _assemble(services: Services, upstream: Upstream) -> Gateway:
         ledger,
         prices,
         on_handed_over=lambda exchange: look_at(exchange.budget),
+        on_given_up=lambda exchange, generation_id: sweeper.ask(
+            exchange.budget, exchange.request_id, generation_id, exchange.funding, ended_by=exchange.ended_by
+        ),
     )
     ledger.on_overdue = look_at
     proxy = Proxy(

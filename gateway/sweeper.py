@@ -8,7 +8,9 @@ import contextlib
 import random
 import signal
 import sys
+from collections.abc import Callable
 from decimal import Decimal
+from typing import ClassVar
 
 import uvloop
 
@@ -16,30 +18,36 @@ from gateway import logs, metrics
 from gateway.embedded import EmbeddedError
 from gateway.errors import Unavailable, UpstreamError
 from gateway.keys import OPEN_SHARDS, Budget
-from gateway.ledger import Claim, Ledger, Settlement
+from gateway.ledger import Ledger, Settlement
 from gateway.logs import log
 from gateway.money import nano_from_usd, usd_from_nano
 from gateway.sealing import SealBroken, Sealer
 from gateway.services import open_services
 from gateway.settings import Settings, SettingsError
 from gateway.upstream import Document, Timeouts, Upstream
-from gateway.usage import parsed
+from gateway.usage import fit_id, parsed
 
 _LOOK_SECONDS = 1.0
 _MOST_BUDGETS = 100
-_MOST_HOLDS = 20
+# Claimed at once, and all begun at once: what waited for the ones before it would outlive its claim.
+_MOST_HOLDS = 4
 # Longer than one look-up may take, so that no other process claims a hold that is being asked for.
 _CLAIM_MS = 12_000
-# Look-ups that one process makes at once: an OpenRouter that hangs must not make the last orphan wait for the first.
-_MOST_LOOKUPS = 16
-# A budget that cannot be swept by a fault of ours is left alone for so long, so that it floods no log.
+# Budgets that one process works on at once: an OpenRouter that hangs must not make the last orphan wait for the first.
+_MOST_AT_ONCE = 32
+# What cannot be swept by a fault of ours is left alone for so long, so that it floods no log.
 _FAULT_MS = 60_000
 # OpenRouter's record comes within a second or so, after an abort later; then less often (openrouter.md §2).
 _BACKOFF_SECONDS = (0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
+# What failed before any output most likely costs nothing: it holds the payer's money no longer than this.
+_FAILED_MS = 30_000
 
 
 class Sweeper:
     """Looks for overdue holds and closes them."""
+
+    reached: ClassVar[Callable[[str], None]] = staticmethod(lambda _point: None)
+    """Called at each named point of a sweep; the crash tests set it to kill the process there."""
 
     def __init__(self, ledger: Ledger, upstream: Upstream, sealer: Sealer, *, reconcile_seconds: float) -> None:
         self._ledger = ledger
@@ -48,18 +56,18 @@ class Sweeper:
         self._reconcile_ms = int(reconcile_seconds * 1000)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._news: dict[str, asyncio.Event] = {}
-        self._room = asyncio.Semaphore(_MOST_LOOKUPS)
+        self._room = asyncio.Semaphore(_MOST_AT_ONCE)
+        self._resting_until = 0.0
 
     async def run(self) -> None:
-        """Look through every shard for ever. Several processes do; a hold is claimed by one."""
+        """Look through every shard for ever. Of several processes one looks at a budget, and one claims a hold."""
         while True:
             for shard in random.sample(range(OPEN_SHARDS), OPEN_SHARDS):
                 try:
-                    ripe = await self._ledger.ripe(shard, most=_MOST_BUDGETS)
-                    await asyncio.gather(*(self._sweep_surely(budget, mark) for budget, mark in ripe))
+                    for budget in await self._ledger.ripe(shard, most=_MOST_BUDGETS, lease_ms=_CLAIM_MS):
+                        self.notice(budget)
                 except Unavailable:
-                    # When Redis is back, whoever lives renews first: a long outage makes no orphans.
-                    await asyncio.sleep(self._ledger.lease_ms / 3000)
+                    self._rest()
                 except Exception as fault:
                     # One who stops for good leaves holds that never come free.
                     log.error("sweep_failed", error=type(fault).__name__)
@@ -76,6 +84,12 @@ class Sweeper:
         if budget.name not in self._tasks:
             self._tasks[budget.name] = asyncio.get_running_loop().create_task(self._announce(budget))
 
+    def ask(self, budget: Budget, request_id: str, generation_id: str, funding: bytes, *, ended_by: str) -> None:
+        """Ask for the true cost of a request that has no open hold any more, and correct what was booked for it."""
+        if request_id not in self._tasks:
+            asking = self._ask_until_told(budget, request_id, generation_id, funding, ended_by=ended_by)
+            self._tasks[request_id] = asyncio.get_running_loop().create_task(asking)
+
     async def close(self, *, seconds: float = 0) -> None:
         """Go on for so long with what is due now, then stop; what is left is due for whoever sweeps next."""
         tasks = tuple(self._tasks.values())
@@ -85,44 +99,46 @@ class Sweeper:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def sweep(self, budget: Budget, mark: str | None = None) -> float | None:
+    async def sweep(self, budget: Budget) -> float | None:
         """Close what is overdue in one budget; return the seconds until more is, None when nothing is open.
 
-        `mark` takes the budget off the list when nothing is open. Raises Unavailable.
+        Raises Unavailable.
         """
         while True:
-            claim = await self._ledger.claim(budget, most=_MOST_HOLDS, lease_ms=_CLAIM_MS)
+            async with self._room:
+                claim = await self._ledger.claim(budget, most=_MOST_HOLDS, lease_ms=_CLAIM_MS)
+                Sweeper.reached("claimed")
+                closing = (self._resolve_surely(budget, request_id, claim.now_ms) for request_id in claim.request_ids)
+                for fault in await asyncio.gather(*closing, return_exceptions=True):
+                    if fault is not None:
+                        raise fault
             if not claim.request_ids:
                 break
-            await self._resolve_all(budget, claim)
         if claim.next_due_ms is None:
-            if mark is not None:
-                await self._ledger.drop(budget, mark)
+            await self._ledger.rest(budget)
             return None
         wait_ms = max(0, claim.next_due_ms - claim.now_ms)
         await self._ledger.look_again(budget, after_ms=wait_ms)
         return wait_ms / 1000
 
-    async def _resolve_all(self, budget: Budget, claim: Claim) -> None:
-        """Close what was claimed; a sweeper that is stopped gives the rest back at once."""
-        for place, request_id in enumerate(claim.request_ids):
-            try:
-                await self._resolve(budget, request_id, claim.now_ms)
-            except asyncio.CancelledError:
-                with contextlib.suppress(Unavailable):
-                    await self._ledger.release(budget, claim.request_ids[place:])
-                raise
-
-    async def _sweep_surely(self, budget: Budget, mark: str | None = None) -> float | None:
-        """Sweep one budget; a fault in it is told and keeps no other from being swept. Raises Unavailable."""
+    async def _resolve_surely(self, budget: Budget, request_id: str, now_ms: int) -> None:
+        """Close one hold; a fault in it is told and keeps no other from being closed. Raises Unavailable."""
         try:
-            return await self.sweep(budget, mark)
+            await self._resolve(budget, request_id, now_ms)
+        except asyncio.CancelledError:
+            # A sweeper that is stopped gives it back at once.
+            with contextlib.suppress(Unavailable):
+                await self._ledger.postpone(budget, request_id, due_ms=0)
+            raise
         except Unavailable:
             raise
         except Exception as fault:
-            log.error("sweep_failed", error=type(fault).__name__, app=budget.app_id)
-            await self._ledger.look_again(budget, after_ms=_FAULT_MS)
-            return None
+            log.error("sweep_failed", error=type(fault).__name__, request_id=request_id)
+            await self._ledger.postpone(budget, request_id, due_ms=_FAULT_MS, is_attempt=True)
+
+    def _rest(self) -> None:
+        """Sweep nothing just after an outage: whoever lives renews first, so that a long one makes no orphans."""
+        self._resting_until = asyncio.get_running_loop().time() + self._ledger.lease_ms / 3000
 
     async def _announce(self, budget: Budget) -> None:
         try:
@@ -141,9 +157,12 @@ class Sweeper:
                     async with asyncio.timeout(wait):
                         await news.wait()
                 news.clear()
-                wait = await self._sweep_surely(budget)
+                await asyncio.sleep(self._resting_until - asyncio.get_running_loop().time())
+                wait = await self.sweep(budget)
         except Unavailable:
-            pass  # The list of due holds brings it back.
+            self._rest()  # The list of due holds brings it back.
+        except Exception as fault:
+            log.error("sweep_failed", error=type(fault).__name__, app=budget.app_id)
         finally:
             del self._tasks[budget.name], self._news[budget.name]
 
@@ -159,31 +178,52 @@ class Sweeper:
         if budget.mode == "test" or "sent" not in hold:
             await self._close(budget, request_id, Settlement("void", ended_by=ended_by))
             return
-        stated = await self._ask(budget, hold, generation_id) if generation_id else None
+        funding = hold.get("funding", b"")
+        stated = await self._ask(budget, generation_id, funding, ended_by=ended_by) if generation_id else None
+        Sweeper.reached("asked")
         if stated is not None:
             await self._close(budget, request_id, stated)
             return
         since_ms = int(hold.get("reconcile_ms", now_ms))
         attempts = int(hold.get("attempts", 0))
-        if not generation_id or now_ms - since_ms >= self._reconcile_ms:
+        patience_ms = self._reconcile_ms if estimate else min(self._reconcile_ms, _FAILED_MS)
+        if not generation_id or now_ms - since_ms >= patience_ms:
             status = "estimated" if estimate else "void"
             await self._close(budget, request_id, Settlement(status, estimate, generation_id, ended_by=ended_by))
             return
         wait = min(_BACKOFF_SECONDS[min(attempts, len(_BACKOFF_SECONDS) - 1)], self._reconcile_ms / 1000)
-        await self._ledger.postpone(budget, request_id, due_ms=int(wait * 1000))
+        await self._ledger.postpone(budget, request_id, due_ms=int(wait * 1000), is_attempt=True)
 
-    async def _ask(self, budget: Budget, hold: dict[str, bytes], generation_id: str) -> Settlement | None:
+    async def _ask(self, budget: Budget, generation_id: str, funding: bytes, *, ended_by: str) -> Settlement | None:
         """Return the settlement at the cost that OpenRouter states, None when it states none (yet)."""
         try:
-            key = self._sealer.open(hold.get("funding", b""), place=budget.place)
-            async with self._room:
-                document = await self._upstream.generation(generation_id, key)
+            key = self._sealer.open(funding, place=budget.place)
+            document = await self._upstream.generation(generation_id, key)
         except (SealBroken, UpstreamError):
             return None
-        return stated_settlement(document, ended_by=hold.get("ended_by", b"crash").decode())
+        return stated_settlement(document, ended_by=ended_by)
+
+    async def _ask_until_told(
+        self, budget: Budget, request_id: str, generation_id: str, funding: bytes, *, ended_by: str
+    ) -> None:
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._reconcile_ms / 1000
+        waits = iter(_BACKOFF_SECONDS)
+        try:
+            while clock() < end:
+                stated = await self._ask(budget, generation_id, funding, ended_by=ended_by)
+                if stated is not None:
+                    await self._close(budget, request_id, stated)
+                    return
+                await asyncio.sleep(next(waits, _BACKOFF_SECONDS[-1]))
+        except Unavailable:
+            log.error("correction_lost", request_id=request_id)
+        finally:
+            del self._tasks[request_id]
 
     async def _close(self, budget: Budget, request_id: str, settlement: Settlement) -> None:
         booked = await self._ledger.settle(budget, request_id, settlement)
+        Sweeper.reached("swept")
         if booked.is_first:
             cost_usd, overrun_usd = usd_from_nano(booked.cost_nano), usd_from_nano(booked.overrun_nano)
             metrics.count_settlement(booked.status, settlement.ended_by, cost_usd, overrun_usd)
@@ -211,12 +251,11 @@ def stated_settlement(document: Document, *, ended_by: str) -> Settlement | None
     except ValueError:
         return None
     model = record.get("model")
-    generation_id = record.get("id")
     return Settlement(
         "settled",
         cost_nano,
-        generation_id if isinstance(generation_id, str) else "",
-        model if isinstance(model, str) else "",
+        fit_id(record.get("id")) or "",
+        model if isinstance(model, str) and model.isprintable() else "",
         _count(record.get("native_tokens_prompt")),
         _count(record.get("native_tokens_completion")),
         ended_by=ended_by,

@@ -22,7 +22,11 @@ end
 if ARGV[2] == '1' then redis.call('HSET', hold_key, 'sent', '1') end
 if ARGV[3] ~= '' then redis.call('HSET', hold_key, 'sent', '1', 'generation_id', ARGV[3]) end
 if ARGV[4] ~= '' then redis.call('HSET', hold_key, 'estimate_nano', ARGV[4]) end
-if ARGV[7] ~= '' then redis.call('HSET', hold_key, 'ended_by', ARGV[7]) end
+if ARGV[7] ~= '' then
+  redis.call('HSET', hold_key, 'ended_by', ARGV[7])
+  -- What was asked while it ran (a sweeper took it for an orphan) counts no more: its record is made only now.
+  redis.call('HDEL', hold_key, 'attempts', 'reconcile_ms')
+end
 local now_ms = clock()
 if ARGV[6] == '1' then
   redis.call('HINCRBY', hold_key, 'attempts', 1)

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -96,6 +97,7 @@ class Nursery:
 
     async def __aenter__(self) -> Self:
         self._turn = asyncio.Lock()
+        self._numbers = itertools.count()
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "tests.faults.nursery"),
@@ -129,7 +131,7 @@ class Nursery:
         self, variables: Mapping[str, str], *, point: str = "", nth: int = 1, freeze: bool = False
     ) -> GatewayProcess:
         """Start a gateway that kills (or freezes) itself when its path comes to `point` for the n-th time."""
-        log = self.folder / f"gateway-{len(self.started)}.log"
+        log = self.folder / f"gateway-{next(self._numbers)}.log"
         log.touch()
         order = {
             "do": "start",
@@ -139,9 +141,8 @@ class Nursery:
             "nth": nth,
             "freeze": freeze,
         }
-        gateway = GatewayProcess(self, 0, log)
+        gateway = GatewayProcess(self, (await self.order(order))["pid"], log)
         self.started.append(gateway)
-        gateway.pid = (await self.order(order))["pid"]
         await gateway.listens()
         return gateway
 
@@ -160,17 +161,19 @@ def _run_gateway(order: Mapping[str, Any]) -> None:
 
 def _die_at(point: str, nth: int, how: signal.Signals) -> None:
     from gateway.exchange import Exchange
+    from gateway.sweeper import Sweeper
 
     left = nth
 
-    def reached(_: Exchange, name: str) -> None:
+    def reached(name: str) -> None:
         nonlocal left
         if name == point:
             left -= 1
             if left == 0:
                 os.kill(os.getpid(), how)
 
-    Exchange.reached = staticmethod(reached)
+    Exchange.reached = staticmethod(lambda _, name: reached(name))
+    Sweeper.reached = staticmethod(lambda name: reached(f"sweep {name}"))
 
 
 def _start(order: Mapping[str, Any]) -> int:

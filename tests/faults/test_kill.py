@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from tests.faults.nursery import Nursery
-from tests.faults.world import Sandbox, World, open_sandbox, open_world, variables
+from tests.faults.openrouter import ask_raw
+from tests.faults.world import Sandbox, World, open_sandbox, open_world, until, variables
+
+pytestmark = pytest.mark.each_store
 
 MODEL = "sandbox/slow-4"
 # From the moment the request is announced until OpenRouter's id is on its way to Redis: settled at the estimate.
@@ -75,3 +79,54 @@ async def test_wherever_a_gateway_is_killed_the_bill_is_the_ledger(redis_url: st
 
             wrong = [told for told in await asyncio.gather(*map(one, DEATHS)) if told]
     assert wrong == []
+
+
+@pytest.mark.parametrize("point", ["claimed", "asked", "swept"])
+async def test_wherever_a_sweeper_is_killed_the_next_one_goes_on(redis_url: str, tmp_path: Path, point: str) -> None:
+    """Its claim runs out, and whoever comes next settles at the true cost, once."""
+    async with open_sandbox() as sandbox, Nursery(tmp_path) as nursery:
+        environment = variables(redis_url, sandbox.url)
+        async with open_world(environment) as world:
+            await world.connect("ada")
+            sweeping = await nursery.start({**environment, "WATTFARE_SWEEPER": "on"}, point=f"sweep {point}")
+            body = {"model": "sandbox/usage-missing", "messages": [{"role": "user", "content": "Say this back."}]}
+            with contextlib.suppress(aiohttp.ClientError, ConnectionError):
+                async with world.ask(sweeping.url, "ada", body) as answer:
+                    await answer.read()
+            assert await sweeping.ended() == -9
+            budget, store = world.budget("ada"), world.services.store
+            for request_id in await store.call("ZRANGE", budget.due, 0, -1):
+                # As when the claim has run out.
+                await store.call("ZADD", budget.due, "XX", "1", request_id)
+            await world.swept("ada")
+            books = await world.books("ada")
+            assert books.agree
+            assert books.statuses == ["settled"]
+            assert books.spent_nano == await sandbox.billed_nano(world.key("ada")) > 0
+
+
+async def test_a_hold_that_nobody_announced_is_found_after_a_kill(redis_url: str, tmp_path: Path) -> None:
+    """A gateway lists a payer at most twice a lease: what it admits in between is found too, by another's sweeper."""
+    async with open_sandbox(MODEL) as sandbox, Nursery(tmp_path) as nursery:
+        environment = variables(redis_url, sandbox.url, WATTFARE_SWEEPER="on", WATTFARE_HOLD_SECONDS="2")
+        async with open_world(environment) as world:
+            await world.connect("ada")
+            dying = await nursery.start(environment)
+            await nursery.start(environment)
+
+            async def is_paid() -> bool:
+                books = await world.books("ada")
+                return books.agree and books.spent_nano == await sandbox.billed_nano(world.key("ada")) > 0
+
+            short = {"model": "sandbox/usage-missing", "messages": [{"role": "user", "content": "Say this back."}]}
+            async with world.ask(dying.url, "ada", short) as answer:
+                await answer.read()
+            await until(is_paid)
+            long = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": "word " * 500}]}
+            stream = await ask_raw(dying.port, world.headers("ada"), long)
+            await stream.read_head()
+            await stream.read(200)
+            await dying.kill()
+            await stream.hang_up()
+            await until(is_paid)
+            assert "estimated" not in (await world.books("ada")).statuses

@@ -1,22 +1,26 @@
 """Overdue holds: asked for until OpenRouter knows, settled once by one sweeper, inside a gateway or alone."""
 
 import asyncio
+import functools
 import json
 import signal
 import sys
 from asyncio.subprocess import PIPE
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
 
 from gateway.connections import Approval
+from gateway.errors import Unavailable
 from gateway.keys import RANDOM_BYTES, Budget, request_id
+from gateway.ledger import Claim
 from gateway.pricing import WorstCase
 from gateway.services import Services, open_services
 from gateway.sweeper import Sweeper, stated_settlement
 from gateway.upstream import Document, Timeouts, Upstream
-from tests.fakes import FakeOpenRouter
+from tests.fakes import FakeOpenRouter, Turn
 from tests.gateway.process import ROOT, environment
 from tests.gateway.stack import FUNDING_KEY, PATIENCE_SECONDS, settings_for
 
@@ -42,14 +46,20 @@ class Orphanage:
         return sweeper
 
     async def orphan(
-        self, number: int, *, sent: bool = True, generation: str = GENERATION, budget: Budget | None = None
+        self,
+        number: int,
+        *,
+        sent: bool = True,
+        generation: str = GENERATION,
+        budget: Budget | None = None,
+        estimate_nano: int = 777,
     ) -> str:
         """A hold that is overdue now; its id."""
         budget, ledger = budget or self.budget, self.services.ledger
         request = request_id("a" * 13, (number << 8).to_bytes(RANDOM_BYTES, "big"))
         worst = WorstCase(fixed_nano=1_000_000, per_token_zepto=0, max_tokens=100)
         await ledger.index(budget)
-        await ledger.admit(budget, request, worst, model="acme/large", estimate_nano=777)
+        await ledger.admit(budget, request, worst, model="acme/large", estimate_nano=estimate_nano)
         if sent:
             await ledger.post_sent(budget, request)
         if generation:
@@ -165,10 +175,12 @@ async def test_each_orphan_is_claimed_by_one_of_several_sweepers(orphanage: Orph
 
 
 async def test_a_budget_that_cannot_be_swept_keeps_no_other_waiting(orphanage: Orphanage) -> None:
-    """A damaged hold is told in the log; everyone else's is closed."""
+    """A damaged hold is told in the log; every other is closed, its own payer's too."""
     orphanage.openrouter.generations[GENERATION] = COST
     damaged = await orphanage.orphan(1)
     await orphanage.services.store.call("HSET", orphanage.budget.hold(damaged), "estimate_nano", "many")
+    for number in range(5):
+        await orphanage.orphan(number + 10)
     others = [Budget("live", "app" + "a" * 16, f"other-{number}") for number in range(5)]
     for number, other in enumerate(others):
         await orphanage.connect(other)
@@ -176,10 +188,144 @@ async def test_a_budget_that_cannot_be_swept_keeps_no_other_waiting(orphanage: O
     looking = asyncio.create_task(orphanage.sweeper().run())
     for other in others:
         assert [entry["status"] for entry in await orphanage.entries(1, other)] == ["settled"]
+    assert [entry["status"] for entry in await orphanage.entries(5)] == ["settled"] * 5
     assert not looking.done()
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)
-    assert await orphanage.entries(0) == []
+    assert (await orphanage.hold(damaged))[b"state"] == b"open"
+
+
+async def test_look_ups_that_hang_keep_no_other_payer_waiting(orphanage: Orphanage) -> None:
+    """Forty orphans whose cost nobody tells, and a payer whose hold only has to be freed."""
+    asked: Counter[str] = Counter()
+    may_end = asyncio.Event()
+
+    async def hang(turn: Turn) -> None:
+        asked[turn.request.target] += 1
+        await may_end.wait()
+
+    orphanage.openrouter._look_up = hang  # type: ignore[method-assign]
+    for number in range(40):
+        await orphanage.orphan(number, generation=f"gen-{number}-fake")
+    other = Budget("live", "app" + "a" * 16, "other")
+    await orphanage.connect(other)
+    await orphanage.orphan(41, sent=False, generation="", budget=other)
+    looking = [asyncio.create_task(orphanage.sweeper().run()) for _ in range(2)]
+    [entry] = await orphanage.entries(1, other)
+    assert _told(entry) == ("void", "0", "crash")
+    assert set(asked.values()) == {1}
+    for task in looking:
+        task.cancel()
+    await asyncio.gather(*looking, return_exceptions=True)
+    may_end.set()
+
+
+async def test_a_budget_stays_listed_while_somebody_counts_on_it(orphanage: Orphanage) -> None:
+    """A process lists a budget twice a lease at most: a look that finds nothing open must not take it off."""
+    ledger, budget = orphanage.services.ledger, orphanage.budget
+    listed = functools.partial(orphanage.services.store.call, "ZSCORE", budget.open_shard, budget.name)
+    sweeper = orphanage.sweeper()
+    await ledger.index(budget)
+    await ledger.look_again(budget, after_ms=0)
+    assert await sweeper.sweep(budget) is None
+    # Nothing is open now; but who listed it a moment ago admits the next request without listing it again.
+    rested = await listed()
+    assert rested % 1 == 0.5
+    assert await sweeper.sweep(budget) is None
+    assert await listed() == rested
+    # A lease in which nobody listed it: now it may go.
+    await _let_a_lease_pass(orphanage)
+    assert await sweeper.sweep(budget) is None
+    assert await listed() is None
+
+
+async def test_a_budget_that_is_listed_anew_while_it_rests_stays(orphanage: Orphanage) -> None:
+    """Whatever a look is about to find."""
+    ledger, budget = orphanage.services.ledger, orphanage.budget
+    sweeper = orphanage.sweeper()
+    await ledger.index(budget)
+    await sweeper.sweep(budget)
+    await _let_a_lease_pass(orphanage)
+    await ledger.index(budget)
+    await sweeper.sweep(budget)
+    assert await orphanage.services.store.call("ZSCORE", budget.open_shard, budget.name) % 1 == 0.5
+
+
+async def _let_a_lease_pass(orphanage: Orphanage) -> None:
+    """As time does: what is listed for later is ripe, and taken by whoever looks."""
+    budget, store = orphanage.budget, orphanage.services.store
+    score = await store.call("ZSCORE", budget.open_shard, budget.name)
+    await store.call("ZINCRBY", budget.open_shard, str(-(int(score) - 1)), budget.name)
+    found = [await orphanage.services.ledger.ripe(shard, most=10, lease_ms=60) for shard in range(16)]
+    assert [budget for each in found for budget in each] == [budget]
+
+
+async def test_what_was_asked_while_it_ran_does_not_count_against_it(orphanage: Orphanage) -> None:
+    """A stream that a sweeper took for an orphan has its whole time when it has ended."""
+    sweeper, ledger = orphanage.sweeper(reconcile_seconds=0.2), orphanage.services.ledger
+    request = await orphanage.orphan(1)
+    await sweeper.sweep(orphanage.budget)
+    assert b"reconcile_ms" in await orphanage.hold(request)
+    await orphanage.services.store.call("HSET", orphanage.budget.hold(request), "reconcile_ms", "1")
+    assert await ledger.hand_over(
+        orphanage.budget, request, generation_id=GENERATION, estimate_nano=9, ended_by="client", funding=""
+    )
+    await sweeper.sweep(orphanage.budget)
+    orphanage.openrouter.generations[GENERATION] = COST
+    sweeper.notice(orphanage.budget)
+    [entry] = await orphanage.entries(1)
+    assert _told(entry) == ("settled", "400000", "client")
+
+
+@pytest.mark.parametrize("record", [{"model": "\ud800", "id": GENERATION}, {"model": "m", "id": "\n"}])
+async def test_a_record_that_names_nonsense_is_booked_all_the_same(
+    orphanage: Orphanage, record: dict[str, object]
+) -> None:
+    """Its cost is what counts."""
+    orphanage.openrouter.generations[GENERATION] = {**COST, **record}
+    await orphanage.orphan(1)
+    assert await orphanage.sweeper().sweep(orphanage.budget) is None
+    [entry] = await orphanage.entries(1)
+    assert (_told(entry), entry["generation_id"]) == (("settled", "400000", "crash"), GENERATION)
+
+
+async def test_what_failed_before_any_output_holds_the_money_for_a_short_while(
+    orphanage: Orphanage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenRouter may have no record of it at all."""
+    monkeypatch.setattr("gateway.sweeper._FAILED_MS", 0)
+    await orphanage.orphan(1, estimate_nano=0)
+    await orphanage.orphan(2)
+    await orphanage.sweeper().sweep(orphanage.budget)
+    [entry] = await orphanage.entries(1)
+    assert _told(entry) == ("void", "0", "crash")
+
+
+async def test_after_an_outage_the_living_renew_before_anything_is_swept(
+    orphanage: Orphanage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that outlived the outage is overdue for a moment, and no orphan."""
+    await orphanage.orphan(1)
+    sweeper, ledger = orphanage.sweeper(), orphanage.services.ledger
+    truly, claims = ledger.claim, 0
+
+    async def away_at_first(budget: Budget, *, most: int, lease_ms: int) -> Claim:
+        nonlocal claims
+        claims += 1
+        if claims == 1:
+            raise Unavailable
+        return await truly(budget, most=most, lease_ms=lease_ms)
+
+    monkeypatch.setattr(ledger, "claim", away_at_first)
+    sweeper.notice(orphanage.budget)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while sweeper._tasks:
+            await asyncio.sleep(0)
+    sweeper.notice(orphanage.budget)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert claims == 1
+    assert 0 < sweeper._resting_until - asyncio.get_running_loop().time() <= ledger.lease_ms / 3000
 
 
 async def test_the_sweeper_runs_as_a_process_of_its_own(orphanage: Orphanage) -> None:
@@ -215,8 +361,8 @@ async def test_a_gateway_that_does_not_sweep_calls_the_one_that_does(orphanage: 
     shards = range(16)
 
     async def ripe() -> list[Budget]:
-        found = [await orphanage.services.ledger.ripe(shard, most=10) for shard in shards]
-        return [budget for each in found for budget, _ in each]
+        found = [await orphanage.services.ledger.ripe(shard, most=10, lease_ms=0) for shard in shards]
+        return [budget for each in found for budget in each]
 
     assert await ripe() == []
     orphanage.sweeper().announce(orphanage.budget)

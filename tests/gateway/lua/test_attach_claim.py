@@ -114,30 +114,63 @@ def test_overdue_holds_are_claimed_once(held: Scripts) -> None:
 SHARD = "wf:open:3"
 
 
-def index(scripts: Scripts, verb: str, name: str = "", after_ms: int | str = "", seen: bytes | str = "") -> Any:
-    return scripts.run("index", [SHARD], verb, name, after_ms, seen, 10)
+def index(scripts: Scripts, verb: str, name: str, after_ms: int, most: int = 10) -> Any:
+    return scripts.run("index", [SHARD], verb, name, after_ms, most)
 
 
 def test_a_budget_is_listed_until_its_time_comes(scripts: Scripts) -> None:
-    """`add` never brings the look forward, `keep` sets it, `look` lists what is ripe with its mark."""
+    """`add` never brings the look forward, `keep` sets it, `look` lists what is ripe and puts it off."""
     index(scripts, "add", "x", 60_000)
     index(scripts, "add", "x", 0)
-    assert index(scripts, "look") == []
+    assert index(scripts, "look", "", 0) == []
     index(scripts, "keep", "x", 0)
-    (name, mark) = index(scripts, "look")
-    assert name == b"x"
-    assert index(scripts, "look") == [name, mark]
+    index(scripts, "keep", "y", 0)
+    assert sorted(index(scripts, "look", "", 60_000)) == [b"x", b"y"]
+    assert index(scripts, "look", "", 60_000) == []
 
 
-def test_a_budget_that_was_listed_anew_is_not_dropped(scripts: Scripts) -> None:
-    """Between the look and the drop another process may have placed a hold there."""
+def test_a_look_takes_no_more_than_it_was_asked_for(scripts: Scripts) -> None:
+    """What is left is there for the next one."""
+    for name in "abc":
+        index(scripts, "keep", name, 0)
+    assert len(index(scripts, "look", "", 60_000, 2)) == 2
+    assert len(index(scripts, "look", "", 60_000, 2)) == 1
+
+
+def test_a_budget_is_dropped_only_when_nobody_listed_it_for_a_whole_rest(scripts: Scripts) -> None:
+    """A process that listed it half a rest ago may admit a request without listing it again."""
     index(scripts, "keep", "x", 0)
-    (_, mark) = index(scripts, "look")
-    index(scripts, "add", "x", 60_000)
-    assert index(scripts, "drop", "x", "", mark) == 1
+    index(scripts, "rest", "x", 0)
+    index(scripts, "rest", "x", 0)
     assert scripts.call("ZCARD", SHARD) == 1
-    index(scripts, "keep", "x", 0)
-    (_, mark) = index(scripts, "look")
-    index(scripts, "drop", "x", "", mark)
+    assert index(scripts, "look", "", 60_000) == [b"x"]
+    index(scripts, "rest", "x", 0)
     assert scripts.call("ZCARD", SHARD) == 0
-    assert index(scripts, "drop", "x", "", mark) == 1
+
+
+@pytest.mark.parametrize("verb", ["add", "keep"])
+def test_a_budget_that_was_listed_anew_is_not_dropped(scripts: Scripts, verb: str) -> None:
+    """Between the look and the rest another process may have placed a hold there."""
+    index(scripts, "keep", "x", 0)
+    index(scripts, "rest", "x", 0)
+    index(scripts, "look", "", 0)
+    index(scripts, verb, "x", 60_000)
+    index(scripts, "rest", "x", 0)
+    assert scripts.call("ZCARD", SHARD) == 1
+    assert float(scripts.call("ZSCORE", SHARD, "x")) % 1 == 0.5
+
+
+def test_rest_lists_nothing_that_was_not_listed(scripts: Scripts) -> None:
+    """It is for what a sweeper found empty, whoever sent it there."""
+    index(scripts, "rest", "x", 0)
+    assert scripts.call("ZCARD", SHARD) == 0
+
+
+def test_what_was_asked_of_a_running_request_is_forgotten_when_it_is_handed_over(scripts: Scripts) -> None:
+    """Its record is made only then, and its time begins anew."""
+    scripts.connect()
+    scripts.admit("a", 10)
+    scripts.attach("a", attempt=1)
+    assert {"attempts", "reconcile_ms"} <= scripts.hold("a").keys()
+    scripts.attach("a", generation="gen-1", ended="client")
+    assert not {"attempts", "reconcile_ms"} & scripts.hold("a").keys()
