@@ -9,7 +9,7 @@ import pytest
 from gateway.errors import Unavailable
 from gateway.keys import Budget
 from gateway.ledger import Booked, Ledger, Settlement
-from tests.fakes import COST_NANO, FakeOpenRouter, Turn
+from tests.fakes import COST_NANO, EVENT_STREAM, FakeOpenRouter, Turn
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, question
 
 Billed = Callable[[], Awaitable[int]]
@@ -215,3 +215,33 @@ async def test_many_at_once_add_up_to_the_bill(sandboxed: Stack, billed_nano: Bi
     standing = await sandboxed.standing()
     assert standing.held_nano == 0
     assert standing.spent_nano == await billed_nano() == sum(int(e["cost_nano"]) for e in await sandboxed.entries())
+
+
+@pytest.mark.parametrize("loss", ["estimated", "void", "lost"])
+async def test_a_cost_is_asked_for_though_the_hold_was_closed_meanwhile(
+    stack: Stack, openrouter: FakeOpenRouter, loss: str
+) -> None:
+    """A sweeper took the request for an orphan, or a failover lost its hold: what it cost is booked all the same."""
+    openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.0004}
+    ledger, call, budget = stack.gateway.services.ledger, stack.gateway.services.store.call, stack.budget()
+
+    async def play(turn: Turn) -> None:
+        await turn.head(200, {**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
+        [request_id] = [name.decode() for name in await call("ZRANGE", budget.due, 0, -1)]
+        if loss == "lost":
+            nano = int(await call("HGET", budget.hold(request_id), "nano"))
+            await call("HINCRBY", budget.budget, "held_nano", -nano)
+            await call("DEL", budget.hold(request_id))
+            await call("ZREM", budget.due, request_id)
+        else:
+            await ledger.settle(budget, request_id, Settlement(loss, 777, ended_by="crash"))
+        await turn.send(b'data: {"id":"gen-1-fake","choices":[{"delta":{"content":"Hello"}}]}\n\n')
+        await turn.end()
+
+    openrouter.play = play
+    await stack.chat(question(stream=True))
+    entries = await stack.booked(count=2)
+    assert (entries[-1]["status"], entries[-1]["cost_nano"]) == ("settled", "400000")
+    assert sum(int(entry["delta_nano"]) for entry in entries) == 400_000
+    standing = await stack.standing()
+    assert (standing.held_nano, standing.spent_nano) == (0, 400_000)
