@@ -7,7 +7,6 @@ reading decides the bill and ours decides the hold.
 
 import json
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,24 +15,14 @@ from enum import StrEnum
 from typing import NoReturn, Self
 
 from gateway.errors import InvalidRequest
+from gateway.weight import weigh
 
 MAX_MODEL_CHARS = 256
 MAX_OUTPUT_TOKENS = 10_000_000
 MAX_CHOICES = 128
 MAX_FALLBACKS = 64
 
-# Tokens that a chat template adds and no byte of the body stands for. Role markers and separators cost 3 to 8 tokens a
-# message in the published templates (ChatML, Llama 3, Gemma, Harmony); default system prompts some tens of tokens;
-# Anthropic documents 313 to 530 tokens of instructions once tools are named.
-OBJECT_ALLOWANCE = 16
-REQUEST_ALLOWANCE = 128
-TOOLS_ALLOWANCE = 640
-
-# Quotes, colon, comma and blank that a template may put round a key or value when it writes JSON into the prompt.
-_VALUE_ALLOWANCE = 4
-
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_OTHER_DATA = re.compile(r"data:(?!image/)", re.IGNORECASE)
 _WHITESPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -65,13 +54,6 @@ _SHAPES: Mapping[Dialect, _Shape] = {
     Dialect.MESSAGES: _Shape(("messages",), ("max_tokens",), (None, "custom", "function")),
 }
 
-_IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
-_IMAGE_PAYLOADS = frozenset({"image_url", "source", "url", "data", "image"})
-# Parts that are billed by the second, the page or the frame: no token count of ours bounds them.
-_UNBOUNDED_PARTS = frozenset(
-    {"input_audio", "audio", "audio_url", "file", "input_file", "document", "video", "video_url", "input_video"}
-)
-_MEDIA_FIELDS = frozenset({"messages", "input", "prompt", "system"})
 # Fields that make OpenRouter or the provider do billed work beyond the tokens of one answer (searches, other models,
 # rejected predictions, remote tools).
 _UNBOUNDED_FIELDS = ("plugins", "web_search_options", "prediction", "audio", "preset", "mcp_servers", "container")
@@ -81,8 +63,6 @@ _TELLING_FIELDS = frozenset(
 )
 # The end of a provider's name that asks for its dearer tier, as `service_tier` does.
 _DEARER_TIERS = ("/priority", "/fast")
-# With these a provider writes instructions of its own into the prompt.
-_INSTRUCTING_FIELDS = frozenset({"tools", "functions", "response_format", "output_config", "text"})
 # Tiers at or below the list price; any other is billed above it.
 _LISTED_TIERS = (None, "auto", "default", "standard", "standard_only", "flex")
 
@@ -121,7 +101,7 @@ class ChatRequest:
         ceiling_field, max_tokens = _ceiling(document, _SHAPES[dialect])
         _require_prompt(document, dialect)
         prompts = _prompts(document, dialect)
-        weight = _weigh(document)
+        weight = weigh(document)
         return cls(
             body=body,
             document=document,
@@ -131,7 +111,7 @@ class ChatRequest:
             max_tokens=max_tokens,
             ceiling_field=ceiling_field,
             choices=_choices(document, dialect) * prompts,
-            prompt_bytes=weight.bytes + _allowance(document),
+            prompt_bytes=weight.bytes,
             images=weight.images,
             open_ended=weight.unbounded or _is_open_ended(document, (model, *fallbacks), _SHAPES[dialect]),
             long_cache=weight.long_cache,
@@ -319,83 +299,6 @@ def _require_prompt(document: Mapping[str, object], dialect: Dialect) -> None:
     for name in names:
         if name != "messages" and not isinstance(document.get(name), str | list | None):
             _refuse(f"`{name}` must be a string or a list.")
-
-
-@dataclass(slots=True)
-class _Weight:
-    """What the document puts into the prompt, counted from above."""
-
-    bytes: int = 0
-    images: int = 0
-    unbounded: bool = False
-    long_cache: bool = False
-
-
-def _weigh(document: Mapping[str, object]) -> _Weight:
-    """Count every key and value of the body: a field we do not know may reach the prompt too.
-
-    Image payloads are left out where OpenRouter takes images; tool schemas are text whatever they call themselves.
-    Iterative, so that nesting costs no stack.
-    """
-    weight = _Weight()
-    todo: list[tuple[object, str]] = [(value, field) for field, value in document.items()]
-    while todo:
-        value, field = todo.pop()
-        weight.bytes += _VALUE_ALLOWANCE
-        if isinstance(value, str):
-            weight.bytes += _most_bytes(value, field)
-        elif isinstance(value, dict):
-            todo.extend((each, field) for each in _weigh_object(value, weight, field))
-        elif isinstance(value, list):
-            todo.extend((each, field) for each in value)
-        else:
-            weight.bytes += len(str(value))
-    return weight
-
-
-def _weigh_object(members: Mapping[str, object], weight: _Weight, field: str) -> Iterator[object]:
-    """Count the keys of one object below `field` of the body, and yield the values still to be counted."""
-    kind = members.get("type") if field in _MEDIA_FIELDS else None
-    is_image = isinstance(kind, str) and kind in _IMAGE_PARTS
-    weight.images += is_image
-    weight.unbounded |= isinstance(kind, str) and kind in _UNBOUNDED_PARTS
-    weight.long_cache |= members.get("ttl") == "1h"
-    weight.bytes += OBJECT_ALLOWANCE
-    for key, value in members.items():
-        weight.bytes += _most_bytes(key, field)
-        if not (is_image and key in _IMAGE_PAYLOADS):
-            yield value
-        elif _is_other_media(value):
-            weight.unbounded = True
-
-
-def _is_other_media(payload: object) -> bool:
-    """Tell whether what stands in an image's place says that it is a document, a sound or a film."""
-    url = payload.get("url") if isinstance(payload, dict) else payload
-    return isinstance(url, str) and _OTHER_DATA.match(url) is not None
-
-
-def _most_bytes(text: str, field: str) -> int:
-    """Return the most bytes that `text` of the body's `field` can have when it is cut into tokens.
-
-    Some tokenizers first write characters out (NFKC: one Arabic ligature becomes 18 letters), and some templates write
-    schemas as JSON with every other letter escaped.
-    """
-    if field in _INSTRUCTING_FIELDS:
-        return len(json.dumps(text))
-    if text.isascii():
-        return len(text)
-    size = len(text.encode())
-    if unicodedata.is_normalized("NFKC", text):
-        return size
-    return max(size, len(unicodedata.normalize("NFKC", text).encode()))
-
-
-def _allowance(document: Mapping[str, object]) -> int:
-    if _INSTRUCTING_FIELDS.isdisjoint(document):
-        return REQUEST_ALLOWANCE
-    instructed = any(document.get(field) for field in _INSTRUCTING_FIELDS)
-    return REQUEST_ALLOWANCE + (TOOLS_ALLOWANCE if instructed else 0)
 
 
 def _is_open_ended(document: Mapping[str, object], models: tuple[str, ...], shape: _Shape) -> bool:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from gateway import keys
 from gateway.errors import Unavailable, UpstreamError
 from gateway.logs import log
-from gateway.pricing import PriceList
+from gateway.pricelist import PriceList
 from gateway.store import Store
 from gateway.upstream import Document, Upstream
 

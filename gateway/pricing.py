@@ -1,30 +1,38 @@
-"""The price list, and what a request can cost at most before it is sent.
+"""What a request can cost at most before it is sent, and what it is booked at when nobody tells.
 
 A hold is a bound, never a bill: prices are those of a model's top provider, requests are settled at `usage.cost`.
 
 Prompt tokens are bounded from bytes. A byte-level BPE token (GPT, Claude, Llama 3, Qwen, DeepSeek, Mistral) stands for
 at least one byte of the text, and a SentencePiece token with byte fallback too, so a text of b UTF-8 bytes is at most
-b tokens. What a chat template adds without any byte of the body is allowed for by `gateway.chat` (OBJECT_ALLOWANCE and
-its neighbours), which also counts keys, numbers and unknown fields, because any of them may reach the prompt, and
-text that a tokenizer may write out first (NFKC) at its written-out length. Real text takes a tenth to two fifths of the
-bound (`python -m benchmarks.prompt_bound`). Images are counted apart.
+b tokens. `gateway.weight` counts them: keys, numbers and unknown fields too, because any of them may reach the prompt,
+text that a tokenizer may write out first (NFKC) at its written-out length, and an allowance for what a chat template
+adds without any byte of the body. Real text takes a tenth to two fifths of the bound (`python -m
+benchmarks.prompt_bound`). Images are counted apart.
 
 Not bounded, because the list does not say it: a provider dearer than the model's top one. It is an overrun then.
 
 Amounts are whole zepto-USD (1e-21) inside, so that a per-token price is exact, and whole nano-USD outside.
 """
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
-from typing import Self
+from decimal import Decimal
 
 from gateway.chat import ChatRequest
 from gateway.money import MAX_NANO
-
-ZEPTO_PER_USD = 10**21
-ZEPTO_PER_NANO = 10**12
+from gateway.pricelist import (
+    COMPLETION_RATES,
+    LONG_CACHE_RATES,
+    PROMPT_RATES,
+    ZEPTO_PER_NANO,
+    Price,
+    PriceList,
+    Tier,
+    obeys_ceiling,
+    searches_by_itself,
+    usd_amount,
+    zepto_from_usd,
+)
 
 # A list this old may be wrong about every price (CONTRACT §3.5); OpenRouter itself allows an hour of staleness.
 MAX_AGE_MS = 24 * 3600 * 1000
@@ -44,68 +52,20 @@ _IMAGE_TOKENS_OF_FAMILY = {"gpt-4o-mini": 48_169}
 # the body in recorded exchanges of late 2025: Devstral 1,234 tokens and Mistral Small 561, Llama 3.3 956, Grok 4 687.
 _OWN_PROMPT_TOKENS_OF_FAMILY = {"mistralai/": 1536, "meta-llama/": 1024, "x-ai/": 1024}
 
-# These count no reasoning against `max_tokens`: Grok 3 Mini was billed 417 tokens of 50, Seed 1.6 142 of 10 (recorded).
-_DEAF_FAMILIES = ("x-ai/", "bytedance-seed/")
-
 # OpenRouter leaves out providers whose own ceiling is lower than the one a body names: where the list knows none and
 # the caller named none, a shortened request asks for no more than most providers give.
 _USUAL_CEILING_TOKENS = 32_768
-
-# With no list at all an estimate uses the dearest model family OpenRouter has listed (o1-pro): USD per token.
-_DEAREST_PROMPT = Decimal("0.00015")
-_DEAREST_COMPLETION = Decimal("0.0006")
 
 # Writing a prompt into a cache costs 1.25 times (five minutes) or 2 times (one hour) its price at Anthropic, the only
 # premium listed; `max_price` is compared with the plain price, so it bounds no more than this multiple.
 _CACHE_WRITE_PREMIUM = Decimal("1.25")
 _LONG_CACHE_PREMIUM = Decimal(2)
 
-_EXACT = Context(prec=60)
-_ROUTING_SUFFIXES = (":nitro", ":floor", ":exacto")
+_NO_LIST = PriceList({}, fetched_ms=0)
 # Lets providers' priority tiers answer, at prices that the list does not name.
 _DEARER_SUFFIX = ":nitro"
 # Long prompts cost twice as much at every provider that has a tier for them (Claude, Gemini), from 128,000 tokens on.
 _LONG_PROMPT_TOKENS = 128_000
-# These search on their own account: each search is billed and none of the request's fields bounds how many.
-_SELF_SEARCHING = ("perplexity/", "deep-research", "-search")
-
-_PROMPT_RATES = ("prompt", "input_cache_write")
-_LONG_CACHE_RATES = (*_PROMPT_RATES, "input_cache_write_1h")
-_COMPLETION_RATES = ("completion", "internal_reasoning", "image_output", "audio_output")
-_RATES = (*_LONG_CACHE_RATES, *_COMPLETION_RATES, "request", "image", "image_token", "web_search")
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """Rates in zepto-USD that may apply once the prompt is longer than `above_tokens` (0: always)."""
-
-    above_tokens: int
-    rates: Mapping[str, int]
-
-    def dearest(self, names: Iterable[str]) -> int:
-        """Return the highest of the named rates, 0 when none is listed."""
-        return max((self.rates.get(name, 0) for name in names), default=0)
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What the list says of one model: its rates, tier by tier (the first always applies), and its token limits.
-
-    `obeys_ceiling`: the request's own ceiling bounds its output.
-    """
-
-    model: str
-    tiers: tuple[Tier, ...]
-    context_length: int | None
-    max_completion_tokens: int | None
-    obeys_ceiling: bool = True
-
-    def rate(self, names: Iterable[str], prompt_tokens: int) -> int:
-        """Return the dearest of the named rates over every tier that a prompt of up to `prompt_tokens` can reach."""
-        names = tuple(names)
-        return max(
-            tier.dearest(names) for tier in self.tiers if tier.above_tokens == 0 or prompt_tokens > tier.above_tokens
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,51 +100,6 @@ class WorstCase:
         if self.per_token_zepto == 0:
             return self.max_tokens
         return min(self.max_tokens, rest * ZEPTO_PER_NANO // self.per_token_zepto)
-
-
-class PriceList:
-    """OpenRouter's `/models`, immutable: prices by id and by canonical slug. An unusable entry is left out."""
-
-    def __init__(self, prices: Mapping[str, Price], *, fetched_ms: int) -> None:
-        self._prices = prices
-        self.fetched_ms = fetched_ms
-        priced = tuple(prices.values())
-        self.dearest_prompt = max((price.tiers[0].rates["prompt"] for price in priced), default=_zepto(_DEAREST_PROMPT))
-        self.dearest_completion = max(
-            (price.tiers[0].dearest(_COMPLETION_RATES) for price in priced), default=_zepto(_DEAREST_COMPLETION)
-        )
-
-    @classmethod
-    def parse(cls, raw: bytes, *, fetched_ms: int) -> Self:
-        """Read the JSON of `/models`. Raises ValueError when it holds no list of models."""
-        try:
-            document = json.loads(raw)
-        except RecursionError:
-            raise ValueError("the price list is nested too deeply") from None
-        listed = document.get("data") if isinstance(document, dict) else None
-        if not isinstance(listed, list):
-            raise ValueError("the price list has no `data` list")
-        prices: dict[str, Price] = {}
-        slugs: dict[str, list[Price]] = {}
-        for entry in listed:
-            if isinstance(entry, dict) and (price := _price(entry)) is not None:
-                prices[price.model] = price
-                if isinstance(slug := entry.get("canonical_slug"), str):
-                    slugs.setdefault(slug, []).append(price)
-        # A free variant and its model share one slug: it may mean either.
-        return cls({slug: _dearest(shared) for slug, shared in slugs.items()} | prices, fetched_ms=fetched_ms)
-
-    def __len__(self) -> int:
-        return len(self._prices)
-
-    def find(self, model: str) -> Price | None:
-        """Return the price of an id, a canonical slug, or the base of `:nitro`, `:floor`, `:exacto`; else None."""
-        found = self._prices.get(model)
-        if found is None:
-            for suffix in _ROUTING_SUFFIXES:
-                if model.endswith(suffix):
-                    return self._prices.get(model.removesuffix(suffix))
-        return found
 
 
 def worst_case(request: ChatRequest, prices: PriceList | None, *, now_ms: int) -> WorstCase | None:
@@ -236,18 +151,16 @@ def estimate_nano(
         if request.max_tokens is not None:
             completion_tokens = min(completion_tokens, request.max_tokens * request.choices)
     models = {request.model, *request.fallbacks}
-    return max(
-        _estimate_for(prices.find(each) if prices else None, request, prices, prompt_tokens, completion_tokens)
-        for each in models
-    )
+    listed = prices or _NO_LIST
+    return max(_estimate_for(each, request, listed, prompt_tokens, completion_tokens) for each in models)
 
 
 def _estimate_for(
-    price: Price | None, request: ChatRequest, prices: PriceList | None, prompt_tokens: int, completion_tokens: int
+    model: str, request: ChatRequest, prices: PriceList, prompt_tokens: int, completion_tokens: int
 ) -> int:
+    price = prices.find(model)
     if price is None:
-        prompt = prices.dearest_prompt if prices else _zepto(_DEAREST_PROMPT)
-        completion = prices.dearest_completion if prices else _zepto(_DEAREST_COMPLETION)
+        prompt, completion = prices.dearest_prompt, prices.dearest_completion
         return min(MAX_NANO, _nano(prompt * prompt_tokens + completion * completion_tokens))
     once = price.rate(("request",), 0) + request.images * price.rate(("image",), 0)
     prompt = price.rate(("prompt",), prompt_tokens)
@@ -266,14 +179,14 @@ def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int]) -> Worst
     each_image = _of_family(price.model, _IMAGE_TOKENS_OF_FAMILY, IMAGE_TOKENS)
     text_tokens = _at_most(context, request.prompt_bytes + own_prompt)
     prompt_tokens = _at_most(context, request.prompt_bytes + own_prompt + request.images * each_image)
-    prompt_rate = price.rate(_LONG_CACHE_RATES if request.long_cache else _PROMPT_RATES, prompt_tokens)
+    prompt_rate = price.rate(LONG_CACHE_RATES if request.long_cache else PROMPT_RATES, prompt_tokens)
     if request.long_cache:
         prompt_rate = max(prompt_rate, int(price.rate(("prompt",), prompt_tokens) * _LONG_CACHE_PREMIUM))
     image = max(price.rate(("image",), prompt_tokens), each_image * price.rate(("image_token",), prompt_tokens))
     as_tokens = prompt_rate * prompt_tokens
     as_images = prompt_rate * text_tokens + image * request.images
     fixed = max(as_tokens, as_images) + price.rate(("request",), prompt_tokens)
-    per_token = price.rate(_COMPLETION_RATES, prompt_tokens) * request.choices if max_tokens else 0
+    per_token = price.rate(COMPLETION_RATES, prompt_tokens) * request.choices if max_tokens else 0
     # A ceiling within the budget for reasoning is refused upstream.
     least = request.thinking_tokens + MIN_OUTPUT_TOKENS if price.obeys_ceiling else None
     is_open = request.has_output and request.max_tokens is None and price.max_completion_tokens is None
@@ -330,12 +243,12 @@ def _price_from_caps(model: str, caps: Mapping[str, int]) -> Price | None:
 
     A router's own fees are bounded by neither.
     """
-    if not caps.keys() >= {"prompt", "completion"} or _searches(model) or model.startswith("openrouter/"):
+    if not caps.keys() >= {"prompt", "completion"} or searches_by_itself(model) or model.startswith("openrouter/"):
         return None
     names = ("prompt", "completion", "request", "image", "input_cache_write", "input_cache_write_1h")
     rates = {name: cap for name in names if (cap := _cap_of(name, caps)) is not None}
     long = Tier(_LONG_PROMPT_TOKENS, {name: 2 * rate for name, rate in rates.items()})
-    return Price(model, (Tier(0, rates), long), None, None, _obeys_ceiling(model, None))
+    return Price(model, (Tier(0, rates), long), None, None, obeys_ceiling(model, None))
 
 
 def _max_price(document: Mapping[str, object]) -> Mapping[str, int]:
@@ -348,122 +261,9 @@ def _max_price(document: Mapping[str, object]) -> Mapping[str, int]:
     if not isinstance(listed, dict):
         return {}
     units = {"prompt": 1_000_000, "completion": 1_000_000, "request": 1, "image": 1}
-    given = ((name, _amount(listed.get(name)), unit) for name, unit in units.items())
-    return {name: -(-_zepto(usd) // unit) for name, usd, unit in given if usd is not None}
-
-
-def _price(entry: Mapping[str, object]) -> Price | None:
-    """Read one entry of the list; None when it is unusable or says that its price is not known (`-1`)."""
-    model, pricing = entry.get("id"), entry.get("pricing")
-    if not isinstance(model, str) or not isinstance(pricing, dict):
-        return None
-    base = _rates(pricing)
-    if base is None or not base.keys() >= {"prompt", "completion"} or _is_unbounded(entry, model, base):
-        return None
-    overrides = pricing.get("overrides")
-    if overrides is not None and not isinstance(overrides, list):
-        return None
-    tiers = [Tier(0, base)]
-    for override in overrides or []:
-        if (tier := _tier(override)) is None:
-            return None
-        tiers.append(tier)
-    provider = entry.get("top_provider")
-    top = provider if isinstance(provider, dict) else {}
-    return Price(
-        model,
-        tuple(tiers),
-        _limit(entry.get("context_length")),
-        _limit(top.get("max_completion_tokens")),
-        _obeys_ceiling(model, entry.get("supported_parameters")),
-    )
-
-
-def _obeys_ceiling(model: str, parameters: object) -> bool:
-    """Tell whether `max_tokens` bounds what a model writes; `parameters` are those it takes, None when not known."""
-    reasons = "reasoning" in parameters if isinstance(parameters, list) else True
-    return not (reasons and model.removeprefix("~").startswith(_DEAF_FAMILIES))
-
-
-def _dearest(shared: list[Price]) -> Price:
-    """Return one price that is no lower than any of several."""
-    if len(shared) == 1:
-        return shared[0]
-    bases = [price.tiers[0].rates for price in shared]
-    base = {
-        name: max(rates.get(name, 0) for rates in bases) for name in _RATES if any(name in rates for rates in bases)
-    }
-    contexts = [price.context_length for price in shared]
-    outputs = [price.max_completion_tokens for price in shared]
-    return Price(
-        shared[0].model,
-        (Tier(0, base), *(tier for price in shared for tier in price.tiers[1:])),
-        None if None in contexts else max(each for each in contexts if each is not None),
-        None if None in outputs else max(each for each in outputs if each is not None),
-        all(price.obeys_ceiling for price in shared),
-    )
-
-
-def _is_unbounded(entry: Mapping[str, object], model: str, base: Mapping[str, int]) -> bool:
-    """Tell whether the model bills what the listed token rates do not cover: own searches, media without a rate."""
-    if base.get("web_search") and _searches(model):
-        return True
-    architecture = entry.get("architecture")
-    listed = architecture.get("output_modalities") if isinstance(architecture, dict) else None
-    outputs = listed if isinstance(listed, list) else []
-    return any(name in outputs and f"{name}_output" not in base for name in ("image", "audio", "video"))
-
-
-def _searches(model: str) -> bool:
-    return any(mark in model for mark in _SELF_SEARCHING)
-
-
-def _tier(override: object) -> Tier | None:
-    """Read one override. A window of the day counts as always: a request may wait or run into it."""
-    if not isinstance(override, dict):
-        return None
-    rates = _rates(override)
-    above = override.get("min_prompt_tokens", 0)
-    if rates is None or not isinstance(above, int) or isinstance(above, bool) or above < 0:
-        return None
-    return Tier(above, rates)
-
-
-def _rates(listed: Mapping[str, object]) -> dict[str, int] | None:
-    """Read the rates by name; None when one of them is `-1` or no price."""
-    rates: dict[str, int] = {}
-    for name in _RATES:
-        if (value := listed.get(name)) is None:
-            continue
-        amount = _amount(value)
-        if amount is None:
-            return None
-        rates[name] = _zepto(amount)
-    return rates
-
-
-def _amount(value: object) -> Decimal | None:
-    """Return a price in USD, or None for anything that cannot be one."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
-        return None
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    if not amount.is_finite() or amount < 0:
-        return None
-    # The exponent is bounded before any digit is written out.
-    return amount if amount == 0 or amount.adjusted() < 12 else None
-
-
-def _zepto(usd: Decimal) -> int:
-    """Return USD as whole zepto-USD, rounded up."""
-    return int(_EXACT.multiply(usd, ZEPTO_PER_USD).to_integral_value(rounding=ROUND_CEILING))
+    given = ((name, usd_amount(listed.get(name)), unit) for name, unit in units.items())
+    return {name: -(-zepto_from_usd(usd) // unit) for name, usd, unit in given if usd is not None}
 
 
 def _nano(zepto: int) -> int:
     return -(-zepto // ZEPTO_PER_NANO)
-
-
-def _limit(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

@@ -10,7 +10,8 @@ import orjson
 
 from gateway.chat import ChatRequest, Dialect
 from gateway.errors import InvalidRequest, UpstreamError
-from gateway.pricing import PriceList, WorstCase, worst_case
+from gateway.pricelist import PriceList
+from gateway.pricing import WorstCase, worst_case
 from gateway.simulator import Performance, perform
 from gateway.simulator_models import find_role, model_entry
 

@@ -204,20 +204,23 @@ def main() -> None:
     import gateway.server  # noqa: F401 - loaded once, shared by every fork
 
     running: set[int] = set()
-    for line in sys.stdin:
-        order = json.loads(line)
-        answer: dict[str, int | None]
-        if order["do"] == "start":
-            pid = _start(order)
-            running.add(pid)
-            answer = {"pid": pid}
-        else:
-            answer = _poll(order["pid"])
-            if answer["code"] is not None:
-                running.discard(order["pid"])
-        print(json.dumps(answer), flush=True)
-    for pid in running:
-        os.kill(pid, signal.SIGKILL)
+    try:
+        for line in sys.stdin:
+            print(json.dumps(_carried_out(json.loads(line), running)), flush=True)
+    finally:
+        for pid in running:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _carried_out(order: Mapping[str, Any], running: set[int]) -> dict[str, int | None]:
+    if order["do"] == "start":
+        pid = _start(order)
+        running.add(pid)
+        return {"pid": pid}
+    answer = _poll(order["pid"])
+    if answer["code"] is not None:
+        running.discard(order["pid"])
+    return answer
 
 
 if __name__ == "__main__":

@@ -11,57 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.chat import ChatRequest, Dialect
 from gateway.money import MAX_NANO
-from gateway.pricing import IMAGE_TOKENS, MAX_AGE_MS, PriceList, WorstCase, estimate_nano, worst_case
-
-SONNET: dict[str, object] = {
-    "id": "anthropic/claude-sonnet-4",
-    "canonical_slug": "anthropic/claude-4-sonnet-20250522",
-    "context_length": 1_000_000,
-    "pricing": {
-        "prompt": "0.000003",
-        "completion": "0.000015",
-        "web_search": "0.01",
-        "input_cache_read": "0.0000003",
-        "input_cache_write": "0.00000375",
-        "input_cache_write_1h": "0.000006",
-        "overrides": [
-            {
-                "min_prompt_tokens": 200_000,
-                "prompt": "0.000006",
-                "completion": "0.0000225",
-                "input_cache_write": "0.0000075",
-                "input_cache_write_1h": "0.000012",
-            }
-        ],
-    },
-    "top_provider": {"context_length": 200_000, "max_completion_tokens": 64_000, "is_moderated": True},
-}
-
-
-def entry(
-    model: str = "a/b", *, context: int | None = 10_000, output: int | None = None, **pricing: object
-) -> dict[str, object]:
-    rates = {"prompt": "0.000001", "completion": "0.000002", **pricing}
-    return {"id": model, "context_length": context, "pricing": rates, "top_provider": {"max_completion_tokens": output}}
-
-
-def prices(*entries: object) -> PriceList:
-    return PriceList.parse(json.dumps({"data": list(entries)}).encode(), fetched_ms=0)
-
-
-def chat(text: str = "hi", dialect: Dialect = Dialect.CHAT, **fields: object) -> ChatRequest:
-    document = {"model": "a/b", "messages": [{"role": "user", "content": text}], "input": text, **fields}
-    return ChatRequest.parse(json.dumps(document).encode(), dialect)
-
-
-def bound(request: ChatRequest, *entries: object) -> WorstCase:
-    found = worst_case(request, prices(*entries), now_ms=0)
-    assert found is not None
-    return found
-
-
-def unbounded(request: ChatRequest, *entries: object) -> bool:
-    return worst_case(request, prices(*entries), now_ms=0) is None
+from gateway.pricing import IMAGE_TOKENS, MAX_AGE_MS, WorstCase, estimate_nano, worst_case
+from tests.gateway.listed import SONNET, bound, chat, entry, prices, unbounded
 
 
 def test_a_worst_case_is_prompt_bytes_and_output_ceiling_at_list_price() -> None:
@@ -216,44 +167,12 @@ def test_the_dearest_of_model_and_fallbacks_is_held() -> None:
     assert unbounded(request, entry())
 
 
-@pytest.mark.parametrize("model", ["a/b:nitro", "a/b:floor", "a/b:exacto"])
-def test_a_routing_suffix_has_the_price_of_its_base(model: str) -> None:
-    """They choose a provider, not another model."""
-    assert prices(entry()).find(model) == prices(entry()).find("a/b")
-
-
 def test_nitro_may_be_answered_from_a_dearer_tier() -> None:
     """Nothing but the caller's own limit bounds it."""
     limits = {"max_price": {"prompt": 3, "completion": 5}}
 
     assert unbounded(chat(model="a/b:nitro", max_tokens=10), entry())
     assert bound(chat(model="a/b:nitro", max_tokens=10, provider=limits), entry()).per_token_zepto == 5000 * 10**12
-
-
-def test_a_slug_that_several_models_share_has_the_dearest_price() -> None:
-    """A free variant stands beside the model it is a variant of, and the slug may mean either."""
-    shared = {"canonical_slug": "a/b-2026"}
-    free = {**entry("a/b:free", context=5000, output=100, prompt="0", completion="0"), **shared}
-    full = {**entry("a/b", context=9000, overrides=[{"min_prompt_tokens": 0, "prompt": "0.000004"}]), **shared}
-    request = chat(model="a/b-2026")
-
-    for listed in ([free, full], [full, free]):
-        assert bound(request, *listed) == WorstCase(
-            request.prompt_bytes * 4000, 2000 * 10**12, 9000, usual_tokens=32_768
-        )
-    assert bound(chat(model="a/b:free"), free, full).total_nano == 0
-
-
-def test_a_model_that_does_not_count_its_reasoning_has_the_lists_ceiling() -> None:
-    """Grok was billed 417 tokens of 50: the caller's ceiling bounds nothing, and no shorter one would."""
-    request = chat(model="x-ai/grok-4", max_tokens=50)
-    thinking = {**entry("x-ai/grok-4", output=8000), "supported_parameters": ["reasoning", "max_tokens"]}
-    plain = {**entry("x-ai/grok-4", output=8000), "supported_parameters": ["max_tokens"]}
-
-    found = bound(request, thinking)
-    assert (found.max_tokens, found.least_tokens) == (8000, None)
-    assert (bound(request, plain).max_tokens, bound(request, plain).least_tokens) == (50, 16)
-    assert bound(chat(model="x-ai/grok-4", models=["a/b"], max_tokens=50), thinking, entry()).least_tokens is None
 
 
 def test_a_budget_for_reasoning_is_neither_cut_nor_forgotten() -> None:
@@ -286,58 +205,6 @@ def test_a_providers_own_system_prompt_is_held_too(model: str, prompt_bytes: int
     request = replace(chat(model=model, max_tokens=1), prompt_bytes=prompt_bytes)
 
     assert bound(request, entry(model)).fixed_nano >= billed * 1000
-
-
-def test_a_model_is_found_by_id_or_canonical_slug_and_by_nothing_else() -> None:
-    """Other suffixes are models of their own, with an entry or without a price."""
-    found = prices(SONNET)
-
-    assert found.find("anthropic/claude-4-sonnet-20250522") is found.find("anthropic/claude-sonnet-4") is not None
-    assert found.find("anthropic/claude-sonnet-4:thinking") is None
-    assert found.find("openai/gpt-5") is None
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        None, 7, {}, {"id": "a/b"}, {"id": 7, "pricing": {"prompt": "0", "completion": "0"}},
-        {"id": "a/b", "pricing": []},
-        entry(prompt="-1"), entry(completion="-1"), entry(request="-1"), entry(prompt="x"), entry(prompt="NaN"),
-        entry(prompt=None), entry(prompt="1e999999999"), entry(prompt=True), entry(overrides="x"),
-        entry(overrides=[7]), entry(overrides=[{"prompt": "-1"}]), entry(overrides=[{"min_prompt_tokens": "9"}]),
-    ],
-)  # fmt: skip
-def test_an_unusable_entry_is_left_out(broken: object) -> None:
-    """Router models cost `-1`; what cannot be read has no price; the rest of the list holds."""
-    found = prices(broken, entry("c/d"))
-
-    assert found.find("a/b") is None
-    assert found.find("c/d") is not None
-
-
-def test_what_the_list_adds_tomorrow_does_no_harm() -> None:
-    """Unknown rates and the discount, which only lowers, are not read."""
-    assert bound(chat(max_tokens=1), entry(discount=0.5, tomorrow={"a": 1})) == bound(chat(max_tokens=1), entry())
-
-
-@pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"data":{}}', b"<html>", b"\xff", b"[" * 100_000])
-def test_a_list_without_data_is_refused(raw: bytes) -> None:
-    """The old list stays in use then."""
-    with pytest.raises(ValueError):
-        PriceList.parse(raw, fetched_ms=0)
-
-
-@pytest.mark.parametrize("model", ["perplexity/sonar", "openai/o4-mini-deep-research", "openai/gpt-4o-search-preview"])
-def test_a_model_that_searches_by_itself_has_no_bound(model: str) -> None:
-    """Each search is billed, and nothing says how many."""
-    assert unbounded(chat(model=model, max_tokens=1), entry(model, web_search="0.005"))
-
-
-def test_a_model_that_makes_pictures_without_a_rate_for_them_has_no_bound() -> None:
-    """Its pictures are billed by something the list does not name."""
-    model = {**entry(), "architecture": {"output_modalities": ["text", "image"]}}
-
-    assert unbounded(chat(max_tokens=1), model)
 
 
 def test_an_old_or_absent_list_and_open_ended_work_have_no_bound() -> None:

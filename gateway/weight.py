@@ -1,0 +1,109 @@
+"""What a request body puts into the prompt, counted from above: bytes, images, and what no count bounds.
+
+Every key and value counts, for a field we do not know may reach the prompt too.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+# Tokens that a chat template adds and no byte of the body stands for. Role markers and separators cost 3 to 8 tokens a
+# message in the published templates (ChatML, Llama 3, Gemma, Harmony); default system prompts some tens of tokens
+# (those of providers that have longer ones are `pricing`'s);
+# Anthropic documents 313 to 530 tokens of instructions once tools are named.
+OBJECT_ALLOWANCE = 16
+REQUEST_ALLOWANCE = 128
+TOOLS_ALLOWANCE = 640
+
+# Quotes, colon, comma and blank that a template may put round a key or value when it writes JSON into the prompt.
+_VALUE_ALLOWANCE = 4
+
+_IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
+_IMAGE_PAYLOADS = frozenset({"image_url", "source", "url", "data", "image"})
+# Parts that are billed by the second, the page or the frame: no token count of ours bounds them.
+_UNBOUNDED_PARTS = frozenset(
+    {"input_audio", "audio", "audio_url", "file", "input_file", "document", "video", "video_url", "input_video"}
+)
+_MEDIA_FIELDS = frozenset({"messages", "input", "prompt", "system"})
+# With these a provider writes instructions of its own into the prompt.
+_INSTRUCTING_FIELDS = frozenset({"tools", "functions", "response_format", "output_config", "text"})
+_OTHER_DATA = re.compile(r"data:(?!image/)", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Weight:
+    """What the document puts into the prompt, counted from above."""
+
+    bytes: int = 0
+    images: int = 0
+    unbounded: bool = False
+    long_cache: bool = False
+
+
+def weigh(document: Mapping[str, object]) -> Weight:
+    """Count every key and value of the body: a field we do not know may reach the prompt too.
+
+    Image payloads are left out where OpenRouter takes images; tool schemas are text whatever they call themselves.
+    Iterative, so that nesting costs no stack.
+    """
+    weight = Weight(_allowance(document))
+    todo: list[tuple[object, str]] = [(value, field) for field, value in document.items()]
+    while todo:
+        value, field = todo.pop()
+        weight.bytes += _VALUE_ALLOWANCE
+        if isinstance(value, str):
+            weight.bytes += _most_bytes(value, field)
+        elif isinstance(value, dict):
+            todo.extend((each, field) for each in _weigh_object(value, weight, field))
+        elif isinstance(value, list):
+            todo.extend((each, field) for each in value)
+        else:
+            weight.bytes += len(str(value))
+    return weight
+
+
+def _weigh_object(members: Mapping[str, object], weight: Weight, field: str) -> Iterator[object]:
+    """Count the keys of one object below `field` of the body, and yield the values still to be counted."""
+    kind = members.get("type") if field in _MEDIA_FIELDS else None
+    is_image = isinstance(kind, str) and kind in _IMAGE_PARTS
+    weight.images += is_image
+    weight.unbounded |= isinstance(kind, str) and kind in _UNBOUNDED_PARTS
+    weight.long_cache |= members.get("ttl") == "1h"
+    weight.bytes += OBJECT_ALLOWANCE
+    for key, value in members.items():
+        weight.bytes += _most_bytes(key, field)
+        if not (is_image and key in _IMAGE_PAYLOADS):
+            yield value
+        elif _is_other_media(value):
+            weight.unbounded = True
+
+
+def _is_other_media(payload: object) -> bool:
+    """Tell whether what stands in an image's place says that it is a document, a sound or a film."""
+    url = payload.get("url") if isinstance(payload, dict) else payload
+    return isinstance(url, str) and _OTHER_DATA.match(url) is not None
+
+
+def _most_bytes(text: str, field: str) -> int:
+    """Return the most bytes that `text` of the body's `field` can have when it is cut into tokens.
+
+    Some tokenizers first write characters out (NFKC: one Arabic ligature becomes 18 letters), and some templates write
+    schemas as JSON with every other letter escaped.
+    """
+    if field in _INSTRUCTING_FIELDS:
+        return len(json.dumps(text))
+    if text.isascii():
+        return len(text)
+    size = len(text.encode())
+    if unicodedata.is_normalized("NFKC", text):
+        return size
+    return max(size, len(unicodedata.normalize("NFKC", text).encode()))
+
+
+def _allowance(document: Mapping[str, object]) -> int:
+    if _INSTRUCTING_FIELDS.isdisjoint(document):
+        return REQUEST_ALLOWANCE
+    instructed = any(document.get(field) for field in _INSTRUCTING_FIELDS)
+    return REQUEST_ALLOWANCE + (TOOLS_ALLOWANCE if instructed else 0)
