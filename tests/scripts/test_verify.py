@@ -23,6 +23,8 @@ BUDGET = Budget("live", "app2222222222222222", "a:b}{c/ü")
 OTHER = Budget("test", "app2222222222222222", "bob")
 DAY_MS = 86_400_000
 
+pytestmark = pytest.mark.each_store
+
 
 @contextlib.asynccontextmanager
 async def usage_answers(usage: object, status: int = 200) -> AsyncIterator[str]:
