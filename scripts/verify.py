@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
+from itertools import chain
 
 from gateway.errors import UpstreamError
 from gateway.keys import Budget
@@ -26,6 +27,11 @@ from scripts.command import run
 
 # How fast a key's usage follows its requests is not documented; what was settled later than this is left out.
 _USAGE_LAG_MS = 600_000
+# What a budget is made of, by the last part of its keys. Any of them tells that there is, or was, a budget.
+_PARTS = frozenset({"budget", "days", "due", "ledger"})
+
+# What is wrong, the number that is stored, and the number that it should be.
+Fault = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +65,16 @@ async def verify(services: Services, arguments: argparse.Namespace) -> Mapping[s
     totals = dict.fromkeys(("budgets", "entries", "open_holds", "booked_nano", "spent_nano", "held_nano"), 0)
     async for budget in budgets(services.store):
         audit = await services.ledger.audit(budget)
-        differences += differences_of(budget, audit, keep_days=services.settings.ledger_days)
+        account = audit.standing.fields.get("account", b"").decode() or budget.account(services.store.salt)
+        differences += differences_of(budget, audit, account=account, keep_days=services.settings.ledger_days)
         totals["budgets"] += 1
         totals["entries"] += len(audit.entries)
         totals["open_holds"] += len(audit.holds)
         totals["booked_nano"] += _number(audit, "booked_nano")
         totals["spent_nano"] += audit.standing.spent_nano
         totals["held_nano"] += audit.standing.held_nano
-        if arguments.against_upstream and not claim(claims, services.sealer, budget, audit):
-            unreadable.append(_account(audit))
+        if arguments.against_upstream and not claim(claims, services.sealer, budget, audit, account):
+            unreadable.append(account)
     answer: dict[str, object] = {"ok": not differences}
     for name, value in totals.items():
         answer[name.replace("_nano", "_usd")] = usd_from_nano(value) if name.endswith("_nano") else value
@@ -79,43 +86,61 @@ async def verify(services: Services, arguments: argparse.Namespace) -> Mapping[s
 
 
 async def budgets(store: Store) -> AsyncIterator[Budget]:
-    """Yield every budget there is, once, whether its app still stands or not."""
+    """Yield every budget that anything is left of, once, whether its app still stands or not."""
     seen: set[str] = set()
-    async for key in store.each_key("wf:*:budget"):
-        if key not in seen:
-            seen.add(key)
-            yield Budget.parse(key.removesuffix(":budget"))
+    async for key in store.each_key("wf:*}:[bdl]*"):
+        name, _, part = key.rpartition(":")
+        if part in _PARTS and name not in seen:
+            seen.add(name)
+            yield Budget.parse(name)
 
 
-def differences_of(budget: Budget, audit: Audit, *, keep_days: int) -> Iterator[Difference]:
+def differences_of(budget: Budget, audit: Audit, *, account: str, keep_days: int) -> Iterator[Difference]:
     """Yield what in one reading does not add up."""
+    checks = (_lost(audit), _days(audit, keep_days), _window(audit), _held(audit), _requests(audit))
+    for what, stored, computed in chain(*checks):
+        yield Difference(budget.app_id, account, budget.mode, what, stored, computed)
 
-    def unequal(what: str, stored: int, computed: int) -> Iterator[Difference]:
-        if stored != computed:
-            yield Difference(budget.app_id, _account(audit), budget.mode, what, stored, computed)
 
+def _lost(audit: Audit) -> Iterator[Fault]:
+    """Name a budget whose own hash is gone: it has a state from its connection on, for ever."""
+    if not audit.standing.state and (audit.days or audit.holds or audit.entries):
+        yield "the budget itself is lost", 0, 1
+
+
+def _days(audit: Audit, keep_days: int) -> Iterator[Fault]:
     # The newest day that a script took for today: a clock may have stepped back since.
     today = max(audit.today, _number(audit, "window_day"))
     booked = sum_by_day(audit.entries)
     for day in sorted(booked.keys() | audit.days.keys()):
         is_dropped = day <= today - WINDOW_DAYS and day not in audit.days
         if day > today - keep_days and not is_dropped:
-            yield from unequal(f"day {day}", audit.days.get(day, 0), booked.get(day, 0))
+            yield from _unequal(f"day {day}", audit.days.get(day, 0), booked.get(day, 0))
+
+
+def _window(audit: Audit) -> Iterator[Fault]:
     window_day = _number(audit, "window_day")
     if window_day:
         window = sum(nano for day, nano in audit.days.items() if day > window_day - WINDOW_DAYS)
-        yield from unequal("window_nano", _number(audit, "window_nano"), window)
+        yield from _unequal("window_nano", _number(audit, "window_nano"), window)
+
+
+def _held(audit: Audit) -> Iterator[Fault]:
     held = sum(nano or 0 for _, state, nano in audit.holds if state == "open")
-    yield from unequal("held_nano", audit.standing.held_nano, held)
+    yield from _unequal("held_nano", audit.standing.held_nano, held)
     for request_id, state, _ in audit.holds:
-        yield from unequal(f"{request_id} is due but not open", int(state != "open"), 0)
+        yield from _unequal(f"{request_id} is due but not open", int(state != "open"), 0)
+
+
+def _requests(audit: Audit) -> Iterator[Fault]:
     if audit.is_whole:
-        yield from unequal("booked_nano", _number(audit, "booked_nano"), sum(booked.values()))
-        for request_id, (cost, deltas) in _by_request(audit).items():
-            yield from unequal(f"{request_id} is booked at", deltas, cost)
+        yield from _unequal("booked_nano", _number(audit, "booked_nano"), sum(sum_by_day(audit.entries).values()))
+        for request_id, entries in _by_request(audit).items():
+            booked = sum(int(entry["delta_nano"]) for entry in entries)
+            yield from _unequal(f"{request_id} is booked at", booked, int(entries[-1]["cost_nano"]))
 
 
-def claim(claims: dict[str, Claimed], sealer: Sealer, budget: Budget, audit: Audit) -> bool:
+def claim(claims: dict[str, Claimed], sealer: Sealer, budget: Budget, audit: Audit, account: str) -> bool:
     """Add what a budget's ledger says of its present funding key; False when the key cannot be opened."""
     sealed = audit.standing.fields.get("funding", b"")
     if budget.mode != "live" or not sealed:
@@ -125,7 +150,7 @@ def claim(claims: dict[str, Claimed], sealer: Sealer, budget: Budget, audit: Aud
     except SealBroken:
         return False
     claimed = claims.setdefault(hashlib.sha256(key.encode()).hexdigest(), Claimed(key))
-    claimed.accounts.append(_account(audit))
+    claimed.accounts.append(account)
     version = audit.standing.fields.get("funding_version", b"").decode()
     recent_ms = time.time_ns() // 1_000_000 - _USAGE_LAG_MS
     # Another entry of the same request may be an estimate: the stated cost, not the difference, is what was billed.
@@ -180,21 +205,20 @@ def _nano(usd: object) -> int:
     return nano_from_usd(usd)
 
 
-def _by_request(audit: Audit) -> dict[str, tuple[int, int]]:
-    """Return, for each request, the cost its last entry names and the sum of its differences."""
-    found: dict[str, tuple[int, int]] = {}
+def _by_request(audit: Audit) -> dict[str, list[dict[str, str]]]:
+    found: dict[str, list[dict[str, str]]] = {}
     for entry in audit.entries:
-        _, deltas = found.get(entry["request_id"], (0, 0))
-        found[entry["request_id"]] = (int(entry["cost_nano"]), deltas + int(entry["delta_nano"]))
+        found.setdefault(entry["request_id"], []).append(entry)
     return found
+
+
+def _unequal(what: str, stored: int, computed: int) -> Iterator[Fault]:
+    if stored != computed:
+        yield what, stored, computed
 
 
 def _number(audit: Audit, name: str) -> int:
     return int(audit.standing.fields.get(name, b"0"))
-
-
-def _account(audit: Audit) -> str:
-    return audit.standing.fields.get("account", b"").decode()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from gateway.connections import Approval
-from gateway.keys import Budget
+from gateway.keys import Budget, wallet_budgets
 from gateway.ledger import Settlement
 from gateway.pricing import WorstCase
 from gateway.services import Services, open_services
@@ -130,6 +130,26 @@ async def test_a_doubled_entry_is_named(services: Services) -> None:
     await services.store.call("XADD", BUDGET.ledger, "*", *fields)
     answer = await checked(services)
     assert {"a is booked at", "booked_nano"} <= {each["what"] for each in answer["differences"]}
+
+
+@pytest.mark.parametrize("left", [BUDGET.days, BUDGET.ledger, BUDGET.due])
+async def test_a_lost_budget_is_named(services: Services, left: str) -> None:
+    """By whatever is left of it: nobody else would miss it."""
+    for key in {BUDGET.budget, BUDGET.days, BUDGET.ledger, BUDGET.due} - {left}:
+        await services.store.call("DEL", key)
+    answer = await checked(services)
+    assert answer["budgets"] == 2
+    (found,) = [each for each in answer["differences"] if each["what"] == "the budget itself is lost"]
+    assert found["account"] == BUDGET.account(services.store.salt)
+
+
+async def test_a_user_who_was_barred_before_connecting_is_no_lost_budget(services: Services) -> None:
+    """There is a hash that counts revocations, and nothing else; wallets have keys that look alike."""
+    never = Budget("live", BUDGET.app_id, "never")
+    await services.store.run("change", [never.budget], ["bar", ""])
+    await services.store.call("HSET", wallet_budgets("w"), never.name, "device")
+    answer = await checked(services)
+    assert (answer["budgets"], answer["differences"]) == (3, [])
 
 
 async def test_what_the_ledger_trimmed_raises_no_alarm(services: Services) -> None:
