@@ -27,6 +27,8 @@ from scripts.command import run
 
 # How fast a key's usage follows its requests is not documented; what was settled later than this is left out.
 _USAGE_LAG_MS = 600_000
+# A failover may set Redis's clock back between an admission and its entry: not by more than this.
+_CLOCK_STEP_MS = 3_600_000
 # What a budget is made of, by the last part of its keys. Any of them tells that there is, or was, a budget.
 _PARTS = frozenset({"budget", "days", "due", "ledger"})
 
@@ -97,7 +99,7 @@ async def budgets(store: Store) -> AsyncIterator[Budget]:
 
 def differences_of(budget: Budget, audit: Audit, *, account: str, keep_days: int) -> Iterator[Difference]:
     """Yield what in one reading does not add up."""
-    checks = (_lost(audit), _days(audit, keep_days), _window(audit), _held(audit), _requests(audit))
+    checks = (_lost(audit), _days(audit, keep_days), _window(audit), _held(audit), _requests(audit), _lifetime(audit))
     for what, stored, computed in chain(*checks):
         yield Difference(budget.app_id, account, budget.mode, what, stored, computed)
 
@@ -133,11 +135,38 @@ def _held(audit: Audit) -> Iterator[Fault]:
 
 
 def _requests(audit: Audit) -> Iterator[Fault]:
-    if audit.is_whole:
-        yield from _unequal("booked_nano", _number(audit, "booked_nano"), sum(sum_by_day(audit.entries).values()))
-        for request_id, entries in _by_request(audit).items():
+    """Compare each request's sum with its last cost, unless its first entry may be gone."""
+    for request_id, entries in _by_request(audit).items():
+        if not _may_be_cut(audit, entries[0]):
             booked = sum(int(entry["delta_nano"]) for entry in entries)
             yield from _unequal(f"{request_id} is booked at", booked, int(entries[-1]["cost_nano"]))
+
+
+def _may_be_cut(audit: Audit, first: Mapping[str, str]) -> bool:
+    """Tell whether an entry before `first`, the oldest that is left of a request, may have been trimmed.
+
+    Only a stated cost comes second. Where its difference is its whole cost, what was booked before it was 0, and the
+    sum is whole without it. For the others time decides: trimming takes the oldest entries, and a request's are written
+    after its admission. So what was admitted after the oldest entry that is left was written has lost none.
+    """
+    if audit.is_whole or first["status"] != "settled" or first["delta_nano"] == first["cost_nano"]:
+        return False
+    oldest_ms = int(audit.entries[0]["entry"].partition("-")[0])
+    return int(first["admitted_ms"]) <= oldest_ms + _CLOCK_STEP_MS
+
+
+def _lifetime(audit: Audit) -> Iterator[Fault]:
+    """Compare what was booked in all.
+
+    What was trimmed of a request are its oldest entries, which add up to a cost: never to less than 0. So what is left
+    may never be more than the total.
+    """
+    computed = sum(int(entry["delta_nano"]) for entry in audit.entries)
+    stored = _number(audit, "booked_nano")
+    if audit.is_whole:
+        yield from _unequal("booked_nano", stored, computed)
+    elif stored < computed:
+        yield "booked_nano is less than what is left of the ledger", stored, computed
 
 
 def claim(claims: dict[str, Claimed], sealer: Sealer, budget: Budget, audit: Audit, account: str) -> bool:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tests.gateway.stack import RINGS
 
 BUDGET = Budget("live", "app2222222222222222", "a:b}{c/ü")
 OTHER = Budget("test", "app2222222222222222", "bob")
+OLD = Budget("live", "app2222222222222222", "eve")
 DAY_MS = 86_400_000
 
 pytestmark = pytest.mark.each_store
@@ -163,14 +165,93 @@ async def test_what_the_ledger_trimmed_raises_no_alarm(services: Services) -> No
     assert (await checked(services))["differences"] == []
 
 
+async def age(services: Services, *, days: int) -> None:
+    """Open OLD with 250 entries from so long ago: estimates and their corrections; the first and last have none."""
+    await connect(services, OLD)
+    old_ms = (int(time.time()) - days * 86_400) * 1000
+    for number in range(250):
+        is_second = number > 0 and number % 2 == 0
+        amounts = {"delta_nano": -600, "cost_nano": 300} if is_second else {"delta_nano": 900, "cost_nano": 900}
+        entry = {
+            "request_id": f"old{(number + 1) // 2}",
+            "status": "settled" if is_second else "estimated",
+            "day": old_ms // DAY_MS,
+            **amounts,
+            "hold_nano": 1000,
+            "overrun_nano": 0,
+            "funding_version": 1,
+            "admitted_ms": old_ms - 1,
+            "settled_ms": old_ms + number,
+        }
+        fields = [part for pair in entry.items() for part in pair]
+        await services.store.call("XADD", OLD.ledger, old_ms + number, *fields)
+    await services.store.call("HSET", OLD.budget, "booked_nano", 900 + 124 * 300 + 900)
+
+
+async def write(services: Services, budget: Budget, **changed: str | int) -> None:
+    """Put a copy of the newest entry, with some of its fields changed, behind it."""
+    (entry,) = await services.ledger.entries(budget, newest_first=True, most=1)
+    del entry["entry"]
+    fields = [part for pair in {**entry, **changed}.items() for part in pair]
+    await services.store.call("XADD", budget.ledger, "*", *fields)
+
+
+@pytest.fixture
+async def trimmed(services: Services) -> Services:
+    """The same, and an old budget. Of its past two entries are left: a correction without its estimate, an estimate."""
+    await age(services, days=89)
+    await services.store.call("XTRIM", OLD.ledger, "MAXLEN", 2)
+    await spend(services, "a", Settlement("estimated", 900), Settlement("settled", 300), budget=OLD)
+    await spend(services, "b", Settlement("settled", 300), budget=OLD)
+    return services
+
+
+async def test_an_old_budget_raises_no_alarm(trimmed: Services) -> None:
+    """Also where a trimmed estimate's correction stays."""
+    left = [(entry["request_id"], entry["delta_nano"]) for entry in await trimmed.ledger.entries(OLD)]
+    assert left == [("old124", "-600"), ("old125", "900"), ("a", "900"), ("a", "-600"), ("b", "300")]
+    assert (await checked(trimmed))["differences"] == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"request_id": "a", "delta_nano": -600}, {"request_id": "c", "delta_nano": 299}, {"request_id": "old125"}],
+    ids=["doubled", "corrected twice", "at another sum", "corrected beside its sum"],
+)
+async def test_a_request_of_an_old_budget_is_still_added_up(trimmed: Services, changed: dict[str, str | int]) -> None:
+    """What the ledger lost to age hides no fault in a request that it still has whole."""
+    await write(trimmed, OLD, **changed)
+    found = {each["what"] for each in (await checked(trimmed))["differences"]}
+    assert f"{changed.get('request_id', 'b')} is booked at" in found
+
+
+async def test_an_old_budget_that_forgot_spend_is_named(trimmed: Services) -> None:
+    """Its total may be more than what is left of the ledger, but not less."""
+    left = -600 + 900 + 300 + 300
+    await trimmed.store.call("HSET", OLD.budget, "booked_nano", left)
+    assert (await checked(trimmed))["differences"] == []
+    await trimmed.store.call("HINCRBY", OLD.budget, "booked_nano", -1)
+    (found,) = (await checked(trimmed))["differences"]
+    assert found["what"] == "booked_nano is less than what is left of the ledger"
+    assert (found["stored_nano"], found["computed_nano"]) == (left - 1, left)
+
+
 async def test_a_budget_in_use_raises_no_alarm(services: Services) -> None:
-    """Requests come and go while it reads, over more entries than one reading takes."""
+    """Requests come and go while it reads, over more entries than one reading takes; the oldest go for good."""
+    await age(services, days=91)
     done = asyncio.Event()
+    ends = [
+        (Settlement("estimated", 9), Settlement("settled", 7)),
+        (Settlement("estimated", 5000), Settlement("settled", 3000)),
+        (Settlement("void"), Settlement("settled", 2000)),
+        (Settlement("settled", 0),),
+    ]
 
     async def use(lane: int) -> None:
         number = 0
         while not done.is_set():
-            await spend(services, f"{lane}-{number}", Settlement("estimated", 9), Settlement("settled", 7))
+            budget = (BUDGET, BUDGET, BUDGET, OLD)[lane % 4]
+            await spend(services, f"{lane}-{number}", *ends[number % 4], budget=budget)
             number += 1
 
     async with asyncio.TaskGroup() as users:
