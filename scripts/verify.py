@@ -156,17 +156,32 @@ def _may_be_cut(audit: Audit, first: Mapping[str, str]) -> bool:
 
 
 def _lifetime(audit: Audit) -> Iterator[Fault]:
-    """Compare what was booked in all.
+    """Compare what was booked in all, and by how much costs exceeded their holds.
 
-    What was trimmed of a request are its oldest entries, which add up to a cost: never to less than 0. So what is left
-    may never be more than the total.
+    What was trimmed of a request are its oldest entries, which add up to a cost: never to less than 0. Overruns are
+    only ever counted up. So what is left may never be more than the total.
     """
-    computed = sum(int(entry["delta_nano"]) for entry in audit.entries)
-    stored = _number(audit, "booked_nano")
-    if audit.is_whole:
-        yield from _unequal("booked_nano", stored, computed)
-    elif stored < computed:
-        yield "booked_nano is less than what is left of the ledger", stored, computed
+    overruns, overrun_nano = _overruns(audit)
+    booked = sum(int(entry["delta_nano"]) for entry in audit.entries)
+    for name, computed in (("booked_nano", booked), ("overruns", overruns), ("overrun_nano", overrun_nano)):
+        stored = _number(audit, name)
+        if audit.is_whole:
+            yield from _unequal(name, stored, computed)
+        elif stored < computed:
+            yield f"{name} is less than what is left of the ledger", stored, computed
+
+
+def _overruns(audit: Audit) -> tuple[int, int]:
+    """Return how many requests exceeded their hold, and by how much: a correction may add to that, never takes off."""
+    count = nano = 0
+    for entries in _by_request(audit).values():
+        # What a trimmed entry had counted is not known: its correction is taken to have added nothing.
+        before = int(entries[0]["overrun_nano"]) if _may_be_cut(audit, entries[0]) else 0
+        for overrun in (int(entry["overrun_nano"]) for entry in entries):
+            count += before == 0 < overrun
+            nano += max(0, overrun - before)
+            before = overrun
+    return count, nano
 
 
 def claim(claims: dict[str, Claimed], sealer: Sealer, budget: Budget, audit: Audit, account: str) -> bool:

@@ -106,11 +106,13 @@ async def test_books_that_add_up(services: Services) -> None:
         (("HINCRBY", BUDGET.budget, "held_nano", 1), "held_nano", 1001, 1000),
         (("HINCRBY", BUDGET.budget, "window_nano", -1), "window_nano", 5699, 5700),
         (("HINCRBY", BUDGET.budget, "booked_nano", 5), "booked_nano", 5705, 5700),
+        (("HINCRBY", BUDGET.budget, "overruns", 1), "overruns", 2, 1),
+        (("HINCRBY", BUDGET.budget, "overrun_nano", -3), "overrun_nano", 3997, 4000),
         (("DEL", BUDGET.days), "day", 0, 5700),
         (("DEL", BUDGET.hold("e")), "held_nano", 1000, 0),
         (("ZADD", BUDGET.due, 1, "a"), "a is due but not open", 1, 0),
     ],
-    ids=["held", "window", "booked", "days", "hold", "due"],
+    ids=["held", "window", "booked", "overruns", "overrun", "days", "hold", "due"],
 )
 async def test_each_sum_that_is_off_is_named(
     services: Services, command: tuple[str | int, ...], what: str, stored: int, computed: int
@@ -223,6 +225,26 @@ async def test_a_request_of_an_old_budget_is_still_added_up(trimmed: Services, c
     await write(trimmed, OLD, **changed)
     found = {each["what"] for each in (await checked(trimmed))["differences"]}
     assert f"{changed.get('request_id', 'b')} is booked at" in found
+
+
+async def test_an_overrun_that_a_correction_changed_is_counted_once(services: Services) -> None:
+    """Corrected down it stays counted; corrected up, the rest is."""
+    await spend(services, "down", Settlement("estimated", 1500), Settlement("settled", 1100))
+    await spend(services, "up", Settlement("estimated", 1500), Settlement("settled", 2500))
+    await spend(services, "late", Settlement("void"), Settlement("settled", 1001))
+    assert (await checked(services))["differences"] == []
+    fields = (await services.ledger.standing(BUDGET)).fields
+    assert (fields["overruns"], fields["overrun_nano"]) == (b"4", b"6001")
+
+
+async def test_an_old_budget_that_forgot_overruns_is_named(trimmed: Services) -> None:
+    """More may have been counted before; less may not."""
+    await spend(trimmed, "c", Settlement("settled", 1500), budget=OLD)
+    await trimmed.store.call("HINCRBY", OLD.budget, "overruns", 5)
+    assert (await checked(trimmed))["differences"] == []
+    await trimmed.store.call("HDEL", OLD.budget, "overruns", "overrun_nano")
+    found = {each["what"].partition(" is less")[0] for each in (await checked(trimmed))["differences"]}
+    assert found == {"overruns", "overrun_nano"}
 
 
 async def test_an_old_budget_that_forgot_spend_is_named(trimmed: Services) -> None:
