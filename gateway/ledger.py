@@ -122,7 +122,8 @@ class Claim:
 class Audit:
     """One consistent reading of a budget. `holds`: what is due, as (id, state, nano or None).
 
-    `is_whole`: `entries` are all that were ever written, none was trimmed; None when this Redis cannot tell.
+    `records`: what each request's hold shows, as (state, cost_nano), unless it has expired; read in one step with the
+    request's last entry. `is_whole`: `entries` are all that were ever written; None when this Redis cannot tell.
     """
 
     today: int
@@ -130,6 +131,7 @@ class Audit:
     days: dict[int, int]
     holds: tuple[tuple[str, str, int | None], ...]
     entries: list[dict[str, str]]
+    records: dict[str, tuple[str, int]]
     is_whole: bool | None
 
 
@@ -258,11 +260,15 @@ class Ledger:
         """Return all that a budget's sums can be checked against, as of one moment. Raises Unavailable."""
         names = [budget.budget, budget.days, budget.due, budget.ledger]
         entries: list[dict[str, str]] = []
+        records: dict[str, tuple[bytes, bytes]] = {}
         while True:
             after = entries[-1]["entry"] if entries else ""
             args: list[str | int] = [budget.hold(""), after, _AUDIT_ENTRIES]
-            today, added, length, fields, days, holds, found = await self._store.run("audit", names, args)
+            today, added, length, fields, days, holds, found, shown = await self._store.run("audit", names, args)
             entries += [{"entry": _text(entry), **_strings(_paired(flat))} for entry, flat in found]
+            # A later entry of the same request brings the later word: the one that was read with its last entry stays.
+            ids = [entry["request_id"] for entry in entries[len(entries) - len(found) :]]
+            records.update(zip(ids, zip(shown[::2], shown[1::2], strict=True), strict=True))
             if len(found) < _AUDIT_ENTRIES:
                 break
         by_day = {int(day): int(nano) for day, nano in _paired(days).items()}
@@ -276,6 +282,7 @@ class Ledger:
                 for name, state, nano in zip(holds[::3], holds[1::3], holds[2::3], strict=True)
             ),
             entries=entries,
+            records={each: (_text(state), int(cost or 0)) for each, (state, cost) in records.items() if state or cost},
             is_whole=None if added < 0 else added == length == len(entries),
         )
 

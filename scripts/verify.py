@@ -99,7 +99,15 @@ async def budgets(store: Store) -> AsyncIterator[Budget]:
 
 def differences_of(budget: Budget, audit: Audit, *, account: str, keep_days: int) -> Iterator[Difference]:
     """Yield what in one reading does not add up."""
-    checks = (_lost(audit), _days(audit, keep_days), _window(audit), _held(audit), _requests(audit), _lifetime(audit))
+    checks = (
+        _lost(audit),
+        _days(audit, keep_days),
+        _window(audit),
+        _held(audit),
+        _requests(audit),
+        _lifetime(audit),
+        _records(audit),
+    )
     for what, stored, computed in chain(*checks):
         yield Difference(budget.app_id, account, budget.mode, what, stored, computed)
 
@@ -182,6 +190,19 @@ def _overruns(audit: Audit) -> tuple[int, int]:
             nano += max(0, overrun - before)
             before = overrun
     return count, nano
+
+
+def _records(audit: Audit) -> Iterator[Fault]:
+    """Compare what `GET /v1/usage` shows of each request with its last entry. A hold that has expired shows nothing.
+
+    A hold is closed in one step with its first entry, and changes later only in one step with another. Of a request
+    whose entries came in several readings, record and last entry are from the same one (`Audit.records`).
+    """
+    last = {entry["request_id"]: entry for entry in audit.entries}
+    for request_id, (state, cost) in audit.records.items():
+        status, booked = last[request_id]["status"], int(last[request_id]["cost_nano"])
+        if (state, cost) != (status, booked):
+            yield f"{request_id} shows {state or 'no state'}, its last entry says {status}", cost, booked
 
 
 def claim(claims: dict[str, Claimed], sealer: Sealer, budget: Budget, audit: Audit, account: str) -> bool:

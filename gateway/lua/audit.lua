@@ -1,4 +1,4 @@
---[[ audit: all that a budget's sums can be checked against, read in one step. For the operator: it reads every open hold.
+--[[ audit: all that a budget's sums can be checked against, read in one step. For the operator: it reads many holds.
 KEYS[1] budget  hash
 KEYS[2] days    hash
 KEYS[3] due     zset
@@ -6,9 +6,10 @@ KEYS[4] ledger  stream
 ARGV[1] hold_prefix  of the keys of this budget's holds, in the same slot
 ARGV[2] after        the newest entry that the caller has read; '' = none
 ARGV[3] most         how many entries to return at once
-RETURNS {today, added, length, budget, days, holds, entries}  budget and days as {field, value, ...}, holds as
-  {id, state, nano, ...} with '' for what is missing, entries as XRANGE gives them; added (-1: not known) counts the
-  entries ever written, length those still there
+RETURNS {today, added, length, budget, days, holds, entries, records}  budget and days as {field, value, ...}, holds as
+  {id, state, nano, ...}, entries as XRANGE gives them, records as {state, cost_nano, ...}: what the hold of each of
+  these entries says now. '' stands for what is missing, in both for a hold that has expired. added (-1: not known)
+  counts the entries ever written, length those still there
 REPEAT reads again. ]]
 -- include: window
 local _, today = clock()
@@ -28,5 +29,15 @@ if redis.call('EXISTS', KEYS[4]) == 1 then
   end
 end
 local first = ARGV[2] == '' and '-' or '(' .. ARGV[2]
-return {today, added, length, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]), holds,
-  redis.call('XRANGE', KEYS[4], first, '+', 'COUNT', tonumber(ARGV[3]))}
+local entries = redis.call('XRANGE', KEYS[4], first, '+', 'COUNT', tonumber(ARGV[3]))
+local records = {}
+for _, entry in ipairs(entries) do
+  local id = ''
+  for i = 1, #entry[2], 2 do
+    if entry[2][i] == 'request_id' then id = entry[2][i + 1] end
+  end
+  local hold = redis.call('HMGET', ARGV[1] .. id, 'state', 'cost_nano')
+  records[#records + 1] = hold[1] or ''
+  records[#records + 1] = hold[2] or ''
+end
+return {today, added, length, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]), holds, entries, records}

@@ -127,6 +127,31 @@ async def test_each_sum_that_is_off_is_named(
     assert found["account"] == BUDGET.account(services.store.salt)
 
 
+@pytest.mark.parametrize(
+    ("command", "what", "stored", "computed"),
+    [
+        (("HSET", BUDGET.hold("a"), "cost_nano", 4), "a shows settled, its last entry says settled", 4, 400),
+        (("HSET", BUDGET.hold("b"), "state", "estimated"), "b shows estimated, its last entry says settled", 300, 300),
+        (("HDEL", BUDGET.hold("c"), "state"), "c shows no state, its last entry says void", 0, 0),
+        (("HSET", OTHER.hold("f"), "state", "open"), "f shows open, its last entry says settled", 7, 7),
+    ],
+)
+async def test_a_request_that_shows_what_was_not_booked_is_named(
+    services: Services, command: tuple[str | int, ...], what: str, stored: int, computed: int
+) -> None:
+    """What its caller is told of it must be the ledger's last word."""
+    await services.store.call(str(command[0]), *command[1:])
+    (found,) = (await checked(services))["differences"]
+    assert (found["what"], found["stored_nano"], found["computed_nano"]) == (what, stored, computed)
+
+
+async def test_a_closed_hold_that_expired_is_no_difference(services: Services) -> None:
+    """It lives as long as its last entry, which may be trimmed a while later."""
+    for request_id in "abcd":
+        await services.store.call("DEL", BUDGET.hold(request_id))
+    assert (await checked(services))["differences"] == []
+
+
 async def test_a_doubled_entry_is_named(services: Services) -> None:
     """A request that was booked twice shows in its own sum, not only in the day's."""
     entry = (await services.ledger.entries(BUDGET))[0]

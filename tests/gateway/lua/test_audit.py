@@ -12,19 +12,22 @@ def audit(scripts: Scripts, after: str = "", most: int = 2) -> Any:
 
 def test_a_reading_holds_all_that_is_summed(scripts: Scripts) -> None:
     """Budget, days, what is due with its hold, and the entries after the last that was read; nothing is written."""
-    assert audit(scripts)[1:] == [0, 0, [], [], [], []]
+    assert audit(scripts)[1:] == [0, 0, [], [], [], [], []]
     scripts.connect(1000)
     for request_id in "abcd":
         scripts.admit(request_id, 100)
     for request_id in "abc":
         scripts.settle(request_id, "settled", 5)
     scripts.call("ZADD", BUDGET.due, 1, "gone")
+    scripts.call("DEL", BUDGET.hold("c"))
     stored = scripts.dump()
-    today, _, length, budget, days, holds, entries = audit(scripts)
+    today, _, length, budget, days, holds, entries, records = audit(scripts)
     assert (length, len(entries)) == (3, 2)
     assert dict(zip(budget[::2], budget[1::2], strict=True))[b"held_nano"] == b"100"
     assert days == [str(today).encode(), b"15"]
     assert holds == [b"gone", b"", b"", b"d", b"open", b"100"]
-    (last,) = audit(scripts, entries[-1][0].decode())[-1]
+    assert records == [b"settled", b"5"] * 2
+    (last,), shown = audit(scripts, entries[-1][0].decode())[-2:]
     assert b"c" in last[1]
+    assert shown == [b"", b""]
     assert scripts.dump() == stored
