@@ -120,16 +120,17 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """One consistent reading of a budget. `holds`: what is due, as (id, state, nano or None).
+    """One consistent reading of a budget. `holds`: what is due, as (id, due ms, state, nano or None).
 
     `records`: what each request's hold shows, as (state, cost_nano), unless it has expired; read in one step with the
     request's last entry. `is_whole`: `entries` are all that were ever written; None when this Redis cannot tell.
     """
 
+    now_ms: int
     today: int
     standing: Standing
     days: dict[int, int]
-    holds: tuple[tuple[str, str, int | None], ...]
+    holds: tuple[tuple[str, int, str, int | None], ...]
     entries: list[dict[str, str]]
     records: dict[str, tuple[str, int]]
     is_whole: bool | None
@@ -264,7 +265,8 @@ class Ledger:
         while True:
             after = entries[-1]["entry"] if entries else ""
             args: list[str | int] = [budget.hold(""), after, _AUDIT_ENTRIES]
-            today, added, length, fields, days, holds, found, shown = await self._store.run("audit", names, args)
+            now_ms, today, added, length, fields, days, *read = await self._store.run("audit", names, args)
+            holds, found, shown = read
             entries += [{"entry": _text(entry), **_strings(_paired(flat))} for entry, flat in found]
             # A later entry of the same request brings the later word: the one that was read with its last entry stays.
             ids = [entry["request_id"] for entry in entries[len(entries) - len(found) :]]
@@ -274,12 +276,13 @@ class Ledger:
         by_day = {int(day): int(nano) for day, nano in _paired(days).items()}
         spent = sum(nano for day, nano in by_day.items() if day > today - WINDOW_DAYS)
         return Audit(
+            now_ms=now_ms,
             today=today,
             standing=_standing(spent, _fields(_paired(fields))),
             days=by_day,
             holds=tuple(
-                (_text(name), _text(state), int(nano) if nano else None)
-                for name, state, nano in zip(holds[::3], holds[1::3], holds[2::3], strict=True)
+                (_text(name), int(due_ms), _text(state), int(nano) if nano else None)
+                for name, due_ms, state, nano in zip(*(holds[part::4] for part in range(4)), strict=True)
             ),
             entries=entries,
             records={each: (_text(state), int(cost or 0)) for each, (state, cost) in records.items() if state or cost},

@@ -29,6 +29,8 @@ from scripts.command import run
 _USAGE_LAG_MS = 600_000
 # A failover may set Redis's clock back between an admission and its entry: not by more than this.
 _CLOCK_STEP_MS = 3_600_000
+# A hold that nobody has renewed or swept for so long after it was due is nobody's.
+_LATE_MS = 60_000
 # What a budget is made of, by the last part of its keys. Any of them tells that there is, or was, a budget.
 _PARTS = frozenset({"budget", "days", "due", "ledger"})
 
@@ -69,6 +71,8 @@ async def verify(services: Services, arguments: argparse.Namespace) -> Mapping[s
         audit = await services.ledger.audit(budget)
         account = audit.standing.fields.get("account", b"").decode() or budget.account(services.store.salt)
         differences += differences_of(budget, audit, account=account, keep_days=services.settings.ledger_days)
+        unlisted = [found async for found in forgotten(services.store, budget, audit)]
+        differences += [Difference(budget.app_id, account, budget.mode, *found) for found in unlisted]
         totals["budgets"] += 1
         totals["entries"] += len(audit.entries)
         totals["open_holds"] += len(audit.holds)
@@ -136,9 +140,9 @@ def _window(audit: Audit) -> Iterator[Fault]:
 
 
 def _held(audit: Audit) -> Iterator[Fault]:
-    held = sum(nano or 0 for _, state, nano in audit.holds if state == "open")
+    held = sum(nano or 0 for _, _, state, nano in audit.holds if state == "open")
     yield from _unequal("held_nano", audit.standing.held_nano, held)
-    for request_id, state, _ in audit.holds:
+    for request_id, _, state, _ in audit.holds:
         yield from _unequal(f"{request_id} is due but not open", int(state != "open"), 0)
 
 
@@ -203,6 +207,21 @@ def _records(audit: Audit) -> Iterator[Fault]:
         status, booked = last[request_id]["status"], int(last[request_id]["cost_nano"])
         if (state, cost) != (status, booked):
             yield f"{request_id} shows {state or 'no state'}, its last entry says {status}", cost, booked
+
+
+async def forgotten(store: Store, budget: Budget, audit: Audit) -> AsyncIterator[Fault]:
+    """Yield each overdue hold of a budget that is on no list: no sweeper will ever look at it.
+
+    The list lies in another slot and is read after the holds, so only what is still open then counts. A sweeper may
+    take a budget off the list between two requests, and a process that has listed it just before lists it again only
+    with a later one, or when it renews: a hold that is not overdue proves nothing. One that is overdue was not renewed;
+    whoever is still to close it lists its budget within seconds of that, and a minute is enough.
+    """
+    overdue = [name for name, due_ms, state, _ in audit.holds if state == "open" and due_ms < audit.now_ms - _LATE_MS]
+    if overdue and await store.call("ZSCORE", budget.open_shard, budget.name) is None:
+        for request_id in overdue:
+            if await store.call("HGET", budget.hold(request_id), "state") == b"open":
+                yield f"{request_id} is overdue, but no sweeper's list has its budget", 0, 1
 
 
 def claim(claims: dict[str, Claimed], sealer: Sealer, budget: Budget, audit: Audit, account: str) -> bool:

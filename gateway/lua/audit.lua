@@ -6,17 +6,19 @@ KEYS[4] ledger  stream
 ARGV[1] hold_prefix  of the keys of this budget's holds, in the same slot
 ARGV[2] after        the newest entry that the caller has read; '' = none
 ARGV[3] most         how many entries to return at once
-RETURNS {today, added, length, budget, days, holds, entries, records}  budget and days as {field, value, ...}, holds as
-  {id, state, nano, ...}, entries as XRANGE gives them, records as {state, cost_nano, ...}: what the hold of each of
+RETURNS {now_ms, today, added, length, budget, days, holds, entries, records}  budget and days as {field, value, ...},
+  holds (what is due) as {id, due_ms, state, nano, ...}, entries as XRANGE gives them, records as {state, cost_nano, ...}: what the hold of each of
   these entries says now. '' stands for what is missing, in both for a hold that has expired. added (-1: not known)
   counts the entries ever written, length those still there
 REPEAT reads again. ]]
 -- include: window
-local _, today = clock()
+local now_ms, today = clock()
 local holds = {}
-for _, id in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
-  local hold = redis.call('HMGET', ARGV[1] .. id, 'state', 'nano')
-  holds[#holds + 1] = id
+local due = redis.call('ZRANGE', KEYS[3], 0, -1, 'WITHSCORES')
+for i = 1, #due, 2 do
+  local hold = redis.call('HMGET', ARGV[1] .. due[i], 'state', 'nano')
+  holds[#holds + 1] = due[i]
+  holds[#holds + 1] = whole(tonumber(due[i + 1]))
   holds[#holds + 1] = hold[1] or ''
   holds[#holds + 1] = hold[2] or ''
 end
@@ -40,4 +42,4 @@ for _, entry in ipairs(entries) do
   records[#records + 1] = hold[1] or ''
   records[#records + 1] = hold[2] or ''
 end
-return {today, added, length, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]), holds, entries, records}
+return {now_ms, today, added, length, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]), holds, entries, records}

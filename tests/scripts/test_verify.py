@@ -17,7 +17,7 @@ from gateway.ledger import Settlement
 from gateway.pricing import WorstCase
 from gateway.services import Services, open_services
 from gateway.settings import Settings
-from scripts.verify import verify
+from scripts.verify import forgotten, verify
 from tests.gateway.stack import RINGS
 
 BUDGET = Budget("live", "app2222222222222222", "a:b}{c/ü")
@@ -61,6 +61,7 @@ async def connect(services: Services, budget: Budget = BUDGET) -> None:
 
 
 async def spend(services: Services, request_id: str, *settlements: Settlement, budget: Budget = BUDGET) -> None:
+    await services.ledger.index(budget)
     await services.ledger.admit(budget, request_id, WorstCase(1000, 0, 1), model="m", estimate_nano=1)
     for settlement in settlements:
         await services.ledger.settle(budget, request_id, settlement)
@@ -150,6 +151,35 @@ async def test_a_closed_hold_that_expired_is_no_difference(services: Services) -
     for request_id in "abcd":
         await services.store.call("DEL", BUDGET.hold(request_id))
     assert (await checked(services))["differences"] == []
+
+
+async def orphan(services: Services) -> None:
+    """Let the open hold be overdue for two minutes."""
+    await services.store.call("ZADD", BUDGET.due, (int(time.time()) - 120) * 1000, "e")
+
+
+async def test_an_overdue_hold_that_no_sweeper_will_find_is_named(services: Services) -> None:
+    """Its money would stay held for ever; one that is on the list waits only for a sweeper."""
+    await orphan(services)
+    assert (await checked(services))["differences"] == []
+    await services.store.call("ZREM", BUDGET.open_shard, BUDGET.name)
+    (found,) = (await checked(services))["differences"]
+    assert found["what"] == "e is overdue, but no sweeper's list has its budget"
+
+
+async def test_a_young_hold_may_be_on_no_list_for_a_while(services: Services) -> None:
+    """A sweeper drops a budget between two requests; the process of the next lists it again with its first renewal."""
+    await services.store.call("ZREM", BUDGET.open_shard, BUDGET.name)
+    assert (await checked(services))["differences"] == []
+
+
+async def test_a_budget_that_is_swept_while_it_is_read_raises_no_alarm(services: Services) -> None:
+    """A sweeper may close the last hold and take the budget off the list after its holds were read."""
+    await orphan(services)
+    audit = await services.ledger.audit(BUDGET)
+    await services.ledger.settle(BUDGET, "e", Settlement("void"))
+    await services.store.call("ZREM", BUDGET.open_shard, BUDGET.name)
+    assert [found async for found in forgotten(services.store, BUDGET, audit)] == []
 
 
 async def test_a_doubled_entry_is_named(services: Services) -> None:

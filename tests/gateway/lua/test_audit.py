@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.gateway.lua.direct import BUDGET, Scripts
+from tests.gateway.lua.direct import BUDGET, DAY_MS, Scripts
 
 
 def audit(scripts: Scripts, after: str = "", most: int = 2) -> Any:
@@ -12,7 +12,7 @@ def audit(scripts: Scripts, after: str = "", most: int = 2) -> Any:
 
 def test_a_reading_holds_all_that_is_summed(scripts: Scripts) -> None:
     """Budget, days, what is due with its hold, and the entries after the last that was read; nothing is written."""
-    assert audit(scripts)[1:] == [0, 0, [], [], [], [], []]
+    assert audit(scripts)[2:] == [0, 0, [], [], [], [], []]
     scripts.connect(1000)
     for request_id in "abcd":
         scripts.admit(request_id, 100)
@@ -21,11 +21,12 @@ def test_a_reading_holds_all_that_is_summed(scripts: Scripts) -> None:
     scripts.call("ZADD", BUDGET.due, 1, "gone")
     scripts.call("DEL", BUDGET.hold("c"))
     stored = scripts.dump()
-    today, _, length, budget, days, holds, entries, records = audit(scripts)
+    now_ms, today, _, length, budget, days, holds, entries, records = audit(scripts)
     assert (length, len(entries)) == (3, 2)
     assert dict(zip(budget[::2], budget[1::2], strict=True))[b"held_nano"] == b"100"
     assert days == [str(today).encode(), b"15"]
-    assert holds == [b"gone", b"", b"", b"d", b"open", b"100"]
+    assert holds[:7] == [b"gone", b"1", b"", b"", b"d", str(int(scripts.due()["d"])).encode(), b"open"]
+    assert (holds[7:], today) == ([b"100"], now_ms // DAY_MS)
     assert records == [b"settled", b"5"] * 2
     (last,), shown = audit(scripts, entries[-1][0].decode())[-2:]
     assert b"c" in last[1]
