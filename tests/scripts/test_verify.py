@@ -1,74 +1,22 @@
 """What verify finds, and what it must not take for a fault."""
 
-import argparse
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiohttp import web
 
-from gateway.connections import Approval
 from gateway.keys import Budget, wallet_budgets
 from gateway.ledger import Settlement
-from gateway.pricing import WorstCase
-from gateway.services import Services, open_services
-from gateway.settings import Settings
-from scripts.verify import forgotten, verify
-from tests.gateway.stack import RINGS
+from gateway.services import Services
+from scripts.verify import forgotten
+from tests.scripts.books import BUDGET, DAY_MS, checked, connect, opened, spend
 
-BUDGET = Budget("live", "app2222222222222222", "a:b}{c/ü")
 OTHER = Budget("test", "app2222222222222222", "bob")
 OLD = Budget("live", "app2222222222222222", "eve")
-DAY_MS = 86_400_000
 
 pytestmark = pytest.mark.each_store
-
-
-@contextlib.asynccontextmanager
-async def usage_answers(usage: object, status: int = 200) -> AsyncIterator[str]:
-    """An OpenRouter that knows one thing: what a key has used."""
-
-    async def key(request: web.Request) -> web.Response:
-        assert request.headers["Authorization"] == "Bearer sk-or-v1-ada"
-        return web.json_response({"data": {"usage": usage, "byok_usage": 0}}, status=status)
-
-    app = web.Application()
-    app.router.add_get("/api/v1/key", key)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
-@contextlib.asynccontextmanager
-async def opened(redis_url: str, folder: Path, upstream: str = "http://127.0.0.1:1") -> AsyncIterator[Services]:
-    variables = {"REDIS_URL": redis_url, "OPENROUTER_BASE_URL": upstream, "WATTFARE_DATA_DIR": str(folder)}
-    settings = Settings.load({**RINGS, **variables, "WATTFARE_REDIS_DEADLINE_MS": "5000"})
-    async with open_services(settings) as services:
-        yield services
-
-
-async def connect(services: Services, budget: Budget = BUDGET) -> None:
-    key = "sk-or-v1-ada" if budget.mode == "live" else None
-    await services.connections.approve(budget, Approval(10**10, key))
-
-
-async def spend(services: Services, request_id: str, *settlements: Settlement, budget: Budget = BUDGET) -> None:
-    await services.ledger.index(budget)
-    await services.ledger.admit(budget, request_id, WorstCase(1000, 0, 1), model="m", estimate_nano=1)
-    for settlement in settlements:
-        await services.ledger.settle(budget, request_id, settlement)
-
-
-async def checked(services: Services, *, against_upstream: bool = False) -> Any:
-    return await verify(services, argparse.Namespace(against_upstream=against_upstream))
 
 
 @pytest.fixture
@@ -340,39 +288,3 @@ async def test_a_budget_in_use_raises_no_alarm(services: Services) -> None:
             assert answer["differences"] == []
             readings += 1
         done.set()
-
-
-async def compared(redis_url: str, folder: Path, usage: object, status: int = 200) -> Any:
-    """Spend 400 + 300 nano with one key, long ago, and ask OpenRouter."""
-    async with usage_answers(usage, status) as url, opened(redis_url, folder, url) as services:
-        await connect(services)
-        await spend(services, "old", Settlement("settled", 5000))
-        await connect(services)  # Another key since: what the first one paid for is not its debt.
-        await spend(services, "a", Settlement("settled", 400))
-        await spend(services, "b", Settlement("estimated", 900), Settlement("settled", 300))
-        await spend(services, "c", Settlement("estimated", 900))
-        for entry in await services.ledger.entries(BUDGET):
-            fields = {**entry, "settled_ms": str(int(entry["settled_ms"]) - DAY_MS)}
-            name = fields.pop("entry")
-            await services.store.call("XDEL", BUDGET.ledger, name)
-            await services.store.call("XADD", BUDGET.ledger, "*", *[part for pair in fields.items() for part in pair])
-        return await checked(services, against_upstream=True)
-
-
-@pytest.mark.parametrize(("usage", "is_ok"), [(7e-07, True), (5, True), (6.97e-07, False), (0, False)])
-async def test_openrouter_must_know_of_all_we_booked(redis_url: str, tmp_path: Path, usage: float, is_ok: bool) -> None:
-    """More may be used elsewhere; less than the ledger's stated costs is a difference but for a nano of rounding."""
-    answer = await compared(redis_url, tmp_path, usage)
-    assert answer["ok"] is is_ok
-    (upstream,) = answer["upstream"]
-    assert (upstream["ledger_usd"], upstream["upstream_usd"], upstream["ok"]) == (7e-07, usage, is_ok)
-
-
-@pytest.mark.parametrize(("usage", "status"), [(None, 200), ("x", 200), (1, 401)])
-async def test_an_openrouter_that_does_not_say_is_no_difference(
-    redis_url: str, tmp_path: Path, usage: object, status: int
-) -> None:
-    """It is told apart from a key that adds up."""
-    answer = await compared(redis_url, tmp_path, usage, status)
-    assert answer["ok"] is True
-    assert "note" in answer["upstream"][0]

@@ -1,0 +1,44 @@
+"""What verify is tried on: budgets with a history, and the stores they are in."""
+
+import argparse
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from gateway.connections import Approval
+from gateway.keys import Budget
+from gateway.ledger import Settlement
+from gateway.pricing import WorstCase
+from gateway.services import Services, open_services
+from gateway.settings import Settings
+from scripts.verify import verify
+from tests.gateway.stack import RINGS
+
+BUDGET = Budget("live", "app2222222222222222", "a:b}{c/ü")
+KEY = "sk-or-v1-ada"
+DAY_MS = 86_400_000
+
+
+@contextlib.asynccontextmanager
+async def opened(redis_url: str, folder: Path, upstream: str = "http://127.0.0.1:1") -> AsyncIterator[Services]:
+    variables = {"REDIS_URL": redis_url, "OPENROUTER_BASE_URL": upstream, "WATTFARE_DATA_DIR": str(folder)}
+    settings = Settings.load({**RINGS, **variables, "WATTFARE_REDIS_DEADLINE_MS": "5000"})
+    async with open_services(settings) as services:
+        yield services
+
+
+async def connect(services: Services, budget: Budget = BUDGET) -> None:
+    key = KEY if budget.mode == "live" else None
+    await services.connections.approve(budget, Approval(10**10, key))
+
+
+async def spend(services: Services, request_id: str, *settlements: Settlement, budget: Budget = BUDGET) -> None:
+    await services.ledger.index(budget)
+    await services.ledger.admit(budget, request_id, WorstCase(1000, 0, 1), model="m", estimate_nano=1)
+    for settlement in settlements:
+        await services.ledger.settle(budget, request_id, settlement)
+
+
+async def checked(services: Services, *, against_upstream: bool = False) -> Any:
+    return await verify(services, argparse.Namespace(against_upstream=against_upstream))
