@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from gateway import logs
 from gateway.embedded import EmbeddedError
@@ -36,10 +36,22 @@ def run(parser: argparse.ArgumentParser, work: Work) -> None:
     if arguments.json:
         print(json.dumps(answer))
     else:
-        for name, value in answer.items():
-            print(f"{name}: {value}")
+        for line in _lines(answer):
+            print(line)
     if answer.get("ok") is False:
         sys.exit(1)
+
+
+def _lines(answer: Mapping[str, object]) -> Iterator[str]:
+    """Yield an answer as a person reads it: each row of a list on a line of its own."""
+    for name, value in answer.items():
+        if isinstance(value, list) and value:
+            yield f"{name}:"
+            for row in value:
+                said = ", ".join(f"{part}: {of}" for part, of in row.items()) if isinstance(row, Mapping) else row
+                yield f"  {said}"
+        else:
+            yield f"{name}: {value}"
 
 
 async def _within(arguments: argparse.Namespace, work: Work) -> Mapping[str, object]:

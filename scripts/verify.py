@@ -52,13 +52,24 @@ class Difference:
 
 @dataclass(slots=True)
 class Claimed:
-    """What our ledgers say was spent with one funding key, by requests that OpenRouter stated a cost for."""
+    """What our ledgers say was spent with one funding key: by costs that OpenRouter stated, and by estimates."""
 
     key: str
     accounts: list[str] = field(default_factory=list)
     nano: int = 0
     old_nano: int = 0
     requests: int = 0
+    estimated_nano: int = 0
+
+    def add(self, last: Mapping[str, str], recent_ms: int) -> None:
+        """Count one request by its last entry: that cost, not its differences, is what was billed."""
+        cost = int(last["cost_nano"])
+        if last["status"] == "estimated":
+            self.estimated_nano += cost
+        elif last["status"] == "settled":
+            self.nano += cost
+            self.old_nano += cost if int(last["settled_ms"]) < recent_ms else 0
+            self.requests += 1
 
 
 async def verify(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
@@ -237,17 +248,17 @@ def claim(claims: dict[str, Claimed], sealer: Sealer, budget: Budget, audit: Aud
     claimed.accounts.append(account)
     version = audit.standing.fields.get("funding_version", b"").decode()
     recent_ms = time.time_ns() // 1_000_000 - _USAGE_LAG_MS
-    # Another entry of the same request may be an estimate: the stated cost, not the difference, is what was billed.
-    for entry in audit.entries:
-        if entry["status"] == "settled" and entry.get("funding_version") == version:
-            claimed.nano += int(entry["cost_nano"])
-            claimed.old_nano += int(entry["cost_nano"]) if int(entry["settled_ms"]) < recent_ms else 0
-            claimed.requests += 1
+    for entries in _by_request(audit).values():
+        if entries[-1]["funding_version"] == version:
+            claimed.add(entries[-1], recent_ms)
     return True
 
 
 async def against_upstream(settings: Settings, claims: list[Claimed]) -> list[dict[str, object]]:
-    """Ask OpenRouter what each key has used. More than we know of may be used elsewhere; less is a difference."""
+    """Ask OpenRouter what each key has used; put that beside what the ledger says. Only less than that is a fault.
+
+    `difference_usd` is how much more OpenRouter says. The key may be used elsewhere; what we forgot shows there too.
+    """
     timeouts = Timeouts(
         settings.upstream_connect_seconds, settings.upstream_first_byte_seconds, settings.upstream_silence_seconds
     )
@@ -259,13 +270,19 @@ async def against_upstream(settings: Settings, claims: list[Claimed]) -> list[di
 
 
 async def _compare(upstream: Upstream, claimed: Claimed) -> dict[str, object]:
-    found: dict[str, object] = {"accounts": claimed.accounts, "ledger_usd": usd_from_nano(claimed.nano)}
+    found: dict[str, object] = {
+        "accounts": claimed.accounts,
+        "ledger_usd": usd_from_nano(claimed.nano),
+        "estimated_usd": usd_from_nano(claimed.estimated_nano),
+    }
     usage_nano = await _usage_nano(upstream, claimed.key)
     if usage_nano is None:
-        return {**found, "ok": True, "upstream_usd": None, "note": "OpenRouter does not say what this key has used."}
+        note = "OpenRouter does not say what this key has used."
+        return {**found, "upstream_usd": None, "difference_usd": None, "ok": True, "note": note}
     # Each request's fraction of a nano was rounded up.
     is_more = claimed.old_nano > usage_nano + claimed.requests
-    return {**found, "ok": not is_more, "upstream_usd": usd_from_nano(usage_nano)}
+    difference_usd = usd_from_nano(usage_nano - claimed.nano)
+    return {**found, "upstream_usd": usd_from_nano(usage_nano), "difference_usd": difference_usd, "ok": not is_more}
 
 
 async def _usage_nano(upstream: Upstream, key: str) -> int | None:

@@ -1,6 +1,7 @@
 """The ledger beside OpenRouter's own word of what a key has used."""
 
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 from aiohttp import web
 
 from gateway.ledger import Settlement
+from gateway.services import Services
+from tests.gateway.process import command, environment
 from tests.scripts.books import BUDGET, DAY_MS, KEY, checked, connect, opened, spend
 
 pytestmark = pytest.mark.each_store
@@ -33,20 +36,24 @@ async def usage_answers(usage: object, status: int = 200) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
+async def spend_long_ago(services: Services) -> None:
+    """Spend 400 + 300 nano with one key, and 900 by estimate."""
+    await connect(services)
+    await spend(services, "old", Settlement("settled", 5000))
+    await connect(services)  # Another key since: what the first one paid for is not its debt.
+    await spend(services, "a", Settlement("settled", 400))
+    await spend(services, "b", Settlement("estimated", 900), Settlement("settled", 300))
+    await spend(services, "c", Settlement("estimated", 900))
+    for entry in await services.ledger.entries(BUDGET):
+        fields = {**entry, "settled_ms": str(int(entry["settled_ms"]) - DAY_MS)}
+        name = fields.pop("entry")
+        await services.store.call("XDEL", BUDGET.ledger, name)
+        await services.store.call("XADD", BUDGET.ledger, "*", *[part for pair in fields.items() for part in pair])
+
+
 async def compared(redis_url: str, folder: Path, usage: object, status: int = 200) -> Any:
-    """Spend 400 + 300 nano with one key, long ago, and ask OpenRouter."""
     async with usage_answers(usage, status) as url, opened(redis_url, folder, url) as services:
-        await connect(services)
-        await spend(services, "old", Settlement("settled", 5000))
-        await connect(services)  # Another key since: what the first one paid for is not its debt.
-        await spend(services, "a", Settlement("settled", 400))
-        await spend(services, "b", Settlement("estimated", 900), Settlement("settled", 300))
-        await spend(services, "c", Settlement("estimated", 900))
-        for entry in await services.ledger.entries(BUDGET):
-            fields = {**entry, "settled_ms": str(int(entry["settled_ms"]) - DAY_MS)}
-            name = fields.pop("entry")
-            await services.store.call("XDEL", BUDGET.ledger, name)
-            await services.store.call("XADD", BUDGET.ledger, "*", *[part for pair in fields.items() for part in pair])
+        await spend_long_ago(services)
         return await checked(services, against_upstream=True)
 
 
@@ -57,6 +64,8 @@ async def test_openrouter_must_know_of_all_we_booked(redis_url: str, tmp_path: P
     assert answer["ok"] is is_ok
     (upstream,) = answer["upstream"]
     assert (upstream["ledger_usd"], upstream["upstream_usd"], upstream["ok"]) == (7e-07, usage, is_ok)
+    assert upstream["difference_usd"] == pytest.approx(usage - 7e-07, abs=1e-12)
+    assert upstream["estimated_usd"] == 9e-07
 
 
 @pytest.mark.parametrize(("usage", "status"), [(None, 200), ("x", 200), (1, 401)])
@@ -67,3 +76,32 @@ async def test_an_openrouter_that_does_not_say_is_no_difference(
     answer = await compared(redis_url, tmp_path, usage, status)
     assert answer["ok"] is True
     assert "note" in answer["upstream"][0]
+    assert answer["upstream"][0]["difference_usd"] is None
+
+
+async def test_the_operator_reads_both_words_and_the_difference_of_each_key(redis_url: str, tmp_path: Path) -> None:
+    """On a line for each key, and in JSON; never the key itself."""
+    async with usage_answers(9e-07) as url:
+        async with opened(redis_url, tmp_path, url) as services:
+            await spend_long_ago(services)
+            account = BUDGET.account(services.store.salt)
+        variables = environment(redis_url, url)
+        code, told, _ = await command("scripts.verify", "--against-upstream", variables=variables)
+        _, document, _ = await command("scripts.verify", "--against-upstream", "--json", variables=variables)
+    assert code == 0
+    amounts = "ledger_usd: 7e-07, estimated_usd: 9e-07, upstream_usd: 9e-07, difference_usd: 2e-07"
+    assert f"upstream:\n  accounts: ['{account}'], {amounts}, ok: True\n" in told
+    (upstream,) = json.loads(document)["upstream"]
+    assert (upstream["accounts"], upstream["difference_usd"]) == ([account], 2e-07)
+    assert KEY not in told + document
+
+
+async def test_the_operator_reads_each_difference_on_a_line(redis_url: str, tmp_path: Path) -> None:
+    """The command exits 1."""
+    async with opened(redis_url, tmp_path) as services:
+        await connect(services)
+        await services.store.call("HINCRBY", BUDGET.budget, "held_nano", 1)
+        await services.store.call("HINCRBY", BUDGET.budget, "booked_nano", 2)
+    code, told, _ = await command("scripts.verify", variables=environment(redis_url))
+    assert code == 1
+    assert len(told.partition("differences:\n")[2].splitlines()) == 2
