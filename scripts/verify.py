@@ -1,7 +1,8 @@
 """Recompute every balance from the ledger: `python -m scripts.verify [--json] [--against-upstream]`.
 
 Exits 1 on any difference. Budgets are named by app and account, as request ids and logs name them. Each is read in one
-step, so one that is in use raises no false alarm; what the ledger has trimmed by age is not compared.
+step (the sweepers' list after it), so one that is in use raises no false alarm. What the ledger may have trimmed by age
+is not compared.
 """
 
 import argparse
@@ -40,7 +41,10 @@ Fault = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One sum that is not what it should be: `stored` in Redis, `computed` from the ledger and the open holds."""
+    """One thing that is not what it should be: `stored` in Redis, `computed` from the ledger and the open holds.
+
+    Both are amounts, but for `overruns` a count, and 1 or 0 where something is there that should not be or is missing.
+    """
 
     app: str
     account: str
