@@ -13,6 +13,7 @@ from gateway.errors import BudgetExceeded, FundingInvalid, NotConnected, Unavail
 from gateway.keys import Budget
 from gateway.money import usd_from_nano
 from gateway.pricing import WorstCase
+from gateway.replies import by_name, paired, strings, text
 from gateway.store import Store
 
 # How long a refused funding key rests before one request may try it again.
@@ -22,7 +23,6 @@ RETRY_AFTER_SECONDS = 5
 # The rolling month: the UTC day of the spend and the 29 days before it, as in lua/include/window.lua.
 WINDOW_DAYS = 30
 _ZEPTO_PER_NANO = 10**12
-_AUDIT_ENTRIES = 1000
 
 
 class Admit(IntEnum):
@@ -116,24 +116,6 @@ class Claim:
     now_ms: int
     next_due_ms: int | None
     request_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """One consistent reading of a budget. `holds`: what is due, as (id, due ms, state, nano or None).
-
-    `records`: what each request's hold shows, as (state, cost_nano), unless it has expired; read in one step with the
-    request's last entry. `is_whole`: `entries` are all that were ever written; None when this Redis cannot tell.
-    """
-
-    now_ms: int
-    today: int
-    standing: Standing
-    days: dict[int, int]
-    holds: tuple[tuple[str, int, str, int | None], ...]
-    entries: list[dict[str, str]]
-    records: dict[str, tuple[str, int]]
-    is_whole: bool | None
 
 
 class Ledger:
@@ -236,58 +218,26 @@ class Ledger:
                 settlement.ended_by,
             ],
         )
-        return Booked(code == 1, _text(status), cost, overrun)
+        return Booked(code == 1, text(status), cost, overrun)
 
     async def claim(self, budget: Budget, *, most: int, lease_ms: int) -> Claim:
         """Take overdue holds of a budget. Raises Unavailable."""
         now_ms, next_due_ms, *ids = await self._store.run("claim", [budget.due], [lease_ms, most])
-        return Claim(now_ms, None if next_due_ms < 0 else next_due_ms, tuple(_text(found) for found in ids))
+        return Claim(now_ms, None if next_due_ms < 0 else next_due_ms, tuple(text(found) for found in ids))
 
     async def hold(self, budget: Budget, request_id: str) -> dict[str, bytes] | None:
         """Return a hold's fields, open or closed; None when it is not known (any more). Raises Unavailable."""
-        return _fields(await self._store.call("HGETALL", budget.hold(request_id))) or None
+        return by_name(await self._store.call("HGETALL", budget.hold(request_id))) or None
 
     async def standing(self, budget: Budget) -> Standing:
         """Return what a budget is worth now. Raises Unavailable."""
         _, spent, *flat = await self._store.run("standing", [budget.budget, budget.days])
-        return _standing(spent, _fields(_paired(flat)))
+        return standing_of(spent, by_name(paired(flat)))
 
     async def days(self, budget: Budget) -> dict[int, int]:
         """Return nano-USD by UTC day number, as far back as the ledger reaches. Raises Unavailable."""
         found = await self._store.call("HGETALL", budget.days)
         return {int(day): int(nano) for day, nano in found.items()}
-
-    async def audit(self, budget: Budget) -> Audit:
-        """Return all that a budget's sums can be checked against, as of one moment. Raises Unavailable."""
-        names = [budget.budget, budget.days, budget.due, budget.ledger]
-        entries: list[dict[str, str]] = []
-        records: dict[str, tuple[bytes, bytes]] = {}
-        while True:
-            after = entries[-1]["entry"] if entries else ""
-            args: list[str | int] = [budget.hold(""), after, _AUDIT_ENTRIES]
-            now_ms, today, added, length, fields, days, *read = await self._store.run("audit", names, args)
-            holds, found, shown = read
-            entries += [{"entry": _text(entry), **_strings(_paired(flat))} for entry, flat in found]
-            # A later entry of the same request brings the later word: the one that was read with its last entry stays.
-            ids = [entry["request_id"] for entry in entries[len(entries) - len(found) :]]
-            records.update(zip(ids, zip(shown[::2], shown[1::2], strict=True), strict=True))
-            if len(found) < _AUDIT_ENTRIES:
-                break
-        by_day = {int(day): int(nano) for day, nano in _paired(days).items()}
-        spent = sum(nano for day, nano in by_day.items() if day > today - WINDOW_DAYS)
-        return Audit(
-            now_ms=now_ms,
-            today=today,
-            standing=_standing(spent, _fields(_paired(fields))),
-            days=by_day,
-            holds=tuple(
-                (_text(name), int(due_ms), _text(state), int(nano) if nano else None)
-                for name, due_ms, state, nano in zip(*(holds[part::4] for part in range(4)), strict=True)
-            ),
-            entries=entries,
-            records={each: (_text(state), int(cost or 0)) for each, (state, cost) in records.items() if state or cost},
-            is_whole=None if added < 0 else added == length == len(entries),
-        )
 
     async def entries(
         self, budget: Budget, *, newest_first: bool = False, most: int | None = None
@@ -296,7 +246,7 @@ class Ledger:
         command, ends = ("XREVRANGE", ("+", "-")) if newest_first else ("XRANGE", ("-", "+"))
         bound = () if most is None else ("COUNT", most)
         found = await self._store.call(command, budget.ledger, *ends, *bound)
-        return [{"entry": _text(entry), **_strings(fields)} for entry, fields in found]
+        return [{"entry": text(entry), **strings(fields)} for entry, fields in found]
 
     async def index(self, budget: Budget) -> None:
         """Put the budget on the sweeper's list: one that is not on it may never be looked at. Raises Unavailable."""
@@ -305,7 +255,7 @@ class Ledger:
     async def ripe(self, shard: int, *, most: int, lease_ms: int) -> list[Budget]:
         """Take budgets whose time to be looked at has come; nobody else gets them for so long. Raises Unavailable."""
         names = await self._store.run("index", [keys.open_shard(shard)], ["look", "", lease_ms, most])
-        return [Budget.parse(_text(name)) for name in names]
+        return [Budget.parse(text(name)) for name in names]
 
     async def look_again(self, budget: Budget, *, after_ms: int) -> None:
         """Keep a budget on the sweeper's list. Raises Unavailable."""
@@ -382,36 +332,21 @@ def _known(number: int | None) -> str | int:
     return "" if number is None else number
 
 
-def _text(raw: bytes) -> str:
-    return raw.decode()
-
-
-def _fields(raw: dict[bytes, bytes]) -> dict[str, bytes]:
-    return {_text(name): value for name, value in raw.items()}
-
-
-def _paired(flat: list[bytes]) -> dict[bytes, bytes]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _standing(spent_nano: int, fields: dict[str, bytes]) -> Standing:
-    cap = fields.get("cap_nano", b"")
-    return Standing(
-        state=_text(fields.get("state", b"")),
-        cap_nano=int(cap) if cap else None,
-        spent_nano=spent_nano,
-        held_nano=int(fields.get("held_nano", 0)),
-        fields=fields,
-    )
-
-
-def _strings(raw: dict[bytes, bytes]) -> dict[str, str]:
-    return {_text(name): _text(value) for name, value in raw.items()}
-
-
 def sum_by_day(entries: Iterable[dict[str, str]]) -> dict[int, int]:
     """Return nano-USD by UTC day number, folded from ledger entries."""
     days: dict[int, int] = {}
     for entry in entries:
         days[int(entry["day"])] = days.get(int(entry["day"]), 0) + int(entry["delta_nano"])
     return days
+
+
+def standing_of(spent_nano: int, fields: dict[str, bytes]) -> Standing:
+    """Return what a budget's hash says, and what was spent in the window."""
+    cap = fields.get("cap_nano", b"")
+    return Standing(
+        state=text(fields.get("state", b"")),
+        cap_nano=int(cap) if cap else None,
+        spent_nano=spent_nano,
+        held_nano=int(fields.get("held_nano", 0)),
+        fields=fields,
+    )

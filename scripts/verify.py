@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from itertools import chain
 
+from gateway.audit import Audit, read_audit
 from gateway.errors import UpstreamError
 from gateway.keys import Budget
-from gateway.ledger import WINDOW_DAYS, Audit, sum_by_day
+from gateway.ledger import WINDOW_DAYS, sum_by_day
 from gateway.money import nano_from_usd, usd_from_nano
 from gateway.sealing import SealBroken, Sealer
 from gateway.services import Services
@@ -83,7 +84,7 @@ async def verify(services: Services, arguments: argparse.Namespace) -> Mapping[s
     claims: dict[str, Claimed] = {}
     totals = dict.fromkeys(("budgets", "entries", "open_holds", "booked_nano", "spent_nano", "held_nano"), 0)
     async for budget in budgets(services.store):
-        audit = await services.ledger.audit(budget)
+        audit = await read_audit(services.store, budget)
         account = audit.standing.fields.get("account", b"").decode() or budget.account(services.store.salt)
         differences += differences_of(budget, audit, account=account, keep_days=services.settings.ledger_days)
         unlisted = [found async for found in forgotten(services.store, budget, audit)]

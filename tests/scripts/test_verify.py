@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.audit import read_audit
 from gateway.keys import Budget, wallet_budgets
 from gateway.ledger import Settlement
 from gateway.services import Services
@@ -124,7 +125,7 @@ async def test_a_young_hold_may_be_on_no_list_for_a_while(services: Services) ->
 async def test_a_budget_that_is_swept_while_it_is_read_raises_no_alarm(services: Services) -> None:
     """A sweeper may close the last hold and take the budget off the list after its holds were read."""
     await orphan(services)
-    audit = await services.ledger.audit(BUDGET)
+    audit = await read_audit(services.store, BUDGET)
     await services.ledger.settle(BUDGET, "e", Settlement("void"))
     await services.store.call("ZREM", BUDGET.open_shard, BUDGET.name)
     assert [found async for found in forgotten(services.store, BUDGET, audit)] == []
@@ -162,7 +163,7 @@ async def test_a_user_who_was_barred_before_connecting_is_no_lost_budget(service
 async def test_what_the_ledger_trimmed_raises_no_alarm(services: Services) -> None:
     """Entries older than the ledger's life are gone, their days too; the lifetime sum is then not compared."""
     await services.store.call("XTRIM", BUDGET.ledger, "MAXLEN", 0)
-    today = (await services.ledger.audit(BUDGET)).today
+    today = (await read_audit(services.store, BUDGET)).today
     days = await services.ledger.days(BUDGET)
     await services.store.call("DEL", BUDGET.days)
     await services.store.call("HSET", BUDGET.days, today - 90, days[today])
