@@ -51,6 +51,9 @@ MODELS = (
 )
 # What a killed process had claimed is claimable again after 12 seconds.
 QUIET_SECONDS = 60
+# Looked for in whatever was written: no prompt, and no funding key in clear.
+PROMPT = "canary-prompt"
+CANARIES = (PROMPT.encode(), World.key("payer-").encode())
 # From the admission of a request that no id came back of until OpenRouter counted it, by whole seconds on its side.
 TRAVEL_SECONDS = 5
 # No master of a Cluster is replaced: a freeze is shorter than this.
@@ -82,7 +85,7 @@ class Soak:
             "model": chance.choice(MODELS),
             "stream": stream,
             "max_tokens": 200,
-            "messages": [{"role": "user", "content": "word " * chance.randint(1, 60)}],
+            "messages": [{"role": "user", "content": f"{PROMPT} " + "word " * chance.randint(1, 60)}],
         }
         leaves_after = chance.choice((None, None, 0, 300, 2000)) if stream else None
         payer = f"payer-{chance.randrange(PAYERS)}"
@@ -184,6 +187,15 @@ class Soak:
             wrong += await self.faults_of(f"payer-{number}")
         return wrong
 
+    def leaked(self) -> list[str]:
+        """Which logs and files of Redis (its append-only files hold all it was ever told) hold what they must not."""
+        files = list(self.nursery.folder.glob("*.log"))
+        if isinstance(self.store, ValkeyServer):
+            files += self.store.folder.rglob("*.aof")
+        written = {file.name: file.read_bytes() for file in files}
+        self.seen["files that name a payer"] = sum(b"payer-" in text or b'"user"' in text for text in written.values())
+        return [f"{name} holds {canary!r}" for name, text in written.items() for canary in CANARIES if canary in text]
+
     def unequal(self) -> list[str]:
         """What of the bill is not in the ledger, to the nano-USD, but for what was estimated."""
         stated = self.seen["booked nano"] - self.seen["estimated nano"]
@@ -252,7 +264,7 @@ async def soak(seconds: float, folder: Path, seed: int, kind: str) -> tuple[Coun
                 running = Soak(world, sandbox, store, nursery, environment, random.Random(seed))
                 await running.run(seconds)
                 wrong = await running.settle()
-                wrong += running.unequal()
+                wrong += running.unequal() + running.leaked()
                 wrong += await verified(environment)
                 return running.seen, wrong
 
