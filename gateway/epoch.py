@@ -3,10 +3,13 @@
 Each beat counts a number up in Redis and remembers it here. A Redis that comes back with another epoch was emptied or
 replaced, one that comes back with a smaller number was restored from an older copy or lost writes in a failover.
 Either would let spend fall "back to zero", so it is refused until an operator accepts it. That it is older is written
-down in that Redis: so it stays for every process, however far the beats count on.
+down in that Redis: so it stays for every process, however far the beats count on. An acceptance counts once: a copy
+from before the last one was accepted too, but earlier.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from redis.crc import key_slot
 
@@ -14,29 +17,39 @@ from gateway import keys
 
 Memory = dict[str, list[str | int]]
 
-_CLUSTER_SLOTS = 16384
+SLOTS = 16384
 # A beat in every sixteenth of a cluster's slots, so that each master is known.
 _CLUSTER_BEATS = 16
 _OLDER = "Redis came back older than it was"
+_ANOTHER = "another Redis answers than the one we knew"
+
+
+class Known(NamedTuple):
+    """What was last seen of one epoch: its name, its newest beat, and when it began (Redis's clock)."""
+
+    epoch: str
+    beat: int
+    since_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Sign:
     """What one Redis says of itself: its epoch (empty when it holds nothing), its beat, whether the operator accepted
-    it, whether anybody found it older than it was.
+    it, whether anybody found it older than it was, and when its epoch began or was accepted.
     """
 
     epoch: str
     beat: int
     is_accepted: bool
     is_older: bool
+    since_ms: int = 0
 
 
 class Epoch:
     """What this process knows of each server's epoch."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[str, int]] = {}
+        self._known: dict[str, Known] = {}
         self._doubts: dict[str, str] = {}
 
     @property
@@ -44,11 +57,16 @@ class Epoch:
         """Why a server is refused, for the operator; None when all are the ones we knew."""
         return next(iter(self._doubts.values()), None)
 
-    def known(self, key: str) -> tuple[str, int] | None:
-        """Return the epoch and beat last seen under `key`."""
+    @property
+    def keys(self) -> Collection[str]:
+        """Every key under which an epoch is known."""
+        return self._known.keys()
+
+    def known(self, key: str) -> Known | None:
+        """Return what was last seen under `key`."""
         return self._known.get(key)
 
-    def judge(self, key: str, sign: Sign, known: tuple[str, int] | None) -> bool:
+    def judge(self, key: str, sign: Sign, known: Known | None) -> bool:
         """Tell whether `sign` can follow `known` (as it was when the question was put), and remember a doubt if not."""
         doubt = _doubt(sign, known)
         if doubt is None:
@@ -57,29 +75,50 @@ class Epoch:
             self._doubts[key] = doubt
         return doubt is None
 
-    def remember(self, key: str, epoch: str, beat: int) -> None:
+    def remember(self, key: str, seen: Known) -> None:
         """Take this as the newest that was seen under `key`."""
-        self._known[key] = (epoch, beat)
+        known = self._known.get(key)
+        if known is None or known.epoch != seen.epoch or known.beat < seen.beat:
+            self._known[key] = seen
+
+    def forget_all_but(self, names: Collection[str]) -> None:
+        """Know and doubt nothing under any other key: an acceptance is for the whole store."""
+        self._known = {key: known for key, known in self._known.items() if key in names}
+        self._doubts = {key: doubt for key, doubt in self._doubts.items() if key in names}
 
     def dump(self) -> Memory:
         """Return what is known, for a file that outlives the process."""
-        return {key: [epoch, beat] for key, (epoch, beat) in self._known.items()}
+        return {key: list(known) for key, known in self._known.items()}
 
     def load(self, memory: Memory) -> None:
         """Take up what an earlier process knew."""
-        self._known = {key: (str(epoch), int(beat)) for key, (epoch, beat) in memory.items()}
+        self._known = {key: Known(str(epoch), *map(int, numbers)) for key, (epoch, *numbers) in memory.items()}
 
 
-def _doubt(sign: Sign, known: tuple[str, int] | None) -> str | None:
+def newest(one: Memory, other: Memory) -> Memory:
+    """Return what two processes know together: of each key the epoch that began last, and its larger beat."""
+    both = dict(one)
+    for key, seen in other.items():
+        if key not in both or _age(both[key]) < _age(seen):
+            both[key] = seen
+    return both
+
+
+def _age(seen: list[str | int]) -> tuple[int, int]:
+    known = Known(str(seen[0]), *map(int, seen[1:]))
+    return known.since_ms, known.beat
+
+
+def _doubt(sign: Sign, known: Known | None) -> str | None:
     if sign.is_older:
         return _OLDER
     if known is None:
         return None
     if not sign.epoch:
         return "Redis came back empty"
-    if sign.epoch != known[0]:
-        return None if sign.is_accepted else "another Redis answers than the one we knew"
-    if sign.beat < known[1]:
+    if sign.epoch != known.epoch:
+        return None if sign.is_accepted and sign.since_ms > known.since_ms else _ANOTHER
+    if sign.beat < known.beat:
         return _OLDER
     return None
 
@@ -90,6 +129,6 @@ def cluster_keys() -> list[str]:
     number = 0
     while len(found) < _CLUSTER_BEATS:
         key = f"{keys.INSTANCE}:{number}"
-        found.setdefault(key_slot(key.encode()) * _CLUSTER_BEATS // _CLUSTER_SLOTS, key)
+        found.setdefault(key_slot(key.encode()) * _CLUSTER_BEATS // SLOTS, key)
         number += 1
     return [found[part] for part in sorted(found)]

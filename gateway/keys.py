@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 INSTANCE = "wf:instance"
-"""hash: epoch, salt, beat, accepted. What tells this Redis from an empty or older one."""
+"""hash: epoch, salt, beat, accepted, older, since_ms. What tells this Redis from an empty or older one."""
 
 APPS = "wf:apps"
 """set of app ids."""

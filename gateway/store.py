@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from gateway import keys, lua, redisurl
-from gateway.epoch import Epoch, Memory, Sign, cluster_keys
+from gateway.epoch import Epoch, Known, Memory, Sign, cluster_keys
 from gateway.errors import Unavailable
 from gateway.lane import PATIENCE_SECONDS, Lane
 from gateway.logs import log
@@ -322,13 +322,14 @@ class Store:
     async def _beat_one(self, key: str, *, accept: bool) -> None:
         known = self._epoch.known(key)
         begin = "1" if known is None else "0"
-        args = (secrets.token_hex(8), secrets.token_hex(16), begin, "1" if accept else "0", *(known or ("", 0)))
+        seen = ("", 0) if known is None else (known.epoch, known.beat)
+        args = (secrets.token_hex(8), secrets.token_hex(16), begin, "1" if accept else "0", *seen)
         call = self._evaluate("beat", [key], args)
-        epoch, salt, beat, accepted, older = await self._in_time(key, call, _BEAT_DEADLINE_SECONDS)
+        epoch, salt, beat, accepted, older, since_ms = await self._in_time(key, call, _BEAT_DEADLINE_SECONDS)
         # The answer is already counted up: what Redis knew before is one less.
-        before = Sign(epoch.decode(), beat - 1, is_accepted=accepted == 1, is_older=older == 1)
+        before = Sign(epoch.decode(), beat - 1, is_accepted=accepted == 1, is_older=older == 1, since_ms=since_ms)
         if self._epoch.judge(key, before, known):
-            self._epoch.remember(key, before.epoch, beat)
+            self._epoch.remember(key, Known(before.epoch, beat, since_ms))
             if key == self._beat_keys[0]:
                 self.salt = salt
         self._lane(key).found()
@@ -343,10 +344,16 @@ class Store:
         """Ask a new connection for its epoch before it carries a command: a Redis that restarted is known by it."""
         await connection.on_connect()
         known = self._epoch.known(keys.INSTANCE)
-        await connection.send_command("HMGET", keys.INSTANCE, "epoch", "beat", "accepted", "older")
-        epoch, beat, accepted, older = await connection.read_response()
+        await connection.send_command("HMGET", keys.INSTANCE, "epoch", "beat", "accepted", "older", "since_ms")
+        epoch, beat, accepted, older, since_ms = await connection.read_response()
         self._lane(keys.INSTANCE).heard()
-        sign = Sign((epoch or b"").decode(), int(beat or 0), is_accepted=accepted == b"1", is_older=older == b"1")
+        sign = Sign(
+            (epoch or b"").decode(),
+            int(beat or 0),
+            is_accepted=accepted == b"1",
+            is_older=older == b"1",
+            since_ms=int(since_ms or 0),
+        )
         is_ours = self._epoch.judge(keys.INSTANCE, sign, known)
         self._weigh()
         if not is_ours and not _beating.get():

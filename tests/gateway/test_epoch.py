@@ -2,13 +2,13 @@
 
 import pytest
 
-from gateway.epoch import Epoch, Sign
+from gateway.epoch import Epoch, Known, Sign, newest
 
 _KEY = "wf:instance"
 
 
-def _sign(epoch: str, beat: int, *, accepted: bool = False, older: bool = False) -> Sign:
-    return Sign(epoch, beat, is_accepted=accepted, is_older=older)
+def _sign(epoch: str, beat: int, *, accepted: bool = False, older: bool = False, since_ms: int = 100) -> Sign:
+    return Sign(epoch, beat, is_accepted=accepted, is_older=older, since_ms=since_ms)
 
 
 @pytest.mark.parametrize(
@@ -16,18 +16,20 @@ def _sign(epoch: str, beat: int, *, accepted: bool = False, older: bool = False)
     [
         (_sign("", 0), None, True),
         (_sign("e1", 7), None, True),
-        (_sign("e1", 7), ("e1", 7), True),
-        (_sign("e1", 8), ("e1", 7), True),
-        (_sign("e1", 6), ("e1", 7), False),
-        (_sign("", 0), ("e1", 7), False),
-        (_sign("e2", 9), ("e1", 7), False),
-        (_sign("e2", 1, accepted=True), ("e1", 7), True),
-        (_sign("e1", 9, older=True), ("e1", 7), False),
+        (_sign("e1", 7), Known("e1", 7, 50), True),
+        (_sign("e1", 8), Known("e1", 7, 50), True),
+        (_sign("e1", 6), Known("e1", 7, 50), False),
+        (_sign("", 0), Known("e1", 7, 50), False),
+        (_sign("e2", 9), Known("e1", 7, 50), False),
+        (_sign("e2", 1, accepted=True), Known("e1", 7, 50), True),
+        (_sign("e2", 1, accepted=True, since_ms=50), Known("e1", 7, 50), False),
+        (_sign("e2", 1, accepted=True, since_ms=49), Known("e1", 7, 50), False),
+        (_sign("e1", 9, older=True), Known("e1", 7, 50), False),
         (_sign("e1", 9, older=True), None, False),
     ],
 )
-def test_a_redis_is_judged_by_its_sign(sign: Sign, known: tuple[str, int] | None, *, ours: bool) -> None:
-    """Empty, another, or older is doubted; the operator's word ends a doubt about another one."""
+def test_a_redis_is_judged_by_its_sign(sign: Sign, known: Known | None, *, ours: bool) -> None:
+    """Empty, another, or older is doubted; the operator's word, if it is younger, ends a doubt about another one."""
     epoch = Epoch()
     assert epoch.judge(_KEY, sign, known) is ours
     assert (epoch.doubt is None) is ours
@@ -36,17 +38,42 @@ def test_a_redis_is_judged_by_its_sign(sign: Sign, known: tuple[str, int] | None
 def test_a_doubt_ends_when_the_right_one_is_back() -> None:
     """Each server has a doubt of its own."""
     epoch = Epoch()
-    assert not epoch.judge("a", _sign("", 0), ("e1", 7))
-    assert epoch.judge("b", _sign("e1", 9), ("e1", 7))
+    assert not epoch.judge("a", _sign("", 0), Known("e1", 7, 50))
+    assert epoch.judge("b", _sign("e1", 9), Known("e1", 7, 50))
     assert epoch.doubt is not None
-    assert epoch.judge("a", _sign("e1", 7), ("e1", 7))
+    assert epoch.judge("a", _sign("e1", 7), Known("e1", 7, 50))
     assert epoch.doubt is None
 
 
 def test_what_is_known_outlives_the_process() -> None:
     """Dumped and loaded it is the same."""
     epoch, later = Epoch(), Epoch()
-    epoch.remember(_KEY, "e1", 7)
+    epoch.remember(_KEY, Known("e1", 7, 50))
     later.load(epoch.dump())
-    assert later.known(_KEY) == ("e1", 7)
+    assert later.known(_KEY) == Known("e1", 7, 50)
     assert later.known("other") is None
+
+
+def test_what_a_process_knew_before_there_was_a_time_is_read() -> None:
+    """A state file of an earlier version."""
+    epoch = Epoch()
+    epoch.load({_KEY: ["e1", 7]})
+    assert epoch.known(_KEY) == Known("e1", 7, 0)
+
+
+def test_a_beat_that_is_told_late_does_not_take_memory_back() -> None:
+    """Of one epoch the larger beat is kept."""
+    epoch = Epoch()
+    epoch.remember(_KEY, Known("e1", 9, 50))
+    epoch.remember(_KEY, Known("e1", 8, 50))
+    assert epoch.known(_KEY) == Known("e1", 9, 50)
+    epoch.remember(_KEY, Known("e2", 1, 60))
+    assert epoch.known(_KEY) == Known("e2", 1, 60)
+
+
+def test_two_memories_make_the_newest() -> None:
+    """Of each key the epoch that began last, and its larger beat."""
+    assert newest(
+        {"a": ["e1", 7, 50], "b": ["e1", 9, 50], "c": ["e1", 1, 50]},
+        {"a": ["e2", 1, 60], "b": ["e1", 8, 50], "d": ["e1", 2, 50]},
+    ) == {"a": ["e2", 1, 60], "b": ["e1", 9, 50], "c": ["e1", 1, 50], "d": ["e1", 2, 50]}

@@ -236,6 +236,34 @@ async def test_an_older_copy_is_refused_for_good(
         await late.close()
 
 
+async def test_an_acceptance_counts_once(server: ValkeyServer, patient: Store, tmp_path: Path) -> None:
+    """A copy from between two acceptances was accepted too, but earlier: it is refused as any other older one."""
+    await patient.beat(accept=True)
+    await patient.call("SET", KEY, "10")
+    server.kill()
+    copy = tmp_path / "copy"
+    shutil.copytree(server.folder / "appendonlydir", copy)
+    server.start()
+    await opened(patient)
+    await patient.call("SET", KEY, "900")
+    await patient.beat(accept=True)
+    server.kill()
+    shutil.rmtree(server.folder / "appendonlydir")
+    shutil.copytree(copy, server.folder / "appendonlydir")
+    server.start()
+    await closed(patient)
+    with redis.Redis.from_url(server.url) as client:
+        seen = int(client.hget(keys.INSTANCE, "beat") or 0)
+        async with asyncio.timeout(10):
+            while int(client.hget(keys.INSTANCE, "beat") or 0) < seen + 2:
+                assert await is_unavailable(patient)
+                await asyncio.sleep(0)
+    assert "another" in patient.why_closed
+    await patient.beat(accept=True)
+    await opened(patient)
+    assert await patient.call("GET", KEY) == b"10"
+
+
 async def test_another_redis_is_refused_by_a_process_that_remembers(server: ValkeyServer, patient: Store) -> None:
     """What a process knew outlives it in its state file."""
     memory = {key: ["another epoch", 5] for key in patient.memory}
