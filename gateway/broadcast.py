@@ -97,7 +97,7 @@ class Broadcast:
     async def _follow(self, subscribed: asyncio.Event) -> None:
         """Hear cuts for ever: whatever ends a subscription, the next one begins with what was missed."""
         while True:
-            pubsub = self._store.listener()
+            pubsub = self._store.listener(keys.CUTS)
             try:
                 # Connecting, too, may meet a Redis that takes the connection and never answers.
                 async with asyncio.timeout(2 * _SILENCE_SECONDS):

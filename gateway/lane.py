@@ -23,9 +23,10 @@ PATIENCE_SECONDS = 10.0
 
 
 class Lane:
-    """The way to one server."""
+    """The way to one server. `server`: its name in the log, where there are several."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: str = "") -> None:
+        self._said = {"server": server} if server else {}
         self._away_since: float | None = None
         self._last_reply = 0.0
         self._back_at = 0.0
@@ -47,14 +48,14 @@ class Lane:
         if self._away_since is None and asked_at >= self._back_at:
             self._away_since = asyncio.get_running_loop().time()
             metrics.STORE_OUTAGES.inc()
-            log.error("store_away", reason=why)
+            log.error("store_away", reason=why, **self._said)
 
     def found(self) -> None:
         """Note that it is back: one line in the log."""
         if self._away_since is not None:
             self._back_at = asyncio.get_running_loop().time()
             away_seconds = self._back_at - self._away_since
-            log.warning("store_back", away_seconds=round(away_seconds, 3))
+            log.warning("store_back", away_seconds=round(away_seconds, 3), **self._said)
             self._away_since = None
 
     async def wait(self, task: "asyncio.Task[Any]", deadline_seconds: float, *, despite_outage: bool) -> bool:

@@ -1,52 +1,51 @@
-"""A REDIS_URL becomes a client: one server, a Sentinel group or a Cluster."""
+"""A REDIS_URL becomes the way to its servers: one server, a Sentinel group or a Cluster."""
 
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from redis.asyncio import Redis
-from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+
+from gateway.topology import Cluster, One, Topology
 
 _CONNECT_SECONDS = 2.0
 # One more try meets the connection that a restarted Redis closed; more would outlast a request's deadline.
 _TRIES = 1
 
 
-def client(url: str) -> "Redis | RedisCluster":
-    """Return a client for `url`. Schemes: redis, rediss, unix, redis+cluster, redis+sentinel (hosts/master-name)."""
+def topology(url: str) -> Topology:
+    """Return the way to `url`. Schemes: redis, rediss, unix, redis+cluster, redis+sentinel (hosts/master-name)."""
     parts = urlsplit(url)
     if parts.scheme == "redis+cluster":
-        return RedisCluster(
-            startup_nodes=[ClusterNode(host, port) for host, port in _hosts(parts.netloc)],
-            username=unquote(parts.username) if parts.username else None,
-            password=unquote(parts.password) if parts.password else None,
-            socket_timeout=None,
-            socket_connect_timeout=_CONNECT_SECONDS,
-            protocol=2,
-        )
+        credentials = _credentials(parts)
+        return Cluster(_hosts(parts.netloc), lambda host, port: Redis(host=host, port=port, **credentials, **_manner()))
     if parts.scheme == "redis+sentinel":
         sentinel = Sentinel(  # type: ignore[no-untyped-call]
             _hosts(parts.netloc), sentinel_kwargs={"socket_timeout": _CONNECT_SECONDS}
         )
-        group: Redis = sentinel.master_for(
-            parts.path.strip("/"),
-            username=unquote(parts.username) if parts.username else None,
-            password=unquote(parts.password) if parts.password else None,
-            retry=Retry(NoBackoff(), _TRIES),
-            socket_timeout=None,
-            socket_connect_timeout=_CONNECT_SECONDS,
-            protocol=2,
-        )
-        return group
-    single: Redis = Redis.from_url(
-        url,
-        retry=Retry(NoBackoff(), _TRIES),
-        socket_timeout=None,
-        socket_connect_timeout=_CONNECT_SECONDS,
-        protocol=2,
-    )
-    return single
+        group: Redis = sentinel.master_for(parts.path.strip("/"), **_credentials(parts), **_manner())
+        return One(group)
+    single: Redis = Redis.from_url(url, **_manner())
+    return One(single)
+
+
+def _manner() -> dict[str, Any]:
+    # No socket timeout: the store knows when a server answers nobody.
+    return {
+        "retry": Retry(NoBackoff(), _TRIES),
+        "socket_timeout": None,
+        "socket_connect_timeout": _CONNECT_SECONDS,
+        "protocol": 2,
+    }
+
+
+def _credentials(parts: SplitResult) -> dict[str, Any]:
+    return {
+        "username": unquote(parts.username) if parts.username else None,
+        "password": unquote(parts.password) if parts.password else None,
+    }
 
 
 def _hosts(netloc: str) -> list[tuple[str, int]]:

@@ -49,14 +49,24 @@ def ask(server: ValkeyServer, *command: str | int) -> Any:
 class ValkeyCluster:
     """Servers on loopback ports, two each: `nodes[0:3]` begin as masters, `nodes[3:6]`, if any, as their replicas."""
 
-    def __init__(self, *, replicas: bool = True, node_timeout_ms: int = NODE_TIMEOUT_MS) -> None:
-        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(node_timeout_ms))
+    def __init__(
+        self,
+        *,
+        replicas: bool = True,
+        node_timeout_ms: int = NODE_TIMEOUT_MS,
+        durable: bool = False,
+        options: tuple[str, ...] = (),
+    ) -> None:
+        given = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(node_timeout_ms))
         more = ("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0")
+        self._options = (*given, *more, *options)
+        self._durable = durable
         # By itself a node takes its port + 10,000 for the others, which may be too high or taken.
         self._buses = free_ports(MASTERS * (2 if replicas else 1))
-        self.nodes = [
-            ValkeyServer(tcp=True, options=(*options, *more, "--cluster-port", str(bus))) for bus in self._buses
-        ]
+        self.nodes = [self._node(bus) for bus in self._buses]
+
+    def _node(self, bus: int) -> ValkeyServer:
+        return ValkeyServer(tcp=True, durable=self._durable, options=(*self._options, "--cluster-port", str(bus)))
 
     @property
     def url(self) -> str:
@@ -114,15 +124,41 @@ class ValkeyCluster:
                 return next(number for number, node in enumerate(self.nodes) if node.port == port)
         raise LookupError(key)
 
+    def join(self) -> int:
+        """Start one more master, empty and without a slot; return its number."""
+        [bus] = free_ports(1)
+        self.nodes.append(self._node(bus).start())
+        ask(self.nodes[0], "CLUSTER", "MEET", "127.0.0.1", self.nodes[-1].port, bus)
+        wait_for(lambda: all("cluster_state:ok" in ask(node, "CLUSTER", "INFO") for node in self.nodes))
+        wait_for(lambda: all(len(self._view(node)) == len(self.nodes) for node in self.nodes))
+        return len(self.nodes) - 1
+
     def move(self, key: str, to: int) -> None:
         """Give the slot of `key` and all in it to another master, key by key, as an operator's resharding does."""
+        self.begin_move(key, to)
+        slot = ask(self.nodes[0], "CLUSTER", "KEYSLOT", key)
+        while names := ask(self.nodes[self.owner(key)], "CLUSTER", "GETKEYSINSLOT", slot, 5):
+            self.carry(key, to, *names)
+        self.end_move(key, to)
+
+    def begin_move(self, key: str, to: int) -> None:
+        """Open the slot of `key`: from here on each of its keys may lie on either master."""
         slot = ask(self.nodes[0], "CLUSTER", "KEYSLOT", key)
         source, target = self.nodes[self.owner(key)], self.nodes[to]
         ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", self.name(source))
         ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self.name(target))
-        while names := ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 5):
-            ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *names)
-        for node in (target, source, *self.nodes[:MASTERS]):
+
+    def carry(self, key: str, to: int, *names: str) -> None:
+        """Move some keys of an open slot."""
+        source, target = self.nodes[self.owner(key)], self.nodes[to]
+        ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *names)
+
+    def end_move(self, key: str, to: int) -> None:
+        """Say that the slot of `key` belongs to another master now."""
+        slot = ask(self.nodes[0], "CLUSTER", "KEYSLOT", key)
+        source, target = self.nodes[self.owner(key)], self.nodes[to]
+        others = [node for node in self.nodes if "role:master" in ask(node, "INFO", "replication")]
+        for node in (target, source, *others):
             ask(node, "CLUSTER", "SETSLOT", slot, "NODE", self.name(target))
 
     def fail_over(self, number: int) -> None:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 import redis
+import redis.asyncio
 
 from gateway.embedded import server_binary
 
@@ -130,6 +131,14 @@ def open_client(url: str) -> "redis.Redis | redis.RedisCluster":
     if url.startswith("redis+cluster:"):
         return redis.RedisCluster.from_url(url.replace("redis+cluster:", "redis:", 1))
     return redis.Redis.from_url(url)
+
+
+def open_async_client(url: str) -> "redis.asyncio.Redis | redis.asyncio.RedisCluster":
+    """Return the same for a test that runs beside what it tests."""
+    if url.startswith("redis+cluster:"):
+        return redis.asyncio.RedisCluster.from_url(url.replace("redis+cluster:", "redis:", 1), protocol=2)
+    client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(url, protocol=2)
+    return client
 
 
 def free_ports(count: int) -> list[int]:

@@ -16,7 +16,6 @@ from multidict import CIMultiDictProxy
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
-from gateway import redisurl
 from gateway.connections import Approval
 from gateway.keys import Budget
 from gateway.ledger import Standing
@@ -24,6 +23,7 @@ from gateway.money import nano_from_usd
 from gateway.server import Gateway, open_gateway
 from gateway.settings import Settings
 from tests.fakes import MODEL
+from tests.servers import open_async_client
 
 ORIGIN = "https://app.example"
 FUNDING_KEY = "sk-or-v1-ada"
@@ -243,7 +243,7 @@ async def open_stack(settings: Settings, *, app: dict[str, str] | None = None) -
         open_gateway(settings) as gateway,
         listening(gateway) as port,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False) as session,
-        redisurl.client(settings.redis_url) as redis,
+        open_async_client(settings.redis_url) as redis,
     ):
         known = app or await gateway.services.apps.create("Example", [ORIGIN])
         yield Stack(gateway, "127.0.0.1", port, session, known, redis)

@@ -12,6 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from gateway.ledger import Ledger
 from gateway.store import Store
+from gateway.topology import One
 from tests.gateway.ledger_machine import KEEP_DAYS, Bench, LedgerMachine
 
 # A longer run: WATTFARE_TEST_EXAMPLES=5000 python -m pytest tests/gateway/test_ledger.py --timeout 7200
@@ -26,7 +27,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
 
     async def open_store() -> Store:
         if request.param == "fakeredis":
-            return Store(fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer()), deadline_seconds=5)
+            return Store(One(fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer())), deadline_seconds=5)
         return await Store.open(request.getfixturevalue(request.param).url, deadline_ms=5000)
 
     store = loop.run_until_complete(open_store())

@@ -1,10 +1,16 @@
-"""A REDIS_URL becomes the right client; nothing is connected by that."""
+"""A REDIS_URL becomes the right clients; nothing is connected by that."""
 
 import pytest
 from redis.asyncio import Redis
-from redis.asyncio.cluster import RedisCluster
 
 from gateway import redisurl
+from gateway.topology import Cluster, One
+
+
+def _client(url: str) -> Redis:
+    way = redisurl.topology(url)
+    assert isinstance(way, One)
+    return way.node("any").client
 
 
 @pytest.mark.parametrize(
@@ -17,7 +23,7 @@ from gateway import redisurl
 )
 async def test_a_single_server(url: str, expected: dict[str, object]) -> None:
     """Host, port, database, user and password, or a socket."""
-    client = redisurl.client(url)
+    client = _client(url)
     assert isinstance(client, Redis)
     given = client.connection_pool.connection_kwargs
     assert {name: given[name] for name in expected} == expected
@@ -27,7 +33,7 @@ async def test_a_single_server(url: str, expected: dict[str, object]) -> None:
 
 async def test_a_server_over_tls() -> None:
     """`rediss` means TLS."""
-    client = redisurl.client("rediss://h:6380")
+    client = _client("rediss://h:6380")
     assert isinstance(client, Redis)
     assert client.connection_pool.connection_class.__name__ == "SSLConnection"
     await client.aclose()
@@ -35,18 +41,17 @@ async def test_a_server_over_tls() -> None:
 
 async def test_a_cluster() -> None:
     """Each host of the list is a place to start from."""
-    client = redisurl.client("redis+cluster://ada:p%40ss@one:7000,two:7001")
-    assert isinstance(client, RedisCluster)
-    assert {(node.host, node.port) for node in client.nodes_manager.startup_nodes.values()} == {
-        ("one", 7000),
-        ("two", 7001),
-    }
-    await client.aclose()
+    cluster = redisurl.topology("redis+cluster://ada:p%40ss@one:7000,two:7001")
+    assert isinstance(cluster, Cluster)
+    assert set(cluster.nodes) == {"one:7000", "two:7001"}
+    given = cluster.masters[0].pool.connection_kwargs
+    assert (given["username"], given["password"], given["socket_timeout"]) == ("ada", "p@ss", None)
+    await cluster.close()
 
 
 async def test_a_sentinel_group() -> None:
     """Hosts, then the master's name."""
-    client = redisurl.client("redis+sentinel://:p%40ss@one:26379,[::1]:26380/mymaster")
+    client = _client("redis+sentinel://:p%40ss@one:26379,[::1]:26380/mymaster")
     assert isinstance(client, Redis)
     pool = client.connection_pool
     assert pool.service_name == "mymaster"  # type: ignore[attr-defined]

@@ -1,0 +1,248 @@
+"""A Cluster as the store sees it: masters that freeze, die, join and are replaced, and slots on their way."""
+
+import asyncio
+import gc
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.errors import Unavailable
+from gateway.store import Store
+from gateway.topology import Cluster
+from tests.clusters import ValkeyCluster, ask
+from tests.lateness import watched
+
+DEADLINE_MS = 100
+SLACK_SECONDS = 0.1
+PATIENT_MS = 1000
+SECONDS = 15
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """Find a connection that nobody closed here, and not in whichever test comes next."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def cluster() -> Iterator[ValkeyCluster]:
+    """Three masters of this test's own, that keep their data."""
+    # A master that gave its last slot away stays one, empty.
+    with ValkeyCluster(replicas=False, durable=True, options=("--cluster-allow-replica-migration", "no")) as running:
+        yield running
+
+
+@pytest.fixture
+def replicated() -> Iterator[ValkeyCluster]:
+    """Three masters, each with a replica."""
+    with ValkeyCluster() as running:
+        yield running
+
+
+@pytest.fixture
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    """A store on whichever of them the test uses, with the deadline of production."""
+    name = "replicated" if "replicated" in request.fixturenames else "cluster"
+    opened = await Store.open(request.getfixturevalue(name).url, deadline_ms=DEADLINE_MS)
+    yield opened
+    await opened.close()
+
+
+def key_of(cluster: ValkeyCluster, master: int) -> str:
+    return next(f"k{number}" for number in range(1000) if cluster.owner(f"k{number}") == master)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not await asyncio.to_thread(holds):
+            await asyncio.sleep(0.01)
+
+
+async def is_answered(store: Store, key: str) -> bool:
+    try:
+        await store.call("GET", key)
+    except Unavailable:
+        return False
+    return True
+
+
+async def answered(store: Store, *keys: str) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not all([await is_answered(store, key) for key in keys]):
+            await asyncio.sleep(0.01)
+
+
+async def test_masters_that_all_die_and_come_back_are_met_again(cluster: ValkeyCluster, store: Store) -> None:
+    """Every call meanwhile is unavailable at once, and nothing else; one line for each master's outage and its end."""
+    keys = [key_of(cluster, number) for number in range(3)]
+    for key in keys:
+        await store.call("SET", key, "kept")
+    with capture_logs() as lines:
+        for node in cluster.nodes:
+            node.kill()
+        for _ in range(20):
+            assert not any([await is_answered(store, key) for key in keys])
+            await asyncio.sleep(0.01)
+        await asyncio.gather(*(asyncio.to_thread(node.start) for node in cluster.nodes))
+        await answered(store, *keys)
+        async with asyncio.timeout(SECONDS):
+            await store.opened()
+    assert sorted(line["event"] for line in lines) == ["store_away"] * 3 + ["store_back"] * 3
+    assert len({line["server"] for line in lines}) == 3
+    assert [await store.call("GET", key) for key in keys] == [b"kept"] * 3
+
+
+async def test_a_cluster_that_is_away_at_the_start_is_met_when_it_comes(cluster: ValkeyCluster) -> None:
+    """Of several hosts, too, when the first never comes."""
+    for node in cluster.nodes:
+        node.kill()
+    hosts = ",".join(f"127.0.0.1:{node.port}" for node in cluster.nodes)
+    late = await Store.open(f"redis+cluster://{hosts}", deadline_ms=DEADLINE_MS)
+    try:
+        assert not await is_answered(late, "k")
+        await asyncio.gather(*(asyncio.to_thread(node.start) for node in cluster.nodes))
+        async with asyncio.timeout(SECONDS):
+            await late.opened()
+        await answered(late, *(key_of(cluster, number) for number in range(3)))
+    finally:
+        await late.close()
+
+
+async def test_a_frozen_master_is_followed_to_its_replica_and_hurts_no_other(
+    replicated: ValkeyCluster, store: Store
+) -> None:
+    """Its own users wait no longer than the deadline each; it is no longer away once another serves in its place."""
+    keys = [key_of(replicated, number) for number in range(3)]
+    for key in keys:
+        await store.call("SET", key, "kept")
+        await until(lambda: all("lag=0" in ask(node, "INFO", "replication") for node in replicated.nodes[:3]))
+    with capture_logs() as lines:
+        replicated.nodes[1].freeze()
+        async with watched() as late:
+            started = time.monotonic()
+            assert not await is_answered(store, keys[1])
+            took = time.monotonic() - started
+        assert took < DEADLINE_MS / 1000 + SLACK_SECONDS + late.seconds
+        await answered(store, *keys)
+        async with asyncio.timeout(SECONDS):
+            await store.opened()
+    mine = [line["event"] for line in lines if line["server"] == f"127.0.0.1:{replicated.nodes[1].port}"]
+    assert mine == ["store_away", "store_back"]
+    replicated.nodes[1].thaw()
+    assert [await store.call("GET", key) for key in keys] == [b"kept"] * 3
+
+
+async def test_a_frozen_replica_is_no_matter(replicated: ValkeyCluster, store: Store) -> None:
+    """Not even when connections to the masters break, and the nodes are asked anew."""
+    keys = [key_of(replicated, number) for number in range(3)]
+    replicated.nodes[3].freeze()
+    with capture_logs() as lines:
+        for _ in range(5):
+            for node in replicated.nodes[:3]:
+                await asyncio.to_thread(ask, node, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            assert all([await is_answered(store, key) for key in keys])
+            await store._topology.learn()
+    assert lines == []
+
+
+async def test_a_new_master_is_met_while_a_slot_is_on_its_way_to_it(cluster: ValkeyCluster, store: Store) -> None:
+    """ASK names a server that nobody has heard of; it has a beat of its own as soon as it has a slot."""
+    key = store._topology.beat_keys[0]
+    await store.call("SET", f"{{{key}}}", "with it")
+    fourth = await asyncio.to_thread(cluster.join)
+    beaten = await store.call("HGET", key, "beat")
+    cluster.begin_move(key, fourth)
+    cluster.carry(key, fourth, key, f"{{{key}}}")
+    assert int(await store.call("HGET", key, "beat")) >= int(beaten)
+    assert await store.call("GET", f"{{{key}}}") == b"with it"
+    await store.beat()
+    cluster.end_move(key, fourth)
+    await store.beat()
+    assert store.is_open
+    assert await store.call("GET", f"{{{key}}}") == b"with it"
+
+
+async def test_a_master_with_no_numbered_key_is_lost_and_found_like_any(cluster: ValkeyCluster, store: Store) -> None:
+    """One slot is all it has: it is beaten on a key in that slot, the same one for every process."""
+    fourth = await asyncio.to_thread(cluster.join)
+    await asyncio.to_thread(cluster.move, "user", fourth)
+    await store.call("SET", "user", "kept")
+    await store.beat()
+    other = await Store.open(cluster.url, deadline_ms=PATIENT_MS)
+    try:
+        assert set(other.memory) == set(store.memory)
+        assert len(store.memory) == len(store._topology.beat_keys) + 1
+    finally:
+        await other.close()
+    cluster.nodes[fourth].freeze()
+    assert not await is_answered(store, "user")
+    assert not store.is_open
+    cluster.nodes[fourth].thaw()
+    async with asyncio.timeout(SECONDS):
+        await store.opened()
+    assert await store.call("GET", "user") == b"kept"
+
+
+async def test_an_open_slot_hurts_nobody_else_and_is_no_outage(cluster: ValkeyCluster, store: Store) -> None:
+    """A script whose keys lie on two masters is unavailable for now; one key is asked for where it has gone."""
+    there = (cluster.owner("{user}a") + 1) % 3
+    near = next(f"k{number}" for number in range(1000) if cluster.owner(f"k{number}") == cluster.owner("{user}a"))
+    for name in ("{user}a", "{user}b", near):
+        await store.call("SET", name, "kept")
+    cluster.begin_move("{user}a", there)
+    cluster.carry("{user}a", there, "{user}a")
+    with capture_logs() as lines:
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                await store.call("MGET", "{user}a", "{user}b")
+            # Through every connection to the other master: ASKING holds for one command on one of them.
+            found = await asyncio.gather(*(store.call("GET", name) for name in ("{user}a", "{user}b", near) * 20))
+            assert found == [b"kept"] * 60
+        cluster.carry("{user}a", there, "{user}b")
+        cluster.end_move("{user}a", there)
+        assert await store.call("MGET", "{user}a", "{user}b") == [b"kept", b"kept"]
+    assert lines == []
+
+
+async def test_a_slot_that_nobody_holds_is_refused_alone(store: Store, cluster: ValkeyCluster) -> None:
+    """The masters say so in the words of an outage; it is none of theirs."""
+    for node in cluster.nodes:
+        ask(node, "CONFIG", "SET", "cluster-require-full-coverage", "no")
+    orphan, near = key_of(cluster, 1), next(k for k in map("n{}".format, range(1000)) if cluster.owner(k) == 1)
+    slot = ask(cluster.nodes[0], "CLUSTER", "KEYSLOT", orphan)
+    for node in cluster.nodes:
+        ask(node, "CLUSTER", "DELSLOTS", slot)
+    with capture_logs() as lines:
+        for _ in range(10):
+            assert not await is_answered(store, orphan)
+            assert await is_answered(store, near)
+    assert lines == []
+
+
+async def test_what_nobody_tells_stays_as_it_was(cluster: ValkeyCluster, store: Store) -> None:
+    """Asked while nobody answers, it still knows where each key lies, and whom to ask."""
+    known = [master.name for master in store._topology.masters]
+    assert sorted(known) == sorted(f"127.0.0.1:{node.port}" for node in cluster.nodes)
+    for node in cluster.nodes:
+        node.kill()
+    await store._topology.learn()
+    assert [master.name for master in store._topology.masters] == known
+
+
+async def test_a_node_that_left_takes_its_connections_along(cluster: ValkeyCluster, store: Store) -> None:
+    """It is asked no more, and nothing stays open to it."""
+    fourth = await asyncio.to_thread(cluster.join)
+    await asyncio.to_thread(cluster.move, "user", fourth)
+    await asyncio.gather(*(store.call("GET", "user") for _ in range(20)))
+    await asyncio.to_thread(cluster.move, "user", 0)
+    for node in cluster.nodes[:fourth]:
+        ask(node, "CLUSTER", "FORGET", cluster.name(cluster.nodes[fourth]))
+    assert await is_answered(store, "user")
+    await store._topology.learn()
+    assert isinstance(store._topology, Cluster)
+    assert f"127.0.0.1:{cluster.nodes[fourth].port}" not in store._topology.nodes
+    # The one that asks is left.
+    await until(lambda: ask(cluster.nodes[fourth], "CLIENT", "LIST").count("lib-name=redis-py") == 1)
