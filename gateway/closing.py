@@ -5,6 +5,7 @@ behind, the sweeper finds.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -23,6 +24,8 @@ T = TypeVar("T")
 
 # Some 2 kB each: what waits through an outage stays within tens of MB.
 MOST_WAITING = 20_000
+_PAUSE_SECONDS = 0.1
+_AGAIN_SECONDS = 5.0
 
 
 class Closing:
@@ -158,7 +161,11 @@ class Closing:
             try:
                 return await step()
             except Unavailable:
-                await self._store.opened()
+                # The store may be open all the same, when one slot is on its way; or closed for a master of others.
+                await asyncio.sleep(_PAUSE_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_AGAIN_SECONDS):
+                        await self._store.opened()
 
     @staticmethod
     def _tell(exchange: Exchange, status: str, settlement: Settlement | None, booked: Booked | None = None) -> None:

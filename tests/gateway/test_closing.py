@@ -245,3 +245,25 @@ async def test_a_cost_is_asked_for_though_the_hold_was_closed_meanwhile(
     assert sum(int(entry["delta_nano"]) for entry in entries) == 400_000
     standing = await stack.standing()
     assert (standing.held_nano, standing.spent_nano) == (0, 400_000)
+
+
+async def test_a_settlement_that_is_refused_while_the_store_is_open_is_tried_again_and_stops_nobody(
+    stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One slot that is on its way, one master that is away: whatever is refused, the process goes on meanwhile."""
+    tries = 0
+    settle = Ledger.settle
+
+    async def refused(ledger: Ledger, budget: Budget, request_id: str, settlement: Settlement) -> Booked:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise Unavailable
+        return await settle(ledger, budget, request_id, settlement)
+
+    monkeypatch.setattr(Ledger, "settle", refused)
+    assert stack.gateway.services.store.is_open
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert (await stack.chat()).status == 200
+        assert await stack.booked()
+    assert tries == 4
