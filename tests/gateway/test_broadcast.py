@@ -1,13 +1,19 @@
 """Cuts: answered only when every living process has acted."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
+from redis.exceptions import RedisClusterException
 
+from gateway import keys
 from gateway.broadcast import Broadcast, Cut
+from gateway.errors import Unavailable
 from gateway.store import Store
+from tests.clusters import ValkeyCluster
 from tests.gateway.stack import PATIENCE_SECONDS
+from tests.servers import ValkeyServer
 
 
 @pytest.fixture
@@ -18,21 +24,21 @@ async def store(redis_url: str) -> AsyncIterator[Store]:
     await opened.close()
 
 
-async def _nothing_missed() -> None:
-    """A gap is no matter here."""
-
-
 class _Listener:
     """A process that acts on a cut when it is let."""
 
     def __init__(self, store: Store) -> None:
         self.heard: list[Cut] = []
+        self.missed = 0
         self.let_go = asyncio.Event()
         self.let_go.set()
         self.broadcast = Broadcast(store)
 
     async def listen(self) -> None:
-        await self.broadcast.listen(self._hear, _nothing_missed)
+        await self.broadcast.listen(self._hear, self._ask_for_missed)
+
+    async def _ask_for_missed(self) -> None:
+        self.missed += 1
 
     async def _hear(self, cut: Cut) -> None:
         await self.let_go.wait()
@@ -76,3 +82,101 @@ async def test_without_listeners_a_cut_is_answered_at_once(store: Store) -> None
     """An operator's command before any gateway runs."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         await Broadcast(store).send(Cut("secrets", "a"))
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+async def test_who_could_not_listen_at_its_start_asks_for_what_it_missed() -> None:
+    """It served before it was subscribed: a cut may have gone by."""
+    with ValkeyServer(durable=True) as server:
+        server.kill()
+        store = await Store.open(server.url, deadline_ms=100)
+        listener = _Listener(store)
+        await listener.listen()
+        assert not listener.broadcast.hears
+        assert listener.missed == 0
+        server.start()
+        await until(lambda: listener.broadcast.hears)
+        assert listener.missed > 0
+        await listener.broadcast.close()
+        await store.close()
+
+
+async def test_who_is_not_waited_for_knows_it() -> None:
+    """A freeze for longer than a sign counts; it hears again only when it has signed and asked for what it missed."""
+    with ValkeyServer(durable=True) as server:
+        store = await Store.open(server.url, deadline_ms=100)
+        listener = _Listener(store)
+        await listener.listen()
+        assert listener.broadcast.hears
+        server.freeze()
+        await until(lambda: not listener.broadcast.hears)
+        missed = listener.missed
+        server.thaw()
+        await until(lambda: listener.broadcast.hears)
+        assert listener.missed > missed
+        assert len(await store.run("gateways", [keys.GATEWAYS], ["", 0])) == 1
+        await Broadcast(store).send(Cut("budget", "b"))
+        assert listener.heard == [Cut("budget", "b")]
+        await listener.broadcast.close()
+        await store.close()
+
+
+@pytest.mark.parametrize("fault", [KeyError("no slot"), RedisClusterException("no node"), AttributeError("None")])
+@pytest.mark.parametrize("where", ["listener", "run", "missed"])
+async def test_hearing_outlives_whatever_goes_wrong(
+    store: Store, monkeypatch: pytest.MonkeyPatch, fault: Exception, where: str
+) -> None:
+    """A process that stopped hearing or signing would never be told of a revocation again."""
+    listener = _Listener(store)
+    tries = 0
+    owner: object
+    owner, name = (listener, "_ask_for_missed") if where == "missed" else (store, where)
+    whole: Any = getattr(owner, name)
+
+    def broken(*given: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise fault
+        return whole(*given)
+
+    monkeypatch.setattr(owner, name, broken)
+    await listener.listen()
+    await until(lambda: listener.broadcast.hears)
+    await Broadcast(store).send(Cut("app", "a"))
+    assert listener.heard == [Cut("app", "a")]
+    await listener.broadcast.close()
+
+
+async def test_on_a_cluster_cuts_are_sent_and_heard_after_a_hiccup_and_where_their_slot_has_gone() -> None:
+    """No node but the one that holds the channel's slot is asked to send them."""
+    with ValkeyCluster(replicas=False) as cluster:
+        store = await Store.open(cluster.url, deadline_ms=100)
+        listener = _Listener(store)
+        await listener.listen()
+        for node in cluster.nodes:
+            node.freeze()
+        with pytest.raises(Unavailable):
+            await listener.broadcast.send(Cut("budget", "b"))
+        for node in cluster.nodes:
+            node.thaw()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await store.opened()
+        await until(lambda: listener.broadcast.hears)
+        await listener.broadcast.send(Cut("budget", "after"))
+        assert listener.heard[-1] == Cut("budget", "after")
+        where, missed = store.where(keys.CUTS), listener.missed
+        await asyncio.to_thread(cluster.move, keys.CUTS, (cluster.owner(keys.CUTS) + 1) % 3)
+        await store._topology.learn()
+        assert store.where(keys.CUTS) != where
+        await until(lambda: listener.missed > missed)
+        await until(lambda: listener.broadcast.hears)
+        await listener.broadcast.send(Cut("budget", "c"))
+        assert listener.heard[-1] == Cut("budget", "c")
+        await listener.broadcast.close()
+        await store.close()
