@@ -150,6 +150,21 @@ class Apps:
         """Tell whether any app registered `origin`: a preflight carries no token that names the app."""
         return bool(await self._store.call("EXISTS", keys.origin(origin)))
 
+    @property
+    def hears_cuts(self) -> bool:
+        """Whether a rotation or closing that is answered was acted on here; a revocation likewise."""
+        return self._broadcast.hears
+
+    async def is_closed(self, app_id: str) -> bool:
+        """Tell whether an app is closed, or gone, by Redis's own word. Raises Unavailable."""
+        app = await self._load(app_id)
+        return app is None or app.is_closed
+
+    def forget_all(self) -> None:
+        """Drop what this process remembers of every app."""
+        self._forgotten += 1
+        self._cache.clear()
+
     def forget(self, app_id: str) -> None:
         """Drop what this process remembers of an app."""
         self._forgotten += 1

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ClassVar
 
 from aiohttp import web
@@ -207,36 +207,75 @@ class Exchanges:
         await self._ledger.index(budget)
         self._indexed[budget.name] = now
 
-    async def check(self) -> None:
-        """Cut whatever was revoked while nobody told us. Raises Unavailable."""
+    async def check(self, is_closed: Callable[[str], Awaitable[bool]] | None = None) -> None:
+        """Cut whatever was revoked, or whose app was closed, while nobody told us.
+
+        Raises Unavailable if it could not ask for all; what it could is cut.
+        """
+        unanswered: Unavailable | None = None
+        app_ids = {exchange.budget.app_id for group in self._open.values() for exchange in group}
+        for app_id in app_ids if is_closed is not None else ():
+            try:
+                if is_closed is not None and await is_closed(app_id):
+                    self.cut_app(app_id)
+            except Unavailable as away:
+                unanswered = away
         for name in tuple(self._open):
-            if not (await self._ledger.standing(Budget.parse(name))).is_connected:
-                self.cut_budget(name)
+            try:
+                if not (await self._ledger.standing(Budget.parse(name))).is_connected:
+                    self.cut_budget(name)
+            except Unavailable as away:
+                unanswered = away
+        if unanswered is not None:
+            raise unanswered
 
     async def keep_alive(self) -> None:
         """Renew the holds of long requests for ever, before the sweeper takes them for orphans."""
-        pause = third = self._ledger.lease_ms / 3000
+        third = self._ledger.lease_ms / 3000
+        due, left = time.monotonic() + third, list[Exchange]()
         while True:
-            await asyncio.sleep(pause)
+            pause = due - time.monotonic()
+            await asyncio.sleep(min(pause, _RENEW_AGAIN_SECONDS) if left else pause)
+            if time.monotonic() >= due:
+                due = time.monotonic() + third
+                left = [each for group in self._open.values() for each in group if each.is_held]
             try:
-                await self._renew(older_than=third)
-                pause = third
-            except Unavailable:
-                pause = min(third, _RENEW_AGAIN_SECONDS)
+                left = await self._renew(left, older_than=third)
             except Exception as fault:
-                # Who stops renewing loses every hold; whatever Redis said, the next try may pass.
+                # Who stops renewing loses every hold; the next try may pass.
                 log.error("renewal_failed", error=type(fault).__name__)
-                pause = third
+                left = []
 
-    async def _renew(self, *, older_than: float) -> None:
+    async def _renew(self, exchanges: list[Exchange], *, older_than: float) -> list[Exchange]:
+        """Renew each hold; return those whose master is away: they keep no other from it."""
         oldest = time.monotonic() - older_than
-        for group in tuple(self._open.values()):
-            for exchange in tuple(group):
-                if not exchange.is_held or exchange.started > oldest:
-                    continue
-                await self.index(exchange.budget)
-                renewal = await self._ledger.renew(
-                    exchange.budget, exchange.request_id, exchange.meter.generation_id or ""
-                )
-                if not renewal.is_active:
-                    self.cut_budget(exchange.budget.name)
+        left = []
+        for exchange in exchanges:
+            if exchange.started > oldest or exchange.carrier is None or exchange.carrier.done():
+                continue
+            # The sweeper's list may lie on another master than the hold.
+            outcomes = [await self._tried(step(exchange)) for step in (self._index_one, self._renew_one)]
+            if not all(outcomes):
+                left.append(exchange)
+        return left
+
+    @staticmethod
+    async def _tried(step: Coroutine[Any, Any, None]) -> bool:
+        """Tell whether Redis answered."""
+        try:
+            await step
+        except Unavailable:
+            return False
+        except Exception as fault:
+            # One hold that Redis has strange words for takes no other along.
+            log.error("renewal_failed", error=type(fault).__name__)
+        return True
+
+    async def _index_one(self, exchange: Exchange) -> None:
+        await self.index(exchange.budget)
+
+    async def _renew_one(self, exchange: Exchange) -> None:
+        generation_id = exchange.meter.generation_id or ""
+        renewal = await self._ledger.renew(exchange.budget, exchange.request_id, generation_id)
+        if not renewal.is_active:
+            self.cut_budget(exchange.budget.name)

@@ -42,7 +42,7 @@ _LAST_WORDS_SECONDS = 0.5
 # One and a half megabytes of single digits take a second to weigh.
 _LARGE_BODY_BYTES = 64 * 1024
 # A revocation is answered a second after it is sent (`broadcast`), also when a process did not hear it. One that was
-# frozen, or connected slowly, asks once more before it sends.
+# frozen, or connected slowly, or does not hear now, asks once more before it sends.
 _STALE_SECONDS = 0.5
 _REVOKED_EVENT = (
     b'data: {"error":{"code":"not_connected","type":"billing_error",'
@@ -174,8 +174,8 @@ class Proxy:
     async def _open(self, exchange: Exchange, admission: Admission, body: bytes) -> AsyncIterator[Reply]:
         async def on_connected() -> None:
             exchange.reach("connected")
-            if time.monotonic() - exchange.started > _STALE_SECONDS:
-                await self._hold_still_stands(exchange)
+            if time.monotonic() - exchange.started > _STALE_SECONDS or not self._apps.hears_cuts:
+                await self._still_may(exchange)
             await self._ledger.post_sent(exchange.budget, exchange.request_id)
             exchange.meter.sent()
             exchange.reach("sending")
@@ -194,10 +194,10 @@ class Proxy:
         async with self._upstream.open(path, body, headers, funding_key, on_connected) as reply:
             yield reply
 
-    async def _hold_still_stands(self, exchange: Exchange) -> None:
+    async def _still_may(self, exchange: Exchange) -> None:
         """Ask once more before anything leaves. Raises NotConnected, Unavailable."""
         renewal = await self._ledger.renew(exchange.budget, exchange.request_id)
-        if not renewal.is_active:
+        if not renewal.is_active or await self._apps.is_closed(exchange.budget.app_id):
             raise NotConnected
         if not renewal.is_held:
             # Frozen for longer than a hold lives: the sweeper gave its money back, and others may have it.

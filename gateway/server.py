@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,7 +98,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         gateway = _assemble(services, upstream)
         try:
             await gateway.prices.start()
-            await services.broadcast.listen(_hearing(gateway), gateway.exchanges.check)
+            await services.broadcast.listen(_hearing(gateway), _catching_up(gateway))
             background: list[Coroutine[Any, Any, None]] = [
                 gateway.prices.keep_fresh(),
                 gateway.exchanges.keep_alive(),
@@ -160,6 +160,14 @@ def _hearing(gateway: Gateway) -> Any:
             gateway.exchanges.cut_app(cut.name)
 
     return hear
+
+
+def _catching_up(gateway: Gateway) -> Callable[[], Awaitable[None]]:
+    async def missed() -> None:
+        gateway.services.apps.forget_all()
+        await gateway.exchanges.check(gateway.services.apps.is_closed)
+
+    return missed
 
 
 async def serve(settings: Settings, *, shared_port: bool = False) -> None:

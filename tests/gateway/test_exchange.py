@@ -3,10 +3,19 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 
 import pytest
 
+from gateway import keys
+from gateway.broadcast import Broadcast
+from gateway.errors import Unavailable
 from gateway.exchange import Exchange, Exchanges
+from gateway.keys import Budget, request_id
+from gateway.ledger import Ledger
+from gateway.pricing import WorstCase
+from gateway.store import Store
+from tests.clusters import ValkeyCluster
 from tests.fakes import EVENT_STREAM, FakeOpenRouter, Turn
 from tests.faults.openrouter import ask_raw
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, open_stack, question, settings_for
@@ -252,6 +261,91 @@ async def test_what_was_revoked_unheard_is_found(stack: Stack, openrouter: FakeO
         await stack.redis.hset(stack.budget().budget, "state", "revoked")
         await stack.gateway.exchanges.check()
         assert b"not_connected" in (await answering).body
+
+
+async def test_an_app_that_was_closed_unheard_is_found(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """Whoever missed the cut asks for open apps too, and drops what it remembered of any."""
+    endless = _Endless(openrouter)
+    apps, app_id = stack.gateway.services.apps, stack.app["appId"]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answering = asyncio.create_task(stack.chat(question(stream=True)))
+        await endless.started.wait()
+        await stack.redis.hset(keys.app(app_id), "closed_ms", "1")
+        missed = stack.gateway.services.broadcast._missed
+        assert missed is not None
+        await missed()
+        assert b"not_connected" in (await answering).body
+        found = await apps.find(app_id)
+        assert found is not None
+        assert found.is_closed
+
+
+@pytest.mark.parametrize("key", ["budget", "app"])
+async def test_who_does_not_hear_asks_once_more_before_it_sends(
+    stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """Revoked between admission and connection, and nobody waited for this process: nothing reaches OpenRouter."""
+
+    def revoke(_: Exchange, point: str) -> None:
+        if point == "connected":
+            with open_client(stack.gateway.services.settings.redis_url or "") as redis:
+                if key == "budget":
+                    redis.hset(stack.budget().budget, "state", "revoked")
+                else:
+                    redis.hset(keys.app(stack.app["appId"]), "closed_ms", "1")
+
+    monkeypatch.setattr(Exchange, "reached", staticmethod(revoke))
+    monkeypatch.setattr(Broadcast, "hears", False)
+    assert (await stack.chat()).refusal == (402, "not_connected")
+    assert not [turn for turn in openrouter.received if turn.method == "POST"]
+    assert (await stack.standing()).held_nano == 0
+
+
+async def test_one_dead_master_keeps_no_other_users_from_being_renewed_and_cut() -> None:
+    """Nor does the list of holds, when that is what lies on it."""
+    options = ("--cluster-require-full-coverage", "no")
+    with ValkeyCluster(replicas=False, options=options) as cluster:
+        store = await Store.open(cluster.url, deadline_ms=500)
+        ledger = Ledger(store, keep_days=90, lease_ms=600)
+        exchanges = Exchanges(ledger)
+        budgets = [Budget("live", "app" + "a" * 16, f"user-{number}") for number in range(40)]
+        places = [(cluster.owner(each.budget), cluster.owner(each.open_shard)) for each in budgets]
+        # The dead one's comes first; of the others one has its list there.
+        chosen = [budgets[places.index(place)] for place in ((1, 1), (0, 1), (2, 0))]
+        for budget in chosen:
+            await store.run("connect", [budget.budget], ["1000000000", "sealed", "", "", "acct", ""])
+            request = request_id("a" * 13, budget.user_id.encode().ljust(12))
+            worst = WorstCase(fixed_nano=1000, per_token_zepto=0, max_tokens=100)
+            await ledger.admit(budget, request, worst, model="m", estimate_nano=5)
+            exchange = Exchange(budget, SimpleNamespace(request_id=request, notes={}), None)  # type: ignore[arg-type]
+            exchange.is_held = True
+            exchange.started = float("-inf")
+            exchanges.start(exchange, asyncio.Event().wait())  # type: ignore[arg-type]
+        keeping = asyncio.create_task(exchanges.keep_alive())
+        cluster.nodes[1].kill()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for budget in chosen[1:]:
+                before = await _due(store, budget)
+                while await _due(store, budget) == before:
+                    await asyncio.sleep(0.01)
+        await store.run("change", [chosen[2].budget], ["revoke", ""])
+        with pytest.raises(Unavailable):
+            await exchanges.check()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(exchanges) > 2:
+                await asyncio.sleep(0)
+        keeping.cancel()
+        await exchanges.end()
+        await store.close()
+
+
+async def _due(store: Store, budget: Budget) -> list[bytes]:
+    """The budget's holds with their times; empty while the machine makes Redis late."""
+    try:
+        found: list[bytes] = await store.call("ZRANGE", budget.due, 0, -1, "WITHSCORES")
+    except Unavailable:
+        return []
+    return found
 
 
 async def test_a_long_request_keeps_its_hold_alive(redis_url: str, openrouter: FakeOpenRouter) -> None:
