@@ -1,8 +1,12 @@
 """Everything a Wattfare process works with, opened in order and closed in reverse."""
 
+import asyncio
 import contextlib
+import os
+import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import orjson
 
@@ -11,12 +15,16 @@ from gateway.attempts import Attempts
 from gateway.broadcast import Broadcast
 from gateway.connections import Connections
 from gateway.embedded import ensure
-from gateway.epoch import Memory
+from gateway.epoch import Memory, newest
 from gateway.ledger import Ledger
+from gateway.logs import log
 from gateway.sealing import Sealer
 from gateway.sessions import Sessions
 from gateway.settings import Settings
 from gateway.store import Store
+
+# So much of what was known is lost with a killed process; a beat is a quarter of a second.
+_REMEMBER_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     ledger = Ledger(store, keep_days=settings.ledger_days, lease_ms=int(settings.hold_seconds * 1000))
     sealer = Sealer(settings.master_keys)
     connections = Connections(store, ledger, sealer, broadcast)
+    is_over = asyncio.Event()
+    remembering = asyncio.get_running_loop().create_task(_keep_remembering(settings.state_file, store, is_over))
     try:
         yield Services(
             settings=settings,
@@ -57,7 +67,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
     finally:
         await broadcast.close()
-        _remember(settings, store)
+        is_over.set()
+        await asyncio.gather(remembering, return_exceptions=True)
         await store.close()
 
 
@@ -68,9 +79,38 @@ def _recall(settings: Settings) -> Memory:
     return memory
 
 
-def _remember(settings: Settings, store: Store) -> None:
-    if settings.state_file is not None and store.memory:
-        # Beside it, then in its place: a crash leaves the old one whole.
-        fresh = settings.state_file.with_suffix(".new")
-        fresh.write_bytes(orjson.dumps(store.memory))
-        fresh.replace(settings.state_file)
+async def _keep_remembering(state_file: Path | None, store: Store, is_over: asyncio.Event) -> None:
+    """Write down what is known of Redis at once, every few seconds and at the end: a killed process knew it too."""
+    is_told = False
+    while state_file is not None:
+        is_last = is_over.is_set()
+        try:
+            await asyncio.to_thread(_remember, state_file, store.memory)
+            is_told = False
+        except OSError as fault:
+            if not is_told:
+                log.error("state_file_not_written", error=type(fault).__name__, path=str(state_file))
+            is_told = True
+        if is_last:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REMEMBER_SECONDS):
+                await is_over.wait()
+
+
+def _remember(state_file: Path, memory: Memory) -> None:
+    """Write down what this process and those beside it know. Raises OSError."""
+    if not memory:
+        return
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        memory = newest(orjson.loads(state_file.read_bytes()), memory)
+    # Beside it, under a name of its own, then in its place: a crash leaves the old one whole.
+    fresh = state_file.with_name(f"{state_file.name}.{secrets.token_hex(8)}.new")
+    try:
+        with fresh.open("wb") as file:
+            file.write(orjson.dumps(memory))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(state_file)
+    finally:
+        fresh.unlink(missing_ok=True)

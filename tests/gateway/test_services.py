@@ -1,12 +1,15 @@
 """The stores of one process: opened on one Redis, and remembering it where they are told to."""
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import orjson
+from structlog.testing import capture_logs
 
-from gateway.services import open_services
-from tests.gateway.stack import settings_for
+from gateway.services import _remember, open_services
+from tests.gateway.stack import PATIENCE_SECONDS, settings_for
 from tests.servers import open_client
 
 
@@ -38,6 +41,45 @@ async def test_a_redis_that_was_emptied_meanwhile_is_refused(redis_url: str, tmp
         assert services.store.why_closed
     async with open_services(settings_for(redis_url, "http://127.0.0.1:1")) as services:
         assert services.store.is_open
+
+
+async def test_a_killed_process_leaves_what_it_knew(redis_url: str, tmp_path: Path) -> None:
+    """It is written at once, and again while the process runs."""
+    state = tmp_path / "state.json"
+    settings = settings_for(redis_url, "http://127.0.0.1:1", WATTFARE_STATE_FILE=str(state))
+    async with open_services(settings), asyncio.timeout(PATIENCE_SECONDS):
+        while not state.exists():
+            await asyncio.sleep(0)
+        first = orjson.loads(state.read_bytes())
+        while orjson.loads(state.read_bytes()) == first:
+            await asyncio.sleep(0.01)
+    assert [file.name for file in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_many_processes_write_one_state_file_and_keep_the_newest(tmp_path: Path) -> None:
+    """None loses its own file to another, and none takes the memory back further than to what it writes itself."""
+    state = tmp_path / "state.json"
+    writer = (
+        "import sys, pathlib; from gateway.services import _remember\n"
+        "for beat in range(int(sys.argv[2]), 400, 2): _remember(pathlib.Path(sys.argv[1]), {'k': ['e', beat, 1]})"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", writer, str(state), str(first)]) for first in range(2)]
+    assert [process.wait(PATIENCE_SECONDS) for process in processes] == [0, 0]
+    assert orjson.loads(state.read_bytes())["k"][1] in {398, 399}
+    _remember(state, {"k": ["e", 500, 1]})
+    _remember(state, {"k": ["e", 499, 1]})
+    _remember(state, {"k": ["older", 9000, 0]})
+    assert orjson.loads(state.read_bytes()) == {"k": ["e", 500, 1]}
+    assert [file.name for file in tmp_path.iterdir()] == ["state.json"]
+
+
+async def test_a_state_file_that_cannot_be_written_ends_no_process(redis_url: str, tmp_path: Path) -> None:
+    """One line says so."""
+    settings = settings_for(redis_url, "http://127.0.0.1:1", WATTFARE_STATE_FILE=str(tmp_path / "none" / "state"))
+    with capture_logs() as lines:
+        async with open_services(settings) as services:
+            assert services.store.is_open
+    assert [line["event"] for line in lines] == ["state_file_not_written"]
 
 
 async def test_a_redis_that_is_away_closes_the_store_and_no_more() -> None:
