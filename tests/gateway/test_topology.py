@@ -1,9 +1,12 @@
 """A Cluster as the store sees it: masters that freeze, die, join and are replaced, and slots on their way."""
 
 import asyncio
+import contextlib
 import gc
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -246,3 +249,67 @@ async def test_a_node_that_left_takes_its_connections_along(cluster: ValkeyClust
     assert f"127.0.0.1:{cluster.nodes[fourth].port}" not in store._topology.nodes
     # The one that asks is left.
     await until(lambda: ask(cluster.nodes[fourth], "CLIENT", "LIST").count("lib-name=redis-py") == 1)
+
+
+async def copied(cluster: ValkeyCluster, number: int, folder: Path) -> None:
+    """Keep a copy of what one master holds now."""
+    node = cluster.nodes[number]
+    node.kill()
+    shutil.copytree(node.folder / "appendonlydir", folder)
+    await asyncio.to_thread(node.start)
+
+
+async def swapped(cluster: ValkeyCluster, number: int, folder: Path | None) -> None:
+    """Kill one master and start it with a copy, or with nothing."""
+    node = cluster.nodes[number]
+    node.kill()
+    shutil.rmtree(node.folder / "appendonlydir")
+    if folder is not None:
+        shutil.copytree(folder, node.folder / "appendonlydir")
+    await asyncio.to_thread(node.start)
+
+
+@pytest.mark.parametrize("left", ["a copy", "nothing"])
+async def test_one_master_that_came_back_older_or_empty_closes_the_store(
+    cluster: ValkeyCluster, store: Store, tmp_path: Path, left: str
+) -> None:
+    """No call is answered by it, nor by another, from its return until the operator accepts it; then by all."""
+    keys = [key_of(cluster, number) for number in range(3)]
+    await store.call("SET", keys[1], "old")
+    folder = tmp_path / "copy"
+    await copied(cluster, 1, folder)
+    await answered(store, *keys)
+    await store.call("SET", keys[1], "new")
+    await store.beat()
+    await store.beat()
+    found: list[bytes] = []
+
+    async def call() -> None:
+        while True:
+            with contextlib.suppress(Unavailable):
+                found.append(await store.call("GET", keys[1]))
+            await asyncio.sleep(0)
+
+    node = cluster.nodes[1]
+    node.freeze()
+    assert not await is_answered(store, keys[1])
+    calling = asyncio.create_task(call())
+    await swapped(cluster, 1, folder if left == "a copy" else None)
+    word = "older" if left == "a copy" else "empty"
+    async with asyncio.timeout(SECONDS):
+        while word not in store.why_closed:
+            await asyncio.sleep(0.01)
+    assert not any([await is_answered(store, key) for key in keys])
+    other = await Store.open(cluster.url, deadline_ms=PATIENT_MS)
+    try:
+        async with asyncio.timeout(SECONDS):
+            while not all("cluster_state:ok" in ask(each, "CLUSTER", "INFO") for each in cluster.nodes):
+                await asyncio.sleep(0.01)
+        calling.cancel()
+        assert found == []
+        await other.beat(accept=True)
+        async with asyncio.timeout(SECONDS):
+            await asyncio.gather(store.opened(), other.opened())
+    finally:
+        await other.close()
+    assert await store.call("GET", keys[1]) == (b"old" if left == "a copy" else None)
