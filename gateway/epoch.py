@@ -20,6 +20,7 @@ Memory = dict[str, list[str | int]]
 SLOTS = 16384
 # A beat in every sixteenth of a cluster's slots, so that each master is known.
 _CLUSTER_BEATS = 16
+_EMPTY = "Redis came back empty"
 _OLDER = "Redis came back older than it was"
 _ANOTHER = "another Redis answers than the one we knew"
 
@@ -46,9 +47,15 @@ class Sign:
 
 
 class Epoch:
-    """What this process knows of each server's epoch."""
+    """What this process knows of each server's epoch.
 
-    def __init__(self) -> None:
+    `whole`: the keys that a store is begun with, all at once. So one that is missing beside others is a server that was
+    emptied, also for a process that never saw it.
+    """
+
+    def __init__(self, whole: Collection[str] = ()) -> None:
+        self._whole = frozenset(whole)
+        self._empty: set[str] = set()
         self._known: dict[str, Known] = {}
         self._doubts: dict[str, str] = {}
 
@@ -69,14 +76,24 @@ class Epoch:
     def judge(self, key: str, sign: Sign, known: Known | None) -> bool:
         """Tell whether `sign` can follow `known` (as it was when the question was put), and remember a doubt if not."""
         doubt = _doubt(sign, known)
+        if known is None and not sign.epoch:
+            if key in self._known:
+                return False  # begun since the question was put
+            self._empty.add(key)
+            doubt = _EMPTY if key in self._whole and not self._whole.isdisjoint(self._known) else None
         if doubt is None:
             self._doubts.pop(key, None)
         else:
             self._doubts[key] = doubt
         return doubt is None
 
+    def may_begin(self, key: str) -> bool:
+        """Tell whether the server of `key`, if it is empty, may be begun: all are empty, or it is a new one."""
+        return key not in self._known and (key not in self._whole or self._whole <= self._empty)
+
     def remember(self, key: str, seen: Known) -> None:
         """Take this as the newest that was seen under `key`."""
+        self._empty.discard(key)
         known = self._known.get(key)
         if known is None or known.epoch != seen.epoch or known.beat < seen.beat:
             self._known[key] = seen
@@ -115,7 +132,7 @@ def _doubt(sign: Sign, known: Known | None) -> str | None:
     if known is None:
         return None
     if not sign.epoch:
-        return "Redis came back empty"
+        return _EMPTY
     if sign.epoch != known.epoch:
         return None if sign.is_accepted and sign.since_ms > known.since_ms else _ANOTHER
     if sign.beat < known.beat:

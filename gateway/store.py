@@ -33,7 +33,7 @@ class Store:
         self._topology = topology
         self._wire = Wire(topology, deadline_seconds=deadline_seconds)
         self._scripts = lua.load()
-        self._epoch = Epoch()
+        self._epoch = Epoch(topology.beat_keys)
         self._opening = asyncio.Event()
         self._beats: dict[Node, asyncio.Task[None]] = {}
         self._learning: asyncio.Task[None] | None = None
@@ -150,11 +150,17 @@ class Store:
         try:
             if self._topology.is_stale:
                 await self._topology.learn()
-            beats = [self._beat_one(node, names, accept=accept) for node, names in self._proofs().items()]
-            # Each for itself: one master that is away must not keep the others from being found again.
-            outcomes = await asyncio.gather(*beats, return_exceptions=True)
+            await self._beat_all(accept=accept)
+            if self._epoch.may_begin(self._topology.beat_keys[0]):
+                # All are empty, which only the first round could tell: a store is begun as a whole.
+                await self._beat_all()
         finally:
             beating.reset(token)
+
+    async def _beat_all(self, *, accept: bool = False) -> None:
+        beats = [self._beat_one(node, names, accept=accept) for node, names in self._proofs().items()]
+        # Each for itself: one master that is away must not keep the others from being found again.
+        outcomes = await asyncio.gather(*beats, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -177,14 +183,14 @@ class Store:
 
     async def _judged(self, key: str, *, accept: bool) -> None:
         known = self._epoch.known(key)
-        begin = "1" if known is None else "0"
+        begin = "1" if self._epoch.may_begin(key) else "0"
         seen = ("", 0) if known is None else (known.epoch, known.beat)
         args = (secrets.token_hex(8), secrets.token_hex(16), begin, "1" if accept else "0", *seen)
         answer = await self._evaluate("beat", [key], args, _BEAT_DEADLINE_SECONDS)
         epoch, salt, beat, accepted, older, since_ms = answer
         # The answer is already counted up: what Redis knew before is one less.
         before = Sign(epoch.decode(), beat - 1, is_accepted=accepted == 1, is_older=older == 1, since_ms=since_ms)
-        if not self._epoch.judge(key, before, known):
+        if not self._epoch.judge(key, before, known) or not before.epoch:
             return
         if known is not None and known.epoch != before.epoch:
             self._epoch.forget_all_but(self._topology.beat_keys)
@@ -225,6 +231,8 @@ class Store:
                 epoch, beat, accepted, older, since_ms = await connection.read_response()
             except AskError:
                 continue  # it has moved, and is asked for elsewhere
+            if seen is None and not epoch:
+                continue  # a beat will tell whether it may be begun
             sign = Sign(
                 (epoch or b"").decode(),
                 int(beat or 0),

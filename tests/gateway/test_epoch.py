@@ -77,3 +77,27 @@ def test_two_memories_make_the_newest() -> None:
         {"a": ["e1", 7, 50], "b": ["e1", 9, 50], "c": ["e1", 1, 50]},
         {"a": ["e2", 1, 60], "b": ["e1", 8, 50], "d": ["e1", 2, 50]},
     ) == {"a": ["e2", 1, 60], "b": ["e1", 9, 50], "c": ["e1", 1, 50], "d": ["e1", 2, 50]}
+
+
+def test_a_store_is_begun_as_a_whole() -> None:
+    """When every server of it is known to be empty; one that is empty beside others is one that was emptied."""
+    epoch = Epoch(["a", "b"])
+    assert epoch.judge("a", _sign("", 0), None)
+    assert not epoch.may_begin("a")
+    assert epoch.judge("b", _sign("", 0), None)
+    assert epoch.may_begin("a")
+    assert epoch.may_begin("b")
+    epoch.remember("a", Known("e1", 1, 50))
+    assert not epoch.may_begin("b")
+    assert not epoch.judge("b", _sign("", 0), None)
+    assert epoch.doubt is not None
+    assert epoch.judge("b", _sign("e2", 1), None)
+    assert epoch.doubt is None
+
+
+def test_a_server_that_joined_later_may_be_begun() -> None:
+    """It is known by a key of its own, which nobody can have seen."""
+    epoch = Epoch(["a", "b"])
+    epoch.remember("a", Known("e1", 1, 50))
+    assert epoch.judge("new", _sign("", 0), None)
+    assert epoch.may_begin("new")

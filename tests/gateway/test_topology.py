@@ -300,8 +300,10 @@ async def test_one_master_that_came_back_older_or_empty_closes_the_store(
         while word not in store.why_closed:
             await asyncio.sleep(0.01)
     assert not any([await is_answered(store, key) for key in keys])
+    # Nor by a process that starts now and never knew it.
     other = await Store.open(cluster.url, deadline_ms=PATIENT_MS)
     try:
+        assert word in other.why_closed
         async with asyncio.timeout(SECONDS):
             while not all("cluster_state:ok" in ask(each, "CLUSTER", "INFO") for each in cluster.nodes):
                 await asyncio.sleep(0.01)
