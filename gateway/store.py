@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 from redis.asyncio.client import PubSub
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import AskError, NoScriptError
+from redis.exceptions import AskError, NoScriptError, ResponseError
 
 from gateway import lua, redisurl
 from gateway.epoch import Epoch, Known, Memory, Sign
@@ -24,6 +24,8 @@ _BEAT_SECONDS = 0.25
 _BEAT_AWAY_SECONDS = 0.1
 # A beat may take longer than a request's call: nobody waits for it, and a loaded machine is not an outage.
 _BEAT_DEADLINE_SECONDS = 3.0
+# The script that `post` is for.
+_POSTED = "attach"
 
 
 class Store:
@@ -221,10 +223,14 @@ class Store:
             del self._beats[node]
 
     async def _greet(self, node: Node, connection: AbstractConnection) -> None:
-        """Ask a new connection for its epochs before it carries a command: a Redis that restarted is known by them."""
+        """Ask a new connection for its epochs before it carries a command: a Redis that restarted is known by them.
+
+        And have it know the script that is posted: a word whose sender died at once must not need a second one.
+        """
         known = {key: self._epoch.known(key) for key in self._proofs().get(node, ())}
         for key in known:
             await connection.send_command("HMGET", key, "epoch", "beat", "accepted", "older", "since_ms")
+        await connection.send_command("SCRIPT", "LOAD", self._scripts[_POSTED].text)
         is_ours = True
         for key, seen in known.items():
             try:
@@ -241,8 +247,9 @@ class Store:
                 since_ms=int(since_ms or 0),
             )
             is_ours &= self._epoch.judge(key, sign, seen)
-        if known:
-            node.lane.heard()
+        with contextlib.suppress(ResponseError):
+            await connection.read_response()
+        node.lane.heard()
         self._weigh()
         if not is_ours and not beating.get():
             raise NotOurs
