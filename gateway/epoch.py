@@ -79,13 +79,22 @@ class Epoch:
         if known is None and not sign.epoch:
             if key in self._known:
                 return False  # begun since the question was put
+            # The first time another process may be in the midst of beginning it all.
+            doubt = _EMPTY if key in self._empty and self._is_missing(key) else None
             self._empty.add(key)
-            doubt = _EMPTY if key in self._whole and not self._whole.isdisjoint(self._known) else None
         if doubt is None:
             self._doubts.pop(key, None)
         else:
             self._doubts[key] = doubt
         return doubt is None
+
+    @property
+    def is_half_begun(self) -> bool:
+        """Whether a part was found empty that others stand beside."""
+        return any(self._is_missing(key) for key in self._empty)
+
+    def _is_missing(self, key: str) -> bool:
+        return key in self._whole and not self._whole.isdisjoint(self._known)
 
     def may_begin(self, key: str) -> bool:
         """Tell whether the server of `key`, if it is empty, may be begun: all are empty, or it is a new one."""

@@ -24,6 +24,8 @@ _BEAT_SECONDS = 0.25
 _BEAT_AWAY_SECONDS = 0.1
 # A beat may take longer than a request's call: nobody waits for it, and a loaded machine is not an outage.
 _BEAT_DEADLINE_SECONDS = 3.0
+# How long another process may take to begin an empty Cluster.
+_BEGIN_SECONDS = 0.1
 # The script that `post` is for.
 _POSTED = "attach"
 
@@ -155,6 +157,9 @@ class Store:
             await self._beat_all(accept=accept)
             if self._epoch.may_begin(self._topology.beat_keys[0]):
                 # All are empty, which only the first round could tell: a store is begun as a whole.
+                await self._beat_all()
+            elif self._epoch.is_half_begun:
+                await asyncio.sleep(_BEGIN_SECONDS)
                 await self._beat_all()
         finally:
             beating.reset(token)

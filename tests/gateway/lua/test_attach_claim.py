@@ -140,8 +140,8 @@ def test_a_look_takes_no_more_than_it_was_asked_for(scripts: Scripts) -> None:
 def test_a_budget_is_dropped_only_when_nobody_listed_it_for_a_whole_rest(scripts: Scripts) -> None:
     """A process that listed it half a rest ago may admit a request without listing it again."""
     index(scripts, "keep", "x", 0)
-    index(scripts, "rest", "x", 0)
-    index(scripts, "rest", "x", 0)
+    index(scripts, "rest", "x", -5)
+    index(scripts, "rest", "x", -5)
     assert scripts.call("ZCARD", SHARD) == 1
     assert index(scripts, "look", "", 60_000) == [b"x"]
     index(scripts, "rest", "x", 0)
@@ -152,8 +152,8 @@ def test_a_budget_is_dropped_only_when_nobody_listed_it_for_a_whole_rest(scripts
 def test_a_budget_that_was_listed_anew_is_not_dropped(scripts: Scripts, verb: str) -> None:
     """Between the look and the rest another process may have placed a hold there."""
     index(scripts, "keep", "x", 0)
-    index(scripts, "rest", "x", 0)
-    index(scripts, "look", "", 0)
+    index(scripts, "rest", "x", -5)
+    index(scripts, "look", "", -5)
     index(scripts, verb, "x", 60_000)
     index(scripts, "rest", "x", 0)
     assert scripts.call("ZCARD", SHARD) == 1
