@@ -19,6 +19,8 @@ from gateway.settings import KeyRing
 from gateway.store import Store
 from tests.servers import open_client
 
+pytestmark = pytest.mark.each_store
+
 PROCESSES = 4
 BUDGET = Budget("live", "app2222222222222222", "ada")
 HOLD_NANO = 3_000_000

@@ -15,6 +15,8 @@ from tests.fakes import MODEL, FakeOpenRouter, Turn, whole_answer
 from tests.faults.nursery import GatewayProcess, Nursery
 from tests.faults.world import World, open_world, until, variables
 
+pytestmark = pytest.mark.each_store
+
 ROUNDS = 36
 CALLERS = 6
 

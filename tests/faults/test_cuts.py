@@ -15,6 +15,8 @@ from tests.faults.world import until
 from tests.gateway.recordings import RECORDINGS
 from tests.gateway.stack import Stack, open_stack, question, settings_for
 
+pytestmark = pytest.mark.each_store
+
 STREAM = next(
     (each.body for each in RECORDINGS if each.name.startswith("08-")),
     STREAMED.replace(b"gen-1-fake", b"gen-" + b"0" * 30),

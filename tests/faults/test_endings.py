@@ -14,6 +14,8 @@ from tests.faults.openrouter import ask_raw
 from tests.faults.world import PATIENCE_SECONDS, Sandbox, open_sandbox, until
 from tests.gateway.stack import Stack, open_stack, question, settings_for
 
+pytestmark = pytest.mark.each_store
+
 LISTED = ("sandbox/slow-30", "sandbox/slow-600000")
 # What each states goes to the ledger; what each leaves out is asked for.
 ENDINGS = [

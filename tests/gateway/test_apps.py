@@ -8,6 +8,8 @@ from gateway.errors import AuthError
 from gateway.services import Services, open_services
 from tests.gateway.stack import settings_for
 
+pytestmark = pytest.mark.each_store
+
 
 @pytest.fixture
 async def services(redis_url: str) -> AsyncIterator[Services]:

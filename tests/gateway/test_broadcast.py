@@ -15,6 +15,8 @@ from tests.clusters import ValkeyCluster
 from tests.gateway.stack import PATIENCE_SECONDS
 from tests.servers import ValkeyServer
 
+pytestmark = pytest.mark.each_store
+
 
 @pytest.fixture
 async def store(redis_url: str) -> AsyncIterator[Store]:

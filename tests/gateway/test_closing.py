@@ -12,6 +12,8 @@ from gateway.ledger import Booked, Ledger, Settlement
 from tests.fakes import COST_NANO, EVENT_STREAM, FakeOpenRouter, Turn
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, question
 
+pytestmark = pytest.mark.each_store
+
 Billed = Callable[[], Awaitable[int]]
 
 # Answers that come whole, each with how the ledger must call it.

@@ -11,6 +11,8 @@ from gateway.keys import Budget
 from gateway.services import Services, open_services
 from tests.gateway.stack import settings_for
 
+pytestmark = pytest.mark.each_store
+
 _ADA = Budget("live", "app0123456789abcdef", "ada")
 _USD = 10**9
 

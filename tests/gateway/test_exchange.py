@@ -21,6 +21,8 @@ from tests.faults.openrouter import ask_raw
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, open_stack, question, settings_for
 from tests.servers import open_client
 
+pytestmark = pytest.mark.each_store
+
 _HALF = b'data: {"id":"gen-1-fake","choices":[{"index":0,"delta":{"content":"half"}}]}\n\n'
 
 

@@ -14,6 +14,8 @@ from tests.fakes import COST_NANO, EVENT_STREAM, MODEL, PLAIN, STREAMED, FakeOpe
 from tests.gateway.recordings import Recording, each_recording
 from tests.gateway.stack import FUNDING_KEY, Stack, question
 
+pytestmark = pytest.mark.each_store
+
 _HOP_BY_HOP = {
     "Connection": "x-named, keep-alive",
     "Keep-Alive": "timeout=5",

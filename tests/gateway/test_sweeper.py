@@ -24,6 +24,8 @@ from tests.fakes import FakeOpenRouter, Turn
 from tests.gateway.process import ROOT, environment
 from tests.gateway.stack import FUNDING_KEY, PATIENCE_SECONDS, settings_for
 
+pytestmark = pytest.mark.each_store
+
 GENERATION = "gen-1-fake"
 COST = {"id": GENERATION, "model": "acme/large", "total_cost": 0.0004, "native_tokens_prompt": 3}
 

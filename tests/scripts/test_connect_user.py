@@ -11,6 +11,8 @@ from tests.fakes import FakeOpenRouter
 from tests.gateway.process import command, environment
 from tests.gateway.stack import Stack
 
+pytestmark = pytest.mark.each_store
+
 
 async def test_an_imported_connection_pays_at_once(redis_url: str, stack: Stack, openrouter: FakeOpenRouter) -> None:
     """The answer is the ConnectionStatus, the key is used and not shown."""

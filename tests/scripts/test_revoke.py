@@ -10,6 +10,8 @@ from scripts.revoke import revoke
 from tests.gateway.process import command, environment
 from tests.gateway.stack import Stack
 
+pytestmark = pytest.mark.each_store
+
 
 async def test_a_revoked_user_is_refused_once_the_command_is_done(redis_url: str, stack: Stack) -> None:
     """Live and test alike; another user goes on; doing it again is no fault."""

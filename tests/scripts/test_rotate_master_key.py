@@ -4,11 +4,15 @@ import argparse
 import base64
 from pathlib import Path
 
+import pytest
+
 from gateway.connections import Approval
 from gateway.keys import Budget
 from gateway.services import open_services
 from gateway.settings import Settings
 from scripts.rotate_master_key import rotate_master_key
+
+pytestmark = pytest.mark.each_store
 
 _OLD = "old:" + base64.b64encode(b"1" * 32).decode()
 _NEW = "new:" + base64.b64encode(b"2" * 32).decode()
