@@ -149,7 +149,7 @@ class Soak:
         while not self.over.is_set():
             await self.pause(1, 3)
             key = self.world.budget(f"payer-{self.chance.randrange(PAYERS)}").budget
-            await asyncio.to_thread(cluster.move, key, (cluster.owner(key) + 1) % MASTERS)
+            await asyncio.to_thread(_move_on, cluster, key)
             self.seen["moved"] += 1
 
     async def keep_revoking(self) -> None:
@@ -235,6 +235,10 @@ class Soak:
         wrong += [f"{payer}: booked {nano} for {name}" for name, nano in booked.items() if nano]
         self.seen["booked nano"] += books.spent_nano
         return wrong
+
+
+def _move_on(cluster: ValkeyCluster, key: str) -> None:
+    cluster.move(key, (cluster.owner(key) + 1) % MASTERS)
 
 
 def _may_be(estimate: dict[str, str], generation: Entry) -> bool:
