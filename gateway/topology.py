@@ -28,6 +28,8 @@ _CONNECTIONS = 64
 _VIEW_SECONDS = 0.3
 # Masters come and go without anybody's call finding out.
 _LEARN_SECONDS = 5.0
+# While one is away, or slots are moving, its place may be taken at any moment.
+_LEARN_AGAIN_SECONDS = 0.25
 
 
 class Node:
@@ -125,7 +127,9 @@ class Cluster:
         self._owners = [self._seeds[0]] * SLOTS
         self._masters: tuple[Node, ...] | None = None
         self._keys: dict[Node, str] = {}
-        self._learn_at = 0.0
+        self._slots: list[int] = []
+        self._learnt_at = float("-inf")
+        self._is_moved = False
         self._leaving: dict[Node, asyncio.Task[None]] = {}
 
     @property
@@ -143,12 +147,14 @@ class Cluster:
     @property
     def is_stale(self) -> bool:
         """Whether a slot has moved, a master does not answer, or nobody was asked for long."""
-        return time.monotonic() > self._learn_at or any(master.lane.is_away for master in self.masters)
+        seconds = time.monotonic() - self._learnt_at
+        is_pressing = self._is_moved or any(master.lane.is_away for master in self.masters)
+        return seconds > (_LEARN_AGAIN_SECONDS if is_pressing else _LEARN_SECONDS)
 
     async def learn(self) -> None:
         """Ask every node that is known what it sees, and believe the newest view."""
         views = await asyncio.gather(*(self._view(node) for node in tuple(self._nodes.values())))
-        self._learn_at = time.monotonic() + _LEARN_SECONDS
+        self._learnt_at, self._is_moved = time.monotonic(), False
         newest = max((view for view in views if view is not None), key=lambda view: view.epoch, default=None)
         if newest is not None and newest.ranges:
             self._take(newest)
@@ -160,9 +166,15 @@ class Cluster:
     def key_on(self, node: Node) -> str:
         """Return the first numbered key in a slot of `node`: the same for every process that sees the same."""
         if node not in self._keys:
-            names = (f"{keys.INSTANCE}:{number}" for number in count())
-            self._keys[node] = next(name for name in names if self.node(name) is node)
+            number = next(number for number in count() if self._owners[self._slot(number)] is node)
+            self._keys[node] = f"{keys.INSTANCE}:{number}"
         return self._keys[node]
+
+    def _slot(self, number: int) -> int:
+        # Kept, because a master of one slot takes tens of thousands of numbers to find.
+        if number == len(self._slots):
+            self._slots.append(key_slot(f"{keys.INSTANCE}:{number}".encode()))
+        return self._slots[number]
 
     def moved(self, moved: MovedError, *, told_by: Node) -> Node:
         """Take a master's word that another has the slot; return that one."""
@@ -170,7 +182,7 @@ class Cluster:
         if self._owners[moved.slot_id] is not owner:
             self._owners[moved.slot_id] = owner
             self._changed()
-            self._learn_at = 0.0
+            self._is_moved = True
         return owner
 
     def at(self, ask: AskError, *, told_by: Node) -> Node:
