@@ -20,7 +20,7 @@ from redis.exceptions import AskError, MovedError, RedisError
 
 from gateway import keys
 from gateway.epoch import SLOTS, cluster_keys
-from gateway.lane import Lane
+from gateway.lane import PATIENCE_SECONDS, Lane
 
 # Redis runs one command at a time: more connections than this only move the queue.
 _CONNECTIONS = 64
@@ -272,7 +272,9 @@ def _greet_with(node: Node, greeting: Greeting) -> None:
 
 
 async def _let_go(node: Node) -> None:
-    """Close what is idle now, and the rest when it has been answered."""
-    await node.pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
-    with contextlib.suppress(RedisError, OSError):
-        await node.pool.disconnect(inuse_connections=False)
+    """Close what is idle, until no call can be left that was on its way there."""
+    for _ in range(int(PATIENCE_SECONDS) + 2):
+        with contextlib.suppress(RedisError, OSError):
+            await node.pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
+            await node.pool.disconnect(inuse_connections=False)
+        await asyncio.sleep(1)
