@@ -26,7 +26,7 @@ def topology(url: str) -> Topology:
             _hosts(parts.netloc), sentinel_kwargs={"socket_timeout": _CONNECT_SECONDS}
         )
         group: Redis = sentinel.master_for(parts.path.strip("/"), **_credentials(parts), **_manner())
-        return One(group)
+        return One(group, sentinel.sentinels)
     single: Redis = Redis.from_url(url, **_manner())
     return One(single)
 

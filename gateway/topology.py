@@ -57,9 +57,10 @@ class One:
     `beat_keys`: what it is beaten under.
     """
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, sentinels: Sequence[Redis] = ()) -> None:
         self.beat_keys: Sequence[str] = (keys.INSTANCE,)
         self._node = Node(client)
+        self._sentinels = sentinels
 
     @property
     def masters(self) -> Sequence[Node]:
@@ -100,7 +101,8 @@ class One:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._node.client.aclose()
+        for client in (self._node.client, *self._sentinels):
+            await client.aclose()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,13 +25,10 @@ SHORT = {"model": "sandbox/echo", "stream": True, "messages": [{"role": "user", 
 LONG = {"model": "sandbox/slow-20", "stream": True, "messages": [{"role": "user", "content": "word " * 100}]}
 USERS = [f"user-{number}" for number in range(8)]
 
-# redis-py forgets the connections of a cluster node that is gone instead of closing them.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
-    """Find what was forgotten here, where it is known, and not in whichever test comes next."""
+    """Find a connection that nobody closed here, and not in whichever test comes next."""
     yield
     gc.collect()
 
