@@ -12,11 +12,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway.errors import BudgetExceeded
+from gateway.errors import BudgetExceeded, Unavailable
 from gateway.keys import RANDOM_BYTES, request_id
 from gateway.ledger import Settlement
 from gateway.pricing import WorstCase
-from tests.clusters import SentinelGroup, ValkeyCluster
+from tests.clusters import MASTERS, SentinelGroup, ValkeyCluster
 from tests.faults.nursery import GatewayProcess, Nursery
 from tests.faults.openrouter import ask_raw
 from tests.faults.world import Sandbox, World, open_sandbox, open_world, until, variables
@@ -87,6 +87,11 @@ async def _open_house(url: str, folder: Path) -> AsyncIterator[House]:
             yield House(world, sandbox, await nursery.start(environment), nursery, environment)
 
 
+def _move_round(cluster: ValkeyCluster, key: str, times: int) -> None:
+    for _ in range(times):
+        cluster.move(key, (cluster.owner(key) + 1) % MASTERS)
+
+
 @pytest.fixture
 async def house(cluster: ValkeyCluster, tmp_path: Path) -> AsyncIterator[House]:
     """A house on the Cluster."""
@@ -104,26 +109,39 @@ async def test_a_chat_on_a_cluster_is_settled_and_its_users_lie_on_all_masters(
         await until(lambda user=user: house.is_paid(user))  # type: ignore[misc]
 
 
-async def test_contenders_on_a_cluster_never_overspend(house: House) -> None:
-    """Hundreds of holds race for a cap that carries forty."""
-    world, budget = house.world, house.world.budget("racer")
+async def test_contenders_never_overspend_while_their_slot_moves(house: House, cluster: ValkeyCluster) -> None:
+    """Holds race for a cap that carries forty, from master to master, until hundreds have come to nothing."""
+    world, budget, ledger = house.world, house.world.budget("racer"), house.world.services.ledger
     await world.connect("racer", "0.04")
     worst = WorstCase(fixed_nano=1_000_000, per_token_zepto=0, max_tokens=100)
+    moving = asyncio.ensure_future(asyncio.to_thread(_move_round, cluster, budget.budget, 3))
 
-    async def contend(_: int) -> bool:
-        request = request_id("a" * 13, secrets.token_bytes(RANDOM_BYTES))
-        try:
-            await world.services.ledger.admit(budget, request, worst, model="m", estimate_nano=0)
-        except BudgetExceeded:
-            return False
-        await world.services.ledger.settle(budget, request, Settlement("settled", 1_000_000))
-        return True
+    async def close(request: str, settlement: Settlement) -> None:
+        while True:
+            with contextlib.suppress(Unavailable):
+                await ledger.settle(budget, request, settlement)
+                return
 
-    admitted = await asyncio.gather(*map(contend, range(300)))
+    async def contend() -> int:
+        refused = admitted = 0
+        while refused < 20 or not moving.done():
+            request = request_id("a" * 13, secrets.token_bytes(RANDOM_BYTES))
+            try:
+                await ledger.admit(budget, request, worst, model="m", estimate_nano=0)
+            except BudgetExceeded:
+                refused += 1
+            except Unavailable:
+                await close(request, Settlement("void"))
+            else:
+                await close(request, Settlement("settled", 1_000_000))
+                admitted += 1
+        return admitted
+
+    admitted = sum(await asyncio.gather(*(contend() for _ in range(20))))
+    await moving
     books = await world.books("racer")
     assert books.agree
-    assert sum(admitted) == 40
-    assert books.spent_nano == 40_000_000
+    assert (admitted, books.spent_nano) == (40, 40_000_000)
 
 
 async def test_a_killed_gateway_on_a_cluster_is_swept_by_another(house: House) -> None:
@@ -160,8 +178,7 @@ async def test_slots_that_move_under_load_lose_nothing(house: House, cluster: Va
 
     def move_all() -> None:
         for user in USERS[:4]:
-            key = house.world.budget(user).budget
-            cluster.move(key, (cluster.owner(key) + 1) % 3)
+            _move_round(cluster, house.world.budget(user).budget, 1)
 
     statuses = await house.under_load(loop.run_in_executor(None, move_all))
     assert set(statuses) <= {200, 503}
