@@ -29,7 +29,7 @@ _VIEW_SECONDS = 0.3
 # Masters come and go without anybody's call finding out.
 _LEARN_SECONDS = 5.0
 # While one is away, or slots are moving, its place may be taken at any moment.
-_LEARN_AGAIN_SECONDS = 0.25
+_LEARN_AGAIN_SECONDS = 0.1
 
 
 class Node:
@@ -155,9 +155,10 @@ class Cluster:
 
     async def learn(self) -> None:
         """Ask every node that is known what it sees, and believe the newest view."""
-        views = await asyncio.gather(*(self._view(node) for node in tuple(self._nodes.values())))
+        away = [node for node in self._nodes.values() if node.lane.is_away]
+        here = [node for node in self._nodes.values() if not node.lane.is_away]
+        newest = await self._newest_view(here) or await self._newest_view(away)
         self._learnt_at, self._is_moved = time.monotonic(), False
-        newest = max((view for view in views if view is not None), key=lambda view: view.epoch, default=None)
         if newest is not None and newest.ranges:
             self._take(newest)
 
@@ -203,6 +204,10 @@ class Cluster:
         for task in self._leaving.values():
             task.cancel()
         await asyncio.gather(*(node.client.aclose() for node in nodes), return_exceptions=True)
+
+    async def _newest_view(self, nodes: Sequence[Node]) -> _View | None:
+        views = await asyncio.gather(*map(self._view, nodes))
+        return max((view for view in views if view is not None), key=lambda view: view.epoch, default=None)
 
     async def _view(self, node: Node) -> _View | None:
         try:

@@ -197,6 +197,8 @@ async def test_a_master_that_dies_is_replaced_and_nothing_is_lost(house: House, 
         return set(await asyncio.gather(*map(house.ask, USERS))) == {200}
 
     await until(all_answer)
+    # This process follows by itself, perhaps a moment later than the gateway.
+    await house.world.services.store.opened()
     for user in USERS:
         await until(lambda user=user: house.is_paid(user))  # type: ignore[misc]
 
