@@ -57,6 +57,8 @@ class Sweeper:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._news: dict[str, asyncio.Event] = {}
         self._room = asyncio.Semaphore(_MOST_AT_ONCE)
+        self._next: dict[str, float] = {}
+        """When each budget that is followed is swept next, by the loop's clock."""
         self._resting_until = 0.0
 
     async def run(self) -> None:
@@ -91,10 +93,11 @@ class Sweeper:
             self._tasks[request_id] = asyncio.get_running_loop().create_task(asking)
 
     async def close(self, *, seconds: float = 0) -> None:
-        """Go on for so long with what is due now, then stop; what is left is due for whoever sweeps next."""
+        """Go on for so long with what is due until then, and stop; what is left is due for whoever sweeps next."""
+        end = asyncio.get_running_loop().time() + seconds
         tasks = tuple(self._tasks.values())
-        if tasks and seconds:
-            await asyncio.wait(tasks, timeout=seconds)
+        if soon := [task for name, task in self._tasks.items() if self._next.get(name, 0) < end]:
+            await asyncio.wait(soon, timeout=seconds)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -149,15 +152,17 @@ class Sweeper:
 
     async def _follow(self, budget: Budget) -> None:
         """Sweep a budget until nothing of it is due for a while; news of it cuts the waiting short."""
-        news = self._news[budget.name]
+        news, clock = self._news[budget.name], asyncio.get_running_loop().time
         wait: float | None = 0
         try:
             while news.is_set() or (wait is not None and wait <= _BACKOFF_SECONDS[-1]):
+                self._next[budget.name] = max(clock() + (wait or 0), self._resting_until)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await news.wait()
                 news.clear()
-                await asyncio.sleep(self._resting_until - asyncio.get_running_loop().time())
+                await asyncio.sleep(self._resting_until - clock())
+                self._next[budget.name] = 0
                 wait = await self.sweep(budget)
         except Unavailable:
             self._rest()  # The list of due holds brings it back.
@@ -165,6 +170,7 @@ class Sweeper:
             log.error("sweep_failed", error=type(fault).__name__, app=budget.app_id)
         finally:
             del self._tasks[budget.name], self._news[budget.name]
+            self._next.pop(budget.name, None)
 
     async def _resolve(self, budget: Budget, request_id: str, now_ms: int) -> None:
         hold = await self._ledger.hold(budget, request_id)
