@@ -17,7 +17,6 @@ from gateway.pricing import WorstCase
 from gateway.store import Store
 from tests.clusters import ValkeyCluster
 from tests.fakes import EVENT_STREAM, FakeOpenRouter, Turn
-from tests.faults.openrouter import ask_raw
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, open_stack, question, settings_for
 from tests.servers import open_client
 
@@ -97,113 +96,6 @@ async def test_a_request_that_has_no_answer_yet_is_refused(
     [entry] = await stack.booked()
     assert entry["ended_by"] == "revoked"
     assert (await stack.standing()).held_nano == 0
-
-
-@pytest.mark.parametrize("end", [_revoke, _pause, _close_app])
-async def test_who_is_revoked_before_the_headers_pays_what_it_cost(
-    stack: Stack, openrouter: FakeOpenRouter, end: Callable[[Stack], Awaitable[None]]
-) -> None:
-    """The caller is told at once; the answer goes on unheard until its headers tell by what to ask for its cost."""
-    started, may_answer, gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    async def play(turn: Turn) -> None:
-        started.set()
-        await may_answer.wait()
-        await turn.head(200, {**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
-        await turn.until_gone()
-        gone.set()
-
-    openrouter.play = play
-    openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.0004}
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        answering = asyncio.create_task(stack.chat(question(stream=True)))
-        await started.wait()
-        await end(stack)
-        assert (await answering).refusal == (402, "not_connected")
-        may_answer.set()
-        await gone.wait()
-    [entry] = await stack.booked()
-    assert (entry["status"], entry["cost_nano"], entry["ended_by"]) == ("settled", "400000", "revoked")
-
-
-async def test_a_process_that_stops_lets_an_answer_tell_its_id(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """What was asked for and has no headers yet is waited for a moment more, and its true cost is booked."""
-    started, may_answer = asyncio.Event(), asyncio.Event()
-
-    async def play(turn: Turn) -> None:
-        started.set()
-        await may_answer.wait()
-        await turn.head(200, {**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
-        await turn.until_gone()
-
-    openrouter.play = play
-    openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.0004}
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        answering = asyncio.create_task(stack.chat(question(stream=True)))
-        await started.wait()
-        ending = asyncio.create_task(stack.gateway.exchanges.end())
-        may_answer.set()
-        await ending
-        await asyncio.gather(answering, return_exceptions=True)
-    [entry] = await stack.booked()
-    assert (entry["status"], entry["cost_nano"], entry["ended_by"]) == ("settled", "400000", "client")
-
-
-async def test_a_caller_who_takes_nothing_is_let_go(redis_url: str, openrouter: FakeOpenRouter) -> None:
-    """Money is not held for ever for somebody who does not read: upstream is closed, and the true cost booked."""
-    gone = asyncio.Event()
-
-    async def play(turn: Turn) -> None:
-        await turn.head(200, {**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
-        flood = b"data: " + b"x" * 65_000 + b"\n\n"
-        try:
-            while True:
-                await turn.send(flood)
-        finally:
-            gone.set()
-
-    openrouter.play = play
-    openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.0004}
-    async with open_stack(settings_for(redis_url, openrouter.url, WATTFARE_CALLER_SILENCE_SECONDS="0.3")) as stack:
-        await stack.connect()
-        answer = await ask_raw(stack.port, stack.as_user(), question(stream=True))
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await answer.read_head()
-            await gone.wait()
-        [entry] = await stack.booked()
-        await answer.hang_up()
-    assert (entry["status"], entry["cost_nano"], entry["ended_by"]) == ("settled", "400000", "client")
-
-
-@pytest.mark.parametrize("stream", [True, False])
-async def test_who_leaves_in_the_midst_of_an_answer_without_an_id_pays_what_it_cost(
-    stack: Stack, openrouter: FakeOpenRouter, stream: bool
-) -> None:
-    """A write that fails ends no answer whose id, or cost, is still to come (embeddings tell both last)."""
-    is_alone = asyncio.Event()
-
-    async def play(turn: Turn) -> None:
-        await turn.head(200, EVENT_STREAM if stream else {"Content-Type": "application/json"})
-        await turn.send(b": wait\n\n" if stream else b'{"object":"list","data":[')
-        await is_alone.wait()
-        for _ in range(20):
-            await turn.send(b": wait\n\n" if stream else b"0.5,")
-        usage = b'"usage":{"prompt_tokens":7,"cost":0.0004},"id":"gen-1-fake"}'
-        await turn.send(b"data: {" + usage + b"\n\n" if stream else b"0.5]," + usage)
-        await turn.end()
-
-    openrouter.play = play
-    answer = await ask_raw(stack.port, stack.as_user(), question(stream=stream))
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        await answer.read_head()
-        await answer.read(1)
-        await answer.hang_up()
-        while stack.gateway.server.connections:
-            await asyncio.sleep(0)
-        is_alone.set()
-    [entry] = await stack.booked()
-    assert (entry["status"], entry["cost_nano"], entry["ended_by"]) == ("settled", "400000", "client")
-    assert openrouter.lookups == []
 
 
 async def test_a_request_whose_hold_was_given_up_does_not_leave(

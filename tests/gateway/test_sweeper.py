@@ -18,8 +18,8 @@ from gateway.keys import RANDOM_BYTES, Budget, request_id
 from gateway.ledger import Claim
 from gateway.pricing import WorstCase
 from gateway.services import Services, open_services
-from gateway.sweeper import Sweeper, stated_settlement
-from gateway.upstream import Document, Timeouts, Upstream
+from gateway.sweeper import Sweeper
+from gateway.upstream import Timeouts, Upstream
 from tests.fakes import FakeOpenRouter, Turn
 from tests.gateway.process import ROOT, environment
 from tests.gateway.stack import FUNDING_KEY, PATIENCE_SECONDS, settings_for
@@ -209,10 +209,13 @@ async def test_look_ups_that_hang_keep_no_other_payer_waiting(orphanage: Orphana
     orphanage.openrouter._look_up = hang  # type: ignore[method-assign]
     for number in range(40):
         await orphanage.orphan(number, generation=f"gen-{number}-fake")
+    looking = [asyncio.create_task(orphanage.sweeper().run()) for _ in range(2)]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(asked) < 4:
+            await asyncio.sleep(0)
     other = Budget("live", "app" + "a" * 16, "other")
     await orphanage.connect(other)
     await orphanage.orphan(41, sent=False, generation="", budget=other)
-    looking = [asyncio.create_task(orphanage.sweeper().run()) for _ in range(2)]
     [entry] = await orphanage.entries(1, other)
     assert _told(entry) == ("void", "0", "crash")
     assert set(asked.values()) == {1}
@@ -371,29 +374,3 @@ async def test_a_gateway_that_does_not_sweep_calls_the_one_that_does(orphanage: 
     async with asyncio.timeout(PATIENCE_SECONDS):
         while await ripe() != [orphanage.budget]:
             await asyncio.sleep(0.01)
-
-
-@pytest.mark.parametrize(
-    ("body", "cost_nano"),
-    [
-        (b'{"data":{"total_cost":9e-7}}', 900),
-        (b'{"data":{"total_cost":0.0076509169000000005}}', 7_650_917),
-        (b'{"data":{"total_cost":0}}', 0),
-        (b'{"data":{"total_cost":0.001,"is_byok":true,"upstream_inference_cost":0.02}}', 21_000_000),
-        (b'{"data":{"total_cost":0.001,"is_byok":true,"upstream_inference_cost":null}}', 1_000_000),
-        (b'{"data":{"total_cost":0.001,"is_byok":false,"upstream_inference_cost":0.02}}', 1_000_000),
-        (b'{"data":{"total_cost":null}}', None),
-        (b'{"data":{"total_cost":"0.001"}}', None),
-        (b'{"data":{"total_cost":true}}', None),
-        (b'{"data":{"total_cost":-0.001}}', None),
-        (b'{"data":{}}', None),
-        (b'{"data":[]}', None),
-        (b"<html>", None),
-        (b"", None),
-    ],
-)
-def test_a_generation_record_is_read_exactly_or_not_at_all(body: bytes, cost_nano: int | None) -> None:
-    """Absent cost is not zero; with BYOK the provider's bill counts beside the fee."""
-    stated = stated_settlement(Document(200, body, "application/json"), ended_by="crash")
-    assert (stated.cost_nano if stated else None) == cost_nano
-    assert stated_settlement(Document(404, body, "application/json"), ended_by="crash") is None
