@@ -20,6 +20,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("redis_url", ["valkey", "cluster"], indirect=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest (it has a limit of its own), so that no worker waits for another at the end."""
+
+    def limit_seconds(item: pytest.Item) -> float:
+        marker = item.get_closest_marker("timeout")
+        return float(marker.args[0]) if marker is not None else 0.0
+
+    items.sort(key=limit_seconds, reverse=True)
+
+
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[ValkeyServer]:
     """A real Valkey for this test process alone. Shared by its tests: leave it running; for faults, start your own."""
