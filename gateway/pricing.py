@@ -14,6 +14,7 @@ Not bounded, because the list does not say it: a provider dearer than the model'
 Amounts are whole zepto-USD (1e-21) inside, so that a per-token price is exact, and whole nano-USD outside.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -61,6 +62,7 @@ _USUAL_CEILING_TOKENS = 32_768
 _CACHE_WRITE_PREMIUM = Decimal("1.25")
 _LONG_CACHE_PREMIUM = Decimal(2)
 
+_PLAIN_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 _NO_LIST = PriceList({}, fetched_ms=0)
 # Lets providers' priority tiers answer, at prices that the list does not name.
 _DEARER_SUFFIX = ":nitro"
@@ -187,8 +189,9 @@ def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int]) -> Worst
     as_images = prompt_rate * text_tokens + image * request.images
     fixed = max(as_tokens, as_images) + price.rate(("request",), prompt_tokens)
     per_token = price.rate(COMPLETION_RATES, prompt_tokens) * request.choices if max_tokens else 0
-    # A ceiling within the budget for reasoning is refused upstream.
-    least = request.thinking_tokens + MIN_OUTPUT_TOKENS if price.obeys_ceiling else None
+    # A ceiling within the budget for reasoning is refused upstream, or raised by the budget: then none shortens it.
+    is_firm = price.obeys_ceiling and (request.max_tokens is None or request.max_tokens > request.thinking_tokens)
+    least = request.thinking_tokens + MIN_OUTPUT_TOKENS if is_firm else None
     is_open = request.has_output and request.max_tokens is None and price.max_completion_tokens is None
     usual = _USUAL_CEILING_TOKENS + request.thinking_tokens if is_open else None
     return WorstCase(_nano(fixed), per_token, max_tokens, least, usual)
@@ -261,8 +264,13 @@ def _max_price(document: Mapping[str, object]) -> Mapping[str, int]:
     if not isinstance(listed, dict):
         return {}
     units = {"prompt": 1_000_000, "completion": 1_000_000, "request": 1, "image": 1}
-    given = ((name, usd_amount(listed.get(name)), unit) for name, unit in units.items())
+    given = ((name, usd_amount(_plain(listed.get(name))), unit) for name, unit in units.items())
     return {name: -(-zepto_from_usd(usd) // unit) for name, usd, unit in given if usd is not None}
+
+
+def _plain(limit: object) -> object:
+    """Return a limit that everybody reads as the same number, else None: one that OpenRouter ignores bounds nothing."""
+    return limit if not isinstance(limit, str) or _PLAIN_NUMBER.fullmatch(limit) else None
 
 
 def _nano(zepto: int) -> int:

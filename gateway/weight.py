@@ -6,8 +6,11 @@ Every key and value counts, for a field we do not know may reach the prompt too.
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
 
 # Tokens that a chat template adds and no byte of the body stands for. Role markers and separators cost 3 to 8 tokens a
 # message in the published templates (ChatML, Llama 3, Gemma, Harmony); default system prompts some tens of tokens
@@ -19,6 +22,8 @@ TOOLS_ALLOWANCE = 640
 
 # Quotes, colon, comma and blank that a template may put round a key or value when it writes JSON into the prompt.
 _VALUE_ALLOWANCE = 4
+# A fraction may be written anew on its way: `1e20` becomes 21 digits in JavaScript, and none becomes more than this.
+_NUMBER_BYTES = 25
 
 _IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
 _IMAGE_PAYLOADS = frozenset({"image_url", "source", "url", "data", "image"})
@@ -29,7 +34,7 @@ _UNBOUNDED_PARTS = frozenset(
 _MEDIA_FIELDS = frozenset({"messages", "input", "prompt", "system"})
 # With these a provider writes instructions of its own into the prompt.
 _INSTRUCTING_FIELDS = frozenset({"tools", "functions", "response_format", "output_config", "text"})
-_OTHER_DATA = re.compile(r"data:(?!image/)", re.IGNORECASE)
+_OTHER_DATA = re.compile(r"\s*data:(?!image/)", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -60,7 +65,7 @@ def weigh(document: Mapping[str, object]) -> Weight:
         elif isinstance(value, list):
             todo.extend((each, field) for each in value)
         else:
-            weight.bytes += len(str(value))
+            weight.bytes += max(len(str(value)), _NUMBER_BYTES if isinstance(value, Decimal) else 0)
     return weight
 
 
@@ -92,14 +97,21 @@ def _most_bytes(text: str, field: str) -> int:
     Some tokenizers first write characters out (NFKC: one Arabic ligature becomes 18 letters), and some templates write
     schemas as JSON with every other letter escaped.
     """
-    if field in _INSTRUCTING_FIELDS:
-        return len(json.dumps(text))
+    escaped = len(json.dumps(text)) if field in _INSTRUCTING_FIELDS else 0
     if text.isascii():
-        return len(text)
+        return max(escaped, len(text))
     size = len(text.encode())
-    if unicodedata.is_normalized("NFKC", text):
-        return size
-    return max(size, len(unicodedata.normalize("NFKC", text).encode()))
+    growing = {letter: more for letter in set(text) if (more := _growth(letter))}
+    if growing:
+        # Letter by letter: a whole text with many marks in a row takes the square of its length to normalize.
+        size += sum(growing[letter] * times for letter, times in Counter(text).items() if letter in growing)
+    return max(escaped, size)
+
+
+@cache
+def _growth(letter: str) -> int:
+    """Return how many bytes more a letter has when it is written out in full. Composing it again only shortens."""
+    return max(0, len(unicodedata.normalize("NFKD", letter).encode()) - len(letter.encode()))
 
 
 def _allowance(document: Mapping[str, object]) -> int:

@@ -181,7 +181,7 @@ def test_a_budget_for_reasoning_is_neither_cut_nor_forgotten() -> None:
     beyond = bound(chat(max_tokens=100, reasoning={"max_tokens": 2000}), entry())
 
     assert (within.max_tokens, within.least_tokens) == (5000, 2016)
-    assert beyond.max_tokens == 2100
+    assert (beyond.max_tokens, beyond.least_tokens) == (2100, None)
 
 
 def test_a_request_without_any_ceiling_is_shortened_to_a_usual_one() -> None:
@@ -255,7 +255,13 @@ def test_max_price_leaves_the_tier_for_long_prompts() -> None:
     assert bound(request, entry(overrides=override)).fixed_nano == request.prompt_bytes * 3000
 
 
-@pytest.mark.parametrize("bad", [None, 7, [], {"prompt": -1}, {"prompt": "x"}, {"prompt": {}}, {"prompt": True}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        None, 7, [], {"prompt": -1}, {"prompt": "x"}, {"prompt": {}}, {"prompt": True}, {"completion": "0_0"},
+        {"completion": "\uff10"}, {"completion": " 0 "}, {"completion": "0e0"},
+    ],
+)  # fmt: skip
 def test_a_max_price_that_cannot_be_read_is_ignored(bad: object) -> None:
     """It is OpenRouter's to refuse."""
     assert bound(chat(max_tokens=1, provider={"max_price": bad}), entry()).per_token_zepto == 2000 * 10**12

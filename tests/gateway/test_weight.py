@@ -3,6 +3,7 @@
 import json
 import unicodedata
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,6 +49,30 @@ def test_every_text_is_counted_wherever_it_stands(text: str, field: str) -> None
     assert counted >= len(unicodedata.normalize("NFKC", text).encode())
     if field == "tools":
         assert counted >= len(json.dumps(text)) - 2
+
+
+def test_a_text_of_marks_is_counted_in_the_time_of_its_length() -> None:
+    """Normalized as a whole, a megabyte of them in the wrong order would stop the process for an hour."""
+    marks = "a" + "\u0301" * 250_000 + "\u0316" * 250_000
+
+    assert parsed(messages=[{"role": "user", "content": marks}]).prompt_bytes >= len(marks.encode())
+
+
+@pytest.mark.parametrize("field", ["messages", "tools"])
+def test_a_ligature_counts_as_the_letters_it_stands_for(field: str) -> None:
+    """One of them may be written out as eighteen."""
+    text = "\ufdfa" * 100
+    request = parsed(**{field: [{"role": "user", "content": text}]})
+
+    assert request.prompt_bytes >= len(unicodedata.normalize("NFKC", text).encode())
+
+
+def test_a_fraction_counts_as_it_may_be_written_anew() -> None:
+    """`1e20` is sent on with 21 digits by some."""
+    raw = b'{"model":"m","messages":[],"x":[%s]}'
+    short, long = (ChatRequest.parse(raw % number).prompt_bytes for number in (b"1", b"1e20"))
+
+    assert long - short >= 20
 
 
 def test_a_one_hour_cache_is_noticed() -> None:
