@@ -49,6 +49,7 @@ class Exchange:
         self.attached: str | None = None
         self.response: web.StreamResponse | None = None
         self.at_event_end = True
+        """Whether what went to the caller so far ends with a whole event."""
         self.ended_by = "complete"
         self.started = time.monotonic()
         self.carrier: asyncio.Task[web.StreamResponse] | None = None
@@ -73,6 +74,11 @@ class Exchange:
         self.funding = funding
         self.call.notes["hold_nano"] = hold_nano
 
+    def sent(self) -> None:
+        """Note that the whole request is on its way: OpenRouter can begin only now, and a cut ends it no more."""
+        if self.meter.state is State.HELD:
+            self.meter.sent()
+
     def opened(self, reply: Reply) -> None:
         """Note upstream's status line and headers."""
         self._opened = time.monotonic()
@@ -82,9 +88,8 @@ class Exchange:
             generation_id=reply.headers.get("X-Generation-Id"),
         )
 
-    def note_chunk(self, chunk: bytes) -> None:
+    def note_chunk(self) -> None:
         """Note that a part of the answer came in."""
-        self.at_event_end = chunk.endswith(b"\n\n")
         if self._first_chunk is None:
             self._first_chunk = time.monotonic()
 

@@ -18,6 +18,8 @@ _MOST_EXCUSED_SECONDS = 0.15
 # Room for a busy event loop to take in a reply that is here: time, and turns (socket to caller takes about four).
 _GRACE_SECONDS = 0.01
 _GRACE_TURNS = 10
+# After an outage whoever lives renews first. A third of the usual lease is time enough, and so is as long as it lasted.
+_MOST_RECOVERY_SECONDS = 20.0
 # A server that answers others but not this call (a long queue, a cluster moving a slot) is waited for this long.
 PATIENCE_SECONDS = 10.0
 
@@ -30,11 +32,17 @@ class Lane:
         self._away_since: float | None = None
         self._last_reply = 0.0
         self._back_at = 0.0
+        self._recovers_until = 0.0
 
     @property
     def is_away(self) -> bool:
         """Whether the server is known not to answer."""
         return self._away_since is not None
+
+    @property
+    def recovery_seconds(self) -> float:
+        """How long its last outage may still be felt; 0 when that is over."""
+        return max(0.0, self._recovers_until - asyncio.get_running_loop().time())
 
     def heard(self) -> None:
         """Note that the server answered somebody."""
@@ -57,6 +65,8 @@ class Lane:
             away_seconds = self._back_at - self._away_since
             log.warning("store_back", away_seconds=round(away_seconds, 3), **self._said)
             self._away_since = None
+            recovered_at = self._back_at + min(away_seconds, _MOST_RECOVERY_SECONDS)
+            self._recovers_until = max(self._recovers_until, recovered_at)
 
     async def wait(self, task: "asyncio.Task[Any]", deadline_seconds: float, *, despite_outage: bool) -> bool:
         """Wait for `task`; tell whether it is done. If not, the server is marked as away, or patience has ended."""

@@ -220,6 +220,10 @@ class Ledger:
         )
         return Booked(code == 1, text(status), cost, overrun)
 
+    def rest_seconds(self, budget: Budget) -> float:
+        """Return how long to sweep nothing: just after an outage whoever lives renews first, so it makes no orphans."""
+        return min(self._store.recovery_seconds(budget.due), self.lease_ms / 3000)
+
     async def claim(self, budget: Budget, *, most: int, lease_ms: int) -> Claim:
         """Take overdue holds of a budget. Raises Unavailable."""
         now_ms, next_due_ms, *ids = await self._store.run("claim", [budget.due], [lease_ms, most])

@@ -98,7 +98,7 @@ class Meter:
         self._is_read = False
 
     def sent(self) -> None:
-        """Note that the request's first byte went upstream: from here on work may be billed without an answer."""
+        """Note that the request's last byte went upstream: from here on work may be billed without an answer."""
         self._move(Event.SENT)
         self._was_sent = True
 

@@ -108,8 +108,10 @@ class Proxy:
             call.is_told = exchange.asked
             exchange.let_go("client")
             raise
-        if exchange.gone == "revoked" and not _is_answered(carrier):
+        if exchange.gone and not _is_answered(exchange, carrier):
             call.is_told = exchange.asked
+            if exchange.gone == "client":
+                raise ConnectionResetError
             return await self._end_revoked(exchange)
         return carrier.result()
 
@@ -177,11 +179,11 @@ class Proxy:
             if time.monotonic() - exchange.started > _STALE_SECONDS or not self._apps.hears_cuts:
                 await self._still_may(exchange)
             await self._ledger.post_sent(exchange.budget, exchange.request_id)
-            exchange.meter.sent()
             exchange.reach("sending")
 
         if exchange.budget.mode == "test":
             async with rehearse(exchange.chat, on_connected) as rehearsed:
+                exchange.sent()
                 yield rehearsed
             return
         try:
@@ -191,7 +193,7 @@ class Proxy:
             raise Unavailable("The key ring cannot open this user's funding key. Nothing was spent.") from None
         headers = forwarded(exchange.call.request.headers)
         path = exchange.chat.dialect.value
-        async with self._upstream.open(path, body, headers, funding_key, on_connected) as reply:
+        async with self._upstream.open(path, body, headers, funding_key, on_connected, exchange.sent) as reply:
             yield reply
 
     async def _still_may(self, exchange: Exchange) -> None:
@@ -224,11 +226,13 @@ class Proxy:
     async def _relay(self, exchange: Exchange, reply: Reply, response: web.StreamResponse) -> None:
         meter = exchange.meter
         async for chunk in reply.chunks():
-            exchange.note_chunk(chunk)
+            exchange.note_chunk()
             meter.body(chunk)
             if exchange.attached is None:
                 await self._attach(exchange)
             _stop_if_over(exchange)
+            if not exchange.gone:
+                exchange.at_event_end = chunk.endswith(b"\n\n")
             await self._pass_on(exchange, response.write, chunk)
             exchange.reach("relayed")
             if meter.is_done:
@@ -321,9 +325,10 @@ def _passed_on(headers: Mapping[str, str]) -> CIMultiDict[str]:
     return kept
 
 
-def _is_answered(carrier: "asyncio.Task[web.StreamResponse]") -> bool:
-    """Tell whether the answer came to its end before anything stopped it."""
-    return carrier.done() and not carrier.cancelled() and carrier.exception() is None
+def _is_answered(exchange: Exchange, carrier: "asyncio.Task[web.StreamResponse]") -> bool:
+    """Tell whether the caller was answered to the end before anything stopped it."""
+    is_whole = carrier.done() and not carrier.cancelled() and carrier.exception() is None
+    return is_whole and exchange.ended_by != exchange.gone
 
 
 def _stop_if_over(exchange: Exchange) -> None:

@@ -93,6 +93,10 @@ class Store:
             self._opening.clear()
             await self._opening.wait()
 
+    def recovery_seconds(self, key: str) -> float:
+        """Return how long the last outage of the server that holds `key` may still be felt; 0 when that is over."""
+        return self._topology.node(key).lane.recovery_seconds
+
     # -- calls --------------------------------------------------------------------------------------------
 
     async def run(self, script: str, key_names: Sequence[str], args: Sequence[Arg] = ()) -> Reply:

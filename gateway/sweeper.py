@@ -59,7 +59,6 @@ class Sweeper:
         self._room = asyncio.Semaphore(_MOST_AT_ONCE)
         self._next: dict[str, float] = {}
         """When each budget that is followed is swept next, by the loop's clock."""
-        self._resting_until = 0.0
 
     async def run(self) -> None:
         """Look through every shard for ever. Of several processes one looks at a budget, and one claims a hold."""
@@ -69,7 +68,7 @@ class Sweeper:
                     for budget in await self._ledger.ripe(shard, most=_MOST_BUDGETS, lease_ms=_CLAIM_MS):
                         self.notice(budget)
                 except Unavailable:
-                    self._rest()
+                    pass  # The others may lie on servers that answer.
                 except Exception as fault:
                     # One who stops for good leaves holds that never come free.
                     log.error("sweep_failed", error=type(fault).__name__)
@@ -139,10 +138,6 @@ class Sweeper:
             log.error("sweep_failed", error=type(fault).__name__, request_id=request_id)
             await self._ledger.postpone(budget, request_id, due_ms=_FAULT_MS, is_attempt=True)
 
-    def _rest(self) -> None:
-        """Sweep nothing just after an outage: whoever lives renews first, so that a long one makes no orphans."""
-        self._resting_until = asyncio.get_running_loop().time() + self._ledger.lease_ms / 3000
-
     async def _announce(self, budget: Budget) -> None:
         try:
             with contextlib.suppress(Unavailable):
@@ -156,16 +151,18 @@ class Sweeper:
         wait: float | None = 0
         try:
             while news.is_set() or (wait is not None and wait <= _BACKOFF_SECONDS[-1]):
-                self._next[budget.name] = max(clock() + (wait or 0), self._resting_until)
+                self._next[budget.name] = clock() + (wait or 0)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await news.wait()
                 news.clear()
-                await asyncio.sleep(self._resting_until - clock())
+                while rest := self._ledger.rest_seconds(budget):
+                    self._next[budget.name] = clock() + rest
+                    await asyncio.sleep(rest)
                 self._next[budget.name] = 0
                 wait = await self.sweep(budget)
         except Unavailable:
-            self._rest()  # The list of due holds brings it back.
+            pass  # The list of due holds brings it back.
         except Exception as fault:
             log.error("sweep_failed", error=type(fault).__name__, app=budget.app_id)
         finally:
@@ -192,6 +189,11 @@ class Sweeper:
             return
         since_ms = int(hold.get("reconcile_ms", now_ms))
         attempts = int(hold.get("attempts", 0))
+        again = await self._ledger.hold(budget, request_id) or {}
+        if any(again.get(name) != hold.get(name) for name in ("ended_by", "generation_id", "state")):
+            # It was handed over meanwhile, or closed: what was read of it counts no more.
+            await self._ledger.postpone(budget, request_id, due_ms=0)
+            return
         patience_ms = self._reconcile_ms if estimate else min(self._reconcile_ms, _FAILED_MS)
         if not generation_id or now_ms - since_ms >= patience_ms:
             status = "estimated" if estimate else "void"
@@ -215,17 +217,24 @@ class Sweeper:
         clock = asyncio.get_running_loop().time
         end = clock() + self._reconcile_ms / 1000
         waits = iter(_BACKOFF_SECONDS)
+        is_told = False
         try:
-            while clock() < end:
+            while not is_told and clock() < end:
                 stated = await self._ask(budget, generation_id, funding, ended_by=ended_by)
                 if stated is not None:
-                    await self._close(budget, request_id, stated)
-                    return
-                await asyncio.sleep(next(waits, _BACKOFF_SECONDS[-1]))
-        except Unavailable:
-            log.error("correction_lost", request_id=request_id)
+                    with contextlib.suppress(Unavailable):
+                        await self._close(budget, request_id, stated)
+                        is_told = True
+                        return
+                wait = next(waits, _BACKOFF_SECONDS[-1])
+                self._next[request_id] = clock() + wait
+                await asyncio.sleep(wait)
         finally:
+            if not is_told:
+                # Its estimate, or its void, stands.
+                log.warning("cost_not_told", request_id=request_id)
             del self._tasks[request_id]
+            self._next.pop(request_id, None)
 
     async def _close(self, budget: Budget, request_id: str, settlement: Settlement) -> None:
         booked = await self._ledger.settle(budget, request_id, settlement)

@@ -106,6 +106,23 @@ class Document:
     content_type: str
 
 
+class _Pieces(io.BytesIO):
+    """A large body, which aiohttp reads piece by piece in a thread; tells the event loop when it has the last one."""
+
+    def __init__(self, body: bytes, on_sent: Callable[[], None]) -> None:
+        super().__init__(body)
+        self._size = len(body)
+        self._loop = asyncio.get_running_loop()
+        self._on_sent = on_sent
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next piece."""
+        piece = super().read(size)
+        if piece and self.tell() == self._size:
+            self._loop.call_soon_threadsafe(self._on_sent)
+        return piece
+
+
 class _Connector(aiohttp.TCPConnector):
     """Announces a request once its connection stands, before its first byte leaves.
 
@@ -154,21 +171,30 @@ class Upstream:
         headers: Mapping[str, str],
         funding_key: str,
         on_connected: Callable[[], Awaitable[None]],
+        on_sent: Callable[[], None],
     ) -> AsyncIterator["StreamedReply"]:
-        """POST `body`; yield the reply once its headers are here. `on_connected` runs before the first byte leaves.
+        """POST `body`; yield the reply once its headers are here.
 
-        Raises UpstreamError (502 failed, 504 took too long).
+        `on_connected` runs before the first byte leaves, `on_sent` when the last one is on its way: before that nothing
+        can be billed. Raises UpstreamError (502 failed, 504 took too long).
         """
         sent = CIMultiDict(headers)
         sent["Authorization"] = f"Bearer {funding_key}"
         sent["Accept-Encoding"] = "identity"
         sent["Content-Length"] = str(len(body))
-        token = _on_connected.set(on_connected)
+
+        async def announce() -> None:
+            await on_connected()
+            if len(body) < _LARGE_BYTES:
+                # It leaves in one piece, and with the headers, before anything else runs.
+                on_sent()
+
+        token = _on_connected.set(announce)
         try:
             async with asyncio.timeout(self._timeouts.first_byte):
                 response = await self._session.post(
                     f"{self._api}/{path}",
-                    data=body if len(body) < _LARGE_BYTES else io.BytesIO(body),
+                    data=body if len(body) < _LARGE_BYTES else _Pieces(body, on_sent),
                     headers=sent,
                     allow_redirects=False,
                 )

@@ -12,7 +12,7 @@ ARGV[7] ended_by        '' = keep
 ARGV[8] funding         'refused' = OpenRouter refused the funding key inside its answer; '' = nothing was learnt
 ARGV[9] trial_ms        how long a refused funding key rests before its first trial
 RETURNS {code, active}  code 1 written, 0 the hold is closed or not known; active is 1 while the budget is active
-REPEAT changes nothing, but for the count of attempts. ]]
+REPEAT changes nothing, but for the count of attempts, which handing over (ended_by) begins anew. ]]
 -- include: window
 local due_key, hold_key = KEYS[1], KEYS[2]
 local active = redis.call('HGET', KEYS[3], 'state') == 'active' and 1 or 0

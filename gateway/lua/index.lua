@@ -28,7 +28,9 @@ if verb == 'look' then
   end
   return budgets
 elseif verb == 'add' then
-  redis.call('ZADD', open_key, 'GT', whole(later_ms), ARGV[2])
+  -- Whoever adds it counts on it: a budget that rests does so no more, however late it was to be looked at.
+  local listed = tonumber(redis.call('ZSCORE', open_key, ARGV[2]) or '0')
+  redis.call('ZADD', open_key, whole(math.max(later_ms, math.floor(listed))), ARGV[2])
 elseif verb == 'keep' then
   list(later_ms)
 else

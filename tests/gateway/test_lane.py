@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from structlog.testing import capture_logs
 
 from gateway.lane import Lane
@@ -80,3 +81,18 @@ async def test_a_call_from_before_the_end_of_an_outage_begins_no_new_one() -> No
     lane.lost("still on its way", asked_at=asked_at)
 
     assert not lane.is_away
+
+
+async def test_an_outage_is_felt_for_as_long_as_it_lasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty seconds at most; a short one after a long one does not end the feeling."""
+    now = 1000.0
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+    lane = Lane()
+    assert lane.recovery_seconds == 0
+    for away_seconds, felt_seconds in ((300.0, 20.0), (0.5, 19.5)):
+        lane.lost("gone", asked_at=now)
+        now += away_seconds
+        lane.found()
+        assert lane.recovery_seconds == pytest.approx(felt_seconds)
+    now += 20
+    assert lane.recovery_seconds == 0

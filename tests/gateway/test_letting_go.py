@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -129,3 +130,44 @@ async def test_who_leaves_in_the_midst_of_an_answer_without_an_id_pays_what_it_c
     [entry] = await stack.booked()
     assert (entry["status"], entry["cost_nano"], entry["ended_by"]) == ("settled", "400000", "client")
     assert openrouter.lookups == []
+
+
+@dataclass
+class _SlowReader(FakeOpenRouter):
+    """Takes the head of a request, and its body only when it may."""
+
+    began: asyncio.Event = field(default_factory=asyncio.Event)
+    may_read: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    got_bytes: int = 0
+
+    async def _answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"GET"):
+            writer.write(b"HTTP/1.1 404 None\r\nContent-Length: 0\r\n\r\n")
+            return True
+        self.began.set()
+        await self.may_read.wait()
+        while piece := await reader.read(65536):
+            self.got_bytes += len(piece)
+        self.ended.set()
+        return False
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_body_that_is_still_on_its_way_when_it_is_cut_never_comes_whole(redis_url: str, stream: bool) -> None:
+    """OpenRouter begins when it has all of it: until then a revocation ends the request, and nothing is owed."""
+    body = question(stream=stream, text="x" * 9_000_000, max_tokens=16)
+    openrouter = _SlowReader()
+    async with openrouter.running(), open_stack(settings_for(redis_url, openrouter.url)) as stack:
+        await stack.connect()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            answering = asyncio.create_task(stack.chat(body))
+            await openrouter.began.wait()
+            await _revoke(stack)
+            assert (await answering).refusal == (402, "not_connected")
+            openrouter.may_read.set()
+            await openrouter.ended.wait()
+        assert openrouter.got_bytes < 9_000_000
+        assert [entry["status"] for entry in await stack.entries()] == ["void"]
+        assert (await stack.standing()).held_nano == 0

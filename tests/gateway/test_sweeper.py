@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from gateway.connections import Approval
-from gateway.errors import Unavailable
 from gateway.keys import RANDOM_BYTES, Budget, request_id
-from gateway.ledger import Claim
 from gateway.pricing import WorstCase
 from gateway.services import Services, open_services
 from gateway.sweeper import Sweeper
@@ -309,28 +307,20 @@ async def test_what_failed_before_any_output_holds_the_money_for_a_short_while(
 async def test_after_an_outage_the_living_renew_before_anything_is_swept(
     orphanage: Orphanage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A request that outlived the outage is overdue for a moment, and no orphan."""
+    """A request that outlived the outage is overdue for a moment, and no orphan; a new outage begins the rest anew."""
     await orphanage.orphan(1)
-    sweeper, ledger = orphanage.sweeper(), orphanage.services.ledger
-    truly, claims = ledger.claim, 0
+    orphanage.openrouter.generations[GENERATION] = COST
+    rests = iter([0.01, 0.01, 0.01])
+    asked: list[int] = []
 
-    async def away_at_first(budget: Budget, *, most: int, lease_ms: int) -> Claim:
-        nonlocal claims
-        claims += 1
-        if claims == 1:
-            raise Unavailable
-        return await truly(budget, most=most, lease_ms=lease_ms)
+    def rest_seconds(_: Budget) -> float:
+        asked.append(len(orphanage.openrouter.lookups))
+        return next(rests, 0)
 
-    monkeypatch.setattr(ledger, "claim", away_at_first)
-    sweeper.notice(orphanage.budget)
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while sweeper._tasks:
-            await asyncio.sleep(0)
-    sweeper.notice(orphanage.budget)
-    for _ in range(100):
-        await asyncio.sleep(0)
-    assert claims == 1
-    assert 0 < sweeper._resting_until - asyncio.get_running_loop().time() <= ledger.lease_ms / 3000
+    monkeypatch.setattr(orphanage.services.ledger, "rest_seconds", rest_seconds)
+    orphanage.sweeper().notice(orphanage.budget)
+    await orphanage.entries(1)
+    assert asked[:4] == [0, 0, 0, 0]
 
 
 async def test_the_sweeper_runs_as_a_process_of_its_own(orphanage: Orphanage) -> None:
