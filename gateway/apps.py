@@ -113,9 +113,9 @@ class Apps:
         await self._broadcast.send(Cut("app", app_id))
 
     async def find(self, app_id: str) -> App | None:
-        """Return the app, at most a second old; None when there is none."""
+        """Return the app, at most a second old, and as it is now while cuts are not heard; None when there is none."""
         now = time.monotonic()
-        cached = self._cache.get(app_id)
+        cached = self._cache.get(app_id) if self.hears_cuts else None
         if cached is not None and now - cached[0] < _CACHE_SECONDS:
             return cached[1]
         forgotten = self._forgotten

@@ -56,6 +56,8 @@ class Epoch:
     def __init__(self, whole: Collection[str] = ()) -> None:
         self._whole = frozenset(whole)
         self._empty: set[str] = set()
+        self._is_beginning = False
+        self._forgotten: set[str] = set()
         self._known: dict[str, Known] = {}
         self._doubts: dict[str, str] = {}
 
@@ -75,12 +77,15 @@ class Epoch:
 
     def judge(self, key: str, sign: Sign, known: Known | None) -> bool:
         """Tell whether `sign` can follow `known` (as it was when the question was put), and remember a doubt if not."""
+        if known is not None and key in self._forgotten:
+            return False  # forgotten since the question was put: another acceptance counts
+        self._forgotten.discard(key)
         doubt = _doubt(sign, known)
         if known is None and not sign.epoch:
             if key in self._known:
                 return False  # begun since the question was put
             # The first time another process may be in the midst of beginning it all.
-            doubt = _EMPTY if key in self._empty and self._is_missing(key) else None
+            doubt = _EMPTY if key in self._empty and self._is_missing(key) and not self._is_beginning else None
             self._empty.add(key)
         if doubt is None:
             self._doubts.pop(key, None)
@@ -98,17 +103,23 @@ class Epoch:
 
     def may_begin(self, key: str) -> bool:
         """Tell whether the server of `key`, if it is empty, may be begun: all are empty, or it is a new one."""
-        return key not in self._known and (key not in self._whole or self._whole <= self._empty)
+        if self._whole <= self._empty:
+            # Decided once, for all of them: what is begun first must not keep the rest from it.
+            self._is_beginning = True
+        return key not in self._known and (key not in self._whole or self._is_beginning)
 
     def remember(self, key: str, seen: Known) -> None:
         """Take this as the newest that was seen under `key`."""
         self._empty.discard(key)
+        if self._whole <= self._known.keys() | {key}:
+            self._is_beginning = False
         known = self._known.get(key)
         if known is None or known.epoch != seen.epoch or known.beat < seen.beat:
             self._known[key] = seen
 
     def forget_all_but(self, names: Collection[str]) -> None:
         """Know and doubt nothing under any other key: an acceptance is for the whole store."""
+        self._forgotten |= self._known.keys() - set(names)
         self._known = {key: known for key, known in self._known.items() if key in names}
         self._doubts = {key: doubt for key, doubt in self._doubts.items() if key in names}
 
@@ -122,12 +133,16 @@ class Epoch:
 
 
 def newest(one: Memory, other: Memory) -> Memory:
-    """Return what two processes know together: of each key the epoch that began last, and its larger beat."""
+    """Return what two processes know together: of each key the epoch that began last, and its larger beat.
+
+    A key that is older than the whole was forgotten by an acceptance.
+    """
     both = dict(one)
     for key, seen in other.items():
         if key not in both or _age(both[key]) < _age(seen):
             both[key] = seen
-    return both
+    whole_ms = [_age(both[key])[0] for key in (keys.INSTANCE, *cluster_keys()) if key in both]
+    return {key: seen for key, seen in both.items() if _age(seen)[0] >= min(whole_ms, default=0)}
 
 
 def _age(seen: list[str | int]) -> tuple[int, int]:

@@ -111,9 +111,13 @@ class Renewal(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Overdue holds that this process alone may work on now. `next_due_ms`: None when no hold is left."""
+    """Overdue holds that this process alone may work on now. `next_due_ms`: None when no hold is left.
+
+    `started_ms`: when the server that holds them was started, by its own clock.
+    """
 
     now_ms: int
+    started_ms: int
     next_due_ms: int | None
     request_ids: tuple[str, ...]
 
@@ -226,8 +230,8 @@ class Ledger:
 
     async def claim(self, budget: Budget, *, most: int, lease_ms: int) -> Claim:
         """Take overdue holds of a budget. Raises Unavailable."""
-        now_ms, next_due_ms, *ids = await self._store.run("claim", [budget.due], [lease_ms, most])
-        return Claim(now_ms, None if next_due_ms < 0 else next_due_ms, tuple(text(found) for found in ids))
+        now_ms, started_ms, next_due_ms, *ids = await self._store.run("claim", [budget.due], [lease_ms, most])
+        return Claim(now_ms, started_ms, None if next_due_ms < 0 else next_due_ms, tuple(text(found) for found in ids))
 
     async def hold(self, budget: Budget, request_id: str) -> dict[str, bytes] | None:
         """Return a hold's fields, open or closed; None when it is not known (any more). Raises Unavailable."""

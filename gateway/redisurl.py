@@ -13,6 +13,8 @@ from gateway.topology import Cluster, One, Topology
 _CONNECT_SECONDS = 2.0
 # One more try meets the connection that a restarted Redis closed; more would outlast a request's deadline.
 _TRIES = 1
+# Sentinels are asked one after the other: a silent one must not outlast the beat that asks.
+_ASKING = {"socket_timeout": 0.3, "socket_connect_timeout": 0.3, "retry": Retry(NoBackoff(), 0)}
 
 
 def topology(url: str) -> Topology:
@@ -23,7 +25,7 @@ def topology(url: str) -> Topology:
         return Cluster(_hosts(parts.netloc), lambda host, port: Redis(host=host, port=port, **credentials, **_manner()))
     if parts.scheme == "redis+sentinel":
         sentinel = Sentinel(  # type: ignore[no-untyped-call]
-            _hosts(parts.netloc), sentinel_kwargs={"socket_timeout": _CONNECT_SECONDS}
+            _hosts(parts.netloc), sentinel_kwargs=_ASKING
         )
         group: Redis = sentinel.master_for(parts.path.strip("/"), **_credentials(parts), **_manner())
         return One(group, sentinel.sentinels)

@@ -24,6 +24,8 @@ _BEAT_SECONDS = 0.25
 _BEAT_AWAY_SECONDS = 0.1
 # A beat may take longer than a request's call: nobody waits for it, and a loaded machine is not an outage.
 _BEAT_DEADLINE_SECONDS = 3.0
+# What was posted is known otherwise by then: whoever posts renews its holds.
+_SAY_AGAIN_SECONDS = 60.0
 # How long another process may take to begin an empty Cluster.
 _BEGIN_SECONDS = 0.1
 # The script that `post` is for.
@@ -35,7 +37,7 @@ class Store:
 
     def __init__(self, topology: Topology, *, deadline_seconds: float) -> None:
         self._topology = topology
-        self._wire = Wire(topology, deadline_seconds=deadline_seconds)
+        self._wire = Wire(topology, deadline_seconds=deadline_seconds, judge=self._judge)
         self._scripts = lua.load()
         self._epoch = Epoch(topology.beat_keys)
         self._opening = asyncio.Event()
@@ -110,10 +112,19 @@ class Store:
     async def post(self, script: str, key_names: Sequence[str], args: Sequence[Arg] = ()) -> bool:
         """Put a script on the wire without waiting for its answer; tell whether that was done, within a deadline.
 
-        On True the bytes are with the kernel. What found no connection in time follows when there is one.
+        On True the bytes are with the kernel. What was lost on the way is said again as soon as Redis is there.
         """
         words = ("EVALSHA", self._scripts[script].sha, len(key_names), *key_names, *args)
-        return await self._wire.post(key_names[0], words, lambda: self._evaluate(script, key_names, args))
+        return await self._wire.post(key_names[0], words, lambda: self._say_again(script, key_names, args))
+
+    async def _say_again(self, script: str, key_names: Sequence[str], args: Sequence[Arg]) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SAY_AGAIN_SECONDS):
+                while True:
+                    with contextlib.suppress(Unavailable):
+                        await self._evaluate(script, key_names, args)
+                        return
+                    await asyncio.sleep(_BEAT_AWAY_SECONDS)
 
     async def each_key(self, pattern: str) -> AsyncIterator[str]:
         """Yield every key that matches, over all servers: for the operator's tools, never for a request."""
@@ -185,7 +196,11 @@ class Store:
         # Judged as a whole, and only then let be found: an older one answers no call first.
         self._weigh()
         if not all(isinstance(sign, BaseException) for sign in signs):
+            node.is_judged = True
             node.lane.found()
+        if self._wire.is_refused:
+            # Behind one address may be two servers: no connection to either is trusted for what another one said.
+            await node.reconnect()
         if self.is_open:
             self._opening.set()
         for sign in signs:
@@ -195,7 +210,7 @@ class Store:
     async def _judged(self, key: str, *, accept: bool) -> None:
         known = self._epoch.known(key)
         begin = "1" if self._epoch.may_begin(key) else "0"
-        seen = ("", 0) if known is None else (known.epoch, known.beat)
+        seen = ("", 0, 0) if known is None else (known.epoch, known.beat, known.since_ms)
         args = (secrets.token_hex(8), secrets.token_hex(16), begin, "1" if accept else "0", *seen)
         answer = await self._evaluate("beat", [key], args, _BEAT_DEADLINE_SECONDS)
         epoch, salt, beat, accepted, older, since_ms = answer
@@ -224,7 +239,15 @@ class Store:
             if node not in self._beats:
                 self._beats[node] = self._wire.spawn(self._pulse(node, names))
 
+    async def _judge(self, node: Node) -> None:
+        """Beat one server now."""
+        if node not in self._beats:
+            names = self._proofs().get(node) or [self._topology.key_on(node)]
+            self._beats[node] = self._wire.spawn(self._pulse(node, names))
+        await asyncio.shield(self._beats[node])
+
     async def _pulse(self, node: Node, names: Sequence[str]) -> None:
+        beating.set(True)
         try:
             with _immortal(), contextlib.suppress(Unavailable):
                 await self._beat_one(node, names)

@@ -18,7 +18,7 @@ from gateway import logs, metrics
 from gateway.embedded import EmbeddedError
 from gateway.errors import Unavailable, UpstreamError
 from gateway.keys import OPEN_SHARDS, Budget
-from gateway.ledger import Ledger, Settlement
+from gateway.ledger import Claim, Ledger, Settlement
 from gateway.logs import log
 from gateway.money import nano_from_usd, usd_from_nano
 from gateway.sealing import SealBroken, Sealer
@@ -110,7 +110,7 @@ class Sweeper:
             async with self._room:
                 claim = await self._ledger.claim(budget, most=_MOST_HOLDS, lease_ms=_CLAIM_MS)
                 Sweeper.reached("claimed")
-                closing = (self._resolve_surely(budget, request_id, claim.now_ms) for request_id in claim.request_ids)
+                closing = (self._resolve_surely(budget, request_id, claim) for request_id in claim.request_ids)
                 for fault in await asyncio.gather(*closing, return_exceptions=True):
                     if fault is not None:
                         raise fault
@@ -123,10 +123,10 @@ class Sweeper:
         await self._ledger.look_again(budget, after_ms=wait_ms)
         return wait_ms / 1000
 
-    async def _resolve_surely(self, budget: Budget, request_id: str, now_ms: int) -> None:
+    async def _resolve_surely(self, budget: Budget, request_id: str, claim: Claim) -> None:
         """Close one hold; a fault in it is told and keeps no other from being closed. Raises Unavailable."""
         try:
-            await self._resolve(budget, request_id, now_ms)
+            await self._resolve(budget, request_id, claim)
         except asyncio.CancelledError:
             # A sweeper that is stopped gives it back at once.
             with contextlib.suppress(Unavailable):
@@ -169,7 +169,7 @@ class Sweeper:
             del self._tasks[budget.name], self._news[budget.name]
             self._next.pop(budget.name, None)
 
-    async def _resolve(self, budget: Budget, request_id: str, now_ms: int) -> None:
+    async def _resolve(self, budget: Budget, request_id: str, claim: Claim) -> None:
         hold = await self._ledger.hold(budget, request_id)
         if hold is None or hold.get("state") != b"open":
             # Nothing is known of it: there is nothing to ask, and a void leaves word of that.
@@ -178,7 +178,7 @@ class Sweeper:
         ended_by = hold.get("ended_by", b"crash").decode()
         estimate = int(hold.get("estimate_nano", 0))
         generation_id = hold.get("generation_id", b"").decode()
-        if budget.mode == "test" or "sent" not in hold:
+        if budget.mode == "test" or _never_left(hold, claim):
             await self._close(budget, request_id, Settlement("void", ended_by=ended_by))
             return
         funding = hold.get("funding", b"")
@@ -187,7 +187,7 @@ class Sweeper:
         if stated is not None:
             await self._close(budget, request_id, stated)
             return
-        since_ms = int(hold.get("reconcile_ms", now_ms))
+        since_ms = int(hold.get("reconcile_ms", claim.now_ms))
         attempts = int(hold.get("attempts", 0))
         again = await self._ledger.hold(budget, request_id) or {}
         if any(again.get(name) != hold.get(name) for name in ("ended_by", "generation_id", "state")):
@@ -195,7 +195,7 @@ class Sweeper:
             await self._ledger.postpone(budget, request_id, due_ms=0)
             return
         patience_ms = self._reconcile_ms if estimate else min(self._reconcile_ms, _FAILED_MS)
-        if not generation_id or now_ms - since_ms >= patience_ms:
+        if not generation_id or claim.now_ms - since_ms >= patience_ms:
             status = "estimated" if estimate else "void"
             await self._close(budget, request_id, Settlement(status, estimate, generation_id, ended_by=ended_by))
             return
@@ -249,6 +249,11 @@ class Sweeper:
                 ended_by=settlement.ended_by,
                 cost_usd=cost_usd,
             )
+
+
+def _never_left(hold: dict[str, bytes], claim: Claim) -> bool:
+    """Tell whether a request surely never left: no mark says so, and no Redis has died that may have lost the mark."""
+    return "sent" not in hold and int(hold.get("admitted_ms", 0)) > claim.started_ms
 
 
 def stated_settlement(document: Document, *, ended_by: str) -> Settlement | None:

@@ -40,12 +40,20 @@ class Node:
         self.host = host
         self.name = f"{host}:{port}" if host else ""
         self.lane = Lane(self.name)
+        self.is_judged = not host
+        """Whether a beat has found it ours since it holds slots. A replica that takes over may have lost writes."""
         self.room = asyncio.Semaphore(_CONNECTIONS)
 
     @property
     def pool(self) -> ConnectionPool:
         """Its connections."""
         return self.client.connection_pool
+
+    async def reconnect(self) -> None:
+        """Have every connection made anew, so that each is greeted before it carries a command again."""
+        with contextlib.suppress(RedisError, OSError):
+            await self.pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
+            await self.pool.disconnect(inuse_connections=False)
 
 
 Greeting = Callable[[Node, AbstractConnection], Awaitable[None]]
@@ -159,7 +167,7 @@ class Cluster:
         here = [node for node in self._nodes.values() if not node.lane.is_away]
         newest = await self._newest_view(here) or await self._newest_view(away)
         self._learnt_at, self._is_moved = time.monotonic(), False
-        if newest is not None and newest.ranges:
+        if newest is not None:
             self._take(newest)
 
     def node(self, key: str) -> Node:
@@ -207,7 +215,9 @@ class Cluster:
 
     async def _newest_view(self, nodes: Sequence[Node]) -> _View | None:
         views = await asyncio.gather(*map(self._view, nodes))
-        return max((view for view in views if view is not None), key=lambda view: view.epoch, default=None)
+        # A node that was taken out of the Cluster sees nothing, at whatever epoch.
+        seeing = (view for view in views if view is not None and view.ranges)
+        return max(seeing, key=lambda view: view.epoch, default=None)
 
     async def _view(self, node: Node) -> _View | None:
         try:
@@ -236,6 +246,7 @@ class Cluster:
             if node not in self.masters:
                 # Another serves in its place, or it is one of those that are only asked.
                 node.lane.found()
+                node.is_judged = False
 
     def _changed(self) -> None:
         self._masters = None
@@ -281,7 +292,5 @@ def _greet_with(node: Node, greeting: Greeting) -> None:
 async def _let_go(node: Node) -> None:
     """Close what is idle, until no call can be left that was on its way there."""
     for _ in range(int(PATIENCE_SECONDS) + 2):
-        with contextlib.suppress(RedisError, OSError):
-            await node.pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
-            await node.pool.disconnect(inuse_connections=False)
+        await node.reconnect()
         await asyncio.sleep(1)

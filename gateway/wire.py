@@ -6,7 +6,7 @@ is the command's own fault gets out of here.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -56,9 +56,15 @@ class NotOurs(RedisConnectionError):
 
 
 class Wire:
-    """Sends commands. `is_refused`: a Redis was found that is not ours; no command but a beat goes out."""
+    """Sends commands. `is_refused`: a Redis was found that is not ours; no command but a beat goes out.
 
-    def __init__(self, topology: Topology, *, deadline_seconds: float) -> None:
+    `judge` asks one server whether it is ours, and notes that with the node.
+    """
+
+    def __init__(
+        self, topology: Topology, *, deadline_seconds: float, judge: Callable[[Node], Awaitable[None]]
+    ) -> None:
+        self.judge = judge
         self.is_refused = False
         self._topology = topology
         self._deadline_seconds = deadline_seconds
@@ -95,6 +101,8 @@ class Wire:
         A given-up call may still be carried out: every script is safe to repeat or to void.
         """
         lane, is_beat = node.lane, deadline_seconds > 0
+        if not is_beat and not node.is_judged:
+            await self._have_judged(node)
         if not is_beat and (self.is_refused or lane.is_away):
             raise Unavailable
         asked_at = asyncio.get_running_loop().time()
@@ -117,7 +125,7 @@ class Wire:
         On True the bytes are with the kernel. What found no connection in time, or was refused, is done by `again`.
         """
         node = self._topology.node(key)
-        if self.is_refused or node.lane.is_away:
+        if self.is_refused or node.lane.is_away or not node.is_judged:
             return False
         has_room, connection = False, None
         try:
@@ -138,6 +146,14 @@ class Wire:
             raise
         self.spawn(self._collect(node, connection, again))
         return True
+
+    async def _have_judged(self, node: Node) -> None:
+        """Ask a server that begins to hold slots whether it is ours, before anything else. Raises Unavailable."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._deadline_seconds):
+                await self.judge(node)
+        if not node.is_judged:
+            raise Unavailable
 
     async def _see_out(self, lane: Lane, task: "asyncio.Task[Reply]") -> None:
         if not await lane.wait(task, self._deadline_seconds, despite_outage=False):

@@ -21,4 +21,4 @@ async def accept_store(services: Services, arguments: argparse.Namespace) -> Map
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="accept_store", description="Accept a Redis that lost data.")
     parser.add_argument("--yes", action="store_true", help="what is lost is known")
-    run(parser, accept_store)
+    run(parser, accept_store, despite_doubt=True)

@@ -22,13 +22,16 @@ class Refusal(Exception):
     """The command cannot do this; the message says what to do."""
 
 
-def run(parser: argparse.ArgumentParser, work: Work) -> None:
-    """Parse, open the stores, do the work, print its answer (`--json`: as JSON). Exits 1 with one line on failure."""
+def run(parser: argparse.ArgumentParser, work: Work, *, despite_doubt: bool = False) -> None:
+    """Parse, open the stores, do the work, print its answer (`--json`: as JSON). Exits 1 with one line on failure.
+
+    `despite_doubt`: also on a Redis that is refused.
+    """
     parser.add_argument("--json", action="store_true", help="print the answer as one JSON object")
     arguments = parser.parse_args()
     logs.silence()
     try:
-        answer = asyncio.run(_within(arguments, work))
+        answer = asyncio.run(_within(arguments, work, despite_doubt=despite_doubt))
     except (SettingsError, EmbeddedError, Refusal, OSError) as refused:
         sys.exit(f"{parser.prog}: {refused}")
     except WattfareError as failed:
@@ -54,9 +57,9 @@ def _lines(answer: Mapping[str, object]) -> Iterator[str]:
             yield f"{name}: {value}"
 
 
-async def _within(arguments: argparse.Namespace, work: Work) -> Mapping[str, object]:
+async def _within(arguments: argparse.Namespace, work: Work, *, despite_doubt: bool) -> Mapping[str, object]:
     settings = Settings.load().patient(_DEADLINE_MS)
     async with open_services(settings) as services:
-        if not services.store.is_open:
+        if not services.store.is_open and not despite_doubt:
             raise Refusal(services.store.why_closed)
         return await work(services, arguments)

@@ -1,6 +1,7 @@
 """Redis in the large for tests: a Cluster of three masters with a replica each, and a group under three Sentinels."""
 
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -209,9 +210,14 @@ class SentinelGroup:
         facts = dict(zip(told[::2], told[1::2], strict=True))
         return (facts["num-slaves"], facts["num-other-sentinels"]) == ("1", "2")
 
+    def silence_one(self) -> None:
+        """Freeze the Sentinel that is asked first."""
+        self.sentinels[0].freeze()
+
     def wait_for_failover(self) -> None:
-        """Wait until the replica is the master, by every Sentinel's word."""
-        wait_for(lambda: all(sentinel.master_port() == self.replica.port for sentinel in self.sentinels))
+        """Wait until the replica is the master, by the word of every Sentinel that speaks."""
+        speaking = [sentinel for sentinel in self.sentinels if not sentinel.is_frozen]
+        wait_for(lambda: all(sentinel.master_port() == self.replica.port for sentinel in speaking))
 
 
 class _Sentinel:
@@ -220,6 +226,7 @@ class _Sentinel:
         [self.port] = free_ports(1)
         self._name = name
         self._process: subprocess.Popen[bytes] | None = None
+        self.is_frozen = False
         (self.folder / "sentinel.conf").write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\nlogfile {self.folder}/log\n"
             f"sentinel monitor {name} 127.0.0.1 {master_port} 2\n"
@@ -231,6 +238,11 @@ class _Sentinel:
 
         command = [server_binary(), str(self.folder / "sentinel.conf"), "--sentinel"]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def freeze(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+            self.is_frozen = True
 
     def stop(self) -> None:
         if self._process is not None:

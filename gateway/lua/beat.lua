@@ -6,6 +6,7 @@ ARGV[3] begin        '1' = an empty Redis may be begun: the caller has never kno
 ARGV[4] accept       '1' = the operator says this Redis is the truth from now on, whatever is missing
 ARGV[5] known_epoch  what the caller knew, '' = nothing
 ARGV[6] known_beat   the newest beat it saw of that epoch
+ARGV[7] known_ms     when that epoch was begun or accepted
 RETURNS {epoch, salt, beat, accepted, older, since_ms}  epoch is '' when the Redis is empty; older is 1 once a caller knew a
   newer beat of this epoch, until an operator accepts it: the beats count past it, and who starts later never knew it;
   since_ms is when this epoch was begun or accepted: of two that were accepted the later one counts
@@ -14,7 +15,8 @@ local instance_key = KEYS[1]
 local known = redis.call('HMGET', instance_key, 'epoch', 'beat', 'since_ms')
 local seconds, micros = unpack(redis.call('TIME'))
 -- A clock that was set back makes no acceptance older than the last.
-local since_ms = math.max(tonumber(seconds) * 1000 + math.floor(tonumber(micros) / 1000), tonumber(known[3] or '0') + 1)
+local since_ms = math.max(tonumber(seconds) * 1000 + math.floor(tonumber(micros) / 1000), tonumber(known[3] or '0') + 1,
+  tonumber(ARGV[7] or '0') + 1)
 if not known[1] and (ARGV[3] == '1' or ARGV[4] == '1') then
   redis.call('HSET', instance_key, 'epoch', ARGV[1], 'salt', ARGV[2], 'beat', 0, 'accepted', ARGV[4],
     'since_ms', string.format('%.0f', since_ms))

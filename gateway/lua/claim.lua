@@ -2,7 +2,8 @@
 KEYS[1] due   zset
 ARGV[1] lease_ms   how long the claim lasts
 ARGV[2] most       how many holds to take at once
-RETURNS {now_ms, next_due_ms, id, id, ...}  next_due_ms is -1 when no hold is left here
+RETURNS {now_ms, started_ms, next_due_ms, id, id, ...}  started_ms: when this server was started, rounded up to its
+  next second; 0 where it does not tell. next_due_ms is -1 when no hold is left here
 REPEAT takes the next ones. ]]
 -- include: window
 local due_key = KEYS[1]
@@ -12,6 +13,9 @@ for _, id in ipairs(ids) do
   redis.call('ZADD', due_key, 'XX', whole(now_ms + tonumber(ARGV[1])), id)
 end
 local first = redis.call('ZRANGE', due_key, 0, 0, 'WITHSCORES')
-local answer = {now_ms, first[2] and tonumber(first[2]) or -1}
+local about = redis.pcall('INFO', 'server')
+local uptime = type(about) == 'string' and about:match('uptime_in_seconds:(%d+)')
+local started_ms = uptime and now_ms - tonumber(uptime) * 1000 or 0
+local answer = {now_ms, started_ms, first[2] and tonumber(first[2]) or -1}
 for _, id in ipairs(ids) do answer[#answer + 1] = id end
 return answer

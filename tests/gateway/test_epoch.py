@@ -88,10 +88,34 @@ def test_a_store_is_begun_as_a_whole() -> None:
     assert epoch.may_begin("a")
     assert epoch.may_begin("b")
     epoch.remember("a", Known("e1", 1, 50))
+    # Decided for both: a slow answer must not leave the half of it for ever.
+    assert epoch.may_begin("b")
+    assert epoch.judge("b", _sign("", 0), None)
+    assert epoch.doubt is None
+    epoch.remember("b", Known("e2", 1, 50))
+    assert not epoch.may_begin("b")
+
+
+def test_a_part_that_stays_empty_beside_others_was_emptied() -> None:
+    """The first time another process may be in the midst of beginning it."""
+    epoch = Epoch(["a", "b"])
+    epoch.remember("a", Known("e1", 1, 50))
+    assert epoch.judge("b", _sign("", 0), None)
+    assert epoch.is_half_begun
     assert not epoch.may_begin("b")
     assert not epoch.judge("b", _sign("", 0), None)
     assert epoch.doubt is not None
     assert epoch.judge("b", _sign("e2", 1), None)
+    assert epoch.doubt is None
+
+
+def test_an_answer_that_was_asked_before_an_acceptance_counts_no_more() -> None:
+    """What it was compared with is forgotten: a doubt that it raised could never be cleared."""
+    epoch = Epoch(["a"])
+    epoch.remember("x", Known("e1", 7, 50))
+    known = epoch.known("x")
+    epoch.forget_all_but(["a"])
+    assert not epoch.judge("x", _sign("", 0), known)
     assert epoch.doubt is None
 
 

@@ -128,6 +128,15 @@ async def test_an_orphan_that_never_left_is_void(orphanage: Orphanage) -> None:
     assert orphanage.openrouter.lookups == []
 
 
+async def test_an_orphan_from_before_a_restart_of_redis_may_have_left(orphanage: Orphanage) -> None:
+    """The mark that says so may have been lost with it: the marked estimate, and no void."""
+    request = await orphanage.orphan(1, sent=False, generation="")
+    await orphanage.services.store.call("HSET", orphanage.budget.hold(request), "admitted_ms", "1")
+    assert await orphanage.sweeper().sweep(orphanage.budget) is None
+    [entry] = await orphanage.entries(1)
+    assert _told(entry) == ("estimated", "777", "crash")
+
+
 async def test_an_orphan_without_an_id_is_settled_at_the_marked_estimate(orphanage: Orphanage) -> None:
     """It left, and nothing came back: the one window."""
     await orphanage.orphan(1, generation="")
