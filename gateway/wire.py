@@ -6,7 +6,7 @@ is the command's own fault gets out of here.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -62,7 +62,7 @@ class Wire:
     """
 
     def __init__(
-        self, topology: Topology, *, deadline_seconds: float, judge: Callable[[Node], Awaitable[None]]
+        self, topology: Topology, *, deadline_seconds: float, judge: Callable[[Node], Coroutine[Any, Any, None]]
     ) -> None:
         self.judge = judge
         self.is_refused = False
@@ -149,10 +149,8 @@ class Wire:
 
     async def _have_judged(self, node: Node) -> None:
         """Ask a server that begins to hold slots whether it is ours, before anything else. Raises Unavailable."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._deadline_seconds):
-                await self.judge(node)
-        if not node.is_judged:
+        judging = self.spawn(self.judge(node))
+        if not await node.lane.wait(judging, self._deadline_seconds, despite_outage=False) or not node.is_judged:
             raise Unavailable
 
     async def _see_out(self, lane: Lane, task: "asyncio.Task[Reply]") -> None:
