@@ -514,7 +514,7 @@ function explain({ document }) {
  */
 function shut(child) {
   child?.close();
-  for (let look = 1; look < 9; look++) setTimeout(() => child?.close(), look * LOOK_MS);
+  for (let look = 1; look < 33; look++) setTimeout(() => child?.close(), look * LOOK_MS);
 }
 
 function features() {
