@@ -150,7 +150,8 @@ class SseScanner:
         self._line.clear()
 
     def _end_line(self, line: bytes) -> None:
-        if self._held + len(line) > self._max_event_bytes:
+        # The blank line that ends an event adds nothing to it.
+        if line and self._held + len(line) > self._max_event_bytes:
             self._skip_event()
         if self._at_start:
             self._at_start = False
