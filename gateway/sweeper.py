@@ -189,13 +189,13 @@ class Sweeper:
             return
         since_ms = int(hold.get("reconcile_ms", claim.now_ms))
         attempts = int(hold.get("attempts", 0))
-        again = await self._ledger.hold(budget, request_id) or {}
-        if any(again.get(name) != hold.get(name) for name in ("ended_by", "generation_id", "state")):
-            # It was handed over meanwhile, or closed: what was read of it counts no more.
-            await self._ledger.postpone(budget, request_id, due_ms=0)
-            return
         patience_ms = self._reconcile_ms if estimate else min(self._reconcile_ms, _FAILED_MS)
         if not generation_id or claim.now_ms - since_ms >= patience_ms:
+            again = await self._ledger.hold(budget, request_id) or {}
+            if any(again.get(name) != hold.get(name) for name in ("ended_by", "generation_id", "state")):
+                # It was handed over meanwhile, or closed: what was read of it counts no more.
+                await self._ledger.postpone(budget, request_id, due_ms=0)
+                return
             status = "estimated" if estimate else "void"
             await self._close(budget, request_id, Settlement(status, estimate, generation_id, ended_by=ended_by))
             return
@@ -219,7 +219,7 @@ class Sweeper:
         waits = iter(_BACKOFF_SECONDS)
         is_told = False
         try:
-            while not is_told and clock() < end:
+            while clock() < end:
                 stated = await self._ask(budget, generation_id, funding, ended_by=ended_by)
                 if stated is not None:
                     with contextlib.suppress(Unavailable):
