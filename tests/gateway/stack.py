@@ -222,6 +222,21 @@ class Stack:
         return standing.held_nano == 0 and standing.spent_nano == 0 and not await self.entries(user, mode)
 
 
+async def revoke(stack: Stack) -> None:
+    """End the usual user's connection."""
+    await stack.gateway.services.connections.revoke(stack.budget())
+
+
+async def pause(stack: Stack) -> None:
+    """Pause it."""
+    await stack.gateway.services.connections.pause(stack.budget())
+
+
+async def close_app(stack: Stack) -> None:
+    """Close its app."""
+    await stack.gateway.services.apps.close(stack.app["appId"])
+
+
 @contextlib.asynccontextmanager
 async def listening(gateway: Gateway) -> AsyncIterator[int]:
     """Serve on a free loopback port; yields the port."""

@@ -17,7 +17,16 @@ from gateway.pricing import WorstCase
 from gateway.store import Store
 from tests.clusters import ValkeyCluster
 from tests.fakes import EVENT_STREAM, FakeOpenRouter, Turn
-from tests.gateway.stack import PATIENCE_SECONDS, Stack, open_stack, question, settings_for
+from tests.gateway.stack import (
+    PATIENCE_SECONDS,
+    Stack,
+    close_app,
+    open_stack,
+    pause,
+    question,
+    revoke,
+    settings_for,
+)
 from tests.servers import open_client
 
 pytestmark = pytest.mark.each_store
@@ -47,19 +56,7 @@ class _Endless:
         self.gone.set()
 
 
-async def _revoke(stack: Stack) -> None:
-    await stack.gateway.services.connections.revoke(stack.budget())
-
-
-async def _pause(stack: Stack) -> None:
-    await stack.gateway.services.connections.pause(stack.budget())
-
-
-async def _close_app(stack: Stack) -> None:
-    await stack.gateway.services.apps.close(stack.app["appId"])
-
-
-@pytest.mark.parametrize("end", [_revoke, _pause, _close_app])
+@pytest.mark.parametrize("end", [revoke, pause, close_app])
 async def test_an_open_stream_ends_with_an_event_that_says_why(
     stack: Stack, openrouter: FakeOpenRouter, end: Callable[[Stack], Awaitable[None]]
 ) -> None:
@@ -90,7 +87,7 @@ async def test_a_request_that_has_no_answer_yet_is_refused(
     async with asyncio.timeout(PATIENCE_SECONDS):
         answering = asyncio.create_task(stack.chat(question(stream=True)))
         await endless.started.wait()
-        await _revoke(stack)
+        await revoke(stack)
         assert (await answering).refusal == (402, "not_connected")
         await endless.gone.wait()
     [entry] = await stack.booked()
@@ -139,7 +136,7 @@ async def test_another_users_stream_goes_on(stack: Stack, openrouter: FakeOpenRo
     async with asyncio.timeout(PATIENCE_SECONDS):
         answering = asyncio.create_task(stack.chat(question(stream=True), headers=stack.as_user("eve")))
         await endless.started.wait()
-        await _revoke(stack)
+        await revoke(stack)
         assert len(stack.gateway.exchanges) == 1
         await stack.gateway.services.connections.revoke(stack.budget("eve"))
         await answering
@@ -259,7 +256,7 @@ async def test_a_long_request_keeps_its_hold_alive(redis_url: str, openrouter: F
             assert renewed is not None
             assert renewed > first
             assert (await stack.gateway.services.ledger.standing(stack.budget())).held_nano > 0
-            await _revoke(stack)
+            await revoke(stack)
             await answering
 
 

@@ -8,24 +8,21 @@ import pytest
 
 from tests.fakes import EVENT_STREAM, FakeOpenRouter, Turn
 from tests.faults.openrouter import ask_raw
-from tests.gateway.stack import PATIENCE_SECONDS, Stack, open_stack, question, settings_for
+from tests.gateway.stack import (
+    PATIENCE_SECONDS,
+    Stack,
+    close_app,
+    open_stack,
+    pause,
+    question,
+    revoke,
+    settings_for,
+)
 
 pytestmark = pytest.mark.each_store
 
 
-async def _revoke(stack: Stack) -> None:
-    await stack.gateway.services.connections.revoke(stack.budget())
-
-
-async def _pause(stack: Stack) -> None:
-    await stack.gateway.services.connections.pause(stack.budget())
-
-
-async def _close_app(stack: Stack) -> None:
-    await stack.gateway.services.apps.close(stack.app["appId"])
-
-
-@pytest.mark.parametrize("end", [_revoke, _pause, _close_app])
+@pytest.mark.parametrize("end", [revoke, pause, close_app])
 async def test_who_is_revoked_before_the_headers_pays_what_it_cost(
     stack: Stack, openrouter: FakeOpenRouter, end: Callable[[Stack], Awaitable[None]]
 ) -> None:
@@ -164,7 +161,7 @@ async def test_a_body_that_is_still_on_its_way_when_it_is_cut_never_comes_whole(
         async with asyncio.timeout(PATIENCE_SECONDS):
             answering = asyncio.create_task(stack.chat(body))
             await openrouter.began.wait()
-            await _revoke(stack)
+            await revoke(stack)
             assert (await answering).refusal == (402, "not_connected")
             openrouter.may_read.set()
             await openrouter.ended.wait()
