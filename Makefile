@@ -10,7 +10,7 @@ INSTALLED := .venv/.installed
 SANDBOX_URL := http://127.0.0.1:8082
 
 # Folders that hold Python now; the linters are pointed at no other.
-SOURCES := $(foreach folder,gateway consent_web sandbox demo scripts sdk/python tests benchmarks,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
+SOURCES := $(foreach folder,gateway consent_web sandbox simulator devstore demo scripts sdk/python tests benchmarks,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 SCRIPTS_JS := $(wildcard sdk/js/*.js sdk/js/*/*.js consent_web/static/*.js)
 
 .PHONY: help install run sandbox test soak chromium screenshots check lock accept-store rotate-master-key create-app rotate-secret connect-user revoke verify

@@ -6,7 +6,7 @@ The envelope is that of the recorded streams of 2026: one event a chunk, one tok
 import json
 import time
 
-from gateway.sse import SseScanner
+from gateway.openrouter.sse import SseScanner
 
 CHUNKS = 2000
 ROUNDS = 15

@@ -9,8 +9,8 @@ from consent_web import guard, texts
 from consent_web.site import SITE, Site
 from gateway.errors import InvalidRequest
 from gateway.keys import Budget
-from gateway.ledger import Standing
-from gateway.wallets import Visit
+from gateway.ledger.holds import Standing
+from gateway.payers.wallets import Visit
 
 DAYS = 30
 _DAY_SECONDS = 86_400

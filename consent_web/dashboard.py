@@ -7,7 +7,7 @@ from consent_web.account import Connected
 from consent_web.money_text import exact, usd
 from consent_web.site import SITE
 from gateway.errors import ConsentRequired
-from gateway.wallets import OWNER
+from gateway.payers.wallets import OWNER
 
 
 def routes() -> list[web.RouteDef]:

@@ -17,8 +17,8 @@ from consent_web.openrouter import CodeRefused
 from consent_web.popup import found
 from consent_web.site import SITE, Site
 from gateway import keys
-from gateway.attempts import Attempt
 from gateway.errors import FundingInvalid, InvalidRequest, UpstreamError, WattfareError
+from gateway.payers.attempts import Attempt
 
 # OpenRouter's code lives ten minutes after the yes; signing up there comes before it.
 _AUTHORIZATION_MS = 45 * 60 * 1000

@@ -20,7 +20,7 @@ from consent_web.site import SITE, Handler
 from gateway import keys
 from gateway.errors import ConsentRequired, InvalidRequest, Unavailable, WattfareError
 from gateway.logs import log
-from gateway.wallets import STAY_SECONDS, Visit
+from gateway.payers.wallets import STAY_SECONDS, Visit
 
 BROWSER_COOKIE = "__Host-wattfare-browser"
 WALLET_COOKIE = "__Host-wattfare-wallet"

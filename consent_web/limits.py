@@ -5,8 +5,8 @@ import secrets
 from consent_web.guard import Browser
 from consent_web.site import Site
 from gateway import keys
-from gateway.attempts import Asked, Attempt
 from gateway.errors import RateLimited
+from gateway.payers.attempts import Asked, Attempt
 
 _MINUTE_MS = 60_000
 # A person opens a handful of popups a minute; an app's page under load a few hundred.

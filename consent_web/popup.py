@@ -14,12 +14,12 @@ from aiohttp import web
 from consent_web import guard, limits, texts, view
 from consent_web.money_text import CapRefused, cap_from_json
 from consent_web.site import SITE, Site
-from gateway.apps import App
-from gateway.attempts import Asked, Attempt, Decision
-from gateway.connections import Approval
 from gateway.errors import AuthError, FundingInvalid, InvalidRequest
-from gateway.origins import OriginRefused, normalize
-from gateway.sessions import Session
+from gateway.payers.apps import App
+from gateway.payers.attempts import Asked, Attempt, Decision
+from gateway.payers.connections import Approval
+from gateway.payers.origins import OriginRefused, normalize
+from gateway.payers.sessions import Session
 
 _KEY = re.compile(r"pk_(live|test)_(app[a-z2-7]{16})")
 _NONCE = re.compile(r"[A-Za-z0-9_-]{16,128}")

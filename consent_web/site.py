@@ -7,14 +7,14 @@ from aiohttp import web
 
 from consent_web.assets import Assets
 from consent_web.openrouter import OpenRouter
-from gateway.apps import Apps
-from gateway.attempts import Attempts
-from gateway.connections import Connections
-from gateway.ledger import Ledger
+from gateway.ledger.holds import Ledger
+from gateway.payers.apps import Apps
+from gateway.payers.attempts import Attempts
+from gateway.payers.connections import Connections
+from gateway.payers.sessions import Sessions
+from gateway.payers.wallets import Wallets
 from gateway.services import Services
-from gateway.sessions import Sessions
-from gateway.store import Store
-from gateway.wallets import Wallets
+from gateway.store.store import Store
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

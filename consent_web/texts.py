@@ -7,7 +7,7 @@ short, without characters that turn or hide what stands beside them.
 import unicodedata
 
 from consent_web.money_text import cap_text
-from gateway.attempts import Asked
+from gateway.payers.attempts import Asked
 
 # A new wording gets a new number; receipts say which one was shown.
 TEXT_VERSION = "2026-11"

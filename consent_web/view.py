@@ -15,11 +15,11 @@ from consent_web.money_text import (
 )
 from consent_web.openrouter import KeyFacts
 from consent_web.site import Site
-from gateway.attempts import Asked, Attempt
 from gateway.errors import FundingInvalid, UpstreamError
-from gateway.ledger import Standing
+from gateway.ledger.holds import Standing
 from gateway.money import NANO_PER_USD, usd_from_nano
-from gateway.wallets import Visit
+from gateway.payers.attempts import Asked, Attempt
+from gateway.payers.wallets import Visit
 
 _LOW_NANO = NANO_PER_USD
 

@@ -9,10 +9,10 @@ import orjson
 from aiohttp import HttpVersion11, web
 
 from gateway import keys, metrics
-from gateway.chat import strict_json
 from gateway.errors import InvalidRequest, WattfareError
 from gateway.keys import Budget
 from gateway.logs import log
+from gateway.strict_json import strict_json
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_CONTROL_BODY_BYTES = 64 * 1024

@@ -10,6 +10,9 @@ NANO_PER_USD = 1_000_000_000
 # Redis Lua counts in doubles: whole numbers are exact up to 2**53, about nine million dollars.
 MAX_NANO = 2**53 - 1
 
+# Prices of a token are finer than a nano: whole zepto-USD (1e-21).
+ZEPTO_PER_NANO = 10**12
+
 # Enough digits for MAX_NANO beside any fraction that a price or cost literal carries.
 _EXACT = Context(prec=60)
 
@@ -32,6 +35,11 @@ def nano_from_usd(usd: Decimal | int | str) -> int:
     if nano > MAX_NANO:
         raise ValueError("must be at most 9007199 USD")
     return nano
+
+
+def nano_from_zepto(zepto: int) -> int:
+    """Return zepto-USD (1e-21) in nano-USD, a fraction rounded up."""
+    return -(-zepto // ZEPTO_PER_NANO)
 
 
 def usd_from_nano(nano: int) -> float | int:

@@ -14,20 +14,20 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.api import Api
-from gateway.broadcast import Cut
 from gateway.call import Call
-from gateway.closing import Closing
+from gateway.edge.api import Api
+from gateway.edge.routes import Routes
 from gateway.errors import InvalidRequest
-from gateway.exchange import Exchanges
+from gateway.ledger.sweeper import Sweeper
 from gateway.logs import log
-from gateway.prices import Prices
-from gateway.proxy import Proxy
-from gateway.routes import Routes
+from gateway.metered.closing import Closing
+from gateway.metered.exchange import Exchanges
+from gateway.metered.proxy import Proxy
+from gateway.openrouter.client import Timeouts, Upstream
+from gateway.openrouter.prices import Prices
 from gateway.services import Services, open_services
 from gateway.settings import Settings
-from gateway.sweeper import Sweeper
-from gateway.upstream import Timeouts, Upstream
+from gateway.store.broadcast import Cut
 
 # A token names a user of 256 bytes; some clients send long cookies and trace headers beside it.
 _HEADER_BYTES = 32 * 1024

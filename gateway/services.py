@@ -10,18 +10,18 @@ from pathlib import Path
 
 import orjson
 
-from gateway.apps import Apps
-from gateway.attempts import Attempts
-from gateway.broadcast import Broadcast
-from gateway.connections import Connections
-from gateway.embedded import ensure
-from gateway.epoch import Memory, newest
-from gateway.ledger import Ledger
+from devstore.embedded import ensure
+from gateway.ledger.holds import Ledger
 from gateway.logs import log
+from gateway.payers.apps import Apps
+from gateway.payers.attempts import Attempts
+from gateway.payers.connections import Connections
+from gateway.payers.sessions import Sessions
 from gateway.sealing import Sealer
-from gateway.sessions import Sessions
 from gateway.settings import Settings
-from gateway.store import Store
+from gateway.store.broadcast import Broadcast
+from gateway.store.epoch import Memory, newest
+from gateway.store.store import Store
 
 # So much of what was known is lost with a killed process; a beat is a quarter of a second.
 _REMEMBER_SECONDS = 2.0

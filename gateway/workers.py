@@ -14,8 +14,8 @@ from types import FrameType
 
 import uvloop
 
+from devstore.embedded import EmbeddedError
 from gateway import logs, metrics
-from gateway.embedded import EmbeddedError
 from gateway.settings import Settings, SettingsError
 
 _POLL_SECONDS = 0.2

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from gateway.money import usd_from_nano
-from gateway.simulator_models import Refusal, Role, find_role, listed_roles, model_entry
 from sandbox.bill import State
 from sandbox.house import HOUSE_KEY, House, RefusedError, json_body, json_response
 from sandbox.wallets import ExchangeRefusedError, Wallet
+from simulator.variants import Refusal, Role, find_role, listed_roles, model_entry
 
 _LIST_CACHING = "public, max-age=300, stale-while-revalidate=3600, stale-if-error=3600"
 

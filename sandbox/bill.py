@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
-from gateway.simulator import Performance, generation_body
-from gateway.simulator_wire import usd_literal
+from simulator.answers import Performance, generation_body
+from simulator.wire import usd_literal
 
 
 class State(StrEnum):

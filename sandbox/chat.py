@@ -7,9 +7,9 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from gateway.simulator import Performance, perform
 from sandbox.bill import Entry, State
 from sandbox.house import HOUSE_KEY, House, json_body, whole_response
+from simulator.answers import Performance, perform
 
 # How soon a hung-up client is noticed during a pause: aiohttp tells a handler only by cancelling it.
 _WATCH_SECONDS = 0.02

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import orjson
 from aiohttp import web
 
-from gateway.simulator import SOME_USER_ID, Performance, refusal
-from gateway.simulator_models import KEY_LIMIT, USER_NOT_FOUND, Refusal
 from sandbox.bill import Bill
 from sandbox.settings import SandboxSettings
 from sandbox.wallets import Wallet, Wallets
+from simulator.answers import SOME_USER_ID, Performance, refusal
+from simulator.variants import KEY_LIMIT, USER_NOT_FOUND, Refusal
 
 _NO_KEY = Refusal(401, "Missing Authentication header", with_user=False)
 _NO_CREDIT = Refusal(402, "Insufficient credits. Add more using https://openrouter.ai/credits")

@@ -7,12 +7,12 @@ from html import escape
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.simulator_models import MODELS
 from sandbox import accounts, consent
 from sandbox.bill import Bill
 from sandbox.chat import chat_completions
 from sandbox.house import HOUSE_KEY, House, RefusedError, error_response
 from sandbox.settings import SandboxSettings
+from simulator.variants import MODELS
 
 BILL_KEY = web.AppKey("bill", Bill)
 

@@ -5,8 +5,8 @@ import secrets
 
 from consent_web.site import Site
 from gateway.keys import Budget, request_id
-from gateway.ledger import Settlement
-from gateway.pricing import WorstCase
+from gateway.ledger.holds import Settlement
+from gateway.ledger.worst_case import WorstCase
 from scripts.popup_states import NAMES
 from scripts.studio import APP_ORIGIN, DESK, Step, Studio
 

@@ -6,8 +6,8 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
+from devstore.embedded import EmbeddedError
 from gateway import logs
-from gateway.embedded import EmbeddedError
 from gateway.errors import WattfareError
 from gateway.services import Services, open_services
 from gateway.settings import Settings, SettingsError

@@ -3,10 +3,10 @@
 import argparse
 from collections.abc import Mapping
 
-from gateway.connections import Approval
-from gateway.identity import user_id_fault
 from gateway.keys import Budget
 from gateway.money import nano_from_usd
+from gateway.payers.connections import Approval
+from gateway.payers.identity import user_id_fault
 from gateway.services import Services
 from scripts.command import Refusal, run
 

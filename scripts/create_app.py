@@ -6,7 +6,7 @@ The secrets are shown this once.
 import argparse
 from collections.abc import Mapping
 
-from gateway.origins import OriginRefused, register
+from gateway.payers.origins import OriginRefused, register
 from gateway.services import Services
 from scripts.command import Refusal, run
 

@@ -14,17 +14,17 @@ from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from itertools import chain
 
-from gateway.audit import Audit, read_audit
 from gateway.errors import UpstreamError
 from gateway.keys import Budget
-from gateway.ledger import WINDOW_DAYS, sum_by_day
+from gateway.ledger.audit import Audit, read_audit
+from gateway.ledger.holds import WINDOW_DAYS, sum_by_day
 from gateway.money import nano_from_usd, usd_from_nano
+from gateway.openrouter.client import Timeouts, Upstream
+from gateway.openrouter.usage import parsed
 from gateway.sealing import SealBroken, Sealer
 from gateway.services import Services
 from gateway.settings import Settings
-from gateway.store import Store
-from gateway.upstream import Timeouts, Upstream
-from gateway.usage import parsed
+from gateway.store.store import Store
 from scripts.command import run
 
 # How fast a key's usage follows its requests is not documented; what was settled later than this is left out.

@@ -234,7 +234,7 @@ class _Sentinel:
         )
 
     def start(self) -> None:
-        from gateway.embedded import server_binary
+        from devstore.embedded import server_binary
 
         command = [server_binary(), str(self.folder / "sentinel.conf"), "--sentinel"]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)

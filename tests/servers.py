@@ -15,7 +15,7 @@ from typing import Self
 import redis
 import redis.asyncio
 
-from gateway.embedded import server_binary
+from devstore.embedded import server_binary
 
 READY_SECONDS = 20
 

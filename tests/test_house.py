@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("gateway", "consent_web", "sandbox", "demo", "scripts", "sdk/python", "tests", "benchmarks")
-PACKAGES = ("gateway", "consent_web", "sandbox", "demo", "scripts")
+PACKAGES = ("gateway", "consent_web", "sandbox", "simulator", "devstore", "demo", "scripts")
+TESTED = ("gateway", "simulator", "devstore")
+FOLDERS = (*PACKAGES, "sdk/python", "tests", "benchmarks")
 MOST_FUNCTION_LINES = 60
 MOST_FILE_LINES = 400
 MOST_LUA_LINES = 80  # below the header
@@ -44,7 +45,7 @@ def python_files() -> list[Path]:
 
 
 def lua_files() -> list[Path]:
-    return sorted((ROOT / "gateway" / "lua").glob("*.lua"))
+    return sorted((ROOT / "gateway").glob("*/lua/*.lua"))
 
 
 def shown(path: Path) -> str:
@@ -79,15 +80,15 @@ def test_each_file_says_what_it_is_for() -> None:
 def test_no_file_is_a_drawer_for_odds_and_ends() -> None:
     """No file is named utils, helpers, common, misc, manager or the like."""
     drawer = re.compile(r"(^|_)(utils?|helpers?|common|misc|managers?|base|types|models_?)$")
-    named = [shown(path) for path in python_files() if drawer.search(path.stem) and "simulator_models" not in path.stem]
+    named = [shown(path) for path in python_files() if drawer.search(path.stem)]
     assert named == []
 
 
-def test_each_gateway_module_has_its_tests() -> None:
-    """Beside each module stands tests/gateway/test_<module>.py; for the command line that is test_main.py."""
-    modules = [path.stem.strip("_") for path in (ROOT / "gateway").glob("*.py") if path.stem != "__init__"]
-    tested = {path.stem for path in (ROOT / "tests" / "gateway").glob("test_*.py")}
-    assert sorted(name for name in modules if f"test_{name}" not in tested) == []
+def test_each_module_has_its_tests() -> None:
+    """Beside each module stands test_<module>.py in the same room of tests/; for `__main__` test_main.py."""
+    modules = [path.relative_to(ROOT) for name in TESTED for path in (ROOT / name).rglob("*.py")]
+    wanted = {f"{path.parent}/test_{path.stem.strip('_')}.py" for path in modules if path.stem != "__init__"}
+    assert sorted(name for name in wanted if not (ROOT / "tests" / name).exists()) == []
 
 
 @pytest.mark.parametrize("path", lua_files(), ids=lambda path: path.stem)

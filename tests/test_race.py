@@ -12,11 +12,11 @@ import pytest
 from gateway import keys
 from gateway.errors import BudgetExceeded, RateLimited
 from gateway.keys import Budget
-from gateway.ledger import Ledger, Settlement
-from gateway.pricing import WorstCase
-from gateway.sessions import CALLS_A_MINUTE, Sessions
+from gateway.ledger.holds import Ledger, Settlement
+from gateway.ledger.worst_case import WorstCase
+from gateway.payers.sessions import CALLS_A_MINUTE, Sessions
 from gateway.settings import KeyRing
-from gateway.store import Store
+from gateway.store.store import Store
 from tests.servers import open_client
 
 pytestmark = pytest.mark.each_store

@@ -9,7 +9,7 @@ import redis.asyncio
 from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
 from gateway import keys
-from gateway.attempts import KEPT_MS
+from gateway.payers.attempts import KEPT_MS
 from tests.browser import payer
 from tests.browser.app_site import AppSite
 

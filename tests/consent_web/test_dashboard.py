@@ -7,8 +7,8 @@ from decimal import Decimal
 
 from gateway.errors import NotConnected
 from gateway.keys import request_id
-from gateway.ledger import Settlement
-from gateway.pricing import WorstCase
+from gateway.ledger.holds import Settlement
+from gateway.ledger.worst_case import WorstCase
 from tests.consent_web.world import Visitor, World, a_key
 
 COSTS_NANO = (7_650_917, 123, 2_000_000_001)

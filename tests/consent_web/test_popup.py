@@ -1,7 +1,7 @@
 """The popup over HTTP: from a token to a connection, and every way it must not get there."""
 
 from gateway import keys
-from gateway.attempts import KEPT_MS, MOST_EXTENSIONS
+from gateway.payers.attempts import KEPT_MS, MOST_EXTENSIONS
 from tests.consent_web.world import Visitor, World
 
 

@@ -160,8 +160,8 @@ def _run_gateway(order: Mapping[str, Any]) -> None:
 
 
 def _die_at(point: str, nth: int, how: signal.Signals) -> None:
-    from gateway.exchange import Exchange
-    from gateway.sweeper import Sweeper
+    from gateway.ledger.sweeper import Sweeper
+    from gateway.metered.exchange import Exchange
 
     left = nth
 

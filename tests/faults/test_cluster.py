@@ -14,8 +14,8 @@ import pytest
 
 from gateway.errors import BudgetExceeded, Unavailable
 from gateway.keys import RANDOM_BYTES, request_id
-from gateway.ledger import Settlement
-from gateway.pricing import WorstCase
+from gateway.ledger.holds import Settlement
+from gateway.ledger.worst_case import WorstCase
 from tests.clusters import MASTERS, SentinelGroup, ValkeyCluster
 from tests.faults.nursery import GatewayProcess, Nursery
 from tests.faults.openrouter import ask_raw

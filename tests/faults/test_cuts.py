@@ -150,7 +150,7 @@ async def test_without_an_id_in_the_headers_the_first_event_is_enough(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An id that comes in the body alone is known from its first event on; before it only an estimate can be had."""
-    monkeypatch.setattr("gateway.exchange.UNTIL_ID_SECONDS", 0.1)
+    monkeypatch.setattr("gateway.metered.exchange.UNTIL_ID_SECONDS", 0.1)
     offsets = sorted({*OFFSETS[::7], FIRST_EVENT_END, USAGE_END})
     cuts = await _everywhere(lambda payer, offset: leaves(stack, openrouter, payer, offset, header=False), offsets)
     for cut in cuts:

@@ -12,13 +12,13 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from gateway.connections import Approval
 from gateway.keys import Budget
+from gateway.ledger.sweeper import Sweeper
 from gateway.money import nano_from_usd
+from gateway.openrouter.client import Timeouts, Upstream
+from gateway.payers.connections import Approval
 from gateway.services import Services, open_services
 from gateway.settings import Settings
-from gateway.sweeper import Sweeper
-from gateway.upstream import Timeouts, Upstream
 from sandbox.bill import Bill, Entry
 from sandbox.server import BILL_KEY, create_app
 from sandbox.settings import SandboxSettings

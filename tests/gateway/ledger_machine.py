@@ -11,10 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.errors import BudgetExceeded, NotConnected, Unavailable
 from gateway.keys import Budget
-from gateway.ledger import Admission, Ledger, Settlement, sum_by_day
+from gateway.ledger.holds import Admission, Ledger, Settlement, sum_by_day
+from gateway.ledger.worst_case import WorstCase
 from gateway.money import MAX_NANO
-from gateway.pricing import WorstCase
-from gateway.store import Store
+from gateway.store.store import Store
 
 T = TypeVar("T")
 

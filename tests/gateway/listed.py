@@ -2,9 +2,10 @@
 
 import json
 
-from gateway.chat import ChatRequest, Dialect
-from gateway.pricelist import PriceList
-from gateway.pricing import WorstCase, worst_case
+from gateway.ledger.worst_case import WorstCase
+from gateway.metered.body import ChatRequest, Dialect
+from gateway.metered.pricing import worst_case
+from gateway.openrouter.pricelist import PriceList
 
 SONNET: dict[str, object] = {
     "id": "anthropic/claude-sonnet-4",

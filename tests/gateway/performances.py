@@ -4,7 +4,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
-from gateway.simulator import Performance, perform
+from simulator.answers import Performance, perform
 
 GENERATION_ID = "gen-1780944361-X5HAtL0Z2NQp8nHAiT6F"
 CREATED_SECONDS = 1_780_944_361

@@ -16,10 +16,10 @@ from multidict import CIMultiDictProxy
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
-from gateway.connections import Approval
 from gateway.keys import Budget
-from gateway.ledger import Standing
+from gateway.ledger.holds import Standing
 from gateway.money import nano_from_usd
+from gateway.payers.connections import Approval
 from gateway.server import Gateway, open_gateway
 from gateway.settings import Settings
 from tests.fakes import MODEL

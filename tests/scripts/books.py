@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from gateway.connections import Approval
 from gateway.keys import Budget
-from gateway.ledger import Settlement
-from gateway.pricing import WorstCase
+from gateway.ledger.holds import Settlement
+from gateway.ledger.worst_case import WorstCase
+from gateway.payers.connections import Approval
 from gateway.services import Services, open_services
 from gateway.settings import Settings
 from scripts.verify import verify

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from gateway import keys
-from gateway.epoch import cluster_keys
+from gateway.store.epoch import cluster_keys
 from tests.gateway.process import command, environment
 from tests.gateway.stack import Stack
 from tests.servers import open_client

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.connections import Approval
 from gateway.keys import Budget
+from gateway.payers.connections import Approval
 from gateway.services import open_services
 from gateway.settings import Settings
 from scripts.rotate_master_key import rotate_master_key

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.audit import read_audit
 from gateway.keys import Budget, wallet_budgets
-from gateway.ledger import Settlement
+from gateway.ledger.audit import read_audit
+from gateway.ledger.holds import Settlement
 from gateway.services import Services
 from scripts.verify import forgotten
 from tests.scripts.books import BUDGET, DAY_MS, checked, connect, opened, spend

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.ledger import Settlement
+from gateway.ledger.holds import Settlement
 from gateway.services import Services
 from tests.gateway.process import command, environment
 from tests.scripts.books import BUDGET, DAY_MS, KEY, checked, connect, opened, spend

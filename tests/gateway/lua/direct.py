@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from gateway import lua
 from gateway.keys import Budget
+from gateway.store import scripts
 
 BUDGET = Budget("live", "app2222222222222222", "ada")
 FUNDING = "sealed"
@@ -25,7 +25,7 @@ class Scripts:
 
     def __init__(self, client: Client) -> None:
         self.call = client.execute_command
-        self._texts = {name: script.text for name, script in lua.load().items()}
+        self._texts = {name: script.text for name, script in scripts.load().items()}
 
     def run(self, script: str, keys: Sequence[str], *args: str | int | bytes) -> Any:
         return self.call("EVAL", self._texts[script], len(keys), *keys, *args)

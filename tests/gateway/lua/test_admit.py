@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.ledger import per_token_nano
-from gateway.pricing import WorstCase
+from gateway.ledger.holds import per_token_nano
+from gateway.ledger.worst_case import WorstCase
 from tests.gateway.lua.direct import BUDGET, FUNDING, KEEP_DAYS, LEASE_MS, TRIAL_MS, Scripts
 
 HELD, SHORTENED, NOT_CONNECTED, CAP_SPENT, TOO_LITTLE, IN_FLIGHT, REFUSED, VOIDED = 0, 1, -1, -2, -3, -4, -5, -6

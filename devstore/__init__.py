@@ -1,0 +1,1 @@
+"""The embedded Valkey of development and tests."""

@@ -1,0 +1,253 @@
+"""The small resources over HTTP: sessions, status, connections, usage, models, health. CONTRACT §2."""
+
+from decimal import Decimal
+from urllib.parse import parse_qs, quote
+
+from aiohttp import web
+
+from gateway.call import Call
+from gateway.edge import openapi
+from gateway.errors import AuthError, ConsentRequired, InvalidRequest, Unavailable, UpstreamError
+from gateway.keys import Budget
+from gateway.ledger.holds import Ledger
+from gateway.money import nano_from_usd, usd_from_nano
+from gateway.openrouter.prices import Prices
+from gateway.payers.apps import App
+from gateway.payers.connections import Approval, Connections
+from gateway.payers.identity import user_id_fault
+from gateway.payers.origins import is_loopback
+from gateway.payers.sessions import Session
+from gateway.services import Services
+
+_PREFLIGHT_SECONDS = "600"
+
+
+class Api:
+    """Handlers; each takes a call and the path's free segments, and raises WattfareError."""
+
+    def __init__(self, services: Services, prices: Prices) -> None:
+        self._services = services
+        self._prices = prices
+
+    async def healthz(self, call: Call, _: tuple[str, ...]) -> web.Response:
+        """Answer as long as the process lives."""
+        return call.answer({"status": "ok"})
+
+    async def readyz(self, call: Call, _: tuple[str, ...]) -> web.Response:
+        """Answer 200 when Redis is there and the one we knew, else 503."""
+        if not await self._services.store.answers():
+            raise Unavailable
+        return call.answer({"status": "ready"})
+
+    async def openapi(self, call: Call, _: tuple[str, ...]) -> web.Response:
+        """GET /openapi.json."""
+        return call.answer(openapi.document())
+
+    async def create_session(self, call: Call, _: tuple[str, ...]) -> web.Response:
+        """POST /v1/sessions."""
+        caller = await self._services.apps.authenticate(call.request.headers.get("Authorization"))
+        document = await call.document()
+        user_id = _user_id(document.get("appUserId"), "appUserId")
+        limit = document.get("requestLimit")
+        if limit is not None and not isinstance(limit, dict):
+            raise InvalidRequest("requestLimit must be an object such as {'monthlyUsd': 20}.", status=422)
+        limit_nano = _cap_nano(limit.get("monthlyUsd"), "requestLimit.monthlyUsd") if limit else None
+        await self._services.sessions.admit_call(caller.app.app_id)
+        token, expires_at = self._services.sessions.mint(caller.app.app_id, user_id, caller.mode, limit_nano)
+        return call.answer({"token": token, "expiresAt": expires_at})
+
+    async def status(self, call: Call, _: tuple[str, ...]) -> web.Response:
+        """GET /v1/status?appUserId=."""
+        return call.answer(await self._connections.status(await self._by_secret(call)))
+
+    async def connection(self, call: Call, _: tuple[str, ...]) -> web.Response:
+        """GET /v1/connections."""
+        budget, _session = await self._by_token(call)
+        return call.answer(await self._connections.status(budget))
+
+    async def approve(self, call: Call, _: tuple[str, ...]) -> web.Response:
+        """POST /v1/connections: test mode approves; live mode only lowers."""
+        budget, session = await self._by_token(call)
+        document = await call.document() if call.request.body_exists else {}
+        cap_nano = _cap_nano(document.get("monthlyUsd"), "monthlyUsd")
+        if session.mode == "test":
+            wanted = cap_nano if cap_nano is not None else session.limit_nano
+            await self._connections.approve(budget, Approval(cap_nano=wanted, funding_key=None))
+        elif cap_nano is None:
+            raise ConsentRequired
+        else:
+            await self._connections.lower(budget, cap_nano)
+        return call.answer(await self._connections.status(budget))
+
+    async def disconnect(self, call: Call, _: tuple[str, ...]) -> web.Response:
+        """DELETE /v1/connections, by session token or by secret key and appUserId."""
+        if call.request.query.get("appUserId") is not None:
+            budget = await self._by_secret(call)
+        else:
+            budget, _session = await self._by_token(call)
+        await self._connections.revoke(budget)
+        return web.Response(status=204, headers=call.own_headers())
+
+    async def attempt(self, call: Call, segments: tuple[str, ...]) -> web.Response:
+        """GET /v1/attempts/{nonce}: what became of one popup."""
+        budget, _session = await self._by_token(call)
+        outcome = self._services.attempts.outcome
+        return call.answer(await outcome(budget.app_id, budget.mode, budget.user_id, segments[0]))
+
+    async def redeem(self, call: Call, segments: tuple[str, ...]) -> web.Response:
+        """POST /v1/attempts/{nonce} `{code, verifier}`: the page that started a redirect makes its approval active."""
+        budget, _session = await self._by_token(call)
+        document = await call.document()
+        code, verifier = document.get("code"), document.get("verifier")
+        if not isinstance(code, str) or not isinstance(verifier, str):
+            raise InvalidRequest("Send {code, verifier}, both strings.", status=422)
+        redeemed = await self._services.attempts.redeem(
+            budget.app_id, budget.mode, budget.user_id, segments[0], code=code, verifier=verifier
+        )
+        return call.answer(redeemed)
+
+    async def usage(self, call: Call, segments: tuple[str, ...]) -> web.Response:
+        """GET /v1/usage/{requestId}: what one request cost, also after the client hung up."""
+        caller = await self._services.apps.authenticate(call.request.headers.get("Authorization"))
+        budget = await self._connections.budget_of(segments[0])
+        hold = None
+        if budget is not None and (budget.app_id, budget.mode) == (caller.app.app_id, caller.mode):
+            hold = await self._ledger.hold(budget, segments[0])
+        if hold is None or "admitted_ms" not in hold:
+            raise InvalidRequest("No request of this app has this id, or it is older than the ledger.", status=404)
+        return call.answer(_usage(segments[0], hold))
+
+    async def models(self, call: Call, _: tuple[str, ...]) -> web.Response:
+        """GET /v1/models: OpenRouter's list."""
+        query = call.request.query_string
+        return await self._page(call, f"models?{query}" if query else "models")
+
+    async def endpoints(self, call: Call, segments: tuple[str, ...]) -> web.Response:
+        """GET /v1/models/{author}/{slug}/endpoints."""
+        if not {".", ".."}.isdisjoint(segments):
+            # A URL would be shortened by them, to a path that is none of ours to ask for.
+            raise InvalidRequest("OpenRouter has no such model list.", status=404)
+        author, slug = (quote(segment, safe=":~") for segment in segments)
+        return await self._page(call, f"models/{author}/{slug}/endpoints")
+
+    async def preflight(self, call: Call, methods: list[str]) -> web.Response:
+        """Answer a browser's question. It carries no token, so any app's registered origin is let through."""
+        origin = call.request.headers.get("Origin", "")
+        headers = {"Vary": "Origin", **call.own_headers()}
+        if origin and origin.isascii() and (is_loopback(origin) or await self._services.apps.is_registered(origin)):
+            headers |= {
+                "Access-Control-Allow-Origin": origin,
+                "Access-Control-Allow-Methods": ", ".join(methods),
+                "Access-Control-Allow-Headers": "Authorization, Content-Type",
+                "Access-Control-Max-Age": _PREFLIGHT_SECONDS,
+            }
+        return web.Response(status=204, headers=headers)
+
+    def allow_origin(self, call: Call, response: web.StreamResponse) -> None:
+        """Let the page whose app was proved read the answer."""
+        origin = call.notes.pop("allowed_origin", None)
+        if isinstance(origin, str):
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Expose-Headers"] = "x-wattfare-request-id, Retry-After"
+            response.headers["Vary"] = "Origin"
+
+    @property
+    def _connections(self) -> Connections:
+        return self._services.connections
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self._services.ledger
+
+    async def _by_secret(self, call: Call) -> Budget:
+        caller = await self._services.apps.authenticate(call.request.headers.get("Authorization"))
+        user_id = _user_id(_named_once(call.request.rel_url.raw_query_string, "appUserId"), "appUserId")
+        return self._charged(call, Budget(caller.mode, caller.app.app_id, user_id))
+
+    async def _by_token(self, call: Call) -> tuple[Budget, Session]:
+        scheme, _, token = call.request.headers.get("Authorization", "").partition(" ")
+        session = self._services.sessions.read(token.strip() if scheme.lower() == "bearer" else "")
+        app = await self._services.apps.find(session.app_id)
+        self._check_origin(call, app, session)
+        return self._charged(call, Budget(session.mode, session.app_id, session.user_id)), session
+
+    @staticmethod
+    def _check_origin(call: Call, app: App | None, session: Session) -> None:
+        if app is None or app.is_closed:
+            raise AuthError("The app of this session token is closed.")
+        origin = call.request.headers.get("Origin")
+        if origin is None:
+            return
+        if not app.allows_origin(origin, session.mode):
+            said = origin[:200].encode("ascii", "replace").decode()
+            raise AuthError(f"The origin {said} is not registered for this app. Register it, or use a test key.")
+        call.notes["allowed_origin"] = origin
+
+    def _charged(self, call: Call, budget: Budget) -> Budget:
+        if not self._services.store.salt:
+            raise Unavailable
+        call.charge_to(budget, self._services.store.salt)
+        return budget
+
+    async def _page(self, call: Call, path: str) -> web.Response:
+        document = await self._prices.page(path)
+        if document.status >= 500:
+            raise UpstreamError("OpenRouter does not serve its model list now. Try again.")
+        if document.status >= 400:
+            raise InvalidRequest("OpenRouter has no such model list.", status=document.status)
+        headers = {**call.own_headers(), "Cache-Control": "public, max-age=300", "Access-Control-Allow-Origin": "*"}
+        return web.Response(body=document.body, content_type="application/json", headers=headers)
+
+
+def _user_id(value: object, name: str) -> str:
+    fault = user_id_fault(value) if isinstance(value, str) else "must be given once, as a string"
+    if fault is not None or not isinstance(value, str):
+        raise InvalidRequest(f"{name} {fault}.", status=422)
+    return value
+
+
+def _named_once(query: str, name: str) -> str | None:
+    """Return the one value of a query's field; None when it is missing, doubled or no UTF-8 (yarl would replace it)."""
+    try:
+        given = parse_qs(query, keep_blank_values=True, errors="strict").get(name, [])
+    except ValueError:
+        return None
+    return given[0] if len(given) == 1 else None
+
+
+def _cap_nano(value: object, name: str) -> int | None:
+    if value is None:
+        return None
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | Decimal):
+            raise ValueError("must be a number of US dollars")
+        nano = nano_from_usd(value)
+    except ValueError as fault:
+        raise InvalidRequest(f"{name} {fault}.", status=422) from None
+    if nano == 0:
+        raise InvalidRequest(f"{name} must be more than 0.", status=422)
+    return nano
+
+
+def _usage(request_id: str, hold: dict[str, bytes]) -> dict[str, object]:
+    def text(name: str) -> str | None:
+        return hold[name].decode() if hold.get(name) else None
+
+    def number(name: str) -> int | None:
+        return int(hold[name]) if hold.get(name) else None
+
+    cost_nano = number("cost_nano")
+    return {
+        "requestId": request_id,
+        "generationId": text("generation_id"),
+        "model": text("model"),
+        "status": text("state"),
+        "costUsd": None if cost_nano is None else usd_from_nano(cost_nano),
+        "holdUsd": usd_from_nano(number("nano") or 0),
+        "overrunUsd": usd_from_nano(number("overrun_nano") or 0),
+        "promptTokens": number("prompt_tokens"),
+        "completionTokens": number("completion_tokens"),
+        "admittedAt": (number("admitted_ms") or 0) / 1000,
+        "settledAt": None if number("settled_ms") is None else (number("settled_ms") or 0) / 1000,
+        "endedBy": text("ended_by"),
+    }

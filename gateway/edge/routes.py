@@ -1,0 +1,137 @@
+"""The URL table and the one error boundary: every path, every method, every malformed call gets the envelope."""
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.call import Call
+from gateway.edge.api import Api
+from gateway.errors import InvalidRequest, WattfareError
+from gateway.logs import log
+from gateway.metered.body import Dialect
+from gateway.metered.proxy import Proxy
+
+Handler = Callable[[Call, tuple[str, ...]], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One path below `/v1`; `*` stands for one segment, handed to the handler. `browser`: pages may call it."""
+
+    path: str
+    handlers: dict[str, Handler]
+    browser: bool = False
+
+
+class Routes:
+    """Finds the handler of a call and answers for whatever it throws."""
+
+    def __init__(self, proxy: Proxy, api: Api) -> None:
+        self._api = api
+        self._routes = _table(proxy, api)
+        self._plain: dict[str, Handler] = {
+            "/healthz": api.healthz,
+            "/readyz": api.readyz,
+            "/openapi.json": api.openapi,
+        }
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        call = Call(request)
+        try:
+            response = await self._dispatch(call)
+            call.status = response.status
+        except WattfareError as error:
+            response = await self._refuse(call, error)
+        except (asyncio.CancelledError, ConnectionError):
+            call.status = 499
+            raise
+        except Exception as bug:
+            # The type and the place are enough to find a bug; values may be a prompt or a key.
+            place = traceback.extract_tb(bug.__traceback__)[-1]
+            log.error("bug", request_id=call.request_id, error=type(bug).__name__, at=f"{place.name}:{place.lineno}")
+            response = await self._refuse(call, WattfareError("Something broke on our side. Try again."))
+        finally:
+            if not call.is_told:
+                call.tell(call.status)
+        return response
+
+    async def _dispatch(self, call: Call) -> web.StreamResponse:
+        method, path = call.request.method, call.request.path
+        plain = self._plain.get(path)
+        if plain is not None:
+            return await _choose({"GET": plain}, method)(call, ())
+        below = _below_version(path)
+        for route in self._routes if below is not None else ():
+            segments = _match(route.path, below or "")
+            if segments is None:
+                continue
+            if not route.browser:
+                return await _choose(route.handlers, method)(call, segments)
+            if method == "OPTIONS":
+                return await self._api.preflight(call, sorted(route.handlers))
+            response = await _choose(route.handlers, method)(call, segments)
+            self._api.allow_origin(call, response)
+            return response
+        raise InvalidRequest("There is nothing at this path. See /openapi.json.", status=404)
+
+    async def _refuse(self, call: Call, error: WattfareError) -> web.Response:
+        response = call.refuse(error)
+        self._api.allow_origin(call, response)
+        return response
+
+
+def _table(proxy: Proxy, api: Api) -> list[Route]:
+    def metered(dialect: Dialect) -> Handler:
+        async def forward(call: Call, _: tuple[str, ...]) -> web.StreamResponse:
+            return await proxy.forward(call, dialect)
+
+        return forward
+
+    return [
+        *(Route(f"/{dialect.value}", {"POST": metered(dialect)}) for dialect in Dialect),
+        Route("/sessions", {"POST": api.create_session}),
+        Route("/status", {"GET": api.status}),
+        Route(
+            "/connections",
+            {"GET": api.connection, "POST": api.approve, "DELETE": api.disconnect},
+            browser=True,
+        ),
+        Route("/attempts/*", {"GET": api.attempt, "POST": api.redeem}, browser=True),
+        Route("/usage/*", {"GET": api.usage}),
+        Route("/models", {"GET": api.models}),
+        Route("/models/*/*/endpoints", {"GET": api.endpoints}),
+    ]
+
+
+def _choose(handlers: dict[str, Handler], method: str) -> Handler:
+    if method == "HEAD" and "GET" in handlers:
+        method = "GET"
+    handler = handlers.get(method)
+    if handler is None:
+        allowed = ", ".join(sorted(handlers))
+        raise InvalidRequest(f"Use {allowed} here.", status=405, headers={"Allow": allowed})
+    return handler
+
+
+def _below_version(path: str) -> str | None:
+    for prefix in ("/v1/", "/api/v1/"):
+        if path.startswith(prefix):
+            return path[len(prefix) - 1 :]
+    return None
+
+
+def _match(pattern: str, path: str) -> tuple[str, ...] | None:
+    wanted, given = pattern.split("/"), path.split("/")
+    if len(wanted) != len(given):
+        return None
+    found = []
+    for expected, segment in zip(wanted, given, strict=True):
+        if expected == "*" and segment:
+            found.append(segment)
+        elif expected != segment:
+            return None
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""Money: holds and postings. The only code that moves it."""

@@ -1,0 +1,61 @@
+"""One budget read for checking: all that its sums can be recomputed from, as of one moment. For the operator."""
+
+from dataclasses import dataclass
+
+from gateway.keys import Budget
+from gateway.ledger.holds import WINDOW_DAYS, Standing, standing_of
+from gateway.store.replies import by_name, paired, strings, text
+from gateway.store.store import Store
+
+_ENTRIES_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """One consistent reading of a budget. `holds`: what is due, as (id, due ms, state, nano or None).
+
+    `records`: what each request's hold shows, as (state, cost_nano), unless it has expired; read in one step with the
+    request's last entry. `is_whole`: `entries` are all that were ever written; None when this Redis cannot tell.
+    """
+
+    now_ms: int
+    today: int
+    standing: Standing
+    days: dict[int, int]
+    holds: tuple[tuple[str, int, str, int | None], ...]
+    entries: list[dict[str, str]]
+    records: dict[str, tuple[str, int]]
+    is_whole: bool | None
+
+
+async def read_audit(store: Store, budget: Budget) -> Audit:
+    """Return all that a budget's sums can be checked against, as of one moment. Raises Unavailable."""
+    names = [budget.budget, budget.days, budget.due, budget.ledger]
+    entries: list[dict[str, str]] = []
+    records: dict[str, tuple[bytes, bytes]] = {}
+    while True:
+        after = entries[-1]["entry"] if entries else ""
+        args: list[str | int] = [budget.hold(""), after, _ENTRIES_AT_ONCE]
+        now_ms, today, added, length, kept, days, *read = await store.run("audit", names, args)
+        holds, found, shown = read
+        entries += [{"entry": text(entry), **strings(paired(flat))} for entry, flat in found]
+        # A later entry of the same request brings the later word: the one that was read with its last entry stays.
+        ids = [entry["request_id"] for entry in entries[len(entries) - len(found) :]]
+        records.update(zip(ids, zip(shown[::2], shown[1::2], strict=True), strict=True))
+        if len(found) < _ENTRIES_AT_ONCE:
+            break
+    by_day = {int(day): int(nano) for day, nano in paired(days).items()}
+    spent = sum(nano for day, nano in by_day.items() if day > today - WINDOW_DAYS)
+    return Audit(
+        now_ms=now_ms,
+        today=today,
+        standing=standing_of(spent, by_name(paired(kept))),
+        days=by_day,
+        holds=tuple(
+            (text(name), int(due_ms), text(state), int(nano) if nano else None)
+            for name, due_ms, state, nano in zip(*(holds[part::4] for part in range(4)), strict=True)
+        ),
+        entries=entries,
+        records={each: (text(state), int(cost or 0)) for each, (state, cost) in records.items() if state or cost},
+        is_whole=None if added < 0 else added == length == len(entries),
+    )

@@ -1,0 +1,359 @@
+"""The ledger: admit, attach, settle. The only caller of the scripts that move money.
+
+Every step is keyed by the request id and safe to repeat. `docs/ledger.md` holds the hold table and the invariants.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from gateway import keys
+from gateway.errors import BudgetExceeded, FundingInvalid, NotConnected, Unavailable
+from gateway.keys import Budget
+from gateway.ledger.worst_case import WorstCase
+from gateway.money import ZEPTO_PER_NANO, usd_from_nano
+from gateway.store.replies import by_name, paired, strings, text
+from gateway.store.store import Store
+
+# How long a refused funding key rests before one request may try it again.
+FUNDING_TRIAL_MS = 5_000
+# What we tell a caller to wait when only requests in flight stand in the way: most answers end within seconds.
+RETRY_AFTER_SECONDS = 5
+# The rolling month: the UTC day of the spend and the 29 days before it, as in lua/include/window.lua.
+WINDOW_DAYS = 30
+
+
+class Admit(IntEnum):
+    """Return codes of `admit.lua`."""
+
+    HELD = 0
+    SHORTENED = 1
+    NOT_CONNECTED = -1
+    CAP_SPENT = -2
+    TOO_LITTLE_LEFT = -3
+    IN_FLIGHT = -4
+    FUNDING_REFUSED = -5
+    VOIDED = -6
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A placed hold. `max_tokens` is set when the answer must be shortened; `funding` is the sealed key."""
+
+    hold_nano: int
+    max_tokens: int | None
+    remaining_nano: int | None
+    funding: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a request ended. `status`: `settled` (OpenRouter stated the cost), `estimated` or `void`.
+
+    `ended_by`: complete, client, upstream, revoked, refused, crash. `funding`: `works`, `refused`, or empty: nothing
+    was learnt about the funding key.
+    """
+
+    status: str
+    cost_nano: int = 0
+    generation_id: str = ""
+    model: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    funding: str = ""
+    ended_by: str = "complete"
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """What the ledger now says of a request; `is_first` is false when it had been closed before."""
+
+    is_first: bool
+    status: str
+    cost_nano: int
+    overrun_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a budget is worth now."""
+
+    state: str
+    cap_nano: int | None
+    spent_nano: int
+    held_nano: int
+    fields: dict[str, bytes]
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the budget may be spent from."""
+        return self.state == "active"
+
+    @property
+    def revocations(self) -> int:
+        """How often it was revoked or barred: what was approved before the last time never connects."""
+        return int(self.fields.get("revocations", 0))
+
+    @property
+    def remaining_nano(self) -> int | None:
+        """Cap less settled spend, never below 0; None without a cap."""
+        return None if self.cap_nano is None else max(0, self.cap_nano - self.spent_nano)
+
+
+class Renewal(NamedTuple):
+    """Whether a hold was still open to be renewed, and whether its budget is still active."""
+
+    is_held: bool
+    is_active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Overdue holds that this process alone may work on now. `next_due_ms`: None when no hold is left.
+
+    `started_ms`: when the server that holds them was started, by its own clock.
+    """
+
+    now_ms: int
+    started_ms: int
+    next_due_ms: int | None
+    request_ids: tuple[str, ...]
+
+
+class Ledger:
+    """Moves money for budgets of one store. `keep_days`: how long the ledger's entries live; `lease_ms`: a hold's."""
+
+    def __init__(self, store: Store, *, keep_days: int, lease_ms: int) -> None:
+        self._store = store
+        self._keep_days = keep_days
+        self.lease_ms = lease_ms
+        self.on_overdue: Callable[[Budget], None] | None = None
+
+    async def admit(
+        self, budget: Budget, request_id: str, worst: WorstCase | None, *, model: str, estimate_nano: int
+    ) -> Admission:
+        """Place a hold for `worst` (None: the price is not known, all that is left is held).
+
+        Raises NotConnected, BudgetExceeded, FundingInvalid, Unavailable. After Unavailable the hold may exist: void it.
+        """
+        args: list[str | int] = [request_id, *_bound(worst), estimate_nano, self.lease_ms, FUNDING_TRIAL_MS]
+        args += [self._keep_days, model, int(budget.mode == "live")]
+        names = [budget.budget, budget.days, budget.due, budget.hold(request_id)]
+        code, hold, max_tokens, spent, held, cap, funding, overdue = await self._store.run("admit", names, args)
+        if overdue and self.on_overdue is not None:
+            self.on_overdue(budget)
+        verdict = Admit(code)
+        if verdict < 0:
+            raise _refusal(verdict, spent, held, cap)
+        return Admission(
+            hold_nano=hold,
+            max_tokens=max_tokens if verdict is Admit.SHORTENED else None,
+            remaining_nano=None if cap < 0 else max(0, cap - spent),
+            funding=funding,
+        )
+
+    async def post_sent(self, budget: Budget, request_id: str) -> None:
+        """Note, without waiting, that the request is about to leave: from here on a crash may owe money.
+
+        Raises Unavailable when that cannot be noted: a crash would then void a request that was billed.
+        """
+        if not await self._store.post("attach", *self._attach(budget, request_id, sent=True)):
+            raise Unavailable
+
+    async def post_generation(self, budget: Budget, request_id: str, generation_id: str) -> bool:
+        """Note OpenRouter's id, without waiting: with it the true cost can be found after any crash.
+
+        Tells whether it is on its way.
+        """
+        return await self._store.post("attach", *self._attach(budget, request_id, generation_id=generation_id))
+
+    async def hand_over(
+        self, budget: Budget, request_id: str, *, generation_id: str, estimate_nano: int, ended_by: str, funding: str
+    ) -> bool:
+        """Leave an open hold to the sweeper at once: its true cost must be asked for. Raises Unavailable.
+
+        Tells whether there was an open hold to leave.
+        """
+        names, args = self._attach(
+            budget,
+            request_id,
+            generation_id=generation_id,
+            sent=True,
+            estimate=estimate_nano,
+            due_ms=0,
+            ended=ended_by,
+            funding=funding,
+        )
+        written, _ = await self._store.run("attach", names, args)
+        return bool(written)
+
+    async def renew(self, budget: Budget, request_id: str, generation_id: str = "") -> Renewal:
+        """Lengthen the hold's life by a lease. Raises Unavailable.
+
+        The id goes along (empty: not known yet), for the first word of it may have met an outage.
+        """
+        names, args = self._attach(budget, request_id, generation_id=generation_id, due_ms=self.lease_ms)
+        written, active = await self._store.run("attach", names, args)
+        return Renewal(bool(written), bool(active))
+
+    async def postpone(self, budget: Budget, request_id: str, *, due_ms: int, is_attempt: bool = False) -> None:
+        """Look again in `due_ms`. `is_attempt`: the true cost was asked for and not to be had. Raises Unavailable."""
+        await self._store.run("attach", *self._attach(budget, request_id, due_ms=due_ms, attempt=is_attempt))
+
+    async def settle(self, budget: Budget, request_id: str, settlement: Settlement) -> Booked:
+        """Close a hold, once: a second call returns the first answer. Raises Unavailable."""
+        names = [budget.budget, budget.days, budget.due, budget.hold(request_id), budget.ledger]
+        code, status, cost, overrun = await self._store.run(
+            "settle",
+            names,
+            [
+                request_id,
+                settlement.status,
+                settlement.cost_nano,
+                settlement.generation_id,
+                settlement.model,
+                _known(settlement.prompt_tokens),
+                _known(settlement.completion_tokens),
+                settlement.funding,
+                FUNDING_TRIAL_MS,
+                self._keep_days,
+                settlement.ended_by,
+            ],
+        )
+        return Booked(code == 1, text(status), cost, overrun)
+
+    def rest_seconds(self, budget: Budget) -> float:
+        """Return how long to sweep nothing: just after an outage whoever lives renews first, so it makes no orphans."""
+        return min(self._store.recovery_seconds(budget.due), self.lease_ms / 3000)
+
+    async def claim(self, budget: Budget, *, most: int, lease_ms: int) -> Claim:
+        """Take overdue holds of a budget. Raises Unavailable."""
+        now_ms, started_ms, next_due_ms, *ids = await self._store.run("claim", [budget.due], [lease_ms, most])
+        return Claim(now_ms, started_ms, None if next_due_ms < 0 else next_due_ms, tuple(text(found) for found in ids))
+
+    async def hold(self, budget: Budget, request_id: str) -> dict[str, bytes] | None:
+        """Return a hold's fields, open or closed; None when it is not known (any more). Raises Unavailable."""
+        return by_name(await self._store.call("HGETALL", budget.hold(request_id))) or None
+
+    async def standing(self, budget: Budget) -> Standing:
+        """Return what a budget is worth now. Raises Unavailable."""
+        _, spent, *flat = await self._store.run("standing", [budget.budget, budget.days])
+        return standing_of(spent, by_name(paired(flat)))
+
+    async def days(self, budget: Budget) -> dict[int, int]:
+        """Return nano-USD by UTC day number, as far back as the ledger reaches. Raises Unavailable."""
+        found = await self._store.call("HGETALL", budget.days)
+        return {int(day): int(nano) for day, nano in found.items()}
+
+    async def entries(
+        self, budget: Budget, *, newest_first: bool = False, most: int | None = None
+    ) -> list[dict[str, str]]:
+        """Return the ledger's entries, each with its stream id as `entry`. Raises Unavailable."""
+        command, ends = ("XREVRANGE", ("+", "-")) if newest_first else ("XRANGE", ("-", "+"))
+        bound = () if most is None else ("COUNT", most)
+        found = await self._store.call(command, budget.ledger, *ends, *bound)
+        return [{"entry": text(entry), **strings(fields)} for entry, fields in found]
+
+    async def index(self, budget: Budget) -> None:
+        """Put the budget on the sweeper's list: one that is not on it may never be looked at. Raises Unavailable."""
+        await self._store.run("index", [budget.open_shard], ["add", budget.name, self.lease_ms])
+
+    async def ripe(self, shard: int, *, most: int, lease_ms: int) -> list[Budget]:
+        """Take budgets whose time to be looked at has come; nobody else gets them for so long. Raises Unavailable."""
+        names = await self._store.run("index", [keys.open_shard(shard)], ["look", "", lease_ms, most])
+        return [Budget.parse(text(name)) for name in names]
+
+    async def look_again(self, budget: Budget, *, after_ms: int) -> None:
+        """Keep a budget on the sweeper's list. Raises Unavailable."""
+        await self._store.run("index", [budget.open_shard], ["keep", budget.name, after_ms])
+
+    async def rest(self, budget: Budget) -> None:
+        """Note that nothing of a budget is open; twice, a lease apart, takes it off the list. Raises Unavailable."""
+        await self._store.run("index", [budget.open_shard], ["rest", budget.name, self.lease_ms])
+
+    def _attach(
+        self,
+        budget: Budget,
+        request_id: str,
+        *,
+        sent: bool = False,
+        generation_id: str = "",
+        estimate: int | None = None,
+        due_ms: int | None = None,
+        attempt: bool = False,
+        ended: str = "",
+        funding: str = "",
+    ) -> tuple[list[str], list[str | int]]:
+        names = [budget.due, budget.hold(request_id), budget.budget]
+        args: list[str | int] = [request_id, int(sent), generation_id, _known(estimate), _known(due_ms)]
+        args += [int(attempt), ended, funding, FUNDING_TRIAL_MS]
+        return names, args
+
+
+def _refusal(verdict: Admit, spent: int, held: int, cap: int) -> Exception:
+    left = usd_from_nano(max(0, cap - spent))
+    match verdict:
+        case Admit.NOT_CONNECTED:
+            return NotConnected()
+        case Admit.FUNDING_REFUSED:
+            return FundingInvalid()
+        case Admit.CAP_SPENT:
+            return BudgetExceeded(
+                f"The monthly cap of {usd_from_nano(cap)} USD is spent. "
+                "The user can raise it, or wait until spend is 30 days old."
+            )
+        case Admit.IN_FLIGHT:
+            return BudgetExceeded(
+                f"Requests in flight hold {usd_from_nano(held)} of the {left} USD that are left. "
+                "Try again when they have ended.",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
+        case Admit.TOO_LITTLE_LEFT:
+            return BudgetExceeded(
+                f"The {left} USD that are left of the cap cannot carry this request. "
+                "Shorten the prompt, take a cheaper model, or ask the user to raise the cap."
+            )
+        case _:
+            return Unavailable("This request was given up before. Send it again.")
+
+
+def _bound(worst: WorstCase | None) -> list[str | int]:
+    """Return a worst case as `admit.lua` takes it."""
+    if worst is None:
+        return ["", 0, "0", "", 0]
+    least = "" if worst.least_tokens is None else min(worst.least_tokens, worst.max_tokens)
+    usual = worst.max_tokens if worst.usual_tokens is None else worst.usual_tokens
+    return [worst.total_nano, worst.fixed_nano, per_token_nano(worst), least, usual]
+
+
+def per_token_nano(worst: WorstCase) -> str:
+    """Return the price of one more token as Lua reads it.
+
+    Lua counts in doubles: four steps above the exact price, no product with a number of tokens rounds to below it.
+    """
+    return repr(worst.per_token_zepto / ZEPTO_PER_NANO * (1 + 2**-50)) if worst.per_token_zepto else "0"
+
+
+def _known(number: int | None) -> str | int:
+    return "" if number is None else number
+
+
+def sum_by_day(entries: Iterable[dict[str, str]]) -> dict[int, int]:
+    """Return nano-USD by UTC day number, folded from ledger entries."""
+    days: dict[int, int] = {}
+    for entry in entries:
+        days[int(entry["day"])] = days.get(int(entry["day"]), 0) + int(entry["delta_nano"])
+    return days
+
+
+def standing_of(spent_nano: int, fields: dict[str, bytes]) -> Standing:
+    """Return what a budget's hash says, and what was spent in the window."""
+    cap = fields.get("cap_nano", b"")
+    return Standing(
+        state=text(fields.get("state", b"")),
+        cap_nano=int(cap) if cap else None,
+        spent_nano=spent_nano,
+        held_nano=int(fields.get("held_nano", 0)),
+        fields=fields,
+    )

@@ -1,0 +1,324 @@
+"""Request bytes to ChatRequest, and the one rewrite: lowering the output ceiling.
+
+The body is forwarded byte for byte. Only `shortened` changes it, and then only the number after the ceiling's key.
+What two JSON parsers could read differently (duplicate keys, NaN, lone surrogates) is refused, because OpenRouter's
+reading decides the bill and ours decides the hold.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import NoReturn, Self
+
+from gateway.errors import InvalidRequest
+from gateway.metered.weight import weigh
+from gateway.strict_json import strict_json
+
+MAX_MODEL_CHARS = 256
+MAX_OUTPUT_TOKENS = 10_000_000
+MAX_CHOICES = 128
+MAX_FALLBACKS = 64
+
+_WHITESPACE = re.compile(r"[ \t\n\r]*")
+
+
+class Dialect(StrEnum):
+    """The metered request bodies; the value is the path below `/v1/`."""
+
+    CHAT = "chat/completions"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What one dialect calls its prompt and its output ceiling; an empty `ceilings` means it has no output."""
+
+    prompts: tuple[str, ...]
+    ceilings: tuple[str, ...]
+    client_tools: tuple[str | None, ...] = ("function",)
+
+
+_SHAPES: Mapping[Dialect, _Shape] = {
+    Dialect.CHAT: _Shape(("messages", "prompt"), ("max_tokens", "max_completion_tokens")),
+    Dialect.COMPLETIONS: _Shape(("prompt",), ("max_tokens", "max_completion_tokens")),
+    Dialect.EMBEDDINGS: _Shape(("input",), ()),
+    Dialect.RESPONSES: _Shape(("input",), ("max_output_tokens",)),
+    # Anthropic's own tools carry a dated type; a tool the client runs has none, or "custom".
+    Dialect.MESSAGES: _Shape(("messages",), ("max_tokens",), (None, "custom", "function")),
+}
+
+# Fields that make OpenRouter or the provider do billed work beyond the tokens of one answer (searches, other models,
+# rejected predictions, remote tools).
+_UNBOUNDED_FIELDS = ("plugins", "web_search_options", "prediction", "audio", "preset", "mcp_servers", "container")
+# Most requests name none of these, and then nothing more is asked of them.
+_TELLING_FIELDS = frozenset(
+    {*_UNBOUNDED_FIELDS, "service_tier", "speed", "tools", "modalities", "provider", "prompt", "context_management"}
+)
+# The end of a provider's name that asks for its dearer tier, as `service_tier` does.
+_DEARER_TIERS = ("/priority", "/fast")
+# Tiers at or below the list price; any other is billed above it.
+_LISTED_TIERS = (None, "auto", "default", "standard", "standard_only", "flex")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One metered request, as far as the gateway must understand it.
+
+    `model` is the first that may be billed, `fallbacks` the others of `models[]`. `max_tokens` is the caller's output
+    ceiling for each of `choices` answers, `ceiling_field` the field it stands in (of two, the larger counts).
+    `prompt_bytes` bounds the prompt tokens from above (see `metered/pricing.py`), `images` counts image parts apart.
+    `open_ended`: tokens do not bound the cost. `long_cache`: a one-hour cache write is asked for.
+    """
+
+    body: bytes
+    document: Mapping[str, object]
+    model: str
+    fallbacks: tuple[str, ...]
+    stream: bool
+    max_tokens: int | None
+    ceiling_field: str | None
+    choices: int
+    prompt_bytes: int
+    images: int
+    open_ended: bool
+    long_cache: bool = False
+    prompts: int = 1
+    thinking_tokens: int = 0
+    dialect: Dialect = Dialect.CHAT
+
+    @classmethod
+    def parse(cls, body: bytes, dialect: Dialect = Dialect.CHAT) -> Self:
+        """Read `body`; raises InvalidRequest: 400 when it is no unambiguous JSON object, 422 when a field is wrong."""
+        document = strict_json(body)
+        model, fallbacks = _models(document)
+        ceiling_field, max_tokens = _ceiling(document, _SHAPES[dialect])
+        _require_prompt(document, dialect)
+        prompts = _prompts(document, dialect)
+        weight = weigh(document)
+        return cls(
+            body=body,
+            document=document,
+            model=model,
+            fallbacks=fallbacks,
+            stream=_flag(document, "stream"),
+            max_tokens=max_tokens,
+            ceiling_field=ceiling_field,
+            choices=_choices(document, dialect) * prompts,
+            prompt_bytes=weight.bytes,
+            images=weight.images,
+            open_ended=weight.unbounded or _is_open_ended(document, (model, *fallbacks), _SHAPES[dialect]),
+            long_cache=weight.long_cache,
+            prompts=prompts,
+            thinking_tokens=_thinking_tokens(document),
+            dialect=dialect,
+        )
+
+    @property
+    def has_output(self) -> bool:
+        """Whether the answer is made of output tokens (embeddings are not)."""
+        return bool(_SHAPES[self.dialect].ceilings)
+
+    def shortened(self, max_tokens: int) -> bytes:
+        """Return the body with its output ceiling lowered to `max_tokens`, every other byte as it came.
+
+        Each ceiling above `max_tokens` is lowered; one that is null is set when no other holds; one is appended when
+        there is none. A ceiling that is lower already stays. Raises ValueError for a dialect without output, and
+        InvalidRequest when the body is nested as deeply as the stack at hand.
+        """
+        names = _SHAPES[self.dialect].ceilings
+        if not names or max_tokens < 1:
+            raise ValueError("nothing can be shortened to this")
+        text = self.body.decode()
+        try:
+            spans = {key: span for key, span in _members(text) if key in names}
+        except RecursionError:
+            raise InvalidRequest("The request body is nested too deeply.") from None
+        given = {key: self.document[key] for key in spans}
+        lowered = [key for key, value in given.items() if isinstance(value, int | Decimal) and value > max_tokens]
+        if not lowered and all(value is None for value in given.values()):
+            lowered = list(given)[:1]
+            if not lowered:
+                return _appended(text, names[0], max_tokens).encode()
+        for start, end in sorted((spans[key] for key in lowered), reverse=True):
+            text = f"{text[:start]}{max_tokens}{text[end:]}"
+        return text.encode()
+
+
+def _refuse(message: str) -> NoReturn:
+    raise InvalidRequest(message, status=422)
+
+
+def _models(document: Mapping[str, object]) -> tuple[str, tuple[str, ...]]:
+    """Return the model and its fallbacks; `models[]` alone will do. In Anthropic's dialect they are `fallbacks[]`."""
+    fallbacks = [_model_id(each, "models[]") for each in _list(document, "models", "model ids")]
+    objects = _list(document, "fallbacks", "objects with a `model`")
+    named = [each.get("model") if isinstance(each, dict) else None for each in objects]
+    fallbacks += [_model_id(each, "fallbacks[].model") for each in named]
+    model = document.get("model")
+    if model is not None:
+        return _model_id(model, "model"), tuple(fallbacks)
+    if not fallbacks:
+        _refuse("`model` is missing. Name the model to use.")
+    return fallbacks[0], tuple(fallbacks[1:])
+
+
+def _list(document: Mapping[str, object], field: str, of: str) -> list[object]:
+    listed = document.get(field)
+    if listed is None:
+        return []
+    if not isinstance(listed, list) or len(listed) > MAX_FALLBACKS:
+        _refuse(f"`{field}` must be a list of at most {MAX_FALLBACKS} {of}.")
+    return listed
+
+
+def _model_id(value: object, field: str) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_MODEL_CHARS:
+        _refuse(f"`{field}` must be a string of 1 to {MAX_MODEL_CHARS} characters.")
+    return value
+
+
+def _flag(document: Mapping[str, object], field: str) -> bool:
+    value = document.get(field)
+    if value is not None and not isinstance(value, bool):
+        _refuse(f"`{field}` must be true or false.")
+    return value is True
+
+
+def _whole(document: Mapping[str, object], field: str, most: int) -> int | None:
+    """Return a whole number however it is written (`100`, `100.0`, `1e2`): it is one to JSON."""
+    value = document.get(field)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 1 <= value <= most or value % 1:
+        _refuse(f"`{field}` must be a whole number from 1 to {most}.")
+    return int(value)
+
+
+def _ceiling(document: Mapping[str, object], shape: _Shape) -> tuple[str | None, int | None]:
+    """Return the field that holds the largest ceiling, and that ceiling."""
+    given = [(value, name) for name in shape.ceilings if (value := _whole(document, name, MAX_OUTPUT_TOKENS))]
+    if not given:
+        return None, None
+    value, name = max(given, key=lambda each: each[0])
+    return name, value
+
+
+def _choices(document: Mapping[str, object], dialect: Dialect) -> int:
+    """Return how many answers are billed: `best_of` of the legacy endpoint makes more than it returns."""
+    choices = _whole(document, "n", MAX_CHOICES) or 1
+    if dialect is Dialect.COMPLETIONS:
+        return max(choices, _whole(document, "best_of", MAX_CHOICES) or 1)
+    return choices
+
+
+def _prompts(document: Mapping[str, object], dialect: Dialect) -> int:
+    """Return how many prompts of their own the request holds: a list of texts or of token lists is so many."""
+    listed = document.get("input" if dialect is Dialect.EMBEDDINGS else "prompt")
+    if dialect is Dialect.RESPONSES or not isinstance(listed, list):
+        return 1
+    return max(1, sum(not isinstance(each, int) for each in listed))
+
+
+def _thinking_tokens(document: Mapping[str, object]) -> int:
+    """Return the budget that reasoning was given, 0 without one; what cannot be read is OpenRouter's to refuse."""
+    given = [
+        (document.get("reasoning"), "max_tokens"),
+        (document.get("thinking"), "budget_tokens"),
+    ]
+    budgets = [place.get(name) for place, name in given if isinstance(place, dict)]
+    return max(
+        (int(each) for each in budgets if isinstance(each, int | Decimal) and 0 < each <= MAX_OUTPUT_TOKENS), default=0
+    )
+
+
+def _require_prompt(document: Mapping[str, object], dialect: Dialect) -> None:
+    messages = document.get("messages")
+    if messages is not None and not isinstance(messages, list):
+        _refuse("`messages` must be a list.")
+    names = _SHAPES[dialect].prompts
+    if all(document.get(name) is None for name in names):
+        _refuse(f"`{names[0]}` is missing. Say what the model should answer.")
+    for name in names:
+        if name != "messages" and not isinstance(document.get(name), str | list | None):
+            _refuse(f"`{name}` must be a string or a list.")
+
+
+def _is_open_ended(document: Mapping[str, object], models: tuple[str, ...], shape: _Shape) -> bool:
+    """Tell whether the request asks for billed work that its tokens do not bound."""
+    if any("@preset" in model or ":online" in model for model in models):
+        return True
+    if _TELLING_FIELDS.isdisjoint(document):
+        return False
+    return (
+        any(document.get(field) for field in _UNBOUNDED_FIELDS)
+        or isinstance(document.get("web_search_options"), dict)
+        or isinstance(document.get("prompt"), dict)
+        or _names_dearer_tier(document.get("provider"))
+        or _summarizes(document.get("context_management"))
+        or document.get("service_tier") not in _LISTED_TIERS
+        or document.get("speed") not in (None, "standard")
+        or _has_server_tool(document.get("tools"), shape)
+        or _names(document.get("modalities"), "audio")
+    )
+
+
+def _names_dearer_tier(provider: object) -> bool:
+    listed = [provider.get(name) for name in ("only", "order")] if isinstance(provider, dict) else []
+    names = [name for each in listed if isinstance(each, list) for name in each]
+    return any(isinstance(name, str) and name.lower().endswith(_DEARER_TIERS) for name in names)
+
+
+def _summarizes(management: object) -> bool:
+    """Tell whether the conversation may be summed up on the way, which is billed as an answer of its own."""
+    if not management:
+        return False
+    edits = management.get("edits") if isinstance(management, dict) else None
+    kinds = (
+        [edit.get("type") if isinstance(edit, dict) else None for edit in edits] if isinstance(edits, list) else [None]
+    )
+    return any(not isinstance(kind, str) or kind.startswith("compact") for kind in kinds)
+
+
+def _has_server_tool(tools: object, shape: _Shape) -> bool:
+    if not tools:
+        return False
+    if not isinstance(tools, list):
+        return True
+    return any(not isinstance(tool, dict) or tool.get("type") not in shape.client_tools for tool in tools)
+
+
+def _names(listed: object, name: str) -> bool:
+    return isinstance(listed, list) and name in listed
+
+
+def _members(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield each top-level key of a valid JSON object with the span of its value in `text`."""
+    at = _skip(text, _skip(text, 0) + 1)
+    while text[at] != "}":
+        key, at = _SCANNER.raw_decode(text, at)
+        start = _skip(text, _skip(text, at) + 1)
+        _, end = _SCANNER.raw_decode(text, start)
+        yield key, (start, end)
+        at = _skip(text, end)
+        at = _skip(text, at + 1) if text[at] == "," else at
+
+
+_SCANNER = json.JSONDecoder()
+
+
+def _skip(text: str, at: int) -> int:
+    found = _WHITESPACE.match(text, at)
+    return found.end() if found else at
+
+
+def _appended(text: str, field: str, max_tokens: int) -> str:
+    """Put the field behind the last member (an object without members was refused before)."""
+    brace = text.rindex("}")
+    end = len(text[:brace].rstrip(" \t\n\r"))
+    return f'{text[:end]},"{field}":{max_tokens}{text[end:]}'

@@ -1,0 +1,207 @@
+"""One request's state table: what happened to it decides what is owed.
+
+Nothing outside this file may change the state, and no event but those of the table can.
+A stated cost is settled at, whatever else happened; absent cost is not zero; refused before work is nothing.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from gateway.openrouter.refusals import concerns_funding
+from gateway.openrouter.sse import JsonScanner, Scanner, SseScanner
+from gateway.openrouter.usage import Usage, fit_id
+
+
+class State(Enum):
+    """Where a request stands."""
+
+    HELD = auto()  # a hold exists, nothing was sent
+    SENT = auto()  # the request left, no answer yet
+    OPEN = auto()  # upstream answered 2xx, the body runs
+    REFUSED = auto()  # upstream answered anything else
+    ABANDONED = auto()  # client gone or revoked; upstream may still be read
+    CLOSED = auto()
+
+
+class Event(Enum):
+    """What can happen to it."""
+
+    SENT = auto()
+    OPENED = auto()
+    REFUSED = auto()
+    ENDED = auto()
+    CUT = auto()
+    CLIENT_GONE = auto()
+    REVOKED = auto()
+
+
+_LEAVE = {Event.CLIENT_GONE: State.ABANDONED, Event.REVOKED: State.ABANDONED}
+_STOP = {Event.ENDED: State.CLOSED, Event.CUT: State.CLOSED}
+_ANSWER = {Event.OPENED: State.OPEN, Event.REFUSED: State.REFUSED}
+_NEVER_SENT = dict.fromkeys((Event.CUT, Event.CLIENT_GONE, Event.REVOKED), State.CLOSED)
+
+TRANSITIONS: dict[State, dict[Event, State]] = {
+    State.HELD: {Event.SENT: State.SENT} | _ANSWER | _NEVER_SENT,
+    # A connection that broke before its first byte is tried again, and sent on again.
+    State.SENT: {Event.SENT: State.SENT, Event.CUT: State.CLOSED} | _ANSWER | _LEAVE,
+    State.OPEN: _LEAVE | _STOP,
+    State.REFUSED: {Event.CLIENT_GONE: State.REFUSED, Event.REVOKED: State.REFUSED} | _STOP,
+    State.ABANDONED: {Event.OPENED: State.ABANDONED, Event.REFUSED: State.REFUSED} | _LEAVE | _STOP,
+    # Late news about a closed request changes nothing: a client may leave after the last byte.
+    State.CLOSED: dict.fromkeys((Event.ENDED, Event.CUT, Event.CLIENT_GONE, Event.REVOKED), State.CLOSED),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Owed: `cost_nano`, as upstream stated it."""
+
+    cost_nano: int
+    usage: Usage
+    generation_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """Nothing is owed. `reason`: `not_sent`, `refused` or `failed` (an error inside a 200 before any work)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconcile:
+    """Something may be owed: ask `/generation` for it, and settle at the estimate if that fails.
+
+    `is_free`: upstream failed before any output, so the estimate is zero. Otherwise the rest feeds
+    `pricing.estimate_nano`.
+    """
+
+    generation_id: str | None
+    is_free: bool
+    completion_bytes: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+Outcome = Settle | Void | Reconcile
+
+
+class Meter:
+    """Watches one request from hold to outcome. Every event is told once, in the order it happened."""
+
+    def __init__(self) -> None:
+        self.state = State.HELD
+        self.status: int | None = None
+        self._was_sent = False
+        self._header_id: str | None = None
+        self._scanner: Scanner = JsonScanner()
+        self._is_read = False
+
+    def sent(self) -> None:
+        """Note that the request's last byte went upstream: from here on work may be billed without an answer."""
+        self._move(Event.SENT)
+        self._was_sent = True
+
+    def opened(self, status: int, *, content_type: str = "", generation_id: str | None = None) -> None:
+        """Note upstream's status line and headers; `generation_id` is its `X-Generation-Id`."""
+        self._move(Event.OPENED if 200 <= status < 300 else Event.REFUSED)
+        self.status = status
+        self._was_sent = True
+        self._header_id = fit_id(generation_id)
+        if content_type.strip().lower().startswith("text/event-stream"):
+            self._scanner = SseScanner()
+
+    def body(self, chunk: bytes) -> None:
+        """Take the next bytes of the answer, in any split; ignored once it is closed or its outcome was asked for."""
+        if not self._is_read:
+            self._scanner.feed(chunk)
+
+    def ended(self) -> None:
+        """Note that the body ended in order."""
+        self._close(Event.ENDED)
+
+    def cut(self) -> None:
+        """Note that the connection to upstream failed or broke off."""
+        self._close(Event.CUT)
+
+    def client_gone(self) -> None:
+        """Note that the caller hung up."""
+        self._move(Event.CLIENT_GONE)
+
+    def revoked(self) -> None:
+        """Note that the connection was revoked while the answer ran."""
+        self._move(Event.REVOKED)
+
+    @property
+    def generation_id(self) -> str | None:
+        """The id to ask the true cost by, as soon as it is known: the header's, else the body's."""
+        return self._header_id or self._scanner.generation_id
+
+    @property
+    def usage(self) -> Usage | None:
+        """The last usage seen so far."""
+        return self._scanner.usage
+
+    @property
+    def states_cost(self) -> bool:
+        """Whether a cost was stated so far: the answer is written then, and its end on the way."""
+        return self.usage is not None and self.usage.cost_nano is not None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the terminal event was seen; upstream may hang open after it."""
+        return self._scanner.done
+
+    @property
+    def funding_refused(self) -> bool:
+        """Whether an error inside a 200 says that the funding key or its credit is refused."""
+        return any(concerns_funding(error) for error in self._scanner.errors)
+
+    def outcome(self) -> Outcome:
+        """Return what is owed as things stand; the last unfinished event counts too."""
+        self._finish()
+        if not self._was_sent:
+            return Void("not_sent")
+        if self.status is not None and not 200 <= self.status < 300:
+            return self._refused(self.status)
+        usage = self.usage
+        if usage is not None and usage.cost_nano is not None:
+            return Settle(usage.cost_nano, usage, self.generation_id)
+        if self._failed_first and usage is None and self.generation_id is None:
+            return Void("failed")
+        return self._reconcile(is_free=self._failed_first)
+
+    @property
+    def _failed_first(self) -> bool:
+        return bool(self._scanner.errors) and not self._scanner.has_content
+
+    def _refused(self, status: int) -> Outcome:
+        usage = self.usage
+        if usage is not None and usage.cost_nano:
+            return Settle(usage.cost_nano, usage, self.generation_id)
+        if status >= 500 and self.generation_id is not None:
+            return self._reconcile(is_free=True)
+        return Void("refused")
+
+    def _reconcile(self, *, is_free: bool) -> Reconcile:
+        usage = self.usage
+        return Reconcile(
+            generation_id=self.generation_id,
+            is_free=is_free,
+            completion_bytes=self._scanner.completion_bytes,
+            prompt_tokens=usage.prompt_tokens if usage else None,
+            completion_tokens=usage.completion_tokens if usage else None,
+        )
+
+    def _move(self, event: Event) -> None:
+        """Follow the table; an event it does not know here is a bug of the caller and raises KeyError."""
+        self.state = TRANSITIONS[self.state][event]
+
+    def _close(self, event: Event) -> None:
+        self._move(event)
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self._is_read:
+            self._is_read = True
+            self._scanner.finish()

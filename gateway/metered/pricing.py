@@ -1,0 +1,236 @@
+"""What a request can cost at most before it is sent, and what it is booked at when nobody tells.
+
+A hold is a bound, never a bill: prices are those of a model's top provider, requests are settled at `usage.cost`.
+
+Prompt tokens are bounded from bytes. A byte-level BPE token (GPT, Claude, Llama 3, Qwen, DeepSeek, Mistral) stands for
+at least one byte of the text, and a SentencePiece token with byte fallback too, so a text of b UTF-8 bytes is at most
+b tokens. `weight.py` counts them: keys, numbers and unknown fields too, because any of them may reach the prompt,
+text that a tokenizer may write out first (NFKC) at its written-out length, and an allowance for what a chat template
+adds without any byte of the body. Real text takes a tenth to two fifths of the bound (`python -m
+benchmarks.prompt_bound`). Images are counted apart.
+
+Not bounded, because the list does not say it: a provider dearer than the model's top one. It is an overrun then.
+
+Amounts are whole zepto-USD (1e-21) inside, so that a per-token price is exact, and whole nano-USD outside.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+
+from gateway.ledger.worst_case import MIN_OUTPUT_TOKENS, WorstCase
+from gateway.metered.body import ChatRequest
+from gateway.money import MAX_NANO, nano_from_zepto
+from gateway.openrouter.pricelist import (
+    COMPLETION_RATES,
+    LONG_CACHE_RATES,
+    PROMPT_RATES,
+    Price,
+    PriceList,
+    Tier,
+    obeys_ceiling,
+    searches_by_itself,
+    usd_amount,
+    zepto_from_usd,
+)
+
+# A list this old may be wrong about every price (CONTRACT §3.5); OpenRouter itself allows an hour of staleness.
+MAX_AGE_MS = 24 * 3600 * 1000
+
+# Text in other languages than English runs to two or three bytes a token; four is the usual rule of thumb for English.
+ESTIMATE_BYTES_PER_TOKEN = 4
+
+# The most an image can take in the prompt: 16,384 tokens is the ceiling of Qwen's vision models, above those of Claude
+# (some 5,000), Gemini (some 4,200) and GPT-5. gpt-4o-mini counts 2,833 tokens and 5,667 for each of up to 8 tiles.
+IMAGE_TOKENS = 16_384
+_IMAGE_TOKENS_OF_FAMILY = {"gpt-4o-mini": 48_169}
+
+# Some providers put a system prompt of their own before a conversation that has none. The most that was billed beyond
+# the body in recorded exchanges of late 2025: Devstral 1,234 tokens and Mistral Small 561, Llama 3.3 956, Grok 4 687.
+_OWN_PROMPT_TOKENS_OF_FAMILY = {"mistralai/": 1536, "meta-llama/": 1024, "x-ai/": 1024}
+
+# OpenRouter leaves out providers whose own ceiling is lower than the one a body names: where the list knows none and
+# the caller named none, a shortened request asks for no more than most providers give.
+_USUAL_CEILING_TOKENS = 32_768
+
+# Writing a prompt into a cache costs 1.25 times (five minutes) or 2 times (one hour) its price at Anthropic, the only
+# premium listed; `max_price` is compared with the plain price, so it bounds no more than this multiple.
+_CACHE_WRITE_PREMIUM = Decimal("1.25")
+_LONG_CACHE_PREMIUM = Decimal(2)
+
+_PLAIN_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
+_NO_LIST = PriceList({}, fetched_ms=0)
+# Lets providers' priority tiers answer, at prices that the list does not name.
+_DEARER_SUFFIX = ":nitro"
+# Long prompts cost twice as much at every provider that has a tier for them (Claude, Gemini), from 128,000 tokens on.
+_LONG_PROMPT_TOKENS = 128_000
+
+
+def worst_case(request: ChatRequest, prices: PriceList | None, *, now_ms: int) -> WorstCase | None:
+    """Return what `request` can cost at most, or None when nothing bounds it and all that is left must be held."""
+    if request.open_ended or prices is None or now_ms - prices.fetched_ms > MAX_AGE_MS:
+        return None
+    caps = _max_price(request.document)
+    bounds = []
+    for model in {request.model, *request.fallbacks}:
+        listed = None if model.endswith(_DEARER_SUFFIX) else prices.find(model)
+        price = listed or _price_from_caps(model, caps)
+        bound = _bound(request, price, caps) if price is not None else None
+        if bound is None:
+            return None
+        bounds.append(bound)
+    return _any_of(bounds)
+
+
+def _any_of(bounds: list[WorstCase]) -> WorstCase:
+    """Return the bound of a request that any of several models may answer."""
+    least = [bound.least_tokens for bound in bounds]
+    usual = [bound.usual_tokens for bound in bounds if bound.usual_tokens is not None]
+    return WorstCase(
+        max(bound.fixed_nano for bound in bounds),
+        max(bound.per_token_zepto for bound in bounds),
+        max(bound.max_tokens for bound in bounds),
+        None if None in least else max(each for each in least if each is not None),
+        min(usual, default=None),
+    )
+
+
+def estimate_nano(
+    request: ChatRequest,
+    prices: PriceList | None,
+    *,
+    completion_bytes: int,
+    prompt_tokens: int | None = None,
+    completion_tokens: int | None = None,
+) -> int:
+    """Return what to settle at, marked `estimated`, when the true cost cannot be had.
+
+    Stated tokens count; else four bytes are a token. Rates are the list's plain ones for the dearest of the named
+    models, however old the list is; for a model it does not hold, its dearest; without a list, a constant above most.
+    """
+    if prompt_tokens is None:
+        prompt_tokens = -(-request.prompt_bytes // ESTIMATE_BYTES_PER_TOKEN)
+    if completion_tokens is None:
+        completion_tokens = -(-completion_bytes // ESTIMATE_BYTES_PER_TOKEN) if request.has_output else 0
+        if request.max_tokens is not None:
+            completion_tokens = min(completion_tokens, request.max_tokens * request.choices)
+    models = {request.model, *request.fallbacks}
+    listed = prices or _NO_LIST
+    return max(_estimate_for(each, request, listed, prompt_tokens, completion_tokens) for each in models)
+
+
+def _estimate_for(
+    model: str, request: ChatRequest, prices: PriceList, prompt_tokens: int, completion_tokens: int
+) -> int:
+    price = prices.find(model)
+    if price is None:
+        prompt, completion = prices.dearest_prompt, prices.dearest_completion
+        return min(MAX_NANO, nano_from_zepto(prompt * prompt_tokens + completion * completion_tokens))
+    once = price.rate(("request",), 0) + request.images * price.rate(("image",), 0)
+    prompt = price.rate(("prompt",), prompt_tokens)
+    completion = price.rate(("completion",), prompt_tokens)
+    return min(MAX_NANO, nano_from_zepto(once + prompt * prompt_tokens + completion * completion_tokens))
+
+
+def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int]) -> WorstCase | None:
+    """Return the bound for one model, or None when its output has no ceiling."""
+    max_tokens = _output_ceiling(request, price)
+    if max_tokens is None:
+        return None
+    price = _capped(price, caps)
+    context = None if price.context_length is None else price.context_length * request.prompts
+    own_prompt = _of_family(price.model, _OWN_PROMPT_TOKENS_OF_FAMILY, 0) if request.has_output else 0
+    each_image = _of_family(price.model, _IMAGE_TOKENS_OF_FAMILY, IMAGE_TOKENS)
+    text_tokens = _at_most(context, request.prompt_bytes + own_prompt)
+    prompt_tokens = _at_most(context, request.prompt_bytes + own_prompt + request.images * each_image)
+    prompt_rate = price.rate(LONG_CACHE_RATES if request.long_cache else PROMPT_RATES, prompt_tokens)
+    if request.long_cache:
+        prompt_rate = max(prompt_rate, int(price.rate(("prompt",), prompt_tokens) * _LONG_CACHE_PREMIUM))
+    image = max(price.rate(("image",), prompt_tokens), each_image * price.rate(("image_token",), prompt_tokens))
+    as_tokens = prompt_rate * prompt_tokens
+    as_images = prompt_rate * text_tokens + image * request.images
+    fixed = max(as_tokens, as_images) + price.rate(("request",), prompt_tokens)
+    per_token = price.rate(COMPLETION_RATES, prompt_tokens) * request.choices if max_tokens else 0
+    # A ceiling within the budget for reasoning is refused upstream, or raised by the budget: then none shortens it.
+    is_firm = price.obeys_ceiling and (request.max_tokens is None or request.max_tokens > request.thinking_tokens)
+    least = request.thinking_tokens + MIN_OUTPUT_TOKENS if is_firm else None
+    is_open = request.has_output and request.max_tokens is None and price.max_completion_tokens is None
+    usual = _USUAL_CEILING_TOKENS + request.thinking_tokens if is_open else None
+    return WorstCase(nano_from_zepto(fixed), per_token, max_tokens, least, usual)
+
+
+def _output_ceiling(request: ChatRequest, price: Price) -> int | None:
+    """Return the most output tokens one answer can have: the caller's ceiling, the provider's, the context's."""
+    if not request.has_output:
+        return 0
+    if request.max_tokens is None or not price.obeys_ceiling:
+        return price.max_completion_tokens or price.context_length
+    asked = request.max_tokens
+    if request.thinking_tokens >= asked:
+        # Whoever lets that through has to raise the ceiling by the budget.
+        asked += request.thinking_tokens
+    return _at_most(price.context_length, asked)
+
+
+def _at_most(limit: int | None, tokens: int) -> int:
+    return tokens if limit is None else min(limit, tokens)
+
+
+def _of_family(model: str, families: Mapping[str, int], otherwise: int) -> int:
+    return next((tokens for family, tokens in families.items() if family in model), otherwise)
+
+
+def _capped(price: Price, caps: Mapping[str, int]) -> Price:
+    """Return `price` with its base rates lowered to what the caller allows a provider to ask for.
+
+    Tiers for long prompts stay: a provider is chosen by its base price.
+    """
+    if not caps:
+        return price
+    base = price.tiers[0].rates
+    lowered = {
+        name: min(rate, limit) if (limit := _cap_of(name, caps)) is not None else rate for name, rate in base.items()
+    }
+    return replace(price, tiers=(Tier(0, lowered), *price.tiers[1:]))
+
+
+def _cap_of(name: str, caps: Mapping[str, int]) -> int | None:
+    """Return the most the named rate can be under the caller's `max_price`, None when that does not bound it."""
+    if name == "input_cache_write" and "prompt" in caps:
+        return int(caps["prompt"] * _CACHE_WRITE_PREMIUM)
+    if name == "input_cache_write_1h" and "prompt" in caps:
+        return int(caps["prompt"] * _LONG_CACHE_PREMIUM)
+    return caps.get(name)
+
+
+def _price_from_caps(model: str, caps: Mapping[str, int]) -> Price | None:
+    """Return a price for a model that has none, when the caller bounds both its prompt and its completion.
+
+    A router's own fees are bounded by neither.
+    """
+    if not caps.keys() >= {"prompt", "completion"} or searches_by_itself(model) or model.startswith("openrouter/"):
+        return None
+    names = ("prompt", "completion", "request", "image", "input_cache_write", "input_cache_write_1h")
+    rates = {name: cap for name in names if (cap := _cap_of(name, caps)) is not None}
+    long = Tier(_LONG_PROMPT_TOKENS, {name: 2 * rate for name, rate in rates.items()})
+    return Price(model, (Tier(0, rates), long), None, None, obeys_ceiling(model, None))
+
+
+def _max_price(document: Mapping[str, object]) -> Mapping[str, int]:
+    """Read `provider.max_price` leniently: USD per million tokens, USD for each request and image; the rest is ignored.
+
+    Reading request and image per unit, not per million, can only leave the bound higher.
+    """
+    provider = document.get("provider")
+    listed = provider.get("max_price") if isinstance(provider, dict) else None
+    if not isinstance(listed, dict):
+        return {}
+    units = {"prompt": 1_000_000, "completion": 1_000_000, "request": 1, "image": 1}
+    given = ((name, usd_amount(_plain(listed.get(name))), unit) for name, unit in units.items())
+    return {name: -(-zepto_from_usd(usd) // unit) for name, usd, unit in given if usd is not None}
+
+
+def _plain(limit: object) -> object:
+    """Return a limit that everybody reads as the same number, else None: one that OpenRouter ignores bounds nothing."""
+    return limit if not isinstance(limit, str) or _PLAIN_NUMBER.fullmatch(limit) else None

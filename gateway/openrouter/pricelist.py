@@ -1,0 +1,221 @@
+"""OpenRouter's price list: its models with their rates, tiers and limits, read once and then immutable.
+
+An entry that cannot be read, or says that its price is not known (`-1`), is left out: what it would cost has no bound.
+Rates are whole zepto-USD (1e-21), so that a per-token price is exact.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
+from typing import Self
+
+ZEPTO_PER_USD = 10**21
+
+# These count no reasoning against `max_tokens`: Grok 3 Mini was billed 417 tokens of 50, Seed 1.6 142 of 10 (recorded).
+_DEAF_FAMILIES = ("x-ai/", "bytedance-seed/")
+
+# The dearest model family OpenRouter has listed (o1-pro), USD per token: for an estimate without any list.
+_DEAREST_PROMPT = Decimal("0.00015")
+_DEAREST_COMPLETION = Decimal("0.0006")
+
+_EXACT = Context(prec=60)
+_ROUTING_SUFFIXES = (":nitro", ":floor", ":exacto")
+# These search on their own account: each search is billed and none of the request's fields bounds how many.
+_SELF_SEARCHING = ("perplexity/", "deep-research", "-search")
+
+PROMPT_RATES = ("prompt", "input_cache_write")
+LONG_CACHE_RATES = (*PROMPT_RATES, "input_cache_write_1h")
+COMPLETION_RATES = ("completion", "internal_reasoning", "image_output", "audio_output")
+_RATES = (*LONG_CACHE_RATES, *COMPLETION_RATES, "request", "image", "image_token", "web_search")
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Rates in zepto-USD that may apply once the prompt is longer than `above_tokens` (0: always)."""
+
+    above_tokens: int
+    rates: Mapping[str, int]
+
+    def dearest(self, names: Iterable[str]) -> int:
+        """Return the highest of the named rates, 0 when none is listed."""
+        return max((self.rates.get(name, 0) for name in names), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What the list says of one model: its rates, tier by tier (the first always applies), and its token limits.
+
+    `obeys_ceiling`: the request's own ceiling bounds its output.
+    """
+
+    model: str
+    tiers: tuple[Tier, ...]
+    context_length: int | None
+    max_completion_tokens: int | None
+    obeys_ceiling: bool = True
+
+    def rate(self, names: Iterable[str], prompt_tokens: int) -> int:
+        """Return the dearest of the named rates over every tier that a prompt of up to `prompt_tokens` can reach."""
+        names = tuple(names)
+        return max(
+            tier.dearest(names) for tier in self.tiers if tier.above_tokens == 0 or prompt_tokens > tier.above_tokens
+        )
+
+
+class PriceList:
+    """OpenRouter's `/models`, immutable: prices by id and by canonical slug. An unusable entry is left out."""
+
+    def __init__(self, prices: Mapping[str, Price], *, fetched_ms: int) -> None:
+        self._prices = prices
+        self.fetched_ms = fetched_ms
+        bases = [price.tiers[0] for price in prices.values()]
+        self.dearest_prompt = max((base.rates["prompt"] for base in bases), default=zepto_from_usd(_DEAREST_PROMPT))
+        self.dearest_completion = max(
+            (base.dearest(COMPLETION_RATES) for base in bases), default=zepto_from_usd(_DEAREST_COMPLETION)
+        )
+
+    @classmethod
+    def parse(cls, raw: bytes, *, fetched_ms: int) -> Self:
+        """Read the JSON of `/models`. Raises ValueError when it holds no list of models."""
+        try:
+            document = json.loads(raw)
+        except RecursionError:
+            raise ValueError("the price list is nested too deeply") from None
+        listed = document.get("data") if isinstance(document, dict) else None
+        if not isinstance(listed, list):
+            raise ValueError("the price list has no `data` list")
+        prices: dict[str, Price] = {}
+        slugs: dict[str, list[Price]] = {}
+        for entry in listed:
+            if isinstance(entry, dict) and (price := _price(entry)) is not None:
+                prices[price.model] = price
+                if isinstance(slug := entry.get("canonical_slug"), str):
+                    slugs.setdefault(slug, []).append(price)
+        # A free variant and its model share one slug: it may mean either.
+        return cls({slug: _dearest(shared) for slug, shared in slugs.items()} | prices, fetched_ms=fetched_ms)
+
+    def __len__(self) -> int:
+        return len(self._prices)
+
+    def find(self, model: str) -> Price | None:
+        """Return the price of an id, a canonical slug, or the base of `:nitro`, `:floor`, `:exacto`; else None."""
+        found = self._prices.get(model)
+        if found is None:
+            for suffix in _ROUTING_SUFFIXES:
+                if model.endswith(suffix):
+                    return self._prices.get(model.removesuffix(suffix))
+        return found
+
+
+def _price(entry: Mapping[str, object]) -> Price | None:
+    """Read one entry of the list; None when it is unusable or says that its price is not known (`-1`)."""
+    model, pricing = entry.get("id"), entry.get("pricing")
+    if not isinstance(model, str) or not isinstance(pricing, dict):
+        return None
+    base = _rates(pricing)
+    if base is None or not base.keys() >= {"prompt", "completion"} or _is_unbounded(entry, model, base):
+        return None
+    overrides = pricing.get("overrides")
+    if overrides is not None and not isinstance(overrides, list):
+        return None
+    tiers = [Tier(0, base)]
+    for override in overrides or []:
+        if (tier := _tier(override)) is None:
+            return None
+        tiers.append(tier)
+    provider = entry.get("top_provider")
+    top = provider if isinstance(provider, dict) else {}
+    return Price(
+        model,
+        tuple(tiers),
+        _limit(entry.get("context_length")),
+        _limit(top.get("max_completion_tokens")),
+        obeys_ceiling(model, entry.get("supported_parameters")),
+    )
+
+
+def obeys_ceiling(model: str, parameters: object) -> bool:
+    """Tell whether `max_tokens` bounds what a model writes; `parameters` are those it takes, None when not known."""
+    reasons = "reasoning" in parameters if isinstance(parameters, list) else True
+    return not (reasons and model.removeprefix("~").startswith(_DEAF_FAMILIES))
+
+
+def _dearest(shared: list[Price]) -> Price:
+    """Return one price that is no lower than any of several."""
+    if len(shared) == 1:
+        return shared[0]
+    bases = [price.tiers[0].rates for price in shared]
+    base = {
+        name: max(rates.get(name, 0) for rates in bases) for name in _RATES if any(name in rates for rates in bases)
+    }
+    contexts = [price.context_length for price in shared]
+    outputs = [price.max_completion_tokens for price in shared]
+    return Price(
+        shared[0].model,
+        (Tier(0, base), *(tier for price in shared for tier in price.tiers[1:])),
+        None if None in contexts else max(each for each in contexts if each is not None),
+        None if None in outputs else max(each for each in outputs if each is not None),
+        all(price.obeys_ceiling for price in shared),
+    )
+
+
+def _is_unbounded(entry: Mapping[str, object], model: str, base: Mapping[str, int]) -> bool:
+    """Tell whether the model bills what the listed token rates do not cover: own searches, media without a rate."""
+    if base.get("web_search") and searches_by_itself(model):
+        return True
+    architecture = entry.get("architecture")
+    listed = architecture.get("output_modalities") if isinstance(architecture, dict) else None
+    outputs = listed if isinstance(listed, list) else []
+    return any(name in outputs and f"{name}_output" not in base for name in ("image", "audio", "video"))
+
+
+def searches_by_itself(model: str) -> bool:
+    return any(mark in model for mark in _SELF_SEARCHING)
+
+
+def _tier(override: object) -> Tier | None:
+    """Read one override. A window of the day counts as always: a request may wait or run into it."""
+    if not isinstance(override, dict):
+        return None
+    rates = _rates(override)
+    above = override.get("min_prompt_tokens", 0)
+    if rates is None or not isinstance(above, int) or isinstance(above, bool) or above < 0:
+        return None
+    return Tier(above, rates)
+
+
+def _rates(listed: Mapping[str, object]) -> dict[str, int] | None:
+    """Read the rates by name; None when one of them is `-1` or no price."""
+    rates: dict[str, int] = {}
+    for name in _RATES:
+        if (value := listed.get(name)) is None:
+            continue
+        amount = usd_amount(value)
+        if amount is None:
+            return None
+        rates[name] = zepto_from_usd(amount)
+    return rates
+
+
+def usd_amount(value: object) -> Decimal | None:
+    """Return a price in USD, or None for anything that cannot be one."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        return None
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    if not amount.is_finite() or amount < 0:
+        return None
+    # The exponent is bounded before any digit is written out.
+    return amount if amount == 0 or amount.adjusted() < 12 else None
+
+
+def zepto_from_usd(usd: Decimal) -> int:
+    """Return USD as whole zepto-USD, rounded up."""
+    return int(_EXACT.multiply(usd, ZEPTO_PER_USD).to_integral_value(rounding=ROUND_CEILING))
+
+
+def _limit(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

@@ -1,0 +1,153 @@
+"""OpenRouter's refusals as errors of ours: which status means what, and what may be said of it.
+
+OpenRouter's words name the payer's account (`user_…`, `org_…`) and sometimes a key; neither leaves this file.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from math import ceil
+
+from gateway.errors import FundingInvalid, InvalidRequest, RateLimited, UpstreamError, WattfareError
+from gateway.openrouter.usage import AnswerError, find_errors
+
+MAX_MESSAGE_CHARS = 500
+DEFAULT_RETRY_AFTER_SECONDS = 5
+MAX_RETRY_AFTER_SECONDS = 3600
+
+_TIMEOUTS = frozenset({408, 504, 524})
+_FUNDING_TYPES = frozenset(
+    {"payment_required", "insufficient_credits", "insufficient_quota", "authentication", "authentication_error"}
+)
+# 403 has two meanings. Moderation, guardrails and regions carry their own metadata; the key's own limits do not.
+_CONTENT_METADATA = frozenset({"reasons", "flagged_input", "patterns", "model_slug"})
+_CONTENT_TYPES = frozenset({"content_policy_violation", "moderation", "guardrail"})
+_ABOUT_THE_KEY = re.compile(
+    r"key limit"
+    r"|key\b.{0,40}\b(?:disabled|expired|revoked|deleted|exceeded|blocked|invalid)"
+    r"|(?:disabled|expired|revoked|invalid)\b.{0,20}\bkey"
+    r"|management key|provisioning key"
+    r"|budget\b.{0,40}\b(?:exceeded|reached|used up|exhausted)|exceeded\b.{0,40}\bbudget"
+    r"|insufficient credits|(?:account|user)\b.{0,40}\b(?:disabled|suspended|banned|blocked)",
+    re.IGNORECASE | re.DOTALL,
+)
+_SECRETS = re.compile(
+    r"\bsk-[A-Za-z0-9_-]{4,}"
+    r"|\b(?:user|org)_(?:(?=[A-Za-z0-9]*[0-9A-Z])[A-Za-z0-9]{4,}|[A-Za-z0-9]{20,})"
+)
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]+")
+
+
+def concerns_funding(error: AnswerError, status: int | None = None) -> bool:
+    """Tell whether OpenRouter refused the key or its credit, by HTTP `status` or by the code inside a 200."""
+    code = status if status is not None else _as_status(error.code)
+    if code in (401, 402):
+        return True
+    if code == 403:
+        return _is_about_the_key(error)
+    return (code is None and error.error_type in _FUNDING_TYPES) or error.code in _FUNDING_TYPES
+
+
+def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now_ms: int) -> WattfareError:
+    """Return the error to raise for a non-2xx answer. `headers` are read in any case, `body` may be garbage."""
+    document = _document(body)
+    error = next(iter(find_errors(document)), AnswerError(None, "", None))
+    message = clean_message(error.message)
+    if concerns_funding(error, status):
+        return FundingInvalid(_funding_message(message))
+    if status == 429:
+        seconds = _retry_after_seconds(headers, document, now_ms) or DEFAULT_RETRY_AFTER_SECONDS
+        return RateLimited(message or "OpenRouter's rate limit is reached. Try later.", retry_after_seconds=seconds)
+    if status in _TIMEOUTS:
+        return UpstreamError(message or "The provider took too long. Try again.", status=504)
+    if 400 <= status < 500:
+        return InvalidRequest(message or f"OpenRouter refused the request with status {status}.", status=status)
+    wait = _retry_after_seconds(headers, document, now_ms)
+    return UpstreamError(
+        message or "The provider failed. Try again, or use another model.",
+        status=502,
+        headers={"Retry-After": str(wait)} if wait else None,
+    )
+
+
+def clean_message(message: str) -> str:
+    """Return upstream's words without account ids and keys, on one line, at most MAX_MESSAGE_CHARS."""
+    said = _SECRETS.sub("[removed]", _UNPRINTABLE.sub(" ", message)).strip()
+    return said if len(said) <= MAX_MESSAGE_CHARS else said[: MAX_MESSAGE_CHARS - 1] + "…"
+
+
+def _funding_message(message: str) -> str:
+    lead = "OpenRouter refuses this user's funding key or its credit. Ask them to top it up or to connect again."
+    return f"{lead} It says: {message}"[:MAX_MESSAGE_CHARS] if message else lead
+
+
+def _is_about_the_key(error: AnswerError) -> bool:
+    if error.metadata_keys & _CONTENT_METADATA or error.error_type in _CONTENT_TYPES:
+        return False
+    return error.error_type in _FUNDING_TYPES or _ABOUT_THE_KEY.search(error.message) is not None
+
+
+def _as_status(code: int | str | None) -> int | None:
+    if isinstance(code, str):
+        return int(code) if len(code) == 3 and code.isascii() and code.isdigit() else None
+    return code
+
+
+def _document(body: bytes) -> dict[str, object]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _retry_after_seconds(headers: Mapping[str, str], document: Mapping[str, object], now_ms: int) -> int | None:
+    """Return how long to wait: the header, the header the provider sent, the moment the limit is reset."""
+    sent = {name.lower(): value for name, value in headers.items()}
+    listed = _nested(document, "error", "metadata", "headers")
+    inner = {name.lower(): value for name, value in listed.items()}
+    available = _nested(document, "error", "availability").get("retry_after")
+    for value in (sent.get("retry-after"), inner.get("retry-after"), available):
+        if (seconds := _seconds(value, now_ms)) is not None:
+            return _bounded(seconds)
+    for value in (inner.get("x-ratelimit-reset"), sent.get("x-ratelimit-reset")):
+        if (reset := _number(value)) is not None and reset > now_ms:
+            return _bounded((reset - now_ms) / 1000)
+    return None
+
+
+def _nested(document: Mapping[str, object], *path: str) -> Mapping[str, object]:
+    place: object = document
+    for name in path:
+        place = place.get(name) if isinstance(place, dict) else None
+    return place if isinstance(place, dict) else {}
+
+
+def _seconds(value: object, now_ms: int) -> float | None:
+    """Read a Retry-After: seconds, or an HTTP date (RFC 9110 §10.2.3)."""
+    if (number := _number(value)) is not None:
+        return number
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = parsedate_to_datetime(value)
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return aware.timestamp() - now_ms / 1000
+    except (ValueError, OverflowError):
+        return None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if 0 <= number < 1e15 else None
+
+
+def _bounded(seconds: float) -> int:
+    return min(MAX_RETRY_AFTER_SECONDS, max(1, ceil(seconds)))

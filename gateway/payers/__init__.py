@@ -1,0 +1,1 @@
+"""Who may spend, and who said so: apps, sessions, connections, attempts, wallets."""

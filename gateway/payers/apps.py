@@ -1,0 +1,206 @@
+"""The apps: who may call, with which secret, from which origins.
+
+Only a secret's SHA-256 is stored. A process may keep an app's record for a second; a rotation or revocation drops it
+at once on every process (`broadcast`), and is answered only then.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import orjson
+
+from gateway import keys
+from gateway.errors import AuthError
+from gateway.payers.origins import is_loopback
+from gateway.store.broadcast import Broadcast, Cut
+from gateway.store.store import Store
+
+_CACHE_SECONDS = 1.0
+# A cache that outgrows this is dropped whole: it refills in a second.
+_CACHE_APPS = 10_000
+_APP_ID_BYTES = 10  # 16 base32 characters
+_SECRET_BYTES = 32
+MODES = ("live", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """One valid secret key: its mode, digest, and when it dies (None: not yet decided)."""
+
+    mode: str
+    digest: str
+    expires_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A registered app."""
+
+    app_id: str
+    name: str
+    origins: frozenset[str]
+    secrets: tuple[Secret, ...]
+    is_closed: bool
+
+    def allows_origin(self, origin: str, mode: str) -> bool:
+        """Tell whether a page on `origin` may speak for this app. Test mode takes every loopback origin too."""
+        return origin in self.origins or (mode == "test" and is_loopback(origin))
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The app that a secret key proved, and the key's mode."""
+
+    app: App
+    mode: str
+
+
+class Apps:
+    """The store of apps."""
+
+    def __init__(self, store: Store, broadcast: Broadcast) -> None:
+        self._store = store
+        self._broadcast = broadcast
+        self._cache: dict[str, tuple[float, App | None]] = {}
+        self._forgotten = 0
+
+    async def create(self, name: str, origins: Iterable[str]) -> dict[str, str]:
+        """Register an app; return its keys, the secrets in clear for this one time. `origins` are registered forms."""
+        app_id = "app" + base64.b32encode(secrets.token_bytes(_APP_ID_BYTES)).decode().lower()
+        origins = sorted(set(origins))
+        fields: list[str | int] = ["name", name, "origins", orjson.dumps(origins).decode(), "created_ms", _now_ms()]
+        issued = {mode: secrets.token_hex(_SECRET_BYTES) for mode in MODES}
+        for mode, secret in issued.items():
+            fields += [f"secret:{mode}:{_digest(secret)}", ""]
+        for origin in origins:
+            await self._store.call("SADD", keys.origin(origin), app_id)
+        await self._store.call("HSET", keys.app(app_id), *fields)
+        await self._store.call("SADD", keys.APPS, app_id)
+        return {
+            "appId": app_id,
+            "publishableKey": f"pk_live_{app_id}",
+            "secretKey": f"sk_live_{app_id}_{issued['live']}",
+            "testPublishableKey": f"pk_test_{app_id}",
+            "testSecretKey": f"sk_test_{app_id}_{issued['test']}",
+        }
+
+    async def rotate(self, app_id: str, mode: str, *, grace_seconds: int) -> str:
+        """Return a new secret key that works at once; the old ones die now, or after a grace. Raises KeyError."""
+        known = await self._known(app_id)
+        secret = secrets.token_hex(_SECRET_BYTES)
+        await self._store.call("HSET", keys.app(app_id), f"secret:{mode}:{_digest(secret)}", "")
+        for old in known.secrets:
+            if old.mode != mode:
+                continue
+            field = f"secret:{mode}:{old.digest}"
+            if grace_seconds > 0:
+                end_ms = min(_now_ms() + grace_seconds * 1000, old.expires_ms or 2**62)
+                await self._store.call("HSET", keys.app(app_id), field, end_ms)
+            else:
+                await self._store.call("HDEL", keys.app(app_id), field)
+        await self._broadcast.send(Cut("secrets", app_id))
+        return f"sk_{mode}_{app_id}_{secret}"
+
+    async def close(self, app_id: str) -> None:
+        """Cut a whole app: its keys are refused and its open streams end. Idempotent. Raises KeyError."""
+        await self._known(app_id)
+        await self._store.call("HSET", keys.app(app_id), "closed_ms", _now_ms())
+        await self._broadcast.send(Cut("app", app_id))
+
+    async def find(self, app_id: str) -> App | None:
+        """Return the app, at most a second old, and as it is now while cuts are not heard; None when there is none."""
+        now = time.monotonic()
+        cached = self._cache.get(app_id) if self.hears_cuts else None
+        if cached is not None and now - cached[0] < _CACHE_SECONDS:
+            return cached[1]
+        forgotten = self._forgotten
+        found = await self._load(app_id)
+        while forgotten != self._forgotten:
+            # What was read before a cut was heard may be what the cut undid.
+            forgotten = self._forgotten
+            found = await self._load(app_id)
+        if len(self._cache) > _CACHE_APPS:
+            self._cache.clear()
+        self._cache[app_id] = (now, found)
+        return found
+
+    async def authenticate(self, authorization: str | None) -> Caller:
+        """Return who calls, by `Bearer sk_{mode}_{appId}_{secret}`. Raises AuthError, Unavailable."""
+        scheme, _, token = (authorization or "").partition(" ")
+        parts = token.strip().split("_")
+        if scheme.lower() != "bearer" or len(parts) != 4 or parts[0] != "sk" or parts[1] not in MODES:
+            raise AuthError("Send your secret key as 'Authorization: Bearer sk_…'.")
+        _, mode, app_id, secret = parts
+        app = await self.find(app_id) if _is_app_id(app_id) else None
+        digest, now_ms = _digest(secret), _now_ms()
+        matches = False
+        for known in app.secrets if app is not None else ():
+            alive = known.mode == mode and (known.expires_ms is None or known.expires_ms > now_ms)
+            matches |= hmac.compare_digest(known.digest, digest) and alive
+        if app is None or app.is_closed or not matches:
+            raise AuthError("This secret key is not valid. Check it, or rotate it and use the new one.")
+        return Caller(app, mode)
+
+    async def is_registered(self, origin: str) -> bool:
+        """Tell whether any app registered `origin`: a preflight carries no token that names the app."""
+        return bool(await self._store.call("EXISTS", keys.origin(origin)))
+
+    @property
+    def hears_cuts(self) -> bool:
+        """Whether a rotation or closing that is answered was acted on here; a revocation likewise."""
+        return self._broadcast.hears
+
+    async def is_closed(self, app_id: str) -> bool:
+        """Tell whether an app is closed, or gone, by Redis's own word. Raises Unavailable."""
+        app = await self._load(app_id)
+        return app is None or app.is_closed
+
+    def forget_all(self) -> None:
+        """Drop what this process remembers of every app."""
+        self._forgotten += 1
+        self._cache.clear()
+
+    def forget(self, app_id: str) -> None:
+        """Drop what this process remembers of an app."""
+        self._forgotten += 1
+        self._cache.pop(app_id, None)
+
+    async def _known(self, app_id: str) -> App:
+        app = await self._load(app_id)
+        if app is None:
+            raise KeyError(app_id)
+        return app
+
+    async def _load(self, app_id: str) -> App | None:
+        fields: dict[bytes, bytes] = await self._store.call("HGETALL", keys.app(app_id))
+        if not fields:
+            return None
+        found = []
+        for field, expires in fields.items():
+            if field.startswith(b"secret:"):
+                _, mode, digest = field.decode().split(":")
+                found.append(Secret(mode, digest, int(expires) if expires else None))
+        return App(
+            app_id,
+            fields[b"name"].decode(),
+            frozenset(orjson.loads(fields[b"origins"])),
+            tuple(found),
+            is_closed=b"closed_ms" in fields,
+        )
+
+
+def _is_app_id(text: str) -> bool:
+    return len(text) == 19 and text.startswith("app") and text.isascii() and text.isalnum()
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,318 @@
+"""Attempts: one popup's way from a spent session token to a yes or a no, bound to one browser.
+
+Rule: what was asked is frozen at the start, what was decided at the first decision; a repeat gets the first answer.
+Rule: an attempt lies under its own app, user and nonce, so another app's token finds nothing.
+"""
+
+import base64
+import hashlib
+import hmac
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+
+import orjson
+
+from gateway import keys
+from gateway.errors import AuthError, InvalidRequest
+from gateway.keys import Budget
+from gateway.payers.connections import Approval, Connections
+from gateway.sealing import Sealer
+from gateway.store.store import Store
+
+LIFE_MS = 60 * 60 * 1000
+# A late question gets "expired" instead of "unknown" for a day.
+KEPT_MS = 24 * 60 * 60 * 1000
+# WCAG 2.2, 2.2.1: who is told that time runs out may extend it at least ten times.
+MOST_EXTENSIONS = 10
+# A spent token is remembered for as long as it is valid anywhere: ten minutes and a minute's drift on either side.
+_SPENT_MS = 15 * 60 * 1000
+_SEEN_FROM_OUTSIDE = {"pending": "pending", "claimed": "pending", "held": "pending"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an app asks, frozen. `limit_nano`: the cap it suggests. `return_url`, `challenge`: redirect mode only."""
+
+    mode: str
+    app_id: str
+    user_id: str
+    nonce: str
+    origin: str
+    limit_nano: int | None
+    label: str = ""
+    return_url: str = ""
+    challenge: str = ""
+
+    @property
+    def budget(self) -> Budget:
+        """Who would pay."""
+        return Budget(self.mode, self.app_id, self.user_id)
+
+    @property
+    def attempt_id(self) -> str:
+        """The attempt's name."""
+        return keys.attempt_id(self.mode, self.app_id, self.user_id, self.nonce)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt as it stands. `state`: pending, claimed, held (redirect mode: approved, not yet redeemed), approved,
+    denied, expired. `fault`: why funding failed last, for the popup. `may_extend`: whether it can get more time.
+    """
+
+    asked: Asked
+    state: str
+    expires_ms: int
+    fault: str
+    decision: dict[str, str]
+    may_extend: bool
+
+    @property
+    def attempt_id(self) -> str:
+        """The attempt's name."""
+        return self.asked.attempt_id
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the payer said yes to: the cap, the exact text, the wallet. `code`: redirect mode, shown to the app once."""
+
+    approval: Approval
+    text: str
+    code: str = ""
+
+
+class Decide(IntEnum):
+    """Return codes of `decide.lua`."""
+
+    MOVED = 1
+    REPEATED = 0
+    UNKNOWN = -1
+    EXPIRED = -2
+    OTHERWISE = -3
+
+
+class Extend(IntEnum):
+    """Return codes of `extend.lua`."""
+
+    EXTENDED = 1
+    KEPT = 0
+    UNKNOWN = -1
+    EXPIRED = -2
+    DECIDED = -3
+
+
+class Attempts:
+    """The store of attempts."""
+
+    def __init__(self, store: Store, connections: Connections, sealer: Sealer) -> None:
+        self._store = store
+        self._connections = connections
+        self._sealer = sealer
+
+    async def create(self, asked: Asked, *, browser: str, jti: str) -> Attempt:
+        """Spend the token and open an attempt, or go on with the one this browser opened by it.
+
+        Raises InvalidRequest 409 when the token was spent elsewhere, Unavailable.
+        """
+        spent = keys.spent_token(asked.app_id, jti)
+        if await self._store.call("SET", spent, asked.attempt_id, "NX", "PX", _SPENT_MS) is None:
+            first = await self._store.call("GET", spent)
+            if first != asked.attempt_id.encode():
+                raise _spent()
+        frozen = orjson.dumps(asdict(asked))
+        if await self._store.run("begin", [keys.attempt(asked.attempt_id)], [browser, frozen, LIFE_MS, KEPT_MS]) < 0:
+            raise _spent()
+        attempt = await self.find(asked.attempt_id, browser)
+        if attempt is None:
+            raise _spent()
+        return attempt
+
+    async def find(self, attempt_id: str, browser: str) -> Attempt | None:
+        """Return an attempt of this browser; None when there is none or it is another browser's. Raises Unavailable."""
+        fields = await self._fields(attempt_id)
+        if not fields or not hmac.compare_digest(fields["browser"], browser):
+            return None
+        return await self._attempt(fields)
+
+    async def approve(self, attempt: Attempt, decision: Decision) -> Attempt:
+        """Say yes, once: a repeat changes nothing and returns the first answer.
+
+        Raises InvalidRequest (409 decided otherwise, 410 expired), Unavailable.
+        """
+        asked, approval = attempt.asked, decision.approval
+        kept = {
+            "cap_nano": "" if approval.cap_nano is None else str(approval.cap_nano),
+            "text": decision.text,
+            "wallet": approval.wallet,
+            "code_sha256": _sha256(decision.code) if decision.code else "",
+            "code": decision.code,
+            "funding": self._seal(attempt, approval.funding_key),
+            "revocations": str(await self._connections.revocations(asked.budget)),
+        }
+        await self._move(attempt.attempt_id, "claim", orjson.dumps(kept).decode())
+        claimed = await self._load(attempt.attempt_id)
+        if claimed.state == "claimed":
+            if asked.challenge:
+                await self._move(attempt.attempt_id, "hold")
+            else:
+                await self._connect(claimed)
+        return await self._load(attempt.attempt_id)
+
+    async def deny(self, attempt: Attempt) -> Attempt:
+        """Say no, once. Raises InvalidRequest (409 decided otherwise, 410 expired), Unavailable."""
+        await self._move(attempt.attempt_id, "deny")
+        return await self._load(attempt.attempt_id)
+
+    async def extend(self, attempt: Attempt) -> Attempt:
+        """Give the payer as much time again, at most MOST_EXTENSIONS times; safe to repeat.
+
+        Raises InvalidRequest (409 decided or extended too often, 410 expired), Unavailable.
+        """
+        limits = [LIFE_MS, KEPT_MS, MOST_EXTENSIONS, attempt.expires_ms]
+        code = await self._store.run("extend", [keys.attempt(attempt.attempt_id)], limits)
+        match Extend(code):
+            case Extend.UNKNOWN | Extend.EXPIRED:
+                raise _expired()
+            case Extend.DECIDED:
+                raise _answered()
+            case Extend.KEPT if not attempt.may_extend:
+                raise InvalidRequest(
+                    "There is no more time for this request. Call connect() again.",
+                    status=409,
+                    fields={"reason": "spent"},
+                )
+        return await self._load(attempt.attempt_id)
+
+    async def note_fault(self, attempt_id: str, fault: str) -> None:
+        """Tell the popup why funding failed, or with an empty `fault` that it did not. Raises Unavailable."""
+        await self._store.call("HSET", keys.attempt(attempt_id), "fault", fault)
+
+    async def outcome(self, app_id: str, mode: str, user_id: str, nonce: str) -> dict[str, object]:
+        """Return `{state, status?}` for the app's own page. `status` comes with an approval. Raises Unavailable."""
+        fields = await self._fields(keys.attempt_id(mode, app_id, user_id, nonce))
+        if not fields:
+            return {"state": "unknown"}
+        attempt = await self._attempt(fields)
+        state = _SEEN_FROM_OUTSIDE.get(attempt.state, attempt.state)
+        if state != "approved":
+            return {"state": state}
+        return {"state": state, "status": await self._connections.status(attempt.asked.budget)}
+
+    async def redeem(
+        self, app_id: str, mode: str, user_id: str, nonce: str, *, code: str, verifier: str
+    ) -> dict[str, object]:
+        """Make a redirect-mode approval active: only who started it holds `verifier`, only who came back `code`.
+
+        Returns `{state, status}`; safe to repeat. Raises AuthError, InvalidRequest (410 expired), Unavailable.
+        """
+        attempt_id = keys.attempt_id(mode, app_id, user_id, nonce)
+        fields = await self._fields(attempt_id)
+        attempt = await self._attempt(fields) if fields else None
+        if attempt is None or not _proves(attempt, code, verifier):
+            raise AuthError("This approval was not started by this page. Call connect() again.")
+        if attempt.state == "expired":
+            raise _expired()
+        if attempt.state == "held":
+            await self._connect(attempt)
+        return await self.outcome(app_id, mode, user_id, nonce)
+
+    async def _connect(self, attempt: Attempt) -> None:
+        """Open the connection as it was decided, write the receipt, and only then call the attempt approved."""
+        asked, decision = attempt.asked, attempt.decision
+        cap = decision["cap_nano"]
+        funding = decision["funding"]
+        key = self._sealer.open(base64.b64decode(funding), place=_place(attempt.attempt_id)) if funding else None
+        since = int(decision["revocations"])
+        approval = Approval(int(cap) if cap else None, key, decision["wallet"], asked.origin, since)
+        await self._connections.approve(asked.budget, approval)
+        text = decision["text"]
+        receipt = {"text": text, "sha256": _sha256(text), "origin": asked.origin, "cap_nano": cap}
+        await self.write_receipt(asked.budget, "approved", receipt, receipt_id=attempt.attempt_id)
+        # The key has its place now, and the code has done its work: only what a repeat needs is kept.
+        kept = {**decision, "funding": "", "code": ""}
+        await self._move(attempt.attempt_id, "approve", orjson.dumps(kept).decode())
+
+    async def write_receipt(self, budget: Budget, event: str, body: dict[str, str], *, receipt_id: str = "") -> None:
+        """Append to the budget's consent history; one `receipt_id` is written once. Raises Unavailable."""
+        await self._store.run("receipt", [budget.history], [receipt_id, event, orjson.dumps(body)])
+
+    async def receipts(self, budget: Budget, *, most: int = 200) -> list[dict[str, str]]:
+        """Return the consent history, newest first: event, at_ms and the receipt's own fields. Raises Unavailable."""
+        found = await self._store.call("XREVRANGE", budget.history, "+", "-", "COUNT", most)
+        lines = []
+        for _, raw in found:
+            fields = {name.decode(): value.decode() for name, value in raw.items()}
+            lines.append({**orjson.loads(fields["body"]), "event": fields["event"], "at_ms": fields["at_ms"]})
+        return lines
+
+    def _seal(self, attempt: Attempt, key: str | None) -> str:
+        if key is None:
+            return ""
+        return base64.b64encode(self._sealer.seal(key, place=_place(attempt.attempt_id))).decode()
+
+    async def _move(self, attempt_id: str, verb: str, decision: str = "") -> None:
+        code, _, _ = await self._store.run("decide", [keys.attempt(attempt_id)], [verb, decision])
+        match Decide(code):
+            case Decide.UNKNOWN | Decide.EXPIRED:
+                raise _expired()
+            case Decide.OTHERWISE:
+                raise _answered()
+
+    async def _load(self, attempt_id: str) -> Attempt:
+        fields = await self._fields(attempt_id)
+        if not fields:
+            raise _expired()
+        return await self._attempt(fields)
+
+    async def _fields(self, attempt_id: str) -> dict[str, str]:
+        found: dict[bytes, bytes] = await self._store.call("HGETALL", keys.attempt(attempt_id))
+        return {name.decode(): value.decode() for name, value in found.items()}
+
+    async def _attempt(self, fields: dict[str, str]) -> Attempt:
+        state, expires_ms = fields["state"], int(fields["expires_ms"])
+        asked = Asked(**orjson.loads(fields["asked"]))
+        if state in {"pending", "held"}:
+            # By Redis's clock: the key lives for KEPT_MS beyond the time to decide.
+            left_ms = await self._store.call("PTTL", keys.attempt(asked.attempt_id))
+            state = "expired" if left_ms <= KEPT_MS else state
+        return Attempt(
+            asked=asked,
+            state=state,
+            expires_ms=expires_ms,
+            fault=fields.get("fault", ""),
+            decision=orjson.loads(fields.get("decision") or b"{}"),
+            may_extend=int(fields.get("extensions", 0)) < MOST_EXTENSIONS,
+        )
+
+
+def _spent() -> InvalidRequest:
+    return InvalidRequest(
+        "This session token was already used for another request. Ask your backend for a new one.",
+        status=409,
+        fields={"reason": "spent"},
+    )
+
+
+def _answered() -> InvalidRequest:
+    return InvalidRequest("This request was already answered.", status=409, fields={"reason": "answered"})
+
+
+def _expired() -> InvalidRequest:
+    return InvalidRequest("This request has expired. Call connect() again.", status=410, fields={"reason": "expired"})
+
+
+def _proves(attempt: Attempt, code: str, verifier: str) -> bool:
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    started = hmac.compare_digest(challenge, attempt.asked.challenge)
+    came_back = hmac.compare_digest(_sha256(code), attempt.decision.get("code_sha256", ""))
+    return started and came_back
+
+
+def _place(attempt_id: str) -> str:
+    """Where a funding key waits between an approval and its connection."""
+    return f"attempt:{attempt_id}"
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,126 @@
+"""Connections: a payer's yes to one app's user, with its cap, its funding key and its end.
+
+The state lies in Redis and is read by every admission; nothing is cached. A revocation is answered only when every
+gateway process has heard it (`broadcast`).
+"""
+
+from dataclasses import dataclass
+
+from gateway import keys
+from gateway.errors import ConsentRequired, NotConnected, Unavailable
+from gateway.keys import Budget
+from gateway.ledger.holds import Ledger, Standing
+from gateway.money import usd_from_nano
+from gateway.sealing import Sealer
+from gateway.store.broadcast import Broadcast, Cut
+from gateway.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What the payer (or the operator, or test mode) approved. `cap_nano` None: no cap, test mode only.
+
+    `revocations`: how many there had been at the yes; None when the yes is given now.
+    """
+
+    cap_nano: int | None
+    funding_key: str | None
+    wallet: str = ""
+    origin: str = ""
+    revocations: int | None = None
+
+
+class Connections:
+    """The store of connections."""
+
+    def __init__(self, store: Store, ledger: Ledger, sealer: Sealer, broadcast: Broadcast) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._sealer = sealer
+        self._broadcast = broadcast
+
+    async def status(self, budget: Budget) -> dict[str, object]:
+        """Return the contract's ConnectionStatus. Raises Unavailable."""
+        return status_of(await self._ledger.standing(budget))
+
+    async def approve(self, budget: Budget, approval: Approval) -> None:
+        """Connect, or approve again. Spend stays: revoking is no way to reset a cap.
+
+        Raises NotConnected when it was revoked since the yes, Unavailable.
+        """
+        if budget.mode == "live" and (approval.cap_nano is None or approval.funding_key is None):
+            raise ValueError("a live connection needs a cap and a funding key")
+        if not self._store.salt:
+            raise Unavailable
+        # Found by name before it can spend: a request id must always lead to its budget.
+        account = budget.account(self._store.salt)
+        await self._store.call("SET", keys.account(account), budget.name)
+        await self._store.call("SADD", keys.members(budget.mode, budget.app_id), budget.name)
+        sealed = b"" if approval.funding_key is None else self._sealer.seal(approval.funding_key, place=budget.place)
+        cap = "" if approval.cap_nano is None else approval.cap_nano
+        since = "" if approval.revocations is None else approval.revocations
+        args = [cap, sealed, approval.wallet, approval.origin, account, since]
+        if await self._store.run("connect", [budget.budget], args) < 0:
+            raise NotConnected("The user has stopped this since they approved it. Ask them to connect again.")
+
+    async def lower(self, budget: Budget, cap_nano: int) -> None:
+        """Lower the cap. Raises ConsentRequired when that would raise it or nothing is connected, Unavailable."""
+        if await self._change(budget, "lower", cap_nano) < 0:
+            raise ConsentRequired
+
+    async def set_cap(self, budget: Budget, cap_nano: int) -> None:
+        """Set the cap, as the payer alone may. Raises NotConnected, Unavailable."""
+        if await self._change(budget, "cap", cap_nano) < 0:
+            raise NotConnected
+
+    async def pause(self, budget: Budget) -> None:
+        """Let nothing through until `resume`; open streams end. Raises NotConnected, Unavailable."""
+        if await self._change(budget, "pause") < 0:
+            raise NotConnected
+        await self._broadcast.send(Cut("budget", budget.name))
+
+    async def resume(self, budget: Budget) -> None:
+        """Undo a pause. Raises NotConnected, Unavailable."""
+        if await self._change(budget, "resume") < 0:
+            raise NotConnected
+
+    async def revoke(self, budget: Budget) -> None:
+        """End the connection for good and drop its funding key; open streams end. Idempotent. Raises Unavailable."""
+        await self._change(budget, "revoke")
+        await self._broadcast.send(Cut("budget", budget.name))
+
+    async def revocations(self, budget: Budget) -> int:
+        """Return how often it was revoked or barred. Raises Unavailable."""
+        return (await self._ledger.standing(budget)).revocations
+
+    async def bar(self, budget: Budget) -> None:
+        """Let nothing that was approved before, and is not connected yet, ever connect. Raises Unavailable."""
+        await self._change(budget, "bar")
+
+    async def members(self, mode: str, app_id: str) -> list[Budget]:
+        """Return every connection an app ever had. Raises Unavailable."""
+        names = await self._store.call("SMEMBERS", keys.members(mode, app_id))
+        return [Budget.parse(name.decode()) for name in sorted(names)]
+
+    async def budget_of(self, request_id: str) -> Budget | None:
+        """Return the budget that a request id belongs to. Raises Unavailable."""
+        account = keys.account_of(request_id)
+        name = await self._store.call("GET", keys.account(account)) if account else None
+        return Budget.parse(name.decode()) if name else None
+
+    async def _change(self, budget: Budget, verb: str, cap_nano: int | None = None) -> int:
+        code: int = await self._store.run("change", [budget.budget], [verb, "" if cap_nano is None else cap_nano])
+        return code
+
+
+def status_of(standing: Standing) -> dict[str, object]:
+    """Return the contract's ConnectionStatus for a standing. Not connected is a value, never an error."""
+    if not standing.is_connected:
+        return {"connected": False, "limits": None, "usage": {"monthlyUsd": 0}, "remainingUsd": 0}
+    remaining = standing.remaining_nano
+    return {
+        "connected": True,
+        "limits": {"monthlyUsd": None if standing.cap_nano is None else usd_from_nano(standing.cap_nano)},
+        "usage": {"monthlyUsd": usd_from_nano(standing.spent_nano)},
+        "remainingUsd": None if remaining is None else usd_from_nano(remaining),
+    }

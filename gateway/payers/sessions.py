@@ -1,0 +1,116 @@
+"""Session tokens: what an app's backend lets its page carry for ten minutes. They name a user; they never approve."""
+
+import secrets
+import time
+from dataclasses import dataclass
+
+import jwt
+
+from gateway import keys
+from gateway.errors import AuthError, RateLimited
+from gateway.money import MAX_NANO, usd_from_nano
+from gateway.payers.identity import user_id_fault
+from gateway.settings import KeyRing
+from gateway.store.store import Store
+
+LIFE_SECONDS = 600
+CALLS_A_MINUTE = 120
+_MINUTE_MS = 60_000
+# Clocks of two hosts drift; RFC 7519 §4.1.4 names "no more than a few minutes".
+_LEEWAY_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a valid token says. `limit_nano` is the cap the app asks for, None when it asked for none."""
+
+    app_id: str
+    user_id: str
+    mode: str
+    limit_nano: int | None
+    jti: str
+    expires_at: int
+
+
+class Sessions:
+    """Mints and reads session tokens."""
+
+    def __init__(self, store: Store, ring: KeyRing) -> None:
+        self._store = store
+        self._ring = ring
+
+    async def admit_call(self, app_id: str) -> None:
+        """Let at most 120 calls a minute through for each app. Raises RateLimited, Unavailable."""
+        wait_ms = await self._store.run(
+            "rate", [keys.session_rate(app_id)], [CALLS_A_MINUTE, _MINUTE_MS, secrets.token_hex(8)]
+        )
+        if wait_ms:
+            raise RateLimited(
+                f"At most {CALLS_A_MINUTE} sessions a minute for each app. Keep a token until it expires.",
+                retry_after_seconds=-(-wait_ms // 1000),
+            )
+
+    def mint(self, app_id: str, user_id: str, mode: str, limit_nano: int | None) -> tuple[str, int]:
+        """Return a token and its `expiresAt` in unix seconds."""
+        now = int(time.time())
+        expires_at = now + LIFE_SECONDS
+        kid, key = self._ring.newest
+        claims = {
+            "appId": app_id,
+            "appUserId": user_id,
+            "limits": None if limit_nano is None else {"monthlyUsd": usd_from_nano(limit_nano)},
+            "mode": mode,
+            "iat": now,
+            "exp": expires_at,
+            "jti": secrets.token_urlsafe(16),
+        }
+        return jwt.encode(claims, key, algorithm="HS256", headers={"kid": kid}), expires_at
+
+    def read(self, token: str) -> Session:
+        """Return what `token` says. Raises AuthError."""
+        try:
+            kid = str(jwt.get_unverified_header(token).get("kid"))
+            claims = self._claims(token, kid)
+            return _session(claims)
+        except (jwt.InvalidTokenError, ValueError, TypeError, KeyError):
+            raise AuthError("This session token is not valid or has expired. Ask your backend for a new one.") from None
+
+    def _claims(self, token: str, kid: str) -> dict[str, object]:
+        key = self._ring.find(kid)
+        if key is None:
+            raise jwt.InvalidTokenError("unknown key id")
+        claims: dict[str, object] = jwt.decode(
+            token,
+            key,
+            algorithms=["HS256"],
+            leeway=_LEEWAY_SECONDS,
+            options={"require": ["exp", "iat", "jti", "appId", "appUserId", "mode"]},
+        )
+        return claims
+
+
+def _session(claims: dict[str, object]) -> Session:
+    app_id, user_id, mode, jti = (claims[name] for name in ("appId", "appUserId", "mode", "jti"))
+    if (
+        not isinstance(app_id, str)
+        or not isinstance(user_id, str)
+        or not isinstance(jti, str)
+        or user_id_fault(user_id)
+    ):
+        raise TypeError("claims")
+    if mode not in ("live", "test"):
+        raise ValueError("mode")
+    expires_at = claims["exp"]
+    if not isinstance(expires_at, int):
+        raise TypeError("exp")
+    return Session(app_id, user_id, str(mode), _limit_nano(claims.get("limits")), jti, expires_at)
+
+
+def _limit_nano(limits: object) -> int | None:
+    if limits is None:
+        return None
+    usd = limits["monthlyUsd"] if isinstance(limits, dict) else None
+    if isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 < usd * 1e9 <= MAX_NANO:
+        raise ValueError("limits")
+    # The claim was written from whole nano-USD: rounding undoes the double, it does not invent money.
+    return round(usd * 1e9)

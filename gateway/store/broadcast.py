@@ -1,0 +1,188 @@
+"""Cuts: what every gateway process must hear before a revocation or rotation is answered.
+
+Rule: the state in Redis is changed first, then the cut is sent, then it waits until every living process has acted.
+So after the answer no process starts an upstream request that the change forbids. A process that is not waited for, or
+may have missed a cut, knows it (`hears`), and asks Redis before it starts one.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from redis.exceptions import RedisError
+
+from gateway import keys
+from gateway.errors import Unavailable
+from gateway.logs import log
+from gateway.store.store import Store
+
+# A process signs every second; one that missed two signs is dead or frozen, and is not waited for.
+_SIGN_SECONDS = 1.0
+_ALIVE_MS = 3000
+# A sign this old may have died with Redis's clock before the next one is there.
+_SIGNED_SECONDS = 2.0
+_ACKNOWLEDGE_SECONDS = 1.0
+_POLL_SECONDS = 0.005
+_ACKNOWLEDGEMENT_MS = 10_000
+_RECONNECT_SECONDS = 0.1
+# What was missed is asked for until all of it is known; a master that is away for long must not keep it busy.
+_MOST_RECONNECT_SECONDS = 5.0
+# A connection to a frozen or cut-off Redis looks open for ever: one that answers no ping is given up.
+_SILENCE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """`budget`: the budget's name, `app`: a closed app's id, `secrets`: an app's id whose secrets changed."""
+
+    kind: str
+    name: str
+
+
+class Broadcast:
+    """Sends cuts, and in a gateway process hears them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._process = secrets.token_hex(8)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._hear: Callable[[Cut], Awaitable[None]] | None = None
+        self._missed: Callable[[], Awaitable[None]] | None = None
+        self._signed_at = float("-inf")
+        self._is_caught_up = False
+
+    @property
+    def hears(self) -> bool:
+        """Whether nothing was missed, and a cut sent now is answered only when this process has acted on it."""
+        return self._is_caught_up and time.monotonic() - self._signed_at < _SIGNED_SECONDS
+
+    async def send(self, cut: Cut) -> None:
+        """Tell every gateway process and wait until the living ones have acted. Raises Unavailable."""
+        nonce = secrets.token_hex(8)
+        await self._store.publish(keys.CUTS, orjson.dumps([cut.kind, cut.name, nonce]).decode())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ACKNOWLEDGE_SECONDS):
+                while not await self._heard(nonce):
+                    await asyncio.sleep(_POLL_SECONDS)
+
+    async def _heard(self, nonce: str) -> bool:
+        alive = set(await self._store.run("gateways", [keys.GATEWAYS], ["", 0]))
+        if not alive:
+            return True
+        return alive <= set(await self._store.call("SMEMBERS", keys.acknowledgements(nonce)))
+
+    async def listen(self, hear: Callable[[Cut], Awaitable[None]], missed: Callable[[], Awaitable[None]]) -> None:
+        """Start hearing cuts. `missed` runs at the start and after a gap, when cuts may have gone by unheard."""
+        self._hear, self._missed = hear, missed
+        subscribed = asyncio.Event()
+        self._start(self._follow(subscribed))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ACKNOWLEDGE_SECONDS):
+                await subscribed.wait()
+        self._start(self._sign())
+
+    async def close(self) -> None:
+        """Stop hearing, and sign off so that nobody waits for this process."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            with contextlib.suppress(Unavailable):
+                await self._store.run("gateways", [keys.GATEWAYS], [self._process, 0])
+
+    async def _sign(self) -> None:
+        while True:
+            # Who cannot sign is not waited for by a revocation, but goes on serving: it signs as soon as it can.
+            pause = _RECONNECT_SECONDS
+            with _immortal("sign_failed"):
+                await self._sign_once()
+                pause = _SIGN_SECONDS
+            await asyncio.sleep(pause)
+
+    async def _sign_once(self) -> None:
+        signed_at = time.monotonic()
+        await self._store.run("gateways", [keys.GATEWAYS], [self._process, _ALIVE_MS])
+        self._signed_at = signed_at
+
+    async def _follow(self, subscribed: asyncio.Event) -> None:
+        """Hear cuts for ever: whatever ends a subscription, the next one begins with what was missed."""
+        while True:
+            with _immortal("subscription_failed"):
+                await self._subscribe(subscribed)
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def _subscribe(self, subscribed: asyncio.Event) -> None:
+        where = self._store.where(keys.CUTS)
+        pubsub = self._store.listener(keys.CUTS)
+        catching_up: asyncio.Task[None] | None = None
+        try:
+            # Connecting, too, may meet a Redis that takes the connection and never answers.
+            async with asyncio.timeout(2 * _SILENCE_SECONDS):
+                await pubsub.subscribe(keys.CUTS)
+            is_asked = False
+            # Another master may have taken the place of the one that is listened to, and cuts are not sent there.
+            while self._store.where(keys.CUTS) == where:
+                async with asyncio.timeout(2 * _SILENCE_SECONDS):
+                    message = await pubsub.get_message(timeout=_SILENCE_SECONDS)
+                if message is None and is_asked:
+                    raise TimeoutError
+                is_asked = message is None
+                if message is None:
+                    await pubsub.ping()
+                elif message["type"] == "subscribe":
+                    if catching_up is not None:
+                        catching_up.cancel()
+                    catching_up = asyncio.get_running_loop().create_task(self._catch_up(subscribed))
+                elif message["type"] == "message":
+                    await self._act(message["data"])
+        finally:
+            self._is_caught_up = False
+            if catching_up is not None:
+                catching_up.cancel()
+            with contextlib.suppress(Exception):
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    async def _catch_up(self, subscribed: asyncio.Event) -> None:
+        """Sign, and make good what was missed, again and again until all of it is; meanwhile cuts are heard."""
+        self._is_caught_up = False
+        pause = 0.0
+        while not self._is_caught_up:
+            await asyncio.sleep(pause)
+            pause = min(max(2 * pause, _RECONNECT_SECONDS), _MOST_RECONNECT_SECONDS)
+            with _immortal("catching_up_failed"):
+                await self._sign_once()
+                if self._missed is not None:
+                    await self._missed()
+                self._is_caught_up = True
+                subscribed.set()
+
+    async def _act(self, message: bytes) -> None:
+        try:
+            kind, name, nonce = orjson.loads(message)
+        except (TypeError, ValueError):
+            return  # no word of ours
+        if self._hear is not None:
+            await self._hear(Cut(kind, name))
+        with contextlib.suppress(Unavailable):
+            key = keys.acknowledgements(nonce)
+            await self._store.call("SADD", key, self._process)
+            await self._store.call("PEXPIRE", key, _ACKNOWLEDGEMENT_MS)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+
+@contextlib.contextmanager
+def _immortal(what: str) -> Iterator[None]:
+    """Go on after whatever went wrong, and say what nobody expected: a process that stops hearing is never told."""
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError, Unavailable):
+        pass  # Redis is away; the store has told it
+    except Exception as fault:
+        log.error(what, error=type(fault).__name__)

@@ -1,0 +1,1 @@
+"""What test keys and the sandbox answer with."""

@@ -1,0 +1,320 @@
+"""The bytes of a stand-in OpenRouter's answers: comments, chunks, usage, errors, blanks before JSON.
+
+The forms are those recorded from OpenRouter in 2025 and 2026, key order included.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+
+import orjson
+
+from simulator.variants import Model, Play, Refusal, Role
+
+CHARACTERS_PER_TOKEN = 4
+
+COMMENT = b": OPENROUTER PROCESSING\n\n"
+BLANKS = b"\n         \n"
+DONE = b"data: [DONE]\n\n"
+
+# A pause nobody sits through: the silent model ends when its client gives up.
+FOREVER_MS = 3_600_000
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Bytes to send at once after `pause_ms`; `tokens` is how many completion tokens they carry."""
+
+    data: bytes
+    pause_ms: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A played model with everything decided but the form: streamed or not."""
+
+    role: Role
+    id: str
+    created: int
+    text: str | None
+    keepalive_ms: int
+    user_id: str
+    prompt_tokens: int
+    completion_tokens: int
+    is_cut_short: bool
+    cost_usd: str = "0"
+    start_usd: Decimal = Decimal(0)
+
+    @property
+    def model(self) -> Model:
+        """The row played."""
+        return self.role.model
+
+    @property
+    def slug(self) -> str:
+        """The model's name as the answer states it, which may be a dated one."""
+        return self.model.canonical_slug or self.role.name
+
+    @property
+    def finish_reason(self) -> str | None:
+        """How the answer ended; None when it never did."""
+        if self.model.play in (Play.CUT, Play.SILENT):
+            return None
+        if self.model.play in (Play.ERROR_LAST, Play.BARE_ERROR):
+            return "error"
+        return "length" if self.is_cut_short else "stop"
+
+    def piece(self, token: int) -> str:
+        """Return the text of one token."""
+        if self.text is None:
+            return f"{token % 1000:03d} "
+        start = token * CHARACTERS_PER_TOKEN
+        return self.text[start : start + CHARACTERS_PER_TOKEN]
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """The chunks of an answer, made while they are read, the same at every reading."""
+
+    answer: Answer
+    streamed: bool
+
+    def __iter__(self) -> Iterator[Chunk]:
+        chunks = _stream(self.answer) if self.streamed else _whole(self.answer)
+        size = self.answer.model.split_bytes
+        return _split(chunks, size) if size else chunks
+
+
+def error_body(error: Refusal, user_id: str) -> dict[str, object]:
+    """Return the JSON of an error without a generation, as it stands in an error answer or bare in a 200."""
+    body: dict[str, object] = {"error": _error(error)}
+    if error.with_user:
+        body["user_id"] = user_id
+    return body
+
+
+def usd_literal(usd: Decimal) -> str:
+    """Return `usd` as JavaScript writes a number: no trailing zeros, an exponent below a millionth."""
+    if usd == 0:
+        return "0"
+    shortest = usd.normalize()
+    if shortest.adjusted() >= -6:
+        return format(shortest, "f")
+    digits = "".join(map(str, shortest.as_tuple().digits))
+    point = "." if len(digits) > 1 else ""
+    return f"{digits[0]}{point}{digits[1:]}e{shortest.adjusted()}"
+
+
+def _error(error: Refusal) -> dict[str, object]:
+    if not error.coded:
+        return {"message": error.message, "http_status": error.code, "error_type": "not_found"}
+    metadata = {"metadata": error.metadata} if error.metadata is not None else {}
+    return {"message": error.message, "code": error.code, **metadata}
+
+
+def _stream(answer: Answer) -> Iterator[Chunk]:
+    yield Chunk(COMMENT)
+    yield Chunk(COMMENT)
+    yield from _tokens(answer)
+    yield from _ENDINGS[answer.model.play](answer)
+
+
+def _tokens(answer: Answer) -> Iterator[Chunk]:
+    before, after = _event(answer, None, content="\0").split(b'"\\u0000"')
+    for token in range(answer.completion_tokens):
+        yield from _kept_alive(answer.role.pause_ms, answer.keepalive_ms, COMMENT)
+        if answer.model.comments_between:
+            yield Chunk(COMMENT)
+        rest_ms = answer.role.pause_ms % answer.keepalive_ms
+        yield Chunk(before + orjson.dumps(answer.piece(token)) + after, rest_ms, tokens=1)
+
+
+def _kept_alive(pause_ms: int, period_ms: int, sign: bytes) -> Iterator[Chunk]:
+    """Yield a sign of life for each full period of a pause; the rest of the pause is the caller's."""
+    for _ in range(pause_ms // period_ms):
+        yield Chunk(sign, period_ms)
+
+
+def _event(
+    answer: Answer,
+    finish_reason: str | None,
+    *,
+    content: str = "",
+    error: Refusal | None = None,
+    usage: dict[str, object] | None = None,
+) -> bytes:
+    choice = {
+        "index": 0,
+        "delta": {"content": content, "role": "assistant"},
+        "finish_reason": finish_reason,
+        "native_finish_reason": finish_reason,
+    }
+    event: dict[str, object] = {
+        "id": answer.id,
+        "object": "chat.completion.chunk",
+        "created": answer.created,
+        "model": answer.slug,
+        "provider": answer.model.provider,
+    }
+    if usage is not None:
+        event["service_tier"] = None
+    event["choices"] = [choice]
+    if error is not None:
+        event["error"] = _error(error)
+    if usage is not None:
+        event["usage"] = usage
+    return b"data: " + orjson.dumps(event) + b"\n\n"
+
+
+def _usage(answer: Answer, cost_usd: str | None = None) -> dict[str, object]:
+    """Return the usage object; cost literals are written exactly as they are billed."""
+    model = answer.model
+    billed = orjson.Fragment(cost_usd or answer.cost_usd)
+    usage: dict[str, object] = {
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.completion_tokens,
+        "total_tokens": answer.prompt_tokens + answer.completion_tokens,
+        "cost": orjson.Fragment("0") if model.is_byok else billed,
+        "is_byok": model.is_byok,
+        "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0, "audio_tokens": 0, "video_tokens": 0},
+        "cost_details": {"upstream_inference_cost": billed},
+        "completion_tokens_details": {"reasoning_tokens": 0, "image_tokens": 0, "audio_tokens": 0},
+    }
+    if model.play is Play.COST_NULL:
+        usage["cost"] = None
+    if model.play is Play.COST_MISSING:
+        del usage["cost"], usage["is_byok"], usage["cost_details"]
+    elif not model.states_byok:
+        del usage["is_byok"]
+    return usage
+
+
+def _finish(answer: Answer) -> Chunk:
+    return Chunk(_event(answer, answer.finish_reason))
+
+
+def _usage_chunk(answer: Answer, cost_usd: str | None = None) -> Chunk:
+    return Chunk(_event(answer, answer.finish_reason, usage=_usage(answer, cost_usd)))
+
+
+def _end_whole(answer: Answer) -> Iterator[Chunk]:
+    yield _finish(answer)
+    yield _usage_chunk(answer)
+    yield Chunk(DONE)
+
+
+def _end_bare_error(answer: Answer) -> Iterator[Chunk]:
+    yield Chunk(b"data: " + orjson.dumps(error_body(answer.model.error, answer.user_id)) + b"\n\n")
+
+
+def _end_error_billed(answer: Answer) -> Iterator[Chunk]:
+    yield Chunk(_event(answer, answer.finish_reason, error=answer.model.error))
+    yield _usage_chunk(answer)
+
+
+def _end_error_with_usage(answer: Answer) -> Iterator[Chunk]:
+    yield _finish(answer)
+    yield Chunk(_event(answer, None, error=answer.model.error, usage=_usage(answer)))
+    yield Chunk(DONE)
+
+
+def _end_error_last(answer: Answer) -> Iterator[Chunk]:
+    yield Chunk(_event(answer, "error", error=answer.model.error))
+
+
+def _end_without_usage(answer: Answer) -> Iterator[Chunk]:
+    yield _finish(answer)
+    yield Chunk(DONE)
+
+
+def _end_usage_doubled(answer: Answer) -> Iterator[Chunk]:
+    yield _finish(answer)
+    yield _usage_chunk(answer, usd_literal(Decimal(answer.cost_usd) / 2))
+    yield _usage_chunk(answer)
+    yield Chunk(DONE)
+
+
+def _end_cut(answer: Answer) -> Iterator[Chunk]:
+    event = _event(answer, None, content="never whole")
+    yield Chunk(event[: len(event) // 2])
+
+
+def _end_silent(_: Answer) -> Iterator[Chunk]:
+    yield Chunk(b"", FOREVER_MS)
+
+
+_ENDINGS: dict[Play, Callable[[Answer], Iterator[Chunk]]] = {
+    Play.WHOLE: _end_whole,
+    Play.BARE_ERROR: _end_bare_error,
+    Play.ERROR_BILLED: _end_error_billed,
+    Play.ERROR_WITH_USAGE: _end_error_with_usage,
+    Play.ERROR_LAST: _end_error_last,
+    Play.USAGE_MISSING: _end_without_usage,
+    Play.COST_MISSING: _end_whole,
+    Play.COST_NULL: _end_whole,
+    Play.USAGE_DOUBLED: _end_usage_doubled,
+    Play.CUT: _end_cut,
+    Play.SILENT: _end_silent,
+    Play.HANGING: _end_whole,
+}
+
+
+def _whole(answer: Answer) -> Iterator[Chunk]:
+    """Yield an answer that is not streamed: blanks commit the 200 before anything is known, then the JSON."""
+    pause_ms = answer.role.pause_ms * answer.completion_tokens
+    yield Chunk(BLANKS)
+    yield from _kept_alive(pause_ms, answer.keepalive_ms, BLANKS)
+    rest_ms = pause_ms % answer.keepalive_ms
+    if answer.model.play is Play.SILENT:
+        yield Chunk(b"", FOREVER_MS)
+        return
+    body = orjson.dumps(_completion(answer))
+    cut = len(body) // 2 if answer.model.play is Play.CUT else len(body)
+    yield Chunk(BLANKS + body[:cut], rest_ms, tokens=answer.completion_tokens)
+
+
+def _completion(answer: Answer) -> dict[str, object]:
+    model = answer.model
+    if model.play is Play.BARE_ERROR:
+        return error_body(model.error, answer.user_id)
+    choice: dict[str, object] = {
+        "index": 0,
+        "logprobs": None,
+        "finish_reason": answer.finish_reason,
+        "native_finish_reason": answer.finish_reason,
+        "message": {
+            "role": "assistant",
+            "content": "".join(map(answer.piece, range(answer.completion_tokens))),
+            "refusal": None,
+            "reasoning": None,
+        },
+    }
+    if model.play in (Play.ERROR_BILLED, Play.ERROR_WITH_USAGE, Play.ERROR_LAST):
+        choice["error"] = _error(model.error)
+    completion: dict[str, object] = {
+        "id": answer.id,
+        "object": "chat.completion",
+        "created": answer.created,
+        "model": answer.slug,
+        "provider": model.provider,
+        "system_fingerprint": None,
+        "service_tier": None,
+        "choices": [choice],
+    }
+    if model.play is not Play.USAGE_MISSING:
+        completion["usage"] = _usage(answer)
+    return completion
+
+
+def _split(chunks: Iterator[Chunk], size: int) -> Iterator[Chunk]:
+    """Yield the same bytes in pieces of `size`; a chunk's tokens come with its last piece."""
+    for chunk in chunks:
+        starts = range(0, len(chunk.data), size)
+        for start in starts:
+            is_last = start + size >= len(chunk.data)
+            yield Chunk(
+                chunk.data[start : start + size],
+                chunk.pause_ms if start == 0 else 0,
+                tokens=chunk.tokens if is_last else 0,
+            )

@@ -1,0 +1,364 @@
+"""Overdue holds: asked for until OpenRouter knows, settled once by one sweeper, inside a gateway or alone."""
+
+import asyncio
+import functools
+import json
+import signal
+import sys
+from asyncio.subprocess import PIPE
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from gateway.keys import RANDOM_BYTES, Budget, request_id
+from gateway.ledger.sweeper import Sweeper
+from gateway.ledger.worst_case import WorstCase
+from gateway.openrouter.client import Timeouts, Upstream
+from gateway.payers.connections import Approval
+from gateway.services import Services, open_services
+from tests.fakes import FakeOpenRouter, Turn
+from tests.gateway.process import ROOT, environment
+from tests.gateway.stack import FUNDING_KEY, PATIENCE_SECONDS, settings_for
+
+pytestmark = pytest.mark.each_store
+
+GENERATION = "gen-1-fake"
+COST = {"id": GENERATION, "model": "acme/large", "total_cost": 0.0004, "native_tokens_prompt": 3}
+
+
+@dataclass
+class Orphanage:
+    """Stores with a connected user, whose holds were left by gateways that died."""
+
+    services: Services
+    openrouter: FakeOpenRouter
+    redis_url: str
+    budget: Budget = field(default_factory=lambda: Budget("live", "app" + "a" * 16, "ada"))
+    sweepers: list[tuple[Sweeper, Upstream]] = field(default_factory=list)
+
+    def sweeper(self, reconcile_seconds: float = 300) -> Sweeper:
+        """A sweeper of its own."""
+        upstream = Upstream(self.openrouter.url, Timeouts(5, 5, 5))
+        sweeper = Sweeper(self.services.ledger, upstream, self.services.sealer, reconcile_seconds=reconcile_seconds)
+        self.sweepers.append((sweeper, upstream))
+        return sweeper
+
+    async def orphan(
+        self,
+        number: int,
+        *,
+        sent: bool = True,
+        generation: str = GENERATION,
+        budget: Budget | None = None,
+        estimate_nano: int = 777,
+    ) -> str:
+        """A hold that is overdue now; its id."""
+        budget, ledger = budget or self.budget, self.services.ledger
+        request = request_id("a" * 13, (number << 8).to_bytes(RANDOM_BYTES, "big"))
+        worst = WorstCase(fixed_nano=1_000_000, per_token_zepto=0, max_tokens=100)
+        await ledger.index(budget)
+        await ledger.admit(budget, request, worst, model="acme/large", estimate_nano=estimate_nano)
+        if sent:
+            await ledger.post_sent(budget, request)
+        if generation:
+            await ledger.post_generation(budget, request, generation)
+        if sent or generation:
+            # The word was sent without waiting: let it arrive.
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while b"sent" not in (await self.hold(request, budget)) or (
+                    generation and b"generation_id" not in (await self.hold(request, budget))
+                ):
+                    await asyncio.sleep(0)
+        await self.services.store.call("ZADD", budget.due, "1", request)
+        await ledger.look_again(budget, after_ms=0)
+        return request
+
+    async def hold(self, request: str, budget: Budget | None = None) -> dict[bytes, bytes]:
+        """The hold as it lies in Redis."""
+        found: dict[bytes, bytes] = await self.services.store.call("HGETALL", (budget or self.budget).hold(request))
+        return found
+
+    async def connect(self, budget: Budget) -> None:
+        """Connect a live user."""
+        await self.services.connections.approve(budget, Approval(5_000_000_000, FUNDING_KEY))
+
+    async def entries(self, count: int, budget: Budget | None = None) -> list[dict[str, str]]:
+        """The ledger once it holds so many entries."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(found := await self.services.ledger.entries(budget or self.budget)) < count:
+                await asyncio.sleep(0.01)
+        return found
+
+
+@pytest.fixture
+async def orphanage(redis_url: str, openrouter: FakeOpenRouter) -> AsyncIterator[Orphanage]:
+    """A connected user, and nobody who sweeps."""
+    async with open_services(settings_for(redis_url, openrouter.url)) as services:
+        running = Orphanage(services, openrouter, redis_url)
+        await running.connect(running.budget)
+        yield running
+        for sweeper, upstream in running.sweepers:
+            await sweeper.close()
+            await upstream.close()
+
+
+def _told(entry: dict[str, str]) -> tuple[str, str, str]:
+    return entry["status"], entry["cost_nano"], entry["ended_by"]
+
+
+async def test_an_orphan_is_settled_at_what_openrouter_states(orphanage: Orphanage) -> None:
+    """With the key that was sealed into the hold, also after a revoke."""
+    orphanage.openrouter.generations[GENERATION] = COST
+    await orphanage.orphan(1)
+    await orphanage.services.connections.revoke(orphanage.budget)
+    assert await orphanage.sweeper().sweep(orphanage.budget) is None
+    [entry] = await orphanage.entries(1)
+    assert _told(entry) == ("settled", "400000", "crash")
+    assert (await orphanage.services.ledger.standing(orphanage.budget)).held_nano == 0
+
+
+async def test_an_orphan_that_never_left_is_void(orphanage: Orphanage) -> None:
+    """Nothing was sent, nothing is owed, nobody is asked."""
+    await orphanage.orphan(1, sent=False, generation="")
+    assert await orphanage.sweeper().sweep(orphanage.budget) is None
+    [entry] = await orphanage.entries(1)
+    assert _told(entry) == ("void", "0", "crash")
+    assert orphanage.openrouter.lookups == []
+
+
+async def test_an_orphan_from_before_a_restart_of_redis_may_have_left(orphanage: Orphanage) -> None:
+    """The mark that says so may have been lost with it: the marked estimate, and no void."""
+    request = await orphanage.orphan(1, sent=False, generation="")
+    await orphanage.services.store.call("HSET", orphanage.budget.hold(request), "admitted_ms", "1")
+    assert await orphanage.sweeper().sweep(orphanage.budget) is None
+    [entry] = await orphanage.entries(1)
+    assert _told(entry) == ("estimated", "777", "crash")
+
+
+async def test_an_orphan_without_an_id_is_settled_at_the_marked_estimate(orphanage: Orphanage) -> None:
+    """It left, and nothing came back: the one window."""
+    await orphanage.orphan(1, generation="")
+    assert await orphanage.sweeper().sweep(orphanage.budget) is None
+    [entry] = await orphanage.entries(1)
+    assert _told(entry) == ("estimated", "777", "crash")
+
+
+async def test_a_cost_that_is_not_known_yet_is_asked_for_again_later(orphanage: Orphanage) -> None:
+    """First after a quarter of a second, then less often; the hold stays meanwhile."""
+    await orphanage.orphan(1)
+    sweeper = orphanage.sweeper()
+    waits = []
+    for _ in range(3):
+        waits.append(await sweeper.sweep(orphanage.budget))
+        [request] = await orphanage.services.store.call("ZRANGE", orphanage.budget.due, 0, -1)
+        await orphanage.services.store.call("ZADD", orphanage.budget.due, "1", request)
+    assert waits == [pytest.approx(0.25, abs=0.05), pytest.approx(0.5, abs=0.05), pytest.approx(1, abs=0.05)]
+    assert (await orphanage.services.ledger.standing(orphanage.budget)).held_nano == 1_000_000
+    orphanage.openrouter.generations[GENERATION] = COST
+    assert await sweeper.sweep(orphanage.budget) is None
+    assert [entry["status"] for entry in await orphanage.entries(1)] == ["settled"]
+
+
+async def test_a_cost_that_never_comes_is_estimated_when_the_time_is_over(orphanage: Orphanage) -> None:
+    """Marked, and nothing stays held."""
+    await orphanage.orphan(1)
+    sweeper = orphanage.sweeper(reconcile_seconds=0.05)
+    sweeper.notice(orphanage.budget)
+    [entry] = await orphanage.entries(1)
+    assert _told(entry) == ("estimated", "777", "crash")
+
+
+async def test_each_orphan_is_claimed_by_one_of_several_sweepers(orphanage: Orphanage) -> None:
+    """OpenRouter is asked once for each."""
+    for number in range(30):
+        generation = f"gen-{number}-fake"
+        orphanage.openrouter.generations[generation] = {**COST, "id": generation}
+        await orphanage.orphan(number, generation=generation)
+    await asyncio.gather(*(orphanage.sweeper().sweep(orphanage.budget) for _ in range(4)))
+    entries = await orphanage.entries(30)
+    assert len(entries) == 30
+    assert sorted(orphanage.openrouter.lookups) == sorted(f"gen-{number}-fake" for number in range(30))
+    assert (await orphanage.services.ledger.standing(orphanage.budget)).spent_nano == 30 * 400_000
+
+
+async def test_a_budget_that_cannot_be_swept_keeps_no_other_waiting(orphanage: Orphanage) -> None:
+    """A damaged hold is told in the log; every other is closed, its own payer's too."""
+    orphanage.openrouter.generations[GENERATION] = COST
+    damaged = await orphanage.orphan(1)
+    await orphanage.services.store.call("HSET", orphanage.budget.hold(damaged), "estimate_nano", "many")
+    for number in range(5):
+        await orphanage.orphan(number + 10)
+    others = [Budget("live", "app" + "a" * 16, f"other-{number}") for number in range(5)]
+    for number, other in enumerate(others):
+        await orphanage.connect(other)
+        await orphanage.orphan(number + 2, budget=other)
+    looking = asyncio.create_task(orphanage.sweeper().run())
+    for other in others:
+        assert [entry["status"] for entry in await orphanage.entries(1, other)] == ["settled"]
+    assert [entry["status"] for entry in await orphanage.entries(5)] == ["settled"] * 5
+    assert not looking.done()
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    assert (await orphanage.hold(damaged))[b"state"] == b"open"
+
+
+async def test_look_ups_that_hang_keep_no_other_payer_waiting(orphanage: Orphanage) -> None:
+    """Forty orphans whose cost nobody tells, and a payer whose hold only has to be freed."""
+    asked: Counter[str] = Counter()
+    may_end = asyncio.Event()
+
+    async def hang(turn: Turn) -> None:
+        asked[turn.request.target] += 1
+        await may_end.wait()
+
+    orphanage.openrouter._look_up = hang  # type: ignore[method-assign]
+    for number in range(40):
+        await orphanage.orphan(number, generation=f"gen-{number}-fake")
+    looking = [asyncio.create_task(orphanage.sweeper().run()) for _ in range(2)]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(asked) < 4:
+            await asyncio.sleep(0)
+    other = Budget("live", "app" + "a" * 16, "other")
+    await orphanage.connect(other)
+    await orphanage.orphan(41, sent=False, generation="", budget=other)
+    [entry] = await orphanage.entries(1, other)
+    assert _told(entry) == ("void", "0", "crash")
+    assert set(asked.values()) == {1}
+    for task in looking:
+        task.cancel()
+    await asyncio.gather(*looking, return_exceptions=True)
+    may_end.set()
+
+
+async def test_a_budget_stays_listed_while_somebody_counts_on_it(orphanage: Orphanage) -> None:
+    """A process lists a budget twice a lease at most: a look that finds nothing open must not take it off."""
+    ledger, budget = orphanage.services.ledger, orphanage.budget
+    listed = functools.partial(orphanage.services.store.call, "ZSCORE", budget.open_shard, budget.name)
+    sweeper = orphanage.sweeper()
+    await ledger.index(budget)
+    await ledger.look_again(budget, after_ms=0)
+    assert await sweeper.sweep(budget) is None
+    # Nothing is open now; but who listed it a moment ago admits the next request without listing it again.
+    rested = await listed()
+    assert rested % 1 == 0.5
+    assert await sweeper.sweep(budget) is None
+    assert await listed() == rested
+    # A lease in which nobody listed it: now it may go.
+    await _let_a_lease_pass(orphanage)
+    assert await sweeper.sweep(budget) is None
+    assert await listed() is None
+
+
+async def test_a_budget_that_is_listed_anew_while_it_rests_stays(orphanage: Orphanage) -> None:
+    """Whatever a look is about to find."""
+    ledger, budget = orphanage.services.ledger, orphanage.budget
+    sweeper = orphanage.sweeper()
+    await ledger.index(budget)
+    await sweeper.sweep(budget)
+    await _let_a_lease_pass(orphanage)
+    await ledger.index(budget)
+    await sweeper.sweep(budget)
+    assert await orphanage.services.store.call("ZSCORE", budget.open_shard, budget.name) % 1 == 0.5
+
+
+async def _let_a_lease_pass(orphanage: Orphanage) -> None:
+    """As time does: what is listed for later is ripe, and taken by whoever looks."""
+    budget, store = orphanage.budget, orphanage.services.store
+    score = await store.call("ZSCORE", budget.open_shard, budget.name)
+    await store.call("ZINCRBY", budget.open_shard, str(-(int(score) - 1)), budget.name)
+    found = [await orphanage.services.ledger.ripe(shard, most=10, lease_ms=60) for shard in range(16)]
+    assert [budget for each in found for budget in each] == [budget]
+
+
+async def test_what_was_asked_while_it_ran_does_not_count_against_it(orphanage: Orphanage) -> None:
+    """A stream that a sweeper took for an orphan has its whole time when it has ended."""
+    sweeper, ledger = orphanage.sweeper(reconcile_seconds=0.2), orphanage.services.ledger
+    request = await orphanage.orphan(1)
+    await sweeper.sweep(orphanage.budget)
+    assert b"reconcile_ms" in await orphanage.hold(request)
+    await orphanage.services.store.call("HSET", orphanage.budget.hold(request), "reconcile_ms", "1")
+    assert await ledger.hand_over(
+        orphanage.budget, request, generation_id=GENERATION, estimate_nano=9, ended_by="client", funding=""
+    )
+    await sweeper.sweep(orphanage.budget)
+    orphanage.openrouter.generations[GENERATION] = COST
+    sweeper.notice(orphanage.budget)
+    [entry] = await orphanage.entries(1)
+    assert _told(entry) == ("settled", "400000", "client")
+
+
+@pytest.mark.parametrize("record", [{"model": "\ud800", "id": GENERATION}, {"model": "m", "id": "\n"}])
+async def test_a_record_that_names_nonsense_is_booked_all_the_same(
+    orphanage: Orphanage, record: dict[str, object]
+) -> None:
+    """Its cost is what counts."""
+    orphanage.openrouter.generations[GENERATION] = {**COST, **record}
+    await orphanage.orphan(1)
+    assert await orphanage.sweeper().sweep(orphanage.budget) is None
+    [entry] = await orphanage.entries(1)
+    assert (_told(entry), entry["generation_id"]) == (("settled", "400000", "crash"), GENERATION)
+
+
+async def test_what_failed_before_any_output_holds_the_money_for_a_short_while(
+    orphanage: Orphanage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenRouter may have no record of it at all."""
+    monkeypatch.setattr("gateway.ledger.sweeper._FAILED_MS", 0)
+    await orphanage.orphan(1, estimate_nano=0)
+    await orphanage.orphan(2)
+    await orphanage.sweeper().sweep(orphanage.budget)
+    [entry] = await orphanage.entries(1)
+    assert _told(entry) == ("void", "0", "crash")
+
+
+async def test_after_an_outage_the_living_renew_before_anything_is_swept(
+    orphanage: Orphanage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that outlived the outage is overdue for a moment, and no orphan; a new outage begins the rest anew."""
+    await orphanage.orphan(1)
+    orphanage.openrouter.generations[GENERATION] = COST
+    rests = iter([0.01, 0.01, 0.01])
+    asked: list[int] = []
+
+    def rest_seconds(_: Budget) -> float:
+        asked.append(len(orphanage.openrouter.lookups))
+        return next(rests, 0)
+
+    monkeypatch.setattr(orphanage.services.ledger, "rest_seconds", rest_seconds)
+    orphanage.sweeper().notice(orphanage.budget)
+    await orphanage.entries(1)
+    assert asked[:4] == [0, 0, 0, 0]
+
+
+async def test_the_sweeper_runs_as_a_process_of_its_own(orphanage: Orphanage) -> None:
+    """`python -m gateway.sweeper` finds what is due, settles it, and ends with 0 on SIGTERM."""
+    orphanage.openrouter.generations[GENERATION] = COST
+    await orphanage.orphan(1)
+    variables = environment(orphanage.redis_url, orphanage.openrouter.url)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway.sweeper", cwd=ROOT, env=variables, stdout=PIPE, stderr=PIPE
+    )
+    [entry] = await orphanage.entries(1)
+    process.send_signal(signal.SIGTERM)
+    out, errors = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+    assert (process.returncode, errors) == (0, b"")
+    assert _told(entry) == ("settled", "400000", "crash")
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["sweeping", "swept", "stopped"]
+
+
+async def test_a_gateway_that_does_not_sweep_calls_the_one_that_does(orphanage: Orphanage) -> None:
+    """What it leaves behind is looked at now, not when a lease has passed."""
+    await orphanage.services.ledger.index(orphanage.budget)
+    shards = range(16)
+
+    async def ripe() -> list[Budget]:
+        found = [await orphanage.services.ledger.ripe(shard, most=10, lease_ms=0) for shard in shards]
+        return [budget for each in found for budget in each]
+
+    assert await ripe() == []
+    orphanage.sweeper().announce(orphanage.budget)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await ripe() != [orphanage.budget]:
+            await asyncio.sleep(0.01)

@@ -1,0 +1,271 @@
+"""What each fault of an answer is booked at: the sandbox's bill to the nano-USD, and nothing stays held."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from gateway.errors import Unavailable
+from gateway.keys import Budget
+from gateway.ledger.holds import Booked, Ledger, Settlement
+from tests.fakes import COST_NANO, EVENT_STREAM, FakeOpenRouter, Turn
+from tests.gateway.stack import PATIENCE_SECONDS, Stack, question
+
+pytestmark = pytest.mark.each_store
+
+Billed = Callable[[], Awaitable[int]]
+
+# Answers that come whole, each with how the ledger must call it.
+_WHOLE = {
+    "sandbox/echo": "settled",
+    "sandbox/slow-20": "settled",
+    "sandbox/long-50": "settled",
+    "sandbox/free": "settled",
+    "sandbox/unpriced": "settled",
+    "sandbox/price-0.25": "settled",
+    "sandbox/overrun": "settled",
+    "sandbox/exponent": "settled",
+    "sandbox/float-noise": "settled",
+    "sandbox/byok": "settled",
+    "sandbox/no-id-header": "settled",
+    "sandbox/comments": "settled",
+    "sandbox/split": "settled",
+    "sandbox/usage-missing": "settled",
+    "sandbox/cost-missing": "settled",
+    "sandbox/cost-null": "settled",
+    "sandbox/usage-doubled": "settled",
+    "sandbox/stream-error": "void",
+    "sandbox/stream-error-402": "void",
+    "sandbox/stream-error-403-key": "void",
+    "sandbox/stream-error-billed": "settled",
+    "sandbox/stream-error-usage": "settled",
+    "openai/gpt-4o-mini": "settled",
+    "anthropic/claude-sonnet-4": "settled",
+    "openai/gpt-4o-search-preview": "settled",
+    "openrouter/auto": "settled",
+}
+_FUNDING_ERRORS = {"sandbox/stream-error-402", "sandbox/stream-error-403-key"}
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("model", _WHOLE)
+async def test_an_answer_is_booked_at_its_bill(
+    sandboxed: Stack, billed_nano: Billed, model: str, *, stream: bool
+) -> None:
+    """A 200 reaches the caller, whatever stands in it, and is booked once at what was billed."""
+    answer = await sandboxed.chat(question(model, stream=stream))
+    assert answer.status == 200
+    [entry] = await sandboxed.booked()
+    assert int(entry["cost_nano"]) == await billed_nano()
+    assert entry["status"] == _WHOLE[model]
+    standing = await sandboxed.standing()
+    assert (standing.held_nano, standing.spent_nano) == (0, int(entry["cost_nano"]))
+    assert int(entry["overrun_nano"]) == (50_000_000 - int(entry["hold_nano"]) if model == "sandbox/overrun" else 0)
+    if model in _FUNDING_ERRORS:
+        assert (await sandboxed.chat()).refusal == (402, "funding_invalid")
+
+
+@pytest.mark.parametrize(
+    ("model", "stream"),
+    [("sandbox/cut", True), ("sandbox/cut", False), ("sandbox/stream-error-last", True)],
+)
+async def test_a_broken_answer_is_booked_at_its_bill(
+    sandboxed: Stack, billed_nano: Billed, model: str, *, stream: bool
+) -> None:
+    """Half an answer is billed by what /generation says of it."""
+    async with sandboxed.session.post(
+        f"{sandboxed.url}/v1/chat/completions", json=question(model, stream=stream), headers=sandboxed.as_user()
+    ) as answer:
+        assert answer.status == 200
+        try:
+            await answer.read()
+            broke = False
+        except OSError:
+            broke = True
+        except Exception as error:  # aiohttp's payload errors are no OSError
+            broke = "payload" in type(error).__name__.lower()
+    assert broke == (model == "sandbox/cut")
+    [entry] = await sandboxed.booked()
+    assert int(entry["cost_nano"]) == await billed_nano()
+    assert (await sandboxed.standing()).held_nano == 0
+
+
+# Refusals of upstream's: status and code for the caller. Each is void.
+_REFUSED = {
+    "sandbox/error-400": (400, "invalid_request"),
+    "sandbox/error-401": (402, "funding_invalid"),
+    "sandbox/error-402": (402, "funding_invalid"),
+    "sandbox/error-403-key": (402, "funding_invalid"),
+    "sandbox/error-403-moderation": (403, "invalid_request"),
+    "sandbox/error-404": (404, "invalid_request"),
+    "sandbox/error-404-uncoded": (404, "invalid_request"),
+    "sandbox/error-408": (504, "upstream"),
+    "sandbox/error-413": (413, "invalid_request"),
+    "sandbox/error-422": (422, "invalid_request"),
+    "sandbox/error-429": (429, "rate_limited"),
+    "sandbox/error-500": (502, "upstream"),
+    "sandbox/error-502": (502, "upstream"),
+    "sandbox/error-503": (502, "upstream"),
+    "sandbox/error-504": (504, "upstream"),
+    "sandbox/error-524": (504, "upstream"),
+    "sandbox/error-529": (502, "upstream"),
+    "sandbox/unknown": (400, "invalid_request"),
+}
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("model", _REFUSED)
+async def test_a_refusal_is_mapped_and_void(sandboxed: Stack, billed_nano: Billed, model: str, *, stream: bool) -> None:
+    """Upstream's status becomes ours by the contract's table; nothing is owed."""
+    answer = await sandboxed.chat(question(model, stream=stream))
+    assert answer.refusal == _REFUSED[model]
+    assert b"user_" not in answer.body
+    assert answer.headers.get("Retry-After") == {"sandbox/error-429": "7", "sandbox/error-503": "3"}.get(model)
+    [entry] = await sandboxed.booked()
+    assert (entry["status"], entry["cost_nano"], entry["ended_by"]) == ("void", "0", "refused")
+    assert await billed_nano() == 0
+    assert (await sandboxed.standing()).held_nano == 0
+    follow_up = await sandboxed.chat(question("sandbox/echo"))
+    assert follow_up.status == (402 if answer.refusal[1] == "funding_invalid" else 200)
+
+
+@pytest.mark.parametrize("model", ["sandbox/slow-20", "sandbox/abort-full", "sandbox/abort-free", "sandbox/silent"])
+async def test_a_client_that_hangs_up_is_booked_at_the_bill(sandboxed: Stack, billed_nano: Billed, model: str) -> None:
+    """Whatever upstream bills for an aborted answer, the ledger says the same."""
+    document = question(model, stream=True, text="One two three four five six seven eight nine ten")
+    async with sandboxed.session.post(
+        f"{sandboxed.url}/v1/chat/completions", json=document, headers=sandboxed.as_user()
+    ) as answer:
+        while b'"content":"' not in await answer.content.readline():
+            pass
+        answer.close()
+    [entry] = await sandboxed.booked()
+    assert (int(entry["cost_nano"]), entry["status"]) == (await billed_nano(), "settled")
+    assert entry["ended_by"] == "client"
+    assert (await sandboxed.standing()).held_nano == 0
+
+
+async def test_what_cannot_be_asked_for_is_estimated(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """A broken answer without an id is settled at an estimate, and says so."""
+
+    async def cut(turn: Turn) -> None:
+        """Return: the connection is closed without an answer."""
+
+    openrouter.play = cut
+    await stack.chat()
+    [entry] = await stack.booked()
+    assert entry["status"] == "estimated"
+    assert 0 < int(entry["cost_nano"]) <= int(entry["hold_nano"])
+
+
+async def test_a_refusal_with_a_billed_usage_is_owed(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """A stated cost is settled at, whatever the status says."""
+
+    async def refused(turn: Turn) -> None:
+        usage = b'"usage":{"prompt_tokens":9,"completion_tokens":2,"cost":0.0002}'
+        await turn.refuse(502, b'{"id":"gen-1-fake","error":{"code":502,"message":"late"},%s}' % usage)
+
+    openrouter.play = refused
+    assert (await stack.chat()).refusal == (502, "upstream")
+    [entry] = await stack.booked()
+    assert (entry["status"], entry["cost_nano"], entry["ended_by"]) == ("settled", "200000", "refused")
+
+
+async def test_a_settlement_that_redis_cannot_take_is_tried_again(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is whole, the settlement waits, and is booked once."""
+    truly = Ledger.settle
+    tries: list[str] = []
+
+    async def at_first_away(self: Ledger, budget: Budget, request_id: str, settlement: Settlement) -> Booked:
+        tries.append(request_id)
+        if len(tries) < 3:
+            raise Unavailable
+        return await truly(self, budget, request_id, settlement)
+
+    monkeypatch.setattr(Ledger, "settle", at_first_away)
+    assert (await stack.chat()).status == 200
+    [entry] = await stack.booked()
+    assert int(entry["cost_nano"]) == COST_NANO
+    assert len(tries) == 3
+
+
+async def test_settling_again_changes_nothing(stack: Stack) -> None:
+    """A second settlement of one request returns the first answer, also at another cost."""
+    request_id = (await stack.chat()).headers["x-wattfare-request-id"]
+    [entry] = await stack.booked()
+    settlement = Settlement("settled", COST_NANO, "gen-1-fake", entry["model"])
+    ledger = stack.gateway.services.ledger
+    for again in (settlement, replace(settlement, cost_nano=9), Settlement("void")):
+        booked = await ledger.settle(stack.budget(), request_id, again)
+        assert (booked.is_first, booked.cost_nano) == (False, COST_NANO)
+    assert await stack.entries() == [entry]
+    assert (await stack.standing()).spent_nano == COST_NANO
+
+
+async def test_many_at_once_add_up_to_the_bill(sandboxed: Stack, billed_nano: Billed) -> None:
+    """Spend is the sum of what was billed, and the cap holds under a crowd."""
+    await sandboxed.connect("0.01")
+    models = ("sandbox/echo", "sandbox/exponent", "sandbox/usage-doubled", "sandbox/float-noise")
+    async with asyncio.timeout(PATIENCE_SECONDS * 2):
+        answers = await asyncio.gather(
+            *(sandboxed.chat(question(models[number % 4], max_tokens=50)) for number in range(60))
+        )
+    assert {answer.status for answer in answers} <= {200, 402}
+    standing = await sandboxed.standing()
+    assert standing.held_nano == 0
+    assert standing.spent_nano == await billed_nano() == sum(int(e["cost_nano"]) for e in await sandboxed.entries())
+
+
+@pytest.mark.parametrize("loss", ["estimated", "void", "lost"])
+async def test_a_cost_is_asked_for_though_the_hold_was_closed_meanwhile(
+    stack: Stack, openrouter: FakeOpenRouter, loss: str
+) -> None:
+    """A sweeper took the request for an orphan, or a failover lost its hold: what it cost is booked all the same."""
+    openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.0004}
+    ledger, call, budget = stack.gateway.services.ledger, stack.gateway.services.store.call, stack.budget()
+
+    async def play(turn: Turn) -> None:
+        await turn.head(200, {**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
+        [request_id] = [name.decode() for name in await call("ZRANGE", budget.due, 0, -1)]
+        if loss == "lost":
+            nano = int(await call("HGET", budget.hold(request_id), "nano"))
+            await call("HINCRBY", budget.budget, "held_nano", -nano)
+            await call("DEL", budget.hold(request_id))
+            await call("ZREM", budget.due, request_id)
+        else:
+            await ledger.settle(budget, request_id, Settlement(loss, 777, ended_by="crash"))
+        await turn.send(b'data: {"id":"gen-1-fake","choices":[{"delta":{"content":"Hello"}}]}\n\n')
+        await turn.end()
+
+    openrouter.play = play
+    await stack.chat(question(stream=True))
+    entries = await stack.booked(count=2)
+    assert (entries[-1]["status"], entries[-1]["cost_nano"]) == ("settled", "400000")
+    assert sum(int(entry["delta_nano"]) for entry in entries) == 400_000
+    standing = await stack.standing()
+    assert (standing.held_nano, standing.spent_nano) == (0, 400_000)
+
+
+async def test_a_settlement_that_is_refused_while_the_store_is_open_is_tried_again_and_stops_nobody(
+    stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One slot that is on its way, one master that is away: whatever is refused, the process goes on meanwhile."""
+    tries = 0
+    settle = Ledger.settle
+
+    async def refused(ledger: Ledger, budget: Budget, request_id: str, settlement: Settlement) -> Booked:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise Unavailable
+        return await settle(ledger, budget, request_id, settlement)
+
+    monkeypatch.setattr(Ledger, "settle", refused)
+    assert stack.gateway.services.store.is_open
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert (await stack.chat()).status == 200
+        assert await stack.booked()
+    assert tries == 4

@@ -1,0 +1,83 @@
+"""What a body puts into the prompt: never less than what may be billed, and no image's payload."""
+
+import json
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.metered.body import ChatRequest
+
+MINIMAL = {"model": "a/b", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def parsed(**fields: object) -> ChatRequest:
+    return ChatRequest.parse(json.dumps({**MINIMAL, **fields}).encode())
+
+
+def test_images_are_counted_and_their_payload_is_not() -> None:
+    """A megabyte of base64 is some hundred tokens; the text beside it counts."""
+    parts = [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}},
+        {"type": "text", "text": "x" * 1000},
+        {"type": "image_url", "image_url": "https://example.com/a.png", "note": "y" * 1000},
+    ]
+    request = parsed(messages=[{"role": "user", "content": parts}])
+
+    assert request.images == 2
+    assert 2000 < request.prompt_bytes < 3000
+
+
+def test_an_image_in_a_tool_result_is_counted() -> None:
+    """Anthropic's bodies nest content in content."""
+    image = {"type": "image", "source": {"type": "base64", "data": "A" * 10_000}}
+    request = parsed(messages=[{"role": "user", "content": [{"type": "tool_result", "content": [image]}]}])
+
+    assert (request.images, request.prompt_bytes < 1000) == (1, True)
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.text(max_size=200), field=st.sampled_from(["messages", "tools", "system", "tomorrow"]))
+def test_every_text_is_counted_wherever_it_stands(text: str, field: str) -> None:
+    """Fields we do not know may reach the prompt too; a schema may be written out as escaped JSON."""
+    bare = ChatRequest.parse(json.dumps({"prompt": "", **MINIMAL, field: [{"a": ""}]}).encode())
+    full = ChatRequest.parse(json.dumps({"prompt": "", **MINIMAL, field: [{"a": text}]}).encode())
+
+    counted = full.prompt_bytes - bare.prompt_bytes
+    assert counted >= len(text.encode())
+    assert counted >= len(unicodedata.normalize("NFKC", text).encode())
+    if field == "tools":
+        assert counted >= len(json.dumps(text)) - 2
+
+
+def test_a_text_of_marks_is_counted_in_the_time_of_its_length() -> None:
+    """Normalized as a whole, a megabyte of them in the wrong order would stop the process for an hour."""
+    marks = "a" + "\u0301" * 250_000 + "\u0316" * 250_000
+
+    assert parsed(messages=[{"role": "user", "content": marks}]).prompt_bytes >= len(marks.encode())
+
+
+@pytest.mark.parametrize("field", ["messages", "tools"])
+def test_a_ligature_counts_as_the_letters_it_stands_for(field: str) -> None:
+    """One of them may be written out as eighteen."""
+    text = "\ufdfa" * 100
+    request = parsed(**{field: [{"role": "user", "content": text}]})
+
+    assert request.prompt_bytes >= len(unicodedata.normalize("NFKC", text).encode())
+
+
+def test_a_fraction_counts_as_it_may_be_written_anew() -> None:
+    """`1e20` is sent on with 21 digits by some."""
+    raw = b'{"model":"m","messages":[],"x":[%s]}'
+    short, long = (ChatRequest.parse(raw % number).prompt_bytes for number in (b"1", b"1e20"))
+
+    assert long - short >= 20
+
+
+def test_a_one_hour_cache_is_noticed() -> None:
+    """Its write price is another one."""
+    part = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+
+    assert parsed(messages=[{"role": "user", "content": [part]}]).long_cache
+    assert not parsed().long_cache

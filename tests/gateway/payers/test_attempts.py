@@ -1,0 +1,140 @@
+"""Attempts: spent tokens, one answer, and what another token may learn (the HTTP side is in tests/consent_web)."""
+
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import InvalidRequest
+from gateway.keys import attempt as attempt_key
+from gateway.payers.attempts import KEPT_MS, LIFE_MS, MOST_EXTENSIONS, Asked, Attempts, Decision
+from gateway.payers.connections import Approval
+from gateway.services import Services, open_services
+from gateway.settings import Settings
+
+KEY = "sk-or-v1-0123456789abcdef"
+
+
+@pytest.fixture
+async def services(redis_url: str, tmp_path: Path) -> AsyncIterator[Services]:
+    """The stores on an empty Redis."""
+    environ = {"WATTFARE_DATA_DIR": str(tmp_path), "REDIS_URL": redis_url, "WATTFARE_REDIS_DEADLINE_MS": "2000"}
+    async with open_services(Settings.load(environ)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def attempts(services: Services) -> Attempts:
+    """The store of attempts."""
+    return services.attempts
+
+
+def asked(nonce: str = "n1", user: str = "bob") -> Asked:
+    """Return what an app asks."""
+    return Asked("live", "appaaaaaaaaaaaaaaaa", user, nonce, "https://acme.example", 10_000_000_000)
+
+
+def yes(cap_nano: int = 5_000_000_000) -> Decision:
+    """Return a payer's yes."""
+    return Decision(Approval(cap_nano, KEY, "wallet", "https://acme.example"), "Acme may …")
+
+
+def jti() -> str:
+    """Return a new token's id."""
+    return secrets.token_hex(8)
+
+
+async def test_the_outcome_follows_the_attempt(attempts: Attempts) -> None:
+    """unknown, pending, approved with the status; a denial is final."""
+    where = ("appaaaaaaaaaaaaaaaa", "live", "bob")
+    assert await attempts.outcome(*where, "n1") == {"state": "unknown"}
+    attempt = await attempts.create(asked(), browser="b1", jti=jti())
+    assert await attempts.outcome(*where, "n1") == {"state": "pending"}
+    await attempts.approve(attempt, yes())
+    outcome = await attempts.outcome(*where, "n1")
+    assert outcome["state"] == "approved"
+    assert isinstance(outcome["status"], dict)
+    assert outcome["status"]["limits"] == {"monthlyUsd": 5}
+    with pytest.raises(InvalidRequest):
+        await attempts.deny(attempt)
+
+
+async def test_another_token_learns_nothing(attempts: Attempts) -> None:
+    """Another app, user or mode asks for the nonce: unknown."""
+    await attempts.create(asked(), browser="b1", jti=jti())
+    for where in (
+        ("appbbbbbbbbbbbbbbbb", "live", "bob"),
+        ("appaaaaaaaaaaaaaaaa", "test", "bob"),
+        ("appaaaaaaaaaaaaaaaa", "live", "eve"),
+    ):
+        assert await attempts.outcome(*where, "n1") == {"state": "unknown"}
+
+
+async def test_a_crash_between_yes_and_connection_is_finished_by_the_next_yes(
+    services: Services, attempts: Attempts
+) -> None:
+    """The claim is kept with its cap and sealed key; whoever repeats the yes completes it as it was decided."""
+    attempt = await attempts.create(asked(), browser="b1", jti=jti())
+    approve = services.connections.approve
+    services.connections.approve = None  # type: ignore[method-assign, assignment]
+    with pytest.raises(TypeError):
+        await attempts.approve(attempt, yes())
+    services.connections.approve = approve  # type: ignore[method-assign]
+    assert (await attempts.outcome("appaaaaaaaaaaaaaaaa", "live", "bob", "n1"))["state"] == "pending"
+    done = await attempts.approve(attempt, yes(cap_nano=900_000_000_000))
+    assert done.state == "approved"
+    assert (await services.ledger.standing(asked().budget)).cap_nano == 5_000_000_000
+
+
+async def test_an_approved_attempt_keeps_no_key(services: Services, attempts: Attempts) -> None:
+    """The sealed copy that waited for the connection is gone."""
+    attempt = await attempts.create(asked(), browser="b1", jti=jti())
+    done = await attempts.approve(attempt, yes())
+    assert (done.decision["funding"], done.decision["code"]) == ("", "")
+    record = await services.store.call("HGETALL", attempt_key(attempt.attempt_id))
+    assert KEY.encode() not in b"".join(record.values())
+
+
+async def test_an_attempt_expires_after_an_hour_and_is_remembered_for_a_day(
+    services: Services, attempts: Attempts
+) -> None:
+    """Past its time it can be neither approved nor denied, and says so."""
+    attempt = await attempts.create(asked(), browser="b1", jti=jti())
+    key = attempt_key(attempt.attempt_id)
+    life_ms = await services.store.call("PTTL", key)
+    assert LIFE_MS + KEPT_MS - 5_000 < life_ms <= LIFE_MS + KEPT_MS
+    await services.store.call("PEXPIRE", key, KEPT_MS - 1)
+    await services.store.call("HSET", key, "expires_ms", 1)
+    assert await attempts.outcome("appaaaaaaaaaaaaaaaa", "live", "bob", "n1") == {"state": "expired"}
+    for answer in (attempts.approve(attempt, yes()), attempts.deny(attempt)):
+        with pytest.raises(InvalidRequest) as refused:
+            await answer
+        assert refused.value.status == 410
+
+
+async def test_an_attempt_gets_more_time_ten_times_until_it_is_decided(attempts: Attempts) -> None:
+    """WCAG 2.2.1 asks for ten; a decided attempt and an eleventh time are refused."""
+    attempt = await attempts.create(asked(), browser="b1", jti=jti())
+    for _ in range(MOST_EXTENSIONS):
+        assert attempt.may_extend
+        earlier = attempt
+        attempt = await attempts.extend(earlier)
+        assert attempt.expires_ms > earlier.expires_ms
+        # The same click again, after a lost answer.
+        assert await attempts.extend(earlier) == attempt
+    assert not attempt.may_extend
+    with pytest.raises(InvalidRequest, match="no more time"):
+        await attempts.extend(attempt)
+    await attempts.deny(attempt)
+    with pytest.raises(InvalidRequest, match="already answered"):
+        await attempts.extend(attempt)
+
+
+async def test_a_receipt_is_written_once(attempts: Attempts) -> None:
+    """The same receipt again changes nothing; lines without an id are all kept."""
+    budget = asked().budget
+    for _ in range(2):
+        await attempts.write_receipt(budget, "approved", {"text": "a"}, receipt_id="r1")
+        await attempts.write_receipt(budget, "cap", {"cap_nano": "1"})
+    assert [line["event"] for line in await attempts.receipts(budget)] == ["cap", "cap", "approved"]
