@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import aiohttp
 import aiohttp_jinja2
 import jinja2
 from aiohttp import web
@@ -20,6 +19,7 @@ from consent_web.money_text import cap_text, exact, usd
 from consent_web.openrouter import OpenRouter
 from consent_web.site import SITE, Site, build
 from gateway.logs import log
+from gateway.openrouter.client import Client
 from gateway.services import open_services
 from gateway.settings import Settings
 
@@ -46,11 +46,12 @@ def create_app(site: Site) -> web.Application:
 @contextlib.asynccontextmanager
 async def open_site(settings: Settings) -> AsyncIterator[Site]:
     """Yield a site on the settings' Redis. Raises EmbeddedError."""
-    async with (
-        open_services(settings) as services,
-        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
-    ):
-        yield build(services, OpenRouter(settings.openrouter_base_url, http))
+    async with open_services(settings) as services:
+        client = Client.of(settings)
+        try:
+            yield build(services, OpenRouter(settings.openrouter_base_url, client))
+        finally:
+            await client.close()
 
 
 async def serve(settings: Settings, *, shared_port: bool) -> None:

@@ -23,7 +23,7 @@ from gateway.logs import log
 from gateway.metered.closing import Closing
 from gateway.metered.exchange import Exchanges
 from gateway.metered.proxy import Proxy
-from gateway.openrouter.client import Timeouts, Upstream
+from gateway.openrouter.client import Client, Upstream
 from gateway.openrouter.prices import Prices
 from gateway.services import Services, open_services
 from gateway.settings import Settings
@@ -86,14 +86,7 @@ class Gateway:
 async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     """Yield a gateway that is ready to listen."""
     async with open_services(settings) as services:
-        upstream = Upstream(
-            settings.openrouter_base_url,
-            Timeouts(
-                settings.upstream_connect_seconds,
-                settings.upstream_first_byte_seconds,
-                settings.upstream_silence_seconds,
-            ),
-        )
+        upstream = Client.of(settings)
         tasks: list[asyncio.Task[None]] = []
         gateway = _assemble(services, upstream)
         try:
@@ -117,7 +110,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             await upstream.close()
 
 
-def _assemble(services: Services, upstream: Upstream) -> Gateway:
+def _assemble(services: Services, upstream: Client) -> Gateway:
     settings, ledger = services.settings, services.ledger
     prices = Prices(services.store, upstream)
     exchanges = Exchanges(ledger)
@@ -138,7 +131,7 @@ def _assemble(services: Services, upstream: Upstream) -> Gateway:
         apps=services.apps,
         ledger=ledger,
         sealer=services.sealer,
-        upstream=upstream,
+        upstream=Upstream(upstream),
         prices=prices,
         exchanges=exchanges,
         closing=closing,

@@ -66,6 +66,8 @@ class Settings:
     """None: the embedded server in `data_dir`, development only."""
     openrouter_base_url: str
     """No trailing slash; the API is at `{base}/api/v1`, OAuth at `{base}/auth`."""
+    upstream_proxy: str | None = field(repr=False)
+    """An http:// proxy to tunnel to OpenRouter through, user and password included."""
     master_keys: KeyRing
     jwt_keys: KeyRing
     public_url: str
@@ -112,10 +114,12 @@ class Settings:
         # The consent site itself knows better than the default where it is, when only its port was moved.
         is_consent_site = default_port == CONSENT_PORT and host == "127.0.0.1" and port != 0
         consent_url = f"http://127.0.0.1:{port if is_consent_site else CONSENT_PORT}"
+        openrouter_base_url = source.web_url("OPENROUTER_BASE_URL", "https://openrouter.ai")
         return cls(
             production=production,
             redis_url=redis_url,
-            openrouter_base_url=source.web_url("OPENROUTER_BASE_URL", "https://openrouter.ai"),
+            openrouter_base_url=openrouter_base_url,
+            upstream_proxy=source.proxy_for(openrouter_base_url),
             master_keys=master_keys,
             jwt_keys=jwt_keys,
             public_url=source.origin("WATTFARE_PUBLIC_URL", "http://127.0.0.1:8080", secure=production),
@@ -196,6 +200,24 @@ class _Environment:
             )
         if "?" in value or "#" in value:
             raise SettingsError(f"{name} must have no query and no fragment, such as {default}.")
+        return value
+
+    def proxy_for(self, url: str) -> str | None:
+        """The proxy on the way to `url`, as the usual variables name it (in lower case, too). None for http://."""
+        target = urlsplit(url)
+        value = self.text("HTTPS_PROXY") or self.text("https_proxy")
+        if value is None or target.scheme != "https":
+            return None
+        host = target.hostname or ""
+        for item in (self.text("NO_PROXY") or self.text("no_proxy") or "").lower().split(","):
+            suffix = item.strip().partition(":")[0].lstrip("*.")
+            if item.strip() == "*" or (suffix and (host == suffix or host.endswith(f".{suffix}"))):
+                return None
+        parts = _split(value)
+        if parts is None or parts.scheme != "http":
+            raise SettingsError(
+                "HTTPS_PROXY must be the http:// URL of a proxy, such as http://user:password@proxy:3128."
+            )
         return value
 
     def origin(self, name: str, default: str, *, secure: bool) -> str:

@@ -19,7 +19,7 @@ from gateway.keys import Budget
 from gateway.ledger.audit import Audit, read_audit
 from gateway.ledger.holds import WINDOW_DAYS, sum_by_day
 from gateway.money import nano_from_usd, usd_from_nano
-from gateway.openrouter.client import Timeouts, Upstream
+from gateway.openrouter.client import Client
 from gateway.openrouter.usage import parsed
 from gateway.sealing import SealBroken, Sealer
 from gateway.services import Services
@@ -264,17 +264,14 @@ async def against_upstream(settings: Settings, claims: list[Claimed]) -> list[di
 
     `difference_usd` is how much more OpenRouter says. The key may be used elsewhere; what we forgot shows there too.
     """
-    timeouts = Timeouts(
-        settings.upstream_connect_seconds, settings.upstream_first_byte_seconds, settings.upstream_silence_seconds
-    )
-    upstream = Upstream(settings.openrouter_base_url, timeouts)
+    upstream = Client.of(settings)
     try:
         return list(await asyncio.gather(*(_compare(upstream, claimed) for claimed in claims)))
     finally:
         await upstream.close()
 
 
-async def _compare(upstream: Upstream, claimed: Claimed) -> dict[str, object]:
+async def _compare(upstream: Client, claimed: Claimed) -> dict[str, object]:
     found: dict[str, object] = {
         "accounts": claimed.accounts,
         "ledger_usd": usd_from_nano(claimed.nano),
@@ -290,7 +287,7 @@ async def _compare(upstream: Upstream, claimed: Claimed) -> dict[str, object]:
     return {**found, "upstream_usd": usd_from_nano(usage_nano), "difference_usd": difference_usd, "ok": not is_more}
 
 
-async def _usage_nano(upstream: Upstream, key: str) -> int | None:
+async def _usage_nano(upstream: Client, key: str) -> int | None:
     try:
         document = await upstream.fetch("key", key)
     except UpstreamError:

@@ -16,7 +16,7 @@ from gateway.keys import OPEN_SHARDS, Budget
 from gateway.ledger.holds import Claim, Ledger, Settlement
 from gateway.logs import log
 from gateway.money import nano_from_usd, usd_from_nano
-from gateway.openrouter.client import Document, Upstream
+from gateway.openrouter.client import Client, Document
 from gateway.openrouter.usage import fit_id, parsed
 from gateway.sealing import SealBroken, Sealer
 
@@ -42,7 +42,7 @@ class Sweeper:
     reached: ClassVar[Callable[[str], None]] = staticmethod(lambda _point: None)
     """Called at each named point of a sweep; the crash tests set it to kill the process there."""
 
-    def __init__(self, ledger: Ledger, upstream: Upstream, sealer: Sealer, *, reconcile_seconds: float) -> None:
+    def __init__(self, ledger: Ledger, upstream: Client, sealer: Sealer, *, reconcile_seconds: float) -> None:
         self._ledger = ledger
         self._upstream = upstream
         self._sealer = sealer

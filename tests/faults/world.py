@@ -15,7 +15,7 @@ from aiohttp import web
 from gateway.keys import Budget
 from gateway.ledger.sweeper import Sweeper
 from gateway.money import nano_from_usd
-from gateway.openrouter.client import Timeouts, Upstream
+from gateway.openrouter.client import Client, Timeouts
 from gateway.payers.connections import Approval
 from gateway.services import Services, open_services
 from gateway.settings import Settings
@@ -137,7 +137,7 @@ class Books:
 async def open_world(environment: Mapping[str, str]) -> AsyncIterator[World]:
     """A world on the Redis and the upstream that `environment` names."""
     settings = Settings.load(environment)
-    upstream = Upstream(settings.openrouter_base_url, Timeouts(5, 10, 10))
+    upstream = Client(settings.openrouter_base_url, Timeouts(5, 10, 10))
     async with (
         open_services(settings) as services,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False) as client,

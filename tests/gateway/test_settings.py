@@ -329,3 +329,28 @@ def test_a_consent_site_on_another_port_knows_its_own_address(tmp_path: Path) ->
     assert Settings.load({**moved, "WATTFARE_CONSENT_URL": "https://pay.example"}, default_port=8081).consent_url == (
         "https://pay.example"
     )
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "is_used"),
+    [("", True), ("ai", False), ("openrouter.ai", False), (".openrouter.ai", False), ("a.test, *.ai:443", False),
+     ("*", False), ("router.ai", True), ("x.openrouter.ai", True), (",", True)],
+)  # fmt: skip
+def test_a_proxy_stands_before_openrouter_unless_its_host_is_listed(no_proxy: str, is_used: bool) -> None:
+    """HTTPS_PROXY is for https:// alone, so that the sandbox is reached as it is; NO_PROXY lists ends of host names."""
+    proxy = "http://us:pass@proxy.example:3128"
+    for name, no in (("HTTPS_PROXY", "NO_PROXY"), ("https_proxy", "no_proxy")):
+        assert load(**{name: proxy, no: no_proxy}).upstream_proxy == (proxy if is_used else None)
+    assert load(HTTPS_PROXY=proxy, OPENROUTER_BASE_URL="http://127.0.0.1:8082").upstream_proxy is None
+    assert load().upstream_proxy is None
+    assert "pass" not in repr(load(HTTPS_PROXY=proxy))
+
+
+@pytest.mark.parametrize(
+    "value", ["proxy.example:3128", "socks5://proxy.example", "https://proxy.example", "http://:3128"]
+)
+def test_a_proxy_that_is_none_is_refused(value: str) -> None:
+    """One line that names the variable, and never the value, which may hold a password."""
+    message = refusal({**RINGS, "HTTPS_PROXY": value})
+    assert "HTTPS_PROXY" in message
+    assert value not in message

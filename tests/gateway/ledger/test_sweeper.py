@@ -15,7 +15,7 @@ import pytest
 from gateway.keys import RANDOM_BYTES, Budget, request_id
 from gateway.ledger.sweeper import Sweeper
 from gateway.ledger.worst_case import WorstCase
-from gateway.openrouter.client import Timeouts, Upstream
+from gateway.openrouter.client import Client, Timeouts
 from gateway.payers.connections import Approval
 from gateway.services import Services, open_services
 from tests.fakes import FakeOpenRouter, Turn
@@ -36,11 +36,11 @@ class Orphanage:
     openrouter: FakeOpenRouter
     redis_url: str
     budget: Budget = field(default_factory=lambda: Budget("live", "app" + "a" * 16, "ada"))
-    sweepers: list[tuple[Sweeper, Upstream]] = field(default_factory=list)
+    sweepers: list[tuple[Sweeper, Client]] = field(default_factory=list)
 
     def sweeper(self, reconcile_seconds: float = 300) -> Sweeper:
         """A sweeper of its own."""
-        upstream = Upstream(self.openrouter.url, Timeouts(5, 5, 5))
+        upstream = Client(self.openrouter.url, Timeouts(5, 5, 5))
         sweeper = Sweeper(self.services.ledger, upstream, self.services.sealer, reconcile_seconds=reconcile_seconds)
         self.sweepers.append((sweeper, upstream))
         return sweeper
