@@ -5,8 +5,9 @@ import contextlib
 import datetime as dt
 import inspect
 import ipaddress
+import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +185,18 @@ def is_kept(connection: Connection) -> bool:
     """Release it; tell whether the next request may have it."""
     connection.release()
     return connection._pool.take() is connection
+
+
+@contextlib.contextmanager
+def black_hole() -> Iterator[int]:
+    """A port that takes no connection and refuses none: its queue is full."""
+    with contextlib.ExitStack() as held:
+        listening = held.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        port = listening.getsockname()[1]
+        for _ in range(2):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        yield port

@@ -5,7 +5,6 @@ import base64
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from tests.gateway.openrouter.peers import (
     a_peer,
     a_request,
     ask,
+    black_hole,
     on_both_loops,
     until_gone,
 )
@@ -30,21 +30,6 @@ async def _says_hi(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     while True:
         await a_request(reader)
         writer.write(_HI)
-
-
-@contextlib.contextmanager
-def black_hole() -> Iterator[int]:
-    """A port that takes no connection and refuses none: its queue is full."""
-    with contextlib.ExitStack() as held:
-        listening = held.enter_context(socket.socket())
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        port = listening.getsockname()[1]
-        for _ in range(2):
-            waiting = held.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(("127.0.0.1", port))
-        yield port
 
 
 @on_both_loops
