@@ -3,6 +3,7 @@
 Rule: nothing changes by GET. A POST comes from a page of this site, in this browser, or it is refused.
 """
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -29,6 +30,8 @@ CSRF_FIELD = "csrf"
 _BROWSER_SECONDS = 24 * 60 * 60
 _COOKIE_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 BODY_BYTES = 16 * 1024
+# A page of ours sends its few bytes at once.
+_BODY_SECONDS = 20.0
 _FRAMES = {"iframe", "frame", "embed", "object", "fencedframe"}
 
 _NONCE = web.RequestKey("nonce", str)
@@ -122,6 +125,7 @@ async def json_post(request: web.Request, *, check_csrf: bool = True) -> tuple[B
 
 async def read_json(request: web.Request) -> dict[str, object]:
     """Return a JSON object; a number that JSON does not know (NaN) makes it malformed. Raises InvalidRequest."""
+    await _read_in_time(request)
     try:
         body = json.loads(await request.text(), parse_float=Decimal, parse_int=_bounded_int)
     except (ValueError, LookupError, RecursionError):
@@ -137,6 +141,7 @@ async def form_post(request: web.Request) -> Mapping[str, str]:
     found = _poster(request, form=True)
     if request.content_type != "application/x-www-form-urlencoded":
         raise InvalidRequest("Send a form.", status=415)
+    await _read_in_time(request)
     try:
         posted = await request.post()
     except (ValueError, LookupError):
@@ -198,6 +203,15 @@ def json_response(body: object, *, status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(body), status=status, content_type="application/json", headers=headers)
 
 
+async def _read_in_time(request: web.Request) -> None:
+    """Read the body, which the request then keeps. Raises InvalidRequest when it does not come in time."""
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            await request.read()
+    except TimeoutError:
+        raise InvalidRequest("The request did not come whole in time. Try again.", status=408) from None
+
+
 def _poster(request: web.Request, *, form: bool = False) -> Browser:
     if not is_ours(request, form=form):
         raise ConsentRequired("Only a page of this site may do that.")
@@ -205,6 +219,8 @@ def _poster(request: web.Request, *, form: bool = False) -> Browser:
         raise InvalidRequest("The body is too large.", status=413)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise InvalidRequest("Send the body without Content-Encoding.", status=415)
+    if request.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+        raise InvalidRequest("Send the body in no other transfer coding than chunked.", status=400)
     found = browser(request)
     if found is None:
         raise InvalidRequest(

@@ -24,6 +24,8 @@ from gateway.services import open_services
 from gateway.settings import Settings
 
 _TEMPLATES = Path(__file__).parent / "templates"
+# How long a connection may be idle, and how long a head may take: aiohttp has one timer for both, of an hour.
+_KEEPALIVE_SECONDS = 75.0
 
 
 def create_app(site: Site) -> web.Application:
@@ -54,10 +56,15 @@ async def open_site(settings: Settings) -> AsyncIterator[Site]:
             await client.close()
 
 
+def make_runner(app: web.Application, *, drain_seconds: float) -> web.AppRunner:
+    """Return what serves the site, and closes a connection that is idle, or whose head takes, for too long."""
+    return web.AppRunner(app, access_log=None, shutdown_timeout=drain_seconds, keepalive_timeout=_KEEPALIVE_SECONDS)
+
+
 async def serve(settings: Settings, *, shared_port: bool) -> None:
     """Serve until SIGTERM or SIGINT. Raises EmbeddedError, OSError."""
     async with open_site(settings) as site:
-        runner = web.AppRunner(create_app(site), access_log=None, shutdown_timeout=settings.drain_seconds)
+        runner = make_runner(create_app(site), drain_seconds=settings.drain_seconds)
         await runner.setup()
         try:
             listening = web.TCPSite(

@@ -1,5 +1,6 @@
 """One HTTP call as the service sees it: its id, what the log says of it, its body, and how it is answered."""
 
+import asyncio
 import re
 import secrets
 import time
@@ -21,10 +22,14 @@ _CHARSET = re.compile(r'\bcharset\s*=\s*"?([^";\s]*)')
 
 
 class Call:
-    """A request with its id and its line in the log. The id is random until the payer is known, then leads to it."""
+    """A request with its id and its line in the log. The id is random until the payer is known, then leads to it.
 
-    def __init__(self, request: web.BaseRequest) -> None:
+    `silence_seconds`: how long its body may stand still.
+    """
+
+    def __init__(self, request: web.BaseRequest, *, silence_seconds: float | None = None) -> None:
         self.request = request
+        self._silence_seconds = silence_seconds
         self.request_id = keys.request_id(keys.random_account(), secrets.token_bytes(keys.RANDOM_BYTES))
         self.started = time.perf_counter()
         self.notes: dict[str, object] = {}
@@ -55,7 +60,10 @@ class Call:
         )
 
     async def body(self, most_bytes: int = MAX_BODY_BYTES) -> bytes:
-        """Return the JSON request body as it came. Raises InvalidRequest: 413 too large, 415 not plain JSON."""
+        """Return the JSON request body as it came.
+
+        Raises InvalidRequest: 400 a transfer coding, 408 it stands still, 413 too large, 415 not plain JSON.
+        """
         headers = self.request.headers
         content_type, _, parameters = headers.get("Content-Type", "application/json").lower().partition(";")
         content_type = content_type.strip()
@@ -67,6 +75,9 @@ class Call:
             raise InvalidRequest("Send the body as UTF-8.", status=415)
         if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
             raise InvalidRequest("Send the body without Content-Encoding.", status=415)
+        if headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+            # The parser would take `identity, chunked` for chunked, and `gzip, chunked` for JSON.
+            raise InvalidRequest("Send the body chunked or with its length, in no other transfer coding.")
         too_large = InvalidRequest(f"The body is larger than {most_bytes // 1024} kB.", status=413)
         length = headers.get("Content-Length", "")
         if length.isascii() and length.isdigit() and int(length) > most_bytes:
@@ -74,12 +85,25 @@ class Call:
         self._say_continue()
         parts: list[bytes] = []
         size = 0
-        while chunk := await self.request.content.readany():
+        while chunk := await self._more():
             size += len(chunk)
             if size > most_bytes:
                 raise too_large
             parts.append(chunk)
         return b"".join(parts)
+
+    async def _more(self) -> bytes:
+        """Return the next part of the body, b"" at its end. Raises InvalidRequest when none comes in time."""
+        content = self.request.content
+        if content.is_eof():
+            # All of it is here, as it mostly is: no timer is needed.
+            return await content.readany()
+        try:
+            async with asyncio.timeout(self._silence_seconds):
+                return await content.readany()
+        except TimeoutError:
+            message = "The rest of the body did not come in time. Nothing was spent. Send it again."
+            raise InvalidRequest(message, status=408, headers={"Connection": "close"}) from None
 
     def _say_continue(self) -> None:
         """Let a client go on that waits for leave to send its body (RFC 9110 §10.1.1): nobody else here does."""

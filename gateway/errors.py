@@ -113,7 +113,7 @@ class RateLimited(WattfareError):
 
 
 class InvalidRequest(WattfareError):
-    """The caller's fault: 400, 404, 405, 413, 415 or 422; OpenRouter's own 4xx keeps its status."""
+    """The caller's fault: 400, 404, 405, 408, 413, 415 or 422; OpenRouter's own 4xx keeps its status."""
 
     code, type, default_status = "invalid_request", "invalid_request_error", 400
 

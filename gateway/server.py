@@ -31,6 +31,7 @@ from gateway.store.broadcast import Cut
 
 # A token names a user of 256 bytes; some clients send long cookies and trace headers beside it.
 _HEADER_BYTES = 32 * 1024
+# How long a connection may be idle, and how long a head may take: aiohttp has one timer for both.
 _KEEPALIVE_SECONDS = 75.0
 _LINGER_SECONDS = 5.0
 _SETTLE_SECONDS = 5.0
@@ -137,7 +138,7 @@ def _assemble(services: Services, upstream: Client) -> Gateway:
         closing=closing,
         caller_seconds=settings.caller_silence_seconds,
     )
-    routes = Routes(proxy, Api(services, prices))
+    routes = Routes(proxy, Api(services, prices), caller_seconds=settings.caller_silence_seconds)
     # A caller who hangs up cancels the handler: upstream is closed at once, which stops the billing at most providers.
     server = _Server(routes.handle, handler_cancellation=True)
     return Gateway(services, server, exchanges, closing, sweeper, prices)

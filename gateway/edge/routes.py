@@ -27,10 +27,14 @@ class Route:
 
 
 class Routes:
-    """Finds the handler of a call and answers for whatever it throws."""
+    """Finds the handler of a call and answers for whatever it throws.
 
-    def __init__(self, proxy: Proxy, api: Api) -> None:
+    `caller_seconds`: how long a call's body may stand still.
+    """
+
+    def __init__(self, proxy: Proxy, api: Api, *, caller_seconds: float) -> None:
         self._api = api
+        self._caller_seconds = caller_seconds
         self._routes = _table(proxy, api)
         self._plain: dict[str, Handler] = {
             "/healthz": api.healthz,
@@ -40,7 +44,7 @@ class Routes:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
-        call = Call(request)
+        call = Call(request, silence_seconds=self._caller_seconds)
         try:
             response = await self._dispatch(call)
             call.status = response.status
