@@ -128,6 +128,10 @@ class Connection(asyncio.Protocol):
         self._rest = memoryview(b"")
         self._transport.abort()
 
+    def cut(self) -> None:
+        """End it for whoever has it, who is told by `failure`."""
+        self._transport.abort()
+
     def is_quiet(self) -> bool:
         """Tell whether it stands and nothing has come on it since the last answer, not even as far as the kernel.
 
@@ -322,7 +326,7 @@ class Pool:
             self._timer.cancel()
         self._idle.clear()
         for connection in tuple(self._open):
-            connection.close()
+            connection.cut()
         # The transports close their sockets in the next turn of the loop.
         await asyncio.sleep(0)
 

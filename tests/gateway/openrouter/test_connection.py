@@ -250,6 +250,15 @@ async def test_an_answer_that_is_left_unread_closes_its_connection(end: str) -> 
 
 
 @on_both_loops
+async def test_a_client_that_closes_leaves_nobody_waiting() -> None:
+    """Whoever waits for an answer then is told that none comes."""
+    async with a_peer(answers()) as port, a_client(port) as client:
+        asked = await ask(client)
+        await client.close()
+        assert (await asked.to_end()).failure is not None
+
+
+@on_both_loops
 async def test_the_last_byte_heard_has_its_time() -> None:
     """The caller's own ticker measures silence by it."""
     goes_on = asyncio.Event()
