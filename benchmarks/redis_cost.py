@@ -81,6 +81,10 @@ class Wire(asyncio.Protocol):
 
     post = run
 
+    async def post_call(self, *words: str | int) -> bool:
+        """Send one command."""
+        return not isinstance(await self.call(*words), Exception)
+
     def _flush(self) -> None:
         self.transport.write(b"".join(self.out))
         self.out.clear()
@@ -136,8 +140,16 @@ def gateway_steps(wire: Wire, *, with_id: bool) -> dict[str, Step]:
     """What the gateway sends for a plain request; `with_id` for one whose id comes before its end."""
     ledger = Ledger(cast(Store, wire), keep_days=90, lease_ms=60_000)
 
+    due_ms: dict[str, int] = {}
+
     async def admit(budget: Budget, request_id: str) -> object:
-        return await ledger.admit(budget, request_id, WORST, model="acme/large", estimate_nano=1234)
+        admission = await ledger.admit(budget, request_id, WORST, model="acme/large", estimate_nano=1234)
+        due_ms[request_id] = admission.due_ms
+        return admission
+
+    async def sent(budget: Budget, request_id: str) -> object:
+        await ledger.post_sent(budget, request_id, due_ms.pop(request_id))
+        return None
 
     async def settle(budget: Budget, request_id: str) -> object:
         return await ledger.settle(budget, request_id, SETTLED)
@@ -145,7 +157,7 @@ def gateway_steps(wire: Wire, *, with_id: bool) -> dict[str, Step]:
     async def generation(budget: Budget, request_id: str) -> object:
         return await ledger.post_generation(budget, request_id, SETTLED.generation_id)
 
-    steps: dict[str, Step] = {"admit": admit, "sent": ledger.post_sent}
+    steps: dict[str, Step] = {"admit": admit, "sent": sent}
     return steps | ({"id": generation} if with_id else {}) | {"settle": settle}
 
 

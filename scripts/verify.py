@@ -18,6 +18,7 @@ from gateway.errors import UpstreamError
 from gateway.keys import Budget
 from gateway.ledger.audit import Audit, read_audit
 from gateway.ledger.holds import WINDOW_DAYS, sum_by_day
+from gateway.ledger.record import read_hold
 from gateway.money import nano_from_usd, usd_from_nano
 from gateway.openrouter.client import Timeouts, Upstream
 from gateway.openrouter.usage import parsed
@@ -236,7 +237,8 @@ async def forgotten(store: Store, budget: Budget, audit: Audit) -> AsyncIterator
     overdue = [name for name, due_ms, state, _ in audit.holds if state == "open" and due_ms < audit.now_ms - _LATE_MS]
     if overdue and await store.call("ZSCORE", budget.open_shard, budget.name) is None:
         for request_id in overdue:
-            if await store.call("HGET", budget.hold(request_id), "state") == b"open":
+            raw = await store.call("GET", budget.hold(request_id))
+            if raw is not None and read_hold(raw).is_open:
                 yield f"{request_id} is overdue, but no sweeper's list has its budget", 0, 1
 
 

@@ -10,6 +10,7 @@ from gateway.edge import openapi
 from gateway.errors import AuthError, ConsentRequired, InvalidRequest, Unavailable, UpstreamError
 from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
+from gateway.ledger.record import Hold
 from gateway.money import nano_from_usd, usd_from_nano
 from gateway.openrouter.prices import Prices
 from gateway.payers.apps import App
@@ -113,7 +114,7 @@ class Api:
         hold = None
         if budget is not None and (budget.app_id, budget.mode) == (caller.app.app_id, caller.mode):
             hold = await self._ledger.hold(budget, segments[0])
-        if hold is None or "admitted_ms" not in hold:
+        if hold is None or hold.admitted_ms is None:
             raise InvalidRequest("No request of this app has this id, or it is older than the ledger.", status=404)
         return call.answer(_usage(segments[0], hold))
 
@@ -229,25 +230,18 @@ def _cap_nano(value: object, name: str) -> int | None:
     return nano
 
 
-def _usage(request_id: str, hold: dict[str, bytes]) -> dict[str, object]:
-    def text(name: str) -> str | None:
-        return hold[name].decode() if hold.get(name) else None
-
-    def number(name: str) -> int | None:
-        return int(hold[name]) if hold.get(name) else None
-
-    cost_nano = number("cost_nano")
+def _usage(request_id: str, hold: Hold) -> dict[str, object]:
     return {
         "requestId": request_id,
-        "generationId": text("generation_id"),
-        "model": text("model"),
-        "status": text("state"),
-        "costUsd": None if cost_nano is None else usd_from_nano(cost_nano),
-        "holdUsd": usd_from_nano(number("nano") or 0),
-        "overrunUsd": usd_from_nano(number("overrun_nano") or 0),
-        "promptTokens": number("prompt_tokens"),
-        "completionTokens": number("completion_tokens"),
-        "admittedAt": (number("admitted_ms") or 0) / 1000,
-        "settledAt": None if number("settled_ms") is None else (number("settled_ms") or 0) / 1000,
-        "endedBy": text("ended_by"),
+        "generationId": hold.generation_id or None,
+        "model": hold.model or None,
+        "status": hold.state,
+        "costUsd": None if hold.cost_nano is None else usd_from_nano(hold.cost_nano),
+        "holdUsd": usd_from_nano(hold.nano),
+        "overrunUsd": usd_from_nano(hold.overrun_nano),
+        "promptTokens": hold.prompt_tokens,
+        "completionTokens": hold.completion_tokens,
+        "admittedAt": (hold.admitted_ms or 0) / 1000,
+        "settledAt": None if hold.settled_ms is None else hold.settled_ms / 1000,
+        "endedBy": hold.ended_by or None,
     }

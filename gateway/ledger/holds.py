@@ -4,16 +4,17 @@ Every step is keyed by the request id and safe to repeat. `docs/ledger.md` holds
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple
 
 from gateway import keys
 from gateway.errors import BudgetExceeded, FundingInvalid, NotConnected, Unavailable
 from gateway.keys import Budget
+from gateway.ledger.record import Hold, read_entry, read_hold
 from gateway.ledger.worst_case import WorstCase
 from gateway.money import ZEPTO_PER_NANO, usd_from_nano
-from gateway.store.replies import by_name, paired, strings, text
+from gateway.store.replies import by_name, paired, text
 from gateway.store.store import Store
 
 # How long a refused funding key rests before one request may try it again.
@@ -22,6 +23,11 @@ FUNDING_TRIAL_MS = 5_000
 RETRY_AFTER_SECONDS = 5
 # The rolling month: the UTC day of the spend and the 29 days before it, as in lua/include/window.lua.
 WINDOW_DAYS = 30
+_DAY_MS = 86_400_000
+
+
+Words = tuple[list[str], list[str | int]]
+"""The key names and the arguments of a script."""
 
 
 class Admit(IntEnum):
@@ -39,12 +45,16 @@ class Admit(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A placed hold. `max_tokens` is set when the answer must be shortened; `funding` is the sealed key."""
+    """A placed hold. `max_tokens` is set when the answer must be shortened; `funding` is the sealed key.
+
+    `due_ms`: when it is overdue, by Redis's clock, unless it is renewed; `post_sent` needs it.
+    """
 
     hold_nano: int
     max_tokens: int | None
     remaining_nano: int | None
     funding: bytes
+    due_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +112,11 @@ class Standing:
 
 
 class Renewal(NamedTuple):
-    """Whether a hold was still open to be renewed, and whether its budget is still active."""
+    """Whether a hold was still open to be renewed, whether its budget is still active, and when it is overdue now."""
 
     is_held: bool
     is_active: bool
+    due_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +148,8 @@ class Ledger:
 
         Raises NotConnected, BudgetExceeded, FundingInvalid, Unavailable. After Unavailable the hold may exist: void it.
         """
-        args: list[str | int] = [request_id, *_bound(worst), estimate_nano, self.lease_ms, FUNDING_TRIAL_MS]
-        args += [self._keep_days, model, int(budget.mode == "live")]
-        names = [budget.budget, budget.days, budget.due, budget.hold(request_id)]
-        code, hold, max_tokens, spent, held, cap, funding, overdue = await self._store.run("admit", names, args)
+        names, args = self._admit_words(budget, request_id, worst, model=model, estimate_nano=estimate_nano)
+        code, hold, max_tokens, spent, held, cap, funding, overdue, due_ms = await self._store.run("admit", names, args)
         if overdue and self.on_overdue is not None:
             self.on_overdue(budget)
         verdict = Admit(code)
@@ -151,14 +160,16 @@ class Ledger:
             max_tokens=max_tokens if verdict is Admit.SHORTENED else None,
             remaining_nano=None if cap < 0 else max(0, cap - spent),
             funding=funding,
+            due_ms=due_ms,
         )
 
-    async def post_sent(self, budget: Budget, request_id: str) -> None:
+    async def post_sent(self, budget: Budget, request_id: str, due_ms: int) -> None:
         """Note, without waiting, that the request is about to leave: from here on a crash may owe money.
 
-        Raises Unavailable when that cannot be noted: a crash would then void a request that was billed.
+        `due_ms`: what its admission or its last renewal told. Raises Unavailable when it cannot be noted: a crash would
+        then void a request that was billed.
         """
-        if not await self._store.post("attach", *self._attach(budget, request_id, sent=True)):
+        if not await self._store.post_call(*_sent_words(budget, request_id, due_ms)):
             raise Unavailable
 
     async def post_generation(self, budget: Budget, request_id: str, generation_id: str) -> bool:
@@ -166,7 +177,7 @@ class Ledger:
 
         Tells whether it is on its way.
         """
-        return await self._store.post("attach", *self._attach(budget, request_id, generation_id=generation_id))
+        return await self._store.post("attach", *_attach_words(budget, request_id, generation_id=generation_id))
 
     async def hand_over(
         self, budget: Budget, request_id: str, *, generation_id: str, estimate_nano: int, ended_by: str, funding: str
@@ -175,17 +186,16 @@ class Ledger:
 
         Tells whether there was an open hold to leave.
         """
-        names, args = self._attach(
+        names, args = _attach_words(
             budget,
             request_id,
             generation_id=generation_id,
-            sent=True,
-            estimate=estimate_nano,
+            estimate_nano=estimate_nano,
             due_ms=0,
-            ended=ended_by,
+            ended_by=ended_by,
             funding=funding,
         )
-        written, _ = await self._store.run("attach", names, args)
+        written, _, _ = await self._store.run("attach", names, args)
         return bool(written)
 
     async def renew(self, budget: Budget, request_id: str, generation_id: str = "") -> Renewal:
@@ -193,34 +203,18 @@ class Ledger:
 
         The id goes along (empty: not known yet), for the first word of it may have met an outage.
         """
-        names, args = self._attach(budget, request_id, generation_id=generation_id, due_ms=self.lease_ms)
-        written, active = await self._store.run("attach", names, args)
-        return Renewal(bool(written), bool(active))
+        names, args = _attach_words(budget, request_id, generation_id=generation_id, due_ms=self.lease_ms)
+        written, active, due_ms = await self._store.run("attach", names, args)
+        return Renewal(bool(written), bool(active), due_ms)
 
     async def postpone(self, budget: Budget, request_id: str, *, due_ms: int, is_attempt: bool = False) -> None:
         """Look again in `due_ms`. `is_attempt`: the true cost was asked for and not to be had. Raises Unavailable."""
-        await self._store.run("attach", *self._attach(budget, request_id, due_ms=due_ms, attempt=is_attempt))
+        await self._store.run("attach", *_attach_words(budget, request_id, due_ms=due_ms, is_attempt=is_attempt))
 
     async def settle(self, budget: Budget, request_id: str, settlement: Settlement) -> Booked:
         """Close a hold, once: a second call returns the first answer. Raises Unavailable."""
-        names = [budget.budget, budget.days, budget.due, budget.hold(request_id), budget.ledger]
-        code, status, cost, overrun = await self._store.run(
-            "settle",
-            names,
-            [
-                request_id,
-                settlement.status,
-                settlement.cost_nano,
-                settlement.generation_id,
-                settlement.model,
-                _known(settlement.prompt_tokens),
-                _known(settlement.completion_tokens),
-                settlement.funding,
-                FUNDING_TRIAL_MS,
-                self._keep_days,
-                settlement.ended_by,
-            ],
-        )
+        names, args = self._settle_words(budget, request_id, settlement)
+        code, status, cost, overrun = await self._store.run("settle", names, args)
         return Booked(code == 1, text(status), cost, overrun)
 
     def rest_seconds(self, budget: Budget) -> float:
@@ -232,9 +226,20 @@ class Ledger:
         now_ms, started_ms, next_due_ms, *ids = await self._store.run("claim", [budget.due], [lease_ms, most])
         return Claim(now_ms, started_ms, None if next_due_ms < 0 else next_due_ms, tuple(text(found) for found in ids))
 
-    async def hold(self, budget: Budget, request_id: str) -> dict[str, bytes] | None:
-        """Return a hold's fields, open or closed; None when it is not known (any more). Raises Unavailable."""
-        return by_name(await self._store.call("HGETALL", budget.hold(request_id))) or None
+    async def hold(self, budget: Budget, request_id: str) -> Hold | None:
+        """Return what is kept of a request, open or closed; None when it is not known (any more).
+
+        Raises Unavailable, ValueError when it cannot be read.
+        """
+        raw = await self._store.call("GET", budget.hold(request_id))
+        if raw is None:
+            return None
+        hold = read_hold(raw)
+        if not hold.is_open or hold.generation_id:
+            return hold
+        # The mark of a request that was sent is a fraction of its time. One that is not due any more was closed since.
+        due_ms = await self._store.call("ZSCORE", budget.due, request_id)
+        return replace(hold, is_sent=due_ms is None or float(due_ms) % 1 > 0)
 
     async def standing(self, budget: Budget) -> Standing:
         """Return what a budget is worth now. Raises Unavailable."""
@@ -253,7 +258,7 @@ class Ledger:
         command, ends = ("XREVRANGE", ("+", "-")) if newest_first else ("XRANGE", ("-", "+"))
         bound = () if most is None else ("COUNT", most)
         found = await self._store.call(command, budget.ledger, *ends, *bound)
-        return [{"entry": text(entry), **strings(fields)} for entry, fields in found]
+        return [read_entry(name, fields) for name, fields in found]
 
     async def index(self, budget: Budget) -> None:
         """Put the budget on the sweeper's list: one that is not on it may never be looked at. Raises Unavailable."""
@@ -272,23 +277,45 @@ class Ledger:
         """Note that nothing of a budget is open; twice, a lease apart, takes it off the list. Raises Unavailable."""
         await self._store.run("index", [budget.open_shard], ["rest", budget.name, self.lease_ms])
 
-    def _attach(
-        self,
-        budget: Budget,
-        request_id: str,
-        *,
-        sent: bool = False,
-        generation_id: str = "",
-        estimate: int | None = None,
-        due_ms: int | None = None,
-        attempt: bool = False,
-        ended: str = "",
-        funding: str = "",
-    ) -> tuple[list[str], list[str | int]]:
-        names = [budget.due, budget.hold(request_id), budget.budget]
-        args: list[str | int] = [request_id, int(sent), generation_id, _known(estimate), _known(due_ms)]
-        args += [int(attempt), ended, funding, FUNDING_TRIAL_MS]
+    def _admit_words(
+        self, budget: Budget, request_id: str, worst: WorstCase | None, *, model: str, estimate_nano: int
+    ) -> Words:
+        names = [budget.budget, budget.days, budget.due, budget.hold(request_id)]
+        funded = int(budget.mode == "live")
+        amounts = ("" if worst is None else worst.total_nano, _bound(worst), estimate_nano)
+        return names, [request_id, *amounts, self.lease_ms, self._keep_days, _line(model), funded, FUNDING_TRIAL_MS]
+
+    def _settle_words(self, budget: Budget, request_id: str, settlement: Settlement) -> Words:
+        names = [budget.budget, budget.days, budget.due, budget.hold(request_id), budget.ledger]
+        args: list[str | int] = [request_id, settlement.status, settlement.cost_nano, settlement.generation_id]
+        tokens = f"{_known(settlement.prompt_tokens)} {_known(settlement.completion_tokens)}"
+        args += [_line(settlement.model), tokens, settlement.funding, self._keep_days * _DAY_MS, settlement.ended_by]
+        args.append(FUNDING_TRIAL_MS)
         return names, args
+
+
+def _sent_words(budget: Budget, request_id: str, due_ms: int) -> tuple[str, ...]:
+    """Return the command that marks an open hold as sent, and touches no other: the half of a millisecond is the mark.
+
+    Scripts that move the time keep the fraction.
+    """
+    return "ZADD", budget.due, "XX", f"{due_ms}.5", request_id
+
+
+def _attach_words(
+    budget: Budget,
+    request_id: str,
+    *,
+    generation_id: str = "",
+    estimate_nano: int | None = None,
+    due_ms: int | None = None,
+    is_attempt: bool = False,
+    ended_by: str = "",
+    funding: str = "",
+) -> Words:
+    names = [budget.due, budget.hold(request_id), budget.budget]
+    known = (_known(estimate_nano), _known(due_ms), int(is_attempt))
+    return names, [request_id, generation_id, *known, ended_by, funding, FUNDING_TRIAL_MS]
 
 
 def _refusal(verdict: Admit, spent: int, held: int, cap: int) -> Exception:
@@ -318,13 +345,13 @@ def _refusal(verdict: Admit, spent: int, held: int, cap: int) -> Exception:
             return Unavailable("This request was given up before. Send it again.")
 
 
-def _bound(worst: WorstCase | None) -> list[str | int]:
-    """Return a worst case as `admit.lua` takes it."""
+def _bound(worst: WorstCase | None) -> str:
+    """Return what a ceiling changes of a worst case, as `admit.lua` takes it."""
     if worst is None:
-        return ["", 0, "0", "", 0]
+        return "0 0  0"
     least = "" if worst.least_tokens is None else min(worst.least_tokens, worst.max_tokens)
     usual = worst.max_tokens if worst.usual_tokens is None else worst.usual_tokens
-    return [worst.total_nano, worst.fixed_nano, per_token_nano(worst), least, usual]
+    return f"{worst.fixed_nano} {per_token_nano(worst)} {least} {usual}"
 
 
 def per_token_nano(worst: WorstCase) -> str:
@@ -337,6 +364,11 @@ def per_token_nano(worst: WorstCase) -> str:
 
 def _known(number: int | None) -> str | int:
     return "" if number is None else number
+
+
+def _line(model: str) -> str:
+    """Return a model's name as one line, as a hold keeps it: whoever asks for another has no such model."""
+    return model.replace("\n", " ")
 
 
 def sum_by_day(entries: Iterable[dict[str, str]]) -> dict[int, int]:

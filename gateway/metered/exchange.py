@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.call import Call
 from gateway.errors import Unavailable
 from gateway.keys import Budget
-from gateway.ledger.holds import Ledger
+from gateway.ledger.holds import Admission, Ledger
 from gateway.logs import log
 from gateway.metered.body import ChatRequest
 from gateway.metered.meter import Meter, State
@@ -42,6 +42,8 @@ class Exchange:
         self.asked = False
         self.is_held = False
         self.funding = b""
+        self.due_ms = 0
+        """When its hold is overdue, by Redis's clock, as far as is known."""
         self.gone = ""
         """Why nothing more goes to the caller: `client` (who hung up) or `revoked`."""
         self.dismissed = asyncio.Event()
@@ -68,11 +70,12 @@ class Exchange:
         marks = {"upstream_ms": self._opened, "first_byte_ms": self._first_chunk}
         return {name: round((at - self.started) * 1000, 2) for name, at in marks.items() if at is not None}
 
-    def held(self, hold_nano: int, funding: bytes) -> None:
+    def held(self, admission: Admission) -> None:
         """Note the hold, and the sealed key that its cost may be asked for with."""
         self.is_held = True
-        self.funding = funding
-        self.call.notes["hold_nano"] = hold_nano
+        self.funding = admission.funding
+        self.due_ms = admission.due_ms
+        self.call.notes["hold_nano"] = admission.hold_nano
 
     def sent(self) -> None:
         """Note that the whole request is on its way: OpenRouter can begin only now, and a cut ends it no more."""
@@ -282,5 +285,6 @@ class Exchanges:
     async def _renew_one(self, exchange: Exchange) -> None:
         generation_id = exchange.meter.generation_id or ""
         renewal = await self._ledger.renew(exchange.budget, exchange.request_id, generation_id)
+        exchange.due_ms = renewal.due_ms
         if not renewal.is_active:
             self.cut_budget(exchange.budget.name)

@@ -164,7 +164,7 @@ class Proxy:
         except Exception:
             exchange.asked = False
             raise
-        exchange.held(admission.hold_nano, admission.funding)
+        exchange.held(admission)
         exchange.reach("held")
         return admission
 
@@ -179,7 +179,7 @@ class Proxy:
             exchange.reach("connected")
             if time.monotonic() - exchange.started > _STALE_SECONDS or not self._apps.hears_cuts:
                 await self._still_may(exchange)
-            await self._ledger.post_sent(exchange.budget, exchange.request_id)
+            await self._ledger.post_sent(exchange.budget, exchange.request_id, exchange.due_ms)
             exchange.reach("sending")
 
         if exchange.budget.mode == "test":
@@ -200,6 +200,7 @@ class Proxy:
     async def _still_may(self, exchange: Exchange) -> None:
         """Ask once more before anything leaves. Raises NotConnected, Unavailable."""
         renewal = await self._ledger.renew(exchange.budget, exchange.request_id)
+        exchange.due_ms = renewal.due_ms
         if not renewal.is_active or await self._apps.is_closed(exchange.budget.app_id):
             raise NotConnected
         if not renewal.is_held:

@@ -19,7 +19,7 @@ from gateway.store import scripts
 from gateway.store import url as redisurl
 from gateway.store.epoch import Epoch, Known, Memory, Sign
 from gateway.store.topology import Node, Topology, by_master
-from gateway.store.wire import Arg, NotOurs, Reply, Wire, beating
+from gateway.store.wire import Again, Arg, NotOurs, Reply, Wire, beating
 
 _BEAT_SECONDS = 0.25
 _BEAT_AWAY_SECONDS = 0.1
@@ -116,14 +116,22 @@ class Store:
         On True the bytes are with the kernel. What was lost on the way is said again as soon as Redis is there.
         """
         words = ("EVALSHA", self._scripts[script].sha, len(key_names), *key_names, *args)
-        return await self._wire.post(key_names[0], words, lambda: self._say_again(script, key_names, args))
+        return await self._wire.post(
+            key_names[0], words, lambda: self._say_again(lambda: self._evaluate(script, key_names, args))
+        )
 
-    async def _say_again(self, script: str, key_names: Sequence[str], args: Sequence[Arg]) -> None:
+    async def post_call(self, command: str, *args: Arg) -> bool:
+        """Put one command on the key `args[0]` on the wire, as `post` does a script."""
+        return await self._wire.post(
+            str(args[0]), (command, *args), lambda: self._say_again(lambda: self.call(command, *args))
+        )
+
+    async def _say_again(self, call: Again) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_SAY_AGAIN_SECONDS):
                 while True:
                     with contextlib.suppress(Unavailable):
-                        await self._evaluate(script, key_names, args)
+                        await call()
                         return
                     await asyncio.sleep(_BEAT_AWAY_SECONDS)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from gateway.ledger.record import Hold
 from gateway.settings import Settings
 from tests.fakes import STREAMED
 from tests.faults.openrouter import Plan, PlannedOpenRouter, ask_raw
@@ -107,15 +108,16 @@ async def _everywhere(act: Act, offsets: "range | list[int]") -> list[Cut]:
 async def _closed(stack: Stack, cut: Cut) -> tuple[str, int]:
     """How a request was closed in the end: its status and cost."""
     ledger, budget = stack.gateway.services.ledger, stack.budget(cut.payer)
-    hold: dict[str, bytes] = {}
+    hold: Hold | None = None
 
     async def is_closed() -> bool:
         nonlocal hold
-        hold = await ledger.hold(budget, cut.request_id) or {}
-        return hold["state"] != b"open"
+        hold = await ledger.hold(budget, cut.request_id)
+        return hold is not None and not hold.is_open
 
     await until(is_closed)
-    return hold["state"].decode(), int(hold["cost_nano"])
+    assert hold is not None
+    return hold.state, hold.cost_nano or 0
 
 
 async def _books_agree(stack: Stack, cuts: list[Cut]) -> None:

@@ -25,6 +25,10 @@ DAY_SECONDS = 86_400
 
 # Moves everything a budget remembers `ARGV[1]` days back: what was today is then that long ago.
 AGE = """
+local function aged(hold)
+  local first, day, rest = hold:match('^([^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n)(%-?%d+)(.*)$')
+  return first and first .. string.format('%.0f', day - ARGV[1]) .. rest or hold
+end
 local days = redis.call('HGETALL', KEYS[2])
 redis.call('DEL', KEYS[2])
 for i = 1, #days, 2 do redis.call('HSET', KEYS[2], string.format('%.0f', days[i] - ARGV[1]), days[i + 1]) end
@@ -33,19 +37,21 @@ local entries = redis.call('XRANGE', KEYS[3], '-', '+')
 redis.call('DEL', KEYS[3])
 for _, entry in ipairs(entries) do
   for i = 1, #entry[2], 2 do
-    if entry[2][i] == 'day' then entry[2][i + 1] = string.format('%.0f', entry[2][i + 1] - ARGV[1]) end
+    if entry[2][i] == 'closed' then entry[2][i + 1] = aged(entry[2][i + 1]) end
   end
   redis.call('XADD', KEYS[3], entry[1], unpack(entry[2]))
 end
 for i = 4, #KEYS do
-  if redis.call('HEXISTS', KEYS[i], 'day') == 1 then redis.call('HINCRBY', KEYS[i], 'day', -ARGV[1]) end
+  local hold = redis.call('GET', KEYS[i])
+  if hold then redis.call('SET', KEYS[i], aged(hold), 'KEEPTTL') end
 end
 return 1
 """
 
 # As a failover that lost the admission leaves it: no hold, nothing held, nothing due.
 LOSE = """
-redis.call('HINCRBY', KEYS[1], 'held_nano', -redis.call('HGET', KEYS[3], 'nano'))
+local nano = redis.call('GET', KEYS[3]):match('^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n(%d+)')
+redis.call('HINCRBY', KEYS[1], 'held_nano', -nano)
 redis.call('ZREM', KEYS[2], ARGV[1])
 return redis.call('DEL', KEYS[3])
 """
@@ -215,12 +221,13 @@ class LedgerMachine(RuleBasedStateMachine):
         """Attach, renew, postpone, hand over: they know whether the hold is open, and move no money."""
         request_id, ledger = self.pick(number), self.bench.ledger
         if what == "sent":
-            self.bench(ledger.post_sent(self.budget, request_id))
+            known = self.requests[request_id].admission
+            self.bench(ledger.post_sent(self.budget, request_id, known.due_ms if known else 0))
         elif what == "generation":
             self.bench(ledger.post_generation(self.budget, request_id, "gen-1"))
         elif what == "renew":
             renewal = self.bench(ledger.renew(self.budget, request_id))
-            assert renewal == (self.requests[request_id].state == "open", self.state == "active")
+            assert renewal[:2] == (self.requests[request_id].state == "open", self.state == "active")
         elif what == "postpone":
             self.bench(ledger.postpone(self.budget, request_id, due_ms=0))
         else:
@@ -275,8 +282,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def day_of(self, request_id: str) -> int:
         """The day a settlement belongs to: that of the hold, else today."""
-        stored = self.bench(self.bench.store.call("HGET", self.budget.hold(request_id), "day"))
-        return int(stored) if stored else self.today
+        hold = self.bench(self.bench.ledger.hold(self.budget, request_id))
+        return self.today if hold is None or hold.day is None else hold.day
 
     # -- the budget -----------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.gateway.lua.direct import Scripts
+from tests.gateway.lua.direct import BUDGET, FUNDING, Scripts
 
 
 def beat(
@@ -168,3 +168,18 @@ def test_a_sealed_value_is_replaced_only_while_it_is_the_one_that_was_read(scrip
     assert [scripts.run("reseal", ["holder"], "funding", "old", "new") for _ in range(2)] == [1, 0]
     assert scripts.run("reseal", ["holder"], "other", "", "new") == 0
     assert scripts.fields("holder") == {"funding": "new"}
+
+
+def test_the_key_in_an_open_hold_is_replaced_and_nothing_else_of_it(scripts: Scripts) -> None:
+    """Only while it is the one that was read; a closed hold has none."""
+    scripts.connect(1000)
+    scripts.admit("a", 100)
+    before = scripts.hold("a")
+    name = BUDGET.hold("a")
+    assert [scripts.run("reseal", [name], "", FUNDING, "other") for _ in range(2)] == [1, 0]
+    assert scripts.hold("a") == before | {"funding": "other"}
+    scripts.settle("a", "settled", 5)
+    stored = scripts.dump()
+    assert scripts.run("reseal", [name], "", scripts.call("GET", name), "x") == 0
+    assert scripts.run("reseal", [BUDGET.hold("b")], "", "other", "x") == 0
+    assert scripts.dump() == stored

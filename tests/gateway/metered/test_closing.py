@@ -231,8 +231,9 @@ async def test_a_cost_is_asked_for_though_the_hold_was_closed_meanwhile(
         await turn.head(200, {**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
         [request_id] = [name.decode() for name in await call("ZRANGE", budget.due, 0, -1)]
         if loss == "lost":
-            nano = int(await call("HGET", budget.hold(request_id), "nano"))
-            await call("HINCRBY", budget.budget, "held_nano", -nano)
+            held = await ledger.hold(budget, request_id)
+            assert held is not None
+            await call("HINCRBY", budget.budget, "held_nano", -held.nano)
             await call("DEL", budget.hold(request_id))
             await call("ZREM", budget.due, request_id)
         else:
