@@ -11,12 +11,16 @@ import json
 import os
 import re
 import secrets
+import ssl
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
+
+from gateway import redis_url
+from gateway.redis_url import is_host
 
 KEY_BYTES: Final = 32  # AES-256, and the block that HS256 wants at least (RFC 7518 §3.2)
 MIN_LEDGER_DAYS: Final = 31  # the rolling month is 30 UTC days; verify needs all of it
@@ -25,9 +29,6 @@ _KID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _INTEGER = re.compile(r"[0-9]{1,9}")
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,3})?")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
-_REDIS_FORMS = (
-    "redis://, rediss://, redis+cluster://host:port, redis+sentinel://host:port[,host:port]/name or unix://path"
-)
 
 
 class SettingsError(ValueError):
@@ -64,6 +65,10 @@ class Settings:
     production: bool
     redis_url: str | None = field(repr=False)
     """None: the embedded server in `data_dir`, development only."""
+    redis_ca_file: Path | None
+    """Who signed the certificate of a Redis behind TLS. None: whom the system trusts."""
+    redis_self_signed: bool
+    """Encrypt, but ask nobody who the Redis is."""
     openrouter_base_url: str
     """No trailing slash; the API is at `{base}/api/v1`, OAuth at `{base}/auth`."""
     master_keys: KeyRing
@@ -105,7 +110,7 @@ class Settings:
         production = source.choice("WATTFARE_ENV", "development", ("development", "production")) == "production"
         data_dir = Path(source.text("WATTFARE_DATA_DIR") or ".wattfare").expanduser().absolute()
         state_file = source.text("WATTFARE_STATE_FILE")
-        redis_url = source.redis_url(required=production)
+        url = source.redis_url(required=production)
         master_keys, jwt_keys = _key_rings(source, data_dir, required=production)
         host = source.host("HOST", "127.0.0.1")
         port = source.integer("PORT", default_port, least=0, most=65535)
@@ -114,7 +119,9 @@ class Settings:
         consent_url = f"http://127.0.0.1:{port if is_consent_site else CONSENT_PORT}"
         return cls(
             production=production,
-            redis_url=redis_url,
+            redis_url=url,
+            redis_ca_file=source.redis_ca_file(url),
+            redis_self_signed=source.redis_self_signed(url),
             openrouter_base_url=source.web_url("OPENROUTER_BASE_URL", "https://openrouter.ai"),
             master_keys=master_keys,
             jwt_keys=jwt_keys,
@@ -181,7 +188,7 @@ class _Environment:
 
     def host(self, name: str, default: str) -> str:
         value = self.text(name) or default
-        if not _is_host(value):
+        if not is_host(value):
             raise SettingsError(
                 f"{name} must be an IP address or a host name, without a port; the default is {default}."
             )
@@ -214,10 +221,38 @@ class _Environment:
 
     def redis_url(self, *, required: bool) -> str | None:
         value = self.text("REDIS_URL")
-        if value is None and required:
-            raise SettingsError(f"REDIS_URL is missing; production needs a Redis of its own: {_REDIS_FORMS}.")
-        if value is not None and not _is_redis_url(value):
-            raise SettingsError(f"REDIS_URL is malformed; write {_REDIS_FORMS}.")
+        if value is None:
+            if required:
+                raise SettingsError(f"REDIS_URL is missing; production needs a Redis of its own: {redis_url.FORMS}.")
+            return None
+        try:
+            redis_url.parse(value)
+        except ValueError:
+            raise SettingsError(f"REDIS_URL is malformed; write {redis_url.FORMS}.") from None
+        return value
+
+    def redis_ca_file(self, url: str | None) -> Path | None:
+        value = self._for_tls("WATTFARE_REDIS_CA_FILE", url)
+        if value is None:
+            return None
+        path = Path(value).expanduser().absolute()
+        try:
+            ssl.create_default_context(cafile=path)
+        except OSError:
+            raise SettingsError("WATTFARE_REDIS_CA_FILE is no file of certificates; name a PEM file.") from None
+        return path
+
+    def redis_self_signed(self, url: str | None) -> bool:
+        name = "WATTFARE_REDIS_SELF_SIGNED"
+        is_on = self.choice(name, "off", ("on", "off")) == "on"
+        if is_on and self._for_tls(name, url) and self.text("WATTFARE_REDIS_CA_FILE"):
+            raise SettingsError(f"{name} trusts any certificate; leave it or WATTFARE_REDIS_CA_FILE out.")
+        return is_on
+
+    def _for_tls(self, name: str, url: str | None) -> str | None:
+        value = self.text(name)
+        if value is not None and (url is None or not redis_url.parse(url).is_tls):
+            raise SettingsError(f"{name} is for a Redis behind TLS; write rediss:// in REDIS_URL, or leave it out.")
         return value
 
     def key_ring(self, name: str, *, required: bool) -> KeyRing | None:
@@ -314,15 +349,7 @@ def _split(url: str) -> SplitResult | None:
         valid_port = parts.port != 0
     except ValueError:
         return None
-    return parts if valid_port and parts.hostname and _is_host(parts.hostname) else None
-
-
-def _is_host(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return bool(re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})", host)) and not re.fullmatch(r"[0-9.]+", host)
-    return True
+    return parts if valid_port and parts.hostname and is_host(parts.hostname) else None
 
 
 def _is_loopback(host: str) -> bool:
@@ -330,26 +357,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
-
-
-def _is_redis_url(url: str) -> bool:
-    scheme, _, rest = url.partition("://")
-    if scheme == "unix":
-        return bool(rest.partition("?")[0].rpartition("@")[2])
-    if scheme == "redis+sentinel":
-        return _is_sentinel(rest)
-    parts = _split(url)
-    if parts is None or parts.fragment:
-        return False
-    if scheme == "redis+cluster":
-        return parts.port is not None and parts.path in ("", "/")
-    return scheme in ("redis", "rediss") and re.fullmatch(r"(/[0-9]{0,5})?", parts.path) is not None
-
-
-def _is_sentinel(rest: str) -> bool:
-    """`[user:password@]host:port[,host:port]/name`; every sentinel needs its port, the name is the master's."""
-    address, _, name = rest.partition("?")[0].rpartition("@")[2].partition("/")
-    sentinels = [_split(f"redis://{sentinel}") for sentinel in address.split(",")]
-    return bool(re.fullmatch(r"[A-Za-z0-9._-]+", name)) and all(
-        one is not None and one.port is not None and one.path == "" for one in sentinels
-    )

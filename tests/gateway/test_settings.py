@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.settings import KeyRing, Settings, SettingsError
+from tests.tls import Certificate
 
 ROOT = Path(__file__).parents[2]
 OLD, NEW = b"o" * 32, b"n" * 32
@@ -166,6 +167,7 @@ def test_a_bad_value_is_one_line_that_names_its_variable(name: str, value: str) 
         "rediss://user:pass@redis.example:6379/0?ssl_cert_reqs=required",
         "redis+cluster://127.0.0.1:7000",
         "redis+cluster://:pass@node.example:7000/",
+        "redis+cluster://h:1,h:2",
         "redis+sentinel://127.0.0.1:26379/main",
         "redis+sentinel://:pass@s1:26379,s2:26379,[::1]:26379/main",
         "unix:///run/redis.sock",
@@ -201,6 +203,25 @@ def test_a_malformed_redis_url_is_refused_without_repeating_it(url: str) -> None
     message = refusal({**RINGS, "REDIS_URL": url})
     assert message.startswith("REDIS_URL ")
     assert "hunter2" not in message
+
+
+def test_a_redis_behind_tls_is_trusted_as_told(tmp_path: Path) -> None:
+    """By a CA's file, or without a look; each is for TLS alone, and not both at once."""
+    authority, broken = tmp_path / "ca.pem", tmp_path / "broken.pem"
+    authority.write_text(Certificate.make().pem)
+    broken.write_text("no certificate")
+    tls = {**RINGS, "REDIS_URL": "rediss://redis.example"}
+    trusting = load(**tls, WATTFARE_REDIS_CA_FILE=str(authority))
+    assert (trusting.redis_ca_file, trusting.redis_self_signed) == (authority, False)
+    assert load(**tls, WATTFARE_REDIS_SELF_SIGNED="on").redis_self_signed
+    for name, value in (("WATTFARE_REDIS_CA_FILE", str(authority)), ("WATTFARE_REDIS_SELF_SIGNED", "on")):
+        assert refusal({**RINGS, name: value}).startswith(f"{name} ")
+        assert refusal({**RINGS, "REDIS_URL": "redis://h", name: value}).startswith(f"{name} ")
+    assert refusal({**tls, "WATTFARE_REDIS_SELF_SIGNED": "perhaps"}).startswith("WATTFARE_REDIS_SELF_SIGNED ")
+    for path in (broken, tmp_path / "absent"):
+        assert refusal({**tls, "WATTFARE_REDIS_CA_FILE": str(path)}).startswith("WATTFARE_REDIS_CA_FILE ")
+    both = {"WATTFARE_REDIS_CA_FILE": str(authority), "WATTFARE_REDIS_SELF_SIGNED": "on"}
+    assert refusal({**tls, **both}).startswith("WATTFARE_REDIS_SELF_SIGNED ")
 
 
 @pytest.mark.parametrize("name", ["REDIS_URL", "WATTFARE_MASTER_KEYS", "WATTFARE_JWT_KEYS"])
