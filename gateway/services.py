@@ -46,7 +46,13 @@ class Services:
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Yield the stores. Without a REDIS_URL the embedded server is started. Raises EmbeddedError."""
     url = settings.redis_url or await ensure(settings.data_dir)
-    store = await Store.open(url, deadline_ms=settings.redis_deadline_ms, memory=_recall(settings))
+    store = await Store.open(
+        url,
+        deadline_ms=settings.redis_deadline_ms,
+        memory=_recall(settings),
+        ca_file=settings.redis_ca_file,
+        is_self_signed=settings.redis_self_signed,
+    )
     broadcast = Broadcast(store)
     ledger = Ledger(store, keep_days=settings.ledger_days, lease_ms=int(settings.hold_seconds * 1000))
     sealer = Sealer(settings.master_keys)

@@ -100,17 +100,16 @@ async def test_a_frozen_redis_is_unavailable_within_the_deadline(server: ValkeyS
 
 
 async def test_all_calls_of_a_freeze_end_together(server: ValkeyServer, store: Store) -> None:
-    """500 calls, more than there are connections, some answered before it froze: none waits for another's deadline."""
+    """500 calls behind some that were answered before it froze: none waits for another's deadline."""
     await asyncio.gather(*(store.call("GET", KEY) for _ in range(200)))
-    calls = [asyncio.ensure_future(is_unavailable(store)) for _ in range(500)]
-    await calls[0]
     server.freeze()
     async with watched() as late:
+        calls = [asyncio.ensure_future(is_unavailable(store)) for _ in range(500)]
         started = time.monotonic()
         outcomes = await asyncio.gather(*calls)
         took = time.monotonic() - started
     server.thaw()
-    assert outcomes[-1] is True
+    assert all(outcomes)
     assert took < DEADLINE_MS / 1000 + SLACK_SECONDS + late.seconds
 
 
@@ -181,11 +180,13 @@ async def test_a_redis_that_came_back_empty_is_refused(server: ValkeyServer, pat
             assert "empty" in patient.why_closed
             with pytest.raises(Unavailable):
                 await patient.run("rate", ["calls"], [10, 60_000, "call"])
-            await patient.post("rate", ["calls"], [10, 60_000, "call"])
+            assert not await patient.post("rate", ["calls"], [10, 60_000, "call"])
         assert len([line for line in lines if line["event"] == "store_refused"]) == 2
         await other.beat(accept=True)
         await asyncio.gather(opened(patient), opened(other))
-        assert await patient.call("KEYS", "*") == [keys.INSTANCE.encode()]
+        assert await patient.drained(10)
+        # What was posted is kept, and arrives when Redis is one to write to.
+        assert sorted(await patient.call("KEYS", "*")) == [b"calls", keys.INSTANCE.encode()]
     finally:
         await other.close()
 
