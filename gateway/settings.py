@@ -226,8 +226,8 @@ class _Environment:
                 raise SettingsError(f"REDIS_URL is missing; production needs a Redis of its own: {redis_url.FORMS}.")
             return None
         try:
-            redis_url.parse(value)
-        except ValueError:
+            redis_url.parse(value).tls()
+        except (ValueError, OSError):
             raise SettingsError(f"REDIS_URL is malformed; write {redis_url.FORMS}.") from None
         return value
 

@@ -1,6 +1,7 @@
 """Beats: each server is proven to be the one we knew, on each new connection and four times a second.
 
-Rule: nothing but a beat is sent to a server that was not proven, and nothing at all to any while one is refused.
+Rule: nothing but a beat is sent to a server that was not proven (but what a slot's owner sends on to it with ASK), and
+nothing but beats to any while one is refused.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from redis.exceptions import ResponseError
 from gateway.errors import Unavailable
 from gateway.logs import log
 from gateway.store.cluster import HOPS, Routes, by_master, detour, slot_of
-from gateway.store.connection import Lost, Reply, pack
+from gateway.store.connection import Ended, Lost, Reply, pack
 from gateway.store.epoch import Epoch, Known, Sign
 from gateway.store.scripts import Script
 from gateway.store.server import Server
@@ -25,7 +26,7 @@ _BEAT_AWAY_SECONDS = 0.1
 # that is silent for so long is made anew (it may lead to a machine that is gone); a second one makes it an outage.
 _BEAT_DEADLINE_SECONDS = 1.5
 # A node that holds no keys is there to be asked what it sees, and to take over: nobody misses it meanwhile.
-_IDLE_SECONDS = 5.0
+_IDLE_SECONDS = 1.0
 # How long another process may take to begin an empty Cluster.
 _BEGIN_SECONDS = 0.1
 
@@ -97,17 +98,17 @@ class Beats:
     async def _keep(self, server: Server) -> None:
         """Prove a server again and again: at once when its connection broke, else after a pause."""
         while True:
-            was_open, pause = server.is_open, _BEAT_SECONDS
+            was_open = server.is_open
             server.has_news.clear()
-            with _immortal():
-                try:
-                    await self._prove(server)
-                except Unavailable:
-                    pause = 0.0 if was_open else _BEAT_AWAY_SECONDS if server.is_serving else _IDLE_SECONDS
+            with _immortal(), contextlib.suppress(Unavailable):
+                await self._prove(server)
+            pause = _BEAT_SECONDS if server.is_open else _BEAT_AWAY_SECONDS
             if server.pipe is None:
-                # What ended it is told already.
+                # What ended it was news to nobody else.
                 server.has_news.clear()
-                pause = min(pause, _BEAT_AWAY_SECONDS if server.is_serving else _IDLE_SECONDS)
+                pause = 0.0 if was_open else pause
+            if not server.is_serving:
+                pause = _IDLE_SECONDS
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await server.has_news.wait()
@@ -130,7 +131,7 @@ class Beats:
                         await self._beat_one(server, accept=accept)
             except (Lost, TimeoutError) as why:
                 # An open connection that ended or fell silent tells nothing yet; the next one does.
-                if not was_open or (isinstance(why, Lost) and server.pipe is not None):
+                if not was_open or not isinstance(why, Ended | TimeoutError):
                     server.lost(str(why) or "no answer in time")
                 server.drop()
                 raise Unavailable from None

@@ -29,6 +29,10 @@ class Lost(Exception):
     """The server did not answer: why, in a word for the log."""
 
 
+class Ended(Lost):
+    """The connection ended before the answer came."""
+
+
 class _LostReply:
     """Stands in the place of a reply that will not come."""
 
@@ -148,7 +152,7 @@ class Pipe(asyncio.Protocol):
         self._unhurried += 1
         reply = await answer
         if reply is LOST:
-            raise Lost("the connection was closed")
+            raise Ended("the connection was closed")
         return reply
 
     async def flushed(self) -> bool:
@@ -216,7 +220,8 @@ class Pipe(asyncio.Protocol):
             return
         out, self._out = self._out, []
         self._transport.write(out[0] if len(out) == 1 else b"".join(out))
-        if self._flushing and not self._is_paused:
+        # A write that failed leaves a transport that is about to say so.
+        if self._flushing and not self._is_paused and not self._transport.is_closing():
             if self._is_tls:
                 # The transport below TLS may keep what it got until the end of this turn.
                 self._loop.call_soon(self._tell_flushed, True)

@@ -175,7 +175,7 @@ class Outbox:
                 if not cleared.done():
                     cleared.set_result(None)
             return
-        if self._is_closed or queue[0].is_on_its_way or slot not in self._held:
+        if self._is_closed or self._is_refused() or queue[0].is_on_its_way or slot not in self._held:
             return
         post, owner = queue[0], self._routes.owner(slot)
         is_sent = post.asking is not None and self._send(post, owner)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from gateway import metrics
 from gateway.logs import log
-from gateway.store.connection import Access, Find, Lost, Pipe, Place, connect
+from gateway.store.connection import Access, Ended, Find, Lost, Pipe, Place, connect
 
 # The watch looks so often; what it comes later than it should is this machine's own delay.
 _WATCH_SECONDS = 0.025
@@ -86,7 +86,7 @@ class Server:
                 pipe = await connect(self.find, self._access, Pipe)
                 if pipe.is_lost:
                     pipe.close()
-                    raise Lost("the connection was closed")
+                    raise Ended("the connection was closed")
                 pipe.owner, self.pipe, self.place = self, pipe, pipe.place
                 for packed in self._preamble:
                     pipe.send_unread(packed)
@@ -94,7 +94,7 @@ class Server:
 
     async def decided(self) -> None:
         """Wait until it is open, or known to be away, or another serves in its place."""
-        if self._is_closed:
+        if self._is_closed or self.is_away:
             return
         if not self._waiters:
             self._waited_since = time.monotonic()

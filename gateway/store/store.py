@@ -189,7 +189,7 @@ class Store:
             reply = await answer
             if reply is LOST:
                 tries += 1
-                if tries == _TRIES:
+                if tries == _TRIES or way.is_asking:
                     break
                 way = Detour()
             elif isinstance(reply, hiredis.ReplyError):
@@ -224,12 +224,14 @@ class Store:
         """Send one command that nobody's request waits for. Raises Unavailable."""
         if not server.is_open:
             await server.decided()
+        if self._beats.refuses() or server.is_away:
+            raise Unavailable
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 reply = await (await server.connect()).ask(pack(words))
         except (Lost, TimeoutError):
             raise Unavailable from None
-        if self._beats.refuses() or isinstance(reply, hiredis.ReplyError):
+        if isinstance(reply, hiredis.ReplyError):
             raise Unavailable
         return reply
 

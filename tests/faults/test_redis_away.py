@@ -14,7 +14,7 @@ import pytest
 from tests.faults.nursery import ROOT, GatewayProcess, Nursery
 from tests.faults.openrouter import RawAnswer, ask_raw
 from tests.faults.world import PATIENCE_SECONDS, Sandbox, World, open_sandbox, open_world, until, variables
-from tests.servers import ValkeyServer
+from tests.servers import ValkeyServer, open_client
 
 MODEL = "sandbox/slow-20"
 TEXT = "word " * 80
@@ -226,3 +226,31 @@ async def test_an_emptied_redis_is_refused_until_the_operator_accepts_it(house: 
             return bool(answer.status == 401)
 
     await until(knows_nobody)
+
+
+async def test_a_redis_that_takes_few_clients_serves_bursts_and_is_met_again(tmp_path: Path) -> None:
+    """Twenty clients at most, two gateways, 48 calls at once, and every connection cut meanwhile: it passes."""
+    with ValkeyServer(tcp=True, options=("--maxclients", "20")) as redis:
+        async with open_sandbox(MODEL) as sandbox, Nursery(tmp_path) as nursery:
+            environment = variables(redis.tcp_url, sandbox.url)
+            async with open_world(environment) as world:
+                await world.connect("ada")
+                gateways = [await nursery.start(environment) for _ in range(2)]
+                house = House(redis, gateways[0], world, sandbox, environment, nursery)
+
+                async def status(gateway: GatewayProcess) -> int:
+                    async with world.ask(gateway.url, "ada", SHORT) as answer:
+                        await answer.read()
+                        return int(answer.status)
+
+                with open_client(redis.tcp_url) as operator:
+                    for _ in range(3):
+                        burst = [asyncio.ensure_future(status(gateway)) for gateway in gateways for _ in range(48)]
+                        await burst[0]
+                        operator.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                        assert set(await asyncio.gather(*burst)) <= {200, 503}
+                        assert [await status(gateway) for gateway in gateways * 5] == [200] * 10
+                    names = [client["name"] for client in operator.client_list()]
+                # Two for each gateway, two for the process of this test.
+                assert names.count("wattfare") <= 2 * 3
+                await until(lambda: house.paid("ada"))

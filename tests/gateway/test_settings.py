@@ -189,6 +189,7 @@ def test_each_form_of_redis_url_is_taken(url: str) -> None:
         "redis://localhost:hunter2",
         "redis://localhost/zero",
         "redis://:hun#ter2@localhost",
+        "rediss://:hunter2@localhost?ssl_ca_certs=/nowhere",
         "redis+cluster://127.0.0.1",
         "redis+cluster://127.0.0.1:7000/1",
         "redis+sentinel://127.0.0.1:26379",
