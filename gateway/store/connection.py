@@ -119,7 +119,8 @@ class Pipe(asyncio.Protocol):
         self._unhurried = 0
         self._flushing: list[asyncio.Future[bool]] = []
         self._is_paused = False
-        self._since = 0.0
+        self.since = 0.0
+        """When (monotonic) the server said something last, or was asked first since then."""
         self.is_lost = False
         self.place = Place()
         self.owner: Owner | None = None
@@ -131,7 +132,7 @@ class Pipe(asyncio.Protocol):
         if not self._out:
             self._loop.call_soon(self._flush)
         if len(self._waiting) == self._unhurried:
-            self._since = time.monotonic()
+            self.since = time.monotonic()
         self._out.append(packed)
         self._waiting.append(sink)
 
@@ -166,7 +167,7 @@ class Pipe(asyncio.Protocol):
     @property
     def asked_since(self) -> float | None:
         """Since when (monotonic) requests wait without a word of the server; None when none waits."""
-        return None if len(self._waiting) == self._unhurried else self._since
+        return None if len(self._waiting) == self._unhurried else self.since
 
     def give_up(self) -> None:
         """Tell all callers that no answer came in time. Their places stay, and late answers are dropped."""
@@ -189,7 +190,7 @@ class Pipe(asyncio.Protocol):
         self._is_tls = transport.get_extra_info("ssl_object") is not None
 
     def data_received(self, data: bytes) -> None:
-        self._since = time.monotonic()
+        self.since = time.monotonic()
         waiting = self._waiting
         try:
             self._reader.feed(data)

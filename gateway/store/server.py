@@ -211,11 +211,12 @@ class Server:
 
     def _unanswered_since(self) -> float | None:
         """Since when requests wait without a word of it; None when none waits, or it is known to be away."""
-        asked = self.pipe.asked_since if self.pipe is not None else None
         if self.is_away:
             return None
-        if self._waiters:
-            return self._waited_since if asked is None else min(asked, self._waited_since)
+        asked = self.pipe.asked_since if self.pipe is not None else None
+        if asked is None and self._waiters:
+            # For a connection, which may be there already and be proven just now.
+            return max(self._waited_since, self.pipe.since) if self.pipe is not None else self._waited_since
         return asked
 
     def _give_up(self) -> None:

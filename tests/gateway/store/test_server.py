@@ -174,3 +174,20 @@ async def test_an_outage_is_felt_for_as_long_as_it_lasted(server: Server, monkey
         assert server.recovery_seconds == pytest.approx(felt_seconds)
     now += 20
     assert server.recovery_seconds == 0
+
+
+async def test_who_waits_for_a_server_that_answers_its_proof_waits_on(peer: Peer, server: Server) -> None:
+    """It is there, and slow: each word of it counts from anew."""
+    server.drop()
+    waiting = asyncio.ensure_future(server.decided())
+    pipe = await server.connect()
+    proofs = [asyncio.ensure_future(pipe.ask(_GET)) for _ in range(9)]
+    await peer.got(_GET)
+    with capture_logs() as lines:
+        for proof in proofs:
+            await asyncio.sleep(_DEADLINE_SECONDS / 3)
+            peer.answer(b"+OK\r\n")
+            await proof
+        server.found()
+        await waiting
+    assert (lines, server.is_open) == ([], True)
