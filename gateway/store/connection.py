@@ -81,9 +81,6 @@ class Place:
         """Return it: a fixed place is found where it is."""
         return self
 
-    def __str__(self) -> str:
-        return self.path or f"{self.host}:{self.port}"
-
 
 @dataclass(frozen=True, slots=True)
 class Access:

@@ -42,7 +42,7 @@ class Server:
     ) -> None:
         self.name = name
         self.place = Place()
-        """Where it was last connected to."""
+        """Where it was connected to last."""
         self.pipe: Pipe | None = None
         self.is_serving = False
         """Whether it holds keys, as far as is known."""

@@ -266,13 +266,20 @@ class Store:
     # -- pub/sub ------------------------------------------------------------------------------------------
 
     async def listener(self, channel: str) -> Subscription:
-        """Return a subscription to `channel` at the server it belongs to; the caller closes it. Raises Lost."""
-        return await subscribe(self._routes.owner(slot_of(channel)).find, self._access, channel)
+        """Return a subscription to `channel` at the server it belongs to; the caller closes it.
 
-    def where(self, channel: str) -> str:
-        """Return the place of the server that `channel` belongs to now."""
+        Raises Lost, or Unavailable as long as that server takes no commands: cuts are sent there when it does.
+        """
         server = self._routes.owner(slot_of(channel))
-        return server.name or str(server.place)
+        if not server.is_open:
+            await server.decided()
+        if not server.is_open:
+            raise Unavailable
+        return await subscribe(server.place, self._access, channel)
+
+    def where(self, channel: str) -> Place:
+        """Return the place of the server that `channel` belongs to now."""
+        return self._routes.owner(slot_of(channel)).place
 
     def _routes_to(self, url: RedisUrl) -> Routes:
         server = partial(

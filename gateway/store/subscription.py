@@ -4,7 +4,7 @@ import asyncio
 
 import hiredis
 
-from gateway.store.connection import Access, Find, Lost, Pipe, Reply, connect, pack
+from gateway.store.connection import Access, Lost, Pipe, Place, Reply, connect, pack
 
 _PING = pack(("PING",))
 
@@ -57,8 +57,8 @@ class Subscription(Pipe):
         del pipe
 
 
-async def subscribe(find: Find, access: Access, channel: str) -> Subscription:
+async def subscribe(place: Place, access: Access, channel: str) -> Subscription:
     """Return a subscription to `channel`; the caller closes it. Raises Lost."""
-    subscription = await connect(find, access, Subscription)
+    subscription = await connect(place.find, access, Subscription)
     subscription.listen(channel)
     return subscription
