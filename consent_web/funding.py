@@ -5,7 +5,6 @@ Rule: what comes back from OpenRouter counts only with our state in its path, in
 the callback page itself changes nothing: its script posts what it was given.
 """
 
-import hashlib
 import re
 import secrets
 
@@ -17,6 +16,7 @@ from consent_web.openrouter import CodeRefused
 from consent_web.popup import found
 from consent_web.site import SITE, Site
 from gateway import keys
+from gateway.digest import sha256_hex
 from gateway.errors import FundingInvalid, InvalidRequest, UpstreamError, WattfareError
 from gateway.payers.attempts import Attempt
 
@@ -60,7 +60,7 @@ async def start(request: web.Request) -> web.Response:
             raise InvalidRequest("This request was opened in another browser.", status=403)
         await site.attempts.note_fault(attempt_id, "")
     state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(48)
-    key = keys.authorization(_digest(state))
+    key = keys.authorization(sha256_hex(state))
     record = orjson.dumps({"browser": browser.digest, "verifier": verifier, "attempt": attempt_id})
     await site.store.call("SET", key, record, "PX", _AUTHORIZATION_MS)
     url = site.openrouter.authorize_url(f"{site.origin}/fund/callback/{state}", verifier)
@@ -169,7 +169,7 @@ async def _check(site: Site, key: str) -> None:
 
 async def _take(site: Site, state: str, browser: guard.Browser) -> dict[str, str] | None:
     """Return the authorization under way, once, and only to the browser that started it."""
-    key = keys.authorization(_digest(state))
+    key = keys.authorization(sha256_hex(state))
     raw = await site.store.call("GET", key)
     record: dict[str, str] = orjson.loads(raw) if raw else {}
     if record.get("browser") != browser.digest:
@@ -184,7 +184,3 @@ def _still_open(attempt: Attempt) -> None:
 
 def _fault(reason: str, message: str, *, status: int = 400) -> InvalidRequest:
     return InvalidRequest(message, status=status, fields={"reason": reason})
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -3,7 +3,6 @@
 Rule: nothing changes by GET. A POST comes from a page of this site, in this browser, or it is refused.
 """
 
-import hashlib
 import hmac
 import json
 import re
@@ -18,6 +17,7 @@ from aiohttp import web
 
 from consent_web.site import SITE, Handler
 from gateway import keys
+from gateway.digest import sha256_hex
 from gateway.errors import ConsentRequired, InvalidRequest, Unavailable, WattfareError
 from gateway.logs import log
 from gateway.payers.wallets import STAY_SECONDS, Visit
@@ -80,7 +80,7 @@ def browser(request: web.Request) -> Browser | None:
     if not _COOKIE_TOKEN.fullmatch(token):
         return None
     csrf = hmac.digest(token.encode(), b"csrf", "sha256").hex()
-    return Browser(hashlib.sha256(token.encode()).hexdigest(), csrf)
+    return Browser(sha256_hex(token), csrf)
 
 
 def known_browser(request: web.Request) -> Browser:

@@ -7,13 +7,13 @@ is not compared.
 
 import argparse
 import asyncio
-import hashlib
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from itertools import chain
 
+from gateway.digest import sha256_hex
 from gateway.errors import UpstreamError
 from gateway.keys import Budget
 from gateway.ledger.audit import Audit, read_audit
@@ -249,7 +249,7 @@ def claim(claims: dict[str, Claimed], sealer: Sealer, budget: Budget, audit: Aud
         key = sealer.open(sealed, place=budget.place)
     except SealBroken:
         return False
-    claimed = claims.setdefault(hashlib.sha256(key.encode()).hexdigest(), Claimed(key))
+    claimed = claims.setdefault(sha256_hex(key), Claimed(key))
     claimed.accounts.append(account)
     version = audit.standing.fields.get("funding_version", b"").decode()
     recent_ms = time.time_ns() // 1_000_000 - _USAGE_LAG_MS

@@ -5,7 +5,6 @@ at once on every process (`broadcast`), and is answered only then.
 """
 
 import base64
-import hashlib
 import hmac
 import secrets
 import time
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 import orjson
 
 from gateway import keys
+from gateway.digest import sha256_hex
 from gateway.errors import AuthError
 from gateway.payers.origins import is_loopback
 from gateway.store.broadcast import Broadcast, Cut
@@ -76,7 +76,7 @@ class Apps:
         fields: list[str | int] = ["name", name, "origins", orjson.dumps(origins).decode(), "created_ms", _now_ms()]
         issued = {mode: secrets.token_hex(_SECRET_BYTES) for mode in MODES}
         for mode, secret in issued.items():
-            fields += [f"secret:{mode}:{_digest(secret)}", ""]
+            fields += [f"secret:{mode}:{sha256_hex(secret)}", ""]
         for origin in origins:
             await self._store.call("SADD", keys.origin(origin), app_id)
         await self._store.call("HSET", keys.app(app_id), *fields)
@@ -93,7 +93,7 @@ class Apps:
         """Return a new secret key that works at once; the old ones die now, or after a grace. Raises KeyError."""
         known = await self._known(app_id)
         secret = secrets.token_hex(_SECRET_BYTES)
-        await self._store.call("HSET", keys.app(app_id), f"secret:{mode}:{_digest(secret)}", "")
+        await self._store.call("HSET", keys.app(app_id), f"secret:{mode}:{sha256_hex(secret)}", "")
         for old in known.secrets:
             if old.mode != mode:
                 continue
@@ -137,7 +137,7 @@ class Apps:
             raise AuthError("Send your secret key as 'Authorization: Bearer sk_…'.")
         _, mode, app_id, secret = parts
         app = await self.find(app_id) if _is_app_id(app_id) else None
-        digest, now_ms = _digest(secret), _now_ms()
+        digest, now_ms = sha256_hex(secret), _now_ms()
         matches = False
         for known in app.secrets if app is not None else ():
             alive = known.mode == mode and (known.expires_ms is None or known.expires_ms > now_ms)
@@ -196,10 +196,6 @@ class Apps:
 
 def _is_app_id(text: str) -> bool:
     return len(text) == 19 and text.startswith("app") and text.isascii() and text.isalnum()
-
-
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _now_ms() -> int:

@@ -13,6 +13,7 @@ from enum import IntEnum
 import orjson
 
 from gateway import keys
+from gateway.digest import sha256_hex
 from gateway.errors import AuthError, InvalidRequest
 from gateway.keys import Budget
 from gateway.payers.connections import Approval, Connections
@@ -145,7 +146,7 @@ class Attempts:
             "cap_nano": "" if approval.cap_nano is None else str(approval.cap_nano),
             "text": decision.text,
             "wallet": approval.wallet,
-            "code_sha256": _sha256(decision.code) if decision.code else "",
+            "code_sha256": sha256_hex(decision.code) if decision.code else "",
             "code": decision.code,
             "funding": self._seal(attempt, approval.funding_key),
             "revocations": str(await self._connections.revocations(asked.budget)),
@@ -227,7 +228,7 @@ class Attempts:
         approval = Approval(int(cap) if cap else None, key, decision["wallet"], asked.origin, since)
         await self._connections.approve(asked.budget, approval)
         text = decision["text"]
-        receipt = {"text": text, "sha256": _sha256(text), "origin": asked.origin, "cap_nano": cap}
+        receipt = {"text": text, "sha256": sha256_hex(text), "origin": asked.origin, "cap_nano": cap}
         await self.write_receipt(asked.budget, "approved", receipt, receipt_id=attempt.attempt_id)
         # The key has its place now, and the code has done its work: only what a repeat needs is kept.
         kept = {**decision, "funding": "", "code": ""}
@@ -305,14 +306,10 @@ def _expired() -> InvalidRequest:
 def _proves(attempt: Attempt, code: str, verifier: str) -> bool:
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
     started = hmac.compare_digest(challenge, attempt.asked.challenge)
-    came_back = hmac.compare_digest(_sha256(code), attempt.decision.get("code_sha256", ""))
+    came_back = hmac.compare_digest(sha256_hex(code), attempt.decision.get("code_sha256", ""))
     return started and came_back
 
 
 def _place(attempt_id: str) -> str:
     """Where a funding key waits between an approval and its connection."""
     return f"attempt:{attempt_id}"
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -5,12 +5,12 @@ Rule: whoever merely holds the funding key may pay with it, but sees only what t
 own cookie or a fresh authorization by the same OpenRouter account opens all of it.
 """
 
-import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
 
 from gateway import keys
+from gateway.digest import sha256_hex
 from gateway.errors import Unavailable
 from gateway.keys import Budget
 from gateway.sealing import Sealer
@@ -49,7 +49,7 @@ class Wallets:
 
     async def visit(self, token: str) -> Visit | None:
         """Return the stay that a cookie's value stands for. Raises Unavailable."""
-        fields = await self._hash(keys.visit(_sha256(token))) if token else {}
+        fields = await self._hash(keys.visit(sha256_hex(token))) if token else {}
         return Visit(token, fields["wallet"], fields["level"], fields["device"]) if fields else None
 
     async def enter(self, visit: Visit | None) -> Visit:
@@ -62,7 +62,7 @@ class Wallets:
 
     async def leave(self, visit: Visit) -> None:
         """End a browser's stay; the wallet and its connections live on. Raises Unavailable."""
-        await self._store.call("DEL", keys.visit(_sha256(visit.token)))
+        await self._store.call("DEL", keys.visit(sha256_hex(visit.token)))
 
     async def fund_by_account(self, visit: Visit | None, key: str, user_id: str | None) -> Visit:
         """Take a key that OpenRouter issued to `user_id` just now; the account's wallet is entered as its owner.
@@ -93,7 +93,7 @@ class Wallets:
         place = keys.identity("key", self._digest(key))
         known = await self._text("GET", place) if visit is None else None
         # Only while that very key still pays: an old one must not draw on what replaced it.
-        if known is not None and await self._text("HGET", keys.wallet(known), "key_sha256") == _sha256(key):
+        if known is not None and await self._text("HGET", keys.wallet(known), "key_sha256") == sha256_hex(key):
             return await self._stay(known, PAYER, secrets.token_hex(8))
         if visit is not None and visit.level == PAYER:
             visit = None  # whoever only pays from a wallet does not change its funding
@@ -136,7 +136,7 @@ class Wallets:
         """Keep the key in the wallet and give it to every living connection of it."""
         wallet_id = visit.wallet_id
         sealed = self._sealer.seal(key, place=keys.wallet_place(wallet_id))
-        fields = ("funding", sealed, "last4", key[-4:], "source", source, "key_sha256", _sha256(key))
+        fields = ("funding", sealed, "last4", key[-4:], "source", source, "key_sha256", sha256_hex(key))
         await self._store.call("HSET", keys.wallet(wallet_id), *fields)
         for budget in await self.budgets(visit):
             copy = self._sealer.seal(key, place=budget.place)
@@ -152,7 +152,7 @@ class Wallets:
 
     async def _stay(self, wallet_id: str, level: str, device: str, *, leave: Visit | None = None) -> Visit:
         visit = Visit(secrets.token_urlsafe(32), wallet_id, level, device)
-        key = keys.visit(_sha256(visit.token))
+        key = keys.visit(sha256_hex(visit.token))
         await self._store.call("HSET", key, "wallet", wallet_id, "level", level, "device", device)
         await self._store.call("EXPIRE", key, STAY_SECONDS)
         if leave is not None:
@@ -171,7 +171,3 @@ class Wallets:
         if not self._store.salt:
             raise Unavailable
         return hmac.digest(self._store.salt, text.encode(), "sha256").hex()
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
