@@ -48,7 +48,7 @@ test: install chromium ## every test; pass options with ARGS="-k name"
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 screenshots: install chromium ## photograph every state of the consent site into screenshots/
-	$(BIN)/python -m scripts.screenshots
+	$(BIN)/python -m tests.screens.screenshots
 
 soak: install ## ten minutes of every fault at once, then the ledger must be the bill; SECONDS=600 STORE=valkey|cluster SEED=…
 	$(BIN)/python -m benchmarks.soak

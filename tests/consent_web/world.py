@@ -19,6 +19,7 @@ from multidict import CIMultiDictProxy
 from consent_web.server import create_app, open_site
 from consent_web.site import Site
 from gateway.keys import Budget
+from gateway.services import Services, open_services
 from gateway.settings import Settings
 from sandbox.server import create_app as create_sandbox
 from sandbox.settings import SandboxSettings
@@ -115,6 +116,7 @@ class World:
     """Everything a test may touch."""
 
     site: Site
+    services: Services
     base: str
     openrouter: str
     http: aiohttp.ClientSession
@@ -215,7 +217,7 @@ def challenge_of(verifier: str) -> str:
 
 @asynccontextmanager
 async def a_world(redis_url: str, data_dir: Path) -> AsyncIterator[World]:
-    """Serve a site and a sandbox until the block ends."""
+    """Serve a site and a sandbox until the block ends; without a `redis_url` on an embedded store in `data_dir`."""
     listening, upstream = _socket(), _socket()
     base, openrouter = (f"http://127.0.0.1:{one.getsockname()[1]}" for one in (listening, upstream))
     environ = {
@@ -225,14 +227,16 @@ async def a_world(redis_url: str, data_dir: Path) -> AsyncIterator[World]:
         "WATTFARE_CONSENT_URL": base,
         "WATTFARE_REDIS_DEADLINE_MS": "2000",
     }
+    settings = Settings.load(environ, default_port=8081)
     async with (
-        open_site(Settings.load(environ, default_port=8081)) as site,
+        open_services(settings) as services,
+        open_site(settings) as site,
         _serving(create_app(site), listening),
         _serving(create_sandbox(SandboxSettings()), upstream),
         aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
     ):
         keys = await site.apps.create("Acme", [ORIGIN])
-        yield World(site, base, openrouter, http, keys["appId"], keys["secretKey"])
+        yield World(site, services, base, openrouter, http, keys["appId"], keys["secretKey"])
 
 
 @asynccontextmanager

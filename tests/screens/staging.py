@@ -1,49 +1,46 @@
-"""Where every state of the site is staged: a site, a window, faults from the browser's side, and a camera to look.
+"""What every state of the site is staged with: a site, a window, and faults from the browser's side.
 
-`scripts.screenshots` looks with photographs, the browser tests look for what keeps people out.
+`tests.screens.screenshots` looks with photographs, the browser tests with axe-core.
 """
 
 import json
 import re
 import secrets
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from urllib.parse import urlencode
 
-from aiohttp import web
 from playwright.async_api import Error, Page, Route
 
-from consent_web.server import create_app, open_site
 from consent_web.site import Site
-from gateway.settings import Settings
-from sandbox.server import create_app as create_sandbox
-from sandbox.settings import SandboxSettings
+from tests.consent_web.world import World
 
 POPUP, DESK = (360, 600), (1100, 900)
 # Registered, and served by nobody: redirect mode needs no page there.
 APP_ORIGIN = "https://notes.acme.example"
 _LOOKS = re.compile(r"/consent/attempts(/[0-9a-f]{64})?$")
 
-Camera = Callable[[Page, str], Awaitable[None]]
+Inspector = Callable[[Page, str], Awaitable[None]]
 """Looks at what is in a window, by the state's name: `popup-…` and `fund-…` for small windows, `board-…` for pages."""
 
 
 @dataclass(frozen=True)
-class Studio:
-    """What a state is staged with: a site, an app of it, a window, and the camera that looks at each state."""
+class Staging:
+    """What a state is staged with: a site, an app of it, a window, and what inspects each state."""
 
-    site: Site
+    world: World
     app_id: str
     page: Page
-    camera: Camera
+    inspect: Inspector
 
-    async def shoot(self, name: str) -> None:
+    @property
+    def site(self) -> Site:
+        return self.world.site
+
+    async def look(self, name: str) -> None:
         """Look at what is in the window, which afterwards is as large as before."""
         before = self.page.viewport_size or {"width": POPUP[0], "height": POPUP[1]}
-        await self.camera(self.page, name)
+        await self.inspect(self.page, name)
         await self.page.set_viewport_size(before)
 
     def consent_url(
@@ -56,8 +53,8 @@ class Studio:
         back = {"m": "redirect", "r": f"{origin}/", "c": "c" * 43}
         return f"{self.site.origin}/consent#{urlencode({**asked, **back})}"
 
-    async def of_app(self, name: str, origin: str = APP_ORIGIN) -> "Studio":
-        """Return the same studio for a new app."""
+    async def of_app(self, name: str, origin: str = APP_ORIGIN) -> "Staging":
+        """Return the same for a new app."""
         keys = await self.site.apps.create(name, [origin])
         return replace(self, app_id=keys["appId"])
 
@@ -80,7 +77,7 @@ class Studio:
         async def hand_on(route: Route) -> None:
             answer = await route.fetch()
             body = await answer.json()
-            # The studio needs no opener; what it shows is the popup that has one.
+            # No state needs an opener; what is shown is the popup that has one.
             body.update(isRedirect=False)
             change(body)
             await route.fulfill(response=answer, body=json.dumps(body))
@@ -99,7 +96,7 @@ class Studio:
         await self.page.route("**/consent/attempts*", refuse)
 
     async def without_script(self) -> None:
-        """Serve pages as a browser without script would show them. A camera may need script, so it stays on."""
+        """Serve pages as a browser without script would show them. An inspector may need script, so it stays on."""
 
         async def strip(route: Route) -> None:
             if route.request.resource_type != "document":
@@ -118,36 +115,5 @@ class Studio:
         await self.alter(lambda _: None)
 
 
-Step = Callable[[Studio], Awaitable[None]]
+Step = Callable[[Staging], Awaitable[None]]
 """Some states, one after the other, from a fresh window on."""
-
-
-@asynccontextmanager
-async def a_site(folder: Path, *, redis_url: str = "") -> AsyncIterator[Site]:
-    """Serve a site and a stand-in OpenRouter; without a `redis_url` on an embedded store in `folder`."""
-    listening, upstream = _socket(), _socket()
-    environ = {
-        "WATTFARE_DATA_DIR": str(folder),
-        "REDIS_URL": redis_url,
-        "OPENROUTER_BASE_URL": f"http://127.0.0.1:{upstream.getsockname()[1]}",
-        "WATTFARE_CONSENT_URL": f"http://127.0.0.1:{listening.getsockname()[1]}",
-        "WATTFARE_REDIS_DEADLINE_MS": "2000",
-    }
-    async with open_site(Settings.load(environ, default_port=8081)) as site:
-        runners = [
-            web.AppRunner(create_app(site), shutdown_timeout=1),
-            web.AppRunner(create_sandbox(SandboxSettings())),
-        ]
-        for runner, sock in zip(runners, (listening, upstream), strict=True):
-            await runner.setup()
-            await web.SockSite(runner, sock).start()
-        yield site
-        for runner in runners:
-            await runner.cleanup()
-
-
-def _socket() -> socket.socket:
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
-    listening.listen(128)
-    return listening

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from playwright.async_api import Browser, Page, async_playwright
 
-from consent_web.site import Site
-from scripts.board_states import BOARD_STEPS
-from scripts.popup_states import POPUP_STEPS
-from scripts.studio import POPUP, Step, Studio, a_site
+from tests.consent_web.world import World, a_world
+from tests.screens.board_states import BOARD_STEPS
+from tests.screens.popup_states import POPUP_STEPS
+from tests.screens.staging import POPUP, Staging, Step
 
-FOLDER = Path(__file__).parents[1] / "screenshots"
+FOLDER = Path(__file__).parents[2] / "screenshots"
 SCHEMES = ("light", "dark")
 SMALL = ((320, 600), (360, 600), (480, 720))
 LARGE = ((320, 640), (768, 900), (1100, 900))
@@ -29,13 +29,13 @@ async def photograph(page: Page, name: str) -> None:
             await page.screenshot(path=path, full_page=is_board, animations="disabled")
 
 
-async def stage(site: Site, browser: Browser, step: Step) -> None:
+async def stage(world: World, browser: Browser, step: Step) -> None:
     """Go through one step in a window of its own."""
-    keys = await site.apps.create("Acme Notes", ["https://notes.acme.example"])
+    keys = await world.site.apps.create("Acme Notes", ["https://notes.acme.example"])
     context = await browser.new_context(viewport={"width": POPUP[0], "height": POPUP[1]}, reduced_motion="reduce")
-    studio = Studio(site, keys["appId"], await context.new_page(), photograph)
-    await studio.normal()
-    await step(studio)
+    staging = Staging(world, keys["appId"], await context.new_page(), photograph)
+    await staging.normal()
+    await step(staging)
     await context.close()
 
 
@@ -45,10 +45,10 @@ async def main() -> None:
     FOLDER.mkdir()
     executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with tempfile.TemporaryDirectory() as folder:
-        async with a_site(Path(folder)) as site, async_playwright() as playwright:
+        async with a_world("", Path(folder)) as world, async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
             for step in (*POPUP_STEPS, *BOARD_STEPS):
-                await stage(site, browser, step)
+                await stage(world, browser, step)
             await browser.close()
     print(f"{len(list(FOLDER.iterdir()))} photographs in {FOLDER.name}/")
 

@@ -3,12 +3,12 @@
 import json
 import secrets
 
-from consent_web.site import Site
 from gateway.keys import Budget, request_id
 from gateway.ledger.holds import Settlement
 from gateway.ledger.worst_case import WorstCase
-from scripts.popup_states import NAMES
-from scripts.studio import APP_ORIGIN, DESK, Step, Studio
+from gateway.services import Services
+from tests.screens.popup_states import NAMES
+from tests.screens.staging import APP_ORIGIN, DESK, Staging, Step
 
 # name → (cap, nano-USD by request)
 SPENT: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -19,26 +19,26 @@ SPENT: dict[str, tuple[str, tuple[int, ...]]] = {
 }
 
 
-async def board(studio: Studio) -> None:
+async def board(staging: Staging) -> None:
     """Every page of the dashboard, from full to empty."""
-    page, origin = studio.page, studio.site.origin
+    page, origin = staging.page, staging.site.origin
     await page.set_viewport_size({"width": DESK[0], "height": DESK[1]})
-    await connect(studio, SPENT)
+    await connect(staging, SPENT)
 
     async def show(name: str, path: str) -> None:
         await page.goto(origin + path)
-        await studio.shoot(name)
+        await staging.look(name)
 
     async def press(name: str, path: str, button: str) -> None:
         await page.goto(origin + path)
         await page.get_by_role("button", name=button).click()
-        await studio.shoot(name)
+        await staging.look(name)
 
     await show("board-home", "/")
     ref = str(await page.locator(".apps .name").first.get_attribute("href")).rpartition("/")[2]
     await show("board-app", f"/apps/{ref}")
     await page.get_by_text("As a table").click()
-    await studio.shoot("board-app-table")
+    await staging.look("board-app-table")
     for name, path in (
         ("board-confirm-stop-app", f"/apps/{ref}/revoke"),
         ("board-confirm-stop-all", "/stop"),
@@ -49,17 +49,17 @@ async def board(studio: Studio) -> None:
         await show(name, path)
     await page.get_by_role("link", name="Your AI budget").click()
     await page.get_by_role("link", name="Details of Donau").click()
-    await studio.shoot("board-app-long-name")
+    await staging.look("board-app-long-name")
     for typed, name in (("ten", "board-app-cap-refused"), ("200", "board-confirm-raise")):
         await page.goto(f"{origin}/apps/{ref}")
         await page.get_by_label("US dollars").fill(typed)
         await page.get_by_role("button", name="Save").click()
-        await studio.shoot(name)
+        await staging.look(name)
     await page.goto(f"{origin}/funding")
     await page.get_by_label("OpenRouter key").fill("nonsense")
     await page.get_by_role("button", name="Use this key").click()
     await page.get_by_role("alert").wait_for()
-    await studio.shoot("board-funding-key-refused")
+    await staging.look("board-funding-key-refused")
     await press("board-app-paused", f"/apps/{ref}", "Pause")
     await page.get_by_role("button", name="Resume").click()
     await press("board-funding-none", "/funding/remove", "Remove the key now")
@@ -72,11 +72,11 @@ async def board(studio: Studio) -> None:
 BOARD_STEPS: tuple[Step, ...] = (board,)
 
 
-async def connect(studio: Studio, spent: dict[str, tuple[str, tuple[int, ...]]]) -> None:
+async def connect(staging: Staging, spent: dict[str, tuple[str, tuple[int, ...]]]) -> None:
     """Connect apps by the popup and let them spend."""
-    page, site = studio.page, studio.site
+    page = staging.page
     for number, (name, (cap, costs)) in enumerate(spent.items()):
-        one = await studio.of_app(name)
+        one = await staging.of_app(name)
         await page.route(f"{APP_ORIGIN}/**", lambda route: route.fulfill(body="ok"))
         await page.route("**/approve", lambda route: route.continue_())
         await one.visit(one.consent_url(user="bob"))
@@ -90,33 +90,33 @@ async def connect(studio: Studio, spent: dict[str, tuple[str, tuple[int, ...]]])
         await page.mouse.move(5 + number, 5)
         await page.locator("#allow").click()
         await page.wait_for_url(f"{APP_ORIGIN}/**")
-        await _redeem_and_spend(site, one.app_id, costs)
+        await _redeem_and_spend(staging.world.services, one.app_id, costs)
         await one.normal()
 
 
-async def _redeem_and_spend(site: Site, app_id: str, costs: tuple[int, ...]) -> None:
+async def _redeem_and_spend(services: Services, app_id: str, costs: tuple[int, ...]) -> None:
     """Make the sleeping approval active, as the app's page would, and book requests over the last days."""
-    async for key in site.store.each_key("wf:attempt:*"):
-        raw: dict[bytes, bytes] = await site.store.call("HGETALL", key)
+    async for key in services.store.each_key("wf:attempt:*"):
+        raw: dict[bytes, bytes] = await services.store.call("HGETALL", key)
         asked = json.loads(raw[b"asked"])
         if asked["app_id"] == app_id and raw[b"state"] == b"held":
-            # The studio has no verifier: it opens the connection by the decision it finds.
-            attempt = await site.attempts.find(key.rpartition(":")[2], raw[b"browser"].decode())
+            # There is no app's page that knows the verifier: open the connection by the decision that is found.
+            attempt = await services.attempts.find(key.rpartition(":")[2], raw[b"browser"].decode())
             if attempt is not None:
-                await site.attempts._connect(attempt)  # noqa: SLF001 - a studio, not a payer
-                await _spend(site, attempt.asked.budget, costs)
+                await services.attempts._connect(attempt)
+                await _spend(services, attempt.asked.budget, costs)
 
 
-async def _spend(site: Site, budget: Budget, costs: tuple[int, ...]) -> None:
-    account = budget.account(site.store.salt)
+async def _spend(services: Services, budget: Budget, costs: tuple[int, ...]) -> None:
+    account = budget.account(services.store.salt)
     for number, cost in enumerate(costs):
         name = request_id(account, secrets.token_bytes(12))
         worst = WorstCase(fixed_nano=cost, per_token_zepto=0, max_tokens=16)
         model = ("anthropic/claude-sonnet-4.5", "openai/gpt-5-mini", "google/gemini-2.5-flash")[number % 3]
-        await site.ledger.admit(budget, name, worst, model=model, estimate_nano=cost)
+        await services.ledger.admit(budget, name, worst, model=model, estimate_nano=cost)
         settled = Settlement("settled", cost, f"gen-{secrets.token_hex(8)}", model, 420 + number * 37, 180, "works")
-        await site.ledger.settle(budget, name, settled)
-        day = await site.store.call("HKEYS", budget.days)
+        await services.ledger.settle(budget, name, settled)
+        day = await services.store.call("HKEYS", budget.days)
         if number and day:
             # Older days, so that the chart has something to show.
-            await site.store.call("HINCRBY", budget.days, int(day[0]) - (number * 5) % 23, cost)
+            await services.store.call("HINCRBY", budget.days, int(day[0]) - (number * 5) % 23, cost)
