@@ -111,12 +111,12 @@ async def export_json(request: web.Request) -> web.Response:
     cap = one.standing.cap_nano
     body = {
         "app": one.name,
-        "origin": one.origin,
+        "origin": one.asked_by,
         "mode": one.budget.mode,
         "state": one.standing.state,
         "capUsd": None if cap is None else exact(cap),
         "spentUsd": exact(one.standing.spent_nano),
-        "days": [{"day": bar.day, "usd": exact(bar.nano)} for bar in chart.bars(await account.daily(site, one.budget))],
+        "days": [{"day": bar.day, "usd": exact(bar.nano)} for bar in chart.bars(await account.daily(site, one))],
         "requests": await _requests(site, one),
         "history": await site.attempts.receipts(one.budget),
     }
@@ -134,7 +134,7 @@ async def _page(
         "one": one,
         "typed": typed if typed is not None else "" if cap is None else cap_text(cap).removeprefix("$"),
         "fault": fault,
-        "bars": chart.bars(await account.daily(site, one.budget)),
+        "bars": chart.bars(await account.daily(site, one)),
         "chart": {"width": chart.WIDTH, "height": chart.HEIGHT},
         "requests": requests,
         "is_cut": len(requests) == _SHOWN_REQUESTS,

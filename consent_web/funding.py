@@ -6,22 +6,17 @@ the callback page itself changes nothing: its script posts what it was given.
 """
 
 import re
-import secrets
 
-import orjson
 from aiohttp import web
 
-from consent_web import guard, limits, view
+from consent_web import guard, view
 from consent_web.openrouter import CodeRefused
 from consent_web.popup import found
 from consent_web.site import SITE, Site
-from gateway import keys
-from gateway.digest import sha256_hex
 from gateway.errors import FundingInvalid, InvalidRequest, UpstreamError, WattfareError
 from gateway.payers.attempts import Attempt
+from gateway.payers.authorizations import Authorization
 
-# OpenRouter's code lives ten minutes after the yes; signing up there comes before it.
-_AUTHORIZATION_MS = 45 * 60 * 1000
 _STATE = re.compile(r"[A-Za-z0-9_-]{43}")
 _CODE = re.compile(r"[!-~]{1,512}")
 _PASTED = re.compile(r"sk-or-[A-Za-z0-9._-]{8,256}")
@@ -51,7 +46,7 @@ async def start(request: web.Request) -> web.Response:
     """Answer `POST /fund/start`: `{attempt?}` → `{url}`."""
     site = request.app[SITE]
     browser, body = await guard.json_post(request)
-    await limits.admit_authorization(site, browser)
+    await site.limits.admit_authorization(browser.digest)
     attempt_id = body.get("attempt") or ""
     if not isinstance(attempt_id, str) or (attempt_id and not _ATTEMPT.fullmatch(attempt_id)):
         raise InvalidRequest("This window was opened without a request. Start again from the app.")
@@ -59,11 +54,8 @@ async def start(request: web.Request) -> web.Response:
         if await site.attempts.find(attempt_id, browser.digest) is None:
             raise InvalidRequest("This request was opened in another browser.", status=403)
         await site.attempts.note_fault(attempt_id, "")
-    state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(48)
-    key = keys.authorization(sha256_hex(state))
-    record = orjson.dumps({"browser": browser.digest, "verifier": verifier, "attempt": attempt_id})
-    await site.store.call("SET", key, record, "PX", _AUTHORIZATION_MS)
-    url = site.openrouter.authorize_url(f"{site.origin}/fund/callback/{state}", verifier)
+    begun = await site.authorizations.begin(browser.digest, attempt_id)
+    url = site.openrouter.authorize_url(f"{site.origin}/fund/callback/{begun.state}", begun.verifier)
     return guard.json_response({"url": url})
 
 
@@ -78,17 +70,18 @@ async def finish(request: web.Request) -> web.Response:
     site = request.app[SITE]
     browser, body = await guard.json_post(request)
     state, code = body.get("state"), body.get("code")
-    record = await _take(site, state, browser) if isinstance(state, str) and _STATE.fullmatch(state) else None
-    if record is None:
+    is_state = isinstance(state, str) and _STATE.fullmatch(state)
+    begun = await site.authorizations.take(str(state), browser.digest) if is_state else None
+    if begun is None:
         raise InvalidRequest(
             "This authorization was not started in this browser, or was used before. Start again.",
             fields={"reason": "state"},
         )
-    attempt_id = record["attempt"]
+    attempt_id = begun.attempt
     try:
         if not isinstance(code, str) or not _CODE.fullmatch(code):
             raise _fault("denied", "OpenRouter did not give a key. Nothing was changed.")
-        response = await _exchange(request, code, record)
+        response = await _exchange(request, code, begun)
     except WattfareError as refused:
         if attempt_id:
             await site.attempts.note_fault(attempt_id, str(refused.fields.get("reason", "failed")))
@@ -132,7 +125,7 @@ async def _paste(request: web.Request, site: Site, body: dict[str, object], whos
     key = key.strip() if isinstance(key, str) else ""
     if not _PASTED.fullmatch(key):
         raise _fault("key_form", "That is not an OpenRouter key. It starts with sk-or-.", status=422)
-    await limits.admit_key(site, whose)
+    await site.limits.admit_key(whose)
     await _check(site, key)
     stay = await site.wallets.fund_by_key(await guard.visit(request), key)
     response = guard.json_response({"funding": await view.funding(site, stay)})
@@ -140,15 +133,15 @@ async def _paste(request: web.Request, site: Site, body: dict[str, object], whos
     return response
 
 
-async def _exchange(request: web.Request, code: str, record: dict[str, str]) -> web.Response:
+async def _exchange(request: web.Request, code: str, begun: Authorization) -> web.Response:
     site = request.app[SITE]
     try:
-        issued = await site.openrouter.exchange(code, record["verifier"])
+        issued = await site.openrouter.exchange(code, begun.verifier)
     except CodeRefused:
         raise _fault("code", "OpenRouter's answer was used or has expired. Start again.") from None
     await _check(site, issued.key)
     stay = await site.wallets.fund_by_account(await guard.visit(request), issued.key, issued.user_id)
-    response = guard.json_response({"attempt": record["attempt"]})
+    response = guard.json_response({"attempt": begun.attempt})
     guard.remember(response, stay)
     return response
 
@@ -165,16 +158,6 @@ async def _check(site: Site, key: str) -> None:
         raise
     if facts.is_management:
         raise _fault("key_management", "That is a management key: it can do more than pay. Paste an ordinary key.")
-
-
-async def _take(site: Site, state: str, browser: guard.Browser) -> dict[str, str] | None:
-    """Return the authorization under way, once, and only to the browser that started it."""
-    key = keys.authorization(sha256_hex(state))
-    raw = await site.store.call("GET", key)
-    record: dict[str, str] = orjson.loads(raw) if raw else {}
-    if record.get("browser") != browser.digest:
-        return None
-    return record if await site.store.call("DEL", key) == 1 else None
 
 
 def _still_open(attempt: Attempt) -> None:

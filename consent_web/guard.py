@@ -16,7 +16,6 @@ import orjson
 from aiohttp import web
 
 from consent_web.site import SITE, Handler
-from gateway import keys
 from gateway.digest import sha256_hex
 from gateway.errors import ConsentRequired, InvalidRequest, Unavailable, WattfareError
 from gateway.logs import log
@@ -240,8 +239,8 @@ def _from_http(answer: web.HTTPException) -> WattfareError:
 
 def _refusal(request: web.Request, refused: WattfareError) -> web.Response:
     if _wants_json(request):
-        request_id = keys.request_id(secrets.token_hex(8)[:13], secrets.token_bytes(12))
-        response = json_response(refused.envelope(request_id), status=refused.status)
+        # As long as the gateway's ids; it leads to no payer.
+        response = json_response(refused.envelope(f"req_{secrets.token_hex(16)}"), status=refused.status)
     else:
         title = "Back in a moment" if isinstance(refused, Unavailable) else "That did not work"
         context: dict[str, object] = {"title": title, "message": refused.message}

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import jwt
 from aiohttp import web
 
-from consent_web import guard, limits, texts, view
+from consent_web import guard, texts, view
 from consent_web.money_text import CapRefused, cap_from_json
 from consent_web.site import SITE, Site
 from gateway.errors import AuthError, FundingInvalid, InvalidRequest
@@ -52,7 +52,7 @@ async def begin(request: web.Request) -> web.Response:
     site = request.app[SITE]
     browser, body = await guard.json_post(request, check_csrf=False)
     asked, session = await _asked(site, body)
-    await limits.admit_attempt(site, browser, asked)
+    await site.limits.admit_attempt(asked, browser.digest)
     attempt = await site.attempts.create(asked, browser=browser.digest, jti=session.jti)
     return await _answer(request, browser, attempt)
 
@@ -96,7 +96,7 @@ async def deny(request: web.Request) -> web.Response:
     browser, _ = await guard.json_post(request)
     _, attempt = await found(request)
     denied = await site.attempts.deny(attempt)
-    await limits.note_denial(site, browser, denied)
+    await site.limits.note_denial(denied, browser.digest)
     return await _decided(request, browser, denied)
 
 

@@ -10,11 +10,12 @@ from consent_web.openrouter import OpenRouter
 from gateway.ledger.holds import Ledger
 from gateway.payers.apps import Apps
 from gateway.payers.attempts import Attempts
+from gateway.payers.authorizations import Authorizations
 from gateway.payers.connections import Connections
+from gateway.payers.limits import Limits
 from gateway.payers.sessions import Sessions
 from gateway.payers.wallets import Wallets
 from gateway.services import Services
-from gateway.store.store import Store
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -24,12 +25,13 @@ class Site:
     """One consent site."""
 
     origin: str
-    store: Store
     apps: Apps
     sessions: Sessions
     ledger: Ledger
     connections: Connections
     attempts: Attempts
+    authorizations: Authorizations
+    limits: Limits
     wallets: Wallets
     openrouter: OpenRouter
     assets: Assets
@@ -47,13 +49,14 @@ def build(services: Services, openrouter: OpenRouter) -> Site:
     """Return a site on the stores that the gateway uses too."""
     return Site(
         origin=services.settings.consent_url,
-        store=services.store,
         apps=services.apps,
         sessions=services.sessions,
         ledger=services.ledger,
         connections=services.connections,
         attempts=services.attempts,
-        wallets=Wallets(services.store, services.sealer),
+        authorizations=services.authorizations,
+        limits=services.limits,
+        wallets=services.wallets,
         openrouter=openrouter,
         assets=Assets.load(),
     )

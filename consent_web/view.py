@@ -16,9 +16,9 @@ from consent_web.money_text import (
 from consent_web.openrouter import KeyFacts
 from consent_web.site import Site
 from gateway.errors import FundingInvalid, UpstreamError
-from gateway.ledger.holds import Standing
 from gateway.money import NANO_PER_USD, usd_from_nano
 from gateway.payers.attempts import Asked, Attempt
+from gateway.payers.connections import Connection
 from gateway.payers.wallets import Visit
 
 _LOW_NANO = NANO_PER_USD
@@ -27,7 +27,7 @@ _LOW_NANO = NANO_PER_USD
 async def attempt(site: Site, shown: Attempt, name: str, stay: Visit | None) -> dict[str, object]:
     """Return the popup's JSON for an attempt. Raises Unavailable."""
     asked = shown.asked
-    standing = await site.ledger.standing(asked.budget)
+    now = await site.connections.find(asked.budget)
     body: dict[str, object] = {
         "id": shown.attempt_id,
         "nonce": asked.nonce,
@@ -38,8 +38,8 @@ async def attempt(site: Site, shown: Attempt, name: str, stay: Visit | None) -> 
         "origin": asked.origin,
         "isRedirect": bool(asked.challenge),
         "text": texts.parts(asked, name, site.host),
-        "cap": cap_choice(asked, standing),
-        "current": _current(standing),
+        "cap": cap_choice(asked, now),
+        "current": _current(now),
         "fault": shown.fault,
         "funding": None,
     }
@@ -53,14 +53,14 @@ def left(shown: Attempt) -> dict[str, object]:
     return {"leftSeconds": max(0, shown.expires_ms / 1000 - time.time()), "mayExtend": shown.may_extend}
 
 
-def cap_choice(asked: Asked, standing: Standing) -> dict[str, object] | None:
+def cap_choice(asked: Asked, now: Connection) -> dict[str, object] | None:
     """Return what the cap may be, amounts in whole USD or cents; None when test mode asks for none."""
     limit = None if asked.limit_nano is None else min(asked.limit_nano, MAX_CAP_NANO)
     if asked.mode == "test":
         return None if limit is None else {"chosen": _choice(limit, suggested=True), "choices": []}
-    now = standing.cap_nano if standing.state in {"active", "paused"} else None
+    cap_nano = now.standing.cap_nano if now.is_living else None
     amounts = sorted({*PRESETS_NANO, *([limit] if limit is not None else [])})
-    chosen = now if now is not None else limit if limit is not None else DEFAULT_CAP_NANO
+    chosen = cap_nano if cap_nano is not None else limit if limit is not None else DEFAULT_CAP_NANO
     least = least_cap_nano(limit)
     return {
         "chosen": _choice(chosen, suggested=chosen == limit),
@@ -81,10 +81,10 @@ def _choice(nano: int, *, suggested: bool) -> dict[str, object]:
     }
 
 
-def _current(standing: Standing) -> dict[str, object] | None:
-    if standing.state not in {"active", "paused"}:
+def _current(now: Connection) -> dict[str, object] | None:
+    if not now.is_living:
         return None
-    cap = standing.cap_nano
+    standing, cap = now.standing, now.standing.cap_nano
     return {
         "state": standing.state,
         "cap": "no cap" if cap is None else cap_text(cap),

@@ -15,8 +15,11 @@ from gateway.ledger.holds import Ledger
 from gateway.logs import log
 from gateway.payers.apps import Apps
 from gateway.payers.attempts import Attempts
+from gateway.payers.authorizations import Authorizations
 from gateway.payers.connections import Connections
+from gateway.payers.limits import Limits
 from gateway.payers.sessions import Sessions
+from gateway.payers.wallets import Wallets
 from gateway.sealing import Sealer
 from gateway.settings import Settings
 from gateway.store.broadcast import Broadcast
@@ -40,6 +43,9 @@ class Services:
     ledger: Ledger
     connections: Connections
     attempts: Attempts
+    authorizations: Authorizations
+    limits: Limits
+    wallets: Wallets
 
 
 @contextlib.asynccontextmanager
@@ -59,11 +65,14 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             store=store,
             broadcast=broadcast,
             apps=Apps(store, broadcast),
-            sessions=Sessions(store, settings.jwt_keys),
+            sessions=Sessions(settings.jwt_keys),
             sealer=sealer,
             ledger=ledger,
             connections=connections,
             attempts=Attempts(store, connections, sealer),
+            authorizations=Authorizations(store),
+            limits=Limits(store),
+            wallets=Wallets(store, sealer),
         )
     finally:
         await broadcast.close()

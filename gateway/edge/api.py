@@ -52,7 +52,7 @@ class Api:
         if limit is not None and not isinstance(limit, dict):
             raise InvalidRequest("requestLimit must be an object such as {'monthlyUsd': 20}.", status=422)
         limit_nano = _cap_nano(limit.get("monthlyUsd"), "requestLimit.monthlyUsd") if limit else None
-        await self._services.sessions.admit_call(caller.app.app_id)
+        await self._services.limits.admit_session(caller.app.app_id)
         token, expires_at = self._services.sessions.mint(caller.app.app_id, user_id, caller.mode, limit_nano)
         return call.answer({"token": token, "expiresAt": expires_at})
 

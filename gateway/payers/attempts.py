@@ -18,6 +18,7 @@ from gateway.errors import AuthError, InvalidRequest
 from gateway.keys import Budget
 from gateway.payers.connections import Approval, Connections
 from gateway.sealing import Sealer
+from gateway.store.replies import strings
 from gateway.store.store import Store
 
 LIFE_MS = 60 * 60 * 1000
@@ -243,7 +244,7 @@ class Attempts:
         found = await self._store.call("XREVRANGE", budget.history, "+", "-", "COUNT", most)
         lines = []
         for _, raw in found:
-            fields = {name.decode(): value.decode() for name, value in raw.items()}
+            fields = strings(raw)
             lines.append({**orjson.loads(fields["body"]), "event": fields["event"], "at_ms": fields["at_ms"]})
         return lines
 
@@ -267,8 +268,7 @@ class Attempts:
         return await self._attempt(fields)
 
     async def _fields(self, attempt_id: str) -> dict[str, str]:
-        found: dict[bytes, bytes] = await self._store.call("HGETALL", keys.attempt(attempt_id))
-        return {name.decode(): value.decode() for name, value in found.items()}
+        return strings(await self._store.call("HGETALL", keys.attempt(attempt_id)))
 
     async def _attempt(self, fields: dict[str, str]) -> Attempt:
         state, expires_ms = fields["state"], int(fields["expires_ms"])

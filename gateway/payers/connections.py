@@ -15,6 +15,8 @@ from gateway.sealing import Sealer
 from gateway.store.broadcast import Broadcast, Cut
 from gateway.store.store import Store
 
+LIVING = frozenset({"active", "paused"})
+
 
 @dataclass(frozen=True, slots=True)
 class Approval:
@@ -30,6 +32,55 @@ class Approval:
     revocations: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One connection as it stands. `account`: the short name that stands for it in ids, logs and URLs."""
+
+    budget: Budget
+    account: str
+    standing: Standing
+
+    @property
+    def is_test(self) -> bool:
+        """Whether it can never cost anything."""
+        return self.budget.mode == "test"
+
+    @property
+    def is_living(self) -> bool:
+        """Whether it can spend, now or after a resume."""
+        return self.standing.state in LIVING
+
+    @property
+    def wallet(self) -> str:
+        """The id of the wallet that pays; empty when the operator imported it, or in test mode."""
+        return self.standing.fields.get("wallet", b"").decode()
+
+    @property
+    def origin(self) -> str:
+        """The origin that asked for it; empty when none did."""
+        return self.standing.fields.get("origin", b"").decode()
+
+    @property
+    def is_funded(self) -> bool:
+        """Whether it has a funding key."""
+        return bool(self.standing.fields.get("funding"))
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether OpenRouter refused its funding key the last time."""
+        return self.standing.fields.get("funding_refused") == b"1"
+
+    @property
+    def used_ms(self) -> int:
+        """When a request was last let through, in unix milliseconds; 0 for never."""
+        return int(self.standing.fields.get("used_ms", 0))
+
+    @property
+    def connected_ms(self) -> int:
+        """When it was last approved, in unix milliseconds."""
+        return int(self.standing.fields.get("connected_ms", 0))
+
+
 class Connections:
     """The store of connections."""
 
@@ -43,6 +94,16 @@ class Connections:
         """Return the contract's ConnectionStatus. Raises Unavailable."""
         return status_of(await self._ledger.standing(budget))
 
+    async def find(self, budget: Budget) -> Connection:
+        """Return the connection, also when there is none: its state is then empty. Raises Unavailable."""
+        return Connection(budget, self.account(budget), await self._ledger.standing(budget))
+
+    def account(self, budget: Budget) -> str:
+        """Return the short name of a budget. Raises Unavailable before Redis has told the salt it is made with."""
+        if not self._store.salt:
+            raise Unavailable
+        return budget.account(self._store.salt)
+
     async def approve(self, budget: Budget, approval: Approval) -> None:
         """Connect, or approve again. Spend stays: revoking is no way to reset a cap.
 
@@ -50,10 +111,8 @@ class Connections:
         """
         if budget.mode == "live" and (approval.cap_nano is None or approval.funding_key is None):
             raise ValueError("a live connection needs a cap and a funding key")
-        if not self._store.salt:
-            raise Unavailable
         # Found by name before it can spend: a request id must always lead to its budget.
-        account = budget.account(self._store.salt)
+        account = self.account(budget)
         await self._store.call("SET", keys.account(account), budget.name)
         await self._store.call("SADD", keys.members(budget.mode, budget.app_id), budget.name)
         sealed = b"" if approval.funding_key is None else self._sealer.seal(approval.funding_key, place=budget.place)

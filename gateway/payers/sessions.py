@@ -6,16 +6,12 @@ from dataclasses import dataclass
 
 import jwt
 
-from gateway import keys
-from gateway.errors import AuthError, RateLimited
+from gateway.errors import AuthError
 from gateway.money import MAX_NANO, usd_from_nano
 from gateway.payers.identity import user_id_fault
 from gateway.settings import KeyRing
-from gateway.store.store import Store
 
 LIFE_SECONDS = 600
-CALLS_A_MINUTE = 120
-_MINUTE_MS = 60_000
 # Clocks of two hosts drift; RFC 7519 §4.1.4 names "no more than a few minutes".
 _LEEWAY_SECONDS = 60
 
@@ -35,20 +31,8 @@ class Session:
 class Sessions:
     """Mints and reads session tokens."""
 
-    def __init__(self, store: Store, ring: KeyRing) -> None:
-        self._store = store
+    def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
-
-    async def admit_call(self, app_id: str) -> None:
-        """Let at most 120 calls a minute through for each app. Raises RateLimited, Unavailable."""
-        wait_ms = await self._store.run(
-            "rate", [keys.session_rate(app_id)], [CALLS_A_MINUTE, _MINUTE_MS, secrets.token_hex(8)]
-        )
-        if wait_ms:
-            raise RateLimited(
-                f"At most {CALLS_A_MINUTE} sessions a minute for each app. Keep a token until it expires.",
-                retry_after_seconds=-(-wait_ms // 1000),
-            )
 
     def mint(self, app_id: str, user_id: str, mode: str, limit_nano: int | None) -> tuple[str, int]:
         """Return a token and its `expiresAt` in unix seconds."""

@@ -14,6 +14,7 @@ from gateway.digest import sha256_hex
 from gateway.errors import Unavailable
 from gateway.keys import Budget
 from gateway.sealing import Sealer
+from gateway.store.replies import strings, text
 from gateway.store.store import Store
 
 # Browsers cut a cookie's life at 400 days (RFC 6265bis §5.5); the stay behind it ends with it.
@@ -103,10 +104,8 @@ class Wallets:
 
     async def funding(self, wallet_id: str) -> Funding | None:
         """Return how a wallet pays; None when it has no funding. Raises Unavailable."""
-        fields = await self._hash(keys.wallet(wallet_id))
-        if "last4" not in fields:
-            return None
-        return Funding(fields["last4"], fields["source"], fields["key_sha256"])
+        found = await self._store.call("HMGET", keys.wallet(wallet_id), "last4", "source", "key_sha256")
+        return Funding(*(text(each) for each in found)) if found[0] else None
 
     async def funding_key(self, wallet_id: str) -> str | None:
         """Return the funding key in clear, for one use. Raises SealBroken, Unavailable."""
@@ -160,14 +159,13 @@ class Wallets:
         return visit
 
     async def _hash(self, key: str) -> dict[str, str]:
-        found: dict[bytes, bytes] = await self._store.call("HGETALL", key)
-        return {name.decode(): value.decode("utf-8", "replace") for name, value in found.items()}
+        return strings(await self._store.call("HGETALL", key))
 
     async def _text(self, command: str, *args: str) -> str | None:
         found: bytes | None = await self._store.call(command, *args)
-        return found.decode() if found else None
+        return text(found) if found else None
 
-    def _digest(self, text: str) -> str:
+    def _digest(self, identity: str) -> str:
         if not self._store.salt:
             raise Unavailable
-        return hmac.digest(self._store.salt, text.encode(), "sha256").hex()
+        return hmac.digest(self._store.salt, identity.encode(), "sha256").hex()

@@ -18,7 +18,7 @@ async def spend(world: World, user: str = "bob", costs: tuple[int, ...] = COSTS_
     """Put settled requests into a budget's ledger, as the gateway does."""
     budget = world.budget(user)
     for number, cost in enumerate(costs):
-        name = request_id(budget.account(world.site.store.salt), f"{user}-{number}".encode().ljust(12))
+        name = request_id(budget.account(world.services.store.salt), f"{user}-{number}".encode().ljust(12))
         worst = WorstCase(fixed_nano=cost, per_token_zepto=0, max_tokens=16)
         await world.site.ledger.admit(budget, name, worst, model="acme/model", estimate_nano=cost)
         settled = Settlement("settled", cost, f"gen-{number}", "acme/model", 10, 20, "works")

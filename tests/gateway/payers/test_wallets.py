@@ -28,7 +28,7 @@ async def services(redis_url: str, tmp_path: Path) -> AsyncIterator[Services]:
 @pytest.fixture
 def wallets(services: Services) -> Wallets:
     """The store of wallets."""
-    return Wallets(services.store, services.sealer)
+    return services.wallets
 
 
 async def test_entering_again_kills_the_old_cookie(wallets: Wallets) -> None:
