@@ -5,21 +5,25 @@ Lowering a cap, pausing and revoking take effect with one post. Raising asks aga
 
 import csv
 import io
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import orjson
 from aiohttp import web
 
-from consent_web import account, chart, guard
+from consent_web import account, chart, guard, history
 from consent_web.account import Connected
 from consent_web.money_text import CapRefused, cap_from_text, cap_text, exact
 from consent_web.site import SITE, Site
+from gateway.payers.connections import By
 
 _SHOWN_REQUESTS = 100
 _CSV_FIELDS = (
     "request_id", "admitted", "model", "status", "cost_usd", "prompt_tokens", "completion_tokens", "generation_id",
     "ended_by",
 )  # fmt: skip
+_HISTORY_FIELDS = ("at", "event", "by", "words", "cap_nano", "sha256")
 
 
 def routes() -> list[web.RouteDef]:
@@ -33,6 +37,7 @@ def routes() -> list[web.RouteDef]:
         web.post("/apps/{ref}/revoke", revoke),
         web.get("/apps/{ref}/export.csv", export_csv),
         web.get("/apps/{ref}/export.json", export_json),
+        web.get("/apps/{ref}/history.csv", history_csv),
     ]
 
 
@@ -55,19 +60,17 @@ async def set_cap(request: web.Request) -> web.StreamResponse:
     if now is not None and cap_nano > now and fields.get("confirmed") != str(cap_nano):
         return _confirm_raise(request, one, typed, cap_nano)
     await site.connections.set_cap(one.budget, cap_nano)
-    before = "" if now is None else str(now)
-    await site.attempts.write_receipt(one.budget, "cap", {"cap_nano": str(cap_nano), "before_nano": before})
     return _back(one)
 
 
 async def pause(request: web.Request) -> web.StreamResponse:
     """Answer `POST /apps/{ref}/pause`: nothing gets through before the answer."""
-    return await _change(request, "paused")
+    return await _change(request, "pause")
 
 
 async def resume(request: web.Request) -> web.StreamResponse:
     """Answer `POST /apps/{ref}/resume`."""
-    return await _change(request, "resumed")
+    return await _change(request, "resume")
 
 
 async def ask_revoke(request: web.Request) -> web.Response:
@@ -90,18 +93,20 @@ async def ask_revoke(request: web.Request) -> web.Response:
 
 async def revoke(request: web.Request) -> web.StreamResponse:
     """Answer `POST /apps/{ref}/revoke`: the connection is dead before the answer."""
-    return await _change(request, "revoked")
+    return await _change(request, "revoke")
 
 
 async def export_csv(request: web.Request) -> web.Response:
     """Answer `GET /apps/{ref}/export.csv`: every request of the ledger, newest first, amounts exact."""
     _, one = await account.connection(request)
-    written = io.StringIO()
-    table = csv.DictWriter(written, _CSV_FIELDS, extrasaction="ignore")
-    table.writeheader()
-    for line in await _requests(request.app[SITE], one):
-        table.writerow({name: _harmless(str(value)) for name, value in line.items()})
-    return _download(written.getvalue().encode(), "text/csv", "csv")
+    return _csv(_CSV_FIELDS, await _requests(request.app[SITE], one))
+
+
+async def history_csv(request: web.Request) -> web.Response:
+    """Answer `GET /apps/{ref}/history.csv`: the consent history in words, newest first, with who changed what."""
+    _, one = await account.connection(request)
+    receipts = await history.read(request.app[SITE], one)
+    return _csv(_HISTORY_FIELDS, [{"at": _iso(receipt["at_ms"]), **receipt} for receipt in receipts])
 
 
 async def export_json(request: web.Request) -> web.Response:
@@ -118,7 +123,7 @@ async def export_json(request: web.Request) -> web.Response:
         "spentUsd": exact(one.standing.spent_nano),
         "days": [{"day": bar.day, "usd": exact(bar.nano)} for bar in chart.bars(await account.daily(site, one))],
         "requests": await _requests(site, one),
-        "history": await site.attempts.receipts(one.budget),
+        "history": await history.read(site, one),
     }
     return _download(orjson.dumps(body, option=orjson.OPT_INDENT_2), "application/json", "json")
 
@@ -138,19 +143,22 @@ async def _page(
         "chart": {"width": chart.WIDTH, "height": chart.HEIGHT},
         "requests": requests,
         "is_cut": len(requests) == _SHOWN_REQUESTS,
-        "history": await site.attempts.receipts(one.budget),
+        "history": await history.read(site, one),
     }
     return guard.page(request, "app.html", shown, status=status)
 
 
-async def _change(request: web.Request, event: str) -> web.StreamResponse:
-    site = request.app[SITE]
+async def _change(request: web.Request, verb: str) -> web.StreamResponse:
+    connections = request.app[SITE].connections
     await guard.form_post(request)
     _, one = await account.connection(request)
-    act = {"paused": site.connections.pause, "resumed": site.connections.resume, "revoked": site.connections.revoke}
+    act: dict[str, Callable[..., Awaitable[None]]] = {
+        "pause": connections.pause,
+        "resume": connections.resume,
+        "revoke": partial(connections.revoke, by=By.PAYER),
+    }
     if one.is_living:
-        await act[event](one.budget)
-        await site.attempts.write_receipt(one.budget, event, {"by": "you"})
+        await act[verb](one.budget)
     return _back(one)
 
 
@@ -207,6 +215,15 @@ def _harmless(cell: str) -> str:
     """A spreadsheet runs what starts like a formula; models name themselves."""
     is_formula = cell[:1] in {"=", "+", "@", "\t", "\r"} or (cell[:1] == "-" and not cell[1:2].isdigit())
     return f"'{cell}" if is_formula else cell
+
+
+def _csv(fields: tuple[str, ...], lines: list[dict[str, str]]) -> web.Response:
+    written = io.StringIO()
+    table = csv.DictWriter(written, fields, extrasaction="ignore")
+    table.writeheader()
+    for line in lines:
+        table.writerow({name: _harmless(value) for name, value in line.items()})
+    return _download(written.getvalue().encode(), "text/csv", "csv")
 
 
 def _download(body: bytes, content_type: str, ending: str) -> web.Response:

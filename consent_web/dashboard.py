@@ -7,6 +7,7 @@ from consent_web.account import Connected
 from consent_web.money_text import exact, usd
 from consent_web.site import SITE
 from gateway.errors import ConsentRequired
+from gateway.payers.connections import By
 from gateway.payers.wallets import OWNER
 
 
@@ -83,8 +84,7 @@ async def stop(request: web.Request) -> web.StreamResponse:
     stay = await account.owner(request)
     for one in await account.connections(site, stay):
         if one.is_living:
-            await site.connections.revoke(one.budget)
-            await site.attempts.write_receipt(one.budget, "revoked", {"by": "stop everything"})
+            await site.connections.revoke(one.budget, by=By.PAYER)
     await account.bar(site, stay)
     return _see("/")
 

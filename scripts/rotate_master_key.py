@@ -45,7 +45,7 @@ async def _reseal(services: Services, key: str, place: str) -> str:
     except SealBroken as broken:
         log.error("seal_broken", key=key.rpartition("}")[2], reason=str(broken))
         return "broken"
-    await services.store.run("reseal", [key], [_FIELD, sealed, services.sealer.seal(secret, place=place)])
+    await services.store.run("replace", [key], [_FIELD, sealed, services.sealer.seal(secret, place=place)])
     return "resealed"
 
 

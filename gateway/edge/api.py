@@ -13,7 +13,7 @@ from gateway.ledger.holds import Ledger
 from gateway.money import nano_from_usd, usd_from_nano
 from gateway.openrouter.prices import Prices
 from gateway.payers.apps import App
-from gateway.payers.connections import Approval, Connections
+from gateway.payers.connections import Approval, By, Connections
 from gateway.payers.identity import user_id_fault
 from gateway.payers.origins import is_loopback
 from gateway.payers.sessions import Session
@@ -72,7 +72,7 @@ class Api:
         cap_nano = _cap_nano(document.get("monthlyUsd"), "monthlyUsd")
         if session.mode == "test":
             wanted = cap_nano if cap_nano is not None else session.limit_nano
-            await self._connections.approve(budget, Approval(cap_nano=wanted, funding_key=None))
+            await self._connections.approve(budget, Approval(wanted, None, by=By.APP))
         elif cap_nano is None:
             raise ConsentRequired
         else:
@@ -85,7 +85,7 @@ class Api:
             budget = await self._by_secret(call)
         else:
             budget, _session = await self._by_token(call)
-        await self._connections.revoke(budget)
+        await self._connections.revoke(budget, by=By.APP)
         return web.Response(status=204, headers=call.own_headers())
 
     async def attempt(self, call: Call, segments: tuple[str, ...]) -> web.Response:

@@ -16,7 +16,7 @@ from gateway import keys
 from gateway.digest import sha256_hex
 from gateway.errors import AuthError, InvalidRequest
 from gateway.keys import Budget
-from gateway.payers.connections import Approval, Connections
+from gateway.payers.connections import Approval, By, Connections
 from gateway.sealing import Sealer
 from gateway.store.replies import strings
 from gateway.store.store import Store
@@ -220,33 +220,25 @@ class Attempts:
         return await self.outcome(app_id, mode, user_id, nonce)
 
     async def _connect(self, attempt: Attempt) -> None:
-        """Open the connection as it was decided, write the receipt, and only then call the attempt approved."""
+        """Open the connection as it was decided, and only then call the attempt approved."""
         asked, decision = attempt.asked, attempt.decision
         cap = decision["cap_nano"]
         funding = decision["funding"]
         key = self._sealer.open(base64.b64decode(funding), place=_place(attempt.attempt_id)) if funding else None
-        since = int(decision["revocations"])
-        approval = Approval(int(cap) if cap else None, key, decision["wallet"], asked.origin, since)
+        approval = Approval(
+            cap_nano=int(cap) if cap else None,
+            funding_key=key,
+            wallet=decision["wallet"],
+            origin=asked.origin,
+            revocations=int(decision["revocations"]),
+            by=By.PAYER,
+            text=decision["text"],
+            receipt_id=attempt.attempt_id,
+        )
         await self._connections.approve(asked.budget, approval)
-        text = decision["text"]
-        receipt = {"text": text, "sha256": sha256_hex(text), "origin": asked.origin, "cap_nano": cap}
-        await self.write_receipt(asked.budget, "approved", receipt, receipt_id=attempt.attempt_id)
         # The key has its place now, and the code has done its work: only what a repeat needs is kept.
         kept = {**decision, "funding": "", "code": ""}
         await self._move(attempt.attempt_id, "approve", orjson.dumps(kept).decode())
-
-    async def write_receipt(self, budget: Budget, event: str, body: dict[str, str], *, receipt_id: str = "") -> None:
-        """Append to the budget's consent history; one `receipt_id` is written once. Raises Unavailable."""
-        await self._store.run("receipt", [budget.history], [receipt_id, event, orjson.dumps(body)])
-
-    async def receipts(self, budget: Budget, *, most: int = 200) -> list[dict[str, str]]:
-        """Return the consent history, newest first: event, at_ms and the receipt's own fields. Raises Unavailable."""
-        found = await self._store.call("XREVRANGE", budget.history, "+", "-", "COUNT", most)
-        lines = []
-        for _, raw in found:
-            fields = strings(raw)
-            lines.append({**orjson.loads(fields["body"]), "event": fields["event"], "at_ms": fields["at_ms"]})
-        return lines
 
     def _seal(self, attempt: Attempt, key: str | None) -> str:
         if key is None:

@@ -116,7 +116,7 @@ class Wallets:
         """Forget the key, here and in every connection of it: their requests are refused. Raises Unavailable."""
         await self._store.call("HDEL", keys.wallet(visit.wallet_id), "funding", "last4", "source", "key_sha256")
         for budget in await self.budgets(visit):
-            await self._store.run("fund", [budget.budget], [visit.wallet_id, "", "1", ""])
+            await self._fund(budget, visit.wallet_id, b"")
 
     async def add(self, visit: Visit, budget: Budget) -> None:
         """List a connection in the wallet, before it is opened: what can spend can be found. Raises Unavailable."""
@@ -132,20 +132,23 @@ class Wallets:
         ]
 
     async def _funded(self, visit: Visit, key: str, source: str) -> Visit:
-        """Keep the key in the wallet and give it to every living connection of it."""
+        """Keep the key in the wallet and give it to every living connection of it, but to none of test mode."""
         wallet_id = visit.wallet_id
         sealed = self._sealer.seal(key, place=keys.wallet_place(wallet_id))
         fields = ("funding", sealed, "last4", key[-4:], "source", source, "key_sha256", sha256_hex(key))
         await self._store.call("HSET", keys.wallet(wallet_id), *fields)
         for budget in await self.budgets(visit):
-            copy = self._sealer.seal(key, place=budget.place)
-            await self._store.run("fund", [budget.budget], [wallet_id, "", "1", copy])
+            if budget.mode == "live":
+                await self._fund(budget, wallet_id, self._sealer.seal(key, place=budget.place))
         return visit
+
+    async def _fund(self, budget: Budget, wallet_id: str, sealed: bytes) -> None:
+        await self._store.run("fund", [budget.budget, budget.history], [wallet_id, sealed, secrets.token_hex(16)])
 
     async def _merge(self, old: str, new: str) -> None:
         for name, device in (await self._hash(keys.wallet_budgets(old))).items():
             await self._store.call("HSET", keys.wallet_budgets(new), name, device)
-            await self._store.run("fund", [Budget.parse(name).budget], [old, new, "", ""])
+            await self._store.run("replace", [Budget.parse(name).budget], ["wallet", old, new])
         await self._store.call("DEL", keys.wallet(old))
         await self._store.call("DEL", keys.wallet_budgets(old))
 

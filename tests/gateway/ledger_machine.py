@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Any, ClassVar, TypeVar
 
 from hypothesis import strategies as st
@@ -106,7 +107,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def connect(self, cap: int) -> None:
         """Approve, or approve again."""
-        self.bench(self.bench.store.run("connect", [self.budget.budget], [cap, "sealed", "", "", "account"]))
+        names = [self.budget.budget, self.budget.history]
+        self.bench(
+            self.bench.store.run(
+                "connect", names, [cap, "sealed", "", "", "account", "", token_hex(4), "payer", "", ""]
+            )
+        )
         self.cap, self.state = cap, "active"
 
     # -- the model's sums ---------------------------------------------------------------------------------
@@ -286,7 +292,9 @@ class LedgerMachine(RuleBasedStateMachine):
         if verb == "connect":
             self.connect(cap)
             return
-        code = self.bench(self.bench.store.run("change", [self.budget.budget], [verb, cap]))
+        code = self.bench(
+            self.bench.store.run("change", [self.budget.budget, self.budget.history], [verb, cap, "payer"])
+        )
         if verb == "revoke":
             self.state = "revoked"
         elif self.state == "revoked":

@@ -36,6 +36,8 @@ async def test_an_imported_connection_pays_at_once(redis_url: str, stack: Stack,
     }
     assert (await stack.chat(headers=stack.as_user("%C3%A9:x"))).status == 200
     assert openrouter.last.header("Authorization") == "Bearer sk-or-v1-imp"
+    [receipt] = await stack.gateway.services.connections.receipts(stack.budget("é:x"))
+    assert (receipt["event"], receipt["by"], receipt["cap_nano"]) == ("approved", "operator", "2500000000")
 
 
 def _given(stack: Stack, **changed: str | None) -> argparse.Namespace:

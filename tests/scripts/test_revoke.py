@@ -24,6 +24,9 @@ async def test_a_revoked_user_is_refused_once_the_command_is_done(redis_url: str
     assert (await stack.chat()).refusal == (402, "not_connected")
     assert (await stack.chat(headers=stack.as_user(secret=stack.test_secret))).refusal == (402, "not_connected")
     assert (await stack.chat(headers=stack.as_user("eve"))).status == 200
+    for mode in ("live", "test"):
+        newest, _ = await stack.gateway.services.connections.receipts(stack.budget(mode=mode))
+        assert (newest["event"], newest["by"]) == ("revoked", "operator")
 
 
 async def _revoke(stack: Stack, **given: str | None) -> None:
@@ -47,6 +50,17 @@ async def test_a_closed_app_is_refused_everywhere(stack: Stack) -> None:
     assert (await stack.chat()).refusal == (401, "auth")
     answer = await stack.ask("GET", "/v1/connections", headers={"Authorization": f"Bearer {token}"})
     assert answer.refusal == (401, "auth")
+
+
+async def test_closing_an_app_ends_its_connections(stack: Stack) -> None:
+    """Each learns of it in its history, once, and holds no funding key any more."""
+    await stack.connect(user="eve")
+    for _ in range(2):
+        await _revoke(stack)
+    for user in ("ada", "eve"):
+        assert "funding" not in (await stack.standing(user)).fields
+        newest, _ = await stack.gateway.services.connections.receipts(stack.budget(user))
+        assert (newest["event"], newest["by"]) == ("closed", "operator")
 
 
 async def test_an_unknown_app_is_refused(stack: Stack) -> None:

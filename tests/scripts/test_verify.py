@@ -154,7 +154,7 @@ async def test_a_lost_budget_is_named(services: Services, left: str) -> None:
 async def test_a_user_who_was_barred_before_connecting_is_no_lost_budget(services: Services) -> None:
     """There is a hash that counts revocations, and nothing else; wallets have keys that look alike."""
     never = Budget("live", BUDGET.app_id, "never")
-    await services.store.run("change", [never.budget], ["bar", ""])
+    await services.store.run("change", [never.budget, never.history], ["bar", "", "payer"])
     await services.store.call("HSET", wallet_budgets("w"), never.name, "device")
     answer = await checked(services)
     assert (answer["budgets"], answer["differences"]) == (3, [])

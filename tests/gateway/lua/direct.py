@@ -1,5 +1,6 @@
 """The Lua scripts called directly, on a real Valkey and beside it on fakeredis."""
 
+import secrets
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -33,8 +34,15 @@ class Scripts:
     # -- the ledger's scripts with the arguments that a test leaves out ------------------------------------
 
     def connect(self, cap: str | int = 1000, *, funding: str = FUNDING) -> int:
-        version: int = self.run("connect", [BUDGET.budget], cap, funding, "", "", "account")
+        return self.approve(cap, funding, "", "", "account", "", secrets.token_hex(4), "operator", "", "")
+
+    def approve(self, *args: str | int) -> int:
+        version: int = self.run("connect", [BUDGET.budget, BUDGET.history], *args)
         return version
+
+    def change(self, verb: str, cap: int | str = "", by: str = "payer") -> int:
+        code: int = self.run("change", [BUDGET.budget, BUDGET.history], verb, cap, by)
+        return code
 
     def admit(
         self,
@@ -100,8 +108,14 @@ class Scripts:
         pairs = flat if flat and isinstance(flat[0], (tuple, list)) else zip(flat[::2], flat[1::2], strict=True)
         return {name.decode(): float(score) for name, score in pairs}
 
+    def receipts(self) -> list[dict[str, str]]:
+        return self._stream(BUDGET.history)
+
     def entries(self) -> list[dict[str, str]]:
-        found = self.call("XRANGE", BUDGET.ledger, "-", "+")
+        return self._stream(BUDGET.ledger)
+
+    def _stream(self, key: str) -> list[dict[str, str]]:
+        found = self.call("XRANGE", key, "-", "+")
         return [{name.decode(): value.decode() for name, value in _pairs(fields)} for _, fields in found]
 
     def now_ms(self) -> int:

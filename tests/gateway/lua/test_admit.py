@@ -94,7 +94,7 @@ def test_only_an_active_budget_is_spent_from(scripts: Scripts, verb: str) -> Non
     assert scripts.admit("a", 1)[0] == NOT_CONNECTED
     assert scripts.dump() == {}
     scripts.connect(1000)
-    scripts.run("change", [BUDGET.budget], verb, "")
+    scripts.change(verb)
     assert scripts.admit("b", 1) == [NOT_CONNECTED, 0, 0, 0, 0, 1000, b"", 0]
 
 
@@ -155,7 +155,7 @@ def test_it_tells_of_overdue_holds(scripts: Scripts) -> None:
     scripts.connect(1000)
     scripts.admit("a", 1000, lease_ms=0)
     assert scripts.admit("b", 5)[-1] == 1
-    scripts.run("change", [BUDGET.budget], "pause", "")
+    scripts.change("pause")
     assert scripts.admit("c", 5)[-1] == 1
     scripts.settle("a", "void")
     assert scripts.admit("d", 5)[-1] == 0

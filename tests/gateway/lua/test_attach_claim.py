@@ -59,9 +59,9 @@ def test_a_closed_hold_takes_nothing_more(held: Scripts, status: str) -> None:
 
 def test_it_tells_whether_the_budget_is_active(held: Scripts) -> None:
     """A renewing request hears of a pause or a revocation here, if nowhere else."""
-    held.run("change", [BUDGET.budget], "pause", "")
+    held.change("pause")
     assert held.attach("a") == [WRITTEN, 0]
-    held.run("change", [BUDGET.budget], "revoke", "")
+    held.change("revoke")
     assert held.attach("a") == [WRITTEN, 0]
 
 

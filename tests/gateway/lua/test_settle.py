@@ -195,6 +195,6 @@ def test_what_was_learnt_of_the_funding_key_counts_for_that_key_alone(scripts: S
 def test_a_budget_that_ended_still_pays_what_it_owes(scripts: Scripts, verb: str) -> None:
     """Revoking cuts what comes, not what was."""
     place(scripts)
-    scripts.run("change", [BUDGET.budget], verb, "")
+    scripts.change(verb)
     assert scripts.settle("a", "settled", 70)[0] == FIRST
     assert sums(scripts) == (0, 70, 70, [70])

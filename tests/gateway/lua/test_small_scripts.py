@@ -1,4 +1,4 @@
-"""beat.lua, rate.lua, gateways.lua, begin.lua, extend.lua, decide.lua, receipt.lua: each answer, each repeat."""
+"""beat.lua, rate.lua, gateways.lua, begin.lua, extend.lua, decide.lua, replace.lua: each answer, each repeat."""
 
 import pytest
 
@@ -152,19 +152,9 @@ def test_a_denied_attempt_stays_denied(scripts: Scripts) -> None:
     assert [decide(scripts, verb)[0] for verb in ("deny", "deny", "claim", "approve")] == [1, 0, -3, -3]
 
 
-def test_a_receipt_is_written_once(scripts: Scripts) -> None:
-    """By its id among the last sixteen; without an id each call writes."""
-
-    def receipt(receipt_id: str) -> object:
-        return scripts.run("receipt", ["history"], receipt_id, "approved", "{}")
-
-    assert [receipt("r1"), receipt("r2"), receipt("r1"), receipt(""), receipt("")] == [1, 1, 0, 1, 1]
-    assert scripts.call("XLEN", "history") == 4
-
-
 def test_a_sealed_value_is_replaced_only_while_it_is_the_one_that_was_read(scripts: Scripts) -> None:
     """A key that was changed or dropped meanwhile stays as it is."""
     scripts.call("HSET", "holder", "funding", "old")
-    assert [scripts.run("reseal", ["holder"], "funding", "old", "new") for _ in range(2)] == [1, 0]
-    assert scripts.run("reseal", ["holder"], "other", "", "new") == 0
+    assert [scripts.run("replace", ["holder"], "funding", "old", "new") for _ in range(2)] == [1, 0]
+    assert scripts.run("replace", ["holder"], "other", "", "new") == 0
     assert scripts.fields("holder") == {"funding": "new"}

@@ -204,7 +204,8 @@ async def test_one_dead_master_keeps_no_other_users_from_being_renewed_and_cut()
         # The dead one's comes first; of the others one has its list there.
         chosen = [budgets[places.index(place)] for place in ((1, 1), (0, 1), (2, 0))]
         for budget in chosen:
-            await store.run("connect", [budget.budget], ["1000000000", "sealed", "", "", "acct", ""])
+            yes = (10**9, "sealed", "", "", "acct", "", "receipt", "payer", "", "")
+            await store.run("connect", [budget.budget, budget.history], yes)
             request = request_id("a" * 13, budget.user_id.encode().ljust(12))
             worst = WorstCase(fixed_nano=1000, per_token_zepto=0, max_tokens=100)
             await ledger.admit(budget, request, worst, model="m", estimate_nano=5)
@@ -219,7 +220,7 @@ async def test_one_dead_master_keeps_no_other_users_from_being_renewed_and_cut()
                 before = await _due(store, budget)
                 while await _due(store, budget) == before:
                     await asyncio.sleep(0.01)
-        await store.run("change", [chosen[2].budget], ["revoke", ""])
+        await store.run("change", [chosen[2].budget, chosen[2].history], ["revoke", "", "payer"])
         with pytest.raises(Unavailable):
             await exchanges.check()
         async with asyncio.timeout(PATIENCE_SECONDS):

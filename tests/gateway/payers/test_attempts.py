@@ -129,12 +129,3 @@ async def test_an_attempt_gets_more_time_ten_times_until_it_is_decided(attempts:
     await attempts.deny(attempt)
     with pytest.raises(InvalidRequest, match="already answered"):
         await attempts.extend(attempt)
-
-
-async def test_a_receipt_is_written_once(attempts: Attempts) -> None:
-    """The same receipt again changes nothing; lines without an id are all kept."""
-    budget = asked().budget
-    for _ in range(2):
-        await attempts.write_receipt(budget, "approved", {"text": "a"}, receipt_id="r1")
-        await attempts.write_receipt(budget, "cap", {"cap_nano": "1"})
-    assert [line["event"] for line in await attempts.receipts(budget)] == ["cap", "cap", "approved"]

@@ -328,7 +328,7 @@ async def test_a_server_that_may_not_write_is_away(
         client.execute_command(*setting)
         # A script whose first write takes memory; one that frees first is let through, and may end.
         with pytest.raises(Unavailable):
-            await patient.run("connect", ["some:budget"], ["", "", "", "", ""])
+            await patient.run("begin", ["some:attempt"], ["browser", "{}", 1000, 1000])
         undo = ("REPLICAOF", "NO", "ONE") if setting[0] == "REPLICAOF" else ("CONFIG", "SET", "maxmemory", "0")
         client.execute_command(*undo)
     await opened(patient)

@@ -1,4 +1,4 @@
---[[ reseal: replace a sealed value, unless it was changed since it was read.
+--[[ replace: put a new value into a hash's field, unless it was changed since it was read.
 KEYS[1] holder  hash
 ARGV[1] field
 ARGV[2] old
