@@ -10,8 +10,8 @@ from aiohttp.typedefs import Handler
 from sandbox import accounts, consent
 from sandbox.bill import Bill
 from sandbox.chat import chat_completions
-from sandbox.house import HOUSE_KEY, House, RefusedError, error_response
 from sandbox.settings import SandboxSettings
+from sandbox.state import STATE_KEY, RefusedError, SandboxState, error_response
 from simulator.variants import MODELS
 
 BILL_KEY = web.AppKey("bill", Bill)
@@ -31,9 +31,9 @@ _EDGE_HEADERS = {
 def create_app(settings: SandboxSettings, *, now: Callable[[], float] = time.time) -> web.Application:
     """Return a sandbox with an empty bill, which is also `app[BILL_KEY]`. `now` returns unix seconds."""
     app = web.Application(middlewares=[_error_boundary], client_max_size=_MAX_BODY_BYTES)
-    house = House(settings, now)
-    app[HOUSE_KEY] = house
-    app[BILL_KEY] = house.bill
+    state = SandboxState(settings, now)
+    app[STATE_KEY] = state
+    app[BILL_KEY] = state.bill
     app.on_response_prepare.append(_add_edge_headers)
     app.add_routes(
         [

@@ -7,13 +7,15 @@ import argparse
 from collections.abc import Mapping
 
 from gateway.services import Services
-from scripts.command import Refusal, run
+from scripts.command import CommandRefused, run
 
 
 async def accept_store(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
     """Tell every process that this Redis is the truth from now on, whatever is missing in it."""
     if not arguments.yes:
-        raise Refusal("Whatever this Redis has lost stays lost, spend included. Say --yes if that is known and meant.")
+        raise CommandRefused(
+            "What this Redis has lost stays lost, spend included. Say --yes if that is known and meant."
+        )
     await services.store.beat(accept=True)
     return {"accepted": True}
 

@@ -18,7 +18,7 @@ _DEADLINE_MS = 5000
 Work = Callable[[Services, argparse.Namespace], Awaitable[Mapping[str, object]]]
 
 
-class Refusal(Exception):
+class CommandRefused(Exception):
     """The command cannot do this; the message says what to do."""
 
 
@@ -32,7 +32,7 @@ def run(parser: argparse.ArgumentParser, work: Work, *, despite_doubt: bool = Fa
     logs.silence()
     try:
         answer = asyncio.run(_within(arguments, work, despite_doubt=despite_doubt))
-    except (SettingsError, EmbeddedError, Refusal, OSError) as refused:
+    except (SettingsError, EmbeddedError, CommandRefused, OSError) as refused:
         sys.exit(f"{parser.prog}: {refused}")
     except WattfareError as failed:
         sys.exit(f"{parser.prog}: {failed.message}")
@@ -61,5 +61,5 @@ async def _within(arguments: argparse.Namespace, work: Work, *, despite_doubt: b
     settings = Settings.load().patient(_DEADLINE_MS)
     async with open_services(settings) as services:
         if not services.store.is_open and not despite_doubt:
-            raise Refusal(services.store.why_closed)
+            raise CommandRefused(services.store.why_closed)
         return await work(services, arguments)

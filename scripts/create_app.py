@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from gateway.payers.origins import OriginRefused, register
 from gateway.services import Services
-from scripts.command import Refusal, run
+from scripts.command import CommandRefused, run
 
 MAX_NAME_CHARS = 80
 
@@ -17,11 +17,11 @@ async def create_app(services: Services, arguments: argparse.Namespace) -> Mappi
     """Check name and origins, and return the new app's keys."""
     name = " ".join(arguments.name.split())
     if not 1 <= len(name) <= MAX_NAME_CHARS or not name.isprintable():
-        raise Refusal(f"--name must be 1 to {MAX_NAME_CHARS} printable characters.")
+        raise CommandRefused(f"--name must be 1 to {MAX_NAME_CHARS} printable characters.")
     try:
         origins = [register(text, loopback=not services.settings.production) for text in arguments.origin]
     except OriginRefused as refused:
-        raise Refusal(f"--origin {refused}") from None
+        raise CommandRefused(f"--origin {refused}") from None
     return await services.apps.create(name, origins)
 
 

@@ -13,8 +13,8 @@ from gateway.ledger.worst_case import WorstCase
 from gateway.metered.body import ChatRequest, Dialect
 from gateway.metered.pricing import worst_case
 from gateway.openrouter.pricelist import PriceList
-from simulator.answers import Performance, perform
-from simulator.variants import find_role, model_entry
+from simulator.answers import SimulatedAnswer, simulate
+from simulator.variants import find_variant, model_entry
 
 _ID_BYTES = 10
 
@@ -22,7 +22,7 @@ _ID_BYTES = 10
 class RehearsedReply:
     """One played answer, read like OpenRouter's."""
 
-    def __init__(self, performance: Performance) -> None:
+    def __init__(self, performance: SimulatedAnswer) -> None:
         self._performance = performance
         self._is_finishing = False
         self.status = performance.status
@@ -59,13 +59,13 @@ async def rehearse(chat: ChatRequest, on_connected: Callable[[], Awaitable[None]
     await on_connected()
     now = int(time.time())
     generation_id = f"gen-{now}-{secrets.token_hex(_ID_BYTES)}"
-    yield RehearsedReply(perform(chat.document, generation_id=generation_id, created_seconds=now, free=True))
+    yield RehearsedReply(simulate(chat.document, generation_id=generation_id, created_seconds=now, free=True))
 
 
 def rehearsed_worst_case(chat: ChatRequest) -> WorstCase | None:
     """Return what a test budget must hold: the stated price of a priced fault, nothing for an ordinary model."""
-    role = find_role(chat.model)
-    if role is None or not chat.model.startswith("sandbox/"):
+    variant = find_variant(chat.model)
+    if variant is None or not chat.model.startswith("sandbox/"):
         return WorstCase(fixed_nano=0, per_token_zepto=0, max_tokens=chat.max_tokens or 1)
-    listed = PriceList.parse(orjson.dumps({"data": [model_entry(role)]}), fetched_ms=0)
+    listed = PriceList.parse(orjson.dumps({"data": [model_entry(variant)]}), fetched_ms=0)
     return worst_case(chat, listed, now_ms=0)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from scripts.command import Refusal
+from scripts.command import CommandRefused
 from scripts.connect_user import connect_user
 from tests.fakes import FakeOpenRouter
 from tests.gateway.process import command, environment
@@ -74,7 +74,7 @@ async def test_a_test_connection_needs_neither_cap_nor_key(stack: Stack) -> None
 )
 async def test_a_bad_argument_connects_nobody(stack: Stack, changed: dict[str, str | None]) -> None:
     """What is wrong is said; the key is not repeated."""
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(CommandRefused) as refused:
         await connect_user(stack.gateway.services, _given(stack, **changed))
     assert "imp" not in str(refused.value)
     assert "two words" not in str(refused.value)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from scripts.command import Refusal
+from scripts.command import CommandRefused
 from scripts.revoke import revoke
 from tests.gateway.process import command, environment
 from tests.gateway.stack import Stack
@@ -65,7 +65,7 @@ async def test_closing_an_app_ends_its_connections(stack: Stack) -> None:
 
 async def test_an_unknown_app_is_refused(stack: Stack) -> None:
     """A typing error must not look like a revocation."""
-    with pytest.raises(Refusal):
+    with pytest.raises(CommandRefused):
         await _revoke(stack, app="appnone", user="ada")
-    with pytest.raises(Refusal):
+    with pytest.raises(CommandRefused):
         await _revoke(stack, app="appnone")

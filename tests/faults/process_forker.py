@@ -1,6 +1,6 @@
 """Whole gateway processes for fault tests, each a fork of one warm interpreter: started in moments, killed at a point.
 
-`python -m tests.faults.nursery` reads one JSON order a line and answers each with one JSON line.
+`python -m tests.faults.process_forker` reads one JSON order a line and answers each with one JSON line.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ _POLL_SECONDS = 0.005
 
 
 @dataclass
-class GatewayProcess:
+class ForkedGateway:
     """One running gateway."""
 
-    nursery: "Nursery"
+    forker: "ProcessForker"
     pid: int
     log: Path
     port: int = 0
@@ -52,7 +52,7 @@ class GatewayProcess:
     async def froze(self) -> None:
         """Wait until it has frozen itself."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not (await self.nursery.order({"do": "poll", "pid": self.pid}))["frozen"]:
+            while not (await self.forker.order({"do": "poll", "pid": self.pid}))["frozen"]:
                 await asyncio.sleep(_POLL_SECONDS)
 
     async def listens(self) -> None:
@@ -70,7 +70,7 @@ class GatewayProcess:
     async def is_over(self) -> bool:
         """Whether it has ended."""
         if self.exit_code is None:
-            self.exit_code = (await self.nursery.order({"do": "poll", "pid": self.pid}))["code"]
+            self.exit_code = (await self.forker.order({"do": "poll", "pid": self.pid}))["code"]
         return self.exit_code is not None
 
     async def ended(self) -> int:
@@ -89,18 +89,18 @@ class GatewayProcess:
 
 
 @dataclass
-class Nursery:
+class ProcessForker:
     """The warm interpreter, as its owner sees it. `folder` takes the logs."""
 
     folder: Path
-    started: list[GatewayProcess] = field(default_factory=list)
+    started: list[ForkedGateway] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
         self._turn = asyncio.Lock()
         self._numbers = itertools.count()
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "tests.faults.nursery"),
+            *("-m", "tests.faults.process_forker"),
             cwd=ROOT,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -129,7 +129,7 @@ class Nursery:
 
     async def start(
         self, variables: Mapping[str, str], *, point: str = "", nth: int = 1, freeze: bool = False
-    ) -> GatewayProcess:
+    ) -> ForkedGateway:
         """Start a gateway that kills (or freezes) itself when its path comes to `point` for the n-th time."""
         log = self.folder / f"gateway-{next(self._numbers)}.log"
         log.touch()
@@ -141,7 +141,7 @@ class Nursery:
             "nth": nth,
             "freeze": freeze,
         }
-        gateway = GatewayProcess(self, (await self.order(order))["pid"], log)
+        gateway = ForkedGateway(self, (await self.order(order))["pid"], log)
         self.started.append(gateway)
         await gateway.listens()
         return gateway

@@ -1,6 +1,6 @@
-"""Who pays in the sandbox: API keys, what their names make them do, and the PKCE codes they are exchanged for.
+"""The API keys of the sandbox: what their names make them do, and the PKCE codes they are exchanged for.
 
-Any `sk-or-v1-…` string is a key with a wallet of its own. Only its SHA-256 is kept.
+Any `sk-or-v1-…` string is a key with a limit and an account of its own. Only its SHA-256 is kept.
 """
 
 import base64
@@ -16,8 +16,8 @@ _LIMIT = re.compile(r"-limit(\d{1,6}(?:\.\d{1,9})?)-")
 
 
 @dataclass(frozen=True)
-class Wallet:
-    """One key: what it is called, whose it is, and what was wrong with it from birth."""
+class ApiKey:
+    """One key: its label, its account, its limit and what is wrong with it."""
 
     key_sha256: str
     label: str
@@ -49,19 +49,19 @@ class ExchangeRefusedError(Exception):
         self.message = message
 
 
-class Wallets:
+class ApiKeys:
     """All keys and open codes of one sandbox."""
 
     def __init__(self) -> None:
-        self._wallets: dict[str, Wallet] = {}
+        self._known: dict[str, ApiKey] = {}
         self._codes: dict[str, Consent] = {}
 
-    def of_key(self, key: str) -> Wallet:
-        """Return the wallet behind a key, made at its first use."""
+    def find(self, key: str) -> ApiKey:
+        """Return what is known of a key, made at its first use."""
         digest = hashlib.sha256(key.encode()).hexdigest()
-        if digest not in self._wallets:
-            self._wallets[digest] = _born(key, digest)
-        return self._wallets[digest]
+        if digest not in self._known:
+            self._known[digest] = _born(key, digest)
+        return self._known[digest]
 
     def offer(self, consent: Consent) -> str:
         """Return a code that stands for the consent until it is exchanged."""
@@ -89,13 +89,13 @@ class Wallets:
         key = "sk-or-v1-" + secrets.token_hex(32)
         digest = hashlib.sha256(key.encode()).hexdigest()
         label = consent.label or _label(key)
-        self._wallets[digest] = Wallet(digest, label, consent.user_id, consent.limit_nano)
+        self._known[digest] = ApiKey(digest, label, consent.user_id, consent.limit_nano)
         return key
 
 
-def _born(key: str, digest: str) -> Wallet:
+def _born(key: str, digest: str) -> ApiKey:
     limit = _LIMIT.search(key)
-    return Wallet(
+    return ApiKey(
         key_sha256=digest,
         label=_label(key),
         user_id="user_" + digest[:27],
