@@ -2,48 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp.test_utils import TestClient
-from aiohttp.web import Application, Request
 
 from sandbox.bill import Bill, Entry, GenerationState
 from sandbox.server import BILL_KEY, create_app
 from sandbox.settings import SandboxSettings
+from tests.sandbox.clock import Client, Clock, Connect
 
 _KEY = "sk-or-v1-alice"
 _CHAT = "/api/v1/chat/completions"
-
-Client = TestClient[Request, Application]
-Connect = Callable[[Application], Awaitable[Client]]
-
-
-@dataclass
-class _Clock:
-    """Unix seconds that only a test moves."""
-
-    seconds: float = 1_780_944_361.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def clock() -> _Clock:
-    """Time stands still unless moved."""
-    return _Clock()
-
-
-@pytest.fixture
-async def client(aiohttp_client: Connect, clock: _Clock) -> Client:
-    """A client of a fresh sandbox."""
-    return await aiohttp_client(create_app(SandboxSettings(), now=clock))
 
 
 def _auth(key: str = _KEY) -> dict[str, str]:
@@ -141,7 +113,7 @@ async def test_a_cut_is_no_clean_end(client: Client, stream: bool) -> None:
     assert (_only_entry(client).state, _only_entry(client).cost_nano) == (GenerationState.DONE, 3_000)
 
 
-async def test_generation_comes_late_and_only_to_its_own_key(client: Client, clock: _Clock) -> None:
+async def test_generation_comes_late_and_only_to_its_own_key(client: Client, clock: Clock) -> None:
     """404 until the delay is over, 404 to any other key, then the true cost."""
     async with client.post(_CHAT, json=_body("sandbox/usage-missing"), headers=_auth()) as response:
         await response.read()

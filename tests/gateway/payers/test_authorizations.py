@@ -1,22 +1,11 @@
 """Authorizations under way, below HTTP (what a browser sees of them is in tests/consent_web/test_funding.py)."""
 
 import asyncio
-from collections.abc import AsyncIterator
-
-import pytest
 
 from gateway.payers.authorizations import Authorizations
 from gateway.store.store import Store
 
 BROWSER = "b" * 64
-
-
-@pytest.fixture
-async def store(redis_url: str) -> AsyncIterator[Store]:
-    """An empty Redis."""
-    opened = await Store.open(redis_url, deadline_ms=2000)
-    yield opened
-    await opened.close()
 
 
 async def test_one_comes_back_once(store: Store) -> None:

@@ -1,7 +1,5 @@
 """Connections: approve, lower, pause, resume, revoke; spend stays whatever happens."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from gateway import keys
@@ -9,8 +7,7 @@ from gateway.digest import sha256_hex
 from gateway.errors import ConsentRequired, NotConnected
 from gateway.keys import Budget
 from gateway.payers.connections import Approval, By
-from gateway.services import Services, open_services
-from tests.gateway.stack import settings_for
+from gateway.services import Services
 
 pytestmark = pytest.mark.each_store
 
@@ -19,11 +16,10 @@ _USD = 10**9
 
 
 @pytest.fixture
-async def services(redis_url: str) -> AsyncIterator[Services]:
+async def services(services: Services) -> Services:
     """The stores on an empty Redis, with one connection of 5 USD."""
-    async with open_services(settings_for(redis_url, "http://127.0.0.1:1")) as opened:
-        await opened.connections.approve(_ADA, Approval(5 * _USD, "sk-or-v1-ada"))
-        yield opened
+    await services.connections.approve(_ADA, Approval(5 * _USD, "sk-or-v1-ada"))
+    return services
 
 
 async def test_a_live_connection_needs_a_cap_and_a_key(services: Services) -> None:

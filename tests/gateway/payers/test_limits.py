@@ -1,7 +1,6 @@
 """The counters of recent calls, below HTTP."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,14 +11,6 @@ from gateway.payers.limits import KEYS_AN_ATTEMPT, Limits
 from gateway.store.store import Store
 
 BROWSER = "b" * 64
-
-
-@pytest.fixture
-async def store(redis_url: str) -> AsyncIterator[Store]:
-    """An empty Redis."""
-    opened = await Store.open(redis_url, deadline_ms=2000)
-    yield opened
-    await opened.close()
 
 
 def asked(nonce: str = "n1", app_id: str = "appx") -> Asked:

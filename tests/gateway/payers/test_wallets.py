@@ -1,8 +1,5 @@
 """Wallets: cookies that die, keys that open only in their place (what a browser sees of it is in tests/consent_web)."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from gateway import keys
@@ -10,19 +7,10 @@ from gateway.keys import Budget
 from gateway.payers.connections import Approval
 from gateway.payers.wallets import OWNER, PAYER, Wallets
 from gateway.sealing import SealBroken
-from gateway.services import Services, open_services
-from gateway.settings import Settings
+from gateway.services import Services
 
 KEY = "sk-or-v1-0123456789abcdef"
 BUDGET = Budget("live", "appaaaaaaaaaaaaaaaa", "bob")
-
-
-@pytest.fixture
-async def services(redis_url: str, tmp_path: Path) -> AsyncIterator[Services]:
-    """The stores on an empty Redis."""
-    environ = {"WATTFARE_DATA_DIR": str(tmp_path), "REDIS_URL": redis_url, "WATTFARE_REDIS_DEADLINE_MS": "2000"}
-    async with open_services(Settings.load(environ)) as opened:
-        yield opened
 
 
 @pytest.fixture
