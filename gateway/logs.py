@@ -1,6 +1,6 @@
-"""One JSON line for each thing worth telling, on standard output.
+"""Structured logs: one JSON line for each event, on standard output.
 
-Never a key, never a prompt, never a user id in clear.
+Rule: no line holds a key, a prompt or a user id in clear.
 """
 
 import logging
@@ -13,7 +13,10 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 def configure(level: str = "info") -> None:
-    """Send every line, also those of libraries, to standard output as JSON."""
+    """Write every line as JSON to standard output, also those of libraries (warnings and errors).
+
+    `level`: debug, info, warning or error; lines of ours below it are dropped.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -39,7 +42,7 @@ def configure(level: str = "info") -> None:
 
 
 def silence() -> None:
-    """Say nothing below critical: an operator's command answers for itself, and its standard output is its answer."""
+    """Write nothing below critical: the standard output of an operator's command is its answer."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 

@@ -1,4 +1,7 @@
-"""Counters for the operator, served on a port of their own (WATTFARE_METRICS_PORT); nothing of a payer is a label."""
+"""Counters for the operator, served on a port of their own (WATTFARE_METRICS_PORT).
+
+Rule: no label holds anything of a payer or an app.
+"""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 
@@ -16,7 +19,7 @@ FIRST_BYTE_SECONDS = Histogram(
 
 
 def count_settlement(ledger: str, ended_by: str, cost_usd: float, overrun_usd: float) -> None:
-    """Count one closed request."""
+    """Count one closed request. `ledger`: its status there, `overrun_usd`: its cost above its hold."""
     SETTLEMENTS.labels(ledger, ended_by).inc()
     SETTLED_USD.inc(cost_usd)
     if overrun_usd:

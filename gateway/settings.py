@@ -1,6 +1,6 @@
 """What the environment asks for, read once at start and validated; the only reader of `os.environ` in the gateway.
 
-A missing or malformed value is one line that names the variable and says what to do. It never repeats a value:
+Rule: a missing or malformed value is one line that names the variable and says what to do. It never repeats a value:
 the value may be a key.
 """
 
@@ -20,6 +20,10 @@ from urllib.parse import SplitResult, urlsplit
 
 KEY_BYTES: Final = 32  # AES-256, and the block that HS256 wants at least (RFC 7518 §3.2)
 MIN_LEDGER_DAYS: Final = 31  # the rolling month is 30 UTC days; verify needs all of it
+MAX_LEDGER_DAYS: Final = 36_500  # a hundred years: more is a slip of the keyboard
+MAX_WORKERS: Final = 256  # more processes than any host has cores
+MAX_METRICS_PORT: Final = 65_000  # leaves room for a port for each worker above it
+CONSENT_PORT: Final = 8081  # where the consent site listens by default
 
 _KID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _INTEGER = re.compile(r"[0-9]{1,9}")
@@ -34,13 +38,9 @@ class SettingsError(ValueError):
     """One line that names a variable and says what to do. Holds no value of a secret."""
 
 
-# Where the consent site listens unless told otherwise.
-CONSENT_PORT = 8081
-
-
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """Keys of 32 bytes with their ids, newest first. The newest makes, every one of them checks."""
+    """Keys of 32 bytes with their ids, newest first. The newest signs and seals; each verifies and opens."""
 
     keys: tuple[tuple[str, bytes], ...] = field(repr=False)
 
@@ -82,16 +82,22 @@ class Settings:
     data_dir: Path
     """Absolute. Holds the embedded server and the development keys."""
     state_file: Path | None
+    """Where the epoch and beat of Redis are remembered over a restart; None: nowhere."""
     log_level: str
     ledger_days: int
+    """How many UTC days ledger entries and closed holds are kept."""
     hold_seconds: float
     """How long a hold lives before the sweeper calls it overdue."""
     sweeper: bool
+    """Whether the gateway's processes sweep; a process of its own may do it instead."""
     reconcile_seconds: float
+    """How long the sweeper asks OpenRouter for a cost before it settles at the estimate."""
     redis_deadline_ms: int
+    """How long Redis may say nothing at all before it counts as away."""
     upstream_connect_seconds: float
     upstream_first_byte_seconds: float
     upstream_silence_seconds: float
+    """How long OpenRouter may send nothing inside an answer."""
     caller_silence_seconds: float
     """How long a caller may take nothing of an answer."""
 
@@ -109,7 +115,7 @@ class Settings:
         master_keys, jwt_keys = _key_rings(source, data_dir, required=production)
         host = source.host("HOST", "127.0.0.1")
         port = source.integer("PORT", default_port, least=0, most=65535)
-        # The consent site itself knows better than the default where it is, when only its port was moved.
+        # When only the port of the consent site was changed, its default origin has that port.
         is_consent_site = default_port == CONSENT_PORT and host == "127.0.0.1" and port != 0
         consent_url = f"http://127.0.0.1:{port if is_consent_site else CONSENT_PORT}"
         return cls(
@@ -122,13 +128,13 @@ class Settings:
             consent_url=source.origin("WATTFARE_CONSENT_URL", consent_url, secure=production),
             host=host,
             port=port,
-            workers=source.integer("WEB_CONCURRENCY", 1, least=1, most=256),
-            metrics_port=source.integer("WATTFARE_METRICS_PORT", 0, least=0, most=65000),
+            workers=source.integer("WEB_CONCURRENCY", 1, least=1, most=MAX_WORKERS),
+            metrics_port=source.integer("WATTFARE_METRICS_PORT", 0, least=0, most=MAX_METRICS_PORT),
             drain_seconds=source.seconds("WATTFARE_DRAIN_SECONDS", 25, zero=True),
             data_dir=data_dir,
             state_file=Path(state_file).expanduser().absolute() if state_file else None,
             log_level=source.choice("WATTFARE_LOG_LEVEL", "info", _LOG_LEVELS),
-            ledger_days=source.integer("WATTFARE_LEDGER_DAYS", 90, least=MIN_LEDGER_DAYS, most=36_500),
+            ledger_days=source.integer("WATTFARE_LEDGER_DAYS", 90, least=MIN_LEDGER_DAYS, most=MAX_LEDGER_DAYS),
             hold_seconds=source.seconds("WATTFARE_HOLD_SECONDS", 60),
             sweeper=source.choice("WATTFARE_SWEEPER", "on", ("on", "off")) == "on",
             reconcile_seconds=source.seconds("WATTFARE_RECONCILE_SECONDS", 300),
@@ -140,12 +146,12 @@ class Settings:
         )
 
     def patient(self, redis_deadline_ms: int) -> "Settings":
-        """Return these settings for a process that nobody's request waits for."""
+        """Return these settings with another Redis deadline, for a command that no request waits for."""
         return replace(self, redis_deadline_ms=redis_deadline_ms)
 
 
 class _Environment:
-    """Variables, each parsed by what it must be. An empty one counts as absent, as compose files leave them."""
+    """Variables, each parsed as what it must be. An empty one counts as absent: compose files set those."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
@@ -269,7 +275,7 @@ def _key_rings(source: _Environment, data_dir: Path, *, required: bool) -> tuple
 
 
 def _development_keys(data_dir: Path) -> tuple[KeyRing, KeyRing]:
-    """Return the rings in `data_dir/keys.json`, made by whoever comes first. Raises SettingsError."""
+    """Return the rings in `data_dir/keys.json`, which the first process makes. Raises SettingsError."""
     path = data_dir / "keys.json"
     try:
         if not path.exists():
@@ -288,7 +294,7 @@ def _development_keys(data_dir: Path) -> tuple[KeyRing, KeyRing]:
 
 
 def _make_keys(path: Path) -> None:
-    """Write new keys whole, then link them into place: the first of several processes wins, none reads half a file."""
+    """Write new keys to a draft and link it into place: the first of several processes wins, none reads half a file."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = {name: f"dev:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}" for name in ("master", "jwt")}
     # mkstemp makes the file with mode 600.
