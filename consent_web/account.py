@@ -50,34 +50,34 @@ class Connected(Connection):
 
 async def owner(request: web.Request) -> Visit:
     """Return the stay in a wallet. Raises InvalidRequest 404: without one there is nothing here to see."""
-    stay = await guard.visit(request)
-    if stay is None:
+    visit = await guard.visit(request)
+    if visit is None:
         raise InvalidRequest("This browser has no AI budget yet, or was signed out of it.", status=404)
-    return stay
+    return visit
 
 
-async def connections(site: Site, stay: Visit) -> list[Connected]:
+async def connections(site: Site, visit: Visit) -> list[Connected]:
     """Return the stay's connections: those that can spend first, then by spend. Raises Unavailable."""
-    found = [await site.connections.find(budget) for budget in await site.wallets.budgets(stay)]
+    found = [await site.connections.find(budget) for budget in await site.wallets.budgets(visit)]
     # A connection that another wallet took over since is that one's to see.
-    mine = [await _named(site, one) for one in found if one.wallet == stay.wallet_id]
+    mine = [await _named(site, one) for one in found if one.wallet == visit.wallet_id]
     return sorted(mine, key=lambda one: (not one.is_living, one.is_test, -one.standing.spent_nano, one.name))
 
 
-async def bar(site: Site, stay: Visit) -> None:
+async def bar(site: Site, visit: Visit) -> None:
     """Let no approval of this stay that waits for its app become a connection. Raises Unavailable."""
-    for budget in await site.wallets.budgets(stay):
+    for budget in await site.wallets.budgets(visit):
         await site.connections.bar(budget)
 
 
 async def connection(request: web.Request) -> tuple[Visit, Connected]:
     """Return the connection that the path names, if it is the stay's own. Raises InvalidRequest 404, Unavailable."""
-    site, stay = request.app[SITE], await owner(request)
-    for budget in await site.wallets.budgets(stay):
+    site, visit = request.app[SITE], await owner(request)
+    for budget in await site.wallets.budgets(visit):
         if site.connections.account(budget) == request.match_info["ref"]:
             one = await site.connections.find(budget)
-            if one.wallet == stay.wallet_id:
-                return stay, await _named(site, one)
+            if one.wallet == visit.wallet_id:
+                return visit, await _named(site, one)
     raise InvalidRequest("There is no such app in your AI budget.", status=404)
 
 

@@ -112,9 +112,9 @@ async def change_wallet(request: web.Request) -> web.Response:
     site = request.app[SITE]
     await guard.json_post(request)
     await found(request)
-    stay = await guard.visit(request)
-    if stay is not None:
-        await site.wallets.leave(stay)
+    visit = await guard.visit(request)
+    if visit is not None:
+        await site.wallets.leave(visit)
     response = guard.json_response({"funding": None})
     guard.forget(response)
     return response
@@ -127,9 +127,9 @@ async def _paste(request: web.Request, site: Site, body: dict[str, object], whos
         raise _fault("key_form", "That is not an OpenRouter key. It starts with sk-or-.", status=422)
     await site.limits.admit_key(whose)
     await _check(site, key)
-    stay = await site.wallets.fund_by_key(await guard.visit(request), key)
-    response = guard.json_response({"funding": await view.funding(site, stay)})
-    guard.remember(response, stay)
+    visit = await site.wallets.fund_by_key(await guard.visit(request), key)
+    response = guard.json_response({"funding": await view.funding(site, visit)})
+    guard.remember(response, visit)
     return response
 
 
@@ -140,9 +140,9 @@ async def _exchange(request: web.Request, code: str, begun: Authorization) -> we
     except CodeRefused:
         raise _fault("code", "OpenRouter's answer was used or has expired. Start again.") from None
     await _check(site, issued.key)
-    stay = await site.wallets.fund_by_account(await guard.visit(request), issued.key, issued.user_id)
+    visit = await site.wallets.fund_by_account(await guard.visit(request), issued.key, issued.user_id)
     response = guard.json_response({"attempt": begun.attempt})
-    guard.remember(response, stay)
+    guard.remember(response, visit)
     return response
 
 

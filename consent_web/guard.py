@@ -19,7 +19,7 @@ from consent_web.site import SITE, Handler
 from gateway.digest import sha256_hex
 from gateway.errors import ConsentRequired, InvalidRequest, Unavailable, WattfareError
 from gateway.logs import log
-from gateway.payers.wallets import STAY_SECONDS, Visit
+from gateway.payers.wallets import VISIT_SECONDS, Visit
 
 BROWSER_COOKIE = "__Host-wattfare-browser"
 WALLET_COOKIE = "__Host-wattfare-wallet"
@@ -99,9 +99,9 @@ async def visit(request: web.Request) -> Visit | None:
     return await request.app[SITE].wallets.visit(token if _COOKIE_TOKEN.fullmatch(token) else "")
 
 
-def remember(response: web.StreamResponse, stay: Visit) -> None:
+def remember(response: web.StreamResponse, visit: Visit) -> None:
     """Give the browser its stay's new cookie."""
-    _set_cookie(response, WALLET_COOKIE, stay.token, STAY_SECONDS)
+    _set_cookie(response, WALLET_COOKIE, visit.token, VISIT_SECONDS)
 
 
 def forget(response: web.StreamResponse) -> None:

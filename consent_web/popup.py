@@ -75,18 +75,18 @@ async def approve(request: web.Request) -> web.Response:
     if not app.allows_origin(asked.origin, asked.mode):
         raise _origin_refused(asked.origin)
     cap_nano = _cap(asked, body)
-    stay = await guard.visit(request)
-    key = await _funding_key(site, asked, stay.wallet_id if stay else None)
-    stay = await site.wallets.enter(stay)
-    await site.wallets.add(stay, asked.budget)
+    visit = await guard.visit(request)
+    key = await _funding_key(site, asked, visit.wallet_id if visit else None)
+    visit = await site.wallets.enter(visit)
+    await site.wallets.add(visit, asked.budget)
     name = texts.app_name(app.name)
     decision = Decision(
-        approval=Approval(cap_nano, key, stay.wallet_id, asked.origin),
+        approval=Approval(cap_nano, key, visit.wallet_id, asked.origin),
         text=texts.receipt(asked, name, site.host, cap_nano),
         code=secrets.token_urlsafe(32) if asked.challenge else "",
     )
     response = await _decided(request, browser, await site.attempts.approve(attempt, decision))
-    guard.remember(response, stay)
+    guard.remember(response, visit)
     return response
 
 
@@ -218,8 +218,8 @@ async def _funding_key(site: Site, asked: Asked, wallet_id: str | None) -> str |
 async def _answer(request: web.Request, browser: guard.Browser, attempt: Attempt) -> web.Response:
     site = request.app[SITE]
     app = await _app(site, attempt.asked.app_id)
-    stay = await guard.visit(request)
-    body = await view.attempt(site, attempt, texts.app_name(app.name), stay)
+    visit = await guard.visit(request)
+    body = await view.attempt(site, attempt, texts.app_name(app.name), visit)
     return guard.json_response({**body, "csrf": browser.csrf, **await _result(site, attempt)})
 
 

@@ -24,7 +24,7 @@ from gateway.payers.wallets import Visit
 _LOW_NANO = NANO_PER_USD
 
 
-async def attempt(site: Site, shown: Attempt, name: str, stay: Visit | None) -> dict[str, object]:
+async def attempt(site: Site, shown: Attempt, name: str, visit: Visit | None) -> dict[str, object]:
     """Return the popup's JSON for an attempt. Raises Unavailable."""
     asked = shown.asked
     now = await site.connections.find(asked.budget)
@@ -43,8 +43,8 @@ async def attempt(site: Site, shown: Attempt, name: str, stay: Visit | None) -> 
         "fault": shown.fault,
         "funding": None,
     }
-    if asked.mode == "live" and stay is not None:
-        body["funding"] = await funding(site, stay)
+    if asked.mode == "live" and visit is not None:
+        body["funding"] = await funding(site, visit)
     return body
 
 
@@ -93,10 +93,10 @@ def _current(now: Connection) -> dict[str, object] | None:
     }
 
 
-async def funding(site: Site, stay: Visit) -> dict[str, object] | None:
+async def funding(site: Site, visit: Visit) -> dict[str, object] | None:
     """Return how this browser's wallet pays and what its key has left; None when it has no funding."""
-    held = await site.wallets.funding(stay.wallet_id)
-    key = await site.wallets.funding_key(stay.wallet_id) if held else None
+    held = await site.wallets.funding(visit.wallet_id)
+    key = await site.wallets.funding_key(visit.wallet_id) if held else None
     if held is None or key is None:
         return None
     shown: dict[str, object] = {"last4": held.last4, "source": held.source, "left": "", "warning": "", "works": True}

@@ -1,7 +1,7 @@
-"""Attempts: one popup's way from a spent session token to a yes or a no, bound to one browser.
+"""Attempts: one consent popup, from the session token it spends to the payer's decision, bound to one browser.
 
 Rule: what was asked is frozen at the start, what was decided at the first decision; a repeat gets the first answer.
-Rule: an attempt lies under its own app, user and nonce, so another app's token finds nothing.
+Rule: an attempt is stored under its own app, user and nonce, so another app's token finds nothing.
 """
 
 import base64
@@ -21,12 +21,13 @@ from gateway.sealing import Sealer
 from gateway.store.replies import strings
 from gateway.store.store import Store
 
+# Longer than an authorization at OpenRouter may be under way (payers/authorizations.py).
 LIFE_MS = 60 * 60 * 1000
-# A late question gets "expired" instead of "unknown" for a day.
+# For a day after that the app is told "expired" instead of "unknown".
 KEPT_MS = 24 * 60 * 60 * 1000
-# WCAG 2.2, 2.2.1: who is told that time runs out may extend it at least ten times.
+# WCAG 2.2, 2.2.1: a person who is warned that time runs out may extend it at least ten times.
 MOST_EXTENSIONS = 10
-# A spent token is remembered for as long as it is valid anywhere: ten minutes and a minute's drift on either side.
+# A spent token is remembered for longer than it is valid: ten minutes, and a minute of drift between clocks.
 _SPENT_MS = 15 * 60 * 1000
 _SEEN_FROM_OUTSIDE = {"pending": "pending", "claimed": "pending", "held": "pending"}
 
@@ -77,7 +78,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the payer said yes to: the cap, the exact text, the wallet. `code`: redirect mode, shown to the app once."""
+    """What the payer said yes to, and its exact text. `code`: redirect mode only, given to the app's page once."""
 
     approval: Approval
     text: str
@@ -131,7 +132,10 @@ class Attempts:
         return attempt
 
     async def find(self, attempt_id: str, browser: str) -> Attempt | None:
-        """Return an attempt of this browser; None when there is none or it is another browser's. Raises Unavailable."""
+        """Return an attempt of the browser of that digest; None when there is none or it is another's.
+
+        Raises Unavailable.
+        """
         fields = await self._fields(attempt_id)
         if not fields or not hmac.compare_digest(fields["browser"], browser):
             return None
@@ -204,8 +208,9 @@ class Attempts:
     async def redeem(
         self, app_id: str, mode: str, user_id: str, nonce: str, *, code: str, verifier: str
     ) -> dict[str, object]:
-        """Make a redirect-mode approval active: only who started it holds `verifier`, only who came back `code`.
+        """Open the connection of a redirect-mode approval.
 
+        `verifier` proves the page that started it, `code` that the payer's browser came back to that page.
         Returns `{state, status}`; safe to repeat. Raises AuthError, InvalidRequest (410 expired), Unavailable.
         """
         attempt_id = keys.attempt_id(mode, app_id, user_id, nonce)
@@ -236,7 +241,7 @@ class Attempts:
             receipt_id=attempt.attempt_id,
         )
         await self._connections.approve(asked.budget, approval)
-        # The key has its place now, and the code has done its work: only what a repeat needs is kept.
+        # The key is sealed in the connection and the code is used: keep only what a repeat needs.
         kept = {**decision, "funding": "", "code": ""}
         await self._move(attempt.attempt_id, "approve", orjson.dumps(kept).decode())
 
@@ -266,7 +271,7 @@ class Attempts:
         state, expires_ms = fields["state"], int(fields["expires_ms"])
         asked = Asked(**orjson.loads(fields["asked"]))
         if state in {"pending", "held"}:
-            # By Redis's clock: the key lives for KEPT_MS beyond the time to decide.
+            # By Redis's clock: the key expires KEPT_MS after the time to decide.
             left_ms = await self._store.call("PTTL", keys.attempt(asked.attempt_id))
             state = "expired" if left_ms <= KEPT_MS else state
         return Attempt(
@@ -303,5 +308,5 @@ def _proves(attempt: Attempt, code: str, verifier: str) -> bool:
 
 
 def _place(attempt_id: str) -> str:
-    """Where a funding key waits between an approval and its connection."""
+    """Return the place that a funding key is sealed to between an approval and its connection."""
     return f"attempt:{attempt_id}"

@@ -132,7 +132,7 @@ class Connections:
         """
         if budget.mode == "live" and (approval.cap_nano is None or approval.funding_key is None):
             raise ValueError("a live connection needs a cap and a funding key")
-        # Found by name before it can spend: a request id must always lead to its budget.
+        # Listed before it can spend: a request id must always lead to its budget.
         account = self.account(budget)
         await self._store.call("SET", keys.account(account), budget.name)
         await self._store.call("SADD", keys.members(budget.mode, budget.app_id), budget.name)
@@ -195,11 +195,11 @@ class Connections:
         return [_receipt(strings(raw)) for _, raw in found]
 
     async def revocations(self, budget: Budget) -> int:
-        """Return how often it was revoked or barred. Raises Unavailable."""
+        """Return how often it was revoked or barred: what was approved before the last time is void."""
         return (await self._ledger.standing(budget)).revocations
 
     async def bar(self, budget: Budget) -> None:
-        """Let nothing that was approved before, and is not connected yet, ever connect. Raises Unavailable."""
+        """Void every approval that has not become a connection yet. Raises Unavailable."""
         await self._change(budget, "bar", By.PAYER)
 
     async def members(self, mode: str, app_id: str) -> list[Budget]:

@@ -17,14 +17,17 @@ from gateway.sealing import Sealer
 from gateway.store.replies import strings, text
 from gateway.store.store import Store
 
-# Browsers cut a cookie's life at 400 days (RFC 6265bis §5.5); the stay behind it ends with it.
-STAY_SECONDS = 400 * 24 * 60 * 60
+# Browsers limit a cookie's life to 400 days (RFC 6265bis §5.5); the visit behind it ends with it.
+VISIT_SECONDS = 400 * 24 * 60 * 60
 OWNER, PAYER = "owner", "payer"
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A browser's stay in a wallet. `level`: owner (sees all of it) or payer (pays, sees its own connections)."""
+    """A browser that is in a wallet. `level`: owner (sees all of it) or payer (pays, sees its own connections).
+
+    `token`: the cookie's value. `device`: one name over all visits of this browser; connections remember it.
+    """
 
     token: str
     wallet_id: str
@@ -34,7 +37,7 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Funding:
-    """How a wallet pays, without the key. `source`: oauth or pasted. `key_sha256` names it at OpenRouter."""
+    """How a wallet pays, without the key: its last four characters, its source (oauth or pasted) and its SHA-256."""
 
     last4: str
     source: str
@@ -49,26 +52,29 @@ class Wallets:
         self._sealer = sealer
 
     async def visit(self, token: str) -> Visit | None:
-        """Return the stay that a cookie's value stands for. Raises Unavailable."""
+        """Return the visit that a cookie's value stands for. Raises Unavailable."""
         fields = await self._hash(keys.visit(sha256_hex(token))) if token else {}
         return Visit(token, fields["wallet"], fields["level"], fields["device"]) if fields else None
 
     async def enter(self, visit: Visit | None) -> Visit:
-        """Return the same stay under a new cookie value, the old one dead; without one, a new wallet's."""
+        """Return the same visit under a new cookie value, or without one a visit of a new wallet. Raises Unavailable.
+
+        The old cookie value is not valid any more.
+        """
         if visit is not None:
-            return await self._stay(visit.wallet_id, visit.level, visit.device, leave=visit)
+            return await self._begin(visit.wallet_id, visit.level, visit.device, leave=visit)
         wallet_id = secrets.token_urlsafe(16)
         await self._store.call("HSET", keys.wallet(wallet_id), "level", OWNER)
-        return await self._stay(wallet_id, OWNER, secrets.token_hex(8))
+        return await self._begin(wallet_id, OWNER, secrets.token_hex(8))
 
     async def leave(self, visit: Visit) -> None:
-        """End a browser's stay; the wallet and its connections live on. Raises Unavailable."""
+        """End a browser's visit; the wallet and its connections stay. Raises Unavailable."""
         await self._store.call("DEL", keys.visit(sha256_hex(visit.token)))
 
     async def fund_by_account(self, visit: Visit | None, key: str, user_id: str | None) -> Visit:
         """Take a key that OpenRouter issued to `user_id` just now; the account's wallet is entered as its owner.
 
-        A stay in a wallet that no other account owns is merged into it: both are proven here. Raises Unavailable.
+        A wallet that the browser owns, and that no other account owns, is merged into it. Raises Unavailable.
         """
         if user_id is None:
             return await self._funded(await self.enter(visit), key, "oauth")
@@ -86,16 +92,16 @@ class Wallets:
             if visit is not None and visit.level == OWNER and mine is None and visit.wallet_id != known:
                 await self._merge(visit.wallet_id, known)
             device = visit.device if visit is not None else secrets.token_hex(8)
-            entered = await self._stay(known, OWNER, device, leave=visit)
+            entered = await self._begin(known, OWNER, device, leave=visit)
         return await self._funded(entered, key, "oauth")
 
     async def fund_by_key(self, visit: Visit | None, key: str) -> Visit:
-        """Take a pasted key. Without a stay, the wallet it already funds is entered as a payer. Raises Unavailable."""
+        """Take a pasted key. Without a visit, the wallet it already funds is entered as a payer. Raises Unavailable."""
         place = keys.identity("key", self._digest(key))
         known = await self._text("GET", place) if visit is None else None
-        # Only while that very key still pays: an old one must not draw on what replaced it.
+        # Only while that very key still pays: a replaced one must not lead to the key that replaced it.
         if known is not None and await self._text("HGET", keys.wallet(known), "key_sha256") == sha256_hex(key):
-            return await self._stay(known, PAYER, secrets.token_hex(8))
+            return await self._begin(known, PAYER, secrets.token_hex(8))
         if visit is not None and visit.level == PAYER:
             visit = None  # whoever only pays from a wallet does not change its funding
         entered = await self.enter(visit)
@@ -119,11 +125,14 @@ class Wallets:
             await self._fund(budget, visit.wallet_id, b"")
 
     async def add(self, visit: Visit, budget: Budget) -> None:
-        """List a connection in the wallet, before it is opened: what can spend can be found. Raises Unavailable."""
+        """List a connection in the wallet. Call it before the connection is opened: what can spend must be listed.
+
+        Raises Unavailable.
+        """
         await self._store.call("HSET", keys.wallet_budgets(visit.wallet_id), budget.name, visit.device)
 
     async def budgets(self, visit: Visit) -> list[Budget]:
-        """Return the connections that this stay may see. Raises Unavailable."""
+        """Return the connections that this visit may see. Raises Unavailable."""
         listed = await self._hash(keys.wallet_budgets(visit.wallet_id))
         return [
             Budget.parse(name)
@@ -152,11 +161,11 @@ class Wallets:
         await self._store.call("DEL", keys.wallet(old))
         await self._store.call("DEL", keys.wallet_budgets(old))
 
-    async def _stay(self, wallet_id: str, level: str, device: str, *, leave: Visit | None = None) -> Visit:
+    async def _begin(self, wallet_id: str, level: str, device: str, *, leave: Visit | None = None) -> Visit:
         visit = Visit(secrets.token_urlsafe(32), wallet_id, level, device)
         key = keys.visit(sha256_hex(visit.token))
         await self._store.call("HSET", key, "wallet", wallet_id, "level", level, "device", device)
-        await self._store.call("EXPIRE", key, STAY_SECONDS)
+        await self._store.call("EXPIRE", key, VISIT_SECONDS)
         if leave is not None:
             await self.leave(leave)
         return visit
