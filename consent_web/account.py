@@ -11,7 +11,7 @@ from gateway.errors import InvalidRequest
 from gateway.payers.connections import Connection
 from gateway.payers.wallets import Visit
 
-DAYS = 30
+DAYS = 30  # the rolling month of the ledger
 _DAY_SECONDS = 86_400
 _STATES = {"active": "Active", "paused": "Paused", "revoked": "Stopped"}
 
@@ -49,7 +49,7 @@ class Connected(Connection):
 
 
 async def owner(request: web.Request) -> Visit:
-    """Return the stay in a wallet. Raises InvalidRequest 404: without one there is nothing here to see."""
+    """Return the browser's visit of its wallet. Raises InvalidRequest 404 without one, Unavailable."""
     visit = await guard.visit(request)
     if visit is None:
         raise InvalidRequest("This browser has no AI budget yet, or was signed out of it.", status=404)
@@ -57,21 +57,21 @@ async def owner(request: web.Request) -> Visit:
 
 
 async def connections(site: Site, visit: Visit) -> list[Connected]:
-    """Return the stay's connections: those that can spend first, then by spend. Raises Unavailable."""
+    """Return the connections that a visit may see: those that can spend first, then by spend. Raises Unavailable."""
     found = [await site.connections.find(budget) for budget in await site.wallets.budgets(visit)]
-    # A connection that another wallet took over since is that one's to see.
+    # A connection that another wallet has taken over since is listed here still, but only that wallet may see it.
     mine = [await _named(site, one) for one in found if one.wallet == visit.wallet_id]
     return sorted(mine, key=lambda one: (not one.is_living, one.is_test, -one.standing.spent_nano, one.name))
 
 
 async def bar(site: Site, visit: Visit) -> None:
-    """Let no approval of this stay that waits for its app become a connection. Raises Unavailable."""
+    """Void the approvals of a visit's connections that have not become active yet. Raises Unavailable."""
     for budget in await site.wallets.budgets(visit):
         await site.connections.bar(budget)
 
 
 async def connection(request: web.Request) -> tuple[Visit, Connected]:
-    """Return the connection that the path names, if it is the stay's own. Raises InvalidRequest 404, Unavailable."""
+    """Return the connection that the path names, if the visit may see it. Raises InvalidRequest 404, Unavailable."""
     site, visit = request.app[SITE], await owner(request)
     for budget in await site.wallets.budgets(visit):
         if site.connections.account(budget) == request.match_info["ref"]:

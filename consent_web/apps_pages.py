@@ -1,6 +1,6 @@
 """One app's page: its cap, its days, its requests and its consent history; pause, resume, revoke, export.
 
-Lowering a cap, pausing and revoking take effect with one post. Raising asks again first.
+Rule: lowering a cap, pausing and revoking take effect with one post. Raising asks again first.
 """
 
 import csv
@@ -18,7 +18,7 @@ from consent_web.money_text import CapRefused, cap_from_text, cap_text, exact
 from consent_web.site import SITE, Site
 from gateway.payers.connections import By
 
-_SHOWN_REQUESTS = 100
+_SHOWN_REQUESTS = 100  # more than a person reads; the exports have all
 _CSV_FIELDS = (
     "request_id", "admitted", "model", "status", "cost_usd", "prompt_tokens", "completion_tokens", "generation_id",
     "ended_by",
@@ -179,7 +179,7 @@ def _confirm_raise(request: web.Request, one: Connected, typed: str, cap_nano: i
 
 
 async def _requests(site: Site, one: Connected, *, most: int | None = None) -> list[dict[str, str]]:
-    """Return the ledger's lines without anything of a prompt: the ledger never held any."""
+    """Return the ledger's entries as the page and the exports show them, newest first."""
     return [_line(entry) for entry in await site.ledger.entries(one.budget, newest_first=True, most=most)]
 
 
@@ -203,7 +203,7 @@ def _line(entry: dict[str, str]) -> dict[str, str]:
 
 
 def _signed(nano: int) -> str:
-    """A second entry may take back a part of an estimate."""
+    """Return an exact amount with its sign: a second entry of a request may take back a part of its estimate."""
     return exact(nano) if nano >= 0 else f"-{exact(-nano)}"
 
 
@@ -212,7 +212,7 @@ def _iso(ms: str) -> str:
 
 
 def _harmless(cell: str) -> str:
-    """A spreadsheet runs what starts like a formula; models name themselves."""
+    """Quote a cell that a spreadsheet would run as a formula: a model's name comes from outside."""
     is_formula = cell[:1] in {"=", "+", "@", "\t", "\r"} or (cell[:1] == "-" and not cell[1:2].isdigit())
     return f"'{cell}" if is_formula else cell
 

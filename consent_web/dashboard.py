@@ -78,7 +78,7 @@ async def ask_stop(request: web.Request) -> web.Response:
 
 
 async def stop(request: web.Request) -> web.StreamResponse:
-    """Answer `POST /stop`: every connection is revoked before the answer, and no approval under way becomes one."""
+    """Answer `POST /stop`: every connection is revoked before the answer, and every approval under way is void."""
     site = request.app[SITE]
     await guard.form_post(request)
     visit = await account.owner(request)
@@ -123,7 +123,7 @@ async def ask_remove(request: web.Request) -> web.Response:
 
 
 async def remove(request: web.Request) -> web.StreamResponse:
-    """Answer `POST /funding/remove`."""
+    """Answer `POST /funding/remove`: the wallet and its connections have no key, and approvals under way are void."""
     await guard.form_post(request)
     visit = await account.owner(request)
     if visit.level != OWNER:
@@ -134,7 +134,7 @@ async def remove(request: web.Request) -> web.StreamResponse:
 
 
 async def leave(request: web.Request) -> web.StreamResponse:
-    """Answer `POST /leave`: this browser forgets the wallet; nothing else changes."""
+    """Answer `POST /leave`: this browser is no longer in the wallet; nothing else changes."""
     await guard.form_post(request)
     visit = await guard.visit(request)
     if visit is not None:

@@ -1,8 +1,8 @@
 """Funding: a pasted key, or an authorization at OpenRouter in a window of its own.
 
 Rule: the key is checked, sealed and never shown again but for its last four characters.
-Rule: what comes back from OpenRouter counts only with our state in its path, in the browser that set out, and once; and
-the callback page itself changes nothing: its script posts what it was given.
+Rule: what comes back from OpenRouter counts only with our state in its path, in the browser that started it, and once.
+The callback page itself changes nothing: its script posts what it was given.
 """
 
 import re
@@ -37,7 +37,7 @@ def routes() -> list[web.RouteDef]:
 
 
 async def start_page(request: web.Request) -> web.Response:
-    """Answer `GET /fund/start#attempt`: a page whose script asks for the way to OpenRouter and goes there."""
+    """Answer `GET /fund/start#attempt`: a page whose script asks for OpenRouter's URL and goes there."""
     csrf = guard.known_browser(request).csrf
     return guard.page(request, "fund.html", {"step": "start", "csrf": csrf})
 
@@ -108,7 +108,7 @@ async def paste_into_wallet(request: web.Request) -> web.Response:
 
 
 async def change_wallet(request: web.Request) -> web.Response:
-    """Answer `POST /consent/attempts/{attempt}/wallet`: “Not you?”, this browser leaves its wallet."""
+    """Answer `POST /consent/attempts/{attempt}/wallet` (“Not you?”): this browser leaves its wallet."""
     site = request.app[SITE]
     await guard.json_post(request)
     await found(request)
@@ -147,7 +147,7 @@ async def _exchange(request: web.Request, code: str, begun: Authorization) -> we
 
 
 async def _check(site: Site, key: str) -> None:
-    """Refuse keys that cannot pay, and those that can do more than pay. Raises FundingInvalid, UpstreamError."""
+    """Refuse a key that cannot pay or can do more than pay. Raises FundingInvalid, InvalidRequest, UpstreamError."""
     try:
         facts = await site.openrouter.facts(key)
     except FundingInvalid as refused:

@@ -1,7 +1,7 @@
 """The popup: a spent token becomes an attempt, the payer sees what is asked, and says yes or no.
 
 Rule: no approval without an origin that the browser itself reported and the app registered. What the app's page holds
-(a token, a publishable key) opens an attempt; it never decides one.
+(a session token, a publishable key) opens an attempt; only the payer's browser decides it.
 """
 
 import re
@@ -25,7 +25,7 @@ _KEY = re.compile(r"pk_(live|test)_(app[a-z2-7]{16})")
 _NONCE = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _ATTEMPT = re.compile(r"[0-9a-f]{64}")
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
-_MOST_URL = 2000
+_MOST_URL = 2000  # what every browser and server in use takes
 _RETURN_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(?:[/?][!-~]*)?")
 
 
@@ -58,7 +58,7 @@ async def begin(request: web.Request) -> web.Response:
 
 
 async def look(request: web.Request) -> web.Response:
-    """Answer `GET /consent/attempts/{attempt}`: for a reloaded popup, and while funding is under way elsewhere."""
+    """Answer `GET /consent/attempts/{attempt}`: for a reloaded popup, and while another window sees to the funding."""
     browser, attempt = await found(request)
     return await _answer(request, browser, attempt)
 
@@ -124,7 +124,7 @@ async def found(request: web.Request) -> tuple[guard.Browser, Attempt]:
 
 
 async def _asked(site: Site, body: dict[str, object]) -> tuple[Asked, Session]:
-    """Return what is asked, every word of it checked."""
+    """Return what is asked, checked, and the session it is asked by. Raises AuthError, InvalidRequest, Unavailable."""
     key = _KEY.fullmatch(str(body.get("key")))
     nonce, token = body.get("nonce"), body.get("session")
     if key is None or not isinstance(nonce, str) or not _NONCE.fullmatch(nonce) or not isinstance(token, str):
@@ -179,7 +179,7 @@ def _origin_of(url: str) -> str:
 
 
 def _label(token: str) -> str:
-    """Return the optional claim `userLabel` of a token that was checked before."""
+    """Return the optional claim `userLabel` of a token whose signature was checked before."""
     claims: dict[str, object] = jwt.decode(token, options={"verify_signature": False})
     label = claims.get("userLabel")
     return label[:500] if isinstance(label, str) else ""

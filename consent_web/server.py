@@ -1,6 +1,6 @@
 """A consent site process: its paths and templates, what it opens, and its end.
 
-On SIGTERM: stop accepting, let open requests finish, then let go of Redis.
+On SIGTERM: stop accepting, let open requests finish, then close the connections to Redis.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def create_app(site: Site) -> web.Application:
-    """Return the pages of a site."""
+    """Return a site as an aiohttp application."""
     app = web.Application(middlewares=[guard.edge], client_max_size=guard.BODY_BYTES)
     app[SITE] = site
     environment = aiohttp_jinja2.setup(

@@ -1,4 +1,7 @@
-"""What every page of the site stands on: the stores, the settings and the way to OpenRouter."""
+"""What every page of the site uses: the payers' stores, the ledger, the site's own origin and the OpenRouter client.
+
+Rule: no page gets at Redis itself.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -38,7 +41,7 @@ class Site:
 
     @property
     def host(self) -> str:
-        """The name that a person sees in the address bar."""
+        """The host (and port) that a person sees in the address bar."""
         return self.origin.partition("://")[2]
 
 

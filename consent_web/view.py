@@ -1,4 +1,7 @@
-"""An attempt as the popup shows it: composed here, so that the page only lays it out."""
+"""An attempt as JSON for the popup.
+
+Rule: every word and amount is composed here; the page's script only lays them out.
+"""
 
 import time
 
@@ -21,7 +24,7 @@ from gateway.payers.attempts import Asked, Attempt
 from gateway.payers.connections import Connection
 from gateway.payers.wallets import Visit
 
-_LOW_NANO = NANO_PER_USD
+_LOW_NANO = NANO_PER_USD  # a dollar may be gone within one conversation
 
 
 async def attempt(site: Site, shown: Attempt, name: str, visit: Visit | None) -> dict[str, object]:
