@@ -1,4 +1,4 @@
-"""What each key was billed for, generation by generation: the truth that a ledger is compared with."""
+"""What each key was billed for, generation by generation: what a test compares the gateway's ledger with."""
 
 import asyncio
 from collections import defaultdict
@@ -12,7 +12,7 @@ from simulator.wire import usd_literal
 
 
 class GenerationState(StrEnum):
-    """Where a generation stands; a cancelled one was hung up on by its client."""
+    """Whether a generation goes on, ended, or ended because its client hung up."""
 
     OPEN = "open"
     DONE = "done"
@@ -70,7 +70,7 @@ class Bill:
         self.requests: defaultdict[str, int] = defaultdict(int)
 
     def open(self, answer: SimulatedAnswer, key_sha256: str) -> Entry:
-        """Begin an entry; one without generation id (a bare error) is not kept, for nothing can be billed."""
+        """Begin an entry. One without a generation id (a bare error) costs nothing and is not kept."""
         entry = Entry(answer, key_sha256)
         if answer.generation_id is not None:
             self._entries[answer.generation_id] = entry
@@ -96,7 +96,7 @@ class Bill:
             await entry.ended.wait()
 
     def reset(self) -> None:
-        """Forget everything; a generation that is still open ends unseen."""
+        """Forget everything; a generation that is still open is not billed any more."""
         self._entries.clear()
         self._by_key.clear()
         self.requests.clear()

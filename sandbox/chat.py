@@ -11,7 +11,7 @@ from sandbox.bill import Entry, GenerationState
 from sandbox.state import STATE_KEY, SandboxState, json_body, whole_response
 from simulator.answers import SimulatedAnswer, simulate
 
-# How soon a hung-up client is noticed during a pause: aiohttp tells a handler only by cancelling it.
+# How soon a client's hang-up is noticed in a pause: aiohttp tells a handler of it only by cancelling it.
 _WATCH_SECONDS = 0.02
 
 _ALPHABET = string.ascii_letters + string.digits
@@ -54,7 +54,7 @@ async def _send(request: web.Request, answer: SimulatedAnswer, entry: Entry) -> 
 async def _send_all(request: web.Request, response: web.StreamResponse, answer: SimulatedAnswer, entry: Entry) -> bool:
     """Send every chunk; False when the client hung up before the last one."""
     for chunk in answer.chunks:
-        if not await _stays(request, chunk.pause_ms / 1000):
+        if not await _waits(request, chunk.pause_ms / 1000):
             return False
         if chunk.data:
             await response.write(chunk.data)
@@ -62,8 +62,8 @@ async def _send_all(request: web.Request, response: web.StreamResponse, answer: 
     return True
 
 
-async def _stays(request: web.Request, seconds: float) -> bool:
-    """Wait that long; False as soon as the client has hung up."""
+async def _waits(request: web.Request, seconds: float) -> bool:
+    """Wait that long and return True; return False as soon as the client has hung up."""
     clock = asyncio.get_running_loop().time
     until = clock() + seconds
     await asyncio.sleep(min(seconds, _WATCH_SECONDS))
@@ -84,5 +84,5 @@ async def _end_connection(request: web.Request, answer: SimulatedAnswer) -> None
     if answer.cut and request.transport is not None:
         request.transport.close()
     if answer.hangs:
-        while await _stays(request, 60):
+        while await _waits(request, 60):
             pass

@@ -1,7 +1,7 @@
-"""The /auth page, where a person lets an app have a key. A plain GET never approves.
+"""The /auth page, where a person lets an app have a key.
 
-How OpenRouter reports a denial is not documented; here it is `?error=access_denied`. COOP is `same-origin`, which cuts
-every opener: a client that survives this page survives the real one.
+Rule: a GET never approves. How OpenRouter reports a denial is not documented; here it is `?error=access_denied`. The
+page sends COOP `same-origin`, which separates it from its opener: a client must do without one.
 """
 
 import re

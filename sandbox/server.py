@@ -16,9 +16,9 @@ from simulator.variants import MODELS
 
 BILL_KEY = web.AppKey("bill", Bill)
 
-_MAX_BODY_BYTES = 64 * 2**20
+_MAX_BODY_BYTES = 64 * 2**20  # more than the gateway lets through: its own limit is what a test meets
 
-# What the real edge adds to each API answer; a proxy must not pass the cookie on.
+# What the real OpenRouter's edge adds to each API answer; a proxy must drop the cookie.
 _EDGE_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "X-Generation-Id,X-Provider-Name,request-id,cf-ray",
