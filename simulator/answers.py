@@ -19,14 +19,13 @@ from simulator.wire import CHARACTERS_PER_TOKEN, AnswerPlan, Chunk, Chunks, erro
 # The account a key belongs to, when the caller does not name one. Real error bodies carry it; a proxy must drop it.
 SOME_USER_ID = "user_2sandboxSANDBOX2sandboxSAND"
 
-# OpenRouter's period is not documented; one a second is enough to keep any client waiting.
+# OpenRouter's period is not documented; one a second keeps any client from giving up.
 KEEPALIVE_MS = 1_000
 
 _SLUG = re.compile(r"(?!sandbox/)[\w.~@-]{1,100}/[\w.:~-]{1,150}\Z", re.ASCII)
 _HALVED = {Fault.ERROR_LAST, Fault.CUT, Fault.SILENT}
 
-
-# Zero-completion insurance: an answer that ends in one of these costs nothing.
+# OpenRouter's zero-completion insurance: an answer that ends in one of these costs nothing.
 _UNBILLED = {Fault.BARE_ERROR, Fault.ERROR_WITH_USAGE, Fault.ERROR_LAST}
 
 

@@ -17,7 +17,7 @@ COMMENT = b": OPENROUTER PROCESSING\n\n"
 BLANKS = b"\n         \n"
 DONE = b"data: [DONE]\n\n"
 
-# A pause nobody sits through: the silent model ends when its client gives up.
+# Longer than any client waits: the silent model's answer ends when its client gives up.
 FOREVER_MS = 3_600_000
 
 
@@ -131,7 +131,7 @@ def _tokens(plan: AnswerPlan) -> Iterator[Chunk]:
 
 
 def _kept_alive(pause_ms: int, period_ms: int, sign: bytes) -> Iterator[Chunk]:
-    """Yield a sign of life for each full period of a pause; the rest of the pause is the caller's."""
+    """Yield the keep-alive bytes `sign` after each full period of a pause; the caller waits for the rest of it."""
     for _ in range(pause_ms // period_ms):
         yield Chunk(sign, period_ms)
 
