@@ -1,6 +1,6 @@
 """Register an app: `python -m scripts.create_app --name N --origin URL [--origin URL …] [--json]`.
 
-The secrets are shown this once.
+Rule: the secrets are shown this once; only their digests are stored.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from gateway.payers.origins import OriginRefused, register
 from gateway.services import Services
 from scripts.command import CommandRefused, run
 
-MAX_NAME_CHARS = 80
+MAX_NAME_CHARS = 80  # payers see some 48 of them (consent_web/texts.py)
 
 
 async def create_app(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:

@@ -18,7 +18,7 @@ _FIELD = "funding"
 
 
 async def rotate_master_key(services: Services, _: argparse.Namespace) -> Mapping[str, object]:
-    """Walk over connections, open holds and wallets; what is under the newest key already is passed over."""
+    """Reseal the keys of connections, open holds and wallets; return how many were resealed, current or broken."""
     counts = {"resealed": 0, "current": 0, "broken": 0}
     for pattern in ("wf:*:budget", "wf:*:hold:*", "wf:wallet:*"):
         async for key in services.store.each_key(pattern):

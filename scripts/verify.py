@@ -1,8 +1,8 @@
 """Recompute every balance from the ledger: `python -m scripts.verify [--json] [--against-upstream]`.
 
-Exits 1 on any difference. Budgets are named by app and account, as request ids and logs name them. Each is read in one
-step (the sweepers' list after it), so one that is in use raises no false alarm. What the ledger may have trimmed by age
-is not compared.
+Exits 1 on any difference. Budgets are named by app and account, as request ids and logs name them.
+Rule: each budget is read in one step (the sweepers' list after it), so one that is in use raises no false alarm. What
+the ledger may have trimmed by age is not compared.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from gateway.settings import Settings
 from gateway.store.store import Store
 from scripts.command import run
 
-# How fast a key's usage follows its requests is not documented; what was settled later than this is left out.
+# How soon a key's usage includes a request is not documented: what was settled within ten minutes is left out.
 _USAGE_LAG_MS = 600_000
-# A failover may set Redis's clock back between an admission and its entry: not by more than this.
+# A failover may set Redis's clock back between an admission and its entry, by an hour at most.
 _CLOCK_STEP_MS = 3_600_000
-# A hold that nobody has renewed or swept for so long after it was due is nobody's.
+# A hold that was neither renewed nor swept a minute after it was due has no process that will close it.
 _LATE_MS = 60_000
 # What a budget is made of, by the last part of its keys. Any of them tells that there is, or was, a budget.
 _PARTS = frozenset({"budget", "days", "due", "ledger"})
@@ -133,7 +133,7 @@ def differences_of(budget: Budget, audit: Audit, *, account: str, keep_days: int
 
 
 def _lost(audit: Audit) -> Iterator[Fault]:
-    """Name a budget whose own hash is gone: it has a state from its connection on, for ever."""
+    """Yield a fault when the budget's own hash is gone: from its first connection on it always has a state."""
     if not audit.standing.state and (audit.days or audit.holds or audit.entries):
         yield "the budget itself is lost", 0, 1
 
