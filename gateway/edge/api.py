@@ -19,7 +19,7 @@ from gateway.payers.origins import is_loopback
 from gateway.payers.sessions import Session
 from gateway.services import Services
 
-_PREFLIGHT_SECONDS = "600"
+_PREFLIGHT_SECONDS = "600"  # a removed origin is refused by the calls themselves; Chromium keeps two hours at most
 
 
 class Api:
@@ -125,7 +125,7 @@ class Api:
     async def endpoints(self, call: Call, segments: tuple[str, ...]) -> web.Response:
         """GET /v1/models/{author}/{slug}/endpoints."""
         if not {".", ".."}.isdisjoint(segments):
-            # A URL would be shortened by them, to a path that is none of ours to ask for.
+            # In a URL they would lead to another path of OpenRouter's.
             raise InvalidRequest("OpenRouter has no such model list.", status=404)
         author, slug = (quote(segment, safe=":~") for segment in segments)
         return await self._page(call, f"models/{author}/{slug}/endpoints")
@@ -144,7 +144,7 @@ class Api:
         return web.Response(status=204, headers=headers)
 
     def allow_origin(self, call: Call, response: web.StreamResponse) -> None:
-        """Let the page whose app was proved read the answer."""
+        """Add the CORS headers for the origin that the session token's app has registered."""
         origin = call.notes.pop("allowed_origin", None)
         if isinstance(origin, str):
             response.headers["Access-Control-Allow-Origin"] = origin
