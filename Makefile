@@ -13,7 +13,7 @@ SANDBOX_URL := http://127.0.0.1:8082
 SOURCES := $(foreach folder,gateway consent_web sandbox demo scripts sdk/python tests benchmarks,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 SCRIPTS_JS := $(wildcard sdk/js/*.js sdk/js/*/*.js consent_web/static/*.js)
 
-.PHONY: help install run sandbox test soak chromium screenshots check lock accept-store rotate-master-key create-app rotate-secret connect-user revoke verify
+.PHONY: help install run sandbox test soak chromium screenshots bench bench-peers bench-tools check lock accept-store rotate-master-key create-app rotate-secret connect-user revoke verify
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,15 @@ soak: install ## ten minutes of every fault at once, then the ledger must be the
 
 chromium:
 	@.ci/chromium
+
+bench: install bench-tools ## a request's CPU beside nginx's; QUICK=1 ROWS=plain,tls SECONDS=3 ROUNDS=3 OUT=FILE WRITE=1 GATEWAY_DIR=CHECKOUT
+	$(BIN)/python -m benchmarks.proxy
+
+bench-peers: install bench-tools ## the same, with LiteLLM in a virtual environment of its own
+	PEERS=1 $(BIN)/python -m benchmarks.proxy
+
+bench-tools:
+	@.ci/bench-tools
 
 check: install ## format, lint, types, import contracts, JavaScript types
 	$(BIN)/ruff format --check $(SOURCES)

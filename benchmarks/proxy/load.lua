@@ -1,0 +1,87 @@
+-- The load: chat completions of many users in turn. Each answer is compared with the one that is due.
+-- Told by the environment: BENCH_USERS, BENCH_KEY, BENCH_BODY (file), BENCH_ANSWER (file, empty: only the status counts),
+-- BENCH_UNTIL (unix time after which no request leaves, so that none is broken off when wrk ends).
+local ffi = require("ffi")
+ffi.cdef([[
+  struct bench_time { long seconds; long micros; };
+  int gettimeofday(struct bench_time *now, void *zone);
+]])
+
+-- The first of the answer's parts that differ between requests, and no other, is the generation id, always of one length.
+local TAIL_BYTES = 200
+local CACHED_BYTES = 64 * 1024 * 1024
+local NEVER_MS = 3600 * 1000
+
+local function option(name)
+  local value = os.getenv("BENCH_" .. name)
+  return value or error("BENCH_" .. name .. " is missing")
+end
+
+local function contents(path)
+  if path == "" then return nil end
+  local file = assert(io.open(path, "rb"))
+  local text = file:read("*a")
+  file:close()
+  return text
+end
+
+local users = tonumber(option("USERS"))
+local ends_at = tonumber(option("UNTIL"))
+local due = contents(option("ANSWER"))
+local tail = due and due:sub(-TAIL_BYTES)
+local clock = ffi.new("struct bench_time")
+local number, requests = 0, {}
+
+-- Read by `done` from outside the thread, hence global.
+asked, answered, wrong, first_wrong = 0, 0, 0, ""
+
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+wrk.headers["Authorization"] = "Bearer " .. option("KEY")
+wrk.body = contents(option("BODY"))
+local is_cached = #wrk.body * users < CACHED_BYTES
+
+function delay()
+  ffi.C.gettimeofday(clock, nil)
+  if tonumber(clock.seconds) + tonumber(clock.micros) / 1e6 >= ends_at then return NEVER_MS end
+  asked = asked + 1
+  return 0
+end
+
+function request()
+  number = (number + 1) % users
+  local text = requests[number]
+  if not text then
+    wrk.headers["x-wattfare-user"] = "u" .. number
+    text = wrk.format()
+    if is_cached then requests[number] = text end
+  end
+  return text
+end
+
+function response(status, _, body)
+  answered = answered + 1
+  local is_due = status == 200 and (not due or (#body == #due and body:sub(-TAIL_BYTES) == tail))
+  if not is_due then
+    wrong = wrong + 1
+    if first_wrong == "" then first_wrong = status .. " " .. body:sub(1, 300):gsub("%s+", " ") end
+  end
+end
+
+local threads = {}
+
+function setup(thread)
+  threads[#threads + 1] = thread
+end
+
+function done(summary, _, _)
+  local failed = summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout
+  local totals = { asked = 0, answered = 0, wrong = 0 }
+  local example = ""
+  for _, thread in ipairs(threads) do
+    for name in pairs(totals) do totals[name] = totals[name] + thread:get(name) end
+    if example == "" then example = thread:get("first_wrong") end
+  end
+  print(string.format("BENCH asked=%d answered=%d wrong=%d failed=%d example=%s",
+    totals.asked, totals.answered, totals.wrong, failed, example))
+end
