@@ -9,6 +9,7 @@ import datetime as dt
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -16,13 +17,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.proxy.bench import Bench, compare_bytes, open_installations
 from benchmarks.proxy.checkout import HERE, Cores
 from benchmarks.proxy.limits import limits
 from benchmarks.proxy.options import Options
 from benchmarks.proxy.processes import BenchFailed
 from benchmarks.proxy.results import Result, readme_table, report, with_table
-from benchmarks.proxy.rows import ROWS, Bench, compare_bytes, open_installations
+from benchmarks.proxy.rows import ROWS
 from benchmarks.proxy.stand_in import stand_in
+
+_FILES = 16_000
 
 
 def main() -> None:
@@ -64,6 +68,7 @@ def _opened(options: Options) -> Iterator[Bench]:
     cores = _cores()
     # This process too belongs to what the service under test must not be disturbed by.
     os.sched_setaffinity(0, {cores.other})
+    _allow_files()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wf-bench-")))
         upstream = stack.enter_context(stand_in(folder, core=cores.other))
@@ -81,6 +86,14 @@ def _cores() -> Cores:
     if len(found) < 2:
         raise BenchFailed("needs two cores: one for the service under test, one for all else.")
     return Cores(found[0], found[1])
+
+
+def _allow_files() -> None:
+    """Let this process, and all it starts, have as many files open as five thousand streams need, twice over."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < _FILES:
+        raise BenchFailed(f"needs {_FILES} open files, and {most} are allowed: ulimit -n {_FILES}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, most))
 
 
 def _about(options: Options) -> dict[str, object]:

@@ -75,7 +75,9 @@ class Installation:
         """Connect the users u`first` … u`users` - 1."""
         numbers = ("--first", str(first), "--users", str(users))
         keys = ("--app", self.app_id, "--openrouter-key", self.funding_key)
-        _command(self.root, self.environment, "-P", str(_SEED), *keys, *numbers)
+        # On the core that has nothing to do meanwhile: Redis is busy on the other one.
+        with on_core(self.cores.service):
+            _command(self.root, self.environment, "-P", str(_SEED), *keys, *numbers)
 
     @contextlib.contextmanager
     def gateway(self, *, workers: int = 1, tls: bool = False) -> Iterator[Contender]:

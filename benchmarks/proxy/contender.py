@@ -14,6 +14,7 @@ class Contender:
     upstream_key: str
     pids: list[int]
     redis_pids: list[int] = field(default_factory=list)
+    path: str = "/api/v1/chat/completions"
     is_exact: bool = True
     """Whether each answer must be upstream's, byte for byte. LiteLLM writes answers of its own."""
     check: Callable[[], None] = lambda: None

@@ -1,5 +1,5 @@
 -- The load: chat completions of many users in turn. Each answer is compared with the one that is due.
--- Told by the environment: BENCH_USERS, BENCH_KEY, BENCH_BODY (file), BENCH_ANSWER (file, empty: only the status counts),
+-- Told by the environment: BENCH_USERS, BENCH_FIRST, BENCH_KEY, BENCH_BODY (file), BENCH_ANSWER (file, empty: only the status counts),
 -- BENCH_UNTIL (unix time after which no request leaves, so that none is broken off when wrk ends).
 local ffi = require("ffi")
 ffi.cdef([[
@@ -30,7 +30,7 @@ local ends_at = tonumber(option("UNTIL"))
 local due = contents(option("ANSWER"))
 local tail = due and due:sub(-TAIL_BYTES)
 local clock = ffi.new("struct bench_time")
-local number, requests = 0, {}
+local number, requests = tonumber(option("FIRST")), {}
 
 -- Read by `done` from outside the thread, hence global.
 asked, answered, wrong, first_wrong = 0, 0, 0, ""

@@ -2,6 +2,7 @@
 
 import math
 import os
+import random
 import re
 import shutil
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 from benchmarks.proxy.contender import Contender
 from benchmarks.proxy.probe import ask, body_of
 from benchmarks.proxy.processes import BenchFailed, cpu_seconds, on_core, wait_until_quiet
-from benchmarks.proxy.stand_in import PATH, StandIn
+from benchmarks.proxy.stand_in import StandIn
 
 _SCRIPT = Path(__file__).with_name("load.lua")
 # Connections, caches and the JIT of wrk's own script settle first.
@@ -144,6 +145,8 @@ def _start(
     environment = {
         "PATH": os.environ.get("PATH", ""),
         "BENCH_USERS": str(load.users),
+        # Each load begins at another one, so that the many of a large number are not the same few each time.
+        "BENCH_FIRST": str(random.randrange(load.users)),
         "BENCH_KEY": contender.key,
         "BENCH_BODY": str(folder / "body"),
         "BENCH_ANSWER": str(folder / "answer") if contender.is_exact else "",
@@ -153,7 +156,7 @@ def _start(
     command += ["--duration", f"{math.ceil(stretch) + 2 * _DRAIN_SECONDS}s", "--script", str(_SCRIPT)]
     with on_core(core):
         return subprocess.Popen(
-            [*command, f"http://127.0.0.1:{contender.port}{PATH}"],
+            [*command, f"http://127.0.0.1:{contender.port}{contender.path}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -8,8 +8,8 @@ from typing import Self
 
 from benchmarks.proxy.processes import BenchFailed
 
-ROWS = ("plain", "stream")
-_QUICK_ROWS = ("plain", "stream")
+ROWS = ("plain", "stream", "tls", "prompt", "latency", "holds", "workers", "memory", "connections")
+_QUICK_ROWS = ("plain", "stream", "tls", "prompt", "latency", "holds", "workers", "memory", "connections")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,14 @@ def body_of(*, stream: bool, prompt_bytes: int = 60, model: str = "bench/model")
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
+def head_of(key: str, user: str, size: int) -> bytes:
+    """Return the head of a request whose body has `size` bytes."""
+    return (
+        f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {key}\r\nx-wattfare-user: {user}\r\nContent-Length: {size}\r\n\r\n"
+    ).encode()
+
+
 def ask(port: int, body: bytes, *, key: str, user: str = "u0") -> Answer:
     """Ask once, on a connection of its own. Raises BenchFailed."""
     with Caller(port, key) as caller:
@@ -60,12 +68,9 @@ class Caller:
 
     def ask(self, body: bytes, user: str = "u0") -> Answer:
         """Ask once and read the answer to its end. Raises BenchFailed when it breaks off."""
-        head = (
-            f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-            f"Authorization: Bearer {self._key}\r\nx-wattfare-user: {user}\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
+        request = head_of(self._key, user, len(body)) + body
         started = time.perf_counter()
-        self._socket.sendall(head.encode() + body)
+        self._socket.sendall(request)
         got = self._receive()
         first = time.perf_counter()
         while (done := _whole(got)) is None:
