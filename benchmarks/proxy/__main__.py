@@ -18,11 +18,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.proxy.bench import Bench, compare_bytes, open_installations
-from benchmarks.proxy.checkout import HERE, Cores
+from benchmarks.proxy.checkout import HERE
 from benchmarks.proxy.limits import limits
 from benchmarks.proxy.options import Options
-from benchmarks.proxy.processes import BenchFailed
-from benchmarks.proxy.results import Result, readme_table, report, with_table
+from benchmarks.proxy.processes import BenchFailed, Cores
+from benchmarks.proxy.results import Result, disturbed, readme_table, report, with_table
 from benchmarks.proxy.rows import ROWS
 from benchmarks.proxy.stand_in import stand_in
 
@@ -41,6 +41,8 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     told = {**about, "results": [result.as_json() for result in results]}
     options.out.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    for warning in disturbed(results):
+        print(warning)
     table = readme_table(results, _line(about))
     print(f"\n{table}\n\nwritten to {options.out}")
     if options.writes_readme:

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.proxy.checkout import HERE, Cores, Installation
+from benchmarks.proxy.checkout import HERE, Installation
 from benchmarks.proxy.contender import Contender
 from benchmarks.proxy.limits import Limits
 from benchmarks.proxy.load import Load, measure
 from benchmarks.proxy.options import Options
 from benchmarks.proxy.probe import ask, body_of
-from benchmarks.proxy.processes import BenchFailed
+from benchmarks.proxy.processes import BenchFailed, Cores
 from benchmarks.proxy.results import Result
 from benchmarks.proxy.stand_in import StandIn
 
@@ -63,8 +63,8 @@ class Bench:
         samples: list[list[Mapping[str, float]]] = [[] for _ in turns]
         for _ in range(self.options.rounds):
             for turn, taken in zip(turns, samples, strict=True):
-                seconds, core = self.options.seconds, self.cores.other
-                sample = measure(turn.contender, self.upstream, turn.load, seconds=seconds, core=core)
+                seconds = self.options.seconds
+                sample = measure(turn.contender, self.upstream, turn.load, seconds=seconds, cores=self.cores)
                 taken.append(dataclasses.asdict(sample))
         return [Result.of(turn.row, turn.contender.name, taken) for turn, taken in zip(turns, samples, strict=True)]
 

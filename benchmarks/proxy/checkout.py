@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.proxy.contender import Contender
-from benchmarks.proxy.processes import BenchFailed, family, on_core, running, wait_until_listening
+from benchmarks.proxy.processes import BenchFailed, Cores, family, on_core, running, wait_until_listening
 from benchmarks.proxy.stand_in import COST_NANO, StandIn
 from tests.servers import ValkeyServer, free_ports
 
@@ -29,14 +29,6 @@ REDIS_OPTIONS = ("--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof
 _REDIS_DEADLINE_MS = 5000
 _COMMAND_SECONDS = 900
 _START_SECONDS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Cores:
-    """The two cores: one for the service under test, one for everything else."""
-
-    service: int
-    other: int
 
 
 @dataclass(frozen=True, slots=True)

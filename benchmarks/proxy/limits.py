@@ -7,10 +7,10 @@ from pathlib import Path
 
 import redis
 
-from benchmarks.proxy.checkout import REDIS_OPTIONS, Cores
+from benchmarks.proxy.checkout import REDIS_OPTIONS
 from benchmarks.proxy.contender import Contender
 from benchmarks.proxy.nginx import complaints, nginx
-from benchmarks.proxy.processes import BenchFailed, on_core
+from benchmarks.proxy.processes import BenchFailed, Cores, on_core
 from benchmarks.proxy.stand_in import COST_NANO, StandIn
 from tests.servers import ValkeyServer, free_ports
 

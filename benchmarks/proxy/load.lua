@@ -1,6 +1,7 @@
 -- The load: chat completions of many users in turn. Each answer is compared with the one that is due.
 -- Told by the environment: BENCH_USERS, BENCH_FIRST, BENCH_KEY, BENCH_BODY (file), BENCH_ANSWER (file, empty: only the status counts),
--- BENCH_UNTIL (unix time after which no request leaves, so that none is broken off when wrk ends).
+-- BENCH_UNTIL (unix time after which no request leaves), BENCH_CONNECTIONS, and BENCH_RESTING (a file that appears once all
+-- of them rest after that, so that wrk can be ended without breaking off a request).
 local ffi = require("ffi")
 ffi.cdef([[
   struct bench_time { long seconds; long micros; };
@@ -26,6 +27,7 @@ local function contents(path)
 end
 
 local users = tonumber(option("USERS"))
+local connections, resting = tonumber(option("CONNECTIONS")), 0
 local ends_at = tonumber(option("UNTIL"))
 local due = contents(option("ANSWER"))
 local tail = due and due:sub(-TAIL_BYTES)
@@ -43,7 +45,11 @@ local is_cached = #wrk.body * users < CACHED_BYTES
 
 function delay()
   ffi.C.gettimeofday(clock, nil)
-  if tonumber(clock.seconds) + tonumber(clock.micros) / 1e6 >= ends_at then return NEVER_MS end
+  if tonumber(clock.seconds) + tonumber(clock.micros) / 1e6 >= ends_at then
+    resting = resting + 1
+    if resting == connections then assert(io.open(option("RESTING"), "w")):close() end
+    return NEVER_MS
+  end
   asked = asked + 1
   return 0
 end

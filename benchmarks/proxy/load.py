@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.proxy.contender import Contender
 from benchmarks.proxy.probe import ask, body_of
-from benchmarks.proxy.processes import BenchFailed, cpu_seconds, on_core, wait_until_quiet
+from benchmarks.proxy.processes import BenchFailed, Cores, busy_seconds, cpu_seconds, on_core, wait_until_quiet
 from benchmarks.proxy.stand_in import StandIn
 
 _SCRIPT = Path(__file__).with_name("load.lua")
@@ -23,6 +23,8 @@ _WARM_SECONDS = 0.8
 _AFTER_SECONDS = 0.1
 # The slowest service answers its last request within this.
 _DRAIN_SECONDS = 60
+_RESTING = "resting"
+_POLL_SECONDS = 0.02
 _RESULT = re.compile(r"^BENCH asked=(\d+) answered=(\d+) wrong=(\d+) failed=(\d+) example=(.*)$", re.MULTILINE)
 
 
@@ -43,12 +45,16 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One stretch: CPU microseconds a request, requests a second, and the share of its core the service used."""
+    """One stretch: CPU microseconds a request, requests a second, and the shares of its core the service used.
+
+    `others_share`: what other programs used of that core. They spoil its caches, and from a tenth on the figure.
+    """
 
     cpu_us: float
     redis_us: float
     per_second: float
     core_share: float
+    others_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +91,21 @@ class _Reading:
     served: int
     cpu: float
     redis_cpu: float
+    core_busy: float
 
 
-def measure(contender: Contender, upstream: StandIn, load: Load, *, seconds: float, core: int) -> Sample:
-    """Load a service from `core`, measure in the midst of it, let every request end. Raises BenchFailed."""
+def measure(contender: Contender, upstream: StandIn, load: Load, *, seconds: float, cores: Cores) -> Sample:
+    """Load a service from the other core, measure in the midst of it, let every request end. Raises BenchFailed."""
     served_before = upstream.served(contender.upstream_key)
     with tempfile.TemporaryDirectory(prefix="wf-bench-") as folder:
-        process = _start(contender, upstream, load, seconds, core, Path(folder))
+        process = _start(contender, upstream, load, seconds, cores.other, Path(folder))
         try:
             time.sleep(_WARM_SECONDS)
-            first = _read(contender, upstream)
+            first = _read(contender, upstream, cores.service)
             time.sleep(seconds)
-            last = _read(contender, upstream)
-            time.sleep(_AFTER_SECONDS + 0.1)
+            last = _read(contender, upstream, cores.service)
+            _wait_until_resting(Path(folder), process)
+            # What it books after an answer belongs to nobody else's stretch.
             wait_until_quiet([*contender.pids, *contender.redis_pids], _DRAIN_SECONDS)
         finally:
             # Told to stop, wrk says what it saw.
@@ -109,12 +117,20 @@ def measure(contender: Contender, upstream: StandIn, load: Load, *, seconds: flo
     return _sample(first, last)
 
 
-def _read(contender: Contender, upstream: StandIn) -> _Reading:
+def _wait_until_resting(folder: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until every request has its answer. One that has none in time is found when the outcome is looked at."""
+    give_up = time.monotonic() + _DRAIN_SECONDS
+    while not (folder / _RESTING).exists() and process.poll() is None and time.monotonic() < give_up:
+        time.sleep(_POLL_SECONDS)
+
+
+def _read(contender: Contender, upstream: StandIn, core: int) -> _Reading:
     return _Reading(
         time.monotonic(),
         upstream.served(contender.upstream_key),
         cpu_seconds(contender.pids),
         cpu_seconds(contender.redis_pids),
+        busy_seconds(core),
     )
 
 
@@ -128,6 +144,7 @@ def _sample(first: _Reading, last: _Reading) -> Sample:
         redis_us=(last.redis_cpu - first.redis_cpu) / requests * 1e6,
         per_second=requests / seconds,
         core_share=cpu / seconds,
+        others_share=max(0.0, last.core_busy - first.core_busy - cpu) / seconds,
     )
 
 
@@ -146,6 +163,8 @@ def _start(
         "PATH": os.environ.get("PATH", ""),
         "BENCH_USERS": str(load.users),
         # Each load begins at another one, so that the many of a large number are not the same few each time.
+        "BENCH_CONNECTIONS": str(load.connections),
+        "BENCH_RESTING": str(folder / _RESTING),
         "BENCH_FIRST": str(random.randrange(load.users)),
         "BENCH_KEY": contender.key,
         "BENCH_BODY": str(folder / "body"),

@@ -21,17 +21,19 @@ def memory(bench: Bench) -> list[Result]:
     """Memory as PSS; what the kernel's sockets hold is not in it."""
     results: list[Result] = []
     with bench.gateways() as gateways:
-        idle = {each.name: memory_bytes(each.pids) for each in gateways}
-        for contender in (bench.limits.lua, *gateways):
-            results += _of(bench, contender, idle.get(contender.name))
+        contenders = (bench.limits.lua, *gateways)
+        for contender in contenders:
+            idle = [{"idle_mb": memory_bytes(contender.pids) / 1e6}]
+            results.append(Result.of("memory, idle", contender.name, idle))
+        for contender in contenders:
+            results += _of(bench, contender)
     return sorted(results, key=lambda result: result.row)
 
 
-def _of(bench: Bench, contender: Contender, idle: int | None) -> Iterator[Result]:
+def _of(bench: Bench, contender: Contender) -> Iterator[Result]:
     for load in _WARM_UP:
-        measure(contender, bench.upstream, load, seconds=_WARM_SECONDS, core=bench.cores.other)
+        measure(contender, bench.upstream, load, seconds=_WARM_SECONDS, cores=bench.cores)
     before = memory_bytes(contender.pids)
-    yield Result.of("idle", contender.name, [{"idle_mb": (idle or before) / 1e6}])
     with open_streams(contender, bench.upstream, _FIRST, users=USERS):
         yield _row(contender, before, _FIRST)
         with open_streams(contender, bench.upstream, _ALL - _FIRST, users=USERS):
@@ -41,4 +43,4 @@ def _of(bench: Bench, contender: Contender, idle: int | None) -> Iterator[Result
 def _row(contender: Contender, before: int, count: int) -> Result:
     time.sleep(_SETTLE_SECONDS)
     kb = (memory_bytes(contender.pids) - before) / count / 1000
-    return Result.of(f"{count:,} open streams", contender.name, [{"stream_kb": kb}])
+    return Result.of(f"memory, {count:,} open streams", contender.name, [{"stream_kb": kb}])

@@ -9,7 +9,7 @@ from typing import Self
 from benchmarks.proxy.processes import BenchFailed
 
 ROWS = ("plain", "stream", "tls", "prompt", "latency", "holds", "workers", "memory", "connections")
-_QUICK_ROWS = ("plain", "stream", "tls", "prompt", "latency", "holds", "workers", "memory", "connections")
+_QUICK_ROWS = ("plain", "stream")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Options:
             raise BenchFailed(f"GATEWAY_DIR={other} holds no checkout of the gateway.")
         return cls(
             rows=rows,
-            seconds=_number(given, "SECONDS", 2 if is_quick else 3),
+            seconds=_number(given, "SECONDS", 2),
             rounds=max(1, int(_number(given, "ROUNDS", 3))),
             is_quick=is_quick,
             out=Path(given.get("OUT") or ".wattfare/bench.json"),

@@ -18,7 +18,7 @@ from tests.servers import free_ports
 if TYPE_CHECKING:
     from benchmarks.proxy.bench import Bench
 
-VERSION = "1.108.14"
+VERSION = "1.106.12"
 _NAME = "LiteLLM"
 _KEY, _UPSTREAM_KEY = "sk-bench-litellm", "bench-litellm"
 _INSTALL_SECONDS = 900

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -21,6 +22,14 @@ _PARENT, _USER, _SYSTEM = 1, 11, 12
 
 class BenchFailed(Exception):
     """The run proves nothing; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """The two cores: one for the service under test, one for everything else."""
+
+    service: int
+    other: int
 
 
 @contextlib.contextmanager
@@ -92,6 +101,17 @@ def cpu_seconds(pids: Sequence[int]) -> float:
     """Return the CPU time that these processes have used, in user mode and in the kernel, in all their threads."""
     used = [_stat(pid) for pid in pids]
     return sum(int(fields[_USER]) + int(fields[_SYSTEM]) for fields in used) / _TICKS
+
+
+def busy_seconds(core: int) -> float:
+    """Return how long a core has not been idle, for whatever process, or was not given to this machine at all."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if name == f"cpu{core}":
+            # user, nice, system, idle, iowait, irq, softirq, steal: proc(5). What follows is part of the first two.
+            used = [int(field) for field in fields[:8]]
+            return (sum(used) - used[3] - used[4]) / _TICKS
+    raise BenchFailed(f"there is no core {core}")
 
 
 def wait_until_quiet(pids: Sequence[int], seconds: float) -> None:

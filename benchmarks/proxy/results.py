@@ -13,6 +13,7 @@ UNITS: Mapping[str, tuple[str, int]] = {
     "redis_us": ("Redis CPU µs/request", 1),
     "per_second": ("requests/s", 0),
     "core_share": ("share of its core", 2),
+    "others_share": ("share of others", 2),
     "added_p50_ms": ("added ms, p50", 3),
     "added_p99_ms": ("added ms, p99", 3),
     "first_added_p50_ms": ("added ms to the first byte, p50", 3),
@@ -20,6 +21,8 @@ UNITS: Mapping[str, tuple[str, int]] = {
     "stream_kb": ("kB/open stream", 1),
     "idle_mb": ("MB idle", 1),
 }
+# So much of a core goes to kernel threads and the gateway that waits for its turn; more is somebody else.
+_MOST_OTHERS_SHARE = 0.1
 _RATIOS = ("cpu_us", "redis_us", "added_p50_ms", "added_p99_ms", "stream_kb", "idle_mb")
 
 
@@ -49,7 +52,7 @@ def report(results: Sequence[Result]) -> str:
     for result in results:
         limit = _limit(results, result.row)
         parts = [_figure(name, value, limit.get(name)) for name, value in result.values.items()]
-        lines.append(f"{result.row:<34}{result.contender:<14}" + "   ".join(parts))
+        lines.append(f"{result.row:<38}{result.contender:<14}" + "   ".join(parts))
     return "\n".join(lines)
 
 
@@ -92,6 +95,16 @@ def _times(ratio: float) -> str:
 
 def _limit(results: Iterable[Result], row: str) -> Mapping[str, float]:
     return next((result.values for result in results if (result.row, result.contender) == (row, LUA)), {})
+
+
+def disturbed(results: Iterable[Result]) -> list[str]:
+    """Return a line for each result that other programs on the core have spoilt."""
+    shares = ((result, result.values.get("others_share", 0)) for result in results)
+    return [
+        f"DISTURBED: {result.row}, {result.contender}: other programs used {share:.0%} of its core"
+        for result, share in shares
+        if share > _MOST_OTHERS_SHARE
+    ]
 
 
 def with_table(text: str, table: str) -> str:
