@@ -20,6 +20,7 @@ from pathlib import Path
 from benchmarks.proxy.bench import Bench, compare_bytes, open_installations
 from benchmarks.proxy.checkout import HERE
 from benchmarks.proxy.limits import limits
+from benchmarks.proxy.nginx import version
 from benchmarks.proxy.options import Options
 from benchmarks.proxy.processes import BenchFailed, Cores
 from benchmarks.proxy.results import Result, disturbed, readme_table, report, with_table
@@ -107,6 +108,7 @@ def _about(options: Options) -> dict[str, object]:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "kernel": platform.release(),
+        "nginx": version(),
         "seconds": options.seconds,
         "rounds": options.rounds,
     }
@@ -115,7 +117,7 @@ def _about(options: Options) -> dict[str, object]:
 def _line(about: Mapping[str, object]) -> str:
     return (
         f"Commit {about['commit']}, {str(about['at'])[:10]}, {about['processor']}, {about['cores']} cores, "
-        f"Python {about['python']}; medians of {about['rounds']} stretches of {about['seconds']} s."
+        f"Python {about['python']}, {about['nginx']}; medians of {about['rounds']} stretches of {about['seconds']} s."
     )
 
 

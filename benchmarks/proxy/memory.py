@@ -24,7 +24,7 @@ def memory(bench: Bench) -> list[Result]:
         contenders = (bench.limits.lua, *gateways)
         for contender in contenders:
             idle = [{"idle_mb": memory_bytes(contender.pids) / 1e6}]
-            results.append(Result.of("memory, idle", contender.name, idle))
+            results.append(Result.of("idle", contender.name, idle))
         for contender in contenders:
             results += _of(bench, contender)
     return sorted(results, key=lambda result: result.row)
@@ -43,4 +43,4 @@ def _of(bench: Bench, contender: Contender) -> Iterator[Result]:
 def _row(contender: Contender, before: int, count: int) -> Result:
     time.sleep(_SETTLE_SECONDS)
     kb = (memory_bytes(contender.pids) - before) / count / 1000
-    return Result.of(f"memory, {count:,} open streams", contender.name, [{"stream_kb": kb}])
+    return Result.of(f"{count:,} open streams", contender.name, [{"stream_kb": kb}])

@@ -32,6 +32,12 @@ def nginx(template: str, values: Mapping[str, object], *, folder: Path, core: in
         yield family(process.pid)
 
 
+def version() -> str:
+    """Return nginx's name and version. Raises BenchFailed."""
+    told = subprocess.run([_binary(), "-v"], capture_output=True, text=True, check=True).stderr
+    return told.strip().rpartition(": ")[2].replace("/", " ")
+
+
 def complaints(template: str, folder: Path) -> str:
     """Return what an nginx wrote to its error log."""
     log = folder / f"{template}.log"

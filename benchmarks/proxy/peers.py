@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.proxy.checkout import HERE
 from benchmarks.proxy.contender import Contender
+from benchmarks.proxy.probe import ask, body_of
 from benchmarks.proxy.processes import BenchFailed, family, running, wait_until_listening
 from tests.servers import free_ports
 
@@ -23,6 +24,8 @@ _NAME = "LiteLLM"
 _KEY, _UPSTREAM_KEY = "sk-bench-litellm", "bench-litellm"
 _INSTALL_SECONDS = 900
 _START_SECONDS = 180
+# It loads much of itself at the first requests.
+_WARM_UP = 50
 _PATH = "/v1/chat/completions"
 
 
@@ -47,6 +50,9 @@ def peers(bench: "Bench") -> Iterator[list[Contender]]:
     command += ["--telemetry", "False"]
     with running(command, core=bench.cores.service, log=log, environment=environment) as process:
         wait_until_listening(port, process, log, _START_SECONDS)
+        for stream in (False, True):
+            for _ in range(_WARM_UP):
+                ask(port, body_of(stream=stream), key=_KEY, path=_PATH)
         yield [Contender(_NAME, port, _KEY, _UPSTREAM_KEY, family(process.pid), is_exact=False, path=_PATH)]
 
 

@@ -38,27 +38,27 @@ def body_of(*, stream: bool, prompt_bytes: int = 60, model: str = "bench/model")
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def head_of(key: str, user: str, size: int) -> bytes:
+def head_of(key: str, user: str, size: int, path: str = PATH) -> bytes:
     """Return the head of a request whose body has `size` bytes."""
     return (
-        f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         f"Authorization: Bearer {key}\r\nx-wattfare-user: {user}\r\nContent-Length: {size}\r\n\r\n"
     ).encode()
 
 
-def ask(port: int, body: bytes, *, key: str, user: str = "u0") -> Answer:
+def ask(port: int, body: bytes, *, key: str, user: str = "u0", path: str = PATH) -> Answer:
     """Ask once, on a connection of its own. Raises BenchFailed."""
-    with Caller(port, key) as caller:
+    with Caller(port, key, path) as caller:
         return caller.ask(body, user)
 
 
 class Caller:
     """A kept connection. A plain blocking socket, so that as little as can be stands between the clock and the wire."""
 
-    def __init__(self, port: int, key: str) -> None:
+    def __init__(self, port: int, key: str, path: str = PATH) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), _PATIENCE_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._key = key
+        self._key, self._path = key, path
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +68,7 @@ class Caller:
 
     def ask(self, body: bytes, user: str = "u0") -> Answer:
         """Ask once and read the answer to its end. Raises BenchFailed when it breaks off."""
-        request = head_of(self._key, user, len(body)) + body
+        request = head_of(self._key, user, len(body), self._path) + body
         started = time.perf_counter()
         self._socket.sendall(request)
         got = self._receive()

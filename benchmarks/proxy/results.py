@@ -7,23 +7,32 @@ from dataclasses import dataclass
 
 from benchmarks.proxy.limits import BARE, LUA
 
-# What a row states, in this order, with its unit and how many digits are of use.
-UNITS: Mapping[str, tuple[str, int]] = {
-    "cpu_us": ("CPU µs/request", 1),
-    "redis_us": ("Redis CPU µs/request", 1),
-    "per_second": ("requests/s", 0),
-    "core_share": ("share of its core", 2),
-    "others_share": ("share of others", 2),
-    "added_p50_ms": ("added ms, p50", 3),
-    "added_p99_ms": ("added ms, p99", 3),
-    "first_added_p50_ms": ("added ms to the first byte, p50", 3),
-    "first_added_p99_ms": ("added ms to the first byte, p99", 3),
-    "stream_kb": ("kB/open stream", 1),
-    "idle_mb": ("MB idle", 1),
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Something that rows state. `is_cost`: the less the better, so a multiple of nginx + Lua says something."""
+
+    label: str
+    unit: str
+    digits: int
+    is_cost: bool = True
+
+
+MEASURES: Mapping[str, Measure] = {
+    "cpu_us": Measure("CPU", "µs", 1),
+    "redis_us": Measure("Redis' CPU", "µs", 1),
+    "per_second": Measure("requests a second", "", 0, is_cost=False),
+    "core_share": Measure("its share of the core", "", 2, is_cost=False),
+    "others_share": Measure("others' share", "", 2, is_cost=False),
+    "added_p50_ms": Measure("added, p50", "ms", 3),
+    "added_p99_ms": Measure("added, p99", "ms", 3),
+    "first_added_p50_ms": Measure("added to first byte, p50", "ms", 3),
+    "first_added_p99_ms": Measure("added to first byte, p99", "ms", 3),
+    "stream_kb": Measure("memory a stream", "kB", 1),
+    "idle_mb": Measure("memory", "MB", 1),
 }
 # So much of a core goes to kernel threads and the gateway that waits for its turn; more is somebody else.
 _MOST_OTHERS_SHARE = 0.1
-_RATIOS = ("cpu_us", "redis_us", "added_p50_ms", "added_p99_ms", "stream_kb", "idle_mb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +56,19 @@ class Result:
 
 
 def report(results: Sequence[Result]) -> str:
-    """Return every figure as text, one line a row and contender, with ratios to nginx + Lua of the same row."""
+    """Return every figure as text, one line a row and contender, with multiples of nginx + Lua in the same row."""
     lines = []
     for result in results:
         limit = _limit(results, result.row)
-        parts = [_figure(name, value, limit.get(name)) for name, value in result.values.items()]
+        parts = [_figure(name, value, limit.get(name)) for name, value in result.values.items() if value]
         lines.append(f"{result.row:<38}{result.contender:<14}" + "   ".join(parts))
     return "\n".join(lines)
 
 
 def _figure(name: str, value: float, limit: float | None) -> str:
-    unit, digits = UNITS[name]
-    ratio = f" ({_times(value / limit)})" if limit and name in _RATIOS else ""
-    return f"{value:,.{digits}f} {unit}{ratio}"
+    measure = MEASURES[name]
+    multiple = f" ({_times(value / limit)})" if limit and measure.is_cost else ""
+    return f"{measure.label} {value:,.{measure.digits}f} {measure.unit}".rstrip() + multiple
 
 
 def readme_table(results: Sequence[Result], machine: str) -> str:
@@ -70,27 +79,22 @@ def readme_table(results: Sequence[Result], machine: str) -> str:
     for row in dict.fromkeys(result.row for result in results):
         by_name = {result.contender: result.values for result in results if result.row == row}
         limit = by_name.get(LUA, {})
-        for name in (name for name in _RATIOS if name in limit):
+        for name in (name for name in limit if MEASURES[name].is_cost):
             cells = (_cell(name, by_name.get(contender, {}).get(name), limit[name], contender) for contender in shown)
-            lines.append(f"| {row}: {UNITS[name][0].split('/')[0]} | {' | '.join(cells)} |")
+            lines.append(f"| {row}: {MEASURES[name].label} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _cell(name: str, value: float | None, limit: float, contender: str) -> str:
-    unit, digits = UNITS[name]
-    if value is None or limit == 0 or (value == 0 and name == "redis_us"):
+    if not value or not limit:
         return "–"
-    if contender == LUA:
-        return f"1 ({value:,.{digits}f} {_short(unit)})"
-    return _times(value / limit)
+    measure = MEASURES[name]
+    return f"1 ({value:,.{measure.digits}f} {measure.unit})" if contender == LUA else _times(value / limit)
 
 
-def _short(unit: str) -> str:
-    return next(short for short in ("µs", "ms", "kB", "MB") if short in unit)
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.2f}×" if ratio < 1 else f"{ratio:.1f}×"
+def _times(multiple: float) -> str:
+    digits = 2 if multiple < 1 else 1 if multiple < 100 else 0
+    return f"{multiple:,.{digits}f}×"
 
 
 def _limit(results: Iterable[Result], row: str) -> Mapping[str, float]:
