@@ -31,6 +31,14 @@ MEASURES: Mapping[str, Measure] = {
     "stream_kb": Measure("memory a stream", "kB", 1),
     "idle_mb": Measure("memory", "MB", 1),
 }
+# What stands together in one cell of the README's table.
+_CELLS: Mapping[str, Sequence[str]] = {
+    "CPU · Redis' CPU, a request": ("cpu_us", "redis_us"),
+    "added, p50 · p99": ("added_p50_ms", "added_p99_ms"),
+    "added to first byte, p50 · p99": ("first_added_p50_ms", "first_added_p99_ms"),
+    "memory, a stream": ("stream_kb",),
+    "memory": ("idle_mb",),
+}
 # So much of a core goes to kernel threads and the gateway that waits for its turn; more is somebody else.
 _MOST_OTHERS_SHARE = 0.1
 
@@ -60,36 +68,43 @@ def report(results: Sequence[Result]) -> str:
     lines = []
     for result in results:
         limit = _limit(results, result.row)
-        parts = [_figure(name, value, limit.get(name)) for name, value in result.values.items() if value]
+        parts = [_told(name, value, limit.get(name)) for name, value in result.values.items() if value]
         lines.append(f"{result.row:<38}{result.contender:<14}" + "   ".join(parts))
     return "\n".join(lines)
 
 
-def _figure(name: str, value: float, limit: float | None) -> str:
+def _told(name: str, value: float, limit: float | None) -> str:
     measure = MEASURES[name]
     multiple = f" ({_times(value / limit)})" if limit and measure.is_cost else ""
-    return f"{measure.label} {value:,.{measure.digits}f} {measure.unit}".rstrip() + multiple
+    return f"{measure.label} {_figure(name, value)}{multiple}"
 
 
 def readme_table(results: Sequence[Result], machine: str) -> str:
     """Return the README's table: what was measured on, and for each row multiples of nginx + Lua in that same row."""
     names = list(dict.fromkeys(result.contender for result in results))
     shown = [name for name in (BARE, LUA) if name in names] + [name for name in names if name not in (BARE, LUA)]
-    lines = [machine, "", f"| | {' | '.join(shown)} |", f"| --- |{' --- |' * len(shown)}"]
+    lines = [machine, "", f"| | | {' | '.join(shown)} |", f"| --- | --- |{' --- |' * len(shown)}"]
     for row in dict.fromkeys(result.row for result in results):
         by_name = {result.contender: result.values for result in results if result.row == row}
         limit = by_name.get(LUA, {})
-        for name in (name for name in limit if MEASURES[name].is_cost):
-            cells = (_cell(name, by_name.get(contender, {}).get(name), limit[name], contender) for contender in shown)
-            lines.append(f"| {row}: {MEASURES[name].label} | {' | '.join(cells)} |")
+        for label, measures in _CELLS.items():
+            if measures[0] in limit:
+                cells = (_cell(measures, by_name.get(name, {}), limit, is_limit=name == LUA) for name in shown)
+                lines.append(f"| {row} | {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _cell(name: str, value: float | None, limit: float, contender: str) -> str:
-    if not value or not limit:
-        return "–"
+def _cell(measures: Sequence[str], values: Mapping[str, float], limit: Mapping[str, float], *, is_limit: bool) -> str:
+    """Return how many times as much as the limit, for each measure in turn; of the limit itself the figures."""
+    stated = [name for name in measures if values.get(name) and limit.get(name)]
+    if is_limit:
+        return "1 (" + " · ".join(_figure(name, limit[name]) for name in stated) + ")"
+    return " · ".join(_times(values[name] / limit[name]) for name in stated) or "–"
+
+
+def _figure(name: str, value: float) -> str:
     measure = MEASURES[name]
-    return f"1 ({value:,.{measure.digits}f} {measure.unit})" if contender == LUA else _times(value / limit)
+    return f"{value:,.{measure.digits}f} {measure.unit}".rstrip()
 
 
 def _times(multiple: float) -> str:

@@ -57,9 +57,9 @@ def test_the_table_tells_multiples_of_nginx_with_lua() -> None:
     assert readme_table(results, "Some machine.").splitlines() == [
         "Some machine.",
         "",
-        "| | nginx | nginx + Lua | ours | peer |",
-        "| --- | --- | --- | --- | --- |",
-        "| plain: CPU | 0.25× | 1 (40.0 µs) | 3.0× | – |",
+        "| | | nginx | nginx + Lua | ours | peer |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| plain | CPU · Redis' CPU, a request | 0.25× | 1 (40.0 µs) | 3.0× | – |",
     ]
     assert "CPU 120.0 µs (3.0×)" in report(results)
 
