@@ -13,7 +13,7 @@ SANDBOX_URL := http://127.0.0.1:8082
 SOURCES := $(foreach folder,gateway consent_web sandbox simulator devstore demo scripts sdk/python tests benchmarks,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 SCRIPTS_JS := $(wildcard sdk/js/*.js sdk/js/*/*.js consent_web/static/*.js)
 
-.PHONY: help install run sandbox test soak chromium screenshots check lock accept-store rotate-master-key create-app rotate-secret connect-user revoke verify
+.PHONY: help install run sandbox test soak chromium screenshots bench bench-peers bench-tools check lock accept-store rotate-master-key create-app rotate-secret connect-user revoke verify
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -44,17 +44,26 @@ run: install ## gateway, consent site, stand-in OpenRouter, demo app and an embe
 sandbox: install ## the stand-in OpenRouter alone
 	$(BIN)/python -m sandbox
 
-test: install chromium ## every test; pass options with ARGS="-k name"
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+test: install chromium ## every test, in about six minutes on two cores; pass options with ARGS="-k name"
+	$(BIN)/python -m pytest -n 3 $(ARGS)
 
 screenshots: install chromium ## photograph every state of the consent site into screenshots/
-	$(BIN)/python -m scripts.screenshots
+	$(BIN)/python -m tests.screens.screenshots
 
 soak: install ## ten minutes of every fault at once, then the ledger must be the bill; SECONDS=600 STORE=valkey|cluster SEED=…
 	$(BIN)/python -m benchmarks.soak
 
 chromium:
 	@.ci/chromium
+
+bench: install bench-tools ## a request's CPU beside nginx's; QUICK=1 ROWS=plain,tls SECONDS=3 ROUNDS=3 OUT=FILE WRITE=1 GATEWAY_DIR=CHECKOUT
+	$(BIN)/python -m benchmarks.proxy
+
+bench-peers: install bench-tools ## the same, with LiteLLM in a virtual environment of its own
+	PEERS=1 $(BIN)/python -m benchmarks.proxy
+
+bench-tools:
+	@.ci/bench-tools
 
 check: install ## format, lint, types, import contracts, JavaScript types
 	$(BIN)/ruff format --check $(SOURCES)

@@ -23,8 +23,8 @@ import aiohttp
 from gateway.errors import Unavailable
 from sandbox.bill import Entry
 from tests.clusters import MASTERS, ValkeyCluster
-from tests.faults.nursery import ROOT, GatewayProcess, Nursery
-from tests.faults.world import Sandbox, World, open_sandbox, open_world, variables
+from tests.faults.process_forker import ROOT, ForkedGateway, ProcessForker
+from tests.faults.world import FaultWorld, Sandbox, open_sandbox, open_world, variables
 from tests.servers import ValkeyServer
 
 CALLERS = 12
@@ -53,7 +53,7 @@ MODELS = (
 QUIET_SECONDS = 60
 # Looked for in whatever was written: no prompt, and no funding key in clear.
 PROMPT = "canary-prompt"
-CANARIES = (PROMPT.encode(), World.key("payer-").encode())
+CANARIES = (PROMPT.encode(), FaultWorld.key("payer-").encode())
 # From the admission of a request that no id came back of until OpenRouter counted it, by whole seconds on its side.
 TRAVEL_SECONDS = 5
 # No master of a Cluster is replaced: a freeze is shorter than this.
@@ -64,13 +64,13 @@ NODE_TIMEOUT_MS = 5000
 class Soak:
     """What runs, and what was seen."""
 
-    world: World
+    world: FaultWorld
     sandbox: Sandbox
     store: "ValkeyServer | ValkeyCluster"
-    nursery: Nursery
+    forker: ProcessForker
     environment: dict[str, str]
     chance: random.Random
-    gateways: list[GatewayProcess] = field(default_factory=list)
+    gateways: list[ForkedGateway] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
     over: asyncio.Event = field(default_factory=asyncio.Event)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -120,7 +120,7 @@ class Soak:
             place = self.chance.randrange(len(self.gateways))
             await self.gateways[place].kill()
             self.seen["killed"] += 1
-            self.gateways[place] = await self.nursery.start(self.environment)
+            self.gateways[place] = await self.forker.start(self.environment)
 
     async def keep_freezing(self) -> None:
         """Let Redis, or one master of several, stand still for a moment."""
@@ -164,7 +164,7 @@ class Soak:
 
     async def run(self, seconds: float) -> None:
         """Let it all happen for so long; then let all come to rest."""
-        self.gateways = [await self.nursery.start(self.environment) for _ in range(2)]
+        self.gateways = [await self.forker.start(self.environment) for _ in range(2)]
         for number in range(PAYERS):
             await self.world.connect(f"payer-{number}", "50")
         fails = self.keep_restarting if isinstance(self.store, ValkeyServer) else self.keep_moving
@@ -189,7 +189,7 @@ class Soak:
 
     def leaked(self) -> list[str]:
         """Which logs and files of Redis (its append-only files hold all it was ever told) hold what they must not."""
-        files = list(self.nursery.folder.glob("*.log"))
+        files = list(self.forker.folder.glob("*.log"))
         if isinstance(self.store, ValkeyServer):
             files += self.store.folder.rglob("*.aof")
         written = {file.name: file.read_bytes() for file in files}
@@ -220,7 +220,7 @@ class Soak:
         del booked[""]
         wrong = []
         for generation in await self.sandbox.entries(self.world.key(payer)):
-            name, model = generation.performance.generation_id or "", generation.performance.model
+            name, model = generation.answer.generation_id or "", generation.answer.model
             self.seen["billed nano"] += generation.cost_nano
             told = booked.pop(name, None)
             if told is None and generation.cost_nano:
@@ -243,9 +243,9 @@ def _move_on(cluster: ValkeyCluster, key: str) -> None:
 
 def _may_be(estimate: dict[str, str], generation: Entry) -> bool:
     """Whether an estimate can stand for this generation."""
-    performance = generation.performance
-    waited = performance.created_seconds - int(estimate["admitted_ms"]) / 1000
-    return estimate["model"] == performance.model and -1 <= waited <= TRAVEL_SECONDS
+    answer = generation.answer
+    waited = answer.created_seconds - int(estimate["admitted_ms"]) / 1000
+    return estimate["model"] == answer.model and -1 <= waited <= TRAVEL_SECONDS
 
 
 async def soak(seconds: float, folder: Path, seed: int, kind: str) -> tuple[Counter[str], list[str]]:
@@ -256,7 +256,7 @@ async def soak(seconds: float, folder: Path, seed: int, kind: str) -> tuple[Coun
         else ValkeyServer(durable=True)
     )
     with store:
-        async with open_sandbox(SLOW, delay_ms=100) as sandbox, Nursery(folder) as nursery:
+        async with open_sandbox(SLOW, delay_ms=100) as sandbox, ProcessForker(folder) as forker:
             environment = variables(
                 store.url,
                 sandbox.url,
@@ -265,7 +265,7 @@ async def soak(seconds: float, folder: Path, seed: int, kind: str) -> tuple[Coun
                 WATTFARE_REDIS_DEADLINE_MS="75",
             )
             async with open_world({**environment, "WATTFARE_REDIS_DEADLINE_MS": "2000"}) as world:
-                running = Soak(world, sandbox, store, nursery, environment, random.Random(seed))
+                running = Soak(world, sandbox, store, forker, environment, random.Random(seed))
                 await running.run(seconds)
                 wrong = await running.settle()
                 wrong += running.unequal() + running.leaked()

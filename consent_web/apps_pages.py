@@ -1,25 +1,29 @@
 """One app's page: its cap, its days, its requests and its consent history; pause, resume, revoke, export.
 
-Lowering a cap, pausing and revoking take effect with one post. Raising asks again first.
+Rule: lowering a cap, pausing and revoking take effect with one post. Raising asks again first.
 """
 
 import csv
 import io
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import orjson
 from aiohttp import web
 
-from consent_web import account, chart, guard
+from consent_web import account, chart, guard, history
 from consent_web.account import Connected
 from consent_web.money_text import CapRefused, cap_from_text, cap_text, exact
 from consent_web.site import SITE, Site
+from gateway.payers.connections import By
 
-_SHOWN_REQUESTS = 100
+_SHOWN_REQUESTS = 100  # more than a person reads; the exports have all
 _CSV_FIELDS = (
     "request_id", "admitted", "model", "status", "cost_usd", "prompt_tokens", "completion_tokens", "generation_id",
     "ended_by",
 )  # fmt: skip
+_HISTORY_FIELDS = ("at", "event", "by", "words", "cap_nano", "sha256")
 
 
 def routes() -> list[web.RouteDef]:
@@ -33,6 +37,7 @@ def routes() -> list[web.RouteDef]:
         web.post("/apps/{ref}/revoke", revoke),
         web.get("/apps/{ref}/export.csv", export_csv),
         web.get("/apps/{ref}/export.json", export_json),
+        web.get("/apps/{ref}/history.csv", history_csv),
     ]
 
 
@@ -55,19 +60,17 @@ async def set_cap(request: web.Request) -> web.StreamResponse:
     if now is not None and cap_nano > now and fields.get("confirmed") != str(cap_nano):
         return _confirm_raise(request, one, typed, cap_nano)
     await site.connections.set_cap(one.budget, cap_nano)
-    before = "" if now is None else str(now)
-    await site.attempts.write_receipt(one.budget, "cap", {"cap_nano": str(cap_nano), "before_nano": before})
     return _back(one)
 
 
 async def pause(request: web.Request) -> web.StreamResponse:
     """Answer `POST /apps/{ref}/pause`: nothing gets through before the answer."""
-    return await _change(request, "paused")
+    return await _change(request, "pause")
 
 
 async def resume(request: web.Request) -> web.StreamResponse:
     """Answer `POST /apps/{ref}/resume`."""
-    return await _change(request, "resumed")
+    return await _change(request, "resume")
 
 
 async def ask_revoke(request: web.Request) -> web.Response:
@@ -90,18 +93,20 @@ async def ask_revoke(request: web.Request) -> web.Response:
 
 async def revoke(request: web.Request) -> web.StreamResponse:
     """Answer `POST /apps/{ref}/revoke`: the connection is dead before the answer."""
-    return await _change(request, "revoked")
+    return await _change(request, "revoke")
 
 
 async def export_csv(request: web.Request) -> web.Response:
     """Answer `GET /apps/{ref}/export.csv`: every request of the ledger, newest first, amounts exact."""
     _, one = await account.connection(request)
-    written = io.StringIO()
-    table = csv.DictWriter(written, _CSV_FIELDS, extrasaction="ignore")
-    table.writeheader()
-    for line in await _requests(request.app[SITE], one):
-        table.writerow({name: _harmless(str(value)) for name, value in line.items()})
-    return _download(written.getvalue().encode(), "text/csv", "csv")
+    return _csv(_CSV_FIELDS, await _requests(request.app[SITE], one))
+
+
+async def history_csv(request: web.Request) -> web.Response:
+    """Answer `GET /apps/{ref}/history.csv`: the consent history in words, newest first, with who changed what."""
+    _, one = await account.connection(request)
+    receipts = await history.read(request.app[SITE], one)
+    return _csv(_HISTORY_FIELDS, [{"at": _iso(receipt["at_ms"]), **receipt} for receipt in receipts])
 
 
 async def export_json(request: web.Request) -> web.Response:
@@ -111,14 +116,14 @@ async def export_json(request: web.Request) -> web.Response:
     cap = one.standing.cap_nano
     body = {
         "app": one.name,
-        "origin": one.origin,
+        "origin": one.asked_by,
         "mode": one.budget.mode,
         "state": one.standing.state,
         "capUsd": None if cap is None else exact(cap),
         "spentUsd": exact(one.standing.spent_nano),
-        "days": [{"day": bar.day, "usd": exact(bar.nano)} for bar in chart.bars(await account.daily(site, one.budget))],
+        "days": [{"day": bar.day, "usd": exact(bar.nano)} for bar in chart.bars(await account.daily(site, one))],
         "requests": await _requests(site, one),
-        "history": await site.attempts.receipts(one.budget),
+        "history": await history.read(site, one),
     }
     return _download(orjson.dumps(body, option=orjson.OPT_INDENT_2), "application/json", "json")
 
@@ -134,23 +139,26 @@ async def _page(
         "one": one,
         "typed": typed if typed is not None else "" if cap is None else cap_text(cap).removeprefix("$"),
         "fault": fault,
-        "bars": chart.bars(await account.daily(site, one.budget)),
+        "bars": chart.bars(await account.daily(site, one)),
         "chart": {"width": chart.WIDTH, "height": chart.HEIGHT},
         "requests": requests,
         "is_cut": len(requests) == _SHOWN_REQUESTS,
-        "history": await site.attempts.receipts(one.budget),
+        "history": await history.read(site, one),
     }
     return guard.page(request, "app.html", shown, status=status)
 
 
-async def _change(request: web.Request, event: str) -> web.StreamResponse:
-    site = request.app[SITE]
+async def _change(request: web.Request, verb: str) -> web.StreamResponse:
+    connections = request.app[SITE].connections
     await guard.form_post(request)
     _, one = await account.connection(request)
-    act = {"paused": site.connections.pause, "resumed": site.connections.resume, "revoked": site.connections.revoke}
+    act: dict[str, Callable[..., Awaitable[None]]] = {
+        "pause": connections.pause,
+        "resume": connections.resume,
+        "revoke": partial(connections.revoke, by=By.PAYER),
+    }
     if one.is_living:
-        await act[event](one.budget)
-        await site.attempts.write_receipt(one.budget, event, {"by": "you"})
+        await act[verb](one.budget)
     return _back(one)
 
 
@@ -171,7 +179,7 @@ def _confirm_raise(request: web.Request, one: Connected, typed: str, cap_nano: i
 
 
 async def _requests(site: Site, one: Connected, *, most: int | None = None) -> list[dict[str, str]]:
-    """Return the ledger's lines without anything of a prompt: the ledger never held any."""
+    """Return the ledger's entries as the page and the exports show them, newest first."""
     return [_line(entry) for entry in await site.ledger.entries(one.budget, newest_first=True, most=most)]
 
 
@@ -195,7 +203,7 @@ def _line(entry: dict[str, str]) -> dict[str, str]:
 
 
 def _signed(nano: int) -> str:
-    """A second entry may take back a part of an estimate."""
+    """Return an exact amount with its sign: a second entry of a request may take back a part of its estimate."""
     return exact(nano) if nano >= 0 else f"-{exact(-nano)}"
 
 
@@ -204,9 +212,18 @@ def _iso(ms: str) -> str:
 
 
 def _harmless(cell: str) -> str:
-    """A spreadsheet runs what starts like a formula; models name themselves."""
+    """Quote a cell that a spreadsheet would run as a formula: a model's name comes from outside."""
     is_formula = cell[:1] in {"=", "+", "@", "\t", "\r"} or (cell[:1] == "-" and not cell[1:2].isdigit())
     return f"'{cell}" if is_formula else cell
+
+
+def _csv(fields: tuple[str, ...], lines: list[dict[str, str]]) -> web.Response:
+    written = io.StringIO()
+    table = csv.DictWriter(written, fields, extrasaction="ignore")
+    table.writeheader()
+    for line in lines:
+        table.writerow({name: _harmless(value) for name, value in line.items()})
+    return _download(written.getvalue().encode(), "text/csv", "csv")
 
 
 def _download(body: bytes, content_type: str, ending: str) -> web.Response:

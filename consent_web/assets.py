@@ -10,7 +10,7 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _SDK = _HERE.parent / "sdk" / "js"
-_HASH_CHARS = 12
+_HASH_CHARS = 12  # 48 bits: enough to tell versions apart, short enough for a URL
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +31,18 @@ class Assets:
 
     @classmethod
     def load(cls, sdk_folder: Path = _SDK) -> "Assets":
-        """Read `static/`."""
+        """Read `static/`. The SDK's files are read when they are asked for: a developer changes them meanwhile."""
         files = sorted((_HERE / "static").iterdir())
         own = {file.name: _asset(file) for file in files if file.suffix in {".js", ".css", ".svg"}}
         digest = hashlib.sha256(b"".join(name.encode() + asset.body for name, asset in own.items())).hexdigest()
         return cls(digest[:_HASH_CHARS], own, sdk_folder)
 
     def text(self, name: str) -> str:
-        """Return a file to be set into a page."""
+        """Return the text of a file, to be set into a page."""
         return self.own[name].body.decode()
 
     def path(self, name: str) -> str:
-        """Return where a file of the site is served."""
+        """Return the URL path of a file of the site."""
         return f"/static/{self.version}/{name}"
 
     def sdk(self, name: str) -> tuple[Asset, bool] | None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from consent_web.account import day_ms
 
 WIDTH, HEIGHT = 720, 160
-_BASE, _TOP = HEIGHT - 22, 14
+_BASE, _TOP = HEIGHT - 22, 14  # room for the labels below and for the highest bar's edge above
 _GAP = 4
 _SECOND_MS = 1000
 
@@ -31,7 +31,7 @@ def bars(days: list[tuple[int, int]]) -> list[Bar]:
     made = []
     for place, (day, nano) in enumerate(days):
         height = (_BASE - _TOP) * nano / highest if highest else 0
-        # What was spent must be seen, however little it is beside the highest.
+        # A day with spend is visible, however little it is beside the highest.
         height = max(2.0, height) if nano else 0.0
         date = datetime.fromtimestamp(day_ms(day) / _SECOND_MS, UTC)
         label = date.strftime("%-d %b") if (len(days) - 1 - place) % 7 == 0 else ""

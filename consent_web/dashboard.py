@@ -7,6 +7,7 @@ from consent_web.account import Connected
 from consent_web.money_text import exact, usd
 from consent_web.site import SITE
 from gateway.errors import ConsentRequired
+from gateway.payers.connections import By
 from gateway.payers.wallets import OWNER
 
 
@@ -27,22 +28,22 @@ def routes() -> list[web.RouteDef]:
 async def home(request: web.Request) -> web.Response:
     """Answer `GET /`."""
     site, browser = request.app[SITE], guard.known_browser(request)
-    stay = await guard.visit(request)
-    apps = await account.connections(site, stay) if stay is not None else []
+    visit = await guard.visit(request)
+    apps = await account.connections(site, visit) if visit is not None else []
     shown = {
         "csrf": browser.csrf,
         "apps": apps,
         "total": _total(apps),
-        "is_known": stay is not None,
-        "is_owner": stay is not None and stay.level == OWNER,
+        "is_known": visit is not None,
+        "is_owner": visit is not None and visit.level == OWNER,
     }
     return guard.page(request, "home.html", shown)
 
 
 async def spend(request: web.Request) -> web.Response:
     """Answer `GET /spend`: the numbers that an open dashboard keeps fresh."""
-    site, stay = request.app[SITE], await account.owner(request)
-    apps = await account.connections(site, stay)
+    site, visit = request.app[SITE], await account.owner(request)
+    apps = await account.connections(site, visit)
     total = _total(apps)
     return guard.json_response(
         {
@@ -62,8 +63,8 @@ async def spend(request: web.Request) -> web.Response:
 
 async def ask_stop(request: web.Request) -> web.Response:
     """Answer `GET /stop`: which apps would stop."""
-    site, stay = request.app[SITE], await account.owner(request)
-    living = [one for one in await account.connections(site, stay) if one.is_living]
+    site, visit = request.app[SITE], await account.owner(request)
+    living = [one for one in await account.connections(site, visit) if one.is_living]
     shown = {
         "csrf": guard.known_browser(request).csrf,
         "title": "Stop everything?",
@@ -77,36 +78,35 @@ async def ask_stop(request: web.Request) -> web.Response:
 
 
 async def stop(request: web.Request) -> web.StreamResponse:
-    """Answer `POST /stop`: every connection is revoked before the answer, and no approval under way becomes one."""
+    """Answer `POST /stop`: every connection is revoked before the answer, and every approval under way is void."""
     site = request.app[SITE]
     await guard.form_post(request)
-    stay = await account.owner(request)
-    for one in await account.connections(site, stay):
+    visit = await account.owner(request)
+    for one in await account.connections(site, visit):
         if one.is_living:
-            await site.connections.revoke(one.budget)
-            await site.attempts.write_receipt(one.budget, "revoked", {"by": "stop everything"})
-    await account.bar(site, stay)
+            await site.connections.revoke(one.budget, by=By.PAYER)
+    await account.bar(site, visit)
     return _see("/")
 
 
 async def funding(request: web.Request) -> web.Response:
     """Answer `GET /funding`."""
-    site, stay = request.app[SITE], await account.owner(request)
-    held = await site.wallets.funding(stay.wallet_id)
+    site, visit = request.app[SITE], await account.owner(request)
+    held = await site.wallets.funding(visit.wallet_id)
     shown = {
         "csrf": guard.known_browser(request).csrf,
         "held": held,
-        "facts": await view.funding(site, stay) if held else None,
-        "apps": [one for one in await account.connections(site, stay) if one.is_living and not one.is_test],
-        "is_owner": stay.level == OWNER,
+        "facts": await view.funding(site, visit) if held else None,
+        "apps": [one for one in await account.connections(site, visit) if one.is_living and not one.is_test],
+        "is_owner": visit.level == OWNER,
     }
     return guard.page(request, "funding.html", shown)
 
 
 async def ask_remove(request: web.Request) -> web.Response:
     """Answer `GET /funding/remove`: which apps would stop."""
-    site, stay = request.app[SITE], await account.owner(request)
-    apps = [one for one in await account.connections(site, stay) if one.is_living and not one.is_test]
+    site, visit = request.app[SITE], await account.owner(request)
+    apps = [one for one in await account.connections(site, visit) if one.is_living and not one.is_test]
     shown = {
         "csrf": guard.known_browser(request).csrf,
         "title": "Remove this key?",
@@ -123,22 +123,22 @@ async def ask_remove(request: web.Request) -> web.Response:
 
 
 async def remove(request: web.Request) -> web.StreamResponse:
-    """Answer `POST /funding/remove`."""
+    """Answer `POST /funding/remove`: the wallet and its connections have no key, and approvals under way are void."""
     await guard.form_post(request)
-    stay = await account.owner(request)
-    if stay.level != OWNER:
+    visit = await account.owner(request)
+    if visit.level != OWNER:
         raise ConsentRequired("Prove that the OpenRouter account is yours before you change how this wallet pays.")
-    await request.app[SITE].wallets.remove_funding(stay)
-    await account.bar(request.app[SITE], stay)
+    await request.app[SITE].wallets.remove_funding(visit)
+    await account.bar(request.app[SITE], visit)
     return _see("/funding")
 
 
 async def leave(request: web.Request) -> web.StreamResponse:
-    """Answer `POST /leave`: this browser forgets the wallet; nothing else changes."""
+    """Answer `POST /leave`: this browser is no longer in the wallet; nothing else changes."""
     await guard.form_post(request)
-    stay = await guard.visit(request)
-    if stay is not None:
-        await request.app[SITE].wallets.leave(stay)
+    visit = await guard.visit(request)
+    if visit is not None:
+        await request.app[SITE].wallets.leave(visit)
     response = _see("/")
     guard.forget(response)
     return response

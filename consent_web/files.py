@@ -6,7 +6,7 @@ from consent_web.assets import Asset
 from consent_web.site import SITE
 
 _FOR_EVER = "public, max-age=31536000, immutable"
-# The plain SDK name moves with each release: a page may keep it for minutes.
+# What the plain SDK name stands for changes with each release: a browser may cache it for five minutes.
 _FOR_MINUTES = "public, max-age=300"
 
 

@@ -1,27 +1,22 @@
 """Funding: a pasted key, or an authorization at OpenRouter in a window of its own.
 
 Rule: the key is checked, sealed and never shown again but for its last four characters.
-Rule: what comes back from OpenRouter counts only with our state in its path, in the browser that set out, and once; and
-the callback page itself changes nothing: its script posts what it was given.
+Rule: what comes back from OpenRouter counts only with our state in its path, in the browser that started it, and once.
+The callback page itself changes nothing: its script posts what it was given.
 """
 
-import hashlib
 import re
-import secrets
 
-import orjson
 from aiohttp import web
 
-from consent_web import guard, limits, view
+from consent_web import guard, view
 from consent_web.openrouter import CodeRefused
 from consent_web.popup import found
 from consent_web.site import SITE, Site
-from gateway import keys
 from gateway.errors import FundingInvalid, InvalidRequest, UpstreamError, WattfareError
 from gateway.payers.attempts import Attempt
+from gateway.payers.authorizations import Authorization
 
-# OpenRouter's code lives ten minutes after the yes; signing up there comes before it.
-_AUTHORIZATION_MS = 45 * 60 * 1000
 _STATE = re.compile(r"[A-Za-z0-9_-]{43}")
 _CODE = re.compile(r"[!-~]{1,512}")
 _PASTED = re.compile(r"sk-or-[A-Za-z0-9._-]{8,256}")
@@ -42,7 +37,7 @@ def routes() -> list[web.RouteDef]:
 
 
 async def start_page(request: web.Request) -> web.Response:
-    """Answer `GET /fund/start#attempt`: a page whose script asks for the way to OpenRouter and goes there."""
+    """Answer `GET /fund/start#attempt`: a page whose script asks for OpenRouter's URL and goes there."""
     csrf = guard.known_browser(request).csrf
     return guard.page(request, "fund.html", {"step": "start", "csrf": csrf})
 
@@ -51,7 +46,7 @@ async def start(request: web.Request) -> web.Response:
     """Answer `POST /fund/start`: `{attempt?}` → `{url}`."""
     site = request.app[SITE]
     browser, body = await guard.json_post(request)
-    await limits.admit_authorization(site, browser)
+    await site.limits.admit_authorization(browser.digest)
     attempt_id = body.get("attempt") or ""
     if not isinstance(attempt_id, str) or (attempt_id and not _ATTEMPT.fullmatch(attempt_id)):
         raise InvalidRequest("This window was opened without a request. Start again from the app.")
@@ -59,11 +54,8 @@ async def start(request: web.Request) -> web.Response:
         if await site.attempts.find(attempt_id, browser.digest) is None:
             raise InvalidRequest("This request was opened in another browser.", status=403)
         await site.attempts.note_fault(attempt_id, "")
-    state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(48)
-    key = keys.authorization(_digest(state))
-    record = orjson.dumps({"browser": browser.digest, "verifier": verifier, "attempt": attempt_id})
-    await site.store.call("SET", key, record, "PX", _AUTHORIZATION_MS)
-    url = site.openrouter.authorize_url(f"{site.origin}/fund/callback/{state}", verifier)
+    begun = await site.authorizations.begin(browser.digest, attempt_id)
+    url = site.openrouter.authorize_url(f"{site.origin}/fund/callback/{begun.state}", begun.verifier)
     return guard.json_response({"url": url})
 
 
@@ -78,17 +70,18 @@ async def finish(request: web.Request) -> web.Response:
     site = request.app[SITE]
     browser, body = await guard.json_post(request)
     state, code = body.get("state"), body.get("code")
-    record = await _take(site, state, browser) if isinstance(state, str) and _STATE.fullmatch(state) else None
-    if record is None:
+    is_state = isinstance(state, str) and _STATE.fullmatch(state)
+    begun = await site.authorizations.take(str(state), browser.digest) if is_state else None
+    if begun is None:
         raise InvalidRequest(
             "This authorization was not started in this browser, or was used before. Start again.",
             fields={"reason": "state"},
         )
-    attempt_id = record["attempt"]
+    attempt_id = begun.attempt
     try:
         if not isinstance(code, str) or not _CODE.fullmatch(code):
             raise _fault("denied", "OpenRouter did not give a key. Nothing was changed.")
-        response = await _exchange(request, code, record)
+        response = await _exchange(request, code, begun)
     except WattfareError as refused:
         if attempt_id:
             await site.attempts.note_fault(attempt_id, str(refused.fields.get("reason", "failed")))
@@ -115,13 +108,13 @@ async def paste_into_wallet(request: web.Request) -> web.Response:
 
 
 async def change_wallet(request: web.Request) -> web.Response:
-    """Answer `POST /consent/attempts/{attempt}/wallet`: “Not you?”, this browser leaves its wallet."""
+    """Answer `POST /consent/attempts/{attempt}/wallet` (“Not you?”): this browser leaves its wallet."""
     site = request.app[SITE]
     await guard.json_post(request)
     await found(request)
-    stay = await guard.visit(request)
-    if stay is not None:
-        await site.wallets.leave(stay)
+    visit = await guard.visit(request)
+    if visit is not None:
+        await site.wallets.leave(visit)
     response = guard.json_response({"funding": None})
     guard.forget(response)
     return response
@@ -132,29 +125,29 @@ async def _paste(request: web.Request, site: Site, body: dict[str, object], whos
     key = key.strip() if isinstance(key, str) else ""
     if not _PASTED.fullmatch(key):
         raise _fault("key_form", "That is not an OpenRouter key. It starts with sk-or-.", status=422)
-    await limits.admit_key(site, whose)
+    await site.limits.admit_key(whose)
     await _check(site, key)
-    stay = await site.wallets.fund_by_key(await guard.visit(request), key)
-    response = guard.json_response({"funding": await view.funding(site, stay)})
-    guard.remember(response, stay)
+    visit = await site.wallets.fund_by_key(await guard.visit(request), key)
+    response = guard.json_response({"funding": await view.funding(site, visit)})
+    guard.remember(response, visit)
     return response
 
 
-async def _exchange(request: web.Request, code: str, record: dict[str, str]) -> web.Response:
+async def _exchange(request: web.Request, code: str, begun: Authorization) -> web.Response:
     site = request.app[SITE]
     try:
-        issued = await site.openrouter.exchange(code, record["verifier"])
+        issued = await site.openrouter.exchange(code, begun.verifier)
     except CodeRefused:
         raise _fault("code", "OpenRouter's answer was used or has expired. Start again.") from None
     await _check(site, issued.key)
-    stay = await site.wallets.fund_by_account(await guard.visit(request), issued.key, issued.user_id)
-    response = guard.json_response({"attempt": record["attempt"]})
-    guard.remember(response, stay)
+    visit = await site.wallets.fund_by_account(await guard.visit(request), issued.key, issued.user_id)
+    response = guard.json_response({"attempt": begun.attempt})
+    guard.remember(response, visit)
     return response
 
 
 async def _check(site: Site, key: str) -> None:
-    """Refuse keys that cannot pay, and those that can do more than pay. Raises FundingInvalid, UpstreamError."""
+    """Refuse a key that cannot pay or can do more than pay. Raises FundingInvalid, InvalidRequest, UpstreamError."""
     try:
         facts = await site.openrouter.facts(key)
     except FundingInvalid as refused:
@@ -167,16 +160,6 @@ async def _check(site: Site, key: str) -> None:
         raise _fault("key_management", "That is a management key: it can do more than pay. Paste an ordinary key.")
 
 
-async def _take(site: Site, state: str, browser: guard.Browser) -> dict[str, str] | None:
-    """Return the authorization under way, once, and only to the browser that started it."""
-    key = keys.authorization(_digest(state))
-    raw = await site.store.call("GET", key)
-    record: dict[str, str] = orjson.loads(raw) if raw else {}
-    if record.get("browser") != browser.digest:
-        return None
-    return record if await site.store.call("DEL", key) == 1 else None
-
-
 def _still_open(attempt: Attempt) -> None:
     if attempt.state != "pending":
         raise InvalidRequest("This request was already answered.", status=409, fields={"reason": "answered"})
@@ -184,7 +167,3 @@ def _still_open(attempt: Attempt) -> None:
 
 def _fault(reason: str, message: str, *, status: int = 400) -> InvalidRequest:
     return InvalidRequest(message, status=status, fields={"reason": reason})
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

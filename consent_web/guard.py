@@ -1,9 +1,9 @@
-"""The edge of the site: every answer's headers, who may post, the browser's own cookie, and the one error boundary.
+"""What stands before every page: the answer's headers, who may post, the browser's cookie, the one error boundary.
 
 Rule: nothing changes by GET. A POST comes from a page of this site, in this browser, or it is refused.
 """
 
-import hashlib
+import asyncio
 import hmac
 import json
 import re
@@ -17,24 +17,26 @@ import orjson
 from aiohttp import web
 
 from consent_web.site import SITE, Handler
-from gateway import keys
+from gateway.digest import sha256_hex
 from gateway.errors import ConsentRequired, InvalidRequest, Unavailable, WattfareError
 from gateway.logs import log
-from gateway.payers.wallets import STAY_SECONDS, Visit
+from gateway.payers.wallets import VISIT_SECONDS, Visit
 
 BROWSER_COOKIE = "__Host-wattfare-browser"
 WALLET_COOKIE = "__Host-wattfare-wallet"
 CSRF_HEADER = "x-wattfare-csrf"
 CSRF_FIELD = "csrf"
-_BROWSER_SECONDS = 24 * 60 * 60
+_BROWSER_SECONDS = 24 * 60 * 60  # outlasts every attempt it is bound to
 _COOKIE_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
-BODY_BYTES = 16 * 1024
+BODY_BYTES = 16 * 1024  # the largest body, a session token with a long user id, is a few kB
+# A page of ours sends its few bytes at once.
+_BODY_SECONDS = 20.0
 _FRAMES = {"iframe", "frame", "embed", "object", "fencedframe"}
 
 _NONCE = web.RequestKey("nonce", str)
 _FRESH = web.RequestKey("fresh_browser", str)
 
-# Everything off that Chromium knows, but for passkeys, which the site may come to use.
+# Every feature that Chromium knows is off, except passkeys (publickey-credentials), of this site alone.
 _FEATURES = (
     *("accelerometer", "autoplay", "browsing-topics", "camera"),
     *("clipboard-read", "clipboard-write", "compute-pressure", "display-capture", "encrypted-media", "fullscreen"),
@@ -80,7 +82,7 @@ def browser(request: web.Request) -> Browser | None:
     if not _COOKIE_TOKEN.fullmatch(token):
         return None
     csrf = hmac.digest(token.encode(), b"csrf", "sha256").hex()
-    return Browser(hashlib.sha256(token.encode()).hexdigest(), csrf)
+    return Browser(sha256_hex(token), csrf)
 
 
 def known_browser(request: web.Request) -> Browser:
@@ -95,23 +97,26 @@ def known_browser(request: web.Request) -> Browser:
 
 
 async def visit(request: web.Request) -> Visit | None:
-    """Return the wallet that this browser is in. Raises Unavailable."""
+    """Return the browser's visit of a wallet; None when it is in none. Raises Unavailable."""
     token = request.cookies.get(WALLET_COOKIE, "")
     return await request.app[SITE].wallets.visit(token if _COOKIE_TOKEN.fullmatch(token) else "")
 
 
-def remember(response: web.StreamResponse, stay: Visit) -> None:
-    """Give the browser its stay's new cookie."""
-    _set_cookie(response, WALLET_COOKIE, stay.token, STAY_SECONDS)
+def remember(response: web.StreamResponse, visit: Visit) -> None:
+    """Set the wallet cookie of a visit."""
+    _set_cookie(response, WALLET_COOKIE, visit.token, VISIT_SECONDS)
 
 
 def forget(response: web.StreamResponse) -> None:
-    """Take the wallet's cookie away."""
+    """Delete the wallet cookie."""
     _set_cookie(response, WALLET_COOKIE, "", 0)
 
 
 async def json_post(request: web.Request, *, check_csrf: bool = True) -> tuple[Browser, dict[str, object]]:
-    """Return who posts and the JSON object it posts; numbers are Decimals. Raises ConsentRequired, InvalidRequest."""
+    """Return who posts and the JSON object it posts; a number with a fraction is a Decimal.
+
+    Raises ConsentRequired (403: not a page of this site), InvalidRequest (400, 403 no cookie, 413, 415).
+    """
     found = _poster(request)
     if request.content_type != "application/json":
         raise InvalidRequest("Send JSON.", status=415)
@@ -121,11 +126,15 @@ async def json_post(request: web.Request, *, check_csrf: bool = True) -> tuple[B
 
 
 async def read_json(request: web.Request) -> dict[str, object]:
-    """Return a JSON object; a number that JSON does not know (NaN) makes it malformed. Raises InvalidRequest."""
+    """Return a JSON object. NaN and Infinity are read as floats, for the field's own check to refuse (422).
+
+    Raises InvalidRequest (400).
+    """
+    await _read_in_time(request)
     try:
         body = json.loads(await request.text(), parse_float=Decimal, parse_int=_bounded_int)
     except (ValueError, LookupError, RecursionError):
-        # LookupError: a charset that nobody knows.
+        # LookupError: the charset is not known.
         raise InvalidRequest("The body is not JSON.", status=400) from None
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be a JSON object.", status=400)
@@ -137,6 +146,7 @@ async def form_post(request: web.Request) -> Mapping[str, str]:
     found = _poster(request, form=True)
     if request.content_type != "application/x-www-form-urlencoded":
         raise InvalidRequest("Send a form.", status=415)
+    await _read_in_time(request)
     try:
         posted = await request.post()
     except (ValueError, LookupError):
@@ -179,7 +189,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
             "consent_failed", path=request.match_info.route.resource and request.match_info.route.resource.canonical
         )
         response = _refusal(request, WattfareError("Something went wrong here. Nothing was changed. Try again."))
-    _dress(request, response)
+    _add_headers(request, response)
     return response
 
 
@@ -193,9 +203,18 @@ def page(request: web.Request, template: str, context: Mapping[str, object], *, 
 
 
 def json_response(body: object, *, status: int = 200) -> web.Response:
-    """Return a JSON answer that nothing keeps."""
+    """Return a JSON answer that no cache keeps."""
     headers = {"Cache-Control": "no-store"}
     return web.Response(body=orjson.dumps(body), status=status, content_type="application/json", headers=headers)
+
+
+async def _read_in_time(request: web.Request) -> None:
+    """Read the body, which the request then keeps. Raises InvalidRequest when it does not come in time."""
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            await request.read()
+    except TimeoutError:
+        raise InvalidRequest("The request did not come whole in time. Try again.", status=408) from None
 
 
 def _poster(request: web.Request, *, form: bool = False) -> Browser:
@@ -205,6 +224,8 @@ def _poster(request: web.Request, *, form: bool = False) -> Browser:
         raise InvalidRequest("The body is too large.", status=413)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise InvalidRequest("Send the body without Content-Encoding.", status=415)
+    if request.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+        raise InvalidRequest("Send the body in no other transfer coding than chunked.", status=400)
     found = browser(request)
     if found is None:
         raise InvalidRequest(
@@ -221,6 +242,7 @@ def _check_csrf(found: Browser, token: str) -> None:
 
 
 def _bounded_int(text: str) -> int:
+    # No amount and no time has more digits; Python's own limit of 4300 is for other uses.
     if len(text) > 20:
         raise ValueError("too many digits")
     return int(text)
@@ -240,8 +262,8 @@ def _from_http(answer: web.HTTPException) -> WattfareError:
 
 def _refusal(request: web.Request, refused: WattfareError) -> web.Response:
     if _wants_json(request):
-        request_id = keys.request_id(secrets.token_hex(8)[:13], secrets.token_bytes(12))
-        response = json_response(refused.envelope(request_id), status=refused.status)
+        # As long as the gateway's ids; it leads to no payer.
+        response = json_response(refused.envelope(f"req_{secrets.token_hex(16)}"), status=refused.status)
     else:
         title = "Back in a moment" if isinstance(refused, Unavailable) else "That did not work"
         context: dict[str, object] = {"title": title, "message": refused.message}
@@ -250,13 +272,13 @@ def _refusal(request: web.Request, refused: WattfareError) -> web.Response:
     return response
 
 
-def _dress(request: web.Request, response: web.StreamResponse) -> None:
+def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     site = request.app[SITE]
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers["Content-Security-Policy"] = _policy(nonce(request))
     if request.path != "/consent":
-        # On /consent it would cut the popup from the page that opened it, for good.
+        # Not on /consent: COOP there would separate the popup from its opener for good.
         response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     if site.origin.startswith("https://"):
         response.headers["Strict-Transport-Security"] = f"max-age={_ONE_YEAR_SECONDS}; includeSubDomains"

@@ -1,24 +1,24 @@
-"""Amounts as a person reads and types them: always cents, never a float, the exact value one step away."""
+"""Amounts as a person reads and types them: in cents, with the exact value in the title. No float takes part."""
 
 from decimal import Decimal
 
 from gateway.money import NANO_PER_USD, nano_from_usd
 
 NANO_PER_CENT = NANO_PER_USD // 100
-# Below this a month's cap buys too little to be meant, unless the app itself asks for less.
+# A lower monthly cap is taken for a mistake, unless the app itself asks for less.
 MIN_CAP_NANO = NANO_PER_USD // 2
-# What one app may be given by one person in a month; more is a slip of the finger.
+# A higher monthly cap for one app is taken for a typing error.
 MAX_CAP_NANO = 1000 * NANO_PER_USD
 PRESETS_NANO = tuple(dollars * NANO_PER_USD for dollars in (2, 5, 10, 20))
 DEFAULT_CAP_NANO = 10 * NANO_PER_USD
 
 
 class CapRefused(ValueError):
-    """This is no cap that can be set; the message says which can."""
+    """This amount cannot be a cap; the message says which can."""
 
 
 def usd(nano: int) -> str:
-    """Return `$12.34`; what is under a cent and not zero reads `< $0.01`."""
+    """Return `$12.34`, rounded down to cents; less than a cent but not zero reads `< $0.01`."""
     if 0 < nano < NANO_PER_CENT:
         return "< $0.01"
     cents = nano // NANO_PER_CENT

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from urllib.parse import urlencode
 
-import aiohttp
 import orjson
 
 from gateway.errors import FundingInvalid, UpstreamError
 from gateway.money import nano_from_usd
+from gateway.openrouter.client import Client, Document
 
-# A person waits: longer than this they would have given up.
-_TIMEOUT_SECONDS = 15.0
 # What a key has left changes with every request: it is asked for anew after this.
 _FACTS_SECONDS = 20.0
 _MOST_FACTS = 1000
@@ -50,9 +48,9 @@ class Issued:
 class OpenRouter:
     """One OpenRouter, at `{base}/api/v1` and `{base}/auth`."""
 
-    def __init__(self, base_url: str, http: aiohttp.ClientSession) -> None:
+    def __init__(self, base_url: str, client: Client) -> None:
         self._base = base_url
-        self._http = http
+        self._client = client
         self._seen: dict[str, tuple[float, KeyFacts]] = {}
 
     def authorize_url(self, callback: str, verifier: str) -> str:
@@ -70,7 +68,7 @@ class OpenRouter:
     async def exchange(self, code: str, verifier: str) -> Issued:
         """Return the key for a code. Raises CodeRefused, UpstreamError."""
         body = {"code": code, "code_verifier": verifier, "code_challenge_method": "S256"}
-        status, found = await self._ask("POST", "/api/v1/auth/keys", body=body)
+        status, found = _read(await self._client.post_json("auth/keys", body))
         key = found.get("key")
         if status in {400, 403, 404}:
             raise CodeRefused
@@ -81,7 +79,7 @@ class OpenRouter:
 
     async def facts(self, key: str) -> KeyFacts:
         """Return what OpenRouter says of a key. Raises FundingInvalid when it refuses the key, UpstreamError."""
-        status, found = await self._ask("GET", "/api/v1/key", key=key)
+        status, found = _read(await self._client.fetch("key", key))
         if status in {401, 403}:
             raise FundingInvalid("OpenRouter does not accept this key. Check that it is whole and not deleted.")
         facts = found.get("data")
@@ -107,20 +105,14 @@ class OpenRouter:
         self._seen[name] = (now, facts)
         return facts
 
-    async def _ask(
-        self, method: str, path: str, *, body: dict[str, str] | None = None, key: str = ""
-    ) -> tuple[int, dict[str, object]]:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
-        try:
-            async with self._http.request(
-                method, self._base + path, json=body, headers=headers, timeout=timeout, allow_redirects=False
-            ) as answer:
-                raw = await answer.read()
-                found = orjson.loads(raw) if raw else {}
-                return answer.status, found if isinstance(found, dict) else {}
-        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError):
-            raise _away() from None
+
+def _read(answer: Document) -> tuple[int, dict[str, object]]:
+    """Return the status and the JSON object of an answer. Raises UpstreamError."""
+    try:
+        found = orjson.loads(answer.body) if answer.body else {}
+    except orjson.JSONDecodeError:
+        raise _away() from None
+    return answer.status, found if isinstance(found, dict) else {}
 
 
 def _away() -> UpstreamError:

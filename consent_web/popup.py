@@ -1,7 +1,7 @@
 """The popup: a spent token becomes an attempt, the payer sees what is asked, and says yes or no.
 
 Rule: no approval without an origin that the browser itself reported and the app registered. What the app's page holds
-(a token, a publishable key) opens an attempt; it never decides one.
+(a session token, a publishable key) opens an attempt; only the payer's browser decides it.
 """
 
 import re
@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import jwt
 from aiohttp import web
 
-from consent_web import guard, limits, texts, view
+from consent_web import guard, texts, view
 from consent_web.money_text import CapRefused, cap_from_json
 from consent_web.site import SITE, Site
 from gateway.errors import AuthError, FundingInvalid, InvalidRequest
@@ -25,7 +25,7 @@ _KEY = re.compile(r"pk_(live|test)_(app[a-z2-7]{16})")
 _NONCE = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _ATTEMPT = re.compile(r"[0-9a-f]{64}")
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
-_MOST_URL = 2000
+_MOST_URL = 2000  # what every browser and server in use takes
 _RETURN_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(?:[/?][!-~]*)?")
 
 
@@ -52,13 +52,13 @@ async def begin(request: web.Request) -> web.Response:
     site = request.app[SITE]
     browser, body = await guard.json_post(request, check_csrf=False)
     asked, session = await _asked(site, body)
-    await limits.admit_attempt(site, browser, asked)
+    await site.limits.admit_attempt(asked, browser.digest)
     attempt = await site.attempts.create(asked, browser=browser.digest, jti=session.jti)
     return await _answer(request, browser, attempt)
 
 
 async def look(request: web.Request) -> web.Response:
-    """Answer `GET /consent/attempts/{attempt}`: for a reloaded popup, and while funding is under way elsewhere."""
+    """Answer `GET /consent/attempts/{attempt}`: for a reloaded popup, and while another window sees to the funding."""
     browser, attempt = await found(request)
     return await _answer(request, browser, attempt)
 
@@ -75,18 +75,18 @@ async def approve(request: web.Request) -> web.Response:
     if not app.allows_origin(asked.origin, asked.mode):
         raise _origin_refused(asked.origin)
     cap_nano = _cap(asked, body)
-    stay = await guard.visit(request)
-    key = await _funding_key(site, asked, stay.wallet_id if stay else None)
-    stay = await site.wallets.enter(stay)
-    await site.wallets.add(stay, asked.budget)
+    visit = await guard.visit(request)
+    key = await _funding_key(site, asked, visit.wallet_id if visit else None)
+    visit = await site.wallets.enter(visit)
+    await site.wallets.add(visit, asked.budget)
     name = texts.app_name(app.name)
     decision = Decision(
-        approval=Approval(cap_nano, key, stay.wallet_id, asked.origin),
+        approval=Approval(cap_nano, key, visit.wallet_id, asked.origin),
         text=texts.receipt(asked, name, site.host, cap_nano),
         code=secrets.token_urlsafe(32) if asked.challenge else "",
     )
     response = await _decided(request, browser, await site.attempts.approve(attempt, decision))
-    guard.remember(response, stay)
+    guard.remember(response, visit)
     return response
 
 
@@ -96,7 +96,7 @@ async def deny(request: web.Request) -> web.Response:
     browser, _ = await guard.json_post(request)
     _, attempt = await found(request)
     denied = await site.attempts.deny(attempt)
-    await limits.note_denial(site, browser, denied)
+    await site.limits.note_denial(denied, browser.digest)
     return await _decided(request, browser, denied)
 
 
@@ -124,7 +124,7 @@ async def found(request: web.Request) -> tuple[guard.Browser, Attempt]:
 
 
 async def _asked(site: Site, body: dict[str, object]) -> tuple[Asked, Session]:
-    """Return what is asked, every word of it checked."""
+    """Return what is asked, checked, and the session it is asked by. Raises AuthError, InvalidRequest, Unavailable."""
     key = _KEY.fullmatch(str(body.get("key")))
     nonce, token = body.get("nonce"), body.get("session")
     if key is None or not isinstance(nonce, str) or not _NONCE.fullmatch(nonce) or not isinstance(token, str):
@@ -179,7 +179,7 @@ def _origin_of(url: str) -> str:
 
 
 def _label(token: str) -> str:
-    """Return the optional claim `userLabel` of a token that was checked before."""
+    """Return the optional claim `userLabel` of a token whose signature was checked before."""
     claims: dict[str, object] = jwt.decode(token, options={"verify_signature": False})
     label = claims.get("userLabel")
     return label[:500] if isinstance(label, str) else ""
@@ -218,8 +218,8 @@ async def _funding_key(site: Site, asked: Asked, wallet_id: str | None) -> str |
 async def _answer(request: web.Request, browser: guard.Browser, attempt: Attempt) -> web.Response:
     site = request.app[SITE]
     app = await _app(site, attempt.asked.app_id)
-    stay = await guard.visit(request)
-    body = await view.attempt(site, attempt, texts.app_name(app.name), stay)
+    visit = await guard.visit(request)
+    body = await view.attempt(site, attempt, texts.app_name(app.name), visit)
     return guard.json_response({**body, "csrf": browser.csrf, **await _result(site, attempt)})
 
 

@@ -1,6 +1,6 @@
 """A consent site process: its paths and templates, what it opens, and its end.
 
-On SIGTERM: stop accepting, let open requests finish, then let go of Redis.
+On SIGTERM: stop accepting, let open requests finish, then close the connections to Redis.
 """
 
 import asyncio
@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import aiohttp
 import aiohttp_jinja2
 import jinja2
 from aiohttp import web
@@ -20,14 +19,17 @@ from consent_web.money_text import cap_text, exact, usd
 from consent_web.openrouter import OpenRouter
 from consent_web.site import SITE, Site, build
 from gateway.logs import log
+from gateway.openrouter.client import Client
 from gateway.services import open_services
 from gateway.settings import Settings
 
 _TEMPLATES = Path(__file__).parent / "templates"
+# How long a connection may be idle, and how long a head may take: aiohttp has one timer for both, of an hour.
+_KEEPALIVE_SECONDS = 75.0
 
 
 def create_app(site: Site) -> web.Application:
-    """Return the pages of a site."""
+    """Return a site as an aiohttp application."""
     app = web.Application(middlewares=[guard.edge], client_max_size=guard.BODY_BYTES)
     app[SITE] = site
     environment = aiohttp_jinja2.setup(
@@ -46,17 +48,23 @@ def create_app(site: Site) -> web.Application:
 @contextlib.asynccontextmanager
 async def open_site(settings: Settings) -> AsyncIterator[Site]:
     """Yield a site on the settings' Redis. Raises EmbeddedError."""
-    async with (
-        open_services(settings) as services,
-        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
-    ):
-        yield build(services, OpenRouter(settings.openrouter_base_url, http))
+    async with open_services(settings) as services:
+        client = Client.of(settings)
+        try:
+            yield build(services, OpenRouter(settings.openrouter_base_url, client))
+        finally:
+            await client.close()
+
+
+def make_runner(app: web.Application, *, drain_seconds: float) -> web.AppRunner:
+    """Return what serves the site, and closes a connection that is idle, or whose head takes, for too long."""
+    return web.AppRunner(app, access_log=None, shutdown_timeout=drain_seconds, keepalive_timeout=_KEEPALIVE_SECONDS)
 
 
 async def serve(settings: Settings, *, shared_port: bool) -> None:
     """Serve until SIGTERM or SIGINT. Raises EmbeddedError, OSError."""
     async with open_site(settings) as site:
-        runner = web.AppRunner(create_app(site), access_log=None, shutdown_timeout=settings.drain_seconds)
+        runner = make_runner(create_app(site), drain_seconds=settings.drain_seconds)
         await runner.setup()
         try:
             listening = web.TCPSite(

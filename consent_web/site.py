@@ -1,4 +1,7 @@
-"""What every page of the site stands on: the stores, the settings and the way to OpenRouter."""
+"""What every page of the site uses: the payers' stores, the ledger, the site's own origin and the OpenRouter client.
+
+Rule: no page gets at Redis itself.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,11 +13,12 @@ from consent_web.openrouter import OpenRouter
 from gateway.ledger.holds import Ledger
 from gateway.payers.apps import Apps
 from gateway.payers.attempts import Attempts
+from gateway.payers.authorizations import Authorizations
 from gateway.payers.connections import Connections
+from gateway.payers.limits import Limits
 from gateway.payers.sessions import Sessions
 from gateway.payers.wallets import Wallets
 from gateway.services import Services
-from gateway.store.store import Store
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -24,19 +28,20 @@ class Site:
     """One consent site."""
 
     origin: str
-    store: Store
     apps: Apps
     sessions: Sessions
     ledger: Ledger
     connections: Connections
     attempts: Attempts
+    authorizations: Authorizations
+    limits: Limits
     wallets: Wallets
     openrouter: OpenRouter
     assets: Assets
 
     @property
     def host(self) -> str:
-        """The name that a person sees in the address bar."""
+        """The host (and port) that a person sees in the address bar."""
         return self.origin.partition("://")[2]
 
 
@@ -47,13 +52,14 @@ def build(services: Services, openrouter: OpenRouter) -> Site:
     """Return a site on the stores that the gateway uses too."""
     return Site(
         origin=services.settings.consent_url,
-        store=services.store,
         apps=services.apps,
         sessions=services.sessions,
         ledger=services.ledger,
         connections=services.connections,
         attempts=services.attempts,
-        wallets=Wallets(services.store, services.sealer),
+        authorizations=services.authorizations,
+        limits=services.limits,
+        wallets=services.wallets,
         openrouter=openrouter,
         assets=Assets.load(),
     )

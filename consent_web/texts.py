@@ -1,7 +1,8 @@
 """The words a payer says yes to. The server alone composes them, on the screen and in the receipt alike.
 
-`{cap}` stands for the chosen cap until it is chosen. A name that an app gave itself is hostile: shown as plain text,
-short, without characters that turn or hide what stands beside them.
+`{cap}` stands for the cap until it is chosen.
+Rule: a name that an app gave itself is hostile: it is shown as plain text, short, without characters that reverse or
+hide what stands beside them.
 """
 
 import unicodedata
@@ -9,8 +10,9 @@ import unicodedata
 from consent_web.money_text import cap_text
 from gateway.payers.attempts import Asked
 
-# A new wording gets a new number; receipts say which one was shown.
+# A new wording gets a new version; each receipt names the one that was shown.
 TEXT_VERSION = "2026-11"
+# What fits on two lines of the popup at its smallest width.
 _MOST_NAME = 48
 _MOST_LABEL = 64
 
@@ -62,7 +64,7 @@ def receipt(asked: Asked, name: str, host: str, cap_nano: int | None) -> str:
 
 
 def _tame(text: str, most: int) -> str:
-    """Drop what is not seen or turns the line round (Cc, Cf, Cs, Co, Cn), fold white space, cut to `most`."""
+    """Drop invisible and direction-changing characters (Unicode C*), fold white space, cut to `most` characters."""
     seen = "".join(
         " " if unicodedata.category(character).startswith("Z") else character
         for character in unicodedata.normalize("NFC", text)

@@ -1,4 +1,7 @@
-"""An attempt as the popup shows it: composed here, so that the page only lays it out."""
+"""An attempt as JSON for the popup.
+
+Rule: every word and amount is composed here; the page's script only lays them out.
+"""
 
 import time
 
@@ -16,18 +19,18 @@ from consent_web.money_text import (
 from consent_web.openrouter import KeyFacts
 from consent_web.site import Site
 from gateway.errors import FundingInvalid, UpstreamError
-from gateway.ledger.holds import Standing
 from gateway.money import NANO_PER_USD, usd_from_nano
 from gateway.payers.attempts import Asked, Attempt
+from gateway.payers.connections import Connection
 from gateway.payers.wallets import Visit
 
-_LOW_NANO = NANO_PER_USD
+_LOW_NANO = NANO_PER_USD  # a dollar may be gone within one conversation
 
 
-async def attempt(site: Site, shown: Attempt, name: str, stay: Visit | None) -> dict[str, object]:
+async def attempt(site: Site, shown: Attempt, name: str, visit: Visit | None) -> dict[str, object]:
     """Return the popup's JSON for an attempt. Raises Unavailable."""
     asked = shown.asked
-    standing = await site.ledger.standing(asked.budget)
+    now = await site.connections.find(asked.budget)
     body: dict[str, object] = {
         "id": shown.attempt_id,
         "nonce": asked.nonce,
@@ -38,13 +41,13 @@ async def attempt(site: Site, shown: Attempt, name: str, stay: Visit | None) -> 
         "origin": asked.origin,
         "isRedirect": bool(asked.challenge),
         "text": texts.parts(asked, name, site.host),
-        "cap": cap_choice(asked, standing),
-        "current": _current(standing),
+        "cap": cap_choice(asked, now),
+        "current": _current(now),
         "fault": shown.fault,
         "funding": None,
     }
-    if asked.mode == "live" and stay is not None:
-        body["funding"] = await funding(site, stay)
+    if asked.mode == "live" and visit is not None:
+        body["funding"] = await funding(site, visit)
     return body
 
 
@@ -53,14 +56,14 @@ def left(shown: Attempt) -> dict[str, object]:
     return {"leftSeconds": max(0, shown.expires_ms / 1000 - time.time()), "mayExtend": shown.may_extend}
 
 
-def cap_choice(asked: Asked, standing: Standing) -> dict[str, object] | None:
+def cap_choice(asked: Asked, now: Connection) -> dict[str, object] | None:
     """Return what the cap may be, amounts in whole USD or cents; None when test mode asks for none."""
     limit = None if asked.limit_nano is None else min(asked.limit_nano, MAX_CAP_NANO)
     if asked.mode == "test":
         return None if limit is None else {"chosen": _choice(limit, suggested=True), "choices": []}
-    now = standing.cap_nano if standing.state in {"active", "paused"} else None
+    cap_nano = now.standing.cap_nano if now.is_living else None
     amounts = sorted({*PRESETS_NANO, *([limit] if limit is not None else [])})
-    chosen = now if now is not None else limit if limit is not None else DEFAULT_CAP_NANO
+    chosen = cap_nano if cap_nano is not None else limit if limit is not None else DEFAULT_CAP_NANO
     least = least_cap_nano(limit)
     return {
         "chosen": _choice(chosen, suggested=chosen == limit),
@@ -81,10 +84,10 @@ def _choice(nano: int, *, suggested: bool) -> dict[str, object]:
     }
 
 
-def _current(standing: Standing) -> dict[str, object] | None:
-    if standing.state not in {"active", "paused"}:
+def _current(now: Connection) -> dict[str, object] | None:
+    if not now.is_living:
         return None
-    cap = standing.cap_nano
+    standing, cap = now.standing, now.standing.cap_nano
     return {
         "state": standing.state,
         "cap": "no cap" if cap is None else cap_text(cap),
@@ -93,10 +96,10 @@ def _current(standing: Standing) -> dict[str, object] | None:
     }
 
 
-async def funding(site: Site, stay: Visit) -> dict[str, object] | None:
+async def funding(site: Site, visit: Visit) -> dict[str, object] | None:
     """Return how this browser's wallet pays and what its key has left; None when it has no funding."""
-    held = await site.wallets.funding(stay.wallet_id)
-    key = await site.wallets.funding_key(stay.wallet_id) if held else None
+    held = await site.wallets.funding(visit.wallet_id)
+    key = await site.wallets.funding_key(visit.wallet_id) if held else None
     if held is None or key is None:
         return None
     shown: dict[str, object] = {"last4": held.last4, "source": held.source, "left": "", "warning": "", "works": True}

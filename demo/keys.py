@@ -1,4 +1,7 @@
-"""The demo's own app: registered at the first start by the operator's command, remembered in a file."""
+"""The demo's own app: registered at the first start by the operator's command, its keys kept in a file.
+
+Rule: the file holds a secret key, so it is readable by its owner alone.
+"""
 
 import json
 import os
@@ -52,7 +55,7 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def _write(path: Path, kept: dict[str, str]) -> None:
-    """Write for the owner alone, whole or not at all: the file holds a secret key."""
+    """Write a draft and rename it, so that the file is whole or not there."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # mkstemp makes the file with mode 600.
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix="demo-")

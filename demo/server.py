@@ -1,6 +1,6 @@
 """The demo's page and backend: mints a session for its visitor, and lets the visitor's budget pay for a chat.
 
-Rule: the secret key stays here. The page gets the publishable key and tokens of ten minutes.
+Rule: the secret key never leaves this process. The page gets the publishable key and session tokens of ten minutes.
 """
 
 import json
@@ -20,8 +20,8 @@ _FILES = {"page.mjs": "text/javascript", "style.css": "text/css"}
 _COOKIE = "demo_visitor"
 _VISITOR = re.compile(r"visitor-[0-9a-f]{32}")
 _YEAR_SECONDS = 365 * 24 * 60 * 60
-_SUGGESTED_USD = 5
-_MOST_BODY_BYTES = 64 * 1024
+_SUGGESTED_USD = 5  # the cap that the popup opens with
+_MOST_BODY_BYTES = 64 * 1024  # a long chat
 _SETTINGS = web.AppKey("settings", DemoSettings)
 _KEYS = web.AppKey("keys", AppKeys)
 _HTTP = web.AppKey("http", aiohttp.ClientSession)
@@ -41,7 +41,7 @@ def create_app(settings: DemoSettings, keys: AppKeys) -> web.Application:
 
 
 async def _http(app: web.Application) -> AsyncIterator[None]:
-    # A streamed answer may take as long as it takes.
+    # No total: the gateway ends a streamed answer that has stalled.
     timeout = aiohttp.ClientTimeout(total=None, connect=10)
     async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as http:
         app[_HTTP] = http

@@ -1,9 +1,9 @@
-"""The embedded Valkey of development: started by whoever comes first, stopped when its last user is gone.
+"""The embedded Valkey of development: its first user starts it, and it is stopped when its last user is gone.
 
 Four locks in the data folder, all `flock`, which the kernel frees however a process ends:
 `users` is shared by every user; `start` is held while a user looks and starts; `supervisor` by the process that will
 stop the server; `server` by the server itself. The supervisor stops the server once it has `users` for itself
-alone, and keeps that lock until it is gone, so a user that starts meanwhile waits and then starts a new one.
+alone, and keeps that lock until the server is gone, so a user that starts meanwhile waits and then starts a new one.
 """
 
 import asyncio
@@ -27,21 +27,21 @@ from typing import Final
 from urllib.parse import quote
 
 START_SECONDS: Final = 30.0  # a large append-only file takes seconds to load
-_POLL_SECONDS: Final = 0.02
-_STOP_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.02  # a start takes some 50 ms
+_STOP_SECONDS: Final = 10.0  # the last writes to a slow disk; after that the server is killed
 _SOCKET_PATH_BYTES: Final = 100  # sun_path holds 104 on macOS, 108 on Linux
 
-_LOGS_SHOWN: Final = 3
+_LOG_LINES_SHOWN: Final = 3  # why a server did not start is in its last lines
 
-# What keeps this process a user until it ends: the descriptors of its shared locks, by data folder.
+# The descriptors of this process's shared locks, by data folder. Open until it ends: that makes it a user.
 _held: dict[Path, int] = {}
 
-# Supervisors this process started. Kept, for a collected Popen would warn that its process still runs.
+# Supervisors this process started. Kept, because a collected Popen warns that its process still runs.
 _started: list[subprocess.Popen[bytes]] = []
 
 
 class EmbeddedError(RuntimeError):
-    """The embedded server cannot be had. One line that says what to do."""
+    """The embedded server cannot be started; the message says in one line what to do."""
 
 
 async def ensure(data_dir: Path) -> str:
@@ -91,9 +91,9 @@ def supervise(folder: Path) -> int:
     """
     mine = _open_lock(folder / "supervisor.lock")
     if not _try_lock(mine, fcntl.LOCK_EX):
-        return 0  # another supervisor was quicker
+        return 0  # there is another supervisor
     os.ftruncate(mine, 0)
-    os.write(mine, f"{os.getpid()}\n".encode())  # for whoever looks into the folder
+    os.write(mine, f"{os.getpid()}\n".encode())  # for a person who looks into the folder
     socket_path = _socket_path(folder)
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -101,7 +101,7 @@ def supervise(folder: Path) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     server = _open_lock(folder / "server.lock")
-    # Refused means that a supervisor was killed and its server lives on: then there is nothing to start.
+    # Refused when a supervisor was killed and its server still runs: then there is nothing to start.
     if not _try_lock(server, fcntl.LOCK_EX):
         _watch_users(folder, socket_path, None)
         fcntl.flock(server, fcntl.LOCK_EX)
@@ -127,7 +127,7 @@ async def _start(folder: Path, socket_path: Path) -> None:
     supervisor: subprocess.Popen[bytes] | None = None
     while not (await _answers(socket_path) and _is_supervised(folder, supervisor)):
         if supervisor is not None and supervisor.poll():
-            raise EmbeddedError(f"The embedded Redis did not start: {_last_words(folder)}")
+            raise EmbeddedError(f"The embedded Redis did not start: {_log_tail(folder)}")
         if not _is_supervised(folder, supervisor):
             supervisor = _spawn(folder)
         await asyncio.sleep(_POLL_SECONDS)
@@ -135,7 +135,7 @@ async def _start(folder: Path, socket_path: Path) -> None:
 
 def _spawn(folder: Path) -> subprocess.Popen[bytes]:
     """Start a supervisor in a session of its own, so that no Ctrl-C meant for its user reaches it."""
-    server_binary()  # told here, where the user reads it, not in the log
+    server_binary()  # raises here, where the user reads it, and not in the supervisor's log
     with (folder / "valkey.log").open("ab") as log:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "devstore.embedded", str(folder)],
@@ -150,7 +150,7 @@ def _spawn(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def _is_supervised(folder: Path, mine: subprocess.Popen[bytes] | None) -> bool:
-    """Tell whether a supervisor lives. One of ours is believed, not probed: the probe would take the lock it wants."""
+    """Tell whether a supervisor runs. One of ours is polled: probing its lock might take it just when it wants it."""
     if mine is not None and mine.poll() is None:
         return True
     probe = _open_lock(folder / "supervisor.lock")
@@ -223,7 +223,7 @@ def _socket_path(folder: Path) -> Path:
     private = Path(tempfile.gettempdir(), f"wattfare-{os.getuid()}-{name}")
     private.mkdir(mode=0o700, exist_ok=True)
     found = private.lstat()
-    # The temp directory is everyone's: a folder that another user put there first is not ours to trust.
+    # Anyone may write to the temp directory: do not use a folder that another user made there.
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise EmbeddedError(
             f"{private} is not a private folder of yours: remove it, or set WATTFARE_DATA_DIR to a shorter path."
@@ -235,9 +235,9 @@ def _url(socket_path: Path) -> str:
     return f"unix://{quote(str(socket_path))}"
 
 
-def _last_words(folder: Path) -> str:
+def _log_tail(folder: Path) -> str:
     lines = (folder / "valkey.log").read_text(errors="replace").splitlines()
-    return f"{' / '.join(lines[-_LOGS_SHOWN:])} (all of it in {folder / 'valkey.log'})"
+    return f"{' / '.join(lines[-_LOG_LINES_SHOWN:])} (all of it in {folder / 'valkey.log'})"
 
 
 def _open_lock(path: Path) -> int:

@@ -1,12 +1,15 @@
 """One HTTP call as the service sees it: its id, what the log says of it, its body, and how it is answered."""
 
+import asyncio
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import orjson
 from aiohttp import HttpVersion11, web
+from aiohttp.web_protocol import RequestHandler
 
 from gateway import keys, metrics
 from gateway.errors import InvalidRequest, WattfareError
@@ -17,24 +20,60 @@ from gateway.strict_json import strict_json
 MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_CONTROL_BODY_BYTES = 64 * 1024
 _SERVER = "wattfare"
+_JSON = "application/json"
 _CHARSET = re.compile(r'\bcharset\s*=\s*"?([^";\s]*)')
 
 
-class Call:
-    """A request with its id and its line in the log. The id is random until the payer is known, then leads to it."""
+class CallerConnection(RequestHandler):
+    """aiohttp's connection to a caller, which tells at once when it is lost: by a hang-up, or by a half-close."""
 
-    def __init__(self, request: web.BaseRequest) -> None:
+    on_lost: Callable[[], None] | None = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Tell whoever carries the open request."""
+        super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
+
+
+class Call:
+    """A request with its id and its line in the log. The id is random until the payer is known, then leads to it.
+
+    `silence_seconds`: how long its body may stand still.
+    """
+
+    def __init__(self, request: web.BaseRequest, *, silence_seconds: float | None = None) -> None:
         self.request = request
-        self.request_id = keys.request_id(keys.random_account(), secrets.token_bytes(keys.RANDOM_BYTES))
+        self.path = request.raw_path.partition("?")[0]
+        """As it came, without its query."""
+        self._request_id = ""
+        self._silence_seconds = silence_seconds
         self.started = time.perf_counter()
         self.notes: dict[str, object] = {}
         self.is_told = False
         self.status = 0
 
+    @property
+    def request_id(self) -> str:
+        """The id of this call, made when it is first asked for."""
+        if not self._request_id:
+            self._request_id = keys.request_id(keys.random_account(), secrets.token_bytes(keys.RANDOM_BYTES))
+        return self._request_id
+
+    def on_hang_up(self, hang_up: Callable[[], None] | None) -> None:
+        """Have `hang_up` called when the caller's connection is lost."""
+        if isinstance(self.request.protocol, CallerConnection):
+            self.request.protocol.on_lost = hang_up
+
+    def close(self) -> None:
+        """Send what is written, then close the caller's connection without the end of a body."""
+        if self.request.transport is not None:
+            self.request.transport.close()
+
     def charge_to(self, budget: Budget, salt: bytes) -> None:
         """Take an id that leads to `budget`, and let the log say whose call it is without saying who that is."""
         account = budget.account(salt)
-        self.request_id = keys.request_id(account, secrets.token_bytes(keys.RANDOM_BYTES))
+        self._request_id = keys.request_id(account, secrets.token_bytes(keys.RANDOM_BYTES))
         self.notes |= {"app": budget.app_id, "user": account, "mode": budget.mode}
 
     def tell(self, status: int, **notes: object) -> None:
@@ -42,12 +81,12 @@ class Call:
         if self.is_told:
             return
         self.is_told = True
-        metrics.REQUESTS.labels(str(status)).inc()
+        metrics.requests_of(status).inc()
         log.info(
             "request",
             request_id=self.request_id,
             method=self.request.method,
-            path=self.request.path[:200],
+            path=self.path[:200],
             status=status,
             **self.notes,
             **notes,
@@ -55,31 +94,44 @@ class Call:
         )
 
     async def body(self, most_bytes: int = MAX_BODY_BYTES) -> bytes:
-        """Return the JSON request body as it came. Raises InvalidRequest: 413 too large, 415 not plain JSON."""
-        headers = self.request.headers
-        content_type, _, parameters = headers.get("Content-Type", "application/json").lower().partition(";")
-        content_type = content_type.strip()
-        if content_type != "application/json" and not content_type.endswith("+json"):
-            raise InvalidRequest("Send the body as JSON with 'Content-Type: application/json'.", status=415)
-        charset = _CHARSET.search(parameters)
-        if charset is not None and charset[1] != "utf-8":
-            # OpenRouter might read another request out of the same bytes than the one that was held for.
-            raise InvalidRequest("Send the body as UTF-8.", status=415)
-        if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-            raise InvalidRequest("Send the body without Content-Encoding.", status=415)
-        too_large = InvalidRequest(f"The body is larger than {most_bytes // 1024} kB.", status=413)
+        """Return the JSON request body as it came.
+
+        Raises InvalidRequest: 400 a transfer coding, 408 it stands still, 413 too large, 415 not plain JSON.
+        """
+        headers, content = self.request.headers, self.request.content
+        fault = _type_fault(headers.get("Content-Type", _JSON), headers.get("Content-Encoding", "identity"))
+        if fault is not None:
+            raise InvalidRequest(fault, status=415)
+        if headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+            # The parser would take `identity, chunked` for chunked, and `gzip, chunked` for JSON.
+            raise InvalidRequest("Send the body chunked or with its length, in no other transfer coding.")
         length = headers.get("Content-Length", "")
         if length.isascii() and length.isdigit() and int(length) > most_bytes:
-            raise too_large
-        self._say_continue()
+            raise _too_large(most_bytes)
+        if "Expect" in headers:
+            self._say_continue()
         parts: list[bytes] = []
         size = 0
-        while chunk := await self.request.content.readany():
+        while not content.at_eof():
+            chunk = await self._more()
             size += len(chunk)
             if size > most_bytes:
-                raise too_large
+                raise _too_large(most_bytes)
             parts.append(chunk)
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _more(self) -> bytes:
+        """Return the next part of the body, b"" at its end. Raises InvalidRequest when none comes in time."""
+        content = self.request.content
+        if content.is_eof():
+            # All of it is here, as it mostly is: no timer is needed.
+            return await content.readany()
+        try:
+            async with asyncio.timeout(self._silence_seconds):
+                return await content.readany()
+        except TimeoutError:
+            message = "The rest of the body did not come in time. Nothing was spent. Send it again."
+            raise InvalidRequest(message, status=408, headers={"Connection": "close"}) from None
 
     def _say_continue(self) -> None:
         """Let a client go on that waits for leave to send its body (RFC 9110 §10.1.1): nobody else here does."""
@@ -113,3 +165,23 @@ class Call:
             "X-Content-Type-Options": "nosniff",
             "x-wattfare-request-id": self.request_id,
         }
+
+
+@lru_cache(256)
+def _type_fault(content_type: str, encoding: str) -> str | None:
+    """Return what is wrong with a body's labels, None when it is plain JSON in UTF-8."""
+    media_type, _, parameters = content_type.lower().partition(";")
+    media_type = media_type.strip()
+    if media_type != _JSON and not media_type.endswith("+json"):
+        return f"Send the body as JSON with 'Content-Type: {_JSON}'."
+    charset = _CHARSET.search(parameters)
+    if charset is not None and charset[1] != "utf-8":
+        # OpenRouter might read another request out of the same bytes than the one that was held for.
+        return "Send the body as UTF-8."
+    if encoding.strip().lower() != "identity":
+        return "Send the body without Content-Encoding."
+    return None
+
+
+def _too_large(most_bytes: int) -> InvalidRequest:
+    return InvalidRequest(f"The body is larger than {most_bytes // 1024} kB.", status=413)

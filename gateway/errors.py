@@ -1,7 +1,7 @@
 """Every failure the outside can see: one tree, one code and status each, one envelope.
 
-A message says what to do next. It never holds a key, a prompt or the payer's OpenRouter account id.
-Foreign exceptions are translated into this tree once, at the seam where they appear.
+Rule: a message says what to do next, and never holds a key, a prompt or the payer's OpenRouter account id.
+Rule: foreign exceptions are translated into this tree once, where the foreign library is called.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import ClassVar
 class WattfareError(Exception):
     """A failure with its place in the contract: `code`, `status` and `type` (for OpenAI clients).
 
-    `fields` are added to the envelope's error object, `headers` to the response.
+    `fields` are added to the envelope's error object, `headers` to the response. `retry_after_seconds` is said in both.
     """
 
     code: ClassVar[str] = "unknown"
@@ -25,12 +25,16 @@ class WattfareError(Exception):
         status: int | None = None,
         fields: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
+        retry_after_seconds: int | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.status = status or self.default_status
         self.fields = dict(fields or {})
         self.headers = dict(headers or {})
+        if retry_after_seconds is not None:
+            self.fields["retryAfter"] = retry_after_seconds
+            self.headers["Retry-After"] = str(retry_after_seconds)
 
     def envelope(self, request_id: str) -> dict[str, object]:
         """Return the JSON body of this failure."""
@@ -69,14 +73,7 @@ class BudgetExceeded(WattfareError):
     code, type, default_status = "budget_exceeded", "insufficient_quota", 402
 
     def __init__(self, message: str, *, retry_after_seconds: int | None = None) -> None:
-        if retry_after_seconds is None:
-            super().__init__(message)
-        else:
-            super().__init__(
-                message,
-                fields={"retryAfter": retry_after_seconds},
-                headers={"Retry-After": str(retry_after_seconds)},
-            )
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
 
 
 class FundingInvalid(WattfareError):
@@ -105,15 +102,11 @@ class RateLimited(WattfareError):
     code, type, default_status = "rate_limited", "rate_limit_error", 429
 
     def __init__(self, message: str, *, retry_after_seconds: int) -> None:
-        super().__init__(
-            message,
-            fields={"retryAfter": retry_after_seconds},
-            headers={"Retry-After": str(retry_after_seconds)},
-        )
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
 
 
 class InvalidRequest(WattfareError):
-    """The caller's fault: 400, 404, 405, 413, 415 or 422; OpenRouter's own 4xx keeps its status."""
+    """The caller's fault: 400, 404, 405, 408, 413, 415 or 422; OpenRouter's own 4xx keeps its status."""
 
     code, type, default_status = "invalid_request", "invalid_request_error", 400
 
@@ -147,8 +140,4 @@ class Unavailable(WattfareError):
         *,
         retry_after_seconds: int = 1,
     ) -> None:
-        super().__init__(
-            message,
-            fields={"retryAfter": retry_after_seconds},
-            headers={"Retry-After": str(retry_after_seconds)},
-        )
+        super().__init__(message, retry_after_seconds=retry_after_seconds)

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import quote, unquote
 
 INSTANCE = "wf:instance"
@@ -29,19 +30,19 @@ PRICES = "wf:prices"
 OPEN_SHARDS = 16
 
 ACCOUNT_CHARS = 13
-RANDOM_CHARS = 19
 RANDOM_BYTES = 12
+RANDOM_CHARS = 2 * RANDOM_BYTES  # in hexadecimal, which costs a tenth of base32
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Budget:
-    """Who pays: one app's user in one mode. Its keys share one hash tag."""
+    """Who pays: one app's user in one mode. Its keys share one hash tag; each name is made once."""
 
     mode: str
     app_id: str
     user_id: str
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The budget's own name, from which `parse` builds it again; also the prefix of its keys."""
         return f"wf:{self.mode}:{{{self.app_id}:{quote(self.user_id, safe='')}}}"
@@ -55,27 +56,27 @@ class Budget:
             raise ValueError("not a budget's name")
         return cls(mode, app_id, unquote(user))
 
-    @property
+    @cached_property
     def budget(self) -> str:
         """hash: state, cap_nano, held_nano, window_day, window_nano, funding, …"""
         return f"{self.name}:budget"
 
-    @property
+    @cached_property
     def days(self) -> str:
         """hash: UTC day number → nano-USD."""
         return f"{self.name}:days"
 
-    @property
+    @cached_property
     def due(self) -> str:
         """zset: hold id, score = ms when it is overdue."""
         return f"{self.name}:due"
 
-    @property
+    @cached_property
     def ledger(self) -> str:
         """stream: every settlement, append only."""
         return f"{self.name}:ledger"
 
-    @property
+    @cached_property
     def history(self) -> str:
         """stream: consent receipts and changes, append only."""
         return f"{self.name}:history"
@@ -84,19 +85,25 @@ class Budget:
         """hash: one request's hold, and after settlement its outcome."""
         return f"{self.name}:hold:{request_id}"
 
-    @property
+    @cached_property
     def open_shard(self) -> str:
         """zset: the shard of the list of budgets with open holds that this one belongs to."""
         return open_shard(hashlib.sha256(self.name.encode()).digest()[0] % OPEN_SHARDS)
 
-    @property
+    @cached_property
     def place(self) -> str:
         """Where a sealed funding key of this budget belongs."""
         return f"connection:{self.name}"
 
     def account(self, salt: bytes) -> str:
         """Return the short name that stands for this budget in request ids and logs: not reversible without `salt`."""
-        return _base32(hmac.digest(salt, self.name.encode(), "sha256"), ACCOUNT_CHARS)
+        if (known := self._accounts.get(salt)) is None:
+            known = self._accounts[salt] = _base32(hmac.digest(salt, self.name.encode(), "sha256"), ACCOUNT_CHARS)
+        return known
+
+    @cached_property
+    def _accounts(self) -> dict[bytes, str]:
+        return {}
 
 
 def open_shard(number: int) -> str:
@@ -191,12 +198,12 @@ def authorization(state_sha256: str) -> str:
 
 def request_id(account: str, random: bytes) -> str:
     """Return `req_`, the payer's account name and random characters: an id that finds its budget without an index."""
-    return f"req_{account}{_base32(random, RANDOM_CHARS)}"
+    return f"req_{account}{random.hex()}"
 
 
 def random_account() -> str:
     """Return an account name that no budget has: for calls whose payer is not known."""
-    return _base32(secrets.token_bytes(10), ACCOUNT_CHARS)
+    return secrets.token_hex(ACCOUNT_CHARS)[:ACCOUNT_CHARS]
 
 
 def account_of(request_id: str) -> str | None:

@@ -1,47 +1,86 @@
-"""One JSON line for each thing worth telling, on standard output.
+"""Structured logs: one JSON line for each event, on standard output.
 
-Never a key, never a prompt, never a user id in clear.
+Rule: no line holds a key, a prompt or a user id in clear.
 """
 
+import asyncio
 import logging
 import sys
+from datetime import UTC, datetime
+from typing import TextIO, cast
 
 import orjson
 import structlog
+from structlog.typing import EventDict
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 def configure(level: str = "info") -> None:
-    """Send every line, also those of libraries, to standard output as JSON."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        structlog.processors.format_exc_info,
-    ]
+    """Write every line as JSON to standard output, also those of libraries (warnings and errors).
+
+    `level`: debug, info, warning or error; lines of ours below it are dropped.
+    """
     structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer(serializer=_serialize)],
+        processors=[_line],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _TurnWriter(sys.stdout))),
         cache_logger_on_first_use=True,
     )
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.JSONRenderer(serializer=_serialize),
-        ],
-    )
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(formatter)
+    handler.setFormatter(_LibraryLine())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
-def silence() -> None:
-    """Say nothing below critical: an operator's command answers for itself, and its standard output is its answer."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-
-
-def _serialize(event: object, **_: object) -> str:
+def _line(_: object, level: str, event: EventDict) -> str:
+    """Return one line of ours."""
+    event["level"] = level
+    event["time"] = datetime.now(UTC).isoformat()
     return orjson.dumps(event, default=repr).decode()
+
+
+class _LibraryLine(logging.Formatter):
+    """Makes a line like ours of what a library says. Of an exception only its type: its words may hold anything."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        event: EventDict = {"event": record.getMessage(), "logger": record.name}
+        if record.exc_info and record.exc_info[0] is not None:
+            event["error"] = record.exc_info[0].__name__
+        return _line(None, record.levelname.lower(), event)
+
+
+class _TurnWriter:
+    """A file that is written once a turn of the event loop, because each write is a system call."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._lines: list[str] = []
+
+    def write(self, text: str) -> None:
+        """Keep a line for the end of this turn; without a loop, write it now."""
+        if not self._lines and not self._schedule():
+            self._file.write(text)
+            self._file.flush()
+        else:
+            self._lines.append(text)
+
+    def flush(self) -> None:
+        """Do nothing: the end of the turn does."""
+
+    def _schedule(self) -> bool:
+        try:
+            asyncio.get_running_loop().call_soon(self._write_out)
+        except RuntimeError:
+            return False
+        return True
+
+    def _write_out(self) -> None:
+        lines, self._lines = self._lines, []
+        self._file.write("".join(lines))
+        self._file.flush()
+
+
+def silence() -> None:
+    """Write nothing below critical: the standard output of an operator's command is its answer."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

@@ -1,4 +1,9 @@
-"""Counters for the operator, served on a port of their own (WATTFARE_METRICS_PORT); nothing of a payer is a label."""
+"""Counters for the operator, served on a port of their own (WATTFARE_METRICS_PORT).
+
+Rule: no label holds anything of a payer or an app.
+"""
+
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 
@@ -15,9 +20,21 @@ FIRST_BYTE_SECONDS = Histogram(
 )
 
 
+@cache
+def requests_of(status: int) -> Counter:
+    """Return the counter of one status."""
+    return REQUESTS.labels(str(status))
+
+
+@cache
+def settlements_of(ledger: str, ended_by: str) -> Counter:
+    """Return the counter of one kind of settlement."""
+    return SETTLEMENTS.labels(ledger, ended_by)
+
+
 def count_settlement(ledger: str, ended_by: str, cost_usd: float, overrun_usd: float) -> None:
-    """Count one closed request."""
-    SETTLEMENTS.labels(ledger, ended_by).inc()
+    """Count one closed request. `ledger`: its status there, `overrun_usd`: its cost above its hold."""
+    settlements_of(ledger, ended_by).inc()
     SETTLED_USD.inc(cost_usd)
     if overrun_usd:
         OVERRUNS.inc()

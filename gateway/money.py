@@ -1,6 +1,6 @@
 """Money as whole nano-USD: read exactly, added exactly, shown as USD only at the edge.
 
-No float takes part in arithmetic. A fraction of a nano-USD rounds up: what was spent is never understated.
+Rule: no float takes part in arithmetic. A fraction of a nano-USD rounds up: what was spent is never understated.
 """
 
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation

@@ -1,6 +1,6 @@
 """Funding keys at rest: AES-256-GCM under a ring of master keys, bound to the place the key belongs to.
 
-A sealed key copied to another connection or wallet does not open there.
+Rule: a sealed key that is copied to another connection or wallet does not open there.
 """
 
 import secrets
@@ -25,7 +25,7 @@ class Sealer:
         self._ciphers = {kid: AESGCM(key) for kid, key in ring.keys}
 
     def seal(self, secret: str, *, place: str) -> bytes:
-        """Return `kid:` and nonce and ciphertext of `secret`, bound to `place`."""
+        """Return `kid:`, nonce and ciphertext of `secret`, bound to `place` (the name of where it is stored)."""
         kid, _ = self._ring.newest
         nonce = secrets.token_bytes(_NONCE_BYTES)
         return kid.encode() + b":" + nonce + self._ciphers[kid].encrypt(nonce, secret.encode(), place.encode())

@@ -7,23 +7,22 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.call import Call
+from gateway.call import Call, CallerConnection
 from gateway.edge.api import Api
 from gateway.edge.routes import Routes
 from gateway.errors import InvalidRequest
 from gateway.ledger.sweeper import Sweeper
 from gateway.logs import log
 from gateway.metered.closing import Closing
-from gateway.metered.exchange import Exchanges
+from gateway.metered.inflight import Inflight
 from gateway.metered.proxy import Proxy
-from gateway.openrouter.client import Timeouts, Upstream
+from gateway.openrouter.client import Client
 from gateway.openrouter.prices import Prices
 from gateway.services import Services, open_services
 from gateway.settings import Settings
@@ -31,13 +30,16 @@ from gateway.store.broadcast import Cut
 
 # A token names a user of 256 bytes; some clients send long cookies and trace headers beside it.
 _HEADER_BYTES = 32 * 1024
+# How long a connection may be idle, and how long a head may take: aiohttp has one timer for both.
 _KEEPALIVE_SECONDS = 75.0
 _LINGER_SECONDS = 5.0
 _SETTLE_SECONDS = 5.0
+# Small resources answer within a few calls of Redis.
+_SMALL_SECONDS = 2.0
 
 
-class _Protocol(RequestHandler):
-    """aiohttp's connection, whose own errors (a malformed request) come in the envelope and log no byte of it."""
+class _Protocol(CallerConnection):
+    """A caller's connection, whose own errors (a malformed request) come in the envelope and log no byte of it."""
 
     def handle_error(
         self,
@@ -76,98 +78,80 @@ class Gateway:
 
     services: Services
     server: _Server
-    exchanges: Exchanges
-    closing: Closing
+    inflight: Inflight
     sweeper: Sweeper
     prices: Prices
+
+    async def hear(self, cut: Cut) -> None:
+        """Act on a revocation, a closed app or a rotated secret."""
+        if cut.kind == "budget":
+            self.inflight.cut_budget(cut.name)
+            return
+        self.services.apps.forget(cut.name)
+        if cut.kind == "app":
+            self.inflight.cut_app(cut.name)
+
+    async def catch_up(self) -> None:
+        """Act on what may have been said while nobody heard. Raises Unavailable."""
+        self.services.apps.forget_all()
+        await self.inflight.check(self.services.apps.is_closed)
+
+    async def end(self) -> None:
+        """End what still runs, and wait until what is owed has reached Redis."""
+        await self.inflight.end()
+        await self.services.store.drained(_SETTLE_SECONDS)
 
 
 @contextlib.asynccontextmanager
 async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     """Yield a gateway that is ready to listen."""
     async with open_services(settings) as services:
-        upstream = Upstream(
-            settings.openrouter_base_url,
-            Timeouts(
-                settings.upstream_connect_seconds,
-                settings.upstream_first_byte_seconds,
-                settings.upstream_silence_seconds,
-            ),
-        )
+        client = Client.of(settings)
         tasks: list[asyncio.Task[None]] = []
-        gateway = _assemble(services, upstream)
+        gateway = _assemble(services, client)
         try:
             await gateway.prices.start()
-            await services.broadcast.listen(_hearing(gateway), _catching_up(gateway))
-            background: list[Coroutine[Any, Any, None]] = [
-                gateway.prices.keep_fresh(),
-                gateway.exchanges.keep_alive(),
-            ]
+            await services.broadcast.listen(gateway.hear, gateway.catch_up)
+            background = [gateway.prices.keep_fresh(), gateway.inflight.tick()]
             if settings.sweeper:
                 background.append(gateway.sweeper.run())
             tasks = [asyncio.get_running_loop().create_task(work) for work in background]
             yield gateway
         finally:
+            await gateway.end()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await gateway.exchanges.end()
-            await gateway.closing.drain(_SETTLE_SECONDS)
             await gateway.sweeper.close()
-            await upstream.close()
+            await client.close()
 
 
-def _assemble(services: Services, upstream: Upstream) -> Gateway:
+def _assemble(services: Services, client: Client) -> Gateway:
     settings, ledger = services.settings, services.ledger
-    prices = Prices(services.store, upstream)
-    exchanges = Exchanges(ledger)
-    sweeper = Sweeper(ledger, upstream, services.sealer, reconcile_seconds=settings.reconcile_seconds)
-    look_at = sweeper.notice if settings.sweeper else sweeper.announce
-    closing = Closing(
-        services.store,
+    prices = Prices(services.store, client)
+    inflight = Inflight(ledger)
+    sweeper = Sweeper(
         ledger,
-        prices,
-        on_handed_over=lambda exchange: look_at(exchange.budget),
-        on_given_up=lambda exchange, generation_id: sweeper.ask(
-            exchange.budget, exchange.request_id, generation_id, exchange.funding, ended_by=exchange.ended_by
-        ),
+        client,
+        services.sealer,
+        reconcile_seconds=settings.reconcile_seconds,
+        is_sweeping=settings.sweeper,
     )
-    ledger.on_overdue = look_at
     proxy = Proxy(
         store=services.store,
         apps=services.apps,
         ledger=ledger,
         sealer=services.sealer,
-        upstream=upstream,
+        client=client,
         prices=prices,
-        exchanges=exchanges,
-        closing=closing,
+        inflight=inflight,
+        closing=Closing(ledger, prices, sweeper),
         caller_seconds=settings.caller_silence_seconds,
     )
-    routes = Routes(proxy, Api(services, prices))
-    # A caller who hangs up cancels the handler: upstream is closed at once, which stops the billing at most providers.
-    server = _Server(routes.handle, handler_cancellation=True)
-    return Gateway(services, server, exchanges, closing, sweeper, prices)
-
-
-def _hearing(gateway: Gateway) -> Any:
-    async def hear(cut: Cut) -> None:
-        if cut.kind == "budget":
-            gateway.exchanges.cut_budget(cut.name)
-            return
-        gateway.services.apps.forget(cut.name)
-        if cut.kind == "app":
-            gateway.exchanges.cut_app(cut.name)
-
-    return hear
-
-
-def _catching_up(gateway: Gateway) -> Callable[[], Awaitable[None]]:
-    async def missed() -> None:
-        gateway.services.apps.forget_all()
-        await gateway.exchanges.check(gateway.services.apps.is_closed)
-
-    return missed
+    routes = Routes(proxy, Api(services, prices), caller_seconds=settings.caller_silence_seconds)
+    # The handler carries its request on when its caller leaves: it is told of that, not cancelled.
+    server = _Server(routes.handle, handler_cancellation=False)
+    return Gateway(services, server, inflight, sweeper, prices)
 
 
 async def serve(settings: Settings, *, shared_port: bool = False) -> None:
@@ -177,17 +161,17 @@ async def serve(settings: Settings, *, shared_port: bool = False) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with open_gateway(settings) as gateway:
-        runner = web.ServerRunner(gateway.server, shutdown_timeout=settings.drain_seconds)
+        runner = web.ServerRunner(gateway.server, shutdown_timeout=_SMALL_SECONDS)
         await runner.setup()
         site = web.TCPSite(runner, settings.host, settings.port, reuse_port=shared_port or None, backlog=2048)
         await site.start()
         log.info("listening", host=settings.host, port=_port(site, settings))
         await stop.wait()
-        log.info("draining", open_requests=len(gateway.exchanges))
-        # Stops accepting, waits for running handlers up to the drain time, then cancels them; each then settles.
+        log.info("draining", open_requests=len(gateway.inflight))
+        await site.stop()
+        await gateway.inflight.ended(settings.drain_seconds)
+        await gateway.end()
         await runner.cleanup()
-        await gateway.exchanges.end()
-        await gateway.closing.drain(_SETTLE_SECONDS)
         await gateway.sweeper.close(seconds=_SETTLE_SECONDS)
     log.info("stopped")
 

@@ -15,8 +15,11 @@ from gateway.ledger.holds import Ledger
 from gateway.logs import log
 from gateway.payers.apps import Apps
 from gateway.payers.attempts import Attempts
+from gateway.payers.authorizations import Authorizations
 from gateway.payers.connections import Connections
+from gateway.payers.limits import Limits
 from gateway.payers.sessions import Sessions
+from gateway.payers.wallets import Wallets
 from gateway.sealing import Sealer
 from gateway.settings import Settings
 from gateway.store.broadcast import Broadcast
@@ -40,13 +43,22 @@ class Services:
     ledger: Ledger
     connections: Connections
     attempts: Attempts
+    authorizations: Authorizations
+    limits: Limits
+    wallets: Wallets
 
 
 @contextlib.asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Yield the stores. Without a REDIS_URL the embedded server is started. Raises EmbeddedError."""
     url = settings.redis_url or await ensure(settings.data_dir)
-    store = await Store.open(url, deadline_ms=settings.redis_deadline_ms, memory=_recall(settings))
+    store = await Store.open(
+        url,
+        deadline_ms=settings.redis_deadline_ms,
+        memory=_recall(settings),
+        ca_file=settings.redis_ca_file,
+        is_self_signed=settings.redis_self_signed,
+    )
     broadcast = Broadcast(store)
     ledger = Ledger(store, keep_days=settings.ledger_days, lease_ms=int(settings.hold_seconds * 1000))
     sealer = Sealer(settings.master_keys)
@@ -59,11 +71,14 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             store=store,
             broadcast=broadcast,
             apps=Apps(store, broadcast),
-            sessions=Sessions(store, settings.jwt_keys),
+            sessions=Sessions(settings.jwt_keys),
             sealer=sealer,
             ledger=ledger,
             connections=connections,
             attempts=Attempts(store, connections, sealer),
+            authorizations=Authorizations(store),
+            limits=Limits(store),
+            wallets=Wallets(store, sealer),
         )
     finally:
         await broadcast.close()

@@ -1,6 +1,6 @@
 """What the environment asks for, read once at start and validated; the only reader of `os.environ` in the gateway.
 
-A missing or malformed value is one line that names the variable and says what to do. It never repeats a value:
+Rule: a missing or malformed value is one line that names the variable and says what to do. It never repeats a value:
 the value may be a key.
 """
 
@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import ssl
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,29 +19,29 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from gateway import redis_url
+from gateway.redis_url import is_host
+
 KEY_BYTES: Final = 32  # AES-256, and the block that HS256 wants at least (RFC 7518 §3.2)
 MIN_LEDGER_DAYS: Final = 31  # the rolling month is 30 UTC days; verify needs all of it
+MAX_LEDGER_DAYS: Final = 36_500  # a hundred years: more is a slip of the keyboard
+MAX_WORKERS: Final = 256  # more processes than any host has cores
+MAX_METRICS_PORT: Final = 65_000  # leaves room for a port for each worker above it
+CONSENT_PORT: Final = 8081  # where the consent site listens by default
 
 _KID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _INTEGER = re.compile(r"[0-9]{1,9}")
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,3})?")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
-_REDIS_FORMS = (
-    "redis://, rediss://, redis+cluster://host:port, redis+sentinel://host:port[,host:port]/name or unix://path"
-)
 
 
 class SettingsError(ValueError):
     """One line that names a variable and says what to do. Holds no value of a secret."""
 
 
-# Where the consent site listens unless told otherwise.
-CONSENT_PORT = 8081
-
-
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """Keys of 32 bytes with their ids, newest first. The newest makes, every one of them checks."""
+    """Keys of 32 bytes with their ids, newest first. The newest signs and seals; each verifies and opens."""
 
     keys: tuple[tuple[str, bytes], ...] = field(repr=False)
 
@@ -64,8 +65,14 @@ class Settings:
     production: bool
     redis_url: str | None = field(repr=False)
     """None: the embedded server in `data_dir`, development only."""
+    redis_ca_file: Path | None
+    """Who signed the certificate of a Redis behind TLS. None: whom the system trusts."""
+    redis_self_signed: bool
+    """Encrypt, but ask nobody who the Redis is."""
     openrouter_base_url: str
     """No trailing slash; the API is at `{base}/api/v1`, OAuth at `{base}/auth`."""
+    upstream_proxy: str | None = field(repr=False)
+    """An http:// proxy to tunnel to OpenRouter through, user and password included."""
     master_keys: KeyRing
     jwt_keys: KeyRing
     public_url: str
@@ -82,16 +89,22 @@ class Settings:
     data_dir: Path
     """Absolute. Holds the embedded server and the development keys."""
     state_file: Path | None
+    """Where the epoch and beat of Redis are remembered over a restart; None: nowhere."""
     log_level: str
     ledger_days: int
+    """How many UTC days ledger entries and closed holds are kept."""
     hold_seconds: float
     """How long a hold lives before the sweeper calls it overdue."""
     sweeper: bool
+    """Whether the gateway's processes sweep; a process of its own may do it instead."""
     reconcile_seconds: float
+    """How long the sweeper asks OpenRouter for a cost before it settles at the estimate."""
     redis_deadline_ms: int
+    """How long Redis may say nothing at all before it counts as away."""
     upstream_connect_seconds: float
     upstream_first_byte_seconds: float
     upstream_silence_seconds: float
+    """How long OpenRouter may send nothing inside an answer."""
     caller_silence_seconds: float
     """How long a caller may take nothing of an answer."""
 
@@ -105,30 +118,34 @@ class Settings:
         production = source.choice("WATTFARE_ENV", "development", ("development", "production")) == "production"
         data_dir = Path(source.text("WATTFARE_DATA_DIR") or ".wattfare").expanduser().absolute()
         state_file = source.text("WATTFARE_STATE_FILE")
-        redis_url = source.redis_url(required=production)
+        url = source.redis_url(required=production)
         master_keys, jwt_keys = _key_rings(source, data_dir, required=production)
         host = source.host("HOST", "127.0.0.1")
         port = source.integer("PORT", default_port, least=0, most=65535)
-        # The consent site itself knows better than the default where it is, when only its port was moved.
+        # When only the port of the consent site was changed, its default origin has that port.
         is_consent_site = default_port == CONSENT_PORT and host == "127.0.0.1" and port != 0
         consent_url = f"http://127.0.0.1:{port if is_consent_site else CONSENT_PORT}"
+        openrouter_base_url = source.web_url("OPENROUTER_BASE_URL", "https://openrouter.ai")
         return cls(
             production=production,
-            redis_url=redis_url,
-            openrouter_base_url=source.web_url("OPENROUTER_BASE_URL", "https://openrouter.ai"),
+            openrouter_base_url=openrouter_base_url,
+            upstream_proxy=source.proxy_for(openrouter_base_url),
+            redis_url=url,
+            redis_ca_file=source.redis_ca_file(url),
+            redis_self_signed=source.redis_self_signed(url),
             master_keys=master_keys,
             jwt_keys=jwt_keys,
             public_url=source.origin("WATTFARE_PUBLIC_URL", "http://127.0.0.1:8080", secure=production),
             consent_url=source.origin("WATTFARE_CONSENT_URL", consent_url, secure=production),
             host=host,
             port=port,
-            workers=source.integer("WEB_CONCURRENCY", 1, least=1, most=256),
-            metrics_port=source.integer("WATTFARE_METRICS_PORT", 0, least=0, most=65000),
+            workers=source.integer("WEB_CONCURRENCY", 1, least=1, most=MAX_WORKERS),
+            metrics_port=source.integer("WATTFARE_METRICS_PORT", 0, least=0, most=MAX_METRICS_PORT),
             drain_seconds=source.seconds("WATTFARE_DRAIN_SECONDS", 25, zero=True),
             data_dir=data_dir,
             state_file=Path(state_file).expanduser().absolute() if state_file else None,
             log_level=source.choice("WATTFARE_LOG_LEVEL", "info", _LOG_LEVELS),
-            ledger_days=source.integer("WATTFARE_LEDGER_DAYS", 90, least=MIN_LEDGER_DAYS, most=36_500),
+            ledger_days=source.integer("WATTFARE_LEDGER_DAYS", 90, least=MIN_LEDGER_DAYS, most=MAX_LEDGER_DAYS),
             hold_seconds=source.seconds("WATTFARE_HOLD_SECONDS", 60),
             sweeper=source.choice("WATTFARE_SWEEPER", "on", ("on", "off")) == "on",
             reconcile_seconds=source.seconds("WATTFARE_RECONCILE_SECONDS", 300),
@@ -140,12 +157,12 @@ class Settings:
         )
 
     def patient(self, redis_deadline_ms: int) -> "Settings":
-        """Return these settings for a process that nobody's request waits for."""
+        """Return these settings with another Redis deadline, for a command that no request waits for."""
         return replace(self, redis_deadline_ms=redis_deadline_ms)
 
 
 class _Environment:
-    """Variables, each parsed by what it must be. An empty one counts as absent, as compose files leave them."""
+    """Variables, each parsed as what it must be. An empty one counts as absent: compose files set those."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
@@ -181,7 +198,7 @@ class _Environment:
 
     def host(self, name: str, default: str) -> str:
         value = self.text(name) or default
-        if not _is_host(value):
+        if not is_host(value):
             raise SettingsError(
                 f"{name} must be an IP address or a host name, without a port; the default is {default}."
             )
@@ -196,6 +213,24 @@ class _Environment:
             )
         if "?" in value or "#" in value:
             raise SettingsError(f"{name} must have no query and no fragment, such as {default}.")
+        return value
+
+    def proxy_for(self, url: str) -> str | None:
+        """The proxy on the way to `url`, as the usual variables name it (in lower case, too). None for http://."""
+        target = urlsplit(url)
+        value = self.text("HTTPS_PROXY") or self.text("https_proxy")
+        if value is None or target.scheme != "https":
+            return None
+        host = target.hostname or ""
+        for item in (self.text("NO_PROXY") or self.text("no_proxy") or "").lower().split(","):
+            suffix = item.strip().partition(":")[0].lstrip("*.")
+            if item.strip() == "*" or (suffix and (host == suffix or host.endswith(f".{suffix}"))):
+                return None
+        parts = _split(value)
+        if parts is None or parts.scheme != "http":
+            raise SettingsError(
+                "HTTPS_PROXY must be the http:// URL of a proxy, such as http://user:password@proxy:3128."
+            )
         return value
 
     def origin(self, name: str, default: str, *, secure: bool) -> str:
@@ -214,10 +249,38 @@ class _Environment:
 
     def redis_url(self, *, required: bool) -> str | None:
         value = self.text("REDIS_URL")
-        if value is None and required:
-            raise SettingsError(f"REDIS_URL is missing; production needs a Redis of its own: {_REDIS_FORMS}.")
-        if value is not None and not _is_redis_url(value):
-            raise SettingsError(f"REDIS_URL is malformed; write {_REDIS_FORMS}.")
+        if value is None:
+            if required:
+                raise SettingsError(f"REDIS_URL is missing; production needs a Redis of its own: {redis_url.FORMS}.")
+            return None
+        try:
+            redis_url.parse(value).tls()
+        except (ValueError, OSError):
+            raise SettingsError(f"REDIS_URL is malformed; write {redis_url.FORMS}.") from None
+        return value
+
+    def redis_ca_file(self, url: str | None) -> Path | None:
+        value = self._for_tls("WATTFARE_REDIS_CA_FILE", url)
+        if value is None:
+            return None
+        path = Path(value).expanduser().absolute()
+        try:
+            ssl.create_default_context(cafile=path)
+        except OSError:
+            raise SettingsError("WATTFARE_REDIS_CA_FILE is no file of certificates; name a PEM file.") from None
+        return path
+
+    def redis_self_signed(self, url: str | None) -> bool:
+        name = "WATTFARE_REDIS_SELF_SIGNED"
+        is_on = self.choice(name, "off", ("on", "off")) == "on"
+        if is_on and self._for_tls(name, url) and self.text("WATTFARE_REDIS_CA_FILE"):
+            raise SettingsError(f"{name} trusts any certificate; leave it or WATTFARE_REDIS_CA_FILE out.")
+        return is_on
+
+    def _for_tls(self, name: str, url: str | None) -> str | None:
+        value = self.text(name)
+        if value is not None and (url is None or not redis_url.parse(url).is_tls):
+            raise SettingsError(f"{name} is for a Redis behind TLS; write rediss:// in REDIS_URL, or leave it out.")
         return value
 
     def key_ring(self, name: str, *, required: bool) -> KeyRing | None:
@@ -269,7 +332,7 @@ def _key_rings(source: _Environment, data_dir: Path, *, required: bool) -> tuple
 
 
 def _development_keys(data_dir: Path) -> tuple[KeyRing, KeyRing]:
-    """Return the rings in `data_dir/keys.json`, made by whoever comes first. Raises SettingsError."""
+    """Return the rings in `data_dir/keys.json`, which the first process makes. Raises SettingsError."""
     path = data_dir / "keys.json"
     try:
         if not path.exists():
@@ -288,7 +351,7 @@ def _development_keys(data_dir: Path) -> tuple[KeyRing, KeyRing]:
 
 
 def _make_keys(path: Path) -> None:
-    """Write new keys whole, then link them into place: the first of several processes wins, none reads half a file."""
+    """Write new keys to a draft and link it into place: the first of several processes wins, none reads half a file."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = {name: f"dev:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}" for name in ("master", "jwt")}
     # mkstemp makes the file with mode 600.
@@ -314,15 +377,7 @@ def _split(url: str) -> SplitResult | None:
         valid_port = parts.port != 0
     except ValueError:
         return None
-    return parts if valid_port and parts.hostname and _is_host(parts.hostname) else None
-
-
-def _is_host(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return bool(re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})", host)) and not re.fullmatch(r"[0-9.]+", host)
-    return True
+    return parts if valid_port and parts.hostname and is_host(parts.hostname) else None
 
 
 def _is_loopback(host: str) -> bool:
@@ -330,26 +385,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
-
-
-def _is_redis_url(url: str) -> bool:
-    scheme, _, rest = url.partition("://")
-    if scheme == "unix":
-        return bool(rest.partition("?")[0].rpartition("@")[2])
-    if scheme == "redis+sentinel":
-        return _is_sentinel(rest)
-    parts = _split(url)
-    if parts is None or parts.fragment:
-        return False
-    if scheme == "redis+cluster":
-        return parts.port is not None and parts.path in ("", "/")
-    return scheme in ("redis", "rediss") and re.fullmatch(r"(/[0-9]{0,5})?", parts.path) is not None
-
-
-def _is_sentinel(rest: str) -> bool:
-    """`[user:password@]host:port[,host:port]/name`; every sentinel needs its port, the name is the master's."""
-    address, _, name = rest.partition("?")[0].rpartition("@")[2].partition("/")
-    sentinels = [_split(f"redis://{sentinel}") for sentinel in address.split(",")]
-    return bool(re.fullmatch(r"[A-Za-z0-9._-]+", name)) and all(
-        one is not None and one.port is not None and one.path == "" for one in sentinels
-    )

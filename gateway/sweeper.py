@@ -10,7 +10,7 @@ from devstore.embedded import EmbeddedError
 from gateway import logs
 from gateway.ledger.sweeper import Sweeper
 from gateway.logs import log
-from gateway.openrouter.client import Timeouts, Upstream
+from gateway.openrouter.client import Client
 from gateway.services import open_services
 from gateway.settings import Settings, SettingsError
 
@@ -21,9 +21,8 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    seconds = (settings.upstream_connect_seconds, settings.upstream_first_byte_seconds)
     async with open_services(settings) as services:
-        upstream = Upstream(settings.openrouter_base_url, Timeouts(*seconds, settings.upstream_silence_seconds))
+        upstream = Client.of(settings)
         sweeper = Sweeper(services.ledger, upstream, services.sealer, reconcile_seconds=settings.reconcile_seconds)
         looking = loop.create_task(sweeper.run())
         log.info("sweeping")

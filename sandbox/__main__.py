@@ -7,12 +7,12 @@ from aiohttp import web
 from sandbox.server import create_app
 from sandbox.settings import read_settings
 
-# Streams that are still open at SIGTERM are test traffic: they are not worth a long wait.
+# Streams that are still open at SIGTERM are test traffic and may be cut.
 _SHUTDOWN_SECONDS = 1.0
 
 
 def _say(text: str) -> None:
-    """Write a line at once, also when a pipe is reading."""
+    """Write a line and flush it: into a pipe, standard output would be buffered."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

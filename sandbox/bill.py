@@ -1,4 +1,4 @@
-"""What each key was billed for, generation by generation: the truth that a ledger is compared with."""
+"""What each key was billed for, generation by generation: what a test compares the gateway's ledger with."""
 
 import asyncio
 from collections import defaultdict
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
-from simulator.answers import Performance, generation_body
+from simulator.answers import SimulatedAnswer, generation_body
 from simulator.wire import usd_literal
 
 
-class State(StrEnum):
-    """Where a generation stands; a cancelled one was hung up on by its client."""
+class GenerationState(StrEnum):
+    """Whether a generation goes on, ended, or ended because its client hung up."""
 
     OPEN = "open"
     DONE = "done"
@@ -23,9 +23,9 @@ class State(StrEnum):
 class Entry:
     """One generation on the bill. `produced_tokens` are those that went out, `ended_at` is in unix seconds."""
 
-    performance: Performance
+    answer: SimulatedAnswer
     key_sha256: str
-    state: State = State.OPEN
+    state: GenerationState = GenerationState.OPEN
     produced_tokens: int = 0
     ended_at: float | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -33,31 +33,31 @@ class Entry:
     @property
     def cost_nano(self) -> int:
         """What is billed; of an open one, what would be if the client hung up now."""
-        if self.state is State.DONE:
-            return self.performance.cost_nano
-        return self.performance.billed_nano(self.produced_tokens)
+        if self.state is GenerationState.DONE:
+            return self.answer.cost_nano
+        return self.answer.billed_nano(self.produced_tokens)
 
-    def end(self, state: State, now: float) -> None:
+    def end(self, state: GenerationState, now: float) -> None:
         """Close the entry, once: what ended stays as it ended."""
-        if self.state is State.OPEN:
+        if self.state is GenerationState.OPEN:
             self.state, self.ended_at = state, now
             self.ended.set()
 
     def generation(self) -> bytes:
         """Return the body of `GET /generation`."""
-        cancelled = self.state is State.CANCELLED
-        return generation_body(self.performance, produced_tokens=self.produced_tokens if cancelled else None)
+        cancelled = self.state is GenerationState.CANCELLED
+        return generation_body(self.answer, produced_tokens=self.produced_tokens if cancelled else None)
 
     def as_json(self) -> dict[str, object]:
         """Return the entry as `GET /sandbox/bill` shows it."""
         return {
-            "id": self.performance.generation_id,
-            "model": self.performance.model,
+            "id": self.answer.generation_id,
+            "model": self.answer.model,
             "cost": usd_literal(Decimal(self.cost_nano).scaleb(-9)),
             "cost_nano": self.cost_nano,
-            "is_byok": self.performance.is_byok,
+            "is_byok": self.answer.is_byok,
             "state": self.state.value,
-            "cancelled": self.state is State.CANCELLED,
+            "cancelled": self.state is GenerationState.CANCELLED,
         }
 
 
@@ -69,11 +69,11 @@ class Bill:
         self._by_key: defaultdict[str, list[Entry]] = defaultdict(list)
         self.requests: defaultdict[str, int] = defaultdict(int)
 
-    def open(self, performance: Performance, key_sha256: str) -> Entry:
-        """Begin an entry; one without generation id (a bare error) is not kept, for nothing can be billed."""
-        entry = Entry(performance, key_sha256)
-        if performance.generation_id is not None:
-            self._entries[performance.generation_id] = entry
+    def open(self, answer: SimulatedAnswer, key_sha256: str) -> Entry:
+        """Begin an entry. One without a generation id (a bare error) costs nothing and is not kept."""
+        entry = Entry(answer, key_sha256)
+        if answer.generation_id is not None:
+            self._entries[answer.generation_id] = entry
             self._by_key[key_sha256].append(entry)
         return entry
 
@@ -88,7 +88,7 @@ class Bill:
     def total_nano(self, key_sha256: str | None = None, *, is_byok: bool | None = None) -> int:
         """Return the sum of one key or of all; `is_byok` picks OpenRouter's part (False) or the providers' (True)."""
         entries = self.entries(key_sha256)
-        return sum(e.cost_nano for e in entries if is_byok is None or e.performance.is_byok is is_byok)
+        return sum(e.cost_nano for e in entries if is_byok is None or e.answer.is_byok is is_byok)
 
     async def all_ended(self) -> None:
         """Wait until none of the generations known now is open."""
@@ -96,7 +96,7 @@ class Bill:
             await entry.ended.wait()
 
     def reset(self) -> None:
-        """Forget everything; a generation that is still open ends unseen."""
+        """Forget everything; a generation that is still open is not billed any more."""
         self._entries.clear()
         self._by_key.clear()
         self.requests.clear()

@@ -1,7 +1,7 @@
-"""The /auth page, where a person lets an app have a key. A plain GET never approves.
+"""The /auth page, where a person lets an app have a key.
 
-How OpenRouter reports a denial is not documented; here it is `?error=access_denied`. COOP is `same-origin`, which cuts
-every opener: a client that survives this page survives the real one.
+Rule: a GET never approves. How OpenRouter reports a denial is not documented; here it is `?error=access_denied`. The
+page sends COOP `same-origin`, which separates it from its opener: a client must do without one.
 """
 
 import re
@@ -14,8 +14,8 @@ from aiohttp import web
 from yarl import URL
 
 from gateway.money import nano_from_usd
-from sandbox.house import HOUSE_KEY
-from sandbox.wallets import Consent
+from sandbox.api_keys import Consent
+from sandbox.state import STATE_KEY
 
 _COOKIE = "sandbox_user"
 _USER_ID = re.compile(r"user_[A-Za-z0-9]{1,40}\Z")
@@ -70,15 +70,15 @@ async def decide(request: web.Request) -> web.Response:
         return _page(f"<p>{escape(fault)}</p>", status=400)
     if form.get("decision") != "authorize":
         return _remember(_answer(form, "error", "access_denied"), account)
-    house = request.app[HOUSE_KEY]
-    code = house.wallets.offer(
+    state = request.app[STATE_KEY]
+    code = state.api_keys.offer(
         Consent(
             user_id=account,
             challenge=form.get("code_challenge") or None,
             method=form.get("code_challenge_method") or "S256",
             label=form.get("key_label", ""),
             limit_nano=nano_from_usd(form["limit"]) if form.get("limit") else None,
-            expires_at=house.now() + house.settings.code_life_seconds,
+            expires_at=state.now() + state.settings.code_life_seconds,
         )
     )
     return _remember(_answer(form, "code", code), account)

@@ -10,15 +10,15 @@ from aiohttp.typedefs import Handler
 from sandbox import accounts, consent
 from sandbox.bill import Bill
 from sandbox.chat import chat_completions
-from sandbox.house import HOUSE_KEY, House, RefusedError, error_response
 from sandbox.settings import SandboxSettings
+from sandbox.state import STATE_KEY, RefusedError, SandboxState, error_response
 from simulator.variants import MODELS
 
 BILL_KEY = web.AppKey("bill", Bill)
 
-_MAX_BODY_BYTES = 64 * 2**20
+_MAX_BODY_BYTES = 64 * 2**20  # more than the gateway lets through: its own limit is what a test meets
 
-# What the real edge adds to each API answer; a proxy must not pass the cookie on.
+# What the real OpenRouter's edge adds to each API answer; a proxy must drop the cookie.
 _EDGE_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "X-Generation-Id,X-Provider-Name,request-id,cf-ray",
@@ -31,9 +31,9 @@ _EDGE_HEADERS = {
 def create_app(settings: SandboxSettings, *, now: Callable[[], float] = time.time) -> web.Application:
     """Return a sandbox with an empty bill, which is also `app[BILL_KEY]`. `now` returns unix seconds."""
     app = web.Application(middlewares=[_error_boundary], client_max_size=_MAX_BODY_BYTES)
-    house = House(settings, now)
-    app[HOUSE_KEY] = house
-    app[BILL_KEY] = house.bill
+    state = SandboxState(settings, now)
+    app[STATE_KEY] = state
+    app[BILL_KEY] = state.bill
     app.on_response_prepare.append(_add_edge_headers)
     app.add_routes(
         [

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SandboxSettings:
-    """`generation_delay_ms`: how long /generation is 404 after the end. `listed_models`: more members of families."""
+    """What a sandbox is told from outside.
+
+    `generation_delay_ms`: how long /generation is 404 after the end. `keepalive_ms`: the time between two comments in a
+    pause. `code_life_seconds`: how long an authorization code is valid. `listed_models`: more members of families.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8082

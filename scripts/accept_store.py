@@ -1,19 +1,21 @@
 """Accept a Redis that came back empty or older: `python -m scripts.accept_store --yes`.
 
-Restore a backup first if there is one.
+Rule: it takes the loss as it is. Restore a backup first if there is one.
 """
 
 import argparse
 from collections.abc import Mapping
 
 from gateway.services import Services
-from scripts.command import Refusal, run
+from scripts.command import CommandRefused, run
 
 
 async def accept_store(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
-    """Tell every process that this Redis is the truth from now on, whatever is missing in it."""
+    """Give this Redis a new epoch, which every process accepts from now on, whatever is missing in it."""
     if not arguments.yes:
-        raise Refusal("Whatever this Redis has lost stays lost, spend included. Say --yes if that is known and meant.")
+        raise CommandRefused(
+            "What this Redis has lost stays lost, spend included. Say --yes if that is known and meant."
+        )
     await services.store.beat(accept=True)
     return {"accepted": True}
 

@@ -1,4 +1,7 @@
-"""What every operator command shares: arguments in, stores opened, one answer out, one line when it fails."""
+"""What every operator command shares: it parses arguments, opens the stores, prints one answer, or one line on failure.
+
+Rule: an answer goes to standard output, why a command failed to standard error with exit code 1.
+"""
 
 import argparse
 import asyncio
@@ -12,27 +15,28 @@ from gateway.errors import WattfareError
 from gateway.services import Services, open_services
 from gateway.settings import Settings, SettingsError
 
-# An operator's command may wait for a busy Redis; nobody's request hangs on it.
+# An operator's command may wait for a busy Redis: no request waits for it.
 _DEADLINE_MS = 5000
 
 Work = Callable[[Services, argparse.Namespace], Awaitable[Mapping[str, object]]]
 
 
-class Refusal(Exception):
+class CommandRefused(Exception):
     """The command cannot do this; the message says what to do."""
 
 
 def run(parser: argparse.ArgumentParser, work: Work, *, despite_doubt: bool = False) -> None:
-    """Parse, open the stores, do the work, print its answer (`--json`: as JSON). Exits 1 with one line on failure.
+    """Parse, open the stores, do the work and print its answer (`--json`: as JSON).
 
-    `despite_doubt`: also on a Redis that is refused.
+    Exits 1 with one line on failure, and after the answer when that has `ok` false.
+    `despite_doubt`: also on a Redis that is refused because it may have lost data.
     """
     parser.add_argument("--json", action="store_true", help="print the answer as one JSON object")
     arguments = parser.parse_args()
     logs.silence()
     try:
         answer = asyncio.run(_within(arguments, work, despite_doubt=despite_doubt))
-    except (SettingsError, EmbeddedError, Refusal, OSError) as refused:
+    except (SettingsError, EmbeddedError, CommandRefused, OSError) as refused:
         sys.exit(f"{parser.prog}: {refused}")
     except WattfareError as failed:
         sys.exit(f"{parser.prog}: {failed.message}")
@@ -61,5 +65,5 @@ async def _within(arguments: argparse.Namespace, work: Work, *, despite_doubt: b
     settings = Settings.load().patient(_DEADLINE_MS)
     async with open_services(settings) as services:
         if not services.store.is_open and not despite_doubt:
-            raise Refusal(services.store.why_closed)
+            raise CommandRefused(services.store.why_closed)
         return await work(services, arguments)

@@ -8,20 +8,20 @@ from gateway.money import nano_from_usd
 from gateway.payers.connections import Approval
 from gateway.payers.identity import user_id_fault
 from gateway.services import Services
-from scripts.command import Refusal, run
+from scripts.command import CommandRefused, run
 
 
 async def connect_user(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
     """Connect a user as the operator, and return their ConnectionStatus."""
     if await services.apps.find(arguments.app) is None:
-        raise Refusal(f"There is no app {arguments.app}.")
+        raise CommandRefused(f"There is no app {arguments.app}.")
     fault = user_id_fault(arguments.user)
     if fault is not None:
-        raise Refusal(f"--user {fault}.")
+        raise CommandRefused(f"--user {fault}.")
     cap_nano = _cap(arguments)
     key = arguments.openrouter_key
     if arguments.mode == "live" and (not key or not key.isascii() or not key.isprintable() or " " in key):
-        raise Refusal("--openrouter-key is needed in live mode: a key as OpenRouter gives it, sk-or-v1-….")
+        raise CommandRefused("--openrouter-key is needed in live mode: a key as OpenRouter gives it, sk-or-v1-….")
     budget = Budget(arguments.mode, arguments.app, arguments.user)
     await services.connections.approve(budget, Approval(cap_nano, key if arguments.mode == "live" else None))
     return await services.connections.status(budget)
@@ -30,14 +30,14 @@ async def connect_user(services: Services, arguments: argparse.Namespace) -> Map
 def _cap(arguments: argparse.Namespace) -> int | None:
     if arguments.monthly_usd is None:
         if arguments.mode == "live":
-            raise Refusal("--monthly-usd is needed in live mode: there is no connection without a cap.")
+            raise CommandRefused("--monthly-usd is needed in live mode: there is no connection without a cap.")
         return None
     try:
         cap_nano = nano_from_usd(arguments.monthly_usd)
     except ValueError as fault:
-        raise Refusal(f"--monthly-usd {fault}.") from None
+        raise CommandRefused(f"--monthly-usd {fault}.") from None
     if cap_nano == 0:
-        raise Refusal("--monthly-usd must be more than 0.")
+        raise CommandRefused("--monthly-usd must be more than 0.")
     return cap_nano
 
 

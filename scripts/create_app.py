@@ -1,6 +1,6 @@
 """Register an app: `python -m scripts.create_app --name N --origin URL [--origin URL …] [--json]`.
 
-The secrets are shown this once.
+Rule: the secrets are shown this once; only their digests are stored.
 """
 
 import argparse
@@ -8,20 +8,20 @@ from collections.abc import Mapping
 
 from gateway.payers.origins import OriginRefused, register
 from gateway.services import Services
-from scripts.command import Refusal, run
+from scripts.command import CommandRefused, run
 
-MAX_NAME_CHARS = 80
+MAX_NAME_CHARS = 80  # payers see some 48 of them (consent_web/texts.py)
 
 
 async def create_app(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
     """Check name and origins, and return the new app's keys."""
     name = " ".join(arguments.name.split())
     if not 1 <= len(name) <= MAX_NAME_CHARS or not name.isprintable():
-        raise Refusal(f"--name must be 1 to {MAX_NAME_CHARS} printable characters.")
+        raise CommandRefused(f"--name must be 1 to {MAX_NAME_CHARS} printable characters.")
     try:
         origins = [register(text, loopback=not services.settings.production) for text in arguments.origin]
     except OriginRefused as refused:
-        raise Refusal(f"--origin {refused}") from None
+        raise CommandRefused(f"--origin {refused}") from None
     return await services.apps.create(name, origins)
 
 

@@ -5,15 +5,17 @@ from collections.abc import Mapping
 
 from gateway.keys import Budget
 from gateway.services import Services
-from scripts.command import Refusal, run
+from scripts.command import CommandRefused, run
 
 
 async def revoke(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
     """End a connection, or close an app; answered when every gateway process has heard it."""
     if await services.apps.find(arguments.app) is None:
-        raise Refusal(f"There is no app {arguments.app}.")
+        raise CommandRefused(f"There is no app {arguments.app}.")
     if arguments.user is None:
+        # First the app, which cuts all its streams at once; its connections may be many.
         await services.apps.close(arguments.app)
+        await services.connections.end_all(arguments.app)
         return {"revoked": arguments.app}
     for mode in (arguments.mode,) if arguments.mode else ("live", "test"):
         await services.connections.revoke(Budget(mode, arguments.app, arguments.user))

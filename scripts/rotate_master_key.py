@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from gateway import keys
 from gateway.keys import Budget
+from gateway.ledger.record import read_hold
 from gateway.logs import log
 from gateway.sealing import SealBroken
 from gateway.services import Services
@@ -18,13 +19,13 @@ _FIELD = "funding"
 
 
 async def rotate_master_key(services: Services, _: argparse.Namespace) -> Mapping[str, object]:
-    """Walk over connections, open holds and wallets; what is under the newest key already is passed over."""
+    """Reseal the keys of connections, open holds and wallets; return how many were resealed, current or broken."""
     counts = {"resealed": 0, "current": 0, "broken": 0}
     for pattern in ("wf:*:budget", "wf:*:hold:*", "wf:wallet:*"):
         async for key in services.store.each_key(pattern):
             place = _place(key)
             if place is not None:
-                counts[await _reseal(services, key, place)] += 1
+                counts[await _reseal(services, key, place, "" if ":hold:" in key else _FIELD)] += 1
     return {"ok": counts["broken"] == 0, **counts}
 
 
@@ -36,8 +37,13 @@ def _place(key: str) -> str | None:
     return Budget.parse(name).place
 
 
-async def _reseal(services: Services, key: str, place: str) -> str:
-    sealed = await services.store.call("HGET", key, _FIELD)
+async def _reseal(services: Services, key: str, place: str, field: str) -> str:
+    """Seal what `field` of a hash holds anew; of a hold (no field) its funding key."""
+    if field:
+        sealed = await services.store.call("HGET", key, field)
+    else:
+        raw = await services.store.call("GET", key)
+        sealed = read_hold(raw).funding if raw else b""
     if not sealed or services.sealer.is_newest(sealed):
         return "current"
     try:
@@ -45,7 +51,7 @@ async def _reseal(services: Services, key: str, place: str) -> str:
     except SealBroken as broken:
         log.error("seal_broken", key=key.rpartition("}")[2], reason=str(broken))
         return "broken"
-    await services.store.run("reseal", [key], [_FIELD, sealed, services.sealer.seal(secret, place=place)])
+    await services.store.run("replace", [key], [field, sealed, services.sealer.seal(secret, place=place)])
     return "resealed"
 
 

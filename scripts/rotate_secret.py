@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping
 
 from gateway.services import Services
-from scripts.command import Refusal, run
+from scripts.command import CommandRefused, run
 
 # A longer overlap is a second key, not a rotation.
 MAX_GRACE_SECONDS = 30 * 86400
@@ -13,11 +13,11 @@ MAX_GRACE_SECONDS = 30 * 86400
 async def rotate_secret(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
     """Return the new secret key; the old ones die at once, or after the grace."""
     if not 0 <= arguments.grace <= MAX_GRACE_SECONDS:
-        raise Refusal(f"--grace must be 0 to {MAX_GRACE_SECONDS} seconds.")
+        raise CommandRefused(f"--grace must be 0 to {MAX_GRACE_SECONDS} seconds.")
     try:
         secret = await services.apps.rotate(arguments.app, arguments.mode, grace_seconds=arguments.grace)
     except KeyError:
-        raise Refusal(f"There is no app {arguments.app}.") from None
+        raise CommandRefused(f"There is no app {arguments.app}.") from None
     return {"secretKey": secret}
 
 

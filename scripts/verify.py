@@ -1,25 +1,26 @@
 """Recompute every balance from the ledger: `python -m scripts.verify [--json] [--against-upstream]`.
 
-Exits 1 on any difference. Budgets are named by app and account, as request ids and logs name them. Each is read in one
-step (the sweepers' list after it), so one that is in use raises no false alarm. What the ledger may have trimmed by age
-is not compared.
+Exits 1 on any difference. Budgets are named by app and account, as request ids and logs name them.
+Rule: each budget is read in one step (the sweepers' list after it), so one that is in use raises no false alarm. What
+the ledger may have trimmed by age is not compared.
 """
 
 import argparse
 import asyncio
-import hashlib
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from itertools import chain
 
+from gateway.digest import sha256_hex
 from gateway.errors import UpstreamError
 from gateway.keys import Budget
 from gateway.ledger.audit import Audit, read_audit
-from gateway.ledger.holds import WINDOW_DAYS, sum_by_day
+from gateway.ledger.outcomes import WINDOW_DAYS, sum_by_day
+from gateway.ledger.record import read_hold
 from gateway.money import nano_from_usd, usd_from_nano
-from gateway.openrouter.client import Timeouts, Upstream
+from gateway.openrouter.client import Client
 from gateway.openrouter.usage import parsed
 from gateway.sealing import SealBroken, Sealer
 from gateway.services import Services
@@ -27,11 +28,11 @@ from gateway.settings import Settings
 from gateway.store.store import Store
 from scripts.command import run
 
-# How fast a key's usage follows its requests is not documented; what was settled later than this is left out.
+# How soon a key's usage includes a request is not documented: what was settled within ten minutes is left out.
 _USAGE_LAG_MS = 600_000
-# A failover may set Redis's clock back between an admission and its entry: not by more than this.
+# A failover may set Redis's clock back between an admission and its entry, by an hour at most.
 _CLOCK_STEP_MS = 3_600_000
-# A hold that nobody has renewed or swept for so long after it was due is nobody's.
+# A hold that was neither renewed nor swept a minute after it was due has no process that will close it.
 _LATE_MS = 60_000
 # What a budget is made of, by the last part of its keys. Any of them tells that there is, or was, a budget.
 _PARTS = frozenset({"budget", "days", "due", "ledger"})
@@ -133,7 +134,7 @@ def differences_of(budget: Budget, audit: Audit, *, account: str, keep_days: int
 
 
 def _lost(audit: Audit) -> Iterator[Fault]:
-    """Name a budget whose own hash is gone: it has a state from its connection on, for ever."""
+    """Yield a fault when the budget's own hash is gone: from its first connection on it always has a state."""
     if not audit.standing.state and (audit.days or audit.holds or audit.entries):
         yield "the budget itself is lost", 0, 1
 
@@ -236,7 +237,8 @@ async def forgotten(store: Store, budget: Budget, audit: Audit) -> AsyncIterator
     overdue = [name for name, due_ms, state, _ in audit.holds if state == "open" and due_ms < audit.now_ms - _LATE_MS]
     if overdue and await store.call("ZSCORE", budget.open_shard, budget.name) is None:
         for request_id in overdue:
-            if await store.call("HGET", budget.hold(request_id), "state") == b"open":
+            raw = await store.call("GET", budget.hold(request_id))
+            if raw is not None and read_hold(raw).is_open:
                 yield f"{request_id} is overdue, but no sweeper's list has its budget", 0, 1
 
 
@@ -249,7 +251,7 @@ def claim(claims: dict[str, Claimed], sealer: Sealer, budget: Budget, audit: Aud
         key = sealer.open(sealed, place=budget.place)
     except SealBroken:
         return False
-    claimed = claims.setdefault(hashlib.sha256(key.encode()).hexdigest(), Claimed(key))
+    claimed = claims.setdefault(sha256_hex(key), Claimed(key))
     claimed.accounts.append(account)
     version = audit.standing.fields.get("funding_version", b"").decode()
     recent_ms = time.time_ns() // 1_000_000 - _USAGE_LAG_MS
@@ -264,17 +266,14 @@ async def against_upstream(settings: Settings, claims: list[Claimed]) -> list[di
 
     `difference_usd` is how much more OpenRouter says. The key may be used elsewhere; what we forgot shows there too.
     """
-    timeouts = Timeouts(
-        settings.upstream_connect_seconds, settings.upstream_first_byte_seconds, settings.upstream_silence_seconds
-    )
-    upstream = Upstream(settings.openrouter_base_url, timeouts)
+    upstream = Client.of(settings)
     try:
         return list(await asyncio.gather(*(_compare(upstream, claimed) for claimed in claims)))
     finally:
         await upstream.close()
 
 
-async def _compare(upstream: Upstream, claimed: Claimed) -> dict[str, object]:
+async def _compare(upstream: Client, claimed: Claimed) -> dict[str, object]:
     found: dict[str, object] = {
         "accounts": claimed.accounts,
         "ledger_usd": usd_from_nano(claimed.nano),
@@ -290,7 +289,7 @@ async def _compare(upstream: Upstream, claimed: Claimed) -> dict[str, object]:
     return {**found, "upstream_usd": usd_from_nano(usage_nano), "difference_usd": difference_usd, "ok": not is_more}
 
 
-async def _usage_nano(upstream: Upstream, key: str) -> int | None:
+async def _usage_nano(upstream: Client, key: str) -> int | None:
     try:
         document = await upstream.fetch("key", key)
     except UpstreamError:

@@ -1,6 +1,6 @@
 """What a stand-in OpenRouter answers to a chat-completions request, byte for byte, and what it bills for it.
 
-Pure: no I/O, no clock, no randomness; whoever plays a performance brings the id and the time.
+Pure: no I/O, no clock, no randomness; the caller gives the id and the time.
 Tokens are counted simply: four characters of text are one token, a rest counts as one.
 """
 
@@ -13,26 +13,25 @@ from decimal import ROUND_CEILING, Decimal
 import orjson
 
 from gateway.money import nano_from_usd
-from simulator.variants import ECHO, Abort, Play, Refusal, Role, find_role
-from simulator.wire import CHARACTERS_PER_TOKEN, Answer, Chunk, Chunks, error_body, usd_literal
+from simulator.variants import ECHO, Abort, ErrorAnswer, Fault, ModelVariant, find_variant
+from simulator.wire import CHARACTERS_PER_TOKEN, AnswerPlan, Chunk, Chunks, error_body, usd_literal
 
-# The account a key belongs to, when whoever plays does not name one. Real error bodies carry it, a proxy must not.
+# The account a key belongs to, when the caller does not name one. Real error bodies carry it; a proxy must drop it.
 SOME_USER_ID = "user_2sandboxSANDBOX2sandboxSAND"
 
-# OpenRouter's period is not documented; one a second is enough to keep any client waiting.
+# OpenRouter's period is not documented; one a second keeps any client from giving up.
 KEEPALIVE_MS = 1_000
 
 _SLUG = re.compile(r"(?!sandbox/)[\w.~@-]{1,100}/[\w.:~-]{1,150}\Z", re.ASCII)
-_HALVED = {Play.ERROR_LAST, Play.CUT, Play.SILENT}
+_HALVED = {Fault.ERROR_LAST, Fault.CUT, Fault.SILENT}
 
-
-# Zero-completion insurance: an answer that ends in one of these costs nothing.
-_UNBILLED = {Play.BARE_ERROR, Play.ERROR_WITH_USAGE, Play.ERROR_LAST}
+# OpenRouter's zero-completion insurance: an answer that ends in one of these costs nothing.
+_UNBILLED = {Fault.BARE_ERROR, Fault.ERROR_WITH_USAGE, Fault.ERROR_LAST}
 
 
 @dataclass(frozen=True)
-class Performance:
-    """One answer. `chunks` is made while it is read and can be read again.
+class SimulatedAnswer:
+    """One answer to a request. `chunks` is made while it is read and can be read again.
 
     `cut`: the connection drops after the last chunk, without a clean end. `hangs`: it stays open after the last chunk.
     `cost_nano` is all that is billed when the answer runs to its end; with `is_byok` by the provider, not OpenRouter.
@@ -77,7 +76,7 @@ class Performance:
         return self.billed_nano(sum(chunk.tokens for _, chunk in sent))
 
 
-def perform(
+def simulate(
     body: Mapping[str, object],
     *,
     generation_id: str,
@@ -85,7 +84,7 @@ def perform(
     free: bool = False,
     user_id: str = SOME_USER_ID,
     keepalive_ms: int = KEEPALIVE_MS,
-) -> Performance:
+) -> SimulatedAnswer:
     """Return the answer to a chat-completions body.
 
     `free` is the gateway's test mode: only models of a given price state one, and any `author/slug` answers like echo.
@@ -93,68 +92,68 @@ def perform(
     A pause longer than `keepalive_ms` (at least 1) is broken by comments, or by blanks before JSON.
     """
     name = body.get("model")
-    role = find_role(name) if isinstance(name, str) else None
-    if role is None and free and isinstance(name, str) and _SLUG.match(name):
-        role = Role(ECHO, name)
-    if role is None:
+    variant = find_variant(name) if isinstance(name, str) else None
+    if variant is None and free and isinstance(name, str) and _SLUG.match(name):
+        variant = ModelVariant(ECHO, name)
+    if variant is None:
         text = f"{name} is not a valid model ID" if name else "No models provided"
-        return refusal(Refusal(400, text[:300]), user_id=user_id)
-    if role.model.play is Play.REFUSED:
-        return refusal(role.model.error, model=role.name, user_id=user_id)
-    fault = _fault_of(body)
-    if fault:
-        return refusal(Refusal(400, fault), model=role.name, user_id=user_id)
-    answer = _decide(role, body, generation_id, created_seconds, keepalive_ms, user_id)
-    return _performance(_priced(answer, free=free), streamed=body.get("stream") is True)
+        return error_answer(ErrorAnswer(400, text[:300]), user_id=user_id)
+    if variant.model.fault is Fault.REFUSED:
+        return error_answer(variant.model.error, model=variant.name, user_id=user_id)
+    problem = _problem_of(body)
+    if problem:
+        return error_answer(ErrorAnswer(400, problem), model=variant.name, user_id=user_id)
+    plan = _decide(variant, body, generation_id, created_seconds, keepalive_ms, user_id)
+    return _rendered(_priced(plan, free=free), streamed=body.get("stream") is True)
 
 
-def refusal(error: Refusal, *, model: str = "", user_id: str = SOME_USER_ID) -> Performance:
+def error_answer(error: ErrorAnswer, *, model: str = "", user_id: str = SOME_USER_ID) -> SimulatedAnswer:
     """Return an error answer that carries its own status: no generation, nothing billed."""
     headers = [("Content-Type", "application/json")]
     if error.retry_after_seconds is not None:
         headers.append(("Retry-After", str(error.retry_after_seconds)))
     chunks = (Chunk(orjson.dumps(error_body(error, user_id))),)
-    return Performance(error.code, tuple(headers), chunks, model, provider="", finish_reason="error")
+    return SimulatedAnswer(error.code, tuple(headers), chunks, model, provider="", finish_reason="error")
 
 
-def generation_body(performance: Performance, *, produced_tokens: int | None = None) -> bytes:
+def generation_body(answer: SimulatedAnswer, *, produced_tokens: int | None = None) -> bytes:
     """Return the JSON of `GET /generation`; `produced_tokens` went out before the client hung up, if it did."""
     cancelled = produced_tokens is not None
-    nano = performance.cost_nano if produced_tokens is None else performance.billed_nano(produced_tokens)
-    complete = nano == performance.cost_nano
-    cost = performance.cost_usd if complete else usd_literal(Decimal(nano).scaleb(-9))
-    upstream = usd_literal(Decimal(nano).scaleb(-9)) if performance.is_byok else "0"
-    tokens = performance.completion_tokens if complete or produced_tokens is None else produced_tokens
-    charged = orjson.Fragment("0" if performance.is_byok else cost)
+    nano = answer.cost_nano if produced_tokens is None else answer.billed_nano(produced_tokens)
+    complete = nano == answer.cost_nano
+    cost = answer.cost_usd if complete else usd_literal(Decimal(nano).scaleb(-9))
+    upstream = usd_literal(Decimal(nano).scaleb(-9)) if answer.is_byok else "0"
+    tokens = answer.completion_tokens if complete or produced_tokens is None else produced_tokens
+    charged = orjson.Fragment("0" if answer.is_byok else cost)
     record: dict[str, object] = {
-        "created_at": datetime.fromtimestamp(performance.created_seconds, UTC).isoformat(),
-        "model": performance.model,
+        "created_at": datetime.fromtimestamp(answer.created_seconds, UTC).isoformat(),
+        "model": answer.model,
         "app_id": None,
         "external_user": None,
-        "streamed": performance.streamed,
+        "streamed": answer.streamed,
         "cancelled": cancelled,
         "latency": 100,
         "moderation_latency": None,
         "generation_time": 100,
-        "tokens_prompt": performance.prompt_tokens // 2,
+        "tokens_prompt": answer.prompt_tokens // 2,
         "tokens_completion": tokens // 2,
-        "native_tokens_prompt": performance.prompt_tokens,
+        "native_tokens_prompt": answer.prompt_tokens,
         "native_tokens_completion": tokens,
         "native_tokens_reasoning": 0,
         "native_tokens_cached": 0,
         "num_search_results": None,
         "origin": "",
-        "is_byok": performance.is_byok,
-        "finish_reason": None if cancelled else performance.finish_reason,
-        "native_finish_reason": None if cancelled else performance.finish_reason,
+        "is_byok": answer.is_byok,
+        "finish_reason": None if cancelled else answer.finish_reason,
+        "native_finish_reason": None if cancelled else answer.finish_reason,
         "usage": charged,
         "api_type": "completions",
-        "id": performance.generation_id,
+        "id": answer.generation_id,
         "upstream_id": None,
         "total_cost": charged,
         "cache_discount": None,
         "upstream_inference_cost": orjson.Fragment(upstream),
-        "provider_name": performance.provider,
+        "provider_name": answer.provider,
     }
     return orjson.dumps({"data": record})
 
@@ -164,7 +163,7 @@ def count_tokens(text: str) -> int:
     return -(-len(text) // CHARACTERS_PER_TOKEN)
 
 
-def _fault_of(body: Mapping[str, object]) -> str | None:
+def _problem_of(body: Mapping[str, object]) -> str | None:
     if not _messages(body) and not isinstance(body.get("prompt"), str):
         return 'Input required: specify "prompt" or "messages"'
     limit = _output_limit(body)
@@ -195,72 +194,77 @@ def _text(content: object) -> str:
 
 
 def _decide(
-    role: Role, body: Mapping[str, object], generation_id: str, created_seconds: int, keepalive_ms: int, user_id: str
-) -> Answer:
+    variant: ModelVariant,
+    body: Mapping[str, object],
+    generation_id: str,
+    created_seconds: int,
+    keepalive_ms: int,
+    user_id: str,
+) -> AnswerPlan:
     messages = _messages(body)
     texts = [_text(message.get("content")) for message in messages] or [str(body.get("prompt"))]
     asked = [text for text, message in zip(texts, messages, strict=False) if message.get("role") == "user"]
-    text = None if role.length_tokens else ((asked or texts)[-1] or "Hello from the sandbox.")
-    wanted = role.length_tokens or count_tokens(text or "")
+    text = None if variant.length_tokens else ((asked or texts)[-1] or "Hello from the sandbox.")
+    wanted = variant.length_tokens or count_tokens(text or "")
     limit = _output_limit(body)
-    affordable = min(role.max_completion_tokens, limit) if isinstance(limit, int) else role.max_completion_tokens
+    affordable = min(variant.max_completion_tokens, limit) if isinstance(limit, int) else variant.max_completion_tokens
     tokens = min(wanted, affordable)
-    return Answer(
-        role=role,
+    return AnswerPlan(
+        variant=variant,
         id=generation_id,
         created=created_seconds,
         text=text,
         keepalive_ms=keepalive_ms,
         user_id=user_id,
         prompt_tokens=max(1, sum(map(count_tokens, texts))),
-        completion_tokens=_produced(role.model.play, tokens),
+        completion_tokens=_produced(variant.model.fault, tokens),
         is_cut_short=tokens < wanted,
     )
 
 
-def _produced(play: Play, tokens: int) -> int:
-    if play is Play.BARE_ERROR:
+def _produced(fault: Fault, tokens: int) -> int:
+    if fault is Fault.BARE_ERROR:
         return 0
-    return -(-tokens // 2) if play in _HALVED else tokens
+    return -(-tokens // 2) if fault in _HALVED else tokens
 
 
-def _priced(answer: Answer, *, free: bool) -> Answer:
-    model, given = answer.model, answer.role.given_usd
-    if model.play in _UNBILLED:
-        return answer
+def _priced(plan: AnswerPlan, *, free: bool) -> AnswerPlan:
+    model, given = plan.model, plan.variant.given_usd
+    if model.fault in _UNBILLED:
+        return plan
     if given is not None:
-        return replace(answer, cost_usd=given)
+        return replace(plan, cost_usd=given)
     if free:
-        return answer
+        return plan
     price = model.charged or model.price
-    start = price.start_usd(answer.prompt_tokens)
-    cost = usd_literal(start + price.output_usd(answer.prompt_tokens, answer.completion_tokens))
-    return replace(answer, cost_usd=cost, start_usd=start)
+    start = price.start_usd(plan.prompt_tokens)
+    cost = usd_literal(start + price.output_usd(plan.prompt_tokens, plan.completion_tokens))
+    return replace(plan, cost_usd=cost, start_usd=start)
 
 
-def _performance(answer: Answer, *, streamed: bool) -> Performance:
-    model = answer.model
-    bare = model.play is Play.BARE_ERROR
+def _rendered(plan: AnswerPlan, *, streamed: bool) -> SimulatedAnswer:
+    model = plan.model
+    bare = model.fault is Fault.BARE_ERROR
     headers = [("Content-Type", "text/event-stream" if streamed else "application/json"), ("Cache-Control", "no-cache")]
     if model.header_id and not bare:
-        headers.append(("X-Generation-Id", answer.id))
-    return Performance(
+        headers.append(("X-Generation-Id", plan.id))
+    return SimulatedAnswer(
         status=200,
         headers=tuple(headers),
-        chunks=Chunks(answer, streamed),
-        model=answer.slug,
-        generation_id=None if bare else answer.id,
-        created_seconds=answer.created,
+        chunks=Chunks(plan, streamed),
+        model=plan.slug,
+        generation_id=None if bare else plan.id,
+        created_seconds=plan.created,
         streamed=streamed,
-        cut=model.play is Play.CUT,
-        hangs=model.play is Play.HANGING,
-        cost_usd=answer.cost_usd,
-        cost_nano=nano_from_usd(answer.cost_usd),
-        start_nano=int((answer.start_usd.scaleb(9)).to_integral_value(ROUND_CEILING)),
-        prompt_tokens=answer.prompt_tokens,
-        completion_tokens=answer.completion_tokens,
+        cut=model.fault is Fault.CUT,
+        hangs=model.fault is Fault.HANGING,
+        cost_usd=plan.cost_usd,
+        cost_nano=nano_from_usd(plan.cost_usd),
+        start_nano=int((plan.start_usd.scaleb(9)).to_integral_value(ROUND_CEILING)),
+        prompt_tokens=plan.prompt_tokens,
+        completion_tokens=plan.completion_tokens,
         is_byok=model.is_byok,
-        finish_reason=answer.finish_reason,
+        finish_reason=plan.finish_reason,
         provider=model.provider,
         abort=model.abort,
     )

@@ -10,10 +10,10 @@ from decimal import Decimal
 from enum import Enum
 
 
-class Play(Enum):
-    """What an answer does, streamed or not. Shapes A to D are those recorded from OpenRouter inside a 200."""
+class Fault(Enum):
+    """What is wrong with an answer, streamed or not. Shapes A to D are those recorded from OpenRouter inside a 200."""
 
-    WHOLE = "finish chunk, usage chunk, [DONE]"
+    NONE = "finish chunk, usage chunk, [DONE]"
     REFUSED = "an error status before any output"
     BARE_ERROR = "shape A: one error and nothing else; not streamed: shape D without choices"
     ERROR_BILLED = "shape B: an error, then billed usage, no [DONE]; not streamed: shape D inside the choice"
@@ -46,7 +46,7 @@ class Override:
 
 
 @dataclass(frozen=True)
-class Price:
+class ModelPrice:
     """Decimal strings: USD per token, and per request when `request` is given. `-1` is a price not known beforehand."""
 
     prompt: str
@@ -84,8 +84,8 @@ class Price:
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """An error answer: HTTP status, message and what goes with them. A 200 carries `code` inside a stream."""
+class ErrorAnswer:
+    """An error instead of an answer. `code`: the HTTP status, or the code inside the stream of a 200."""
 
     code: int
     message: str
@@ -95,11 +95,11 @@ class Refusal:
     with_user: bool = True
 
 
-_ORDINARY = Price("0.000001", "0.000002")
-_UNKNOWN = Price("-1", "-1")
-_FREE = Price("0", "0")
-_MINI = Price("0.00000015", "0.0000006", others=(("input_cache_read", "0.000000075"),))
-_PROVIDER_FAULT = Refusal(502, "Provider returned error", {"raw": '{"code":502}', "provider_name": "Sandbox"})
+_ORDINARY = ModelPrice("0.000001", "0.000002")
+_UNKNOWN = ModelPrice("-1", "-1")
+_FREE = ModelPrice("0", "0")
+_MINI = ModelPrice("0.00000015", "0.0000006", others=(("input_cache_read", "0.000000075"),))
+_PROVIDER_FAULT = ErrorAnswer(502, "Provider returned error", {"raw": '{"code":502}', "provider_name": "Sandbox"})
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,11 @@ class Model:
 
     name: str
     does: str
-    play: Play = Play.WHOLE
-    price: Price = _ORDINARY
-    charged: Price | None = None
+    fault: Fault = Fault.NONE
+    price: ModelPrice = _ORDINARY
+    charged: ModelPrice | None = None
     given_usd: str | None = None
-    error: Refusal = _PROVIDER_FAULT
+    error: ErrorAnswer = _PROVIDER_FAULT
     abort: Abort = Abort.PRODUCED
     pause_ms: int = 0
     max_completion_tokens: int = 4096
@@ -127,18 +127,18 @@ class Model:
     examples: tuple[str, ...] = ()
 
 
-_RATE_LIMIT = {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1759845420000"}
+_LIMITS = {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1759845420000"}
 _NO_CREDIT = (
     "This request requires more credits, or fewer max_tokens. You requested up to 4096 tokens, but can only "
     "afford 12. To increase, visit https://openrouter.ai/settings/credits and add more credits"
 )
 _KEY_LIMIT = "Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys"
-NO_CREDIT = Refusal(402, _NO_CREDIT, {"provider_name": None})
-KEY_LIMIT = Refusal(403, _KEY_LIMIT, with_user=False)
-USER_NOT_FOUND = Refusal(401, "User not found.", with_user=False)
+NO_CREDIT = ErrorAnswer(402, _NO_CREDIT, {"provider_name": None})
+KEY_LIMIT = ErrorAnswer(403, _KEY_LIMIT, with_user=False)
+USER_NOT_FOUND = ErrorAnswer(401, "User not found.", with_user=False)
 _RAW_400 = '{"error":{"message":"temperature is out of range","type":"invalid_request_error"}}'
-_PROVIDER_400 = Refusal(400, "Provider returned error", {"raw": _RAW_400, "provider_name": "Sandbox"})
-_TOO_MANY = Refusal(429, "Rate limit exceeded: free-models-per-min. ", {"headers": _RATE_LIMIT}, retry_after_seconds=7)
+_PROVIDER_400 = ErrorAnswer(400, "Provider returned error", {"raw": _RAW_400, "provider_name": "Sandbox"})
+_TOO_MANY = ErrorAnswer(429, "Rate limit exceeded: free-models-per-min. ", {"headers": _LIMITS}, retry_after_seconds=7)
 
 _ANSWERS = (
     Model("sandbox/echo", "Repeats the last user message, one token a chunk."),
@@ -189,50 +189,50 @@ _ANSWERS = (
     Model("sandbox/split", "Echo sent in pieces of 7 bytes, so that lines and numbers are split.", split_bytes=7),
     Model("sandbox/abort-full", "Slow echo billed in full when the client hangs up.", abort=Abort.FULL, pause_ms=100),
     Model("sandbox/abort-free", "Slow echo billed nothing when hung up on.", abort=Abort.NOTHING, pause_ms=100),
-    Model("sandbox/usage-missing", "Billed, but no usage in the answer: only /generation knows.", Play.USAGE_MISSING),
-    Model("sandbox/cost-missing", "Usage without cost: only /generation knows it.", Play.COST_MISSING),
-    Model("sandbox/cost-null", "Usage with a cost of null: only /generation knows it.", Play.COST_NULL),
-    Model("sandbox/usage-doubled", "Two usage chunks of different cost; the last one is billed.", Play.USAGE_DOUBLED),
-    Model("sandbox/cut", "Half an answer, then the connection drops inside a chunk; that half is billed.", Play.CUT),
-    Model("sandbox/silent", "Half an answer, then silence on an open connection.", Play.SILENT),
-    Model("sandbox/hang-after-done", "A whole answer, after which the connection stays open.", Play.HANGING),
+    Model("sandbox/usage-missing", "Billed, but no usage in the answer: only /generation knows.", Fault.USAGE_MISSING),
+    Model("sandbox/cost-missing", "Usage without cost: only /generation knows it.", Fault.COST_MISSING),
+    Model("sandbox/cost-null", "Usage with a cost of null: only /generation knows it.", Fault.COST_NULL),
+    Model("sandbox/usage-doubled", "Two usage chunks of different cost; the last one is billed.", Fault.USAGE_DOUBLED),
+    Model("sandbox/cut", "Half an answer, then the connection drops inside a chunk; that half is billed.", Fault.CUT),
+    Model("sandbox/silent", "Half an answer, then silence on an open connection.", Fault.SILENT),
+    Model("sandbox/hang-after-done", "A whole answer, after which the connection stays open.", Fault.HANGING),
 )
 
 _FAULTS_IN_200 = (
     Model(
         "sandbox/stream-error",
         "Shape A: a bare 502 inside a 200, no id, no usage, no [DONE]; not streamed: a JSON error in a 200.",
-        Play.BARE_ERROR,
-        error=Refusal(502, "Upstream error from Sandbox: the engine stopped.", {"provider_name": "Sandbox"}),
+        Fault.BARE_ERROR,
+        error=ErrorAnswer(502, "Upstream error from Sandbox: the engine stopped.", {"provider_name": "Sandbox"}),
     ),
     Model(
-        "sandbox/stream-error-402", "Shape A about funding: a bare 402 inside a 200.", Play.BARE_ERROR, error=NO_CREDIT
+        "sandbox/stream-error-402", "Shape A about funding: a bare 402 inside a 200.", Fault.BARE_ERROR, error=NO_CREDIT
     ),
     Model(
-        "sandbox/stream-error-403-key", "Shape A about the key: a bare 403 in a 200.", Play.BARE_ERROR, error=KEY_LIMIT
+        "sandbox/stream-error-403-key", "Shape A about the key: a bare 403 in a 200.", Fault.BARE_ERROR, error=KEY_LIMIT
     ),
     Model(
         "sandbox/stream-error-billed",
         "Shape B: a 502, then a billed usage chunk, no [DONE]; not streamed: the error stands in the choice.",
-        Play.ERROR_BILLED,
+        Fault.ERROR_BILLED,
     ),
     Model(
         "sandbox/stream-error-usage",
         "Shape C: a 400 and a usage of cost 0 in one chunk, then [DONE].",
-        Play.ERROR_WITH_USAGE,
-        error=Refusal(400, "Token limit reached"),
+        Fault.ERROR_WITH_USAGE,
+        error=ErrorAnswer(400, "Token limit reached"),
     ),
     Model(
         "sandbox/stream-error-last",
         "The documented form: half an answer, then an error chunk with finish_reason error; not billed.",
-        Play.ERROR_LAST,
-        error=Refusal(429, "Rate limit exceeded", {"error_type": "rate_limit_exceeded"}),
+        Fault.ERROR_LAST,
+        error=ErrorAnswer(429, "Rate limit exceeded", {"error_type": "rate_limit_exceeded"}),
     ),
 )
 
 
-def _refused(suffix: str, does: str, error: Refusal) -> Model:
-    return Model(f"sandbox/error-{suffix}", does, Play.REFUSED, error=error)
+def _fail(suffix: str, does: str, error: ErrorAnswer) -> Model:
+    return Model(f"sandbox/error-{suffix}", does, Fault.REFUSED, error=error)
 
 
 _MODERATION = {
@@ -241,32 +241,32 @@ _MODERATION = {
     "provider_name": "Sandbox",
     "model_slug": "sandbox/error-403-moderation",
 }
-_REFUSALS = (
-    _refused("400", "400 of the provider, its text as a JSON string in metadata.raw.", _PROVIDER_400),
-    _refused("401", "401: the key is not known.", USER_NOT_FOUND),
-    _refused("402", "402: the account lacks credit.", NO_CREDIT),
-    _refused("403-key", "403: the key's own limit is used up.", KEY_LIMIT),
-    _refused(
+_ERRORS = (
+    _fail("400", "400 of the provider, its text as a JSON string in metadata.raw.", _PROVIDER_400),
+    _fail("401", "401: the key is not known.", USER_NOT_FOUND),
+    _fail("402", "402: the account lacks credit.", NO_CREDIT),
+    _fail("403-key", "403: the key's own limit is used up.", KEY_LIMIT),
+    _fail(
         "403-moderation",
         "403: the input was flagged, which is no fault of the key.",
-        Refusal(403, "Your input was flagged by moderation", _MODERATION),
+        ErrorAnswer(403, "Your input was flagged by moderation", _MODERATION),
     ),
-    _refused("404", "404: no endpoint for the model.", Refusal(404, "No endpoints found for sandbox/error-404.")),
-    _refused(
+    _fail("404", "404: no endpoint for the model.", ErrorAnswer(404, "No endpoints found for sandbox/error-404.")),
+    _fail(
         "404-uncoded",
         "404 in the newer form: error_type and http_status instead of code.",
-        Refusal(404, "No endpoints are available for sandbox/error-404-uncoded.", coded=False),
+        ErrorAnswer(404, "No endpoints are available for sandbox/error-404-uncoded.", coded=False),
     ),
-    _refused("408", "408: timed out before any output.", Refusal(408, "Operation timed out. Please try again later.")),
-    _refused("413", "413: the request is too large.", Refusal(413, "Request payload is too large.")),
-    _refused("422", "422: the request cannot be processed.", Refusal(422, "Unprocessable request.")),
-    _refused("429", "429 with Retry-After: 7.", _TOO_MANY),
-    _refused("500", "500 with a masked message.", Refusal(500, "Internal Server Error")),
-    _refused("502", "502: the provider failed.", _PROVIDER_FAULT),
-    _refused("503", "503 with Retry-After: 3.", Refusal(503, "No provider is available", retry_after_seconds=3)),
-    _refused("504", "504: the provider timed out.", Refusal(504, "The provider timed out")),
-    _refused("524", "524: the edge timed out.", Refusal(524, "A timeout occurred")),
-    _refused("529", "529: the provider is overloaded.", Refusal(529, "Provider is temporarily overloaded")),
+    _fail("408", "408: timed out before any output.", ErrorAnswer(408, "Operation timed out. Please try again later.")),
+    _fail("413", "413: the request is too large.", ErrorAnswer(413, "Request payload is too large.")),
+    _fail("422", "422: the request cannot be processed.", ErrorAnswer(422, "Unprocessable request.")),
+    _fail("429", "429 with Retry-After: 7.", _TOO_MANY),
+    _fail("500", "500 with a masked message.", ErrorAnswer(500, "Internal Server Error")),
+    _fail("502", "502: the provider failed.", _PROVIDER_FAULT),
+    _fail("503", "503 with Retry-After: 3.", ErrorAnswer(503, "No provider is available", retry_after_seconds=3)),
+    _fail("504", "504: the provider timed out.", ErrorAnswer(504, "The provider timed out")),
+    _fail("524", "524: the edge timed out.", ErrorAnswer(524, "A timeout occurred")),
+    _fail("529", "529: the provider is overloaded.", ErrorAnswer(529, "Provider is temporarily overloaded")),
 )
 
 _FAMILIAR = (
@@ -280,7 +280,7 @@ _FAMILIAR = (
     Model(
         "anthropic/claude-sonnet-4",
         "Echo under a dated slug, dearer above 200000 prompt tokens (overrides).",
-        price=Price(
+        price=ModelPrice(
             "0.000003",
             "0.000015",
             others=(("web_search", "0.01"), ("input_cache_read", "0.0000003"), ("input_cache_write", "0.00000375")),
@@ -294,7 +294,7 @@ _FAMILIAR = (
     Model(
         "openai/gpt-4o-search-preview",
         "Echo with a price for each request.",
-        price=Price("0.0000025", "0.00001", request="0.035"),
+        price=ModelPrice("0.0000025", "0.00001", request="0.035"),
         max_completion_tokens=16_384,
         provider="OpenAI",
     ),
@@ -310,7 +310,7 @@ _FAMILIAR = (
     ),
 )
 
-MODELS: tuple[Model, ...] = _ANSWERS + _FAULTS_IN_200 + _REFUSALS + _FAMILIAR
+MODELS: tuple[Model, ...] = _ANSWERS + _FAULTS_IN_200 + _ERRORS + _FAMILIAR
 ECHO = _ANSWERS[0]
 
 _BY_NAME = {model.name: model for model in MODELS if "<" not in model.name}
@@ -325,7 +325,7 @@ _PARAMETER = {
 
 
 @dataclass(frozen=True)
-class Role:
+class ModelVariant:
     """A model as it was asked for: its row, the full name and, for a family, the parameter."""
 
     model: Model
@@ -353,45 +353,45 @@ class Role:
         return self.length_tokens or self.model.max_completion_tokens
 
     @property
-    def listed(self) -> Price:
+    def listed(self) -> ModelPrice:
         """The price in the model list; a given price is listed as the price of a request."""
-        return Price("0", "0", request=self.parameter) if self.model.given_usd == "<usd>" else self.model.price
+        return ModelPrice("0", "0", request=self.parameter) if self.model.given_usd == "<usd>" else self.model.price
 
 
-def find_role(name: str) -> Role | None:
+def find_variant(name: str) -> ModelVariant | None:
     """Return the model called `name`, or None when the table has no such model."""
     if name in _BY_NAME:
-        return Role(_BY_NAME[name], name)
+        return ModelVariant(_BY_NAME[name], name)
     for prefix, model in _FAMILIES.items():
         if name.startswith(prefix) and _PARAMETER[prefix].match(name, len(prefix)):
-            return Role(model, name, name[len(prefix) :])
+            return ModelVariant(model, name, name[len(prefix) :])
     return None
 
 
-def listed_roles() -> Iterator[Role]:
+def listed_variants() -> Iterator[ModelVariant]:
     """Yield every listed model; of a family its examples."""
     for model in MODELS:
         for name in model.examples or (model.name,):
-            role = find_role(name)
-            if role is not None:
-                yield role
+            variant = find_variant(name)
+            if variant is not None:
+                yield variant
 
 
-def model_entry(role: Role) -> dict[str, object]:
+def model_entry(variant: ModelVariant) -> dict[str, object]:
     """Return the model's entry in `GET /api/v1/models`."""
-    model = role.model
+    model = variant.model
     return {
-        "id": role.name,
-        "canonical_slug": model.canonical_slug or role.name,
-        "name": role.name,
+        "id": variant.name,
+        "canonical_slug": model.canonical_slug or variant.name,
+        "name": variant.name,
         "created": 1_767_225_600,
         "description": model.does,
         "context_length": model.context_length,
         "architecture": {"modality": "text->text", "input_modalities": ["text"], "output_modalities": ["text"]},
-        "pricing": role.listed.pricing(),
+        "pricing": variant.listed.pricing(),
         "top_provider": {
             "context_length": model.context_length,
-            "max_completion_tokens": role.max_completion_tokens,
+            "max_completion_tokens": variant.max_completion_tokens,
             "is_moderated": False,
         },
         "per_request_limits": None,

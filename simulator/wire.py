@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import orjson
 
-from simulator.variants import Model, Play, Refusal, Role
+from simulator.variants import ErrorAnswer, Fault, Model, ModelVariant
 
 CHARACTERS_PER_TOKEN = 4
 
@@ -17,7 +17,7 @@ COMMENT = b": OPENROUTER PROCESSING\n\n"
 BLANKS = b"\n         \n"
 DONE = b"data: [DONE]\n\n"
 
-# A pause nobody sits through: the silent model ends when its client gives up.
+# Longer than any client waits: the silent model's answer ends when its client gives up.
 FOREVER_MS = 3_600_000
 
 
@@ -31,10 +31,10 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A played model with everything decided but the form: streamed or not."""
+class AnswerPlan:
+    """An answer with everything decided but the form: streamed or not."""
 
-    role: Role
+    variant: ModelVariant
     id: str
     created: int
     text: str | None
@@ -48,20 +48,20 @@ class Answer:
 
     @property
     def model(self) -> Model:
-        """The row played."""
-        return self.role.model
+        """The row of the model table."""
+        return self.variant.model
 
     @property
     def slug(self) -> str:
         """The model's name as the answer states it, which may be a dated one."""
-        return self.model.canonical_slug or self.role.name
+        return self.model.canonical_slug or self.variant.name
 
     @property
     def finish_reason(self) -> str | None:
         """How the answer ended; None when it never did."""
-        if self.model.play in (Play.CUT, Play.SILENT):
+        if self.model.fault in (Fault.CUT, Fault.SILENT):
             return None
-        if self.model.play in (Play.ERROR_LAST, Play.BARE_ERROR):
+        if self.model.fault in (Fault.ERROR_LAST, Fault.BARE_ERROR):
             return "error"
         return "length" if self.is_cut_short else "stop"
 
@@ -77,16 +77,16 @@ class Answer:
 class Chunks:
     """The chunks of an answer, made while they are read, the same at every reading."""
 
-    answer: Answer
+    plan: AnswerPlan
     streamed: bool
 
     def __iter__(self) -> Iterator[Chunk]:
-        chunks = _stream(self.answer) if self.streamed else _whole(self.answer)
-        size = self.answer.model.split_bytes
+        chunks = _stream(self.plan) if self.streamed else _whole(self.plan)
+        size = self.plan.model.split_bytes
         return _split(chunks, size) if size else chunks
 
 
-def error_body(error: Refusal, user_id: str) -> dict[str, object]:
+def error_body(error: ErrorAnswer, user_id: str) -> dict[str, object]:
     """Return the JSON of an error without a generation, as it stands in an error answer or bare in a 200."""
     body: dict[str, object] = {"error": _error(error)}
     if error.with_user:
@@ -106,42 +106,42 @@ def usd_literal(usd: Decimal) -> str:
     return f"{digits[0]}{point}{digits[1:]}e{shortest.adjusted()}"
 
 
-def _error(error: Refusal) -> dict[str, object]:
+def _error(error: ErrorAnswer) -> dict[str, object]:
     if not error.coded:
         return {"message": error.message, "http_status": error.code, "error_type": "not_found"}
     metadata = {"metadata": error.metadata} if error.metadata is not None else {}
     return {"message": error.message, "code": error.code, **metadata}
 
 
-def _stream(answer: Answer) -> Iterator[Chunk]:
+def _stream(plan: AnswerPlan) -> Iterator[Chunk]:
     yield Chunk(COMMENT)
     yield Chunk(COMMENT)
-    yield from _tokens(answer)
-    yield from _ENDINGS[answer.model.play](answer)
+    yield from _tokens(plan)
+    yield from _ENDINGS[plan.model.fault](plan)
 
 
-def _tokens(answer: Answer) -> Iterator[Chunk]:
-    before, after = _event(answer, None, content="\0").split(b'"\\u0000"')
-    for token in range(answer.completion_tokens):
-        yield from _kept_alive(answer.role.pause_ms, answer.keepalive_ms, COMMENT)
-        if answer.model.comments_between:
+def _tokens(plan: AnswerPlan) -> Iterator[Chunk]:
+    before, after = _event(plan, None, content="\0").split(b'"\\u0000"')
+    for token in range(plan.completion_tokens):
+        yield from _kept_alive(plan.variant.pause_ms, plan.keepalive_ms, COMMENT)
+        if plan.model.comments_between:
             yield Chunk(COMMENT)
-        rest_ms = answer.role.pause_ms % answer.keepalive_ms
-        yield Chunk(before + orjson.dumps(answer.piece(token)) + after, rest_ms, tokens=1)
+        rest_ms = plan.variant.pause_ms % plan.keepalive_ms
+        yield Chunk(before + orjson.dumps(plan.piece(token)) + after, rest_ms, tokens=1)
 
 
 def _kept_alive(pause_ms: int, period_ms: int, sign: bytes) -> Iterator[Chunk]:
-    """Yield a sign of life for each full period of a pause; the rest of the pause is the caller's."""
+    """Yield the keep-alive bytes `sign` after each full period of a pause; the caller waits for the rest of it."""
     for _ in range(pause_ms // period_ms):
         yield Chunk(sign, period_ms)
 
 
 def _event(
-    answer: Answer,
+    plan: AnswerPlan,
     finish_reason: str | None,
     *,
     content: str = "",
-    error: Refusal | None = None,
+    error: ErrorAnswer | None = None,
     usage: dict[str, object] | None = None,
 ) -> bytes:
     choice = {
@@ -151,11 +151,11 @@ def _event(
         "native_finish_reason": finish_reason,
     }
     event: dict[str, object] = {
-        "id": answer.id,
+        "id": plan.id,
         "object": "chat.completion.chunk",
-        "created": answer.created,
-        "model": answer.slug,
-        "provider": answer.model.provider,
+        "created": plan.created,
+        "model": plan.slug,
+        "provider": plan.model.provider,
     }
     if usage is not None:
         event["service_tier"] = None
@@ -167,143 +167,143 @@ def _event(
     return b"data: " + orjson.dumps(event) + b"\n\n"
 
 
-def _usage(answer: Answer, cost_usd: str | None = None) -> dict[str, object]:
+def _usage(plan: AnswerPlan, cost_usd: str | None = None) -> dict[str, object]:
     """Return the usage object; cost literals are written exactly as they are billed."""
-    model = answer.model
-    billed = orjson.Fragment(cost_usd or answer.cost_usd)
+    model = plan.model
+    billed = orjson.Fragment(cost_usd or plan.cost_usd)
     usage: dict[str, object] = {
-        "prompt_tokens": answer.prompt_tokens,
-        "completion_tokens": answer.completion_tokens,
-        "total_tokens": answer.prompt_tokens + answer.completion_tokens,
+        "prompt_tokens": plan.prompt_tokens,
+        "completion_tokens": plan.completion_tokens,
+        "total_tokens": plan.prompt_tokens + plan.completion_tokens,
         "cost": orjson.Fragment("0") if model.is_byok else billed,
         "is_byok": model.is_byok,
         "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0, "audio_tokens": 0, "video_tokens": 0},
         "cost_details": {"upstream_inference_cost": billed},
         "completion_tokens_details": {"reasoning_tokens": 0, "image_tokens": 0, "audio_tokens": 0},
     }
-    if model.play is Play.COST_NULL:
+    if model.fault is Fault.COST_NULL:
         usage["cost"] = None
-    if model.play is Play.COST_MISSING:
+    if model.fault is Fault.COST_MISSING:
         del usage["cost"], usage["is_byok"], usage["cost_details"]
     elif not model.states_byok:
         del usage["is_byok"]
     return usage
 
 
-def _finish(answer: Answer) -> Chunk:
-    return Chunk(_event(answer, answer.finish_reason))
+def _finish(plan: AnswerPlan) -> Chunk:
+    return Chunk(_event(plan, plan.finish_reason))
 
 
-def _usage_chunk(answer: Answer, cost_usd: str | None = None) -> Chunk:
-    return Chunk(_event(answer, answer.finish_reason, usage=_usage(answer, cost_usd)))
+def _usage_chunk(plan: AnswerPlan, cost_usd: str | None = None) -> Chunk:
+    return Chunk(_event(plan, plan.finish_reason, usage=_usage(plan, cost_usd)))
 
 
-def _end_whole(answer: Answer) -> Iterator[Chunk]:
-    yield _finish(answer)
-    yield _usage_chunk(answer)
+def _end_whole(plan: AnswerPlan) -> Iterator[Chunk]:
+    yield _finish(plan)
+    yield _usage_chunk(plan)
     yield Chunk(DONE)
 
 
-def _end_bare_error(answer: Answer) -> Iterator[Chunk]:
-    yield Chunk(b"data: " + orjson.dumps(error_body(answer.model.error, answer.user_id)) + b"\n\n")
+def _end_bare_error(plan: AnswerPlan) -> Iterator[Chunk]:
+    yield Chunk(b"data: " + orjson.dumps(error_body(plan.model.error, plan.user_id)) + b"\n\n")
 
 
-def _end_error_billed(answer: Answer) -> Iterator[Chunk]:
-    yield Chunk(_event(answer, answer.finish_reason, error=answer.model.error))
-    yield _usage_chunk(answer)
+def _end_error_billed(plan: AnswerPlan) -> Iterator[Chunk]:
+    yield Chunk(_event(plan, plan.finish_reason, error=plan.model.error))
+    yield _usage_chunk(plan)
 
 
-def _end_error_with_usage(answer: Answer) -> Iterator[Chunk]:
-    yield _finish(answer)
-    yield Chunk(_event(answer, None, error=answer.model.error, usage=_usage(answer)))
+def _end_error_with_usage(plan: AnswerPlan) -> Iterator[Chunk]:
+    yield _finish(plan)
+    yield Chunk(_event(plan, None, error=plan.model.error, usage=_usage(plan)))
     yield Chunk(DONE)
 
 
-def _end_error_last(answer: Answer) -> Iterator[Chunk]:
-    yield Chunk(_event(answer, "error", error=answer.model.error))
+def _end_error_last(plan: AnswerPlan) -> Iterator[Chunk]:
+    yield Chunk(_event(plan, "error", error=plan.model.error))
 
 
-def _end_without_usage(answer: Answer) -> Iterator[Chunk]:
-    yield _finish(answer)
+def _end_without_usage(plan: AnswerPlan) -> Iterator[Chunk]:
+    yield _finish(plan)
     yield Chunk(DONE)
 
 
-def _end_usage_doubled(answer: Answer) -> Iterator[Chunk]:
-    yield _finish(answer)
-    yield _usage_chunk(answer, usd_literal(Decimal(answer.cost_usd) / 2))
-    yield _usage_chunk(answer)
+def _end_usage_doubled(plan: AnswerPlan) -> Iterator[Chunk]:
+    yield _finish(plan)
+    yield _usage_chunk(plan, usd_literal(Decimal(plan.cost_usd) / 2))
+    yield _usage_chunk(plan)
     yield Chunk(DONE)
 
 
-def _end_cut(answer: Answer) -> Iterator[Chunk]:
-    event = _event(answer, None, content="never whole")
+def _end_cut(plan: AnswerPlan) -> Iterator[Chunk]:
+    event = _event(plan, None, content="never whole")
     yield Chunk(event[: len(event) // 2])
 
 
-def _end_silent(_: Answer) -> Iterator[Chunk]:
+def _end_silent(_: AnswerPlan) -> Iterator[Chunk]:
     yield Chunk(b"", FOREVER_MS)
 
 
-_ENDINGS: dict[Play, Callable[[Answer], Iterator[Chunk]]] = {
-    Play.WHOLE: _end_whole,
-    Play.BARE_ERROR: _end_bare_error,
-    Play.ERROR_BILLED: _end_error_billed,
-    Play.ERROR_WITH_USAGE: _end_error_with_usage,
-    Play.ERROR_LAST: _end_error_last,
-    Play.USAGE_MISSING: _end_without_usage,
-    Play.COST_MISSING: _end_whole,
-    Play.COST_NULL: _end_whole,
-    Play.USAGE_DOUBLED: _end_usage_doubled,
-    Play.CUT: _end_cut,
-    Play.SILENT: _end_silent,
-    Play.HANGING: _end_whole,
+_ENDINGS: dict[Fault, Callable[[AnswerPlan], Iterator[Chunk]]] = {
+    Fault.NONE: _end_whole,
+    Fault.BARE_ERROR: _end_bare_error,
+    Fault.ERROR_BILLED: _end_error_billed,
+    Fault.ERROR_WITH_USAGE: _end_error_with_usage,
+    Fault.ERROR_LAST: _end_error_last,
+    Fault.USAGE_MISSING: _end_without_usage,
+    Fault.COST_MISSING: _end_whole,
+    Fault.COST_NULL: _end_whole,
+    Fault.USAGE_DOUBLED: _end_usage_doubled,
+    Fault.CUT: _end_cut,
+    Fault.SILENT: _end_silent,
+    Fault.HANGING: _end_whole,
 }
 
 
-def _whole(answer: Answer) -> Iterator[Chunk]:
+def _whole(plan: AnswerPlan) -> Iterator[Chunk]:
     """Yield an answer that is not streamed: blanks commit the 200 before anything is known, then the JSON."""
-    pause_ms = answer.role.pause_ms * answer.completion_tokens
+    pause_ms = plan.variant.pause_ms * plan.completion_tokens
     yield Chunk(BLANKS)
-    yield from _kept_alive(pause_ms, answer.keepalive_ms, BLANKS)
-    rest_ms = pause_ms % answer.keepalive_ms
-    if answer.model.play is Play.SILENT:
+    yield from _kept_alive(pause_ms, plan.keepalive_ms, BLANKS)
+    rest_ms = pause_ms % plan.keepalive_ms
+    if plan.model.fault is Fault.SILENT:
         yield Chunk(b"", FOREVER_MS)
         return
-    body = orjson.dumps(_completion(answer))
-    cut = len(body) // 2 if answer.model.play is Play.CUT else len(body)
-    yield Chunk(BLANKS + body[:cut], rest_ms, tokens=answer.completion_tokens)
+    body = orjson.dumps(_completion(plan))
+    cut = len(body) // 2 if plan.model.fault is Fault.CUT else len(body)
+    yield Chunk(BLANKS + body[:cut], rest_ms, tokens=plan.completion_tokens)
 
 
-def _completion(answer: Answer) -> dict[str, object]:
-    model = answer.model
-    if model.play is Play.BARE_ERROR:
-        return error_body(model.error, answer.user_id)
+def _completion(plan: AnswerPlan) -> dict[str, object]:
+    model = plan.model
+    if model.fault is Fault.BARE_ERROR:
+        return error_body(model.error, plan.user_id)
     choice: dict[str, object] = {
         "index": 0,
         "logprobs": None,
-        "finish_reason": answer.finish_reason,
-        "native_finish_reason": answer.finish_reason,
+        "finish_reason": plan.finish_reason,
+        "native_finish_reason": plan.finish_reason,
         "message": {
             "role": "assistant",
-            "content": "".join(map(answer.piece, range(answer.completion_tokens))),
+            "content": "".join(map(plan.piece, range(plan.completion_tokens))),
             "refusal": None,
             "reasoning": None,
         },
     }
-    if model.play in (Play.ERROR_BILLED, Play.ERROR_WITH_USAGE, Play.ERROR_LAST):
+    if model.fault in (Fault.ERROR_BILLED, Fault.ERROR_WITH_USAGE, Fault.ERROR_LAST):
         choice["error"] = _error(model.error)
     completion: dict[str, object] = {
-        "id": answer.id,
+        "id": plan.id,
         "object": "chat.completion",
-        "created": answer.created,
-        "model": answer.slug,
+        "created": plan.created,
+        "model": plan.slug,
         "provider": model.provider,
         "system_fingerprint": None,
         "service_tier": None,
         "choices": [choice],
     }
-    if model.play is not Play.USAGE_MISSING:
-        completion["usage"] = _usage(answer)
+    if model.fault is not Fault.USAGE_MISSING:
+        completion["usage"] = _usage(plan)
     return completion
 
 

@@ -133,6 +133,16 @@ def open_client(url: str) -> "redis.Redis | redis.RedisCluster":
     return redis.Redis.from_url(url)
 
 
+def on_each_server(client: "redis.Redis | redis.RedisCluster", *command: str) -> None:
+    """Run a command on every server behind a client."""
+    if isinstance(client, redis.RedisCluster):
+        for node in client.get_nodes():  # type: ignore[no-untyped-call]
+            with redis.Redis(host=node.host, port=node.port) as one:
+                one.execute_command(*command)
+    else:
+        client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
 def open_async_client(url: str) -> "redis.asyncio.Redis | redis.asyncio.RedisCluster":
     """Return the same for a test that runs beside what it tests."""
     if url.startswith("redis+cluster:"):

@@ -12,10 +12,10 @@ import pytest
 from gateway import keys
 from gateway.errors import BudgetExceeded, RateLimited
 from gateway.keys import Budget
-from gateway.ledger.holds import Ledger, Settlement
+from gateway.ledger.holds import Ledger
+from gateway.ledger.outcomes import Settlement
 from gateway.ledger.worst_case import WorstCase
-from gateway.payers.sessions import CALLS_A_MINUTE, Sessions
-from gateway.settings import KeyRing
+from gateway.payers.limits import SESSIONS_AN_APP, Limits
 from gateway.store.store import Store
 from tests.servers import open_client
 
@@ -99,11 +99,11 @@ async def claim_all(_: Store, ledger: Ledger, __: int) -> Tally:
 
 async def open_sessions(store: Store, _: Ledger, __: int) -> Tally:
     """All ask for sessions of one app."""
-    sessions = Sessions(store, KeyRing((("k", b"k" * 32),)))
+    limits = Limits(store)
 
     async def call(_: int) -> str:
         try:
-            await sessions.admit_call("app2222222222222222")
+            await limits.admit_session("app2222222222222222")
         except RateLimited:
             return "limited"
         return "let through"
@@ -187,6 +187,6 @@ def test_an_overdue_hold_is_claimed_by_one_process(race: Callable[[Contest], Tal
 
 def test_sessions_are_limited_over_all_processes(race: Callable[[Contest], Tally], redis_url: str) -> None:
     """120 a minute for each app, exactly, whichever process is asked; the refused do not count."""
-    assert race(open_sessions) == {"let through": CALLS_A_MINUTE, "limited": 400 - CALLS_A_MINUTE}
+    assert race(open_sessions) == {"let through": SESSIONS_AN_APP, "limited": 400 - SESSIONS_AN_APP}
     with open_client(redis_url) as client:
-        assert client.zcard(keys.session_rate("app2222222222222222")) == CALLS_A_MINUTE
+        assert client.zcard(keys.session_rate("app2222222222222222")) == SESSIONS_AN_APP

@@ -3,6 +3,7 @@
  * double-clicking. Allow works once the window was in front, unchanged, for a moment, and the person has moved.
  */
 
+// Longer than a double click takes and than a person needs to let go of one; short enough not to be noticed.
 const STILL_MS = 800
 
 /** When Allow may first be used, by `performance.now()`. */

@@ -126,7 +126,7 @@ function finish(attempt) {
   setTimeout(() => window.close(), CLOSE_AFTER_MS[state])
 }
 
-// A page that comes back from the browser's memory is as old as it is: what is asked is looked up again.
+// A page restored from the back-forward cache is out of date: load its attempt again.
 addEventListener('pageshow', (event) => {
   if (event.persisted && current) void attemptStep(() => resume(/** @type {Attempt} */ (current).id))
 })

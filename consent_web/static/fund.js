@@ -1,4 +1,4 @@
-/** The window that goes to OpenRouter and comes back: what came back is posted once, told to the popup, and gone. */
+/** The window that goes to OpenRouter and comes back. It posts what came back once, tells the popup, and closes. */
 import { screen } from './screens.js'
 import { ask, Refusal } from './wire.js'
 

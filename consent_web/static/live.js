@@ -24,7 +24,7 @@ async function refresh() {
 }
 
 async function keepFresh() {
-  // A wallet that was left, or a site that is away: the numbers stay, and the next look may find it again.
+  // The wallet was left or the site is away: keep the numbers; the next request may succeed.
   await refresh().catch(() => {})
   setTimeout(keepFresh, EVERY_MS)
 }

@@ -96,7 +96,7 @@ function waitForFunding(attempt, ways) {
   }
   const timer = setInterval(look, POLL_MS)
   channel.onmessage = (event) => {
-    // Empty: a window came back without a key; which one is for the server to say.
+    // Empty: funding failed in some window, which cannot say for which attempt: ask the server about ours.
     if (event.data === attempt.id || event.data === '') void look()
   }
   show(

@@ -27,7 +27,7 @@ export function head(attempt) {
       h('div', { class: 'grow' },
         h('p', { class: 'name' }, h('bdi', {}, attempt.app.name)),
         h('p', {}, h('span', { class: 'mono' }, attempt.origin), ' ', attempt.isRedirect
-          // Nobody opened this window, so nobody is verified: the approval sleeps until that page comes for it.
+          // Redirect mode has no opener to verify: the approval is held until the app's own page redeems it.
           ? h('span', { class: 'soft small whole-word' }, 'you go back there')
           : h('span', { class: 'proof' }, '✓ verified just now')))))
 }

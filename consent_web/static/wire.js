@@ -1,4 +1,4 @@
-/** The popup's two ways out: its own server, and the page that opened it. */
+/** What the popup talks to: its own server, and the page that opened it. */
 
 /** @typedef {{usd: number, text: string, short: string, suggested: boolean}} Choice */
 /** @typedef {{chosen: Choice, choices: Choice[], leastUsd: number, mostUsd: number, range: string}} CapChoice */

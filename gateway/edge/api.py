@@ -10,16 +10,17 @@ from gateway.edge import openapi
 from gateway.errors import AuthError, ConsentRequired, InvalidRequest, Unavailable, UpstreamError
 from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
+from gateway.ledger.record import Hold
 from gateway.money import nano_from_usd, usd_from_nano
 from gateway.openrouter.prices import Prices
 from gateway.payers.apps import App
-from gateway.payers.connections import Approval, Connections
+from gateway.payers.connections import Approval, By, Connections
 from gateway.payers.identity import user_id_fault
 from gateway.payers.origins import is_loopback
 from gateway.payers.sessions import Session
 from gateway.services import Services
 
-_PREFLIGHT_SECONDS = "600"
+_PREFLIGHT_SECONDS = "600"  # a removed origin is refused by the calls themselves; Chromium keeps two hours at most
 
 
 class Api:
@@ -52,7 +53,7 @@ class Api:
         if limit is not None and not isinstance(limit, dict):
             raise InvalidRequest("requestLimit must be an object such as {'monthlyUsd': 20}.", status=422)
         limit_nano = _cap_nano(limit.get("monthlyUsd"), "requestLimit.monthlyUsd") if limit else None
-        await self._services.sessions.admit_call(caller.app.app_id)
+        await self._services.limits.admit_session(caller.app.app_id)
         token, expires_at = self._services.sessions.mint(caller.app.app_id, user_id, caller.mode, limit_nano)
         return call.answer({"token": token, "expiresAt": expires_at})
 
@@ -72,7 +73,7 @@ class Api:
         cap_nano = _cap_nano(document.get("monthlyUsd"), "monthlyUsd")
         if session.mode == "test":
             wanted = cap_nano if cap_nano is not None else session.limit_nano
-            await self._connections.approve(budget, Approval(cap_nano=wanted, funding_key=None))
+            await self._connections.approve(budget, Approval(wanted, None, by=By.APP))
         elif cap_nano is None:
             raise ConsentRequired
         else:
@@ -85,7 +86,7 @@ class Api:
             budget = await self._by_secret(call)
         else:
             budget, _session = await self._by_token(call)
-        await self._connections.revoke(budget)
+        await self._connections.revoke(budget, by=By.APP)
         return web.Response(status=204, headers=call.own_headers())
 
     async def attempt(self, call: Call, segments: tuple[str, ...]) -> web.Response:
@@ -113,7 +114,7 @@ class Api:
         hold = None
         if budget is not None and (budget.app_id, budget.mode) == (caller.app.app_id, caller.mode):
             hold = await self._ledger.hold(budget, segments[0])
-        if hold is None or "admitted_ms" not in hold:
+        if hold is None or hold.admitted_ms is None:
             raise InvalidRequest("No request of this app has this id, or it is older than the ledger.", status=404)
         return call.answer(_usage(segments[0], hold))
 
@@ -125,7 +126,7 @@ class Api:
     async def endpoints(self, call: Call, segments: tuple[str, ...]) -> web.Response:
         """GET /v1/models/{author}/{slug}/endpoints."""
         if not {".", ".."}.isdisjoint(segments):
-            # A URL would be shortened by them, to a path that is none of ours to ask for.
+            # In a URL they would lead to another path of OpenRouter's.
             raise InvalidRequest("OpenRouter has no such model list.", status=404)
         author, slug = (quote(segment, safe=":~") for segment in segments)
         return await self._page(call, f"models/{author}/{slug}/endpoints")
@@ -144,7 +145,7 @@ class Api:
         return web.Response(status=204, headers=headers)
 
     def allow_origin(self, call: Call, response: web.StreamResponse) -> None:
-        """Let the page whose app was proved read the answer."""
+        """Add the CORS headers for the origin that the session token's app has registered."""
         origin = call.notes.pop("allowed_origin", None)
         if isinstance(origin, str):
             response.headers["Access-Control-Allow-Origin"] = origin
@@ -229,25 +230,18 @@ def _cap_nano(value: object, name: str) -> int | None:
     return nano
 
 
-def _usage(request_id: str, hold: dict[str, bytes]) -> dict[str, object]:
-    def text(name: str) -> str | None:
-        return hold[name].decode() if hold.get(name) else None
-
-    def number(name: str) -> int | None:
-        return int(hold[name]) if hold.get(name) else None
-
-    cost_nano = number("cost_nano")
+def _usage(request_id: str, hold: Hold) -> dict[str, object]:
     return {
         "requestId": request_id,
-        "generationId": text("generation_id"),
-        "model": text("model"),
-        "status": text("state"),
-        "costUsd": None if cost_nano is None else usd_from_nano(cost_nano),
-        "holdUsd": usd_from_nano(number("nano") or 0),
-        "overrunUsd": usd_from_nano(number("overrun_nano") or 0),
-        "promptTokens": number("prompt_tokens"),
-        "completionTokens": number("completion_tokens"),
-        "admittedAt": (number("admitted_ms") or 0) / 1000,
-        "settledAt": None if number("settled_ms") is None else (number("settled_ms") or 0) / 1000,
-        "endedBy": text("ended_by"),
+        "generationId": hold.generation_id or None,
+        "model": hold.model or None,
+        "status": hold.state,
+        "costUsd": None if hold.cost_nano is None else usd_from_nano(hold.cost_nano),
+        "holdUsd": usd_from_nano(hold.nano),
+        "overrunUsd": usd_from_nano(hold.overrun_nano),
+        "promptTokens": hold.prompt_tokens,
+        "completionTokens": hold.completion_tokens,
+        "admittedAt": (hold.admitted_ms or 0) / 1000,
+        "settledAt": None if hold.settled_ms is None else hold.settled_ms / 1000,
+        "endedBy": hold.ended_by or None,
     }

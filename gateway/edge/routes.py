@@ -14,6 +14,8 @@ from gateway.logs import log
 from gateway.metered.body import Dialect
 from gateway.metered.proxy import Proxy
 
+_PREFIXES = ("/v1", "/api/v1")
+
 Handler = Callable[[Call, tuple[str, ...]], Awaitable[web.StreamResponse]]
 
 
@@ -27,55 +29,68 @@ class Route:
 
 
 class Routes:
-    """Finds the handler of a call and answers for whatever it throws."""
+    """Finds the handler of a call and answers for whatever it throws.
 
-    def __init__(self, proxy: Proxy, api: Api) -> None:
+    `caller_seconds`: how long a call's body may stand still.
+    """
+
+    def __init__(self, proxy: Proxy, api: Api, *, caller_seconds: float) -> None:
         self._api = api
+        self._caller_seconds = caller_seconds
         self._routes = _table(proxy, api)
-        self._plain: dict[str, Handler] = {
-            "/healthz": api.healthz,
-            "/readyz": api.readyz,
-            "/openapi.json": api.openapi,
+        self._fixed = {
+            "/healthz": Route("", {"GET": api.healthz}),
+            "/readyz": Route("", {"GET": api.readyz}),
+            "/openapi.json": Route("", {"GET": api.openapi}),
+            **{prefix + route.path: route for route in self._routes if "*" not in route.path for prefix in _PREFIXES},
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
-        call = Call(request)
+        call = Call(request, silence_seconds=self._caller_seconds)
         try:
             response = await self._dispatch(call)
             call.status = response.status
         except WattfareError as error:
             response = await self._refuse(call, error)
-        except (asyncio.CancelledError, ConnectionError):
+        except asyncio.CancelledError:
             call.status = 499
             raise
+        except ConnectionError:
+            # The caller is gone: what is returned here reaches nobody.
+            call.status = 499
+            call.close()
+            response = web.Response(status=499)
         except Exception as bug:
             # The type and the place are enough to find a bug; values may be a prompt or a key.
             place = traceback.extract_tb(bug.__traceback__)[-1]
             log.error("bug", request_id=call.request_id, error=type(bug).__name__, at=f"{place.name}:{place.lineno}")
             response = await self._refuse(call, WattfareError("Something broke on our side. Try again."))
         finally:
-            if not call.is_told:
-                call.tell(call.status)
+            call.tell(call.status)
         return response
 
     async def _dispatch(self, call: Call) -> web.StreamResponse:
-        method, path = call.request.method, call.request.path
-        plain = self._plain.get(path)
-        if plain is not None:
-            return await _choose({"GET": plain}, method)(call, ())
-        below = _below_version(path)
+        method = call.request.method
+        route, segments = self._find(call)
+        if not route.browser:
+            return await _choose(route.handlers, method)(call, segments)
+        if method == "OPTIONS":
+            return await self._api.preflight(call, sorted(route.handlers))
+        response = await _choose(route.handlers, method)(call, segments)
+        self._api.allow_origin(call, response)
+        return response
+
+    def _find(self, call: Call) -> tuple[Route, tuple[str, ...]]:
+        """Return the route of a path, and its free segments. Raises InvalidRequest."""
+        fixed = self._fixed.get(call.path)
+        if fixed is not None:
+            return fixed, ()
+        below = _below_version(call.request.path)
         for route in self._routes if below is not None else ():
             segments = _match(route.path, below or "")
-            if segments is None:
-                continue
-            if not route.browser:
-                return await _choose(route.handlers, method)(call, segments)
-            if method == "OPTIONS":
-                return await self._api.preflight(call, sorted(route.handlers))
-            response = await _choose(route.handlers, method)(call, segments)
-            self._api.allow_origin(call, response)
-            return response
+            if segments is not None:
+                return route, segments
         raise InvalidRequest("There is nothing at this path. See /openapi.json.", status=404)
 
     async def _refuse(self, call: Call, error: WattfareError) -> web.Response:
@@ -118,9 +133,9 @@ def _choose(handlers: dict[str, Handler], method: str) -> Handler:
 
 
 def _below_version(path: str) -> str | None:
-    for prefix in ("/v1/", "/api/v1/"):
-        if path.startswith(prefix):
-            return path[len(prefix) - 1 :]
+    for prefix in _PREFIXES:
+        if path.startswith(f"{prefix}/"):
+            return path[len(prefix) :]
     return None
 
 

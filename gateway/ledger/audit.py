@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from gateway.keys import Budget
-from gateway.ledger.holds import WINDOW_DAYS, Standing, standing_of
-from gateway.store.replies import by_name, paired, strings, text
+from gateway.ledger.outcomes import WINDOW_DAYS, Standing, standing_of
+from gateway.ledger.record import read_entry, read_hold
+from gateway.store.replies import by_name, paired, text
 from gateway.store.store import Store
 
 _ENTRIES_AT_ONCE = 1000
@@ -32,16 +33,16 @@ async def read_audit(store: Store, budget: Budget) -> Audit:
     """Return all that a budget's sums can be checked against, as of one moment. Raises Unavailable."""
     names = [budget.budget, budget.days, budget.due, budget.ledger]
     entries: list[dict[str, str]] = []
-    records: dict[str, tuple[bytes, bytes]] = {}
+    records: dict[str, bytes] = {}
     while True:
         after = entries[-1]["entry"] if entries else ""
         args: list[str | int] = [budget.hold(""), after, _ENTRIES_AT_ONCE]
         now_ms, today, added, length, kept, days, *read = await store.run("audit", names, args)
         holds, found, shown = read
-        entries += [{"entry": text(entry), **strings(paired(flat))} for entry, flat in found]
+        entries += [read_entry(name, paired(flat)) for name, flat in found]
         # A later entry of the same request brings the later word: the one that was read with its last entry stays.
         ids = [entry["request_id"] for entry in entries[len(entries) - len(found) :]]
-        records.update(zip(ids, zip(shown[::2], shown[1::2], strict=True), strict=True))
+        records.update(zip(ids, shown, strict=True))
         if len(found) < _ENTRIES_AT_ONCE:
             break
     by_day = {int(day): int(nano) for day, nano in paired(days).items()}
@@ -52,10 +53,28 @@ async def read_audit(store: Store, budget: Budget) -> Audit:
         standing=standing_of(spent, by_name(paired(kept))),
         days=by_day,
         holds=tuple(
-            (text(name), int(due_ms), text(state), int(nano) if nano else None)
-            for name, due_ms, state, nano in zip(*(holds[part::4] for part in range(4)), strict=True)
+            (text(name), due_ms, *_held(raw))
+            for name, due_ms, raw in zip(holds[::3], holds[1::3], holds[2::3], strict=True)
         ),
         entries=entries,
-        records={each: (text(state), int(cost or 0)) for each, (state, cost) in records.items() if state or cost},
+        records={each: _shown(raw) for each, raw in records.items() if raw},
         is_whole=None if added < 0 else added == length == len(entries),
     )
+
+
+def _held(raw: bytes) -> tuple[str, int | None]:
+    """Return state and amount of a hold; an empty state and None when it is gone or cannot be read."""
+    try:
+        hold = read_hold(raw)
+    except ValueError:
+        return "", None
+    return hold.state, hold.nano
+
+
+def _shown(raw: bytes) -> tuple[str, int]:
+    """Return state and cost of a closed hold; an empty state when it cannot be read."""
+    try:
+        hold = read_hold(raw)
+    except ValueError:
+        return "", 0
+    return hold.state, hold.cost_nano or 0

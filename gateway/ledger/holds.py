@@ -3,25 +3,30 @@
 Every step is keyed by the request id and safe to repeat. `docs/ledger.md` holds the hold table and the invariants.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from enum import IntEnum
-from typing import NamedTuple
 
 from gateway import keys
 from gateway.errors import BudgetExceeded, FundingInvalid, NotConnected, Unavailable
 from gateway.keys import Budget
+from gateway.ledger.outcomes import Admission, Booked, Claim, HandOver, Renewal, Settlement, Standing, standing_of
+from gateway.ledger.record import Hold, read_entry, read_hold
 from gateway.ledger.worst_case import WorstCase
 from gateway.money import ZEPTO_PER_NANO, usd_from_nano
-from gateway.store.replies import by_name, paired, strings, text
+from gateway.store.connection import Reply
+from gateway.store.replies import by_name, paired, text
 from gateway.store.store import Store
 
 # How long a refused funding key rests before one request may try it again.
 FUNDING_TRIAL_MS = 5_000
 # What we tell a caller to wait when only requests in flight stand in the way: most answers end within seconds.
 RETRY_AFTER_SECONDS = 5
-# The rolling month: the UTC day of the spend and the 29 days before it, as in lua/include/window.lua.
-WINDOW_DAYS = 30
+_DAY_MS = 86_400_000
+
+
+Words = tuple[list[str], list[str | int]]
+"""The key names and the arguments of a script."""
 
 
 class Admit(IntEnum):
@@ -37,90 +42,6 @@ class Admit(IntEnum):
     VOIDED = -6
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """A placed hold. `max_tokens` is set when the answer must be shortened; `funding` is the sealed key."""
-
-    hold_nano: int
-    max_tokens: int | None
-    remaining_nano: int | None
-    funding: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """How a request ended. `status`: `settled` (OpenRouter stated the cost), `estimated` or `void`.
-
-    `ended_by`: complete, client, upstream, revoked, refused, crash. `funding`: `works`, `refused`, or empty: nothing
-    was learnt about the funding key.
-    """
-
-    status: str
-    cost_nano: int = 0
-    generation_id: str = ""
-    model: str = ""
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    funding: str = ""
-    ended_by: str = "complete"
-
-
-@dataclass(frozen=True, slots=True)
-class Booked:
-    """What the ledger now says of a request; `is_first` is false when it had been closed before."""
-
-    is_first: bool
-    status: str
-    cost_nano: int
-    overrun_nano: int
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What a budget is worth now."""
-
-    state: str
-    cap_nano: int | None
-    spent_nano: int
-    held_nano: int
-    fields: dict[str, bytes]
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether the budget may be spent from."""
-        return self.state == "active"
-
-    @property
-    def revocations(self) -> int:
-        """How often it was revoked or barred: what was approved before the last time never connects."""
-        return int(self.fields.get("revocations", 0))
-
-    @property
-    def remaining_nano(self) -> int | None:
-        """Cap less settled spend, never below 0; None without a cap."""
-        return None if self.cap_nano is None else max(0, self.cap_nano - self.spent_nano)
-
-
-class Renewal(NamedTuple):
-    """Whether a hold was still open to be renewed, and whether its budget is still active."""
-
-    is_held: bool
-    is_active: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Overdue holds that this process alone may work on now. `next_due_ms`: None when no hold is left.
-
-    `started_ms`: when the server that holds them was started, by its own clock.
-    """
-
-    now_ms: int
-    started_ms: int
-    next_due_ms: int | None
-    request_ids: tuple[str, ...]
-
-
 class Ledger:
     """Moves money for budgets of one store. `keep_days`: how long the ledger's entries live; `lease_ms`: a hold's."""
 
@@ -128,7 +49,6 @@ class Ledger:
         self._store = store
         self._keep_days = keep_days
         self.lease_ms = lease_ms
-        self.on_overdue: Callable[[Budget], None] | None = None
 
     async def admit(
         self, budget: Budget, request_id: str, worst: WorstCase | None, *, model: str, estimate_nano: int
@@ -137,12 +57,8 @@ class Ledger:
 
         Raises NotConnected, BudgetExceeded, FundingInvalid, Unavailable. After Unavailable the hold may exist: void it.
         """
-        args: list[str | int] = [request_id, *_bound(worst), estimate_nano, self.lease_ms, FUNDING_TRIAL_MS]
-        args += [self._keep_days, model, int(budget.mode == "live")]
-        names = [budget.budget, budget.days, budget.due, budget.hold(request_id)]
-        code, hold, max_tokens, spent, held, cap, funding, overdue = await self._store.run("admit", names, args)
-        if overdue and self.on_overdue is not None:
-            self.on_overdue(budget)
+        names, args = self._admit_words(budget, request_id, worst, model=model, estimate_nano=estimate_nano)
+        code, hold, max_tokens, spent, held, cap, funding, overdue, due_ms = await self._store.run("admit", names, args)
         verdict = Admit(code)
         if verdict < 0:
             raise _refusal(verdict, spent, held, cap)
@@ -151,77 +67,80 @@ class Ledger:
             max_tokens=max_tokens if verdict is Admit.SHORTENED else None,
             remaining_nano=None if cap < 0 else max(0, cap - spent),
             funding=funding,
+            due_ms=due_ms,
+            is_overdue=overdue == 1,
         )
 
-    async def post_sent(self, budget: Budget, request_id: str) -> None:
-        """Note, without waiting, that the request is about to leave: from here on a crash may owe money.
+    # -- posts: kept by the store until Redis has them -------------------------------------------------------
 
-        Raises Unavailable when that cannot be noted: a crash would then void a request that was billed.
+    async def post_sent(self, budget: Budget, request_id: str, due_ms: int) -> bool:
+        """Note that the request is about to leave: from here on a crash may owe money. Tells whether it is on its way.
+
+        `due_ms`: what its admission or its last renewal told.
         """
-        if not await self._store.post("attach", *self._attach(budget, request_id, sent=True)):
-            raise Unavailable
+        return await self._store.post_command(*_sent_words(budget, request_id, due_ms))
 
-    async def post_generation(self, budget: Budget, request_id: str, generation_id: str) -> bool:
-        """Note OpenRouter's id, without waiting: with it the true cost can be found after any crash.
+    async def post_generation(self, budget: Budget, request_id: str, generation_id: str) -> None:
+        """Note OpenRouter's id: with it the true cost can be found after any crash. Returns when it is on its way."""
+        await self._store.post("attach", *_attach_words(budget, request_id, generation_id=generation_id))
 
-        Tells whether it is on its way.
-        """
-        return await self._store.post("attach", *self._attach(budget, request_id, generation_id=generation_id))
+    async def post_settlement(
+        self, budget: Budget, request_id: str, owed: Settlement, told: Callable[[Booked], None]
+    ) -> None:
+        """Close a hold, once; `told` gets what the ledger then says. Returns when it is on its way."""
+        words = self._settle_words(budget, request_id, owed)
+        await self._store.post("settle", *words, lambda reply: told(_booked(reply)))
 
-    async def hand_over(
-        self, budget: Budget, request_id: str, *, generation_id: str, estimate_nano: int, ended_by: str, funding: str
-    ) -> bool:
-        """Leave an open hold to the sweeper at once: its true cost must be asked for. Raises Unavailable.
+    def keep_settlement(
+        self, budget: Budget, request_id: str, owed: Settlement, told: Callable[[Booked], None]
+    ) -> None:
+        """Do the same, and wait for nothing."""
+        words = self._settle_words(budget, request_id, owed)
+        self._store.keep("settle", *words, lambda reply: told(_booked(reply)))
 
-        Tells whether there was an open hold to leave.
-        """
-        names, args = self._attach(
+    async def post_hand_over(
+        self, budget: Budget, request_id: str, owed: HandOver, told: Callable[[bool], None]
+    ) -> None:
+        """Leave an open hold to the sweeper; `told` gets whether there was one. Returns when it is on its way."""
+        words = _attach_words(
             budget,
             request_id,
-            generation_id=generation_id,
-            sent=True,
-            estimate=estimate_nano,
+            generation_id=owed.generation_id,
+            estimate_nano=owed.estimate_nano,
             due_ms=0,
-            ended=ended_by,
-            funding=funding,
+            ended_by=owed.ended_by,
+            funding=owed.funding,
         )
-        written, _ = await self._store.run("attach", names, args)
-        return bool(written)
+        await self._store.post("attach", *words, lambda reply: told(bool(reply[0])))
+
+    def keep_renewal(
+        self, budget: Budget, request_id: str, generation_id: str, told: Callable[[Renewal], None]
+    ) -> None:
+        """Lengthen the hold's life by a lease, as `renew` does, and wait for nothing."""
+        words = _attach_words(budget, request_id, generation_id=generation_id, due_ms=self.lease_ms)
+        self._store.keep("attach", *words, lambda reply: told(_renewal(reply)))
+
+    def keep_index(self, budget: Budget, told: Callable[[], None]) -> None:
+        """Put the budget on the sweeper's list, as `index` does, and wait for nothing."""
+        self._store.keep("index", *self._index_words(budget), lambda _: told())
+
+    # -- calls ---------------------------------------------------------------------------------------------
 
     async def renew(self, budget: Budget, request_id: str, generation_id: str = "") -> Renewal:
         """Lengthen the hold's life by a lease. Raises Unavailable.
 
         The id goes along (empty: not known yet), for the first word of it may have met an outage.
         """
-        names, args = self._attach(budget, request_id, generation_id=generation_id, due_ms=self.lease_ms)
-        written, active = await self._store.run("attach", names, args)
-        return Renewal(bool(written), bool(active))
+        names, args = _attach_words(budget, request_id, generation_id=generation_id, due_ms=self.lease_ms)
+        return _renewal(await self._store.run("attach", names, args))
 
     async def postpone(self, budget: Budget, request_id: str, *, due_ms: int, is_attempt: bool = False) -> None:
         """Look again in `due_ms`. `is_attempt`: the true cost was asked for and not to be had. Raises Unavailable."""
-        await self._store.run("attach", *self._attach(budget, request_id, due_ms=due_ms, attempt=is_attempt))
+        await self._store.run("attach", *_attach_words(budget, request_id, due_ms=due_ms, is_attempt=is_attempt))
 
     async def settle(self, budget: Budget, request_id: str, settlement: Settlement) -> Booked:
         """Close a hold, once: a second call returns the first answer. Raises Unavailable."""
-        names = [budget.budget, budget.days, budget.due, budget.hold(request_id), budget.ledger]
-        code, status, cost, overrun = await self._store.run(
-            "settle",
-            names,
-            [
-                request_id,
-                settlement.status,
-                settlement.cost_nano,
-                settlement.generation_id,
-                settlement.model,
-                _known(settlement.prompt_tokens),
-                _known(settlement.completion_tokens),
-                settlement.funding,
-                FUNDING_TRIAL_MS,
-                self._keep_days,
-                settlement.ended_by,
-            ],
-        )
-        return Booked(code == 1, text(status), cost, overrun)
+        return _booked(await self._store.run("settle", *self._settle_words(budget, request_id, settlement)))
 
     def rest_seconds(self, budget: Budget) -> float:
         """Return how long to sweep nothing: just after an outage whoever lives renews first, so it makes no orphans."""
@@ -232,9 +151,20 @@ class Ledger:
         now_ms, started_ms, next_due_ms, *ids = await self._store.run("claim", [budget.due], [lease_ms, most])
         return Claim(now_ms, started_ms, None if next_due_ms < 0 else next_due_ms, tuple(text(found) for found in ids))
 
-    async def hold(self, budget: Budget, request_id: str) -> dict[str, bytes] | None:
-        """Return a hold's fields, open or closed; None when it is not known (any more). Raises Unavailable."""
-        return by_name(await self._store.call("HGETALL", budget.hold(request_id))) or None
+    async def hold(self, budget: Budget, request_id: str) -> Hold | None:
+        """Return what is kept of a request, open or closed; None when it is not known (any more).
+
+        Raises Unavailable, ValueError when it cannot be read.
+        """
+        raw = await self._store.call("GET", budget.hold(request_id))
+        if raw is None:
+            return None
+        hold = read_hold(raw)
+        if not hold.is_open or hold.generation_id:
+            return hold
+        # The mark of a request that was sent is a fraction of its time. One that is not due any more was closed since.
+        due_ms = await self._store.call("ZSCORE", budget.due, request_id)
+        return replace(hold, is_sent=due_ms is None or float(due_ms) % 1 > 0)
 
     async def standing(self, budget: Budget) -> Standing:
         """Return what a budget is worth now. Raises Unavailable."""
@@ -253,11 +183,11 @@ class Ledger:
         command, ends = ("XREVRANGE", ("+", "-")) if newest_first else ("XRANGE", ("-", "+"))
         bound = () if most is None else ("COUNT", most)
         found = await self._store.call(command, budget.ledger, *ends, *bound)
-        return [{"entry": text(entry), **strings(fields)} for entry, fields in found]
+        return [read_entry(name, fields) for name, fields in found]
 
     async def index(self, budget: Budget) -> None:
         """Put the budget on the sweeper's list: one that is not on it may never be looked at. Raises Unavailable."""
-        await self._store.run("index", [budget.open_shard], ["add", budget.name, self.lease_ms])
+        await self._store.run("index", *self._index_words(budget))
 
     async def ripe(self, shard: int, *, most: int, lease_ms: int) -> list[Budget]:
         """Take budgets whose time to be looked at has come; nobody else gets them for so long. Raises Unavailable."""
@@ -272,23 +202,58 @@ class Ledger:
         """Note that nothing of a budget is open; twice, a lease apart, takes it off the list. Raises Unavailable."""
         await self._store.run("index", [budget.open_shard], ["rest", budget.name, self.lease_ms])
 
-    def _attach(
-        self,
-        budget: Budget,
-        request_id: str,
-        *,
-        sent: bool = False,
-        generation_id: str = "",
-        estimate: int | None = None,
-        due_ms: int | None = None,
-        attempt: bool = False,
-        ended: str = "",
-        funding: str = "",
-    ) -> tuple[list[str], list[str | int]]:
-        names = [budget.due, budget.hold(request_id), budget.budget]
-        args: list[str | int] = [request_id, int(sent), generation_id, _known(estimate), _known(due_ms)]
-        args += [int(attempt), ended, funding, FUNDING_TRIAL_MS]
+    def _index_words(self, budget: Budget) -> Words:
+        return [budget.open_shard], ["add", budget.name, self.lease_ms]
+
+    def _admit_words(
+        self, budget: Budget, request_id: str, worst: WorstCase | None, *, model: str, estimate_nano: int
+    ) -> Words:
+        names = [budget.budget, budget.days, budget.due, budget.hold(request_id)]
+        funded = int(budget.mode == "live")
+        amounts = ("" if worst is None else worst.total_nano, _bound(worst), estimate_nano)
+        return names, [request_id, *amounts, self.lease_ms, self._keep_days, _line(model), funded, FUNDING_TRIAL_MS]
+
+    def _settle_words(self, budget: Budget, request_id: str, settlement: Settlement) -> Words:
+        names = [budget.budget, budget.days, budget.due, budget.hold(request_id), budget.ledger]
+        args: list[str | int] = [request_id, settlement.status, settlement.cost_nano, settlement.generation_id]
+        tokens = f"{_known(settlement.prompt_tokens)} {_known(settlement.completion_tokens)}"
+        args += [_line(settlement.model), tokens, settlement.funding, self._keep_days * _DAY_MS, settlement.ended_by]
+        args.append(FUNDING_TRIAL_MS)
         return names, args
+
+
+def _booked(reply: Reply) -> Booked:
+    code, status, cost, overrun = reply
+    return Booked(code == 1, text(status), cost, overrun)
+
+
+def _renewal(reply: Reply) -> Renewal:
+    written, active, due_ms = reply
+    return Renewal(bool(written), bool(active), due_ms)
+
+
+def _sent_words(budget: Budget, request_id: str, due_ms: int) -> tuple[str, ...]:
+    """Return the command that marks an open hold as sent, and touches no other: the half of a millisecond is the mark.
+
+    Scripts that move the time keep the fraction.
+    """
+    return "ZADD", budget.due, "XX", f"{due_ms}.5", request_id
+
+
+def _attach_words(
+    budget: Budget,
+    request_id: str,
+    *,
+    generation_id: str = "",
+    estimate_nano: int | None = None,
+    due_ms: int | None = None,
+    is_attempt: bool = False,
+    ended_by: str = "",
+    funding: str = "",
+) -> Words:
+    names = [budget.due, budget.hold(request_id), budget.budget]
+    known = (_known(estimate_nano), _known(due_ms), int(is_attempt))
+    return names, [request_id, generation_id, *known, ended_by, funding, FUNDING_TRIAL_MS]
 
 
 def _refusal(verdict: Admit, spent: int, held: int, cap: int) -> Exception:
@@ -318,13 +283,13 @@ def _refusal(verdict: Admit, spent: int, held: int, cap: int) -> Exception:
             return Unavailable("This request was given up before. Send it again.")
 
 
-def _bound(worst: WorstCase | None) -> list[str | int]:
-    """Return a worst case as `admit.lua` takes it."""
+def _bound(worst: WorstCase | None) -> str:
+    """Return what a ceiling changes of a worst case, as `admit.lua` takes it."""
     if worst is None:
-        return ["", 0, "0", "", 0]
+        return "0 0  0"
     least = "" if worst.least_tokens is None else min(worst.least_tokens, worst.max_tokens)
     usual = worst.max_tokens if worst.usual_tokens is None else worst.usual_tokens
-    return [worst.total_nano, worst.fixed_nano, per_token_nano(worst), least, usual]
+    return f"{worst.fixed_nano} {per_token_nano(worst)} {least} {usual}"
 
 
 def per_token_nano(worst: WorstCase) -> str:
@@ -339,21 +304,6 @@ def _known(number: int | None) -> str | int:
     return "" if number is None else number
 
 
-def sum_by_day(entries: Iterable[dict[str, str]]) -> dict[int, int]:
-    """Return nano-USD by UTC day number, folded from ledger entries."""
-    days: dict[int, int] = {}
-    for entry in entries:
-        days[int(entry["day"])] = days.get(int(entry["day"]), 0) + int(entry["delta_nano"])
-    return days
-
-
-def standing_of(spent_nano: int, fields: dict[str, bytes]) -> Standing:
-    """Return what a budget's hash says, and what was spent in the window."""
-    cap = fields.get("cap_nano", b"")
-    return Standing(
-        state=text(fields.get("state", b"")),
-        cap_nano=int(cap) if cap else None,
-        spent_nano=spent_nano,
-        held_nano=int(fields.get("held_nano", 0)),
-        fields=fields,
-    )
+def _line(model: str) -> str:
+    """Return a model's name as one line, as a hold keeps it: whoever asks for another has no such model."""
+    return model.replace("\n", " ")

@@ -13,10 +13,12 @@ from typing import ClassVar
 from gateway import metrics
 from gateway.errors import Unavailable, UpstreamError
 from gateway.keys import OPEN_SHARDS, Budget
-from gateway.ledger.holds import Claim, Ledger, Settlement
+from gateway.ledger.holds import Ledger
+from gateway.ledger.outcomes import Claim, Settlement
+from gateway.ledger.record import Hold
 from gateway.logs import log
 from gateway.money import nano_from_usd, usd_from_nano
-from gateway.openrouter.client import Document, Upstream
+from gateway.openrouter.client import Client, Document
 from gateway.openrouter.usage import fit_id, parsed
 from gateway.sealing import SealBroken, Sealer
 
@@ -42,10 +44,13 @@ class Sweeper:
     reached: ClassVar[Callable[[str], None]] = staticmethod(lambda _point: None)
     """Called at each named point of a sweep; the crash tests set it to kill the process there."""
 
-    def __init__(self, ledger: Ledger, upstream: Upstream, sealer: Sealer, *, reconcile_seconds: float) -> None:
+    def __init__(
+        self, ledger: Ledger, upstream: Client, sealer: Sealer, *, reconcile_seconds: float, is_sweeping: bool = True
+    ) -> None:
         self._ledger = ledger
         self._upstream = upstream
         self._sealer = sealer
+        self._is_sweeping = is_sweeping
         self._reconcile_ms = int(reconcile_seconds * 1000)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._news: dict[str, asyncio.Event] = {}
@@ -66,6 +71,13 @@ class Sweeper:
                     # One who stops for good leaves holds that never come free.
                     log.error("sweep_failed", error=type(fault).__name__)
             await asyncio.sleep(_LOOK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes out
+
+    def look_at(self, budget: Budget) -> None:
+        """Have what is overdue in a budget swept: here, or by whichever process sweeps."""
+        if self._is_sweeping:
+            self.notice(budget)
+        else:
+            self.announce(budget)
 
     def notice(self, budget: Budget) -> None:
         """Sweep one budget now: something of it is overdue, as this process knows."""
@@ -164,35 +176,35 @@ class Sweeper:
 
     async def _resolve(self, budget: Budget, request_id: str, claim: Claim) -> None:
         hold = await self._ledger.hold(budget, request_id)
-        if hold is None or hold.get("state") != b"open":
+        if hold is None or not hold.is_open:
             # Nothing is known of it: there is nothing to ask, and a void leaves word of that.
             await self._close(budget, request_id, Settlement("void", ended_by="crash"))
             return
-        ended_by = hold.get("ended_by", b"crash").decode()
-        estimate = int(hold.get("estimate_nano", 0))
-        generation_id = hold.get("generation_id", b"").decode()
+        ended_by, estimate, generation_id = hold.ended_by or "crash", hold.estimate_nano, hold.generation_id
         if budget.mode == "test" or _never_left(hold, claim):
             await self._close(budget, request_id, Settlement("void", ended_by=ended_by))
             return
-        funding = hold.get("funding", b"")
-        stated = await self._ask(budget, generation_id, funding, ended_by=ended_by) if generation_id else None
+        stated = await self._ask(budget, generation_id, hold.funding, ended_by=ended_by) if generation_id else None
         Sweeper.reached("asked")
         if stated is not None:
             await self._close(budget, request_id, stated)
             return
-        since_ms = int(hold.get("reconcile_ms", claim.now_ms))
-        attempts = int(hold.get("attempts", 0))
+        since_ms = claim.now_ms if hold.reconcile_ms is None else hold.reconcile_ms
         patience_ms = self._reconcile_ms if estimate else min(self._reconcile_ms, _FAILED_MS)
         if not generation_id or claim.now_ms - since_ms >= patience_ms:
-            again = await self._ledger.hold(budget, request_id) or {}
-            if any(again.get(name) != hold.get(name) for name in ("ended_by", "generation_id", "state")):
+            again = await self._ledger.hold(budget, request_id)
+            if again is None or (again.state, again.generation_id, again.ended_by) != (
+                "open",
+                generation_id,
+                hold.ended_by,
+            ):
                 # It was handed over meanwhile, or closed: what was read of it counts no more.
                 await self._ledger.postpone(budget, request_id, due_ms=0)
                 return
             status = "estimated" if estimate else "void"
             await self._close(budget, request_id, Settlement(status, estimate, generation_id, ended_by=ended_by))
             return
-        wait = min(_BACKOFF_SECONDS[min(attempts, len(_BACKOFF_SECONDS) - 1)], self._reconcile_ms / 1000)
+        wait = min(_BACKOFF_SECONDS[min(hold.attempts, len(_BACKOFF_SECONDS) - 1)], self._reconcile_ms / 1000)
         await self._ledger.postpone(budget, request_id, due_ms=int(wait * 1000), is_attempt=True)
 
     async def _ask(self, budget: Budget, generation_id: str, funding: bytes, *, ended_by: str) -> Settlement | None:
@@ -244,9 +256,9 @@ class Sweeper:
             )
 
 
-def _never_left(hold: dict[str, bytes], claim: Claim) -> bool:
+def _never_left(hold: Hold, claim: Claim) -> bool:
     """Tell whether a request surely never left: no mark says so, and no Redis has died that may have lost the mark."""
-    return "sent" not in hold and int(hold.get("admitted_ms", 0)) > claim.started_ms
+    return not hold.is_sent and (hold.admitted_ms or 0) > claim.started_ms
 
 
 def stated_settlement(document: Document, *, ended_by: str) -> Settlement | None:

@@ -66,9 +66,9 @@ _DEARER_TIERS = ("/priority", "/fast")
 _LISTED_TIERS = (None, "auto", "default", "standard", "standard_only", "flex")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, because that makes each of its fields cost a call
 class ChatRequest:
-    """One metered request, as far as the gateway must understand it.
+    """One metered request, as far as the gateway must understand it. Nothing changes it.
 
     `model` is the first that may be billed, `fallbacks` the others of `models[]`. `max_tokens` is the caller's output
     ceiling for each of `choices` answers, `ceiling_field` the field it stands in (of two, the larger counts).

@@ -1,66 +1,56 @@
-"""The conductor: authenticate, admit, forward, relay, settle. No other file knows the order.
+"""The path of one metered request: authenticate, admit, send, relay, settle. No other file knows the order.
 
-Rule: whatever happens after a hold was asked for, `Closing.close` runs, and hands the outcome to a task of its own
-that outlives the caller. Rule: bytes go on as they came; metering stands beside the relay, never in it.
+Rule: once a hold was asked for, `Closing.close` posts what is owed, whatever happens. Rule: bytes go on as they came;
+metering stands beside the relay, never in it. Rule: Redis's write of "sent", of the generation id and of the settlement
+is with the kernel before the bytes that it vouches for.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from decimal import Decimal
-from typing import TypeVarTuple
 
 from aiohttp import web
-from multidict import CIMultiDict
 
 from gateway.call import Call
-from gateway.errors import GrantInvalid, InvalidRequest, NotConnected, Unavailable, UpstreamError
-from gateway.keys import Budget
-from gateway.ledger.holds import Admission, Ledger
-from gateway.ledger.worst_case import WorstCase
+from gateway.errors import NotConnected, Unavailable, UpstreamError, WattfareError
+from gateway.ledger.holds import Ledger
+from gateway.ledger.outcomes import Admission
 from gateway.logs import log
+from gateway.metered.answer import Answer
 from gateway.metered.body import ChatRequest, Dialect
 from gateway.metered.closing import Closing
-from gateway.metered.exchange import Exchange, Exchanges
-from gateway.metered.meter import State
+from gateway.metered.headers import forwarded, passed_on
+from gateway.metered.inflight import NEVER, Inflight, OpenRequest, Stopped
+from gateway.metered.payer import payer
 from gateway.metered.pricing import estimate_nano, worst_case
-from gateway.metered.test_mode import rehearse, rehearsed_worst_case
+from gateway.metered.test_mode import SimulatedConnection, simulated_worst_case
 from gateway.money import NANO_PER_USD
-from gateway.openrouter.client import HOP_BY_HOP, Reply, Upstream, forwarded
+from gateway.openrouter.client import Client
+from gateway.openrouter.connection import Connection
 from gateway.openrouter.prices import Prices
 from gateway.openrouter.refusals import refusal
-from gateway.payers.apps import Apps, Caller
-from gateway.payers.identity import from_header
+from gateway.payers.apps import Apps
 from gateway.sealing import SealBroken, Sealer
 from gateway.store.store import Store
 
-Written = TypeVarTuple("Written")
-
-USER_HEADER = "x-wattfare-user"
-GRANT_HEADER = "x-wattfare-grant"
 _LAST_WORDS_SECONDS = 0.5
 # One and a half megabytes of single digits take a second to weigh.
 _LARGE_BODY_BYTES = 64 * 1024
 # A revocation is answered a second after it is sent (`broadcast`), also when a process did not hear it. One that was
 # frozen, or connected slowly, or does not hear now, asks once more before it sends.
 _STALE_SECONDS = 0.5
+# After the terminal event nothing more is owed to the caller; upstream may hang open (openrouter.md §10.3).
+_AFTER_DONE_SECONDS = 1.0
+# A refusal is read to tell what it says; no recorded one is longer than some kilobytes.
+_REFUSAL_BYTES = 256 * 1024
 _REVOKED_EVENT = (
     b'data: {"error":{"code":"not_connected","type":"billing_error",'
     b'"message":"The user has ended this connection."}}\n\n'
 )
-# Upstream's words about its own host, or about who may call it from a browser, are not ours to repeat.
-_NOT_PASSED_ON = HOP_BY_HOP | {
-    "alt-svc",
-    "date",
-    "nel",
-    "permissions-policy",
-    "report-to",
-    "server",
-    "set-cookie",
-    "strict-transport-security",
-}
-_NOT_PASSED_ON_PREFIXES = ("access-control-", "x-wattfare-")
+
+
+Upstream = Connection | SimulatedConnection
 
 
 class Proxy:
@@ -73,9 +63,9 @@ class Proxy:
         apps: Apps,
         ledger: Ledger,
         sealer: Sealer,
-        upstream: Upstream,
+        client: Client,
         prices: Prices,
-        exchanges: Exchanges,
+        inflight: Inflight,
         closing: Closing,
         caller_seconds: float,
     ) -> None:
@@ -83,208 +73,280 @@ class Proxy:
         self._apps = apps
         self._ledger = ledger
         self._sealer = sealer
-        self._upstream = upstream
+        self._client = client
+        self._timeouts = client.timeouts
         self._prices = prices
-        self._exchanges = exchanges
+        self._inflight = inflight
         self._closing = closing
         self._caller_seconds = caller_seconds
 
     async def forward(self, call: Call, dialect: Dialect) -> web.StreamResponse:
         """Answer one metered call. Raises WattfareError."""
-        caller = await self._apps.authenticate(call.request.headers.get("Authorization"))
-        budget = payer(call.request.headers.getall, caller)
+        headers = call.request.headers
+        caller = await self._apps.authenticate(headers.get("Authorization"))
+        budget = payer(call, caller)
         if not self._store.salt:
             raise Unavailable
         call.charge_to(budget, self._store.salt)
         chat = await _understood(await call.body(), dialect)
         # Again: the body may have taken its time, and meanwhile the app was closed or its secret rotated.
-        await self._apps.authenticate(call.request.headers.get("Authorization"))
-        call.notes |= {"model": chat.model, "stream": chat.stream}
-        exchange = Exchange(budget, call, chat)
-        # A task of its own: it may outlive its caller until it has told what its cost depends on.
-        carrier = self._exchanges.start(exchange, self._carry_to_end(exchange))
+        await self._apps.authenticate(headers.get("Authorization"))
+        call.notes["model"], call.notes["stream"] = chat.model, chat.stream
+        request = OpenRequest(budget, call, chat)
+        self._inflight.add(request)
         try:
-            await exchange.dismissed.wait()
-        except asyncio.CancelledError:
-            call.is_told = exchange.asked
-            exchange.let_go("client")
-            raise
-        if exchange.gone and not _is_answered(exchange, carrier):
-            call.is_told = exchange.asked
-            if exchange.gone == "client":
-                raise ConnectionResetError
-            return await self._end_revoked(exchange)
-        return carrier.result()
-
-    async def _carry_to_end(self, exchange: Exchange) -> web.StreamResponse:
-        try:
-            return await self._carry(exchange)
-        except (asyncio.CancelledError, ConnectionError):
-            exchange.leave()
-            raise
-        except Exception:
-            if exchange.response is not None and exchange.response.prepared and not exchange.gone:
-                # A second status line inside a body would be no HTTP.
-                _hang_up(exchange)
-            raise
+            return await self._carry(request)
         finally:
-            self._closing.close(exchange)
+            self._inflight.remove(request)
 
-    async def _carry(self, exchange: Exchange) -> web.StreamResponse:
-        admission = await self._admit(exchange)
-        body = exchange.chat.body
-        if admission.max_tokens is not None:
-            body = exchange.chat.shortened(admission.max_tokens)
+    async def _carry(self, request: OpenRequest) -> web.StreamResponse:
+        upstream: Upstream | None = None
         try:
-            async with self._open(exchange, admission, body) as reply:
-                return await self._answer(exchange, admission, reply)
+            admission = await self._admit(request)
+            upstream = await self._connection(request)
+            await self._send(request, admission, upstream)
+            return await self._answer(request, admission, upstream)
+        except Stopped:
+            request.leave()
+            if request.gone == "revoked":
+                await self._say_revoked(request)
+            return request.response()
+        except asyncio.CancelledError:
+            request.leave()
+            raise
         except UpstreamError:
-            exchange.break_off()
-            if exchange.response is None:
+            request.break_off()
+            if not request.has_answered:
                 raise
             # The caller must see that the answer is not whole: no clean end, no words of ours in it.
-            if not exchange.gone:
-                _hang_up(exchange)
-            return exchange.response
+            request.call.close()
+            return request.response()
+        except Exception:
+            if request.has_answered:
+                # A second status line inside a body would be no HTTP.
+                request.call.close()
+            raise
+        finally:
+            if upstream is not None:
+                upstream.release()
+            await self._closing.close(request)
 
-    async def _admit(self, exchange: Exchange) -> Admission:
-        """Place the hold. From `asked` on, one may exist whatever this raises."""
-        budget, chat = exchange.budget, exchange.chat
-        worst = self._worst_case(budget, chat)
-        estimate = 0 if budget.mode == "test" else estimate_nano(chat, self._prices.current, completion_bytes=0)
-        await self._exchanges.index(budget)
-        exchange.asked = True
-        exchange.reach("asked")
+    # -- the steps, in their order -------------------------------------------------------------------------
+
+    async def _admit(self, request: OpenRequest) -> Admission:
+        """Place the hold. From `is_asked` on, one may exist whatever this raises."""
+        budget, chat, prices = request.budget, request.chat, self._prices.current
+        if budget.mode == "test":
+            worst, estimate = simulated_worst_case(chat), 0
+        else:
+            worst = worst_case(chat, prices, now_ms=time.time_ns() // 1_000_000)
+            estimate = estimate_nano(chat, prices, completion_bytes=0)
+        await self._inflight.index(budget)
+        request.is_asked = True
+        request.reach("asked")
         try:
             admission = await self._ledger.admit(
-                budget, exchange.request_id, worst, model=chat.model, estimate_nano=estimate
+                budget, request.request_id, worst, model=chat.model, estimate_nano=estimate
             )
         except Unavailable:
             raise
         except Exception:
-            exchange.asked = False
+            request.is_asked = False
             raise
-        exchange.held(admission.hold_nano, admission.funding)
-        exchange.reach("held")
+        if admission.is_overdue:
+            self._closing.look_at(budget)
+        request.held(admission)
+        request.reach("held")
+        _stop_if_over(request)
         return admission
 
-    def _worst_case(self, budget: Budget, chat: ChatRequest) -> WorstCase | None:
-        if budget.mode == "test":
-            return rehearsed_worst_case(chat)
-        return worst_case(chat, self._prices.current, now_ms=time.time_ns() // 1_000_000)
+    async def _connection(self, request: OpenRequest) -> Upstream:
+        """Return a connection to upstream. Raises UpstreamError, Stopped."""
+        if request.budget.mode == "test":
+            upstream: Upstream = SimulatedConnection(request.chat)
+        else:
+            upstream = self._client.take_idle() or await self._connect(request)
+        request.reach("connected")
+        return upstream
 
-    @contextlib.asynccontextmanager
-    async def _open(self, exchange: Exchange, admission: Admission, body: bytes) -> AsyncIterator[Reply]:
-        async def on_connected() -> None:
-            exchange.reach("connected")
-            if time.monotonic() - exchange.started > _STALE_SECONDS or not self._apps.hears_cuts:
-                await self._still_may(exchange)
-            await self._ledger.post_sent(exchange.budget, exchange.request_id)
-            exchange.reach("sending")
-
-        if exchange.budget.mode == "test":
-            async with rehearse(exchange.chat, on_connected) as rehearsed:
-                exchange.sent()
-                yield rehearsed
-            return
+    async def _connect(self, request: OpenRequest) -> Connection:
+        connecting = asyncio.get_running_loop().create_task(self._client.connect())
+        connecting.add_done_callback(lambda _: request.wake())
         try:
-            funding_key = self._sealer.open(admission.funding, place=exchange.budget.place)
-        except SealBroken:
-            log.error("funding_key_sealed", request_id=exchange.request_id)
-            raise Unavailable("The key ring cannot open this user's funding key. Nothing was spent.") from None
-        headers = forwarded(exchange.call.request.headers)
-        path = exchange.chat.dialect.value
-        async with self._upstream.open(path, body, headers, funding_key, on_connected, exchange.sent) as reply:
-            yield reply
+            while not connecting.done():
+                await request.wait(NEVER)
+                _stop_if_over(request)
+        except BaseException:
+            connecting.cancel()
+            raise
+        return connecting.result()
 
-    async def _still_may(self, exchange: Exchange) -> None:
+    async def _send(self, request: OpenRequest, admission: Admission, upstream: Upstream) -> None:
+        """Let the request leave, marked as sent. Raises NotConnected, Unavailable, Stopped."""
+        body = request.chat.body
+        if admission.max_tokens is not None:
+            body = request.chat.shortened(admission.max_tokens)
+        head = b"" if request.budget.mode == "test" else self._head(request, admission, len(body))
+        if request.clock() - request.started > _STALE_SECONDS or not self._apps.hears_cuts:
+            await self._still_may(request)
+        if not await self._ledger.post_sent(request.budget, request.request_id, request.due_ms):
+            # It cannot be noted: a crash would then void a request that was billed.
+            raise Unavailable
+        _stop_if_over(request)
+        request.reach("sending")
+        upstream.send(head, body, request.wake)
+
+    def _head(self, request: OpenRequest, admission: Admission, length: int) -> bytes:
+        try:
+            funding_key = self._sealer.open(admission.funding, place=request.budget.place)
+        except SealBroken:
+            log.error("funding_key_sealed", request_id=request.request_id)
+            raise Unavailable("The key ring cannot open this user's funding key. Nothing was spent.") from None
+        headers = forwarded(request.call.request.headers)
+        return self._client.head(request.chat.dialect.value, headers, funding_key, length)
+
+    async def _still_may(self, request: OpenRequest) -> None:
         """Ask once more before anything leaves. Raises NotConnected, Unavailable."""
-        renewal = await self._ledger.renew(exchange.budget, exchange.request_id)
-        if not renewal.is_active or await self._apps.is_closed(exchange.budget.app_id):
+        renewal = await self._ledger.renew(request.budget, request.request_id)
+        request.due_ms = renewal.due_ms
+        if not renewal.is_active or await self._apps.is_closed(request.budget.app_id):
             raise NotConnected
         if not renewal.is_held:
             # Frozen for longer than a hold lives: the sweeper gave its money back, and others may have it.
             raise Unavailable
 
-    async def _answer(self, exchange: Exchange, admission: Admission, reply: Reply) -> web.StreamResponse:
-        exchange.opened(reply)
-        exchange.reach("opened")
-        await self._attach(exchange)
-        exchange.reach("attached")
-        _stop_if_over(exchange)
-        if not 200 <= reply.status < 300:
-            said = await reply.read()
-            exchange.meter.body(said)
-            exchange.end("refused")
-            raise refusal(reply.status, reply.headers, said, now_ms=time.time_ns() // 1_000_000)
-        response = web.StreamResponse(status=reply.status, headers=_response_headers(exchange, admission, reply))
-        exchange.response = response
-        await self._pass_on(exchange, response.prepare, exchange.call.request)
-        exchange.reach("prepared")
-        await self._relay(exchange, reply, response)
-        return response
+    async def _answer(self, request: OpenRequest, admission: Admission, upstream: Upstream) -> web.StreamResponse:
+        await self._head_of(request, upstream)
+        status = upstream.status or 0
+        if not 200 <= status < 300:
+            raise await self._refusal(request, upstream, status)
+        if not upstream.is_ended:
+            # What came whole carries its id in its settlement.
+            await self._attach(request)
+        _stop_if_over(request)
+        if not request.gone:
+            request.answer = Answer(request.call.request, status, _response_headers(request, admission, upstream))
+        await self._relay(request, upstream)
+        return request.response()
 
-    async def _relay(self, exchange: Exchange, reply: Reply, response: web.StreamResponse) -> None:
-        meter = exchange.meter
-        async for chunk in reply.chunks():
-            exchange.note_chunk()
-            meter.body(chunk)
-            if exchange.attached is None:
-                await self._attach(exchange)
-            _stop_if_over(exchange)
-            if not exchange.gone:
-                exchange.at_event_end = chunk.endswith(b"\n\n")
-            await self._pass_on(exchange, response.write, chunk)
-            exchange.reach("relayed")
-            if meter.is_done:
-                reply.finish_soon()
-        exchange.end("complete")
-        exchange.reach("ended")
-        await self._pass_on(exchange, response.write_eof)
-        exchange.reach("answered")
+    async def _head_of(self, request: OpenRequest, upstream: Upstream) -> None:
+        """Wait for upstream's status line and headers. Raises UpstreamError, Stopped."""
+        limit = request.clock() + self._timeouts.first_byte
+        while upstream.status is None:
+            _raise_failure(upstream)
+            if upstream.is_sent:
+                request.sent()
+            await self._wait(request, limit, "OpenRouter did not answer in time. Try again.")
+        request.opened(upstream.status, upstream.header("content-type") or "", upstream.header("x-generation-id"))
+        request.reach("opened")
 
-    async def _pass_on(
-        self, exchange: Exchange, write: Callable[[*Written], Awaitable[object]], *what: *Written
-    ) -> None:
-        """Hand something to the caller. One who is gone, or takes nothing for too long, is let go.
+    async def _relay(self, request: OpenRequest, upstream: Upstream) -> None:
+        """Hand on what came as it came, the meter beside it; settle before the last bytes leave."""
+        meter, is_head_out = request.meter, False
+        while True:
+            piece, is_whole = upstream.take(), upstream.is_ended
+            if piece:
+                request.feed(piece)
+            elif not is_whole and is_head_out:
+                _raise_failure(upstream)
+                is_whole = await self._wait_for_more(request, upstream)
+                if not is_whole:
+                    continue
+            if is_whole:
+                request.end("complete")
+                request.reach("ended")
+            if is_whole or (meter.is_done and meter.states_cost):
+                await self._closing.close(request)
+            elif request.attached is None:
+                await self._attach(request)
+            _stop_if_over(request)
+            await self._hand_on(request, piece, is_whole=is_whole)
+            is_head_out = True
+            request.reach("relayed")
+            if is_whole:
+                request.reach("answered")
+                return
 
-        Raises ConnectionError when nothing more is worth waiting for.
-        """
-        if exchange.gone:
+    async def _hand_on(self, request: OpenRequest, piece: bytes, *, is_whole: bool) -> None:
+        """Hand a piece to the caller. One who is gone, or takes nothing for too long, is let go. Raises Stopped."""
+        answer = request.answer
+        if request.gone or answer is None:
             return
+        request.reach("prepared")
+        if piece:
+            request.at_event_end = piece.endswith(b"\n\n")
         try:
-            async with asyncio.timeout(self._caller_seconds):
-                await write(*what)
-        except (ConnectionError, TimeoutError):
-            if exchange.call.request.transport is not None:
-                exchange.call.request.transport.abort()
-            exchange.note_gone("client")
-            _stop_if_over(exchange)
+            answer.send(piece, is_last=is_whole)
+            if answer.is_backed_up:
+                await request.within(self._caller_seconds, answer.drained())
+        except ConnectionError:
+            request.hang_up()
+            _stop_if_over(request)
 
-    async def _attach(self, exchange: Exchange) -> None:
+    async def _refusal(self, request: OpenRequest, upstream: Upstream, status: int) -> WattfareError:
+        """Return upstream's refusal as an error of ours; one that breaks off counts as far as it came."""
+        said = bytearray(upstream.take())
+        limit = request.clock() + self._timeouts.silence
+        with contextlib.suppress(UpstreamError):
+            while not upstream.is_ended and upstream.failure is None and len(said) < _REFUSAL_BYTES:
+                await self._wait(request, limit, "")
+                said += upstream.take()
+        body = bytes(said[:_REFUSAL_BYTES])
+        request.meter.body(body)
+        request.end("refused")
+        return refusal(status, dict(upstream.headers), body, now_ms=time.time_ns() // 1_000_000)
+
+    # -- small steps ---------------------------------------------------------------------------------------
+
+    async def _wait_for_more(self, request: OpenRequest, upstream: Upstream) -> bool:
+        """Wait for news of upstream; tell whether the answer is over, though upstream hangs open after its end.
+
+        Raises UpstreamError, Stopped.
+        """
+        if not request.meter.is_done:
+            limit = upstream.last_heard + self._timeouts.silence
+            await self._wait(request, limit, "OpenRouter fell silent. Try again.")
+            return False
+        limit = upstream.last_heard + _AFTER_DONE_SECONDS
+        if request.clock() < limit:
+            await self._wait(request, limit)
+        return request.clock() >= limit
+
+    async def _wait(self, request: OpenRequest, limit: float, words: str = "") -> None:
+        """Wait for news. Raises UpstreamError with `words` when `limit` has passed, Stopped."""
+        if words and request.clock() >= limit:
+            raise UpstreamError(words, status=504)
+        await request.wait(limit)
+        if request.gone == "revoked":
+            await self._say_revoked(request)
+        _stop_if_over(request)
+
+    async def _attach(self, request: OpenRequest) -> None:
         """Send the generation id to Redis before the caller gets the byte after it."""
-        generation_id = exchange.meter.generation_id
-        if generation_id is not None and await self._ledger.post_generation(
-            exchange.budget, exchange.request_id, generation_id
-        ):
-            exchange.attached = generation_id
+        generation_id = request.meter.generation_id
+        if generation_id is not None:
+            request.attached = generation_id
+            await self._ledger.post_generation(request.budget, request.request_id, generation_id)
+            request.reach("attached")
 
-    async def _end_revoked(self, exchange: Exchange) -> web.StreamResponse:
-        """Answer a caller whose connection was revoked meanwhile."""
-        response = exchange.response
-        if response is None or not response.prepared:
-            raise NotConnected
-        is_ended = exchange.ended_by == "complete" and exchange.meter.state is State.CLOSED
-        if is_ended or not response.content_type.startswith("text/event-stream"):
-            # Words in the midst of JSON, or after an end that is still on its way, would be no answer.
-            _hang_up(exchange)
-            return response
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+    async def _say_revoked(self, request: OpenRequest) -> None:
+        """Answer a caller whose connection was revoked meanwhile; what its request costs may still be on its way."""
+        if request.is_told:
+            return
+        request.is_told = True
+        answer = request.answer
+        with contextlib.suppress(ConnectionError):
+            if answer is None or not answer.has_begun:
+                refused = request.refused = request.call.refuse(NotConnected())
+                refused.force_close()
+                await request.within(_LAST_WORDS_SECONDS, refused.prepare(request.call.request))
+                await request.within(_LAST_WORDS_SECONDS, refused.write_eof())
+            elif request.is_closed or not answer.is_event_stream:
+                # Words in the midst of JSON, or after an end that is still on its way, would be no answer.
+                request.call.close()
+            else:
                 # The blank line ends an event that was cut in half, so that ours is read as one.
-                await response.write((b"" if exchange.at_event_end else b"\n\n") + _REVOKED_EVENT)
-                await response.write_eof()
-        return response
+                answer.send((b"" if request.at_event_end else b"\n\n") + _REVOKED_EVENT, is_last=True)
 
 
 async def _understood(body: bytes, dialect: Dialect) -> ChatRequest:
@@ -294,52 +356,22 @@ async def _understood(body: bytes, dialect: Dialect) -> ChatRequest:
     return await asyncio.to_thread(ChatRequest.parse, body, dialect)
 
 
-def payer(headers: Callable[[str, list[str]], list[str]], caller: Caller) -> Budget:
-    """Return the budget that the payer headers name. Raises InvalidRequest, GrantInvalid."""
-    users, grants = headers(USER_HEADER, []), headers(GRANT_HEADER, [])
-    if len(users) + len(grants) != 1:
-        raise InvalidRequest(f"Send exactly one of {USER_HEADER} and {GRANT_HEADER}, once.")
-    if grants:
-        raise GrantInvalid
-    try:
-        return Budget(caller.mode, caller.app.app_id, from_header(users[0]))
-    except ValueError as fault:
-        raise InvalidRequest(f"{USER_HEADER} {fault}.") from None
-
-
-def _response_headers(exchange: Exchange, admission: Admission, reply: Reply) -> CIMultiDict[str]:
-    headers: CIMultiDict[str] = CIMultiDict(_passed_on(reply.headers))
-    headers.update(exchange.call.own_headers())
+def _response_headers(request: OpenRequest, admission: Admission, upstream: Upstream) -> list[tuple[str, str]]:
+    headers = passed_on(upstream.headers)
+    headers += request.call.own_headers().items()
     if admission.remaining_nano is not None:
-        headers["x-wattfare-remaining-usd"] = f"{Decimal(admission.remaining_nano) / NANO_PER_USD:f}"
+        headers.append(("x-wattfare-remaining-usd", f"{Decimal(admission.remaining_nano) / NANO_PER_USD:f}"))
     if admission.max_tokens is not None:
-        headers["x-wattfare-max-tokens"] = str(admission.max_tokens)
+        headers.append(("x-wattfare-max-tokens", str(admission.max_tokens)))
     return headers
 
 
-def _passed_on(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    kept: CIMultiDict[str] = CIMultiDict()
-    for name, value in headers.items():
-        lowered = name.lower()
-        if lowered not in _NOT_PASSED_ON and not lowered.startswith(_NOT_PASSED_ON_PREFIXES):
-            kept.add(name, value)
-    return kept
-
-
-def _is_answered(exchange: Exchange, carrier: "asyncio.Task[web.StreamResponse]") -> bool:
-    """Tell whether the caller was answered to the end before anything stopped it."""
-    is_whole = carrier.done() and not carrier.cancelled() and carrier.exception() is None
-    return is_whole and exchange.ended_by != exchange.gone
-
-
-def _stop_if_over(exchange: Exchange) -> None:
+def _stop_if_over(request: OpenRequest) -> None:
     """Stop an answer whose caller is gone or cut off, once it has told what its cost depends on."""
-    if exchange.gone and not exchange.farewell_seconds:
-        raise ConnectionResetError
+    if request.is_over:
+        raise Stopped
 
 
-def _hang_up(exchange: Exchange) -> None:
-    """Send what is written, then close the connection without the end of a body."""
-    transport = exchange.call.request.transport
-    if transport is not None:
-        transport.close()
+def _raise_failure(upstream: Upstream) -> None:
+    if upstream.failure is not None:
+        raise upstream.failure

@@ -1,10 +1,9 @@
 """Test mode: answers played in this very process. Nothing leaves for OpenRouter, nothing costs, no key is needed."""
 
 import asyncio
-import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Callable, Iterator
 
 import orjson
 
@@ -13,59 +12,76 @@ from gateway.ledger.worst_case import WorstCase
 from gateway.metered.body import ChatRequest, Dialect
 from gateway.metered.pricing import worst_case
 from gateway.openrouter.pricelist import PriceList
-from simulator.answers import Performance, perform
-from simulator.variants import find_role, model_entry
+from simulator.answers import simulate
+from simulator.variants import find_variant, model_entry
+from simulator.wire import Chunk
 
 _ID_BYTES = 10
 
 
-class RehearsedReply:
-    """One played answer, read like OpenRouter's."""
+class SimulatedConnection:
+    """One simulated answer, read like a connection to OpenRouter. Raises InvalidRequest for any dialect but chat."""
 
-    def __init__(self, performance: Performance) -> None:
-        self._performance = performance
-        self._is_finishing = False
-        self.status = performance.status
-        self.headers: Mapping[str, str] = dict(performance.headers)
+    def __init__(self, chat: ChatRequest) -> None:
+        if chat.dialect is not Dialect.CHAT:
+            raise InvalidRequest("Test mode answers chat completions only. Use a live key for this.", status=422)
+        self._chat = chat
+        self._chunks: Iterator[Chunk] = iter(())
+        self._cut = False
+        self._pieces: list[bytes] = []
+        self._pause: asyncio.TimerHandle | None = None
+        self._on_progress: Callable[[], None] = lambda: None
+        self.is_sent = True
+        self.status: int | None = None
+        self.headers: list[tuple[str, str]] = []
+        self.is_ended = False
+        self.failure: UpstreamError | None = None
+        self.last_heard = 0.0
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body, pauses and all. Raises UpstreamError when the piece ends in a cut."""
-        for chunk in self._performance.chunks:
-            if self._is_finishing and chunk.pause_ms > 1000:
-                return
+    def send(self, _head: bytes, _body: bytes, on_progress: Callable[[], None]) -> None:
+        """Begin the answer. `on_progress` is called whenever there is more of it."""
+        now = int(time.time())
+        generation_id = f"gen-{now}-{secrets.token_hex(_ID_BYTES)}"
+        played = simulate(self._chat.document, generation_id=generation_id, created_seconds=now, free=True)
+        self._on_progress, self._chunks, self._cut = on_progress, iter(played.chunks), played.cut
+        self.status, self.headers = played.status, list(played.headers)
+        self._play()
+
+    def header(self, name: str) -> str | None:
+        """Return a header's value, None without one. `name` in lower case."""
+        return next((value for each, value in self.headers if each.lower() == name), None)
+
+    def take(self) -> bytes:
+        """Return what came since the last time."""
+        piece = b"".join(self._pieces)
+        self._pieces.clear()
+        return piece
+
+    def release(self) -> None:
+        """End the answer."""
+        if self._pause is not None:
+            self._pause.cancel()
+
+    def _play(self, waited: Chunk | None = None) -> None:
+        """Hand out chunks up to the next pause; `waited` is the chunk whose pause is over."""
+        self.last_heard = asyncio.get_running_loop().time()
+        if waited is not None:
+            self._pieces.append(waited.data)
+        for chunk in self._chunks:
             if chunk.pause_ms:
-                await asyncio.sleep(chunk.pause_ms / 1000)
-            yield chunk.data
-        if self._performance.cut:
-            raise UpstreamError("The rehearsed answer broke off.")
-
-    async def read(self) -> bytes:
-        """Return the whole body."""
-        parts: list[bytes] = []
-        with contextlib.suppress(UpstreamError):
-            parts.extend([chunk async for chunk in self.chunks()])
-        return b"".join(parts)
-
-    def finish_soon(self) -> None:
-        """Note that the terminal event was seen."""
-        self._is_finishing = True
+                self._pause = asyncio.get_running_loop().call_later(chunk.pause_ms / 1000, self._play, chunk)
+                break
+            self._pieces.append(chunk.data)
+        else:
+            self.failure = UpstreamError("The simulated answer broke off.") if self._cut else None
+            self.is_ended = not self._cut
+        self._on_progress()
 
 
-@contextlib.asynccontextmanager
-async def rehearse(chat: ChatRequest, on_connected: Callable[[], Awaitable[None]]) -> AsyncIterator[RehearsedReply]:
-    """Yield the answer that test mode gives to `chat`. Raises InvalidRequest for a dialect that is not rehearsed."""
-    if chat.dialect is not Dialect.CHAT:
-        raise InvalidRequest("Test mode answers chat completions only. Use a live key for this.", status=422)
-    await on_connected()
-    now = int(time.time())
-    generation_id = f"gen-{now}-{secrets.token_hex(_ID_BYTES)}"
-    yield RehearsedReply(perform(chat.document, generation_id=generation_id, created_seconds=now, free=True))
-
-
-def rehearsed_worst_case(chat: ChatRequest) -> WorstCase | None:
+def simulated_worst_case(chat: ChatRequest) -> WorstCase | None:
     """Return what a test budget must hold: the stated price of a priced fault, nothing for an ordinary model."""
-    role = find_role(chat.model)
-    if role is None or not chat.model.startswith("sandbox/"):
+    variant = find_variant(chat.model)
+    if variant is None or not chat.model.startswith("sandbox/"):
         return WorstCase(fixed_nano=0, per_token_zepto=0, max_tokens=chat.max_tokens or 1)
-    listed = PriceList.parse(orjson.dumps({"data": [model_entry(role)]}), fetched_ms=0)
+    listed = PriceList.parse(orjson.dumps({"data": [model_entry(variant)]}), fetched_ms=0)
     return worst_case(chat, listed, now_ms=0)

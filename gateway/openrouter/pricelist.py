@@ -6,7 +6,7 @@ Rates are whole zepto-USD (1e-21), so that a per-token price is exact.
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 from typing import Self
 
@@ -54,13 +54,17 @@ class Price:
     context_length: int | None
     max_completion_tokens: int | None
     obeys_ceiling: bool = True
+    _base_rates: dict[tuple[str, ...], int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def rate(self, names: Iterable[str], prompt_tokens: int) -> int:
+    def rate(self, names: tuple[str, ...], prompt_tokens: int) -> int:
         """Return the dearest of the named rates over every tier that a prompt of up to `prompt_tokens` can reach."""
-        names = tuple(names)
-        return max(
-            tier.dearest(names) for tier in self.tiers if tier.above_tokens == 0 or prompt_tokens > tier.above_tokens
-        )
+        dearest = self._base_rates.get(names)
+        if dearest is None:
+            dearest = self._base_rates[names] = self.tiers[0].dearest(names)
+        for tier in self.tiers[1:]:
+            if tier.above_tokens == 0 or prompt_tokens > tier.above_tokens:
+                dearest = max(dearest, tier.dearest(names))
+        return dearest
 
 
 class PriceList:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from gateway import keys
 from gateway.errors import Unavailable, UpstreamError
 from gateway.logs import log
-from gateway.openrouter.client import Document, Upstream
+from gateway.openrouter.client import Client, Document
 from gateway.openrouter.pricelist import PriceList
 from gateway.store.store import Store
 
@@ -25,7 +25,7 @@ _PAGES = 64
 class Prices:
     """The price list in hand, and OpenRouter's public lists as it serves them."""
 
-    def __init__(self, store: Store, upstream: Upstream) -> None:
+    def __init__(self, store: Store, upstream: Client) -> None:
         self._store = store
         self._upstream = upstream
         self._pages: OrderedDict[str, tuple[float, Document]] = OrderedDict()

@@ -99,10 +99,13 @@ class SseScanner:
         """Take the next bytes of the stream."""
         if not chunk:
             return
-        if self._is_one_event(chunk):
+        if self._is_whole(chunk):
             self._at_start = self._after_cr = False
-            self._event(chunk[6:-2])
-            return
+            if self._skims(chunk):
+                return
+            if chunk.startswith(b"data: ") and chunk.find(b"\n") == len(chunk) - 2:
+                self._event(chunk[6:-2])
+                return
         if self._after_cr and chunk.startswith(b"\n"):
             chunk = chunk[1:]
         lines = chunk.splitlines()
@@ -124,16 +127,33 @@ class SseScanner:
             self._end_line(line)
         self._dispatch()
 
-    def _is_one_event(self, chunk: bytes) -> bool:
-        """Tell the commonest chunk, one whole event of one line: it needs no splitting, which saves a third."""
+    def _is_whole(self, chunk: bytes) -> bool:
+        """Tell the commonest chunk, which begins and ends with whole events: nothing of it must be kept."""
         return (
-            chunk.startswith(b"data: ")
-            and chunk.find(b"\n") == len(chunk) - 2
-            and chunk.endswith(b"\n")
+            chunk.endswith(b"\n\n")
             and not (self._line or self._data or self._skipping)
             and len(chunk) <= self._max_event_bytes
             and b"\r" not in chunk
         )
+
+    def _skims(self, chunk: bytes) -> bool:
+        """Count whole events that hold nothing to read, one data line each; tell whether these are such.
+
+        Once there is content and an id, only usage, errors and the end are still to be looked for.
+        """
+        if not self.has_content or self.generation_id is None:
+            return False
+        if b'"usage"' in chunk or b'"error"' in chunk or b"[DONE]" in chunk:
+            return False
+        events = chunk.split(b"\n\n")
+        events.pop()
+        if chunk.count(b"\n") != 2 * len(events) or not all(event.startswith(b"data: {") for event in events):
+            return False
+        sizes = [len(event) - 6 for event in events]
+        self.events += len(sizes)
+        self.payload_bytes += sum(sizes)
+        self._smallest = min(self._smallest, *sizes)
+        return True
 
     def _keep(self, part: bytes) -> None:
         """Hold an unfinished line, or only that there is one when its event is too large already."""

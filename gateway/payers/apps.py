@@ -1,11 +1,10 @@
 """The apps: who may call, with which secret, from which origins.
 
-Only a secret's SHA-256 is stored. A process may keep an app's record for a second; a rotation or revocation drops it
-at once on every process (`broadcast`), and is answered only then.
+Rule: only a secret's SHA-256 is stored. A process may cache an app's record for a second; a rotation or closing drops
+it on every process (`broadcast`) before it is answered.
 """
 
 import base64
-import hashlib
 import hmac
 import secrets
 import time
@@ -15,22 +14,24 @@ from dataclasses import dataclass
 import orjson
 
 from gateway import keys
+from gateway.digest import sha256_hex
 from gateway.errors import AuthError
 from gateway.payers.origins import is_loopback
 from gateway.store.broadcast import Broadcast, Cut
 from gateway.store.store import Store
 
+# Bounds what a process that misses a cut may go by, and is long enough to spare Redis a read for each request.
 _CACHE_SECONDS = 1.0
-# A cache that outgrows this is dropped whole: it refills in a second.
+# Some 10 MB. A cache that outgrows this is dropped whole, which is simpler than evicting: it refills in a second.
 _CACHE_APPS = 10_000
 _APP_ID_BYTES = 10  # 16 base32 characters
-_SECRET_BYTES = 32
+_SECRET_BYTES = 32  # 256 bits: no search finds one, so a plain SHA-256 of it may be stored
 MODES = ("live", "test")
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """One valid secret key: its mode, digest, and when it dies (None: not yet decided)."""
+    """One secret key: its mode, its SHA-256 in hex, and when it expires (unix milliseconds; None: never)."""
 
     mode: str
     digest: str
@@ -67,16 +68,20 @@ class Apps:
         self._store = store
         self._broadcast = broadcast
         self._cache: dict[str, tuple[float, App | None]] = {}
+        self._callers: dict[str | None, tuple[float, Caller]] = {}
         self._forgotten = 0
 
     async def create(self, name: str, origins: Iterable[str]) -> dict[str, str]:
-        """Register an app; return its keys, the secrets in clear for this one time. `origins` are registered forms."""
+        """Register an app; return its id and keys, the secrets in clear for this one time. Raises Unavailable.
+
+        `origins`: as `origins.register` returns them.
+        """
         app_id = "app" + base64.b32encode(secrets.token_bytes(_APP_ID_BYTES)).decode().lower()
         origins = sorted(set(origins))
         fields: list[str | int] = ["name", name, "origins", orjson.dumps(origins).decode(), "created_ms", _now_ms()]
         issued = {mode: secrets.token_hex(_SECRET_BYTES) for mode in MODES}
         for mode, secret in issued.items():
-            fields += [f"secret:{mode}:{_digest(secret)}", ""]
+            fields += [f"secret:{mode}:{sha256_hex(secret)}", ""]
         for origin in origins:
             await self._store.call("SADD", keys.origin(origin), app_id)
         await self._store.call("HSET", keys.app(app_id), *fields)
@@ -90,10 +95,13 @@ class Apps:
         }
 
     async def rotate(self, app_id: str, mode: str, *, grace_seconds: int) -> str:
-        """Return a new secret key that works at once; the old ones die now, or after a grace. Raises KeyError."""
+        """Return a new secret key that works at once; the old ones expire now, or after a grace.
+
+        Raises KeyError (no such app), Unavailable.
+        """
         known = await self._known(app_id)
         secret = secrets.token_hex(_SECRET_BYTES)
-        await self._store.call("HSET", keys.app(app_id), f"secret:{mode}:{_digest(secret)}", "")
+        await self._store.call("HSET", keys.app(app_id), f"secret:{mode}:{sha256_hex(secret)}", "")
         for old in known.secrets:
             if old.mode != mode:
                 continue
@@ -107,13 +115,16 @@ class Apps:
         return f"sk_{mode}_{app_id}_{secret}"
 
     async def close(self, app_id: str) -> None:
-        """Cut a whole app: its keys are refused and its open streams end. Idempotent. Raises KeyError."""
+        """Refuse an app's keys from now on and end its open streams. Idempotent. Raises KeyError, Unavailable."""
         await self._known(app_id)
         await self._store.call("HSET", keys.app(app_id), "closed_ms", _now_ms())
         await self._broadcast.send(Cut("app", app_id))
 
     async def find(self, app_id: str) -> App | None:
-        """Return the app, at most a second old, and as it is now while cuts are not heard; None when there is none."""
+        """Return the app, None when there is none. Raises Unavailable.
+
+        At most a second old; read from Redis while this process does not hear cuts.
+        """
         now = time.monotonic()
         cached = self._cache.get(app_id) if self.hears_cuts else None
         if cached is not None and now - cached[0] < _CACHE_SECONDS:
@@ -121,42 +132,54 @@ class Apps:
         forgotten = self._forgotten
         found = await self._load(app_id)
         while forgotten != self._forgotten:
-            # What was read before a cut was heard may be what the cut undid.
+            # A cut came in during the read, which may have been made before the change it tells of: read again.
             forgotten = self._forgotten
             found = await self._load(app_id)
         if len(self._cache) > _CACHE_APPS:
             self._cache.clear()
+            self._callers.clear()
         self._cache[app_id] = (now, found)
         return found
 
     async def authenticate(self, authorization: str | None) -> Caller:
         """Return who calls, by `Bearer sk_{mode}_{appId}_{secret}`. Raises AuthError, Unavailable."""
+        proven = self._callers.get(authorization)
+        if proven is not None and time.monotonic() < proven[0] and self.hears_cuts:
+            return proven[1]
         scheme, _, token = (authorization or "").partition(" ")
         parts = token.strip().split("_")
         if scheme.lower() != "bearer" or len(parts) != 4 or parts[0] != "sk" or parts[1] not in MODES:
             raise AuthError("Send your secret key as 'Authorization: Bearer sk_…'.")
         _, mode, app_id, secret = parts
         app = await self.find(app_id) if _is_app_id(app_id) else None
-        digest, now_ms = _digest(secret), _now_ms()
+        digest, now_ms = sha256_hex(secret), _now_ms()
         matches = False
         for known in app.secrets if app is not None else ():
             alive = known.mode == mode and (known.expires_ms is None or known.expires_ms > now_ms)
             matches |= hmac.compare_digest(known.digest, digest) and alive
         if app is None or app.is_closed or not matches:
             raise AuthError("This secret key is not valid. Check it, or rotate it and use the new one.")
-        return Caller(app, mode)
+        caller = Caller(app, mode)
+        self._keep(authorization, caller)
+        return caller
+
+    def _keep(self, authorization: str | None, caller: Caller) -> None:
+        """Remember who a header proved for as long as the app's record, unless one of its secrets is to die."""
+        cached = self._cache.get(caller.app.app_id)
+        if cached is not None and all(secret.expires_ms is None for secret in caller.app.secrets):
+            self._callers[authorization] = (cached[0] + _CACHE_SECONDS, caller)
 
     async def is_registered(self, origin: str) -> bool:
-        """Tell whether any app registered `origin`: a preflight carries no token that names the app."""
+        """Tell whether any app registered `origin`: a preflight has no token to name the app. Raises Unavailable."""
         return bool(await self._store.call("EXISTS", keys.origin(origin)))
 
     @property
     def hears_cuts(self) -> bool:
-        """Whether a rotation or closing that is answered was acted on here; a revocation likewise."""
+        """Whether this process has acted on every rotation, closing and revocation that was answered anywhere."""
         return self._broadcast.hears
 
     async def is_closed(self, app_id: str) -> bool:
-        """Tell whether an app is closed, or gone, by Redis's own word. Raises Unavailable."""
+        """Tell whether an app is closed or gone, read from Redis past the cache. Raises Unavailable."""
         app = await self._load(app_id)
         return app is None or app.is_closed
 
@@ -164,11 +187,13 @@ class Apps:
         """Drop what this process remembers of every app."""
         self._forgotten += 1
         self._cache.clear()
+        self._callers.clear()
 
     def forget(self, app_id: str) -> None:
         """Drop what this process remembers of an app."""
         self._forgotten += 1
         self._cache.pop(app_id, None)
+        self._callers.clear()
 
     async def _known(self, app_id: str) -> App:
         app = await self._load(app_id)
@@ -196,10 +221,6 @@ class Apps:
 
 def _is_app_id(text: str) -> bool:
     return len(text) == 19 and text.startswith("app") and text.isascii() and text.isalnum()
-
-
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _now_ms() -> int:

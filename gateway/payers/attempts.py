@@ -1,7 +1,7 @@
-"""Attempts: one popup's way from a spent session token to a yes or a no, bound to one browser.
+"""Attempts: one consent popup, from the session token it spends to the payer's decision, bound to one browser.
 
 Rule: what was asked is frozen at the start, what was decided at the first decision; a repeat gets the first answer.
-Rule: an attempt lies under its own app, user and nonce, so another app's token finds nothing.
+Rule: an attempt is stored under its own app, user and nonce, so another app's token finds nothing.
 """
 
 import base64
@@ -13,18 +13,21 @@ from enum import IntEnum
 import orjson
 
 from gateway import keys
+from gateway.digest import sha256_hex
 from gateway.errors import AuthError, InvalidRequest
 from gateway.keys import Budget
-from gateway.payers.connections import Approval, Connections
+from gateway.payers.connections import Approval, By, Connections
 from gateway.sealing import Sealer
+from gateway.store.replies import strings
 from gateway.store.store import Store
 
+# Longer than an authorization at OpenRouter may be under way (payers/authorizations.py).
 LIFE_MS = 60 * 60 * 1000
-# A late question gets "expired" instead of "unknown" for a day.
+# For a day after that the app is told "expired" instead of "unknown".
 KEPT_MS = 24 * 60 * 60 * 1000
-# WCAG 2.2, 2.2.1: who is told that time runs out may extend it at least ten times.
+# WCAG 2.2, 2.2.1: a person who is warned that time runs out may extend it at least ten times.
 MOST_EXTENSIONS = 10
-# A spent token is remembered for as long as it is valid anywhere: ten minutes and a minute's drift on either side.
+# A spent token is remembered for longer than it is valid: ten minutes, and a minute of drift between clocks.
 _SPENT_MS = 15 * 60 * 1000
 _SEEN_FROM_OUTSIDE = {"pending": "pending", "claimed": "pending", "held": "pending"}
 
@@ -75,7 +78,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the payer said yes to: the cap, the exact text, the wallet. `code`: redirect mode, shown to the app once."""
+    """What the payer said yes to, and its exact text. `code`: redirect mode only, given to the app's page once."""
 
     approval: Approval
     text: str
@@ -129,7 +132,10 @@ class Attempts:
         return attempt
 
     async def find(self, attempt_id: str, browser: str) -> Attempt | None:
-        """Return an attempt of this browser; None when there is none or it is another browser's. Raises Unavailable."""
+        """Return an attempt of the browser of that digest; None when there is none or it is another's.
+
+        Raises Unavailable.
+        """
         fields = await self._fields(attempt_id)
         if not fields or not hmac.compare_digest(fields["browser"], browser):
             return None
@@ -145,7 +151,7 @@ class Attempts:
             "cap_nano": "" if approval.cap_nano is None else str(approval.cap_nano),
             "text": decision.text,
             "wallet": approval.wallet,
-            "code_sha256": _sha256(decision.code) if decision.code else "",
+            "code_sha256": sha256_hex(decision.code) if decision.code else "",
             "code": decision.code,
             "funding": self._seal(attempt, approval.funding_key),
             "revocations": str(await self._connections.revocations(asked.budget)),
@@ -202,8 +208,9 @@ class Attempts:
     async def redeem(
         self, app_id: str, mode: str, user_id: str, nonce: str, *, code: str, verifier: str
     ) -> dict[str, object]:
-        """Make a redirect-mode approval active: only who started it holds `verifier`, only who came back `code`.
+        """Open the connection of a redirect-mode approval.
 
+        `verifier` proves the page that started it, `code` that the payer's browser came back to that page.
         Returns `{state, status}`; safe to repeat. Raises AuthError, InvalidRequest (410 expired), Unavailable.
         """
         attempt_id = keys.attempt_id(mode, app_id, user_id, nonce)
@@ -218,33 +225,25 @@ class Attempts:
         return await self.outcome(app_id, mode, user_id, nonce)
 
     async def _connect(self, attempt: Attempt) -> None:
-        """Open the connection as it was decided, write the receipt, and only then call the attempt approved."""
+        """Open the connection as it was decided, and only then call the attempt approved."""
         asked, decision = attempt.asked, attempt.decision
         cap = decision["cap_nano"]
         funding = decision["funding"]
         key = self._sealer.open(base64.b64decode(funding), place=_place(attempt.attempt_id)) if funding else None
-        since = int(decision["revocations"])
-        approval = Approval(int(cap) if cap else None, key, decision["wallet"], asked.origin, since)
+        approval = Approval(
+            cap_nano=int(cap) if cap else None,
+            funding_key=key,
+            wallet=decision["wallet"],
+            origin=asked.origin,
+            revocations=int(decision["revocations"]),
+            by=By.PAYER,
+            text=decision["text"],
+            receipt_id=attempt.attempt_id,
+        )
         await self._connections.approve(asked.budget, approval)
-        text = decision["text"]
-        receipt = {"text": text, "sha256": _sha256(text), "origin": asked.origin, "cap_nano": cap}
-        await self.write_receipt(asked.budget, "approved", receipt, receipt_id=attempt.attempt_id)
-        # The key has its place now, and the code has done its work: only what a repeat needs is kept.
+        # The key is sealed in the connection and the code is used: keep only what a repeat needs.
         kept = {**decision, "funding": "", "code": ""}
         await self._move(attempt.attempt_id, "approve", orjson.dumps(kept).decode())
-
-    async def write_receipt(self, budget: Budget, event: str, body: dict[str, str], *, receipt_id: str = "") -> None:
-        """Append to the budget's consent history; one `receipt_id` is written once. Raises Unavailable."""
-        await self._store.run("receipt", [budget.history], [receipt_id, event, orjson.dumps(body)])
-
-    async def receipts(self, budget: Budget, *, most: int = 200) -> list[dict[str, str]]:
-        """Return the consent history, newest first: event, at_ms and the receipt's own fields. Raises Unavailable."""
-        found = await self._store.call("XREVRANGE", budget.history, "+", "-", "COUNT", most)
-        lines = []
-        for _, raw in found:
-            fields = {name.decode(): value.decode() for name, value in raw.items()}
-            lines.append({**orjson.loads(fields["body"]), "event": fields["event"], "at_ms": fields["at_ms"]})
-        return lines
 
     def _seal(self, attempt: Attempt, key: str | None) -> str:
         if key is None:
@@ -266,14 +265,13 @@ class Attempts:
         return await self._attempt(fields)
 
     async def _fields(self, attempt_id: str) -> dict[str, str]:
-        found: dict[bytes, bytes] = await self._store.call("HGETALL", keys.attempt(attempt_id))
-        return {name.decode(): value.decode() for name, value in found.items()}
+        return strings(await self._store.call("HGETALL", keys.attempt(attempt_id)))
 
     async def _attempt(self, fields: dict[str, str]) -> Attempt:
         state, expires_ms = fields["state"], int(fields["expires_ms"])
         asked = Asked(**orjson.loads(fields["asked"]))
         if state in {"pending", "held"}:
-            # By Redis's clock: the key lives for KEPT_MS beyond the time to decide.
+            # By Redis's clock: the key expires KEPT_MS after the time to decide.
             left_ms = await self._store.call("PTTL", keys.attempt(asked.attempt_id))
             state = "expired" if left_ms <= KEPT_MS else state
         return Attempt(
@@ -305,14 +303,10 @@ def _expired() -> InvalidRequest:
 def _proves(attempt: Attempt, code: str, verifier: str) -> bool:
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
     started = hmac.compare_digest(challenge, attempt.asked.challenge)
-    came_back = hmac.compare_digest(_sha256(code), attempt.decision.get("code_sha256", ""))
+    came_back = hmac.compare_digest(sha256_hex(code), attempt.decision.get("code_sha256", ""))
     return started and came_back
 
 
 def _place(attempt_id: str) -> str:
-    """Where a funding key waits between an approval and its connection."""
+    """Return the place that a funding key is sealed to between an approval and its connection."""
     return f"attempt:{attempt_id}"
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,26 +1,47 @@
-"""Connections: a payer's yes to one app's user, with its cap, its funding key and its end.
+"""Connections: a payer's yes to one app's user, with its cap, its funding key, its end and the receipt of each change.
 
-The state lies in Redis and is read by every admission; nothing is cached. A revocation is answered only when every
-gateway process has heard it (`broadcast`).
+Rule: the state lies in Redis and is read by every admission; nothing is cached. A revocation is answered only when
+every gateway process has heard it (`broadcast`).
+Rule: each change leaves one receipt, written by the script that makes the change; what changes nothing leaves none.
 """
 
+import secrets
 from dataclasses import dataclass
+from enum import StrEnum
+
+import orjson
 
 from gateway import keys
+from gateway.digest import sha256_hex
 from gateway.errors import ConsentRequired, NotConnected, Unavailable
 from gateway.keys import Budget
-from gateway.ledger.holds import Ledger, Standing
+from gateway.ledger.holds import Ledger
+from gateway.ledger.outcomes import Standing
 from gateway.money import usd_from_nano
+from gateway.payers.apps import MODES
 from gateway.sealing import Sealer
 from gateway.store.broadcast import Broadcast, Cut
+from gateway.store.replies import strings
 from gateway.store.store import Store
+
+LIVING = frozenset({"active", "paused"})
+
+
+class By(StrEnum):
+    """Who made a change. `OPERATOR`: by a command of `scripts/`."""
+
+    PAYER = "payer"
+    APP = "app"
+    OPERATOR = "operator"
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """What the payer (or the operator, or test mode) approved. `cap_nano` None: no cap, test mode only.
+    """What the payer (or the operator, or in test mode the app) approved. `cap_nano` None: no cap, test mode only.
 
     `revocations`: how many there had been at the yes; None when the yes is given now.
+    `text`: the words the payer said yes to. `receipt_id`: one for each approval, so that a repeat of it changes
+    nothing; empty: each call is an approval of its own.
     """
 
     cap_nano: int | None
@@ -28,6 +49,58 @@ class Approval:
     wallet: str = ""
     origin: str = ""
     revocations: int | None = None
+    by: By = By.OPERATOR
+    text: str = ""
+    receipt_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One connection as it stands. `account`: the short name that stands for it in ids, logs and URLs."""
+
+    budget: Budget
+    account: str
+    standing: Standing
+
+    @property
+    def is_test(self) -> bool:
+        """Whether it can never cost anything."""
+        return self.budget.mode == "test"
+
+    @property
+    def is_living(self) -> bool:
+        """Whether it can spend, now or after a resume."""
+        return self.standing.state in LIVING
+
+    @property
+    def wallet(self) -> str:
+        """The id of the wallet that pays; empty when the operator imported it, or in test mode."""
+        return self.standing.fields.get("wallet", b"").decode()
+
+    @property
+    def origin(self) -> str:
+        """The origin that asked for it; empty when none did."""
+        return self.standing.fields.get("origin", b"").decode()
+
+    @property
+    def is_funded(self) -> bool:
+        """Whether it has a funding key."""
+        return bool(self.standing.fields.get("funding"))
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether OpenRouter refused its funding key the last time."""
+        return self.standing.fields.get("funding_refused") == b"1"
+
+    @property
+    def used_ms(self) -> int:
+        """When a request was last let through, in unix milliseconds; 0 for never."""
+        return int(self.standing.fields.get("used_ms", 0))
+
+    @property
+    def connected_ms(self) -> int:
+        """When it was last approved, in unix milliseconds."""
+        return int(self.standing.fields.get("connected_ms", 0))
 
 
 class Connections:
@@ -43,59 +116,92 @@ class Connections:
         """Return the contract's ConnectionStatus. Raises Unavailable."""
         return status_of(await self._ledger.standing(budget))
 
+    async def find(self, budget: Budget) -> Connection:
+        """Return the connection, also when there is none: its state is then empty. Raises Unavailable."""
+        return Connection(budget, self.account(budget), await self._ledger.standing(budget))
+
+    def account(self, budget: Budget) -> str:
+        """Return the short name of a budget. Raises Unavailable before Redis has told the salt it is made with."""
+        if not self._store.salt:
+            raise Unavailable
+        return budget.account(self._store.salt)
+
     async def approve(self, budget: Budget, approval: Approval) -> None:
-        """Connect, or approve again. Spend stays: revoking is no way to reset a cap.
+        """Connect, or approve again. Spend stays: revoking is no way to reset a cap. Safe to repeat by `receipt_id`.
 
         Raises NotConnected when it was revoked since the yes, Unavailable.
         """
         if budget.mode == "live" and (approval.cap_nano is None or approval.funding_key is None):
             raise ValueError("a live connection needs a cap and a funding key")
-        if not self._store.salt:
-            raise Unavailable
-        # Found by name before it can spend: a request id must always lead to its budget.
-        account = budget.account(self._store.salt)
+        # Listed before it can spend: a request id must always lead to its budget.
+        account = self.account(budget)
         await self._store.call("SET", keys.account(account), budget.name)
         await self._store.call("SADD", keys.members(budget.mode, budget.app_id), budget.name)
         sealed = b"" if approval.funding_key is None else self._sealer.seal(approval.funding_key, place=budget.place)
         cap = "" if approval.cap_nano is None else approval.cap_nano
         since = "" if approval.revocations is None else approval.revocations
-        args = [cap, sealed, approval.wallet, approval.origin, account, since]
-        if await self._store.run("connect", [budget.budget], args) < 0:
+        receipt_id = approval.receipt_id or secrets.token_hex(16)
+        digest = sha256_hex(approval.text) if approval.text else ""
+        receipt = [receipt_id, approval.by, approval.text, digest]
+        args = [cap, sealed, approval.wallet, approval.origin, account, since, *receipt]
+        if await self._store.run("connect", [budget.budget, budget.history], args) < 0:
             raise NotConnected("The user has stopped this since they approved it. Ask them to connect again.")
 
     async def lower(self, budget: Budget, cap_nano: int) -> None:
-        """Lower the cap. Raises ConsentRequired when that would raise it or nothing is connected, Unavailable."""
-        if await self._change(budget, "lower", cap_nano) < 0:
+        """Lower the cap, as the app may.
+
+        Raises ConsentRequired when that would raise it or nothing is connected, Unavailable.
+        """
+        if await self._change(budget, "lower", By.APP, cap_nano=cap_nano) < 0:
             raise ConsentRequired
 
     async def set_cap(self, budget: Budget, cap_nano: int) -> None:
         """Set the cap, as the payer alone may. Raises NotConnected, Unavailable."""
-        if await self._change(budget, "cap", cap_nano) < 0:
+        if await self._change(budget, "cap", By.PAYER, cap_nano=cap_nano) < 0:
             raise NotConnected
 
     async def pause(self, budget: Budget) -> None:
-        """Let nothing through until `resume`; open streams end. Raises NotConnected, Unavailable."""
-        if await self._change(budget, "pause") < 0:
+        """Let nothing through until `resume`, by the payer; open streams end. Raises NotConnected, Unavailable."""
+        if await self._change(budget, "pause", By.PAYER) < 0:
             raise NotConnected
         await self._broadcast.send(Cut("budget", budget.name))
 
     async def resume(self, budget: Budget) -> None:
-        """Undo a pause. Raises NotConnected, Unavailable."""
-        if await self._change(budget, "resume") < 0:
+        """Undo a pause, by the payer. Raises NotConnected, Unavailable."""
+        if await self._change(budget, "resume", By.PAYER) < 0:
             raise NotConnected
 
-    async def revoke(self, budget: Budget) -> None:
+    async def revoke(self, budget: Budget, *, by: By = By.OPERATOR) -> None:
         """End the connection for good and drop its funding key; open streams end. Idempotent. Raises Unavailable."""
-        await self._change(budget, "revoke")
+        await self._change(budget, "revoke", by)
         await self._broadcast.send(Cut("budget", budget.name))
 
+    async def end_all(self, app_id: str) -> None:
+        """End every connection of an app that the operator has closed: its streams have ended. Idempotent.
+
+        Raises Unavailable; a repeat goes on where it stopped.
+        """
+        for mode in MODES:
+            for budget in await self.members(mode, app_id):
+                await self._change(budget, "close", By.OPERATOR)
+
+    async def receipts(self, budget: Budget, *, most: int = 200) -> list[dict[str, str]]:
+        """Return the consent history, newest first: `event`, `by`, `at_ms` and what belongs to the event.
+
+        Events: approved (cap_nano, empty for none; origin, text, sha256), cap (cap_nano, before_nano), paused,
+        resumed, revoked, closed (the whole app was), funded, unfunded (its funding key was changed, taken away).
+        Raises Unavailable.
+        """
+        found = await self._store.call("XREVRANGE", budget.history, "+", "-", "COUNT", most)
+        return [_receipt(strings(raw)) for _, raw in found]
+
     async def revocations(self, budget: Budget) -> int:
-        """Return how often it was revoked or barred. Raises Unavailable."""
+        """Return how often it was revoked or barred: what was approved before the last time is void."""
         return (await self._ledger.standing(budget)).revocations
 
     async def bar(self, budget: Budget) -> None:
-        """Let nothing that was approved before, and is not connected yet, ever connect. Raises Unavailable."""
-        await self._change(budget, "bar")
+        """Void every approval that has not become a connection yet. Raises Unavailable."""
+        await self._change(budget, "bar", By.PAYER)
 
     async def members(self, mode: str, app_id: str) -> list[Budget]:
         """Return every connection an app ever had. Raises Unavailable."""
@@ -108,9 +214,17 @@ class Connections:
         name = await self._store.call("GET", keys.account(account)) if account else None
         return Budget.parse(name.decode()) if name else None
 
-    async def _change(self, budget: Budget, verb: str, cap_nano: int | None = None) -> int:
-        code: int = await self._store.run("change", [budget.budget], [verb, "" if cap_nano is None else cap_nano])
+    async def _change(self, budget: Budget, verb: str, by: By, *, cap_nano: int | None = None) -> int:
+        args = [verb, "" if cap_nano is None else cap_nano, by]
+        code: int = await self._store.run("change", [budget.budget, budget.history], args)
         return code
+
+
+def _receipt(fields: dict[str, str]) -> dict[str, str]:
+    del fields["receipt"]
+    # Older receipts carry what belongs to the event as JSON, and were written for the payer alone.
+    body: dict[str, str] = orjson.loads(fields.pop("body", "{}"))
+    return {**body, "by": By.PAYER, **fields}
 
 
 def status_of(standing: Standing) -> dict[str, object]:

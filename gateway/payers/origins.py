@@ -1,6 +1,6 @@
 """Web origins: brought to one form, checked when registered, compared for equality and nothing else.
 
-An origin is the only proof of which app asks (CONTRACT §5): no wildcard, no suffix match, no ignored port.
+Rule: an origin is the only proof of which app asks, so there is no wildcard, no suffix match and no ignored port.
 """
 
 import ipaddress

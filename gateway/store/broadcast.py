@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from redis.exceptions import RedisError
 
 from gateway import keys
 from gateway.errors import Unavailable
 from gateway.logs import log
+from gateway.store.connection import Lost
 from gateway.store.store import Store
 
 # A process signs every second; one that missed two signs is dead or frozen, and is not waited for.
@@ -118,34 +118,29 @@ class Broadcast:
 
     async def _subscribe(self, subscribed: asyncio.Event) -> None:
         where = self._store.where(keys.CUTS)
-        pubsub = self._store.listener(keys.CUTS)
+        # Connecting, too, may meet a Redis that takes the connection and never answers.
+        async with asyncio.timeout(2 * _SILENCE_SECONDS):
+            subscription = await self._store.listener(keys.CUTS)
         catching_up: asyncio.Task[None] | None = None
         try:
-            # Connecting, too, may meet a Redis that takes the connection and never answers.
-            async with asyncio.timeout(2 * _SILENCE_SECONDS):
-                await pubsub.subscribe(keys.CUTS)
             is_asked = False
             # Another master may have taken the place of the one that is listened to, and cuts are not sent there.
             while self._store.where(keys.CUTS) == where:
-                async with asyncio.timeout(2 * _SILENCE_SECONDS):
-                    message = await pubsub.get_message(timeout=_SILENCE_SECONDS)
-                if message is None and is_asked:
+                heard = await subscription.hear(_SILENCE_SECONDS)
+                if heard is None and is_asked:
                     raise TimeoutError
-                is_asked = message is None
-                if message is None:
-                    await pubsub.ping()
-                elif message["type"] == "subscribe":
-                    if catching_up is not None:
-                        catching_up.cancel()
+                is_asked = heard is None
+                if heard is None:
+                    subscription.ping()
+                elif heard[0] == "subscribe":
                     catching_up = asyncio.get_running_loop().create_task(self._catch_up(subscribed))
-                elif message["type"] == "message":
-                    await self._act(message["data"])
+                elif heard[0] == "message":
+                    await self._act(heard[1])
         finally:
             self._is_caught_up = False
             if catching_up is not None:
                 catching_up.cancel()
-            with contextlib.suppress(Exception):
-                await pubsub.aclose()  # type: ignore[no-untyped-call]
+            subscription.close()
 
     async def _catch_up(self, subscribed: asyncio.Event) -> None:
         """Sign, and make good what was missed, again and again until all of it is; meanwhile cuts are heard."""
@@ -182,7 +177,7 @@ def _immortal(what: str) -> Iterator[None]:
     """Go on after whatever went wrong, and say what nobody expected: a process that stops hearing is never told."""
     try:
         yield
-    except (RedisError, OSError, TimeoutError, Unavailable):
+    except (Lost, TimeoutError, Unavailable):
         pass  # Redis is away; the store has told it
     except Exception as fault:
         log.error(what, error=type(fault).__name__)

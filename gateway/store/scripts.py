@@ -4,6 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from importlib import resources
 
+from gateway.store.connection import pack
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -11,6 +13,8 @@ class Script:
 
     text: str
     sha: str
+    load: bytes
+    """The command that makes it known to a server."""
 
 
 def load() -> dict[str, Script]:
@@ -28,5 +32,5 @@ def load() -> dict[str, Script]:
         for name, included in shared.items():
             text = text.replace(f"-- include: {name}\n", included)
         sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-        scripts[file.name.removesuffix(".lua")] = Script(text, sha)
+        scripts[file.name.removesuffix(".lua")] = Script(text, sha, pack(("SCRIPT", "LOAD", text)))
     return scripts

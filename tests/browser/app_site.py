@@ -15,7 +15,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from tests.browser.stack import ROOT, Stack
+from tests.browser.stack import ROOT, BrowserStack
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon" href="data:,"><title>Acme Notes</title>
 <h1>Acme Notes</h1>
@@ -32,7 +32,7 @@ Json = dict[str, Any]
 class AppSite:
     """The running app. `origin` is registered; `evil` is the same server under a name that is not."""
 
-    stack: Stack
+    stack: BrowserStack
     origin: str
     evil: str
     late: asyncio.Event = field(default_factory=asyncio.Event)
@@ -82,7 +82,7 @@ _SITE = web.AppKey("site", AppSite)
 
 
 @contextlib.asynccontextmanager
-async def serving(stack: Stack, port: int) -> AsyncIterator[AppSite]:
+async def serving(stack: BrowserStack, port: int) -> AsyncIterator[AppSite]:
     """Serve the app on `port` of the loopback interface."""
     site = AppSite(stack, f"http://app.localhost:{port}", f"http://evil.localhost:{port}")
     app = web.Application()

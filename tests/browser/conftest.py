@@ -16,7 +16,7 @@ from playwright.async_api import Browser, BrowserContext, Page, Playwright, asyn
 from gateway.services import Services, open_services
 from gateway.settings import Settings
 from tests.browser.app_site import AppSite, serving
-from tests.browser.stack import Stack, started
+from tests.browser.stack import BrowserStack, started
 from tests.servers import ValkeyServer, free_ports
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -65,12 +65,12 @@ async def app_site() -> AsyncIterator[AppSite]:
 
 
 @pytest.fixture
-def stack(app_site: AppSite) -> Stack:
+def stack(app_site: AppSite) -> BrowserStack:
     return app_site.stack
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def services(stack: Stack) -> AsyncIterator[Services]:
+async def services(stack: BrowserStack) -> AsyncIterator[Services]:
     """The stores that gateway and consent site work with."""
     async with open_services(Settings.load(stack.environ)) as opened:
         yield opened

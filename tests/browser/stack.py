@@ -22,7 +22,7 @@ HOSTILE_NAME = "<img src=x onerror=globalThis.pwned=1>" + "Paypal" * 6
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
+class BrowserStack:
     """Where everything is. `keys`: what `scripts.create_app` printed; `hostile_keys`: for an app of that name.
 
     `environ` is what every process was given.
@@ -42,7 +42,7 @@ class Stack:
 
 
 @contextlib.asynccontextmanager
-async def started(redis_url: str, *, app_origins: list[str]) -> AsyncIterator[Stack]:
+async def started(redis_url: str, *, app_origins: list[str]) -> AsyncIterator[BrowserStack]:
     """Start all processes on free ports and register the app; end them all afterwards.
 
     The consent site is at `localhost`, as OpenRouter calls back no other loopback name; apps live at `*.localhost`,
@@ -72,7 +72,7 @@ async def started(redis_url: str, *, app_origins: list[str]) -> AsyncIterator[St
             services = [("gateway", ports[0], f"{gateway}/healthz"), ("consent_web", ports[1], f"{consent}/consent")]
             for module, port, probe in services:
                 await stack.enter_async_context(running(module, port, environ, probe))
-            yield Stack(gateway, consent, openrouter, redis_url, keys, hostile_keys, environ)
+            yield BrowserStack(gateway, consent, openrouter, redis_url, keys, hostile_keys, environ)
 
 
 async def _create_app(environ: dict[str, str], name: str, origins: list[str]) -> dict[str, str]:

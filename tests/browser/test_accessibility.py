@@ -12,13 +12,13 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from consent_web.site import Site
-from scripts.board_states import BOARD_STEPS
-from scripts.popup_states import POPUP_STEPS
-from scripts.studio import POPUP, Step, Studio, a_site
 from tests.browser import payer
 from tests.browser.app_site import AppSite
 from tests.browser.stack import ROOT
+from tests.consent_web.world import World, a_world
+from tests.screens.board_states import BOARD_STEPS
+from tests.screens.popup_states import POPUP_STEPS
+from tests.screens.staging import POPUP, Staging, Step
 from tests.servers import ValkeyServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -66,32 +66,32 @@ async def inspect(page: Page, name: str) -> None:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     """A consent site in this process, so that a state can be staged from the inside too."""
-    folder: Path = tmp_path_factory.mktemp("studio")
+    folder: Path = tmp_path_factory.mktemp("screens")
     with ValkeyServer() as valkey:
-        async with a_site(folder, redis_url=valkey.url) as made:
+        async with a_world(valkey.url, folder) as made:
             yield made
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("step", [*POPUP_STEPS, *BOARD_STEPS], ids=lambda step: step.__name__)
-async def test_no_state_keeps_anybody_out(browser: Browser, site: Site, step: Step) -> None:
+async def test_no_state_keeps_anybody_out(browser: Browser, world: World, step: Step) -> None:
     """Every state of the step, by the very list that is photographed."""
-    keys = await site.apps.create("Acme Notes", ["https://notes.acme.example"])
+    keys = await world.site.apps.create("Acme Notes", ["https://notes.acme.example"])
     context = await browser.new_context(viewport={"width": POPUP[0], "height": POPUP[1]}, reduced_motion="reduce")
     context.set_default_timeout(10_000)
-    studio = Studio(site, keys["appId"], await context.new_page(), inspect)
-    await studio.normal()
-    await step(studio)
+    staging = Staging(world, keys["appId"], await context.new_page(), inspect)
+    await staging.normal()
+    await step(staging)
     await context.close()
 
 
-async def test_every_screen_is_in_the_studio() -> None:
+async def test_every_screen_is_staged() -> None:
     """A screen that is added to the popup without a state that shows it fails here."""
     text = (ROOT / "consent_web/static/screens.js").read_text()
     screens = re.findall(r"^  (\w+): \{", text.partition("const SCREENS = {")[2].partition("\n}")[0], re.MULTILINE)
-    staged = (ROOT / "scripts/popup_states.py").read_text()
+    staged = (ROOT / "tests/screens/popup_states.py").read_text()
     shown = {"opening": "popup-opening", "funding": "No key was saved", "answered_funding": "Your key is saved"}
     assert len(screens) > 20
     assert [name for name in screens if shown.get(name, name) not in staged] == []

@@ -8,14 +8,14 @@ import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from tests.browser import payer
-from tests.browser.stack import Stack, running
+from tests.browser.stack import BrowserStack, running
 from tests.servers import free_ports
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def demo(stack: Stack, tmp_path: Path) -> AsyncIterator[str]:
+async def demo(stack: BrowserStack, tmp_path: Path) -> AsyncIterator[str]:
     """The demo's address; its keys are in `tmp_path`."""
     [port] = free_ports(1)
     environ = {**stack.environ, "DEMO_KEYS_FILE": str(tmp_path / "demo.json")}

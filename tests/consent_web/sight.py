@@ -14,8 +14,8 @@ async def is_connected(world: World, user: str = "bob") -> bool:
 async def dump(world: World) -> dict[str, object]:
     """Return every key of the store with its content, but for what moves by itself."""
     found: dict[str, object] = {}
-    async for key in world.site.store.each_key("*"):
+    async for key in world.services.store.each_key("*"):
         if key.startswith((keys.INSTANCE, keys.GATEWAYS)):
             continue
-        found[key] = await world.site.store.call("DUMP", key)
+        found[key] = await world.services.store.call("DUMP", key)
     return found

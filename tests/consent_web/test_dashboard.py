@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from gateway.errors import NotConnected
 from gateway.keys import request_id
-from gateway.ledger.holds import Settlement
+from gateway.ledger.outcomes import Settlement
 from gateway.ledger.worst_case import WorstCase
 from tests.consent_web.world import Visitor, World, a_key
 
@@ -18,7 +18,7 @@ async def spend(world: World, user: str = "bob", costs: tuple[int, ...] = COSTS_
     """Put settled requests into a budget's ledger, as the gateway does."""
     budget = world.budget(user)
     for number, cost in enumerate(costs):
-        name = request_id(budget.account(world.site.store.salt), f"{user}-{number}".encode().ljust(12))
+        name = request_id(budget.account(world.services.store.salt), f"{user}-{number}".encode().ljust(12))
         worst = WorstCase(fixed_nano=cost, per_token_zepto=0, max_tokens=16)
         await world.site.ledger.admit(budget, name, worst, model="acme/model", estimate_nano=cost)
         settled = Settlement("settled", cost, f"gen-{number}", "acme/model", 10, 20, "works")
@@ -113,7 +113,7 @@ async def test_a_cap_is_lowered_at_once_and_raised_after_a_second_word(world: Wo
     assert (await world.site.ledger.standing(world.budget())).cap_nano == 4_500_000_000
     assert (await visitor.submit(f"/apps/{ref}/cap", monthly_usd="20", confirmed="20000000000")).status == 303
     assert (await world.site.ledger.standing(world.budget())).cap_nano == 20_000_000_000
-    history = await world.site.attempts.receipts(world.budget())
+    history = await world.site.connections.receipts(world.budget())
     assert [line["event"] for line in history] == ["cap", "cap", "approved"]
 
 
@@ -177,7 +177,7 @@ async def test_a_stranger_cannot_touch_an_app_of_another_wallet(world: World, vi
     other = world.visitor()
     await world.connected(other, "eve")
     await other.read_csrf("/")
-    for path in (f"/apps/{ref}", f"/apps/{ref}/revoke", f"/apps/{ref}/export.csv"):
+    for path in (f"/apps/{ref}", f"/apps/{ref}/revoke", f"/apps/{ref}/export.csv", f"/apps/{ref}/history.csv"):
         assert (await other.get(path)).status == 404
     assert (await other.submit(f"/apps/{ref}/revoke")).status == 404
     assert (await world.site.connections.status(world.budget()))["connected"] is True
@@ -189,7 +189,7 @@ async def test_the_consent_history_shows_the_exact_text(world: World, visitor: V
     ref = await ref_of(visitor)
     page = (await visitor.get(f"/apps/{ref}")).text
     assert "Acme may run AI requests paid by you, up to $7.50 per month." in page
-    [receipt] = await world.site.attempts.receipts(world.budget())
+    [receipt] = await world.site.connections.receipts(world.budget())
     assert receipt["sha256"] in page
 
 
@@ -202,3 +202,51 @@ async def test_leaving_signs_out_and_stops_nothing(world: World, visitor: Visito
     visitor.cookies = old
     assert "Find my budget" in (await visitor.get("/")).text
     assert (await world.site.connections.status(world.budget()))["connected"] is True
+
+
+async def test_the_history_says_who_changed_what(world: World, visitor: Visitor) -> None:
+    """On the page, in the JSON and in a CSV of its own, in words: the payer's, the app's and the operator's doing."""
+    connections, budget = world.site.connections, world.budget()
+    await world.connected(visitor, usd=10)
+    ref = await ref_of(visitor)
+    await connections.lower(budget, 4_500_000_000)
+    await visitor.submit(f"/apps/{ref}/cap", monthly_usd="3")
+    await visitor.submit(f"/apps/{ref}/pause")
+    await visitor.submit(f"/apps/{ref}/pause")
+    await visitor.submit(f"/apps/{ref}/resume")
+    await visitor.post("/fund/key", {"key": a_key()})
+    await visitor.submit("/funding/remove")
+    await connections.end_all(world.app_id)
+    said = [
+        "The operator closed the app, which stopped it.",
+        "You took away the key that paid for it.",
+        "You gave it another key to pay with.",
+        "You resumed it.",
+        "You paused it.",
+        "You changed the cap from $4.50 to $3.00.",
+        "The app changed the cap from $10.00 to $4.50.",
+    ]
+    page = (await visitor.get(f"/apps/{ref}")).text
+    assert [page.index(words) for words in said] == sorted(page.index(words) for words in said)
+    rows = list(csv.DictReader(io.StringIO((await visitor.get(f"/apps/{ref}/history.csv")).text)))
+    assert [row["words"] for row in rows[:-1]] == said
+    assert "up to $10.00 per month" in rows[-1]["words"]
+    assert [row["by"] for row in rows] == ["operator", *["payer"] * 5, "app", "payer"]
+    exported = (await visitor.get(f"/apps/{ref}/export.json")).json["history"]
+    assert isinstance(exported, list)
+    assert [line["words"] for line in exported] == [row["words"] for row in rows]
+
+
+async def test_stopping_everything_leaves_one_receipt_each(world: World, visitor: Visitor) -> None:
+    """Of the payer."""
+    await world.connected(visitor, "bob")
+    await world.connected(visitor, "eve")
+    await visitor.read_csrf("/stop")
+    for _ in range(2):
+        await visitor.submit("/stop")
+    for user in ("bob", "eve"):
+        found = await world.site.connections.receipts(world.budget(user))
+        assert [(line["event"], line["by"]) for line in found if line["event"] != "funded"] == [
+            ("revoked", "payer"),
+            ("approved", "payer"),
+        ]

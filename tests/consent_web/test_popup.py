@@ -32,7 +32,7 @@ async def test_a_payer_gets_more_time_ten_times(world: World, visitor: Visitor) 
     path = f"/consent/attempts/{begun.json['id']}"
     assert begun.json["mayExtend"] is True
     for number in range(MOST_EXTENSIONS):
-        await world.site.store.call("HSET", keys.attempt(str(begun.json["id"])), "expires_ms", 10**13 + number)
+        await world.services.store.call("HSET", keys.attempt(str(begun.json["id"])), "expires_ms", 10**13 + number)
         more = await visitor.post(f"{path}/extend")
         assert (more.status, more.json["mayExtend"]) == (200, number < MOST_EXTENSIONS - 1)
     assert (await visitor.post(f"{path}/extend")).status == 409
@@ -59,8 +59,8 @@ async def test_only_the_payers_own_page_gets_more_time(world: World, visitor: Vi
     await world.begin(other, token=world.token("eve"))
     assert (await other.post(path)).status == 403
     key = keys.attempt(str(begun.json["id"]))
-    await world.site.store.call("HSET", key, "expires_ms", 1)
-    await world.site.store.call("PEXPIRE", key, KEPT_MS - 1)
+    await world.services.store.call("HSET", key, "expires_ms", 1)
+    await world.services.store.call("PEXPIRE", key, KEPT_MS - 1)
     assert (await visitor.post(path)).status == 410
     denied = await world.begin(other, token=world.token("eve2"))
     await other.post(f"/consent/attempts/{denied.json['id']}/deny")

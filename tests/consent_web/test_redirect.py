@@ -36,7 +36,7 @@ async def test_an_approval_is_inactive_until_it_is_redeemed(world: World, visito
         redeemed = await world.site.attempts.redeem(world.app_id, "live", "bob", NONCE, code=code, verifier=VERIFIER)
         assert redeemed["state"] == "approved"
     assert (await world.site.ledger.standing(world.budget())).cap_nano == 5_000_000_000
-    assert len(await world.site.attempts.receipts(world.budget())) == 1
+    assert len(await world.site.connections.receipts(world.budget())) == 1
 
 
 @pytest.mark.parametrize("wrong", ["code", "verifier", "user", "app"])

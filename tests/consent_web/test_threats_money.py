@@ -93,7 +93,7 @@ async def test_P04_approving_twice_gives_one_connection_and_one_receipt(world: W
     first = await visitor.post(path, {"monthlyUsd": 5})
     again = await visitor.post(path, {"monthlyUsd": 500})
     assert again.json["result"] == first.json["result"]
-    assert len(await world.site.attempts.receipts(world.budget())) == 1
+    assert len(await world.site.connections.receipts(world.budget())) == 1
 
 
 async def test_P04_an_old_yes_does_not_undo_a_revocation(world: World, visitor: Visitor) -> None:
@@ -134,7 +134,7 @@ async def test_P05_the_receipt_is_written_by_the_server(world: World, visitor: V
     attempt = await world.funded(visitor)
     body = {"monthlyUsd": 5, "text": "up to $1.00", "app": "Bank"}
     await visitor.post(f"/consent/attempts/{attempt}/approve", body)
-    [receipt] = await world.site.attempts.receipts(world.budget())
+    [receipt] = await world.site.connections.receipts(world.budget())
     assert "up to $5.00 per month" in receipt["text"]
     assert receipt["origin"] == ORIGIN
     assert "Bank" not in receipt["text"]

@@ -19,6 +19,7 @@ from multidict import CIMultiDictProxy
 from consent_web.server import create_app, open_site
 from consent_web.site import Site
 from gateway.keys import Budget
+from gateway.services import Services, open_services
 from gateway.settings import Settings
 from sandbox.server import create_app as create_sandbox
 from sandbox.settings import SandboxSettings
@@ -28,7 +29,7 @@ JsonObject = dict[str, object]
 
 
 @dataclass
-class Answer:
+class Fetched:
     """An answer, read to its end."""
 
     status: int
@@ -59,7 +60,7 @@ class Visitor:
     cookies: dict[str, str] = field(default_factory=dict)
     csrf: str = ""
 
-    async def send(self, method: str, path: str, *, headers: dict[str, str] | None = None, **body: object) -> Answer:
+    async def send(self, method: str, path: str, *, headers: dict[str, str] | None = None, **body: object) -> Fetched:
         sent = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()), **(headers or {})}
         async with self.http.request(
             method,
@@ -73,12 +74,12 @@ class Visitor:
                     self.cookies[name] = morsel.value
                 else:
                     self.cookies.pop(name, None)
-            return Answer(answer.status, answer.headers, await answer.text())
+            return Fetched(answer.status, answer.headers, await answer.text())
 
-    async def get(self, path: str, **headers: str) -> Answer:
+    async def get(self, path: str, **headers: str) -> Fetched:
         return await self.send("GET", path, headers=headers)
 
-    async def post(self, path: str, body: object = None, *, headers: dict[str, str] | None = None) -> Answer:
+    async def post(self, path: str, body: object = None, *, headers: dict[str, str] | None = None) -> Fetched:
         """Post JSON as a script of the site does. A header given as an empty text is left out."""
         own = {
             "Content-Type": "application/json",
@@ -92,7 +93,7 @@ class Visitor:
             self.csrf = str(answer.json["csrf"])
         return answer
 
-    async def submit(self, path: str, headers: dict[str, str] | None = None, **fields: str) -> Answer:
+    async def submit(self, path: str, headers: dict[str, str] | None = None, **fields: str) -> Fetched:
         """Send a form as a page of the site does: its Referrer-Policy makes Chromium hide the origin."""
         own = {"Sec-Fetch-Site": "same-origin", "Origin": "null"}
         return await self.send("POST", path, headers={**own, **(headers or {})}, data={"csrf": self.csrf, **fields})
@@ -101,7 +102,7 @@ class Visitor:
         """Load a page, for its cookie."""
         await self.get("/consent")
 
-    async def read_csrf(self, path: str = "/") -> Answer:
+    async def read_csrf(self, path: str = "/") -> Fetched:
         """Load a page with forms and take the token they carry."""
         answer = await self.get(path)
         found = re.search(r'name="csrf" (?:value|content)="([0-9a-f]+)"', answer.text)
@@ -115,6 +116,7 @@ class World:
     """Everything a test may touch."""
 
     site: Site
+    services: Services
     base: str
     openrouter: str
     http: aiohttp.ClientSession
@@ -156,7 +158,7 @@ class World:
         nonce: str | None = None,
         app_id: str | None = None,
         **more: object,
-    ) -> Answer:
+    ) -> Fetched:
         """Open the popup and turn a token into an attempt."""
         if not visitor.cookies:
             await visitor.open()
@@ -193,7 +195,7 @@ class World:
         assert f"{back.scheme}://{back.netloc}" == self.base
         return f"{back.path}?{back.query}"
 
-    async def by_openrouter(self, visitor: Visitor, account: str = "user_alice", attempt: str = "") -> Answer:
+    async def by_openrouter(self, visitor: Visitor, account: str = "user_alice", attempt: str = "") -> Fetched:
         """Fund by an authorization, from start to finish."""
         await visitor.read_csrf("/fund/start")
         started = await visitor.post("/fund/start", {"attempt": attempt} if attempt else {})
@@ -215,7 +217,7 @@ def challenge_of(verifier: str) -> str:
 
 @asynccontextmanager
 async def a_world(redis_url: str, data_dir: Path) -> AsyncIterator[World]:
-    """Serve a site and a sandbox until the block ends."""
+    """Serve a site and a sandbox until the block ends; without a `redis_url` on an embedded store in `data_dir`."""
     listening, upstream = _socket(), _socket()
     base, openrouter = (f"http://127.0.0.1:{one.getsockname()[1]}" for one in (listening, upstream))
     environ = {
@@ -225,14 +227,16 @@ async def a_world(redis_url: str, data_dir: Path) -> AsyncIterator[World]:
         "WATTFARE_CONSENT_URL": base,
         "WATTFARE_REDIS_DEADLINE_MS": "2000",
     }
+    settings = Settings.load(environ, default_port=8081)
     async with (
-        open_site(Settings.load(environ, default_port=8081)) as site,
+        open_services(settings) as services,
+        open_site(settings) as site,
         _serving(create_app(site), listening),
         _serving(create_sandbox(SandboxSettings()), upstream),
         aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
     ):
         keys = await site.apps.create("Acme", [ORIGIN])
-        yield World(site, base, openrouter, http, keys["appId"], keys["secretKey"])
+        yield World(site, services, base, openrouter, http, keys["appId"], keys["secretKey"])
 
 
 @asynccontextmanager

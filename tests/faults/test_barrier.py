@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 
 from tests.fakes import MODEL, FakeOpenRouter, Turn, whole_answer
-from tests.faults.nursery import GatewayProcess, Nursery
-from tests.faults.world import World, open_world, until, variables
+from tests.faults.process_forker import ForkedGateway, ProcessForker
+from tests.faults.world import FaultWorld, open_world, until, variables
 
 pytestmark = pytest.mark.each_store
 
@@ -48,11 +48,11 @@ async def openrouter() -> AsyncIterator[NotingOpenRouter]:
 @pytest.fixture
 async def gateways(
     redis_url: str, openrouter: NotingOpenRouter, tmp_path: Path
-) -> AsyncIterator[tuple[World, list[GatewayProcess]]]:
+) -> AsyncIterator[tuple[FaultWorld, list[ForkedGateway]]]:
     """Two gateway processes on one Redis, and a third process (this one) that revokes."""
     environment = variables(redis_url, openrouter.url, WATTFARE_HOLD_SECONDS="60")
-    async with Nursery(tmp_path) as nursery, open_world(environment) as world:
-        yield world, [await nursery.start(environment) for _ in range(2)]
+    async with ProcessForker(tmp_path) as forker, open_world(environment) as world:
+        yield world, [await forker.start(environment) for _ in range(2)]
 
 
 async def _settled_moment() -> float:
@@ -62,7 +62,7 @@ async def _settled_moment() -> float:
     return time.monotonic()
 
 
-async def _call(world: World, url: str, headers: dict[str, str]) -> int:
+async def _call(world: FaultWorld, url: str, headers: dict[str, str]) -> int:
     body = json.dumps({"model": MODEL, "stream": True, "max_tokens": 16, "messages": []}).encode()
     async with world.client.post(f"{url}/v1/chat/completions", data=body, headers=headers) as answer:
         await answer.read()
@@ -70,9 +70,9 @@ async def _call(world: World, url: str, headers: dict[str, str]) -> int:
 
 
 async def _round(
-    world: World,
+    world: FaultWorld,
     fake: NotingOpenRouter,
-    processes: list[GatewayProcess],
+    processes: list[ForkedGateway],
     user: str,
     act: Callable[[], Awaitable[object]],
 ) -> int:
@@ -100,12 +100,12 @@ async def _round(
 
 
 async def test_after_a_revoke_is_answered_nothing_starts_upstream(
-    gateways: tuple[World, list[GatewayProcess]], openrouter: NotingOpenRouter
+    gateways: tuple[FaultWorld, list[ForkedGateway]], openrouter: NotingOpenRouter
 ) -> None:
     """Whoever revokes: the operator here, or an app through either gateway."""
     world, processes = gateways
 
-    async def over_http(process: GatewayProcess, user: str) -> None:
+    async def over_http(process: ForkedGateway, user: str) -> None:
         url = f"{process.url}/v1/connections?appUserId={user}"
         async with world.client.delete(url, headers=world.headers(user)) as answer:
             assert answer.status == 204
@@ -127,7 +127,7 @@ async def test_after_a_revoke_is_answered_nothing_starts_upstream(
 
 
 async def test_after_a_pause_is_answered_nothing_starts_upstream(
-    gateways: tuple[World, list[GatewayProcess]], openrouter: NotingOpenRouter
+    gateways: tuple[FaultWorld, list[ForkedGateway]], openrouter: NotingOpenRouter
 ) -> None:
     """And a resume lets requests through again."""
     world, processes = gateways
@@ -142,7 +142,7 @@ async def test_after_a_pause_is_answered_nothing_starts_upstream(
 
 
 async def test_after_a_rotation_is_answered_the_old_secret_starts_nothing(
-    gateways: tuple[World, list[GatewayProcess]], openrouter: NotingOpenRouter
+    gateways: tuple[FaultWorld, list[ForkedGateway]], openrouter: NotingOpenRouter
 ) -> None:
     """A call that begins after the answer is refused on every process, whatever a process had remembered."""
     world, processes = gateways
@@ -158,7 +158,7 @@ async def test_after_a_rotation_is_answered_the_old_secret_starts_nothing(
 
 
 async def test_after_an_app_is_closed_nothing_of_it_starts_upstream(
-    gateways: tuple[World, list[GatewayProcess]], openrouter: NotingOpenRouter
+    gateways: tuple[FaultWorld, list[ForkedGateway]], openrouter: NotingOpenRouter
 ) -> None:
     """Also what was already under way."""
     world, processes = gateways
@@ -174,7 +174,7 @@ async def test_after_an_app_is_closed_nothing_of_it_starts_upstream(
 
 @pytest.mark.parametrize("how", ["closed", "rotated"])
 async def test_a_body_that_was_on_its_way_when_the_app_was_cut_starts_nothing(
-    gateways: tuple[World, list[GatewayProcess]], openrouter: NotingOpenRouter, how: str
+    gateways: tuple[FaultWorld, list[ForkedGateway]], openrouter: NotingOpenRouter, how: str
 ) -> None:
     """Its secret was good when its headers came, and is asked for again once it is whole."""
     world, processes = gateways
@@ -205,8 +205,8 @@ async def test_a_process_that_was_frozen_after_its_hold_sends_nothing_when_it_th
 ) -> None:
     """It heard no cut and could not answer for itself; before it sends it asks once more."""
     environment = variables(redis_url, openrouter.url, WATTFARE_HOLD_SECONDS="60")
-    async with Nursery(tmp_path) as nursery, open_world(environment) as world:
-        gateway = await nursery.start(environment, point="connected", freeze=True)
+    async with ProcessForker(tmp_path) as forker, open_world(environment) as world:
+        gateway = await forker.start(environment, point="connected", freeze=True)
         await world.connect("frozen")
         calling = asyncio.create_task(_call(world, gateway.url, world.headers("frozen")))
         await gateway.froze()

@@ -14,12 +14,12 @@ import pytest
 
 from gateway.errors import BudgetExceeded, Unavailable
 from gateway.keys import RANDOM_BYTES, request_id
-from gateway.ledger.holds import Settlement
+from gateway.ledger.outcomes import Settlement
 from gateway.ledger.worst_case import WorstCase
 from tests.clusters import MASTERS, SentinelGroup, ValkeyCluster
-from tests.faults.nursery import GatewayProcess, Nursery
 from tests.faults.openrouter import ask_raw
-from tests.faults.world import Sandbox, World, open_sandbox, open_world, until, variables
+from tests.faults.process_forker import ForkedGateway, ProcessForker
+from tests.faults.world import FaultWorld, Sandbox, open_sandbox, open_world, until, variables
 
 SHORT = {"model": "sandbox/echo", "stream": True, "messages": [{"role": "user", "content": "Say this back, please."}]}
 LONG = {"model": "sandbox/slow-20", "stream": True, "messages": [{"role": "user", "content": "word " * 100}]}
@@ -44,10 +44,10 @@ def cluster() -> Iterator[ValkeyCluster]:
 class House:
     """A gateway that sweeps, on some Redis, before the sandbox; and users spread over the slots."""
 
-    world: World
+    world: FaultWorld
     sandbox: Sandbox
-    gateway: GatewayProcess
-    nursery: Nursery
+    gateway: ForkedGateway
+    forker: ProcessForker
     environment: dict[str, str]
 
     async def ask(self, user: str) -> int:
@@ -79,12 +79,12 @@ class House:
 
 @contextlib.asynccontextmanager
 async def _open_house(url: str, folder: Path) -> AsyncIterator[House]:
-    async with open_sandbox("sandbox/slow-20") as sandbox, Nursery(folder) as nursery:
+    async with open_sandbox("sandbox/slow-20") as sandbox, ProcessForker(folder) as forker:
         environment = variables(url, sandbox.url, WATTFARE_SWEEPER="on", WATTFARE_HOLD_SECONDS="3")
         async with open_world(environment) as world:
             for user in USERS:
                 await world.connect(user)
-            yield House(world, sandbox, await nursery.start(environment), nursery, environment)
+            yield House(world, sandbox, await forker.start(environment), forker, environment)
 
 
 def _move_round(cluster: ValkeyCluster, key: str, times: int) -> None:
@@ -146,7 +146,7 @@ async def test_contenders_never_overspend_while_their_slot_moves(house: House, c
 
 async def test_a_killed_gateway_on_a_cluster_is_swept_by_another(house: House) -> None:
     """The list of due holds is spread over slots of its own, and found."""
-    dying = await house.nursery.start(house.environment, point="relayed", nth=6)
+    dying = await house.forker.start(house.environment, point="relayed", nth=6)
     with contextlib.suppress(aiohttp.ClientError):
         async with house.world.ask(dying.url, USERS[0], LONG) as answer:
             await answer.read()

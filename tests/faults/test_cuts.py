@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from gateway.ledger.record import Hold
 from gateway.settings import Settings
 from tests.fakes import STREAMED
 from tests.faults.openrouter import Plan, PlannedOpenRouter, ask_raw
@@ -51,7 +52,7 @@ async def stack(redis_url: str, openrouter: PlannedOpenRouter) -> AsyncIterator[
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class CutRequest:
     """One request that ended after `offset` bytes, and what it cost in truth."""
 
     payer: str
@@ -68,7 +69,7 @@ def _plan(offset: int, then: str, *, header: bool) -> Plan:
     return Plan(body, generation_id, cost, stop_at=offset, then=then, header=header)
 
 
-async def _client_leaves(stack: Stack, fake: PlannedOpenRouter, payer: str, offset: int, *, header: bool) -> Cut:
+async def _client_leaves(stack: Stack, fake: PlannedOpenRouter, payer: str, offset: int, *, header: bool) -> CutRequest:
     plan = _plan(offset, "wait", header=header)
     named = fake.add(plan)
     answer = await ask_raw(stack.port, stack.as_user(payer), question(stream=True, max_tokens=16, metadata=named))
@@ -76,10 +77,12 @@ async def _client_leaves(stack: Stack, fake: PlannedOpenRouter, payer: str, offs
     assert await answer.read(offset) == plan.body[:offset]
     await answer.hang_up()
     await plan.gone.wait()
-    return Cut(payer, answer.headers["x-wattfare-request-id"], offset, plan.cost_nano)
+    return CutRequest(payer, answer.headers["x-wattfare-request-id"], offset, plan.cost_nano)
 
 
-async def _upstream_breaks(stack: Stack, fake: PlannedOpenRouter, payer: str, offset: int, *, header: bool) -> Cut:
+async def _upstream_breaks(
+    stack: Stack, fake: PlannedOpenRouter, payer: str, offset: int, *, header: bool
+) -> CutRequest:
     plan = _plan(offset, "cut", header=header)
     named = fake.add(plan)
     answer = await ask_raw(stack.port, stack.as_user(payer), question(stream=True, max_tokens=16, metadata=named))
@@ -89,36 +92,37 @@ async def _upstream_breaks(stack: Stack, fake: PlannedOpenRouter, payer: str, of
     assert not answer.is_whole, "a cut answer must not look whole"
     assert bytes(answer.body) == plan.body[:offset]
     await answer.hang_up()
-    return Cut(payer, answer.headers["x-wattfare-request-id"], offset, plan.cost_nano)
+    return CutRequest(payer, answer.headers["x-wattfare-request-id"], offset, plan.cost_nano)
 
 
-Act = Callable[[str, int], Awaitable[Cut]]
+Act = Callable[[str, int], Awaitable[CutRequest]]
 
 
-async def _everywhere(act: Act, offsets: "range | list[int]") -> list[Cut]:
+async def _everywhere(act: Act, offsets: "range | list[int]") -> list[CutRequest]:
     """Act at every offset, each payer one after the other."""
 
-    async def one(payer: int) -> list[Cut]:
+    async def one(payer: int) -> list[CutRequest]:
         return [await act(f"payer-{payer}", offset) for offset in offsets[payer::PAYERS]]
 
     return [cut for found in await asyncio.gather(*map(one, range(PAYERS))) for cut in found]
 
 
-async def _closed(stack: Stack, cut: Cut) -> tuple[str, int]:
+async def _closed(stack: Stack, cut: CutRequest) -> tuple[str, int]:
     """How a request was closed in the end: its status and cost."""
     ledger, budget = stack.gateway.services.ledger, stack.budget(cut.payer)
-    hold: dict[str, bytes] = {}
+    hold: Hold | None = None
 
     async def is_closed() -> bool:
         nonlocal hold
-        hold = await ledger.hold(budget, cut.request_id) or {}
-        return hold["state"] != b"open"
+        hold = await ledger.hold(budget, cut.request_id)
+        return hold is not None and not hold.is_open
 
     await until(is_closed)
-    return hold["state"].decode(), int(hold["cost_nano"])
+    assert hold is not None
+    return hold.state, hold.cost_nano or 0
 
 
-async def _books_agree(stack: Stack, cuts: list[Cut]) -> None:
+async def _books_agree(stack: Stack, cuts: list[CutRequest]) -> None:
     for payer in {cut.payer for cut in cuts}:
         standing = await stack.standing(payer)
         assert (standing.held_nano, standing.spent_nano) == (
@@ -129,7 +133,7 @@ async def _books_agree(stack: Stack, cuts: list[Cut]) -> None:
 
 @pytest.mark.parametrize("leaves", [_client_leaves, _upstream_breaks], ids=["client", "upstream"])
 async def test_a_stream_that_ends_after_any_byte_is_booked_at_its_true_cost(
-    stack: Stack, openrouter: PlannedOpenRouter, leaves: Callable[..., Awaitable[Cut]], redis_url: str
+    stack: Stack, openrouter: PlannedOpenRouter, leaves: Callable[..., Awaitable[CutRequest]], redis_url: str
 ) -> None:
     """Every byte offset of a recorded stream; OpenRouter's id came in the headers. On a Cluster every third will do."""
     offsets = OFFSETS[::3] if redis_url.startswith("redis+cluster") else OFFSETS
@@ -146,11 +150,11 @@ async def test_a_stream_that_ends_after_any_byte_is_booked_at_its_true_cost(
 async def test_without_an_id_in_the_headers_the_first_event_is_enough(
     stack: Stack,
     openrouter: PlannedOpenRouter,
-    leaves: Callable[..., Awaitable[Cut]],
+    leaves: Callable[..., Awaitable[CutRequest]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An id that comes in the body alone is known from its first event on; before it only an estimate can be had."""
-    monkeypatch.setattr("gateway.metered.exchange.UNTIL_ID_SECONDS", 0.1)
+    monkeypatch.setattr("gateway.metered.inflight.UNTIL_ID_SECONDS", 0.1)
     offsets = sorted({*OFFSETS[::7], FIRST_EVENT_END, USAGE_END})
     cuts = await _everywhere(lambda payer, offset: leaves(stack, openrouter, payer, offset, header=False), offsets)
     for cut in cuts:

@@ -204,7 +204,7 @@ async def test_who_hangs_up_between_two_costs_pays_the_last(redis_url: str) -> N
         await answer.hang_up()
 
         async def nobody_listens() -> bool:
-            return not stack.gateway.server.connections
+            return any(request.gone for request in stack.gateway.inflight)
 
         await until(nobody_listens)
         is_alone.set()

@@ -8,9 +8,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.faults.nursery import Nursery
 from tests.faults.openrouter import ask_raw
-from tests.faults.world import Sandbox, World, open_sandbox, open_world, until, variables
+from tests.faults.process_forker import ProcessForker
+from tests.faults.world import FaultWorld, Sandbox, open_sandbox, open_world, until, variables
 
 pytestmark = pytest.mark.each_store
 
@@ -43,10 +43,12 @@ DEATHS = [
 ]
 
 
-async def _die(death: Death, world: World, sandbox: Sandbox, nursery: Nursery, environment: dict[str, str]) -> str:
+async def _die(
+    death: Death, world: FaultWorld, sandbox: Sandbox, forker: ProcessForker, environment: dict[str, str]
+) -> str:
     """Let it happen; return what is wrong afterwards, nothing if all is well."""
     await world.connect(death.user)
-    gateway = await nursery.start(environment, point=death.point, nth=death.nth)
+    gateway = await forker.start(environment, point=death.point, nth=death.nth)
     body = {"model": MODEL, "stream": death.stream, "messages": [{"role": "user", "content": "Say this back. " * 3}]}
     with contextlib.suppress(aiohttp.ClientError, ConnectionError):
         async with world.ask(gateway.url, death.user, body) as answer:
@@ -71,11 +73,11 @@ async def test_wherever_a_gateway_is_killed_the_bill_is_the_ledger(redis_url: st
     room = asyncio.Semaphore(4)
     async with open_sandbox(MODEL) as sandbox:
         environment = variables(redis_url, sandbox.url)
-        async with Nursery(tmp_path) as nursery, open_world(environment) as world:
+        async with ProcessForker(tmp_path) as forker, open_world(environment) as world:
 
             async def one(death: Death) -> str:
                 async with room:
-                    return await _die(death, world, sandbox, nursery, environment)
+                    return await _die(death, world, sandbox, forker, environment)
 
             wrong = [told for told in await asyncio.gather(*map(one, DEATHS)) if told]
     assert wrong == []
@@ -84,11 +86,11 @@ async def test_wherever_a_gateway_is_killed_the_bill_is_the_ledger(redis_url: st
 @pytest.mark.parametrize("point", ["claimed", "asked", "swept"])
 async def test_wherever_a_sweeper_is_killed_the_next_one_goes_on(redis_url: str, tmp_path: Path, point: str) -> None:
     """Its claim runs out, and whoever comes next settles at the true cost, once."""
-    async with open_sandbox() as sandbox, Nursery(tmp_path) as nursery:
+    async with open_sandbox() as sandbox, ProcessForker(tmp_path) as forker:
         environment = variables(redis_url, sandbox.url)
         async with open_world(environment) as world:
             await world.connect("ada")
-            sweeping = await nursery.start({**environment, "WATTFARE_SWEEPER": "on"}, point=f"sweep {point}")
+            sweeping = await forker.start({**environment, "WATTFARE_SWEEPER": "on"}, point=f"sweep {point}")
             body = {"model": "sandbox/usage-missing", "messages": [{"role": "user", "content": "Say this back."}]}
             with contextlib.suppress(aiohttp.ClientError, ConnectionError):
                 async with world.ask(sweeping.url, "ada", body) as answer:
@@ -107,12 +109,12 @@ async def test_wherever_a_sweeper_is_killed_the_next_one_goes_on(redis_url: str,
 
 async def test_a_hold_that_nobody_announced_is_found_after_a_kill(redis_url: str, tmp_path: Path) -> None:
     """A gateway lists a payer at most twice a lease: what it admits in between is found too, by another's sweeper."""
-    async with open_sandbox(MODEL) as sandbox, Nursery(tmp_path) as nursery:
+    async with open_sandbox(MODEL) as sandbox, ProcessForker(tmp_path) as forker:
         environment = variables(redis_url, sandbox.url, WATTFARE_SWEEPER="on", WATTFARE_HOLD_SECONDS="2")
         async with open_world(environment) as world:
             await world.connect("ada")
-            dying = await nursery.start(environment)
-            await nursery.start(environment)
+            dying = await forker.start(environment)
+            await forker.start(environment)
 
             async def is_paid() -> bool:
                 books = await world.books("ada")

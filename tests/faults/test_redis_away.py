@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.nursery import ROOT, GatewayProcess, Nursery
 from tests.faults.openrouter import RawAnswer, ask_raw
-from tests.faults.world import PATIENCE_SECONDS, Sandbox, World, open_sandbox, open_world, until, variables
-from tests.servers import ValkeyServer
+from tests.faults.process_forker import ROOT, ForkedGateway, ProcessForker
+from tests.faults.world import PATIENCE_SECONDS, FaultWorld, Sandbox, open_sandbox, open_world, until, variables
+from tests.servers import ValkeyServer, open_client
 
 MODEL = "sandbox/slow-20"
 TEXT = "word " * 80
@@ -30,11 +30,11 @@ class House:
     """One Redis of its own, one gateway process with its sweeper, and the sandbox."""
 
     redis: ValkeyServer
-    gateway: GatewayProcess
-    world: World
+    gateway: ForkedGateway
+    world: FaultWorld
     sandbox: Sandbox
     environment: dict[str, str]
-    nursery: Nursery
+    forker: ProcessForker
     streams: list[RawAnswer] = field(default_factory=list)
     is_refused: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -99,7 +99,7 @@ class House:
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     """A house whose Redis keeps its data over a restart, and a payer in it."""
     with ValkeyServer(tcp=True, durable=True) as redis:
-        async with open_sandbox(MODEL) as sandbox, Nursery(tmp_path) as nursery:
+        async with open_sandbox(MODEL) as sandbox, ProcessForker(tmp_path) as forker:
             environment = variables(
                 redis.tcp_url,
                 sandbox.url,
@@ -109,8 +109,8 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
             )
             async with open_world({**environment, "WATTFARE_REDIS_DEADLINE_MS": "1000"}) as world:
                 await world.connect("ada")
-                gateway = await nursery.start(environment)
-                house = House(redis, gateway, world, sandbox, environment, nursery)
+                gateway = await forker.start(environment)
+                house = House(redis, gateway, world, sandbox, environment, forker)
                 yield house
                 for stream in house.streams:
                     await stream.hang_up()
@@ -198,7 +198,7 @@ async def test_sigterm_during_the_outage_ends_in_time_and_the_sweeper_settles(ho
     # The drain, and the moments in which settlements may still reach Redis.
     assert time.monotonic() - asked < 5 + 10
     house.redis.thaw()
-    house.gateway = await house.nursery.start(house.environment)
+    house.gateway = await house.forker.start(house.environment)
     await until(lambda: house.paid("ada"))
     assert "estimated" not in (await house.world.books("ada")).statuses
 
@@ -226,3 +226,31 @@ async def test_an_emptied_redis_is_refused_until_the_operator_accepts_it(house: 
             return bool(answer.status == 401)
 
     await until(knows_nobody)
+
+
+async def test_a_redis_that_takes_few_clients_serves_bursts_and_is_met_again(tmp_path: Path) -> None:
+    """Twenty clients at most, two gateways, 48 calls at once, and every connection cut meanwhile: it passes."""
+    with ValkeyServer(tcp=True, options=("--maxclients", "20")) as redis:
+        async with open_sandbox(MODEL) as sandbox, ProcessForker(tmp_path) as forker:
+            environment = variables(redis.tcp_url, sandbox.url)
+            async with open_world(environment) as world:
+                await world.connect("ada")
+                gateways = [await forker.start(environment) for _ in range(2)]
+                house = House(redis, gateways[0], world, sandbox, environment, forker)
+
+                async def status(gateway: ForkedGateway) -> int:
+                    async with world.ask(gateway.url, "ada", SHORT) as answer:
+                        await answer.read()
+                        return int(answer.status)
+
+                with open_client(redis.tcp_url) as operator:
+                    for _ in range(3):
+                        burst = [asyncio.ensure_future(status(gateway)) for gateway in gateways for _ in range(48)]
+                        await burst[0]
+                        operator.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                        assert set(await asyncio.gather(*burst)) <= {200, 503}
+                        assert [await status(gateway) for gateway in gateways * 5] == [200] * 10
+                    names = [client["name"] for client in operator.client_list()]
+                # Two for each gateway, two for the process of this test.
+                assert names.count("wattfare") <= 2 * 3
+                await until(lambda: house.paid("ada"))

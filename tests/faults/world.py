@@ -15,7 +15,7 @@ from aiohttp import web
 from gateway.keys import Budget
 from gateway.ledger.sweeper import Sweeper
 from gateway.money import nano_from_usd
-from gateway.openrouter.client import Timeouts, Upstream
+from gateway.openrouter.client import Client, Timeouts
 from gateway.payers.connections import Approval
 from gateway.services import Services, open_services
 from gateway.settings import Settings
@@ -52,7 +52,7 @@ def variables(redis_url: str, upstream_url: str, **more: str) -> dict[str, str]:
 
 
 @dataclass
-class World:
+class FaultWorld:
     """The stores, one app in them, and a sweeper that only the test drives."""
 
     services: Services
@@ -134,10 +134,10 @@ class Books:
 
 
 @contextlib.asynccontextmanager
-async def open_world(environment: Mapping[str, str]) -> AsyncIterator[World]:
+async def open_world(environment: Mapping[str, str]) -> AsyncIterator[FaultWorld]:
     """A world on the Redis and the upstream that `environment` names."""
     settings = Settings.load(environment)
-    upstream = Upstream(settings.openrouter_base_url, Timeouts(5, 10, 10))
+    upstream = Client(settings.openrouter_base_url, Timeouts(5, 10, 10))
     async with (
         open_services(settings) as services,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False) as client,
@@ -145,7 +145,7 @@ async def open_world(environment: Mapping[str, str]) -> AsyncIterator[World]:
         sweeper = Sweeper(services.ledger, upstream, services.sealer, reconcile_seconds=settings.reconcile_seconds)
         try:
             app = await services.apps.create("Example", ["https://app.example"])
-            yield World(services, sweeper, app, client)
+            yield FaultWorld(services, sweeper, app, client)
         finally:
             await sweeper.close()
             await upstream.close()

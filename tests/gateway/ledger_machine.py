@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Any, ClassVar, TypeVar
 
 from hypothesis import strategies as st
@@ -11,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.errors import BudgetExceeded, NotConnected, Unavailable
 from gateway.keys import Budget
-from gateway.ledger.holds import Admission, Ledger, Settlement, sum_by_day
+from gateway.ledger.holds import Ledger
+from gateway.ledger.outcomes import Admission, HandOver, Settlement, sum_by_day
 from gateway.ledger.worst_case import WorstCase
 from gateway.money import MAX_NANO
 from gateway.store.store import Store
@@ -25,6 +27,10 @@ DAY_SECONDS = 86_400
 
 # Moves everything a budget remembers `ARGV[1]` days back: what was today is then that long ago.
 AGE = """
+local function aged(hold)
+  local first, day, rest = hold:match('^([^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n)(%-?%d+)(.*)$')
+  return first and first .. string.format('%.0f', day - ARGV[1]) .. rest or hold
+end
 local days = redis.call('HGETALL', KEYS[2])
 redis.call('DEL', KEYS[2])
 for i = 1, #days, 2 do redis.call('HSET', KEYS[2], string.format('%.0f', days[i] - ARGV[1]), days[i + 1]) end
@@ -33,22 +39,31 @@ local entries = redis.call('XRANGE', KEYS[3], '-', '+')
 redis.call('DEL', KEYS[3])
 for _, entry in ipairs(entries) do
   for i = 1, #entry[2], 2 do
-    if entry[2][i] == 'day' then entry[2][i + 1] = string.format('%.0f', entry[2][i + 1] - ARGV[1]) end
+    if entry[2][i] == 'closed' then entry[2][i + 1] = aged(entry[2][i + 1]) end
   end
   redis.call('XADD', KEYS[3], entry[1], unpack(entry[2]))
 end
 for i = 4, #KEYS do
-  if redis.call('HEXISTS', KEYS[i], 'day') == 1 then redis.call('HINCRBY', KEYS[i], 'day', -ARGV[1]) end
+  local hold = redis.call('GET', KEYS[i])
+  if hold then redis.call('SET', KEYS[i], aged(hold), 'KEEPTTL') end
 end
 return 1
 """
 
 # As a failover that lost the admission leaves it: no hold, nothing held, nothing due.
 LOSE = """
-redis.call('HINCRBY', KEYS[1], 'held_nano', -redis.call('HGET', KEYS[3], 'nano'))
+local nano = redis.call('GET', KEYS[3]):match('^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n(%d+)')
+redis.call('HINCRBY', KEYS[1], 'held_nano', -nano)
 redis.call('ZREM', KEYS[2], ARGV[1])
 return redis.call('DEL', KEYS[3])
 """
+
+
+async def handed_over(ledger: Ledger, budget: Budget, request_id: str, owed: HandOver) -> bool:
+    """Leave a hold to the sweeper; return whether there was an open one."""
+    told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    await ledger.post_hand_over(budget, request_id, owed, told.set_result)
+    return await told
 
 
 @dataclass(slots=True)
@@ -106,7 +121,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def connect(self, cap: int) -> None:
         """Approve, or approve again."""
-        self.bench(self.bench.store.run("connect", [self.budget.budget], [cap, "sealed", "", "", "account"]))
+        names = [self.budget.budget, self.budget.history]
+        self.bench(
+            self.bench.store.run(
+                "connect", names, [cap, "sealed", "", "", "account", "", token_hex(4), "payer", "", ""]
+            )
+        )
         self.cap, self.state = cap, "active"
 
     # -- the model's sums ---------------------------------------------------------------------------------
@@ -215,18 +235,17 @@ class LedgerMachine(RuleBasedStateMachine):
         """Attach, renew, postpone, hand over: they know whether the hold is open, and move no money."""
         request_id, ledger = self.pick(number), self.bench.ledger
         if what == "sent":
-            self.bench(ledger.post_sent(self.budget, request_id))
+            known = self.requests[request_id].admission
+            assert self.bench(ledger.post_sent(self.budget, request_id, known.due_ms if known else 0))
         elif what == "generation":
             self.bench(ledger.post_generation(self.budget, request_id, "gen-1"))
         elif what == "renew":
             renewal = self.bench(ledger.renew(self.budget, request_id))
-            assert renewal == (self.requests[request_id].state == "open", self.state == "active")
+            assert renewal[:2] == (self.requests[request_id].state == "open", self.state == "active")
         elif what == "postpone":
             self.bench(ledger.postpone(self.budget, request_id, due_ms=0))
         else:
-            left = ledger.hand_over(
-                self.budget, request_id, generation_id="gen-1", estimate_nano=9, ended_by="client", funding=""
-            )
+            left = handed_over(ledger, self.budget, request_id, HandOver("gen-1", 9, "client", ""))
             assert self.bench(left) is (self.requests[request_id].state == "open")
 
     @rule(most=st.integers(1, 5))
@@ -275,8 +294,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def day_of(self, request_id: str) -> int:
         """The day a settlement belongs to: that of the hold, else today."""
-        stored = self.bench(self.bench.store.call("HGET", self.budget.hold(request_id), "day"))
-        return int(stored) if stored else self.today
+        hold = self.bench(self.bench.ledger.hold(self.budget, request_id))
+        return self.today if hold is None or hold.day is None else hold.day
 
     # -- the budget -----------------------------------------------------------------------------------------
 
@@ -286,7 +305,9 @@ class LedgerMachine(RuleBasedStateMachine):
         if verb == "connect":
             self.connect(cap)
             return
-        code = self.bench(self.bench.store.run("change", [self.budget.budget], [verb, cap]))
+        code = self.bench(
+            self.bench.store.run("change", [self.budget.budget, self.budget.history], [verb, cap, "payer"])
+        )
         if verb == "revoke":
             self.state = "revoked"
         elif self.state == "revoked":

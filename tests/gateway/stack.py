@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
 from gateway.keys import Budget
-from gateway.ledger.holds import Standing
+from gateway.ledger.outcomes import Standing
 from gateway.money import nano_from_usd
 from gateway.payers.connections import Approval
 from gateway.server import Gateway, open_gateway
@@ -192,7 +192,7 @@ class Stack:
     async def quiet(self) -> None:
         """Wait until no request is open and each was settled, voided or handed over."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while len(self.gateway.exchanges) or len(self.gateway.closing):
+            while len(self.gateway.inflight) or self.gateway.services.store.pending:
                 await asyncio.sleep(0)
 
     async def standing(self, user: str = USER, mode: str = "live") -> Standing:

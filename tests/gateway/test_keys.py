@@ -35,11 +35,11 @@ def test_two_users_share_no_key(one: str, other: str) -> None:
 
 
 def test_a_request_id_leads_to_its_account() -> None:
-    """`req_` and 32 lower-case characters; the account is not the user and needs the salt."""
+    """`req_` and 37 lower-case characters; the account is not the user and needs the salt."""
     budget = Budget("live", "app0123456789abcdef", "ada")
     account = budget.account(b"salt")
     request_id = keys.request_id(account, bytes(range(12)))
-    assert len(request_id) == 4 + 32
+    assert len(request_id) == 4 + 37
     assert request_id == request_id.lower()
     assert keys.account_of(request_id) == account
     assert budget.account(b"other") != account
@@ -47,7 +47,7 @@ def test_a_request_id_leads_to_its_account() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "req_", "req_x", "ada", "req_" + "a" * 31, "req_" + "é" * 32, "req_" + "a" * 31 + ":"]
+    "text", ["", "req_", "req_x", "ada", "req_" + "a" * 36, "req_" + "é" * 37, "req_" + "a" * 36 + ":"]
 )
 def test_what_is_no_request_id_leads_nowhere(text: str) -> None:
     """Nothing of it reaches a key."""

@@ -3,43 +3,17 @@
 import base64
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from aiohttp.test_utils import TestClient
-from aiohttp.web import Application, Request
 
 from sandbox.server import create_app
 from sandbox.settings import SandboxSettings
-
-Client = TestClient[Request, Application]
-Connect = Callable[[Application], Awaitable[Client]]
+from tests.sandbox.clock import Client, Clock, Connect
 
 _VERIFIER = "a-verifier-of-at-least-forty-three-characters-0"
 _CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(_VERIFIER.encode()).digest()).rstrip(b"=").decode()
 _CALLBACK = "http://127.0.0.1:8081/funding/callback/abc?kept=1"
-
-
-class _Clock:
-    """Unix seconds that only a test moves."""
-
-    seconds = 1_780_944_361.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def clock() -> _Clock:
-    """Time stands still unless moved."""
-    return _Clock()
-
-
-@pytest.fixture
-async def client(aiohttp_client: Connect, clock: _Clock) -> Client:
-    """A browser with cookies of its own, and a fresh sandbox."""
-    return await aiohttp_client(create_app(SandboxSettings(), now=clock))
 
 
 def _question(**more: str) -> dict[str, str]:
@@ -120,7 +94,7 @@ async def test_a_code_works_once(client: Client) -> None:
     assert (await _exchange(client, code))[0] == 403
 
 
-async def test_a_code_dies_after_ten_minutes(client: Client, clock: _Clock) -> None:
+async def test_a_code_dies_after_ten_minutes(client: Client, clock: Clock) -> None:
     """Valid to the last moment, then expired."""
     code, late = await _code(client), await _code(client)
     clock.seconds += 599.9

@@ -2,48 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp.test_utils import TestClient
-from aiohttp.web import Application, Request
 
-from sandbox.bill import Bill, Entry, State
+from sandbox.bill import Bill, Entry, GenerationState
 from sandbox.server import BILL_KEY, create_app
 from sandbox.settings import SandboxSettings
+from tests.sandbox.clock import Client, Clock, Connect
 
 _KEY = "sk-or-v1-alice"
 _CHAT = "/api/v1/chat/completions"
-
-Client = TestClient[Request, Application]
-Connect = Callable[[Application], Awaitable[Client]]
-
-
-@dataclass
-class _Clock:
-    """Unix seconds that only a test moves."""
-
-    seconds: float = 1_780_944_361.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def clock() -> _Clock:
-    """Time stands still unless moved."""
-    return _Clock()
-
-
-@pytest.fixture
-async def client(aiohttp_client: Connect, clock: _Clock) -> Client:
-    """A client of a fresh sandbox."""
-    return await aiohttp_client(create_app(SandboxSettings(), now=clock))
 
 
 def _auth(key: str = _KEY) -> dict[str, str]:
@@ -87,8 +59,8 @@ async def test_a_stream_is_served_and_billed(client: Client) -> None:
     assert "__cf_bm" in response.headers["Set-Cookie"]
     assert raw.endswith("data: [DONE]\n\n")
     entry = _only_entry(client)
-    assert response.headers["X-Generation-Id"] == entry.performance.generation_id
-    assert (entry.state, entry.cost_nano) == (State.DONE, 12_300_000)
+    assert response.headers["X-Generation-Id"] == entry.answer.generation_id
+    assert (entry.state, entry.cost_nano) == (GenerationState.DONE, 12_300_000)
     assert entry.key_sha256 == sha256(_KEY.encode()).hexdigest()
 
 
@@ -97,7 +69,7 @@ async def test_chunks_go_out_one_by_one(client: Client) -> None:
     reader, writer = await _raw(client, "sandbox/silent")
     async with asyncio.timeout(5):
         await reader.readuntil(b'"content":"four"')
-    assert _only_entry(client).state is State.OPEN
+    assert _only_entry(client).state is GenerationState.OPEN
     writer.close()
     await _until_all_ended(client)
 
@@ -116,7 +88,7 @@ async def test_a_client_that_hangs_up_is_noticed_during_a_pause(client: Client, 
     entry = _only_entry(client)
     await _until_all_ended(client)
     assert entry.cost_nano == cost_nano
-    assert entry.state is (State.DONE if model == "sandbox/hang-after-done" else State.CANCELLED)
+    assert entry.state is (GenerationState.DONE if model == "sandbox/hang-after-done" else GenerationState.CANCELLED)
 
 
 async def test_an_abort_is_billed_for_the_tokens_sent(client: Client) -> None:
@@ -138,10 +110,10 @@ async def test_a_cut_is_no_clean_end(client: Client, stream: bool) -> None:
     async with client.post(_CHAT, json=_body("sandbox/cut", stream=stream), headers=_auth()) as response:
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()
-    assert (_only_entry(client).state, _only_entry(client).cost_nano) == (State.DONE, 3_000)
+    assert (_only_entry(client).state, _only_entry(client).cost_nano) == (GenerationState.DONE, 3_000)
 
 
-async def test_generation_comes_late_and_only_to_its_own_key(client: Client, clock: _Clock) -> None:
+async def test_generation_comes_late_and_only_to_its_own_key(client: Client, clock: Clock) -> None:
     """404 until the delay is over, 404 to any other key, then the true cost."""
     async with client.post(_CHAT, json=_body("sandbox/usage-missing"), headers=_auth()) as response:
         await response.read()

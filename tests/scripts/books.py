@@ -2,12 +2,12 @@
 
 import argparse
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from gateway.keys import Budget
-from gateway.ledger.holds import Settlement
+from gateway.ledger.outcomes import Settlement
 from gateway.ledger.worst_case import WorstCase
 from gateway.payers.connections import Approval
 from gateway.services import Services, open_services
@@ -42,3 +42,20 @@ async def spend(services: Services, request_id: str, *settlements: Settlement, b
 
 async def checked(services: Services, *, against_upstream: bool = False) -> Any:
     return await verify(services, argparse.Namespace(against_upstream=against_upstream))
+
+
+async def write_entry(services: Services, budget: Budget, entry: Mapping[str, str | int], *, name: str = "*") -> None:
+    """Put an entry into a ledger, as `settle.lua` writes them; `name` is its stream id."""
+    of_request = (entry["status"], entry["generation_id"], entry["ended_by"], entry["model"], entry["hold_nano"])
+    of_admission = (entry["day"], entry["admitted_ms"], entry["funding_version"], 0, 0, 0)
+    tokens = f"{entry['prompt_tokens']} {entry['completion_tokens']}"
+    closed = (*of_request, *of_admission, entry["cost_nano"], entry["overrun_nano"], tokens, entry["settled_ms"])
+    fields = (
+        "request_id",
+        entry["request_id"],
+        "delta_nano",
+        entry["delta_nano"],
+        "closed",
+        "\n".join(map(str, closed)),
+    )
+    await services.store.call("XADD", budget.ledger, name, *fields)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from scripts.command import Refusal
+from scripts.command import CommandRefused
 from scripts.connect_user import connect_user
 from tests.fakes import FakeOpenRouter
 from tests.gateway.process import command, environment
@@ -36,6 +36,8 @@ async def test_an_imported_connection_pays_at_once(redis_url: str, stack: Stack,
     }
     assert (await stack.chat(headers=stack.as_user("%C3%A9:x"))).status == 200
     assert openrouter.last.header("Authorization") == "Bearer sk-or-v1-imp"
+    [receipt] = await stack.gateway.services.connections.receipts(stack.budget("é:x"))
+    assert (receipt["event"], receipt["by"], receipt["cap_nano"]) == ("approved", "operator", "2500000000")
 
 
 def _given(stack: Stack, **changed: str | None) -> argparse.Namespace:
@@ -72,7 +74,7 @@ async def test_a_test_connection_needs_neither_cap_nor_key(stack: Stack) -> None
 )
 async def test_a_bad_argument_connects_nobody(stack: Stack, changed: dict[str, str | None]) -> None:
     """What is wrong is said; the key is not repeated."""
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(CommandRefused) as refused:
         await connect_user(stack.gateway.services, _given(stack, **changed))
     assert "imp" not in str(refused.value)
     assert "two words" not in str(refused.value)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from scripts.command import Refusal
+from scripts.command import CommandRefused
 from scripts.create_app import create_app
 from tests.gateway.process import command, environment
 from tests.gateway.stack import Stack, question
@@ -60,7 +60,7 @@ async def test_a_new_app_works_at_once_with_live_and_test_keys(redis_url: str, s
 async def test_a_bad_name_or_origin_registers_nothing(stack: Stack, name: str, origins: list[str]) -> None:
     """It is refused with what to change."""
     before = await stack.redis.smembers("wf:apps")
-    with pytest.raises(Refusal, match=r"^--(name|origin) "):
+    with pytest.raises(CommandRefused, match=r"^--(name|origin) "):
         await create_app(stack.gateway.services, argparse.Namespace(name=name, origin=origins))
     assert await stack.redis.smembers("wf:apps") == before
 

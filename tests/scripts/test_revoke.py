@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from scripts.command import Refusal
+from scripts.command import CommandRefused
 from scripts.revoke import revoke
 from tests.gateway.process import command, environment
 from tests.gateway.stack import Stack
@@ -24,6 +24,9 @@ async def test_a_revoked_user_is_refused_once_the_command_is_done(redis_url: str
     assert (await stack.chat()).refusal == (402, "not_connected")
     assert (await stack.chat(headers=stack.as_user(secret=stack.test_secret))).refusal == (402, "not_connected")
     assert (await stack.chat(headers=stack.as_user("eve"))).status == 200
+    for mode in ("live", "test"):
+        newest, _ = await stack.gateway.services.connections.receipts(stack.budget(mode=mode))
+        assert (newest["event"], newest["by"]) == ("revoked", "operator")
 
 
 async def _revoke(stack: Stack, **given: str | None) -> None:
@@ -49,9 +52,20 @@ async def test_a_closed_app_is_refused_everywhere(stack: Stack) -> None:
     assert answer.refusal == (401, "auth")
 
 
+async def test_closing_an_app_ends_its_connections(stack: Stack) -> None:
+    """Each learns of it in its history, once, and holds no funding key any more."""
+    await stack.connect(user="eve")
+    for _ in range(2):
+        await _revoke(stack)
+    for user in ("ada", "eve"):
+        assert "funding" not in (await stack.standing(user)).fields
+        newest, _ = await stack.gateway.services.connections.receipts(stack.budget(user))
+        assert (newest["event"], newest["by"]) == ("closed", "operator")
+
+
 async def test_an_unknown_app_is_refused(stack: Stack) -> None:
     """A typing error must not look like a revocation."""
-    with pytest.raises(Refusal):
+    with pytest.raises(CommandRefused):
         await _revoke(stack, app="appnone", user="ada")
-    with pytest.raises(Refusal):
+    with pytest.raises(CommandRefused):
         await _revoke(stack, app="appnone")

@@ -2,11 +2,14 @@
 
 import argparse
 import base64
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gateway.keys import Budget
+from gateway.ledger.outcomes import Settlement
+from gateway.ledger.worst_case import WorstCase
 from gateway.payers.connections import Approval
 from gateway.services import open_services
 from gateway.settings import Settings
@@ -35,17 +38,25 @@ async def test_every_key_opens_without_the_old_master_key_afterwards(redis_url: 
     budget = Budget("live", "app0123456789abcdef", _USER)
     async with open_services(_settings(redis_url, tmp_path, _OLD)) as services:
         await services.connections.approve(budget, Approval(10**9, "sk-or-v1-canary"))
+        for request_id in ("open", "closed"):
+            await services.ledger.admit(budget, request_id, WorstCase(1000, 0, 1), model="m", estimate_nano=1)
+        await services.ledger.settle(budget, "closed", Settlement("settled", 5))
+        held = await services.ledger.hold(budget, "open")
 
     async with open_services(_settings(redis_url, tmp_path, f"{_NEW},{_OLD}")) as services:
         first = await rotate_master_key(services, argparse.Namespace())
         second = await rotate_master_key(services, argparse.Namespace())
     async with open_services(_settings(redis_url, tmp_path, _NEW)) as services:
         sealed = await services.store.call("HGET", budget.budget, "funding")
-        opened = services.sealer.open(sealed, place=budget.place)
+        hold = await services.ledger.hold(budget, "open")
+        assert held is not None
+        assert hold is not None
+        assert hold == replace(held, funding=hold.funding)
+        opened = [services.sealer.open(each, place=budget.place) for each in (sealed, hold.funding)]
 
-    assert first == {"ok": True, "resealed": 1, "current": 0, "broken": 0}
-    assert second == {"ok": True, "resealed": 0, "current": 1, "broken": 0}
-    assert opened == "sk-or-v1-canary"
+    assert first == {"ok": True, "resealed": 2, "current": 1, "broken": 0}
+    assert second == {"ok": True, "resealed": 0, "current": 3, "broken": 0}
+    assert opened == ["sk-or-v1-canary"] * 2
 
 
 async def test_a_key_that_no_ring_opens_is_told_and_left(redis_url: str, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from scripts.command import Refusal
+from scripts.command import CommandRefused
 from scripts.rotate_secret import rotate_secret
 from tests.fakes import FakeOpenRouter
 from tests.gateway.process import command, environment
@@ -66,6 +66,6 @@ async def test_a_rotation_without_grace_ends_an_earlier_grace(stack: Stack) -> N
 @pytest.mark.parametrize(("app", "grace"), [("appnone", 0), ("", 0), ("{app}", -1), ("{app}", 10**9)])
 async def test_an_unknown_app_or_an_odd_grace_is_refused(stack: Stack, app: str, grace: int) -> None:
     """Nothing is rotated."""
-    with pytest.raises(Refusal):
+    with pytest.raises(CommandRefused):
         await _rotate(stack, app=app.format(app=stack.app["appId"]), grace=grace)
     assert (await stack.chat()).status == 200

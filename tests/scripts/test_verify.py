@@ -9,10 +9,11 @@ import pytest
 
 from gateway.keys import Budget, wallet_budgets
 from gateway.ledger.audit import read_audit
-from gateway.ledger.holds import Settlement
+from gateway.ledger.outcomes import Settlement
 from gateway.services import Services
 from scripts.verify import forgotten
-from tests.scripts.books import BUDGET, DAY_MS, checked, connect, opened, spend
+from tests.gateway.lua.direct import rewritten
+from tests.scripts.books import BUDGET, DAY_MS, checked, connect, opened, spend, write_entry
 
 OTHER = Budget("test", "app2222222222222222", "bob")
 OLD = Budget("live", "app2222222222222222", "eve")
@@ -78,19 +79,27 @@ async def test_each_sum_that_is_off_is_named(
 
 
 @pytest.mark.parametrize(
-    ("command", "what", "stored", "computed"),
+    ("budget", "request_id", "changed", "what", "stored", "computed"),
     [
-        (("HSET", BUDGET.hold("a"), "cost_nano", 4), "a shows settled, its last entry says settled", 4, 400),
-        (("HSET", BUDGET.hold("b"), "state", "estimated"), "b shows estimated, its last entry says settled", 300, 300),
-        (("HDEL", BUDGET.hold("c"), "state"), "c shows no state, its last entry says void", 0, 0),
-        (("HSET", OTHER.hold("f"), "state", "open"), "f shows open, its last entry says settled", 7, 7),
+        (BUDGET, "a", {"cost_nano": "4"}, "a shows settled, its last entry says settled", 4, 400),
+        (BUDGET, "b", {"state": "estimated"}, "b shows estimated, its last entry says settled", 300, 300),
+        (BUDGET, "c", {"tokens": ""}, "c shows no state, its last entry says void", 0, 0),
+        (OTHER, "f", {"state": "void"}, "f shows void, its last entry says settled", 7, 7),
+        (OTHER, "f", {"state": "open", "tokens": ""}, "f shows open, its last entry says settled", 0, 7),
     ],
 )
 async def test_a_request_that_shows_what_was_not_booked_is_named(
-    services: Services, command: tuple[str | int, ...], what: str, stored: int, computed: int
+    services: Services,
+    budget: Budget,
+    request_id: str,
+    changed: dict[str, str],
+    what: str,
+    stored: int,
+    computed: int,
 ) -> None:
     """What its caller is told of it must be the ledger's last word."""
-    await services.store.call(str(command[0]), *command[1:])
+    name = budget.hold(request_id)
+    await services.store.call("SET", name, rewritten(await services.store.call("GET", name), **changed))
     (found,) = (await checked(services))["differences"]
     assert (found["what"], found["stored_nano"], found["computed_nano"]) == (what, stored, computed)
 
@@ -133,9 +142,7 @@ async def test_a_budget_that_is_swept_while_it_is_read_raises_no_alarm(services:
 
 async def test_a_doubled_entry_is_named(services: Services) -> None:
     """A request that was booked twice shows in its own sum, not only in the day's."""
-    entry = (await services.ledger.entries(BUDGET))[0]
-    fields = [part for name, value in entry.items() if name != "entry" for part in (name, value)]
-    await services.store.call("XADD", BUDGET.ledger, "*", *fields)
+    await write_entry(services, BUDGET, (await services.ledger.entries(BUDGET))[0])
     answer = await checked(services)
     assert {"a is booked at", "booked_nano"} <= {each["what"] for each in answer["differences"]}
 
@@ -154,7 +161,7 @@ async def test_a_lost_budget_is_named(services: Services, left: str) -> None:
 async def test_a_user_who_was_barred_before_connecting_is_no_lost_budget(services: Services) -> None:
     """There is a hash that counts revocations, and nothing else; wallets have keys that look alike."""
     never = Budget("live", BUDGET.app_id, "never")
-    await services.store.run("change", [never.budget], ["bar", ""])
+    await services.store.run("change", [never.budget, never.history], ["bar", "", "payer"])
     await services.store.call("HSET", wallet_budgets("w"), never.name, "device")
     answer = await checked(services)
     assert (answer["budgets"], answer["differences"]) == (3, [])
@@ -185,21 +192,23 @@ async def age(services: Services, *, days: int) -> None:
             **amounts,
             "hold_nano": 1000,
             "overrun_nano": 0,
+            "generation_id": "",
+            "model": "m",
             "funding_version": 1,
+            "prompt_tokens": "",
+            "completion_tokens": "",
             "admitted_ms": old_ms - 1,
             "settled_ms": old_ms + number,
+            "ended_by": "complete",
         }
-        fields = [part for pair in entry.items() for part in pair]
-        await services.store.call("XADD", OLD.ledger, old_ms + number, *fields)
+        await write_entry(services, OLD, entry, name=str(old_ms + number))
     await services.store.call("HSET", OLD.budget, "booked_nano", 900 + 124 * 300 + 900)
 
 
 async def write(services: Services, budget: Budget, **changed: str | int) -> None:
     """Put a copy of the newest entry, with some of its fields changed, behind it."""
     (entry,) = await services.ledger.entries(budget, newest_first=True, most=1)
-    del entry["entry"]
-    fields = [part for pair in {**entry, **changed}.items() for part in pair]
-    await services.store.call("XADD", budget.ledger, "*", *fields)
+    await write_entry(services, budget, {**entry, **changed})
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.ledger.holds import Settlement
+from gateway.ledger.outcomes import Settlement
 from gateway.services import Services
 from tests.gateway.process import command, environment
-from tests.scripts.books import BUDGET, DAY_MS, KEY, checked, connect, opened, spend
+from tests.scripts.books import BUDGET, DAY_MS, KEY, checked, connect, opened, spend, write_entry
 
 pytestmark = pytest.mark.each_store
 
@@ -45,10 +45,8 @@ async def spend_long_ago(services: Services) -> None:
     await spend(services, "b", Settlement("estimated", 900), Settlement("settled", 300))
     await spend(services, "c", Settlement("estimated", 900))
     for entry in await services.ledger.entries(BUDGET):
-        fields = {**entry, "settled_ms": str(int(entry["settled_ms"]) - DAY_MS)}
-        name = fields.pop("entry")
-        await services.store.call("XDEL", BUDGET.ledger, name)
-        await services.store.call("XADD", BUDGET.ledger, "*", *[part for pair in fields.items() for part in pair])
+        await services.store.call("XDEL", BUDGET.ledger, entry["entry"])
+        await write_entry(services, BUDGET, {**entry, "settled_ms": int(entry["settled_ms"]) - DAY_MS})
 
 
 async def compared(redis_url: str, folder: Path, usage: object, status: int = 200) -> Any:

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.money import nano_from_usd
-from simulator.answers import generation_body, perform
-from simulator.variants import MODELS, Abort, Play, find_role, listed_roles
+from simulator.answers import generation_body, simulate
+from simulator.variants import MODELS, Abort, Fault, find_variant, listed_variants
 from simulator.wire import COMMENT, usd_literal
-from tests.gateway.performances import GENERATION_ID, ask, document, events, raw, said, usages
+from tests.simulator.asking import GENERATION_ID, ask, document, events, raw, said, usages
 
 
-def _names(*plays: Play) -> Iterator[str]:
+def _names(*faults: Fault) -> Iterator[str]:
     for model in MODELS:
-        if model.play in plays:
+        if model.fault in faults:
             yield from model.examples or (model.name,)
 
 
@@ -51,7 +51,7 @@ def test_a_long_answer_is_made_while_it_is_read() -> None:
     assert first.data == COMMENT
 
 
-@pytest.mark.parametrize("name", list(_names(Play.REFUSED)))
+@pytest.mark.parametrize("name", list(_names(Fault.REFUSED)))
 def test_an_error_before_output_carries_its_own_status(name: str) -> None:
     """The status is the one in the name; there is no generation and no charge."""
     answer = ask(name)
@@ -76,9 +76,9 @@ def test_a_given_price_is_stated_exactly_and_listed_no_lower(literal: str) -> No
     assert f'"cost":{literal},'.encode() in raw(answer)
     assert raw(ask(f"sandbox/price-{literal}", free=True)) == raw(answer)
     assert answer.cost_nano == nano_from_usd(literal)
-    role = find_role(f"sandbox/price-{literal}")
-    assert role is not None
-    assert nano_from_usd(role.listed.start_usd(1)) == answer.cost_nano
+    variant = find_variant(f"sandbox/price-{literal}")
+    assert variant is not None
+    assert nano_from_usd(variant.listed.start_usd(1)) == answer.cost_nano
 
 
 def test_test_mode_costs_nothing() -> None:
@@ -95,7 +95,7 @@ def test_test_mode_costs_nothing() -> None:
 )
 def test_a_body_without_a_question_is_a_400(body: dict[str, object]) -> None:
     """Neither a missing model nor missing messages raise."""
-    assert perform(body, generation_id=GENERATION_ID, created_seconds=1).status == 400
+    assert simulate(body, generation_id=GENERATION_ID, created_seconds=1).status == 400
 
 
 def test_the_dearer_price_of_long_prompts_is_billed() -> None:
@@ -136,7 +136,7 @@ def test_generation_states_the_true_cost() -> None:
     assert byok["upstream_inference_cost"] > 0
 
 
-_ANY_MODEL = st.sampled_from([role.name for role in listed_roles()])
+_ANY_MODEL = st.sampled_from([variant.name for variant in listed_variants()])
 
 
 @given(name=_ANY_MODEL, text=st.text(min_size=1, max_size=60), limit=st.integers(1, 40), free=st.booleans())

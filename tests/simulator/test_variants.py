@@ -1,4 +1,4 @@
-"""Every row of the model table plays, is listed as OpenRouter lists, and stands in the docs."""
+"""Every row of the model table answers, is listed as OpenRouter lists, and stands in the docs."""
 
 from pathlib import Path
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from gateway.money import nano_from_usd
-from simulator.variants import MODELS, Price, find_role, listed_roles, model_entry
+from simulator.variants import MODELS, ModelPrice, find_variant, listed_variants, model_entry
 from simulator.wire import FOREVER_MS
-from tests.gateway.performances import ask, document, usages
+from tests.simulator.asking import ask, document, usages
 
 
 @pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize("name", [role.name for role in listed_roles()])
+@pytest.mark.parametrize("name", [variant.name for variant in listed_variants()])
 def test_every_listed_model_answers(name: str, stream: bool) -> None:
-    """Each row plays in both forms, twice the same, and a stated cost is the billed one."""
+    """Each row answers in both forms, twice the same, and a stated cost is the billed one."""
     answer = ask(name, stream=stream)
     chunks = list(answer.chunks)
     assert chunks == list(answer.chunks)
@@ -29,12 +29,12 @@ def test_every_listed_model_answers(name: str, stream: bool) -> None:
 
 def test_the_model_list_has_the_recorded_fields() -> None:
     """Prices are strings; -1, request prices and overrides stand where OpenRouter has them."""
-    entries: dict[str, Any] = {role.name: model_entry(role) for role in listed_roles()}
+    entries: dict[str, Any] = {variant.name: model_entry(variant) for variant in listed_variants()}
     assert entries["openrouter/auto"]["pricing"] == {"prompt": "-1", "completion": "-1"}
     assert entries["openai/gpt-4o-search-preview"]["pricing"]["request"] == "0.035"
     overrides = entries["anthropic/claude-sonnet-4"]["pricing"]["overrides"]
     assert overrides == [{"min_prompt_tokens": 200_000, "prompt": "0.000006", "completion": "0.0000225"}]
-    assert len(entries) == len(list(listed_roles()))
+    assert len(entries) == len(list(listed_variants()))
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ def test_an_unknown_model_is_a_400(name: str) -> None:
 
 def test_an_overrun_costs_more_than_its_list_price() -> None:
     """Whatever max_tokens says, the stated cost is above the worst case."""
-    role = find_role("sandbox/overrun")
-    assert role is not None
-    worst = role.listed.start_usd(1000) + role.listed.output_usd(1000, role.max_completion_tokens)
+    variant = find_variant("sandbox/overrun")
+    assert variant is not None
+    worst = variant.listed.start_usd(1000) + variant.listed.output_usd(1000, variant.max_completion_tokens)
     assert nano_from_usd(worst) < ask("sandbox/overrun").cost_nano
 
 
@@ -63,7 +63,7 @@ def test_the_docs_name_every_row() -> None:
     ]
 
 
-def _told(price: Price, *, given: str | None) -> str:
+def _told(price: ModelPrice, *, given: str | None) -> str:
     if given == "<usd>":
         return "the name's, a request"
     request = f", {price.request} a request" if price.request else ""
@@ -75,7 +75,7 @@ def test_names_are_unique() -> None:
     """No row hides another, and no two families claim one name."""
     names = [model.name for model in MODELS]
     assert len(set(names)) == len(names)
-    assert [role.name for role in listed_roles() if find_role(role.name) != role] == []
+    assert [variant.name for variant in listed_variants() if find_variant(variant.name) != variant] == []
 
 
 @pytest.mark.parametrize(
@@ -83,5 +83,5 @@ def test_names_are_unique() -> None:
 )
 def test_a_family_has_bounds(name: str, pause_ms: int | None) -> None:
     """A parameter out of bounds is no model."""
-    role = find_role(name)
-    assert (role.pause_ms if role else None) == pause_ms
+    variant = find_variant(name)
+    assert (variant.pause_ms if variant else None) == pause_ms

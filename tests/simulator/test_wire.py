@@ -8,10 +8,10 @@ import pytest
 
 from gateway.money import nano_from_usd
 from gateway.openrouter.sse import JsonScanner, Scanner, SseScanner
-from simulator.variants import listed_roles
+from simulator.variants import listed_variants
 from simulator.wire import BLANKS, COMMENT, DONE, usd_literal
-from tests.gateway.performances import GENERATION_ID, ask, document, events, raw, said, usages
 from tests.gateway.recordings import RECORDINGS, Recording
+from tests.simulator.asking import GENERATION_ID, ask, document, events, raw, said, usages
 
 # Key order of a chunk and of usage in the recording of 8 June 2026 (streamed, claude-haiku-4.5).
 _RECORDED_CHUNK = ["id", "object", "created", "model", "provider", "choices"]
@@ -197,10 +197,10 @@ def _shape(value: object) -> object:
 
 def test_a_plain_stream_has_the_shape_of_its_recording() -> None:
     """First, finishing and usage chunk carry the recorded names, all but the provider's price details."""
-    recorded, played = _recorded_events("08"), events(ask("sandbox/echo"))
+    recorded, simulated = _recorded_events("08"), events(ask("sandbox/echo"))
     del recorded[-1]["usage"]["cost_details"]["upstream_inference_prompt_cost"]
     del recorded[-1]["usage"]["cost_details"]["upstream_inference_completions_cost"]
-    assert [_shape(played[index]) for index in (0, -2, -1)] == [_shape(recorded[index]) for index in (0, -2, -1)]
+    assert [_shape(simulated[index]) for index in (0, -2, -1)] == [_shape(recorded[index]) for index in (0, -2, -1)]
 
 
 def test_a_bare_error_has_the_shape_of_its_recording() -> None:
@@ -210,15 +210,15 @@ def test_a_bare_error_has_the_shape_of_its_recording() -> None:
 
 def test_an_error_with_usage_says_what_its_recording_says() -> None:
     """The Minimax 400: the same error, finish_reason and cost, whatever the order of the names."""
-    played, recorded = events(ask("sandbox/stream-error-usage"))[-1], _recorded_events("01")[-1]
-    assert played["error"] == recorded["error"]
-    assert played["usage"].keys() >= recorded["usage"].keys()
-    assert played["usage"]["cost"] == recorded["usage"]["cost"]
-    assert played["choices"][0]["finish_reason"] is recorded["choices"][0]["finish_reason"] is None
+    simulated, recorded = events(ask("sandbox/stream-error-usage"))[-1], _recorded_events("01")[-1]
+    assert simulated["error"] == recorded["error"]
+    assert simulated["usage"].keys() >= recorded["usage"].keys()
+    assert simulated["usage"]["cost"] == recorded["usage"]["cost"]
+    assert simulated["choices"][0]["finish_reason"] is recorded["choices"][0]["finish_reason"] is None
 
 
 @pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize("name", [role.name for role in listed_roles()])
+@pytest.mark.parametrize("name", [variant.name for variant in listed_variants()])
 def test_the_meter_reads_what_is_billed(name: str, stream: bool) -> None:
     """Where an answer states a cost, the gateway's own scanner finds the billed one, to the nano-USD."""
     answer = ask(name, stream=stream)

@@ -1,41 +1,44 @@
 --[[ attach: write down what is known of an open hold, and how long it may live. Never moves money.
 KEYS[1] due    zset
-KEYS[2] hold   hash
+KEYS[2] hold   string
 KEYS[3] budget hash
 ARGV[1] request_id
-ARGV[2] sent            '1' = the request is on its way to OpenRouter
-ARGV[3] generation_id   '' = not known yet
-ARGV[4] estimate_nano   '' = keep what admission wrote
-ARGV[5] due_ms          '' = keep; else ms from now when the hold is overdue
-ARGV[6] attempt         '1' = one more look-up of the true cost was made
-ARGV[7] ended_by        '' = keep
-ARGV[8] funding         'refused' = OpenRouter refused the funding key inside its answer; '' = nothing was learnt
-ARGV[9] trial_ms        how long a refused funding key rests before its first trial
-RETURNS {code, active}  code 1 written, 0 the hold is closed or not known; active is 1 while the budget is active
+ARGV[2] generation_id   '' = keep; one says too that the request was sent
+ARGV[3] estimate_nano   '' = keep what admission wrote
+ARGV[4] due_ms          '' = keep; else ms from now when the hold is overdue
+ARGV[5] attempt         '1' = one more look-up of the true cost was made
+ARGV[6] ended_by        '' = keep
+ARGV[7] funding         'refused' = OpenRouter refused the funding key inside its answer; '' = nothing was learnt
+ARGV[8] trial_ms        how long a refused funding key rests before its first trial
+RETURNS {code, active, due_ms}  code 1 written, 0 the hold is closed or not known; active is 1 while the budget is
+  active; due_ms is when the hold is overdue now, 0 where that was not asked to change
 REPEAT changes nothing, but for the count of attempts, which handing over (ended_by) begins anew. ]]
 -- include: window
+-- include: hold
 local due_key, hold_key = KEYS[1], KEYS[2]
 local active = redis.call('HGET', KEYS[3], 'state') == 'active' and 1 or 0
-if redis.call('HGET', hold_key, 'state') ~= 'open' then
-  return {0, active}
-end
-if ARGV[2] == '1' then redis.call('HSET', hold_key, 'sent', '1') end
-if ARGV[3] ~= '' then redis.call('HSET', hold_key, 'sent', '1', 'generation_id', ARGV[3]) end
-if ARGV[4] ~= '' then redis.call('HSET', hold_key, 'estimate_nano', ARGV[4]) end
-if ARGV[7] ~= '' then
-  redis.call('HSET', hold_key, 'ended_by', ARGV[7])
+local hold = redis.call('GET', hold_key)
+if not hold or hold:sub(1, 5) ~= 'open\n' then return {0, active, 0} end
+local _, generation_id, ended_by, model, admitted, _, _, _, version, _, estimate, attempts, reconcile_ms, funding = hold:match(HOLD)
+if ARGV[2] ~= '' then generation_id = ARGV[2] end
+if ARGV[3] ~= '' then estimate = ARGV[3] end
+if ARGV[6] ~= '' then
   -- What was asked while it ran (a sweeper took it for an orphan) counts no more: its record is made only now.
-  redis.call('HDEL', hold_key, 'attempts', 'reconcile_ms')
+  ended_by, attempts, reconcile_ms = ARGV[6], '0', ''
 end
-local now_ms = clock()
-if ARGV[6] == '1' then
-  redis.call('HINCRBY', hold_key, 'attempts', 1)
-  redis.call('HSETNX', hold_key, 'reconcile_ms', whole(now_ms))
+if ARGV[5] == '1' then
+  attempts = whole(attempts + 1)
+  if reconcile_ms == '' then reconcile_ms = whole((clock())) end
 end
-if ARGV[8] == 'refused' and redis.call('HGET', KEYS[3], 'funding_version') == redis.call('HGET', hold_key, 'funding_version') then
-  redis.call('HSET', KEYS[3], 'funding_refused', '1', 'funding_trial_ms', whole(now_ms + tonumber(ARGV[9])))
+local known = 'open\n' .. generation_id .. '\n' .. ended_by .. '\n' .. model .. '\n' .. admitted .. '\n'
+  .. estimate .. '\n' .. attempts .. '\n' .. reconcile_ms .. '\n' .. funding
+if known ~= hold then redis.call('SET', hold_key, known) end
+if ARGV[7] == 'refused' and (redis.call('HGET', KEYS[3], 'funding_version') or '0') == version then
+  redis.call('HSET', KEYS[3], 'funding_refused', '1', 'funding_trial_ms', whole(clock() + tonumber(ARGV[8])))
 end
-if ARGV[5] ~= '' then
-  redis.call('ZADD', due_key, 'XX', whole(now_ms + tonumber(ARGV[5])), ARGV[1])
-end
-return {1, active}
+if ARGV[4] == '' then return {1, active, 0} end
+local due_ms = clock() + tonumber(ARGV[4])
+-- The fraction tells whether the request was sent.
+local mark = (redis.call('ZSCORE', due_key, ARGV[1]) or 0) % 1
+redis.call('ZADD', due_key, 'XX', string.format('%.1f', due_ms + mark), ARGV[1])
+return {1, active, due_ms}

@@ -7,20 +7,18 @@ ARGV[1] hold_prefix  of the keys of this budget's holds, in the same slot
 ARGV[2] after        the newest entry that the caller has read; '' = none
 ARGV[3] most         how many entries to return at once
 RETURNS {now_ms, today, added, length, budget, days, holds, entries, records}  budget and days as {field, value, ...},
-  holds (what is due) as {id, due_ms, state, nano, ...}, entries as XRANGE gives them, records as {state, cost_nano, ...}: what the hold of each of
-  these entries says now. '' stands for what is missing, in both for a hold that has expired. added (-1: not known)
-  counts the entries ever written, length those still there
+  holds (what is due) as {id, due_ms, hold, ...}, entries as XRANGE gives them, records as {hold, ...}: what the hold of
+  each of these entries says now. '' stands for a hold that is missing. added (-1: not known) counts the entries ever
+  written, length those still there
 REPEAT reads again. ]]
 -- include: window
 local now_ms, today = clock()
 local holds = {}
 local due = redis.call('ZRANGE', KEYS[3], 0, -1, 'WITHSCORES')
 for i = 1, #due, 2 do
-  local hold = redis.call('HMGET', ARGV[1] .. due[i], 'state', 'nano')
   holds[#holds + 1] = due[i]
-  holds[#holds + 1] = whole(tonumber(due[i + 1]))
-  holds[#holds + 1] = hold[1] or ''
-  holds[#holds + 1] = hold[2] or ''
+  holds[#holds + 1] = math.floor(due[i + 1])
+  holds[#holds + 1] = redis.call('GET', ARGV[1] .. due[i]) or ''
 end
 local added, length = 0, redis.call('XLEN', KEYS[4])
 if redis.call('EXISTS', KEYS[4]) == 1 then
@@ -33,13 +31,7 @@ end
 local first = ARGV[2] == '' and '-' or '(' .. ARGV[2]
 local entries = redis.call('XRANGE', KEYS[4], first, '+', 'COUNT', tonumber(ARGV[3]))
 local records = {}
-for _, entry in ipairs(entries) do
-  local id = ''
-  for i = 1, #entry[2], 2 do
-    if entry[2][i] == 'request_id' then id = entry[2][i + 1] end
-  end
-  local hold = redis.call('HMGET', ARGV[1] .. id, 'state', 'cost_nano')
-  records[#records + 1] = hold[1] or ''
-  records[#records + 1] = hold[2] or ''
+for i, entry in ipairs(entries) do
+  records[i] = redis.call('GET', ARGV[1] .. entry[2][2]) or ''
 end
 return {now_ms, today, added, length, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]), holds, entries, records}

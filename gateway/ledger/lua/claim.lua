@@ -8,14 +8,17 @@ REPEAT takes the next ones. ]]
 -- include: window
 local due_key = KEYS[1]
 local now_ms = clock()
-local ids = redis.call('ZRANGE', due_key, '-inf', whole(now_ms), 'BYSCORE', 'LIMIT', 0, tonumber(ARGV[2]))
-for _, id in ipairs(ids) do
-  redis.call('ZADD', due_key, 'XX', whole(now_ms + tonumber(ARGV[1])), id)
+-- The fraction of a time tells whether the request was sent, and makes it due no later.
+local due = redis.call('ZRANGE', due_key, '-inf', '(' .. whole(now_ms + 1), 'BYSCORE', 'LIMIT', 0, tonumber(ARGV[2]), 'WITHSCORES')
+local ids = {}
+for i = 1, #due, 2 do
+  ids[#ids + 1] = due[i]
+  redis.call('ZADD', due_key, 'XX', string.format('%.1f', now_ms + tonumber(ARGV[1]) + due[i + 1] % 1), due[i])
 end
 local first = redis.call('ZRANGE', due_key, 0, 0, 'WITHSCORES')
 local about = redis.pcall('INFO', 'server')
 local uptime = type(about) == 'string' and about:match('uptime_in_seconds:(%d+)')
 local started_ms = uptime and now_ms - tonumber(uptime) * 1000 or 0
-local answer = {now_ms, started_ms, first[2] and tonumber(first[2]) or -1}
+local answer = {now_ms, started_ms, first[2] and math.floor(first[2]) or -1}
 for _, id in ipairs(ids) do answer[#answer + 1] = id end
 return answer

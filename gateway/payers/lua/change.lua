@@ -1,12 +1,15 @@
---[[ change: pause, resume, revoke a budget, or set its cap. Spend and open holds stay as they are.
-KEYS[1] budget  hash
-ARGV[1] verb       'pause', 'resume', 'revoke', 'lower' (never raises), 'cap', 'bar' (only what was approved before and
-                   has not been connected yet: it never will be)
+--[[ change: pause, resume, revoke a budget, or set its cap, and write the receipt. Spend and open holds stay as they are.
+KEYS[1] budget   hash
+KEYS[2] history  stream
+ARGV[1] verb       'pause', 'resume', 'revoke', 'close' (a revocation, because the whole app was closed), 'lower' (never
+                   raises), 'cap', 'bar' (only what was approved before and is not connected yet: it never will be)
 ARGV[2] cap_nano   for 'lower' and 'cap'
+ARGV[3] by         who changes it: 'payer', 'app', 'operator'
 RETURNS 1 done, 0 nothing to change, -1 not connected, -2 that would raise the cap
 REPEAT returns 0 or 1 and changes nothing more, but each 'bar' counts: what was approved before it never connects. ]]
 -- include: window
-local budget_key, verb = KEYS[1], ARGV[1]
+-- include: receipt
+local budget_key, history_key, verb, by = KEYS[1], KEYS[2], ARGV[1], ARGV[3]
 local fields = redis.call('HMGET', budget_key, 'state', 'cap_nano')
 local state, cap = fields[1], tonumber(fields[2] or '')
 local now_ms = clock()
@@ -14,11 +17,12 @@ if verb == 'bar' then
   redis.call('HINCRBY', budget_key, 'revocations', 1)
   return 1
 end
-if verb == 'revoke' then
+if verb == 'revoke' or verb == 'close' then
   if not state or state == 'revoked' then return 0 end
   redis.call('HINCRBY', budget_key, 'revocations', 1)
   redis.call('HSET', budget_key, 'state', 'revoked', 'revoked_ms', whole(now_ms))
   redis.call('HDEL', budget_key, 'funding', 'funding_refused', 'funding_trial_ms')
+  write_receipt(history_key, '', verb == 'close' and 'closed' or 'revoked', by, now_ms)
   return 1
 end
 if state ~= 'active' and state ~= 'paused' then return -1 end
@@ -26,10 +30,12 @@ if verb == 'pause' or verb == 'resume' then
   local wanted = verb == 'pause' and 'paused' or 'active'
   if state == wanted then return 0 end
   redis.call('HSET', budget_key, 'state', wanted)
+  write_receipt(history_key, '', verb .. 'd', by, now_ms)
   return 1
 end
 local wanted = tonumber(ARGV[2])
 if verb == 'lower' and cap and wanted > cap then return -2 end
 if wanted == cap then return 0 end
 redis.call('HSET', budget_key, 'cap_nano', whole(wanted))
+write_receipt(history_key, '', 'cap', by, now_ms, 'cap_nano', whole(wanted), 'before_nano', fields[2] or '')
 return 1

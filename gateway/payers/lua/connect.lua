@@ -1,20 +1,34 @@
---[[ connect: open a budget, or approve it again with another cap or funding key. Spend of the window stays.
-KEYS[1] budget  hash
+--[[ connect: open a budget, or approve it again with another cap or funding key, and write the receipt. Spend stays.
+KEYS[1] budget   hash
+KEYS[2] history  stream
 ARGV[1] cap_nano   '' = no cap (test mode only)
 ARGV[2] funding    sealed funding key; '' = none (test mode only)
 ARGV[3] wallet     the payer's wallet; '' = imported by the operator or test mode
 ARGV[4] origin     the verified origin that asked; '' = none
 ARGV[5] account    the short name that request ids and logs carry
 ARGV[6] revocations  how many there were when this was approved; '' = it is approved now
-RETURNS the new version of the funding key, -1 it was revoked or barred since it was approved
-REPEAT approves again: the same state, a newer version. ]]
+ARGV[7] receipt_id   one for each approval: a repeat is known by it
+ARGV[8] by           who approved: 'payer', 'app' (test mode), 'operator'
+ARGV[9] text         the words that the payer said yes to; '' = there were none
+ARGV[10] sha256      of the text
+RETURNS the version of the funding key, -1 it was revoked or barred since it was approved
+REPEAT changes nothing, and returns the version or, after a revocation, -1. Without a text and a funding key nothing changes either, and no receipt
+is written, when all is as it was. ]]
 -- include: window
-local budget_key = KEYS[1]
-local revocations = ARGV[6] or ''
-if revocations ~= '' and revocations ~= (redis.call('HGET', budget_key, 'revocations') or '0') then return -1 end
+-- include: receipt
+local budget_key, history_key = KEYS[1], KEYS[2]
+local cap, funding, wallet, origin, text = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[9]
+local known = redis.call('HMGET', budget_key, 'state', 'cap_nano', 'funding', 'wallet', 'origin', 'funding_version',
+  'revocations')
+local is_same = text == '' and funding == '' and known[1] == 'active' and known[2] == cap and known[3] == ''
+  and known[4] == wallet and known[5] == origin
+if ARGV[6] ~= '' and ARGV[6] ~= (known[7] or '0') then return -1 end
+if is_same or is_written(history_key, ARGV[7]) then return tonumber(known[6]) end
 local now_ms = clock()
-redis.call('HSET', budget_key, 'state', 'active', 'cap_nano', ARGV[1], 'funding', ARGV[2], 'wallet', ARGV[3],
-  'origin', ARGV[4], 'account', ARGV[5], 'connected_ms', whole(now_ms))
+redis.call('HSET', budget_key, 'state', 'active', 'cap_nano', cap, 'funding', funding, 'wallet', wallet,
+  'origin', origin, 'account', ARGV[5], 'connected_ms', whole(now_ms))
 redis.call('HSETNX', budget_key, 'created_ms', whole(now_ms))
 redis.call('HDEL', budget_key, 'funding_refused', 'funding_trial_ms', 'revoked_ms')
+write_receipt(history_key, ARGV[7], 'approved', ARGV[8], now_ms, 'cap_nano', cap, 'origin', origin, 'text', text,
+  'sha256', ARGV[10])
 return redis.call('HINCRBY', budget_key, 'funding_version', 1)

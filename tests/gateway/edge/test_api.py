@@ -276,6 +276,20 @@ async def test_disconnecting_is_idempotent_by_token_and_by_secret(stack: Stack) 
     assert (await stack.ask("DELETE", "/v1/connections?appUserId=ada", headers=token)).refusal == (401, "auth")
 
 
+async def test_what_the_app_changes_leaves_a_receipt_of_the_app(stack: Stack) -> None:
+    """Lowering and ending live, by token and by secret key; approving in test mode. Repeats leave nothing more."""
+    live, test = _bearer(await stack.token()), _bearer(await stack.token(secret=stack.test_secret))
+    for headers in (live, live, test, test):
+        await stack.ask("POST", "/v1/connections", document={"monthlyUsd": 2}, headers=headers)
+    for _ in range(2):
+        await stack.ask("DELETE", "/v1/connections", headers=live)
+        await stack.ask("DELETE", "/v1/connections?appUserId=ada", headers=_bearer(stack.test_secret))
+    for mode, first in (("live", "cap"), ("test", "approved")):
+        receipts = await stack.gateway.services.connections.receipts(stack.budget(mode=mode))
+        assert [(line["by"], line["event"]) for line in receipts[:2]] == [("app", "revoked"), ("app", first)]
+        assert len(receipts) == (3 if mode == "live" else 2)
+
+
 # -- usage and models -------------------------------------------------------------------------------------
 
 
@@ -285,7 +299,7 @@ async def test_usage_tells_what_one_request_cost(stack: Stack, openrouter: FakeO
     seen: list[str] = []
 
     async def look(turn: Turn) -> None:
-        [request_id] = [exchange.request_id for each in stack.gateway.exchanges._open.values() for exchange in each]
+        [request_id] = [exchange.request_id for each in stack.gateway.inflight._open.values() for exchange in each]
         answer = await stack.ask("GET", f"/v1/usage/{request_id}", headers=_bearer(stack.secret))
         seen.append(answer.document["status"])
         await whole_answer(turn)

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.keys import Budget
 from gateway.ledger.audit import read_audit
-from gateway.ledger.holds import Settlement
+from gateway.ledger.outcomes import Settlement
 from gateway.payers.connections import Approval
 from gateway.services import open_services
 from tests.gateway.stack import settings_for

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import fakeredis
 import pytest
@@ -11,13 +11,50 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from gateway.ledger.holds import Ledger
+from gateway.store import scripts
+from gateway.store.connection import Arg, Reply
+from gateway.store.outbox import OnReply
 from gateway.store.store import Store
-from gateway.store.topology import One
 from tests.gateway.ledger_machine import KEEP_DAYS, Bench, LedgerMachine
 
 # A longer run: WATTFARE_TEST_EXAMPLES=5000 python -m pytest tests/gateway/test_ledger.py --timeout 7200
 EXAMPLES = int(os.environ.get("WATTFARE_TEST_EXAMPLES", "120"))
 LEASE_MS = 60_000
+
+
+class StoreInMemory(Store):
+    """The store's door on a fakeredis of its own."""
+
+    def __init__(self) -> None:
+        self._client = fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer())
+        self._scripts = scripts.load()
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    def recovery_seconds(self, key: str) -> float:
+        del key
+        return 0
+
+    async def run(self, script: str, key_names: Sequence[str], args: Sequence[Arg] = ()) -> Reply:
+        return await self.call("EVAL", self._scripts[script].text, len(key_names), *key_names, *args)
+
+    async def call(self, command: str, *args: Arg) -> Reply:
+        return await self._client.execute_command(command, *args)  # type: ignore[no-untyped-call]
+
+    async def post(
+        self, script: str, key_names: Sequence[str], args: Sequence[Arg] = (), on_reply: OnReply | None = None
+    ) -> bool:
+        reply = await self.run(script, key_names, args)
+        if on_reply is not None:
+            on_reply(reply)
+        return True
+
+    async def post_command(self, command: str, *args: Arg, on_reply: OnReply | None = None) -> bool:
+        reply = await self.call(command, *args)
+        if on_reply is not None:
+            on_reply(reply)
+        return True
 
 
 @pytest.fixture(params=["valkey", "cluster", "fakeredis"])
@@ -27,7 +64,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
 
     async def open_store() -> Store:
         if request.param == "fakeredis":
-            return Store(One(fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer())), deadline_seconds=5)
+            return StoreInMemory()
         return await Store.open(request.getfixturevalue(request.param).url, deadline_ms=5000)
 
     store = loop.run_until_complete(open_store())

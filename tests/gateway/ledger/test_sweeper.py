@@ -13,12 +13,16 @@ from dataclasses import dataclass, field
 import pytest
 
 from gateway.keys import RANDOM_BYTES, Budget, request_id
+from gateway.ledger.outcomes import HandOver
+from gateway.ledger.record import Hold
 from gateway.ledger.sweeper import Sweeper
 from gateway.ledger.worst_case import WorstCase
-from gateway.openrouter.client import Timeouts, Upstream
+from gateway.openrouter.client import Client, Timeouts
 from gateway.payers.connections import Approval
 from gateway.services import Services, open_services
 from tests.fakes import FakeOpenRouter, Turn
+from tests.gateway.ledger_machine import handed_over
+from tests.gateway.lua.direct import rewritten
 from tests.gateway.process import ROOT, environment
 from tests.gateway.stack import FUNDING_KEY, PATIENCE_SECONDS, settings_for
 
@@ -36,11 +40,11 @@ class Orphanage:
     openrouter: FakeOpenRouter
     redis_url: str
     budget: Budget = field(default_factory=lambda: Budget("live", "app" + "a" * 16, "ada"))
-    sweepers: list[tuple[Sweeper, Upstream]] = field(default_factory=list)
+    sweepers: list[tuple[Sweeper, Client]] = field(default_factory=list)
 
     def sweeper(self, reconcile_seconds: float = 300) -> Sweeper:
         """A sweeper of its own."""
-        upstream = Upstream(self.openrouter.url, Timeouts(5, 5, 5))
+        upstream = Client(self.openrouter.url, Timeouts(5, 5, 5))
         sweeper = Sweeper(self.services.ledger, upstream, self.services.sealer, reconcile_seconds=reconcile_seconds)
         self.sweepers.append((sweeper, upstream))
         return sweeper
@@ -59,26 +63,35 @@ class Orphanage:
         request = request_id("a" * 13, (number << 8).to_bytes(RANDOM_BYTES, "big"))
         worst = WorstCase(fixed_nano=1_000_000, per_token_zepto=0, max_tokens=100)
         await ledger.index(budget)
-        await ledger.admit(budget, request, worst, model="acme/large", estimate_nano=estimate_nano)
+        admission = await ledger.admit(budget, request, worst, model="acme/large", estimate_nano=estimate_nano)
         if sent:
-            await ledger.post_sent(budget, request)
+            await ledger.post_sent(budget, request, admission.due_ms)
         if generation:
             await ledger.post_generation(budget, request, generation)
         if sent or generation:
             # The word was sent without waiting: let it arrive.
             async with asyncio.timeout(PATIENCE_SECONDS):
-                while b"sent" not in (await self.hold(request, budget)) or (
-                    generation and b"generation_id" not in (await self.hold(request, budget))
-                ):
+                while (hold := await self.hold(request, budget)).generation_id != generation or not hold.is_sent:
                     await asyncio.sleep(0)
-        await self.services.store.call("ZADD", budget.due, "1", request)
+        await self.make_due(request, budget)
         await ledger.look_again(budget, after_ms=0)
         return request
 
-    async def hold(self, request: str, budget: Budget | None = None) -> dict[bytes, bytes]:
+    async def make_due(self, request: str, budget: Budget) -> None:
+        """Let its time have come, the mark of what was sent as it is."""
+        score = float(await self.services.store.call("ZSCORE", budget.due, request))
+        await self.services.store.call("ZADD", budget.due, str(1 + score % 1), request)
+
+    async def hold(self, request: str, budget: Budget | None = None) -> Hold:
         """The hold as it lies in Redis."""
-        found: dict[bytes, bytes] = await self.services.store.call("HGETALL", (budget or self.budget).hold(request))
+        found = await self.services.ledger.hold(budget or self.budget, request)
+        assert found is not None
         return found
+
+    async def change_hold(self, request: str, **changed: str | int) -> None:
+        """Write other lines into a hold."""
+        call, name = self.services.store.call, self.budget.hold(request)
+        await call("SET", name, rewritten(await call("GET", name), **changed))
 
     async def connect(self, budget: Budget) -> None:
         """Connect a live user."""
@@ -131,7 +144,7 @@ async def test_an_orphan_that_never_left_is_void(orphanage: Orphanage) -> None:
 async def test_an_orphan_from_before_a_restart_of_redis_may_have_left(orphanage: Orphanage) -> None:
     """The mark that says so may have been lost with it: the marked estimate, and no void."""
     request = await orphanage.orphan(1, sent=False, generation="")
-    await orphanage.services.store.call("HSET", orphanage.budget.hold(request), "admitted_ms", "1")
+    await orphanage.change_hold(request, admitted_ms=1)
     assert await orphanage.sweeper().sweep(orphanage.budget) is None
     [entry] = await orphanage.entries(1)
     assert _told(entry) == ("estimated", "777", "crash")
@@ -153,7 +166,7 @@ async def test_a_cost_that_is_not_known_yet_is_asked_for_again_later(orphanage: 
     for _ in range(3):
         waits.append(await sweeper.sweep(orphanage.budget))
         [request] = await orphanage.services.store.call("ZRANGE", orphanage.budget.due, 0, -1)
-        await orphanage.services.store.call("ZADD", orphanage.budget.due, "1", request)
+        await orphanage.make_due(request.decode(), orphanage.budget)
     assert waits == [pytest.approx(0.25, abs=0.05), pytest.approx(0.5, abs=0.05), pytest.approx(1, abs=0.05)]
     assert (await orphanage.services.ledger.standing(orphanage.budget)).held_nano == 1_000_000
     orphanage.openrouter.generations[GENERATION] = COST
@@ -187,7 +200,7 @@ async def test_a_budget_that_cannot_be_swept_keeps_no_other_waiting(orphanage: O
     """A damaged hold is told in the log; every other is closed, its own payer's too."""
     orphanage.openrouter.generations[GENERATION] = COST
     damaged = await orphanage.orphan(1)
-    await orphanage.services.store.call("HSET", orphanage.budget.hold(damaged), "estimate_nano", "many")
+    await orphanage.change_hold(damaged, estimate_nano="many")
     for number in range(5):
         await orphanage.orphan(number + 10)
     others = [Budget("live", "app" + "a" * 16, f"other-{number}") for number in range(5)]
@@ -201,7 +214,7 @@ async def test_a_budget_that_cannot_be_swept_keeps_no_other_waiting(orphanage: O
     assert not looking.done()
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)
-    assert (await orphanage.hold(damaged))[b"state"] == b"open"
+    assert (await orphanage.services.store.call("GET", orphanage.budget.hold(damaged))).startswith(b"open\n")
 
 
 async def test_look_ups_that_hang_keep_no_other_payer_waiting(orphanage: Orphanage) -> None:
@@ -277,11 +290,9 @@ async def test_what_was_asked_while_it_ran_does_not_count_against_it(orphanage: 
     sweeper, ledger = orphanage.sweeper(reconcile_seconds=0.2), orphanage.services.ledger
     request = await orphanage.orphan(1)
     await sweeper.sweep(orphanage.budget)
-    assert b"reconcile_ms" in await orphanage.hold(request)
-    await orphanage.services.store.call("HSET", orphanage.budget.hold(request), "reconcile_ms", "1")
-    assert await ledger.hand_over(
-        orphanage.budget, request, generation_id=GENERATION, estimate_nano=9, ended_by="client", funding=""
-    )
+    assert (await orphanage.hold(request)).reconcile_ms is not None
+    await orphanage.change_hold(request, reconcile_ms=1)
+    assert await handed_over(ledger, orphanage.budget, request, HandOver(GENERATION, 9, "client", ""))
     await sweeper.sweep(orphanage.budget)
     orphanage.openrouter.generations[GENERATION] = COST
     sweeper.notice(orphanage.budget)

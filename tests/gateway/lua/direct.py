@@ -1,9 +1,11 @@
 """The Lua scripts called directly, on a real Valkey and beside it on fakeredis."""
 
+import secrets
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from gateway.keys import Budget
+from gateway.ledger.record import CLOSED, OPEN, read_entry
 from gateway.store import scripts
 
 BUDGET = Budget("live", "app2222222222222222", "ada")
@@ -33,8 +35,15 @@ class Scripts:
     # -- the ledger's scripts with the arguments that a test leaves out ------------------------------------
 
     def connect(self, cap: str | int = 1000, *, funding: str = FUNDING) -> int:
-        version: int = self.run("connect", [BUDGET.budget], cap, funding, "", "", "account")
+        return self.approve(cap, funding, "", "", "account", "", secrets.token_hex(4), "operator", "", "")
+
+    def approve(self, *args: str | int) -> int:
+        version: int = self.run("connect", [BUDGET.budget, BUDGET.history], *args)
         return version
+
+    def change(self, verb: str, cap: int | str = "", by: str = "payer") -> int:
+        code: int = self.run("change", [BUDGET.budget, BUDGET.history], verb, cap, by)
+        return code
 
     def admit(
         self,
@@ -49,15 +58,17 @@ class Scripts:
         lease_ms: int = LEASE_MS,
     ) -> list[Any]:
         names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id)]
-        amounts = (request_id, worst, fixed, per_token, min_tokens, usual_tokens, 7)
-        found: list[Any] = self.run("admit", names, *amounts, lease_ms, TRIAL_MS, KEEP_DAYS, "m", int(funded))
+        bound = f"{fixed} {per_token} {min_tokens} {usual_tokens}"
+        found: list[Any] = self.run(
+            "admit", names, request_id, worst, bound, 7, lease_ms, KEEP_DAYS, "m", int(funded), TRIAL_MS
+        )
         return found
 
     def settle(
         self, request_id: str, status: str, cost: int = 0, *, funding: str = "", generation: str = "", model: str = ""
     ) -> list[Any]:
         names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id), BUDGET.ledger]
-        known = (request_id, status, cost, generation, model, "", "", funding, TRIAL_MS, KEEP_DAYS, "complete")
+        known = (request_id, status, cost, generation, model, " ", funding, KEEP_DAYS * DAY_MS, "complete", TRIAL_MS)
         found: list[Any] = self.run("settle", names, *known)
         return found
 
@@ -65,7 +76,6 @@ class Scripts:
         self,
         request_id: str,
         *,
-        sent: int = 0,
         generation: str = "",
         estimate: int | str = "",
         due_ms: int | str = "",
@@ -74,9 +84,13 @@ class Scripts:
         funding: str = "",
     ) -> list[int]:
         names = [BUDGET.due, BUDGET.hold(request_id), BUDGET.budget]
-        known = (request_id, sent, generation, estimate, due_ms, attempt, ended, funding, TRIAL_MS)
+        known = (request_id, generation, estimate, due_ms, attempt, ended, funding, TRIAL_MS)
         found: list[int] = self.run("attach", names, *known)
         return found
+
+    def sent(self, request_id: str, due_ms: int) -> None:
+        """As `holds.post_sent` marks it."""
+        self.call("ZADD", BUDGET.due, "XX", f"{due_ms}.5", request_id)
 
     # -- what Redis holds ------------------------------------------------------------------------------------
 
@@ -90,7 +104,12 @@ class Scripts:
         return self.fields(BUDGET.budget)
 
     def hold(self, request_id: str) -> dict[str, str]:
-        return self.fields(BUDGET.hold(request_id))
+        return lines(self.call("GET", BUDGET.hold(request_id)))
+
+    def change_hold(self, request_id: str, **changed: str | int) -> None:
+        """Write other lines into a hold."""
+        name = BUDGET.hold(request_id)
+        self.call("SET", name, rewritten(self.call("GET", name), **changed), "KEEPTTL")
 
     def days(self) -> list[int]:
         return sorted(int(nano) for nano in self.fields(BUDGET.days).values())
@@ -100,8 +119,15 @@ class Scripts:
         pairs = flat if flat and isinstance(flat[0], (tuple, list)) else zip(flat[::2], flat[1::2], strict=True)
         return {name.decode(): float(score) for name, score in pairs}
 
+    def receipts(self) -> list[dict[str, str]]:
+        return self._stream(BUDGET.history)
+
     def entries(self) -> list[dict[str, str]]:
         found = self.call("XRANGE", BUDGET.ledger, "-", "+")
+        return [read_entry(name, dict(_pairs(fields))) for name, fields in found]
+
+    def _stream(self, key: str) -> list[dict[str, str]]:
+        found = self.call("XRANGE", key, "-", "+")
         return [{name.decode(): value.decode() for name, value in _pairs(fields)} for _, fields in found]
 
     def now_ms(self) -> int:
@@ -122,6 +148,18 @@ class Scripts:
             else:
                 found[key.decode()] = self.call("XRANGE", key, "-", "+")
         return found
+
+
+def lines(raw: bytes) -> dict[str, str]:
+    """The lines of a hold by name."""
+    names = OPEN if raw.startswith(b"open\n") else CLOSED
+    found = raw.decode("latin-1").split("\n", len(names) - 1)
+    return dict(zip(names, found, strict=True))
+
+
+def rewritten(raw: bytes, **changed: str | int) -> bytes:
+    """A hold with some of its lines changed, by name."""
+    return "\n".join(str(line) for line in (lines(raw) | changed).values()).encode("latin-1")
 
 
 def _pairs(fields: Any) -> Any:

@@ -1,15 +1,10 @@
-"""connect.lua, change.lua, fund.lua, reseal.lua, standing.lua: a budget's state, its cap, its key, its worth."""
+"""connect.lua, change.lua, fund.lua, standing.lua: a budget's state, its cap, its key, its worth, its receipts."""
 
 import pytest
 
 from tests.gateway.lua.direct import BUDGET, Scripts
 
 DONE, NOTHING, NOT_CONNECTED, WOULD_RAISE = 1, 0, -1, -2
-
-
-def change(scripts: Scripts, verb: str, cap: int | str = "") -> int:
-    code: int = scripts.run("change", [BUDGET.budget], verb, cap)
-    return code
 
 
 def test_a_connection_is_opened_and_approved_again(scripts: Scripts) -> None:
@@ -36,7 +31,7 @@ def test_a_reconnection_is_no_way_to_reset_a_cap(scripts: Scripts) -> None:
     scripts.admit("a", 600)
     scripts.admit("b", 300)
     scripts.settle("a", "settled", 600)
-    change(scripts, "revoke")
+    scripts.change("revoke")
     scripts.connect(1000)
     assert scripts.admit("c", 101)[0] == -4
     assert scripts.admit("d", 100)[0] == 0
@@ -44,37 +39,37 @@ def test_a_reconnection_is_no_way_to_reset_a_cap(scripts: Scripts) -> None:
 
 def test_pause_and_resume(scripts: Scripts) -> None:
     """Code 1 when something changed, 0 when it was so, -1 without a connection."""
-    assert change(scripts, "pause") == NOT_CONNECTED
+    assert scripts.change("pause") == NOT_CONNECTED
     scripts.connect()
-    assert [change(scripts, verb) for verb in ("resume", "pause", "pause", "resume")] == [NOTHING, DONE, NOTHING, DONE]
+    assert [scripts.change(verb) for verb in ("resume", "pause", "pause", "resume")] == [NOTHING, DONE, NOTHING, DONE]
 
 
 def test_a_revocation_drops_the_key_and_is_final(scripts: Scripts) -> None:
     """Nothing but a new approval undoes it."""
-    assert change(scripts, "revoke") == NOTHING
+    assert scripts.change("revoke") == NOTHING
     assert scripts.dump() == {}
     scripts.connect()
-    change(scripts, "pause")
-    assert change(scripts, "revoke") == DONE
+    scripts.change("pause")
+    assert scripts.change("revoke") == DONE
     budget = scripts.budget()
     assert "funding" not in budget
     assert "revoked_ms" in budget
     stored = scripts.dump()
-    assert change(scripts, "revoke") == NOTHING
+    assert scripts.change("revoke") == NOTHING
     for verb, cap in (("pause", ""), ("resume", ""), ("lower", 1), ("cap", 5000)):
-        assert change(scripts, verb, cap) == NOT_CONNECTED
+        assert scripts.change(verb, cap) == NOT_CONNECTED
     assert scripts.dump() == stored
 
 
 def test_a_cap_is_lowered_by_anyone_and_raised_by_the_payer(scripts: Scripts) -> None:
     """`lower` refuses to raise, `cap` sets; without a cap any cap is lower."""
-    assert change(scripts, "lower", 5) == NOT_CONNECTED
+    assert scripts.change("lower", 5) == NOT_CONNECTED
     scripts.connect(1000)
-    assert [change(scripts, "lower", cap) for cap in (1001, 1000, 900)] == [WOULD_RAISE, NOTHING, DONE]
-    assert [change(scripts, "cap", cap) for cap in (5000, 5000)] == [DONE, NOTHING]
+    assert [scripts.change("lower", cap) for cap in (1001, 1000, 900)] == [WOULD_RAISE, NOTHING, DONE]
+    assert [scripts.change("cap", cap) for cap in (5000, 5000)] == [DONE, NOTHING]
     assert scripts.budget()["cap_nano"] == "5000"
     scripts.connect("")
-    assert change(scripts, "lower", 10**15) == DONE
+    assert scripts.change("lower", 10**15) == DONE
     assert scripts.budget()["cap_nano"] == str(10**15)
 
 
@@ -83,28 +78,104 @@ def test_a_cap_lowered_below_what_is_held_admits_nothing(scripts: Scripts, worst
     """What runs may end; nothing new starts, at a known price or an unknown one."""
     scripts.connect(1000)
     scripts.admit("a", 600)
-    change(scripts, "lower", 500)
+    scripts.change("lower", 500)
     assert scripts.admit("b", worst)[0] == -4
 
 
-def fund(scripts: Scripts, wallet: str, new_wallet: str, change: int, funding: str) -> int:
-    code: int = scripts.run("fund", [BUDGET.budget], wallet, new_wallet, change, funding)
+def approve(
+    scripts: Scripts,
+    receipt_id: str,
+    *,
+    cap: int | str = 1000,
+    funding: str = "k1",
+    since: str = "",
+    by: str = "payer",
+    text: str = "Acme may …",
+) -> int:
+    return scripts.approve(cap, funding, "w", "https://a.example", "account", since, receipt_id, by, text, "digest")
+
+
+def fund(scripts: Scripts, wallet: str, funding: str, receipt_id: str) -> int:
+    code: int = scripts.run("fund", [BUDGET.budget, BUDGET.history], wallet, funding, receipt_id)
     return code
 
 
 def test_another_key_is_taken_from_the_owner_alone(scripts: Scripts) -> None:
-    """Only while the wallet owns it and it is connected; a repeat is harmless; the new key is not the refused one."""
-    assert fund(scripts, "w", "", 1, "k2") == 0
-    scripts.run("connect", [BUDGET.budget], 1000, "k1", "w", "", "account")
+    """Only while the wallet owns it and it is connected; the new key is not the refused one; each has a receipt."""
+    assert fund(scripts, "w", "k2", "f1") == NOTHING
+    approve(scripts, "r1")
     scripts.call("HSET", BUDGET.budget, "funding_refused", 1)
-    assert fund(scripts, "other", "", 1, "k2") == 0
-    assert fund(scripts, "w", "w2", 1, "k2") == 1
+    assert fund(scripts, "other", "k2", "f1") == NOTHING
+    assert [fund(scripts, "w", "k2", "f1") for _ in range(2)] == [DONE, NOTHING]
     budget = scripts.budget()
-    assert [budget[name] for name in ("funding", "wallet", "funding_version")] == ["k2", "w2", "2"]
+    assert [budget[name] for name in ("funding", "wallet", "funding_version")] == ["k2", "w", "2"]
     assert "funding_refused" not in budget
-    change(scripts, "revoke")
-    assert fund(scripts, "w2", "", 1, "k3") == 0
-    assert fund(scripts, "w2", "w3", 0, "") == 1
+    assert [fund(scripts, "w", "", receipt_id) for receipt_id in ("f2", "f3")] == [DONE, NOTHING]
+    scripts.change("revoke")
+    assert fund(scripts, "w", "k3", "f4") == NOTHING
+    assert [line["event"] for line in scripts.receipts()] == ["approved", "funded", "unfunded", "revoked"]
+
+
+def test_an_approval_counts_once(scripts: Scripts) -> None:
+    """A repeat changes nothing and writes nothing, before and after a revocation; another approval does."""
+    assert approve(scripts, "r1", since="0") == 1
+    stored, [receipt] = scripts.dump(), scripts.receipts()
+    assert approve(scripts, "r1", since="0", cap=5000, funding="k2") == 1
+    assert (scripts.dump(), scripts.receipts()) == (stored, [receipt])
+    assert {name: receipt[name] for name in receipt if name != "at_ms"} == {
+        "receipt": "r1",
+        "event": "approved",
+        "by": "payer",
+        "cap_nano": "1000",
+        "origin": "https://a.example",
+        "text": "Acme may …",
+        "sha256": "digest",
+    }
+    scripts.change("revoke")
+    assert [approve(scripts, "r1", since=since) for since in ("0", "1")] == [-1, 1]
+    assert scripts.budget()["state"] == "revoked"
+    assert approve(scripts, "r2", since="1") == 2
+    assert [line["event"] for line in scripts.receipts()] == ["approved", "revoked", "approved"]
+
+
+def test_an_app_that_approves_what_is_so_leaves_no_receipt(scripts: Scripts) -> None:
+    """In test mode alone: there is neither a key that might have changed nor a person who said yes to a text."""
+
+    def connect(receipt_id: str, cap: int | str, text: str = "") -> int:
+        return approve(scripts, receipt_id, cap=cap, funding="", by="app", text=text)
+
+    assert [connect("r1", ""), connect("r2", ""), connect("r3", 5), connect("r4", 5)] == [1, 1, 2, 2]
+    assert [line["cap_nano"] for line in scripts.receipts()] == ["", "5"]
+    assert connect("r5", 5, "Acme may …") == 3
+
+
+def test_each_change_leaves_one_receipt_with_who_made_it(scripts: Scripts) -> None:
+    """What changes nothing leaves none."""
+    scripts.connect(1000)
+    for verb, cap, by in (
+        ("lower", 900, "app"),
+        ("cap", 2000, "payer"),
+        ("pause", "", "payer"),
+        ("resume", "", "payer"),
+        ("bar", "", "payer"),
+        ("revoke", "", "operator"),
+        ("close", "", "operator"),
+    ):
+        for _ in range(2):
+            scripts.change(verb, cap, by)
+    scripts.connect(7)
+    scripts.change("close", "", "operator")
+    found = [(line["event"], line["by"], line.get("cap_nano"), line.get("before_nano")) for line in scripts.receipts()]
+    assert found == [
+        ("approved", "operator", "1000", None),
+        ("cap", "app", "900", "1000"),
+        ("cap", "payer", "2000", "900"),
+        ("paused", "payer", None, None),
+        ("resumed", "payer", None, None),
+        ("revoked", "operator", None, None),
+        ("approved", "operator", "7", None),
+        ("closed", "operator", None, None),
+    ]
 
 
 def test_a_standing_is_read_and_nothing_is_written(scripts: Scripts) -> None:
@@ -122,10 +193,9 @@ def test_a_standing_is_read_and_nothing_is_written(scripts: Scripts) -> None:
 def test_what_was_approved_before_a_revoke_or_a_bar_never_connects(scripts: Scripts) -> None:
     """The yes carries how often there had been a no; a newer no makes it void, a newer yes does not ask."""
     scripts.connect()
-    change(scripts, "revoke")
-    change(scripts, "bar")
-    args = (1000, "k1", "w", "", "account")
-    assert scripts.run("connect", [BUDGET.budget], *args, "1") == -1
+    scripts.change("revoke")
+    scripts.change("bar")
+    assert approve(scripts, "r1", since="1") == -1
     assert scripts.budget()["state"] == "revoked"
-    assert scripts.run("connect", [BUDGET.budget], *args, "2") == 2
-    assert scripts.run("connect", [BUDGET.budget], *args, "") == 3
+    assert approve(scripts, "r2", since="2") == 2
+    assert approve(scripts, "r3") == 3

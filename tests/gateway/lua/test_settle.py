@@ -14,7 +14,7 @@ def place(scripts: Scripts, request_id: str = "a", nano: int = 100, *, cap: int 
 
 def age(scripts: Scripts, request_id: str, days: int) -> None:
     """Move a hold and what was booked that many days back, as if it had been admitted then."""
-    scripts.call("HINCRBY", BUDGET.hold(request_id), "day", -days)
+    scripts.change_hold(request_id, day=int(scripts.hold(request_id)["day"]) - days)
 
 
 def sums(scripts: Scripts) -> tuple[int, int, int, list[int]]:
@@ -168,8 +168,14 @@ def test_an_estimate_is_corrected_in_its_own_day(scripts: Scripts) -> None:
 def test_old_entries_go_and_new_ones_stay(scripts: Scripts) -> None:
     """The stream is trimmed by age as it grows; at least what the setting asks for stays."""
     old = scripts.now_ms() - (KEEP_DAYS + 1) * 86_400_000
+    scripts.connect(1000)
+    scripts.settle("old", "settled", 5)
+    closed = scripts.call("GET", BUDGET.hold("old"))
+    scripts.call("DEL", BUDGET.ledger)
     for number in range(300):
-        scripts.call("XADD", BUDGET.ledger, f"{old + number}-0", "request_id", "old")
+        scripts.call(
+            "XADD", BUDGET.ledger, f"{old + number}-0", "request_id", "old", "delta_nano", "5", "closed", closed
+        )
     place(scripts)
     scripts.settle("a", "settled", 5)
     entries = scripts.entries()
@@ -195,6 +201,6 @@ def test_what_was_learnt_of_the_funding_key_counts_for_that_key_alone(scripts: S
 def test_a_budget_that_ended_still_pays_what_it_owes(scripts: Scripts, verb: str) -> None:
     """Revoking cuts what comes, not what was."""
     place(scripts)
-    scripts.run("change", [BUDGET.budget], verb, "")
+    scripts.change(verb)
     assert scripts.settle("a", "settled", 70)[0] == FIRST
     assert sums(scripts) == (0, 70, 70, [70])

@@ -1,8 +1,8 @@
-"""beat.lua, rate.lua, gateways.lua, begin.lua, extend.lua, decide.lua, receipt.lua: each answer, each repeat."""
+"""beat.lua, rate.lua, gateways.lua, begin.lua, extend.lua, decide.lua, replace.lua: each answer, each repeat."""
 
 import pytest
 
-from tests.gateway.lua.direct import Scripts
+from tests.gateway.lua.direct import BUDGET, FUNDING, Scripts
 
 
 def beat(
@@ -152,19 +152,24 @@ def test_a_denied_attempt_stays_denied(scripts: Scripts) -> None:
     assert [decide(scripts, verb)[0] for verb in ("deny", "deny", "claim", "approve")] == [1, 0, -3, -3]
 
 
-def test_a_receipt_is_written_once(scripts: Scripts) -> None:
-    """By its id among the last sixteen; without an id each call writes."""
-
-    def receipt(receipt_id: str) -> object:
-        return scripts.run("receipt", ["history"], receipt_id, "approved", "{}")
-
-    assert [receipt("r1"), receipt("r2"), receipt("r1"), receipt(""), receipt("")] == [1, 1, 0, 1, 1]
-    assert scripts.call("XLEN", "history") == 4
-
-
 def test_a_sealed_value_is_replaced_only_while_it_is_the_one_that_was_read(scripts: Scripts) -> None:
     """A key that was changed or dropped meanwhile stays as it is."""
     scripts.call("HSET", "holder", "funding", "old")
-    assert [scripts.run("reseal", ["holder"], "funding", "old", "new") for _ in range(2)] == [1, 0]
-    assert scripts.run("reseal", ["holder"], "other", "", "new") == 0
+    assert [scripts.run("replace", ["holder"], "funding", "old", "new") for _ in range(2)] == [1, 0]
+    assert scripts.run("replace", ["holder"], "other", "", "new") == 0
     assert scripts.fields("holder") == {"funding": "new"}
+
+
+def test_the_key_in_an_open_hold_is_replaced_and_nothing_else_of_it(scripts: Scripts) -> None:
+    """Only while it is the one that was read; a closed hold has none."""
+    scripts.connect(1000)
+    scripts.admit("a", 100)
+    before = scripts.hold("a")
+    name = BUDGET.hold("a")
+    assert [scripts.run("replace", [name], "", FUNDING, "other") for _ in range(2)] == [1, 0]
+    assert scripts.hold("a") == before | {"funding": "other"}
+    scripts.settle("a", "settled", 5)
+    stored = scripts.dump()
+    assert scripts.run("replace", [name], "", scripts.call("GET", name), "x") == 0
+    assert scripts.run("replace", [BUDGET.hold("b")], "", "other", "x") == 0
+    assert scripts.dump() == stored

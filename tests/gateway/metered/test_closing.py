@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.errors import Unavailable
-from gateway.keys import Budget
-from gateway.ledger.holds import Booked, Ledger, Settlement
+from gateway.ledger.outcomes import Settlement
+from gateway.metered.inflight import OpenRequest
 from tests.fakes import COST_NANO, EVENT_STREAM, FakeOpenRouter, Turn
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, question
+from tests.servers import on_each_server, open_client
 
 pytestmark = pytest.mark.each_store
 
@@ -172,24 +172,23 @@ async def test_a_refusal_with_a_billed_usage_is_owed(stack: Stack, openrouter: F
     assert (entry["status"], entry["cost_nano"], entry["ended_by"]) == ("settled", "200000", "refused")
 
 
-async def test_a_settlement_that_redis_cannot_take_is_tried_again(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
+async def test_a_settlement_that_was_lost_on_its_way_is_repeated(
+    stack: Stack, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer is whole, the settlement waits, and is booked once."""
-    truly = Ledger.settle
-    tries: list[str] = []
+    """The gateway's connections to Redis are killed just then: the answer is whole, and is booked once."""
 
-    async def at_first_away(self: Ledger, budget: Budget, request_id: str, settlement: Settlement) -> Booked:
-        tries.append(request_id)
-        if len(tries) < 3:
-            raise Unavailable
-        return await truly(self, budget, request_id, settlement)
+    def cut(_: OpenRequest, point: str) -> None:
+        if point == "closing":
+            with open_client(redis_url) as redis:
+                on_each_server(redis, "CLIENT", "KILL", "TYPE", "normal")
 
-    monkeypatch.setattr(Ledger, "settle", at_first_away)
-    assert (await stack.chat()).status == 200
-    [entry] = await stack.booked()
-    assert int(entry["cost_nano"]) == COST_NANO
-    assert len(tries) == 3
+    monkeypatch.setattr(OpenRequest, "reached", staticmethod(cut))
+    for _ in range(5):
+        assert (await stack.chat()).status == 200
+        await stack.quiet()
+    entries = await stack.entries()
+    assert [int(entry["cost_nano"]) for entry in entries] == [COST_NANO] * 5
+    assert (await stack.standing()).spent_nano == 5 * COST_NANO
 
 
 async def test_settling_again_changes_nothing(stack: Stack) -> None:
@@ -231,8 +230,9 @@ async def test_a_cost_is_asked_for_though_the_hold_was_closed_meanwhile(
         await turn.head(200, {**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
         [request_id] = [name.decode() for name in await call("ZRANGE", budget.due, 0, -1)]
         if loss == "lost":
-            nano = int(await call("HGET", budget.hold(request_id), "nano"))
-            await call("HINCRBY", budget.budget, "held_nano", -nano)
+            held = await ledger.hold(budget, request_id)
+            assert held is not None
+            await call("HINCRBY", budget.budget, "held_nano", -held.nano)
             await call("DEL", budget.hold(request_id))
             await call("ZREM", budget.due, request_id)
         else:
@@ -249,23 +249,24 @@ async def test_a_cost_is_asked_for_though_the_hold_was_closed_meanwhile(
     assert (standing.held_nano, standing.spent_nano) == (0, 400_000)
 
 
-async def test_a_settlement_that_is_refused_while_the_store_is_open_is_tried_again_and_stops_nobody(
-    stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
+async def test_a_settlement_that_redis_refuses_for_a_while_is_repeated_and_stops_nobody(
+    stack: Stack, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One slot that is on its way, one master that is away: whatever is refused, the process goes on meanwhile."""
-    tries = 0
-    settle = Ledger.settle
+    """A Redis that misses its replicas refuses every write: the answer is whole all the same, and booked later."""
 
-    async def refused(ledger: Ledger, budget: Budget, request_id: str, settlement: Settlement) -> Booked:
-        nonlocal tries
-        tries += 1
-        if tries < 4:
-            raise Unavailable
-        return await settle(ledger, budget, request_id, settlement)
+    def refuse(_: OpenRequest, point: str) -> None:
+        if point == "closing":
+            with open_client(redis_url) as redis:
+                on_each_server(redis, "CONFIG", "SET", "min-replicas-to-write", "1")
 
-    monkeypatch.setattr(Ledger, "settle", refused)
-    assert stack.gateway.services.store.is_open
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        assert (await stack.chat()).status == 200
-        assert await stack.booked()
-    assert tries == 4
+    monkeypatch.setattr(OpenRequest, "reached", staticmethod(refuse))
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert (await stack.chat()).status == 200
+            assert (await stack.ask("GET", "/healthz")).status == 200
+    finally:
+        with open_client(redis_url) as redis:
+            on_each_server(redis, "CONFIG", "SET", "min-replicas-to-write", "0")
+    [entry] = await stack.booked()
+    assert int(entry["cost_nano"]) == COST_NANO
+    assert (await stack.standing()).held_nano == 0

@@ -64,7 +64,7 @@ async def test_a_process_that_stops_lets_an_answer_tell_its_id(stack: Stack, ope
     async with asyncio.timeout(PATIENCE_SECONDS):
         answering = asyncio.create_task(stack.chat(question(stream=True)))
         await started.wait()
-        ending = asyncio.create_task(stack.gateway.exchanges.end())
+        ending = asyncio.create_task(stack.gateway.inflight.end())
         may_answer.set()
         await ending
         await asyncio.gather(answering, return_exceptions=True)
@@ -121,7 +121,7 @@ async def test_who_leaves_in_the_midst_of_an_answer_without_an_id_pays_what_it_c
         await answer.read_head()
         await answer.read(1)
         await answer.hang_up()
-        while stack.gateway.server.connections:
+        while not [request for request in stack.gateway.inflight if request.gone]:
             await asyncio.sleep(0)
         is_alone.set()
     [entry] = await stack.booked()

@@ -1,5 +1,6 @@
 """The metered path over real sockets: what reaches OpenRouter, what reaches the caller, what the ledger says."""
 
+import asyncio
 import json
 import random
 import threading
@@ -9,6 +10,7 @@ import pytest
 
 from gateway.ledger import holds as ledger
 from gateway.metered.body import ChatRequest, Dialect
+from gateway.metered.inflight import OpenRequest
 from gateway.metered.meter import Meter
 from tests.fakes import COST_NANO, EVENT_STREAM, MODEL, PLAIN, STREAMED, FakeOpenRouter, Turn, refuses, streams
 from tests.gateway.recordings import Recording, each_recording
@@ -284,15 +286,30 @@ async def test_a_bug_within_an_answer_ends_it_without_a_second_head(
     stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The caller sees a broken answer: a status line and an envelope inside a body would be no HTTP."""
+    body_read = Meter.body
+    has_begun = False
 
-    def broken(*_: object) -> None:
-        raise LookupError("the canary sings")
+    def broken(meter: Meter, piece: bytes) -> None:
+        nonlocal has_begun
+        if has_begun:
+            raise LookupError("the canary sings")
+        has_begun = True
+        body_read(meter, piece)
+
+    may_go_on = asyncio.Event()
 
     async def play(turn: Turn) -> None:
         await turn.head(headers={**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
+        await turn.send(b": first\n\n")
+        await may_go_on.wait()
         await turn.send(STREAMED)
         await turn.until_gone()
 
+    def relayed(_: OpenRequest, point: str) -> None:
+        if point == "relayed":
+            may_go_on.set()
+
+    monkeypatch.setattr(OpenRequest, "reached", staticmethod(relayed))
     openrouter.play = play
     openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.0015}
     monkeypatch.setattr(Meter, "body", broken)
@@ -301,6 +318,6 @@ async def test_a_bug_within_an_answer_ends_it_without_a_second_head(
     status, _, rest = await stack.raw(
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
     )
-    assert (status, rest) == (200, b"")
+    assert (status, rest) == (200, b"9\r\n: first\n\n\r\n")
     [entry] = await stack.booked()
     assert (entry["status"], int(entry["cost_nano"])) == ("settled", COST_NANO)

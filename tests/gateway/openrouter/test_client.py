@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.errors import UpstreamError
-from gateway.openrouter.client import Timeouts, Upstream
+from gateway.openrouter.client import Client, Document, Timeouts
 from tests.fakes import EVENT_STREAM, STREAMED, FakeOpenRouter, Turn, refuses, streams
+from tests.gateway.openrouter.peers import a_client, a_peer, a_request
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, open_stack, question, settings_for
 
 _EVENT = b'data: {"id":"gen-1-fake","choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n'
@@ -260,7 +261,7 @@ async def test_connections_are_kept_open(stack: Stack, openrouter: FakeOpenRoute
 
 async def test_a_document_that_cannot_be_had_is_an_upstream_error() -> None:
     """Look-ups translate every failure of the connection."""
-    upstream = Upstream("http://127.0.0.1:1", Timeouts(1, 1, 1))
+    upstream = Client("http://127.0.0.1:1", Timeouts(1, 1, 1))
     try:
         with pytest.raises(UpstreamError):
             await upstream.fetch("models")
@@ -273,9 +274,76 @@ async def test_a_document_that_cannot_be_had_is_an_upstream_error() -> None:
 async def test_a_generation_is_asked_for_with_the_payers_key(openrouter: FakeOpenRouter) -> None:
     """The id is quoted, whatever it holds."""
     openrouter.generations["gen 1&x=y"] = {"total_cost": 1}
-    upstream = Upstream(openrouter.url, Timeouts(1, 1, 1))
+    upstream = Client(openrouter.url, Timeouts(1, 1, 1))
     try:
         assert (await upstream.generation("gen 1&x=y", "sk-or-v1-ada")).status == 200
         assert (await upstream.generation("gen-unknown", "sk-or-v1-ada")).status == 404
     finally:
         await upstream.close()
+
+
+async def test_a_look_up_that_meets_a_closed_connection_is_asked_again() -> None:
+    """What only asks may be sent twice; a kept connection may end at any moment."""
+    asked = 0
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        await a_request(reader)
+        asked += 1
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: Application/JSON; charset=utf-8\r\nContent-Length: 2\r\n\r\n{}")
+        await a_request(reader)
+        asked += 1
+
+    async with a_peer(once) as port, a_client(port) as client:
+        for _ in range(2):
+            assert await client.fetch("models") == Document(200, b"{}", "application/json")
+    assert asked == 3
+
+
+async def test_a_document_is_bounded() -> None:
+    """An answer of 60 MB is not read whole."""
+    written = 0
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        await a_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 60000000\r\n\r\n")
+        while written < 60_000_000:
+            writer.write(b"x" * 100_000)
+            written += 100_000
+            await writer.drain()
+
+    async with a_peer(endless) as port, a_client(port) as client:
+        with pytest.raises(UpstreamError):
+            await client.fetch("models")
+    assert written < 40_000_000
+
+
+async def test_a_small_document_is_posted_once() -> None:
+    """On a connection of its own: a code is worth one use."""
+    received = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.readuntil(b"\r\n\r\n") + await reader.readexactly(13))
+
+    async with a_peer(script) as port, a_client(port) as client:
+        with pytest.raises(UpstreamError) as broken:
+            await client.post_json("auth/keys", {"code": "x"})
+        assert broken.value.status == 502
+    assert received == [
+        f"POST /api/v1/auth/keys HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept-Encoding: identity\r\n"
+        'Content-Type: application/json\r\nContent-Length: 13\r\n\r\n{"code": "x"}'.encode()
+    ]
+
+
+def test_the_head_of_a_request_is_the_callers_headers_and_our_own() -> None:
+    """Byte for byte, below the base URL's own path; a line break in a header is refused."""
+    client = Client("https://proxy.example:8443/router", Timeouts(1, 1, 1))
+    head = client.head("chat/completions", [("X-A", "caf\xe9 \udcff"), ("x-a", "2")], "sk-or-v1-ada", 7)
+    assert head == (
+        b"POST /router/api/v1/chat/completions HTTP/1.1\r\nHost: proxy.example:8443\r\nAccept-Encoding: identity\r\n"
+        b"X-A: caf\xc3\xa9 \xff\r\nx-a: 2\r\nContent-Length: 7\r\nAuthorization: Bearer sk-or-v1-ada\r\n\r\n"
+    )
+    for name, value, key in (("X", "1\r\nY: 2", "k"), ("X\n", "1", "k"), ("X", "1\r", "k"), ("X", "1", "k\r\n\r\n")):
+        with pytest.raises(ValueError, match="line break"):
+            client.head("chat/completions", [(name, value)], key, 0)

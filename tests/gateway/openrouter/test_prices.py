@@ -7,7 +7,7 @@ import pytest
 
 from gateway import keys
 from gateway.errors import UpstreamError
-from gateway.openrouter.client import Timeouts, Upstream
+from gateway.openrouter.client import Client, Timeouts
 from gateway.openrouter.prices import Prices
 from gateway.store.store import Store
 from tests.fakes import MODEL, FakeOpenRouter, Turn
@@ -22,22 +22,22 @@ async def store(redis_url: str) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-async def away() -> AsyncIterator[Upstream]:
+async def away() -> AsyncIterator[Client]:
     """An OpenRouter that nobody answers for."""
-    upstream = Upstream("http://127.0.0.1:1", Timeouts(1, 1, 1))
+    upstream = Client("http://127.0.0.1:1", Timeouts(1, 1, 1))
     yield upstream
     await upstream.close()
 
 
 @pytest.fixture
-async def upstream(openrouter: FakeOpenRouter) -> AsyncIterator[Upstream]:
+async def upstream(openrouter: FakeOpenRouter) -> AsyncIterator[Client]:
     """The scripted OpenRouter."""
-    opened = Upstream(openrouter.url, Timeouts(1, 1, 1))
+    opened = Client(openrouter.url, Timeouts(1, 1, 1))
     yield opened
     await opened.close()
 
 
-async def test_the_list_is_fetched_and_outlives_openrouter(store: Store, upstream: Upstream, away: Upstream) -> None:
+async def test_the_list_is_fetched_and_outlives_openrouter(store: Store, upstream: Client, away: Client) -> None:
     """The last good copy comes back from Redis with its own age."""
     first = Prices(store, upstream)
     await first.start()
@@ -51,7 +51,7 @@ async def test_the_list_is_fetched_and_outlives_openrouter(store: Store, upstrea
 
 
 async def test_a_process_that_cannot_fetch_takes_up_what_another_fetched(
-    store: Store, upstream: Upstream, away: Upstream, monkeypatch: pytest.MonkeyPatch
+    store: Store, upstream: Client, away: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also long after its start, and never an older copy than its own."""
     monkeypatch.setattr("gateway.openrouter.prices._RETRY_SECONDS", 0)
@@ -78,7 +78,7 @@ async def test_a_process_that_cannot_fetch_takes_up_what_another_fetched(
     assert age() == other.current.fetched_ms
 
 
-async def test_without_any_copy_there_is_no_list(store: Store, away: Upstream) -> None:
+async def test_without_any_copy_there_is_no_list(store: Store, away: Client) -> None:
     """The gateway starts all the same: requests then hold all that is left."""
     prices = Prices(store, away)
     await prices.start()
@@ -86,7 +86,7 @@ async def test_without_any_copy_there_is_no_list(store: Store, away: Upstream) -
     assert not await prices.refresh()
 
 
-async def test_a_bad_list_replaces_no_good_one(store: Store, upstream: Upstream, openrouter: FakeOpenRouter) -> None:
+async def test_a_bad_list_replaces_no_good_one(store: Store, upstream: Client, openrouter: FakeOpenRouter) -> None:
     """Garbage, an error or an empty list keeps the copy in hand."""
     prices = Prices(store, upstream)
     await prices.start()
@@ -102,7 +102,7 @@ async def test_a_bad_list_replaces_no_good_one(store: Store, upstream: Upstream,
 
 
 async def test_a_page_is_fetched_once_in_five_minutes(
-    store: Store, upstream: Upstream, openrouter: FakeOpenRouter
+    store: Store, upstream: Client, openrouter: FakeOpenRouter
 ) -> None:
     """The second reader gets the copy; a failure is not kept."""
     prices = Prices(store, upstream)
@@ -114,7 +114,7 @@ async def test_a_page_is_fetched_once_in_five_minutes(
     assert await prices.page("models/acme/none/endpoints") is not missing
 
 
-async def test_a_page_that_cannot_be_had_is_an_upstream_error(store: Store, away: Upstream) -> None:
+async def test_a_page_that_cannot_be_had_is_an_upstream_error(store: Store, away: Client) -> None:
     """Not an empty list."""
     with pytest.raises(UpstreamError):
         await Prices(store, away).page("models")

@@ -1,21 +1,11 @@
 """Apps: secrets that prove them, and what a process may remember."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from gateway.errors import AuthError
-from gateway.services import Services, open_services
-from tests.gateway.stack import settings_for
+from gateway.services import Services
 
 pytestmark = pytest.mark.each_store
-
-
-@pytest.fixture
-async def services(redis_url: str) -> AsyncIterator[Services]:
-    """The stores on an empty Redis."""
-    async with open_services(settings_for(redis_url, "http://127.0.0.1:1")) as opened:
-        yield opened
 
 
 async def test_a_secret_proves_its_app_and_mode(services: Services) -> None:

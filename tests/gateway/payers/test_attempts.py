@@ -1,8 +1,6 @@
 """Attempts: spent tokens, one answer, and what another token may learn (the HTTP side is in tests/consent_web)."""
 
 import secrets
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -10,18 +8,9 @@ from gateway.errors import InvalidRequest
 from gateway.keys import attempt as attempt_key
 from gateway.payers.attempts import KEPT_MS, LIFE_MS, MOST_EXTENSIONS, Asked, Attempts, Decision
 from gateway.payers.connections import Approval
-from gateway.services import Services, open_services
-from gateway.settings import Settings
+from gateway.services import Services
 
 KEY = "sk-or-v1-0123456789abcdef"
-
-
-@pytest.fixture
-async def services(redis_url: str, tmp_path: Path) -> AsyncIterator[Services]:
-    """The stores on an empty Redis."""
-    environ = {"WATTFARE_DATA_DIR": str(tmp_path), "REDIS_URL": redis_url, "WATTFARE_REDIS_DEADLINE_MS": "2000"}
-    async with open_services(Settings.load(environ)) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -129,12 +118,3 @@ async def test_an_attempt_gets_more_time_ten_times_until_it_is_decided(attempts:
     await attempts.deny(attempt)
     with pytest.raises(InvalidRequest, match="already answered"):
         await attempts.extend(attempt)
-
-
-async def test_a_receipt_is_written_once(attempts: Attempts) -> None:
-    """The same receipt again changes nothing; lines without an id are all kept."""
-    budget = asked().budget
-    for _ in range(2):
-        await attempts.write_receipt(budget, "approved", {"text": "a"}, receipt_id="r1")
-        await attempts.write_receipt(budget, "cap", {"cap_nano": "1"})
-    assert [line["event"] for line in await attempts.receipts(budget)] == ["cap", "cap", "approved"]

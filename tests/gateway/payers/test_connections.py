@@ -1,15 +1,13 @@
 """Connections: approve, lower, pause, resume, revoke; spend stays whatever happens."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from gateway import keys
+from gateway.digest import sha256_hex
 from gateway.errors import ConsentRequired, NotConnected
 from gateway.keys import Budget
-from gateway.payers.connections import Approval
-from gateway.services import Services, open_services
-from tests.gateway.stack import settings_for
+from gateway.payers.connections import Approval, By
+from gateway.services import Services
 
 pytestmark = pytest.mark.each_store
 
@@ -18,11 +16,10 @@ _USD = 10**9
 
 
 @pytest.fixture
-async def services(redis_url: str) -> AsyncIterator[Services]:
+async def services(services: Services) -> Services:
     """The stores on an empty Redis, with one connection of 5 USD."""
-    async with open_services(settings_for(redis_url, "http://127.0.0.1:1")) as opened:
-        await opened.connections.approve(_ADA, Approval(5 * _USD, "sk-or-v1-ada"))
-        yield opened
+    await services.connections.approve(_ADA, Approval(5 * _USD, "sk-or-v1-ada"))
+    return services
 
 
 async def test_a_live_connection_needs_a_cap_and_a_key(services: Services) -> None:
@@ -84,3 +81,89 @@ async def test_a_request_id_finds_its_budget(services: Services) -> None:
     assert await services.connections.budget_of("req_" + "a" * 32) is None
     assert await services.connections.budget_of("nonsense") is None
     assert await services.connections.members("live", _ADA.app_id) == [_ADA]
+
+
+async def _history(services: Services, budget: Budget = _ADA) -> list[tuple[str, str]]:
+    """Return who did what, oldest first."""
+    return [(line["by"], line["event"]) for line in reversed(await services.connections.receipts(budget))]
+
+
+async def test_each_change_leaves_one_receipt(services: Services) -> None:
+    """With who made it; doing again what is done leaves none, and what is refused neither."""
+    connections = services.connections
+    for _ in range(2):
+        await connections.lower(_ADA, 2 * _USD)
+        await connections.set_cap(_ADA, 9 * _USD)
+        await connections.lower(_ADA, 2 * _USD)
+    with pytest.raises(ConsentRequired):
+        await connections.lower(_ADA, 3 * _USD)
+    for _ in range(2):
+        await connections.pause(_ADA)
+    for _ in range(2):
+        await connections.resume(_ADA)
+    for by in (By.APP, By.PAYER, By.OPERATOR):
+        await connections.revoke(_ADA, by=by)
+    await connections.bar(_ADA)
+    assert await _history(services) == [
+        ("operator", "approved"),
+        ("app", "cap"),
+        ("payer", "cap"),
+        ("app", "cap"),
+        ("payer", "cap"),
+        ("app", "cap"),
+        ("payer", "paused"),
+        ("payer", "resumed"),
+        ("app", "revoked"),
+    ]
+    assert (await connections.receipts(_ADA, most=4))[-1]["before_nano"] == str(9 * _USD)
+
+
+async def test_an_approval_is_repeated_by_its_receipt(services: Services) -> None:
+    """The second time changes nothing: not the cap that was lowered meanwhile, nor what was revoked."""
+    yes = Approval(7 * _USD, "sk-or-v1-ada", "wallet", "https://acme.example", 0, By.PAYER, "Acme may …", "attempt")
+    await services.connections.approve(_ADA, yes)
+    await services.connections.lower(_ADA, _USD)
+    await services.connections.approve(_ADA, yes)
+    assert (await services.ledger.standing(_ADA)).cap_nano == _USD
+    await services.connections.revoke(_ADA)
+    with pytest.raises(NotConnected):
+        await services.connections.approve(_ADA, yes)
+    [_, _, receipt, _] = await services.connections.receipts(_ADA)
+    assert int(receipt.pop("at_ms")) > 0
+    assert receipt == {
+        "event": "approved",
+        "by": "payer",
+        "cap_nano": str(7 * _USD),
+        "origin": "https://acme.example",
+        "text": "Acme may …",
+        "sha256": sha256_hex("Acme may …"),
+    }
+
+
+async def test_a_closed_app_ends_each_of_its_connections_once(services: Services) -> None:
+    """Live and test alike; what had ended before, and another app's, are left alone."""
+    eve, tess = Budget("live", _ADA.app_id, "eve"), Budget("test", _ADA.app_id, "tess")
+    other = Budget("live", "app9999999999999999", "ada")
+    for budget in (eve, tess, other):
+        await services.connections.approve(budget, Approval(_USD, "sk-or-v1-eve"))
+    await services.connections.revoke(eve, by=By.APP)
+    for _ in range(2):
+        await services.connections.end_all(_ADA.app_id)
+    ends = [(await _history(services, budget))[1:] for budget in (_ADA, eve, tess, other)]
+    assert ends == [[("operator", "closed")], [("app", "revoked")], [("operator", "closed")], []]
+    assert "funding" not in (await services.ledger.standing(_ADA)).fields
+
+
+async def test_an_older_receipt_is_still_read(services: Services) -> None:
+    """Its fields came as JSON, and only the payer's pages wrote it."""
+    body = '{"cap_nano": "5", "before_nano": "", "text": "yes"}'
+    await services.store.call("XADD", _ADA.history, "*", "receipt", "", "event", "cap", "at_ms", 7, "body", body)
+    [newest, _] = await services.connections.receipts(_ADA)
+    assert newest == {
+        "event": "cap",
+        "by": "payer",
+        "at_ms": "7",
+        "cap_nano": "5",
+        "before_nano": "",
+        "text": "yes",
+    }

@@ -1,8 +1,5 @@
 """Wallets: cookies that die, keys that open only in their place (what a browser sees of it is in tests/consent_web)."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from gateway import keys
@@ -10,25 +7,16 @@ from gateway.keys import Budget
 from gateway.payers.connections import Approval
 from gateway.payers.wallets import OWNER, PAYER, Wallets
 from gateway.sealing import SealBroken
-from gateway.services import Services, open_services
-from gateway.settings import Settings
+from gateway.services import Services
 
 KEY = "sk-or-v1-0123456789abcdef"
 BUDGET = Budget("live", "appaaaaaaaaaaaaaaaa", "bob")
 
 
 @pytest.fixture
-async def services(redis_url: str, tmp_path: Path) -> AsyncIterator[Services]:
-    """The stores on an empty Redis."""
-    environ = {"WATTFARE_DATA_DIR": str(tmp_path), "REDIS_URL": redis_url, "WATTFARE_REDIS_DEADLINE_MS": "2000"}
-    async with open_services(Settings.load(environ)) as opened:
-        yield opened
-
-
-@pytest.fixture
 def wallets(services: Services) -> Wallets:
     """The store of wallets."""
-    return Wallets(services.store, services.sealer)
+    return services.wallets
 
 
 async def test_entering_again_kills_the_old_cookie(wallets: Wallets) -> None:
@@ -105,3 +93,31 @@ async def test_a_revoked_connection_gets_no_new_key(services: Services, wallets:
     standing = await services.ledger.standing(BUDGET)
     assert standing.state == "revoked"
     assert not standing.fields.get("funding")
+
+
+async def test_a_change_of_funding_leaves_one_receipt(services: Services, wallets: Wallets) -> None:
+    """By the payer, for each living connection; taking away what is not there leaves none. Test mode gets no key."""
+    tried = Budget("test", BUDGET.app_id, "bob")
+    visit = await wallets.fund_by_key(None, KEY)
+    for budget in (BUDGET, tried):
+        await wallets.add(visit, budget)
+        key = KEY if budget is BUDGET else None
+        await services.connections.approve(budget, Approval(10**9, key, visit.wallet_id))
+    await wallets.fund_by_key(visit, "sk-or-v1-another-key-000")
+    for _ in range(2):
+        await wallets.remove_funding(visit)
+    receipts = await services.connections.receipts(BUDGET)
+    assert [(line["event"], line["by"]) for line in receipts[:-1]] == [("unfunded", "payer"), ("funded", "payer")]
+    assert len(await services.connections.receipts(tried)) == 1
+    assert not (await services.ledger.standing(tried)).fields["funding"]
+
+
+async def test_a_merged_wallet_s_connections_leave_one_receipt(services: Services, wallets: Wallets) -> None:
+    """Two wallets of one account become one: what is told of it is the key that pays from now on."""
+    await wallets.fund_by_account(None, "sk-or-v1-first-key-0000", "user_alice")
+    visit = await wallets.fund_by_key(None, KEY)
+    await wallets.add(visit, BUDGET)
+    await services.connections.approve(BUDGET, Approval(10**9, KEY, visit.wallet_id))
+    entered = await wallets.fund_by_account(visit, "sk-or-v1-second-key-000", "user_alice")
+    assert (await services.connections.find(BUDGET)).wallet == entered.wallet_id != visit.wallet_id
+    assert [line["event"] for line in await services.connections.receipts(BUDGET)] == ["funded", "approved"]

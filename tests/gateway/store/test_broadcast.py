@@ -174,7 +174,7 @@ async def test_on_a_cluster_cuts_are_sent_and_heard_after_a_hiccup_and_where_the
         assert listener.heard[-1] == Cut("budget", "after")
         where, missed = store.where(keys.CUTS), listener.missed
         await asyncio.to_thread(cluster.move, keys.CUTS, (cluster.owner(keys.CUTS) + 1) % 3)
-        await store._topology.learn()
+        await store._routes.learn()
         assert store.where(keys.CUTS) != where
         await until(lambda: listener.missed > missed)
         await until(lambda: listener.broadcast.hears)

@@ -100,17 +100,16 @@ async def test_a_frozen_redis_is_unavailable_within_the_deadline(server: ValkeyS
 
 
 async def test_all_calls_of_a_freeze_end_together(server: ValkeyServer, store: Store) -> None:
-    """500 calls, more than there are connections, some answered before it froze: none waits for another's deadline."""
+    """500 calls behind some that were answered before it froze: none waits for another's deadline."""
     await asyncio.gather(*(store.call("GET", KEY) for _ in range(200)))
-    calls = [asyncio.ensure_future(is_unavailable(store)) for _ in range(500)]
-    await calls[0]
     server.freeze()
     async with watched() as late:
+        calls = [asyncio.ensure_future(is_unavailable(store)) for _ in range(500)]
         started = time.monotonic()
         outcomes = await asyncio.gather(*calls)
         took = time.monotonic() - started
     server.thaw()
-    assert outcomes[-1] is True
+    assert all(outcomes)
     assert took < DEADLINE_MS / 1000 + SLACK_SECONDS + late.seconds
 
 
@@ -181,11 +180,13 @@ async def test_a_redis_that_came_back_empty_is_refused(server: ValkeyServer, pat
             assert "empty" in patient.why_closed
             with pytest.raises(Unavailable):
                 await patient.run("rate", ["calls"], [10, 60_000, "call"])
-            await patient.post("rate", ["calls"], [10, 60_000, "call"])
+            assert not await patient.post("rate", ["calls"], [10, 60_000, "call"])
         assert len([line for line in lines if line["event"] == "store_refused"]) == 2
         await other.beat(accept=True)
         await asyncio.gather(opened(patient), opened(other))
-        assert await patient.call("KEYS", "*") == [keys.INSTANCE.encode()]
+        assert await patient.drained(10)
+        # What was posted is kept, and arrives when Redis is one to write to.
+        assert sorted(await patient.call("KEYS", "*")) == [b"calls", keys.INSTANCE.encode()]
     finally:
         await other.close()
 
@@ -328,7 +329,7 @@ async def test_a_server_that_may_not_write_is_away(
         client.execute_command(*setting)
         # A script whose first write takes memory; one that frees first is let through, and may end.
         with pytest.raises(Unavailable):
-            await patient.run("connect", ["some:budget"], ["", "", "", "", ""])
+            await patient.run("begin", ["some:attempt"], ["browser", "{}", 1000, 1000])
         undo = ("REPLICAOF", "NO", "ONE") if setting[0] == "REPLICAOF" else ("CONFIG", "SET", "maxmemory", "0")
         client.execute_command(*undo)
     await opened(patient)
@@ -351,11 +352,11 @@ async def test_scripts_are_sent_again_to_a_server_that_forgot_them(server: Valke
 async def test_a_mark_is_there_though_its_sender_dies_at_once(server: ValkeyServer, patient: Store) -> None:
     """A server that has never seen the script would have asked for it, and nobody would have answered."""
     with redis.Redis.from_url(server.url) as client:
-        client.hset("{b}:hold", "state", "open")
+        client.set("{b}:hold", "open" + "\n" * 14)
         end = time.monotonic() + 5
-        assert await patient.post("attach", ["{b}:due", "{b}:hold", "{b}:budget"], ["r", 1, "", "", "", 0, "", "", 0])
+        assert await patient.post("attach", ["{b}:due", "{b}:hold", "{b}:budget"], ["r", "gen-1", "", "", 0, "", "", 0])
         # The event loop stands still from here on, as it does in a process that was killed.
-        while client.hget("{b}:hold", "sent") != b"1":
+        while b"gen-1" not in client.get("{b}:hold"):
             assert time.monotonic() < end
 
 

@@ -1,0 +1,1 @@
+"""What a request costs, side by side with nginx: `make bench`. `rows.py` says what is measured."""

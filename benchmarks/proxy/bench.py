@@ -1,0 +1,95 @@
+"""What runs during all of a run, and how contenders take turns in it."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.proxy.checkout import HERE, Installation
+from benchmarks.proxy.contender import Contender
+from benchmarks.proxy.limits import Limits
+from benchmarks.proxy.load import Load, measure
+from benchmarks.proxy.options import Options
+from benchmarks.proxy.probe import ask, body_of
+from benchmarks.proxy.processes import BenchFailed, Cores
+from benchmarks.proxy.results import Result
+from benchmarks.proxy.stand_in import StandIn
+
+OURS = "Wattfare"
+# A row's users, but for the rows that are about their number.
+USERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One contender's part in one row."""
+
+    row: str
+    contender: Contender
+    load: Load
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Everything that runs during all of a run."""
+
+    options: Options
+    folder: Path
+    cores: Cores
+    upstream: StandIn
+    limits: Limits
+    installations: Sequence[Installation]
+
+    @contextlib.contextmanager
+    def gateways(self, *, workers: int = 1, tls: bool = False) -> Iterator[list[Contender]]:
+        """Yield the gateway of each installation, freshly started, each known to hand on upstream's bytes."""
+        with contextlib.ExitStack() as stack:
+            opened = [stack.enter_context(each.gateway(workers=workers, tls=tls)) for each in self.installations]
+            for contender in opened:
+                compare_bytes(contender, self.upstream)
+            yield opened
+
+    @contextlib.contextmanager
+    def installation(self, *, users: int) -> Iterator[Installation]:
+        """Yield an installation of this checkout with a Redis that nothing else is in."""
+        with Installation.open(
+            OURS, HERE, users=users, folder=self.folder, upstream=self.upstream, cores=self.cores
+        ) as made:
+            yield made
+
+    def take_turns(self, turns: Sequence[Turn]) -> list[Result]:
+        """Measure one turn after the other, and all of them again, and return the medians."""
+        samples: list[list[Mapping[str, float]]] = [[] for _ in turns]
+        for _ in range(self.options.rounds):
+            for turn, taken in zip(turns, samples, strict=True):
+                seconds = self.options.seconds
+                sample = measure(turn.contender, self.upstream, turn.load, seconds=seconds, cores=self.cores)
+                taken.append(dataclasses.asdict(sample))
+        return [Result.of(turn.row, turn.contender.name, taken) for turn, taken in zip(turns, samples, strict=True)]
+
+
+def compare_bytes(contender: Contender, upstream: StandIn) -> None:
+    """Ask for a plain answer and a stream, and compare each byte with upstream's own. Raises BenchFailed."""
+    if not contender.is_exact:
+        return
+    for stream in (False, True):
+        body = body_of(stream=stream)
+        due = ask(upstream.port, body, key="due")
+        got = ask(contender.port, body, key=contender.key)
+        if (got.status, got.without_id) != (200, due.without_id):
+            raise BenchFailed(f"{contender.name} answered {got.status}, {got.body[:300]!r}, not upstream's bytes.")
+
+
+@contextlib.contextmanager
+def open_installations(
+    options: Options, *, folder: Path, upstream: StandIn, cores: Cores
+) -> Iterator[list[Installation]]:
+    """Yield this checkout's installation and, if one is asked for, another's."""
+    roots = {OURS: HERE} | ({options.other.name: options.other} if options.other else {})
+    with contextlib.ExitStack() as stack:
+        opened = []
+        for name, root in roots.items():
+            made = Installation.open(name, root, users=USERS, folder=folder, upstream=upstream, cores=cores)
+            opened.append(stack.enter_context(made))
+        yield opened

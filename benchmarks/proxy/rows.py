@@ -1,0 +1,110 @@
+"""What is measured, row by row. In each row the contenders take turns within the same minute, and medians count."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+
+from benchmarks.proxy.bench import USERS, Bench, Turn
+from benchmarks.proxy.latency import added_latency
+from benchmarks.proxy.load import Load
+from benchmarks.proxy.memory import memory
+from benchmarks.proxy.peers import peers
+from benchmarks.proxy.results import Result
+from benchmarks.proxy.streams import open_streams
+
+_PROMPT_BYTES = 1_000_000
+# Enough to keep the service busy; each has its megabyte in several buffers at once.
+_PROMPT_CONNECTIONS = 8
+_CONNECTIONS = (1, 1_000, 100_000)
+_OPEN_HOLDS = 1_000
+
+
+def throughput(bench: Bench, *, stream: bool) -> list[Result]:
+    """A request's CPU at 32 and at 256 connections. A peer answers too few a second for 256."""
+    kind = "stream of 20 chunks" if stream else "plain"
+    turns = []
+    with bench.gateways() as gateways, peers(bench) as others:
+        for connections in (32,) if bench.options.is_quick else (32, 256):
+            load = Load(stream=stream, connections=connections, users=USERS)
+            row = f"{kind}, {connections} connections"
+            contenders = [bench.limits.bare, bench.limits.lua, *gateways, *(others if connections == 32 else [])]
+            turns += [Turn(row, contender, load) for contender in contenders]
+        return bench.take_turns(turns)
+
+
+def long_prompt(bench: Bench) -> list[Result]:
+    """A request whose prompt has a megabyte."""
+    load = Load(connections=_PROMPT_CONNECTIONS, users=USERS, prompt_bytes=_PROMPT_BYTES)
+    with bench.gateways() as gateways:
+        contenders = (bench.limits.bare, bench.limits.lua, *gateways)
+        return bench.take_turns([Turn("prompt of 1 MB", contender, load) for contender in contenders])
+
+
+def tls(bench: Bench) -> list[Result]:
+    """The same with TLS to upstream on both sides, over kept connections: how it runs."""
+    with bench.gateways(tls=True) as gateways:
+        contenders = (bench.limits.bare_tls, bench.limits.lua_tls, *gateways)
+        turns = [
+            Turn(f"TLS to upstream, {kind}", contender, Load(stream=kind == "stream", users=USERS))
+            for kind in ("plain", "stream")
+            for contender in contenders
+        ]
+        return bench.take_turns(turns)
+
+
+def holds(bench: Bench) -> list[Result]:
+    """Plain requests of one user, alone and while a thousand slow streams of the same user stay open.
+
+    What the gateway does meanwhile to keep those holds alive is part of the figure.
+    """
+    results = []
+    with bench.gateways() as gateways:
+        contenders = (bench.limits.lua, *gateways)
+        for count in (0, _OPEN_HOLDS):
+            row = f"one user, {count:,} more open holds"
+            with contextlib.ExitStack() as stack:
+                for contender in contenders:
+                    stack.enter_context(open_streams(contender, bench.upstream, count, users=1))
+                results += bench.take_turns([Turn(row, contender, Load(users=1)) for contender in contenders])
+    return results
+
+
+def workers(bench: Bench) -> list[Result]:
+    """Two workers on the core that one worker had: what a second one costs a request, in the gateway and in Redis.
+
+    How fast two are on a core each cannot be shown where load, upstream and Redis need the second core. If neither
+    figure grows, each further worker brings the speed of one, until Redis' own core is full.
+    """
+    with bench.gateways() as single, bench.gateways(workers=2) as double:
+        turns = []
+        for row, gateways in (("one worker", single), ("two workers, same core", double)):
+            contenders = (bench.limits.lua, *gateways)
+            turns += [Turn(row, contender, Load(connections=64, users=USERS)) for contender in contenders]
+        return bench.take_turns(turns)
+
+
+def connections(bench: Bench) -> list[Result]:
+    """Plain requests spread over all the connections that Redis holds, one, a thousand or a hundred thousand."""
+    results = []
+    before = 1
+    with bench.installation(users=before) as installation, installation.gateway() as gateway:
+        for count in _CONNECTIONS:
+            installation.connect(count, first=before)
+            before = count
+            row = f"{count:,} connection{'s' if count > 1 else ''} in Redis"
+            load = Load(users=count)
+            results += bench.take_turns([Turn(row, each, load) for each in (bench.limits.lua, gateway)])
+        installation.check()
+    return results
+
+
+ROWS: Mapping[str, Callable[[Bench], list[Result]]] = {
+    "plain": lambda bench: throughput(bench, stream=False),
+    "stream": lambda bench: throughput(bench, stream=True),
+    "tls": tls,
+    "prompt": long_prompt,
+    "latency": added_latency,
+    "holds": holds,
+    "workers": workers,
+    "memory": memory,
+    "connections": connections,
+}

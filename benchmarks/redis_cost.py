@@ -1,0 +1,222 @@
+"""What one request costs Redis: `python -m benchmarks.redis_cost [--requests N] [--depth N]`.
+
+A Valkey of its own runs admit, sent, (id,) settle as the gateway sends them, and beside it the two scripts of a bare
+nginx + Lua proxy (`YARDSTICK_…`). Both go over one connection, `depth` requests in flight, in turns, so that a busy
+machine slows both; only the ratio means anything. The CPU is that of Redis' main thread.
+"""
+
+import argparse
+import asyncio
+import statistics
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import hiredis
+
+from gateway.keys import Budget
+from gateway.ledger.holds import Ledger
+from gateway.ledger.outcomes import Settlement
+from gateway.ledger.worst_case import WorstCase
+from gateway.store import scripts
+from gateway.store.store import Store
+from tests.servers import ValkeyServer
+
+ROUNDS = 9
+USERS = 16
+# So many requests are open at once; reading the CPU costs Redis as much as a command, and so is done this seldom.
+BATCH = 400
+WORST = WorstCase(fixed_nano=120_000, per_token_zepto=10_000 * 10**12, max_tokens=400, least_tokens=16)
+SETTLED = Settlement("settled", 61_250, "gen-1790000000-abcdefghijklmnopqrst", "acme/large", 15, 20, "works")
+# What a proxy in nginx + Lua does for the same request, without ledger, window, day, lease or mark.
+YARDSTICK_ADMIT = (
+    "local t=tonumber(redis.call('HGET',KEYS[1],'spent') or '0') "
+    "local h=tonumber(redis.call('HGET',KEYS[1],'held') or '0') "
+    "if t>=tonumber(ARGV[1]) or t+h+tonumber(ARGV[2])>tonumber(ARGV[1]) then return {0,t} end "
+    "redis.call('HINCRBY',KEYS[1],'held',ARGV[2]) redis.call('HSET',KEYS[2],ARGV[3],ARGV[2]) return {1,t,'sealed'}"
+)
+YARDSTICK_SETTLE = (
+    "local a=redis.call('HGET',KEYS[2],ARGV[2]) if not a then return 0 end redis.call('HDEL',KEYS[2],ARGV[2]) "
+    "redis.call('HINCRBY',KEYS[1],'held',-a) return redis.call('HINCRBY',KEYS[1],'spent',ARGV[1])"
+)
+# Commands that are sent, not called by a script, and those of this measurement.
+_OUTER = frozenset({"evalsha", "script", "info", "config"})
+
+Step = Callable[[Budget, str], Awaitable[object]]
+
+
+@dataclass
+class Wire(asyncio.Protocol):
+    """One connection: what a loop turn sends leaves in one write, and answers come in order. Stands in for a Store."""
+
+    names: Mapping[str, str]
+    out: list[bytes] = field(default_factory=list)
+    waiting: list[asyncio.Future[Any]] = field(default_factory=list)
+    reader: hiredis.Reader = field(default_factory=hiredis.Reader)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the way out."""
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Give each answer to whoever waits for it."""
+        self.reader.feed(data)
+        while (answer := self.reader.gets()) is not False:
+            self.waiting.pop(0).set_result(answer)
+
+    def call(self, *words: str | int | bytes) -> "asyncio.Future[Any]":
+        """Send one command."""
+        loop = asyncio.get_running_loop()
+        if not self.out:
+            loop.call_soon(self._flush)
+        self.out.append(hiredis.pack_command(words))  # type: ignore[arg-type]
+        self.waiting.append(loop.create_future())
+        return self.waiting[-1]
+
+    async def run(self, script: str, names: list[str], args: list[str | int]) -> Any:
+        """Run a script of the gateway's."""
+        answer = await self.call("EVALSHA", self.names[script], len(names), *names, *args)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    post = run
+
+    async def post_command(self, *words: str | int) -> bool:
+        """Send one command."""
+        return not isinstance(await self.call(*words), Exception)
+
+    def _flush(self) -> None:
+        self.transport.write(b"".join(self.out))
+        self.out.clear()
+
+    async def info(self, section: str) -> dict[str, str]:
+        """Return one section of INFO."""
+        lines = (await self.call("INFO", section)).decode().splitlines()
+        return dict(line.split(":", 1) for line in lines if ":" in line)
+
+    async def cpu_us(self) -> float:
+        """Return the CPU that the main thread has used, in microseconds."""
+        found = await self.info("cpu")
+        return 1e6 * (float(found["used_cpu_user_main_thread"]) + float(found["used_cpu_sys_main_thread"]))
+
+    async def inner_calls(self) -> int:
+        """Return how many commands ran since the last CONFIG RESETSTAT that this file did not send."""
+        found = await self.info("commandstats")
+        counted = {name.removeprefix("cmdstat_").partition("|")[0]: said for name, said in found.items()}
+        return sum(int(said.split("calls=")[1].split(",")[0]) for name, said in counted.items() if name not in _OUTER)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """CPU of each step in microseconds, and the commands that scripts and sender ran, a request."""
+
+    steps_us: dict[str, float]
+    calls: float
+
+    @property
+    def total_us(self) -> float:
+        """CPU of the whole request in microseconds."""
+        return sum(self.steps_us.values())
+
+
+async def cost(wire: Wire, steps: Mapping[str, Step], *, first: int, requests: int, depth: int) -> Cost:
+    """Run `requests` through all steps, `depth` at a time; the CPU of each step is read once for each BATCH."""
+    spent = dict.fromkeys(steps, 0.0)
+    await wire.call("CONFIG", "RESETSTAT")
+    for start in range(first, first + requests, BATCH):
+        numbers = range(start, start + BATCH)
+        work = [
+            (Budget("live", "app2222222222222222", f"u{number % USERS}"), f"req_{number:032}") for number in numbers
+        ]
+        for name, step in steps.items():
+            before = await wire.cpu_us()
+            for part in range(0, BATCH, depth):
+                await asyncio.gather(*(step(budget, request_id) for budget, request_id in work[part : part + depth]))
+            spent[name] += await wire.cpu_us() - before
+    return Cost({name: us / requests for name, us in spent.items()}, await wire.inner_calls() / requests)
+
+
+def gateway_steps(wire: Wire, *, with_id: bool) -> dict[str, Step]:
+    """What the gateway sends for a plain request; `with_id` for one whose id comes before its end."""
+    ledger = Ledger(cast(Store, wire), keep_days=90, lease_ms=60_000)
+
+    due_ms: dict[str, int] = {}
+
+    async def admit(budget: Budget, request_id: str) -> object:
+        admission = await ledger.admit(budget, request_id, WORST, model="acme/large", estimate_nano=1234)
+        due_ms[request_id] = admission.due_ms
+        return admission
+
+    async def sent(budget: Budget, request_id: str) -> object:
+        await ledger.post_sent(budget, request_id, due_ms.pop(request_id))
+        return None
+
+    async def settle(budget: Budget, request_id: str) -> object:
+        return await ledger.settle(budget, request_id, SETTLED)
+
+    async def generation(budget: Budget, request_id: str) -> object:
+        await ledger.post_generation(budget, request_id, SETTLED.generation_id)
+        return None
+
+    steps: dict[str, Step] = {"admit": admit, "sent": sent}
+    return steps | ({"id": generation} if with_id else {}) | {"settle": settle}
+
+
+def yardstick_steps(wire: Wire, shas: list[str]) -> dict[str, Step]:
+    """What nginx + Lua sends for the same request."""
+
+    async def admit(budget: Budget, request_id: str) -> object:
+        key = f"b:{{{budget.user_id}}}"
+        return await wire.call("EVALSHA", shas[0], 2, key + "c", key + "h", 10**15, 100_000, request_id)
+
+    async def settle(budget: Budget, request_id: str) -> object:
+        key = f"b:{{{budget.user_id}}}"
+        return await wire.call("EVALSHA", shas[1], 2, key + "c", key + "h", 61_250, request_id)
+
+    return {"admit": admit, "settle": settle}
+
+
+async def measure(url: str, *, requests: int, depth: int) -> None:
+    """Print what each step costs, and the ratio to the yardstick."""
+    known = scripts.load()
+    _, wire = await asyncio.get_running_loop().create_unix_connection(
+        lambda: Wire({name: script.sha for name, script in known.items()}), url.removeprefix("unix://")
+    )
+    for script in known.values():
+        await wire.call("SCRIPT", "LOAD", script.text)
+    shas = [(await wire.call("SCRIPT", "LOAD", text)).decode() for text in (YARDSTICK_ADMIT, YARDSTICK_SETTLE)]
+    for user in range(USERS):
+        budget = Budget("live", "app2222222222222222", f"u{user}")
+        await wire.run("connect", [budget.budget], [10**15, "s" * 120, "wallet", "https://example.org", "a" * 13, ""])
+    ways = {
+        "two trivial scripts": yardstick_steps(wire, shas),
+        "plain request": gateway_steps(wire, with_id=False),
+        "stream": gateway_steps(wire, with_id=True),
+    }
+    found: dict[str, list[Cost]] = {way: [] for way in ways}
+    for number in range(ROUNDS * len(ways)):
+        way = list(ways)[number % len(ways)]
+        found[way].append(await cost(wire, ways[way], first=number * requests, requests=requests, depth=depth))
+    trivial_us = statistics.median(each.total_us for each in found["two trivial scripts"])
+    for way, costs in found.items():
+        typical = sorted(costs, key=lambda each: each.total_us)[len(costs) // 2]
+        steps = " + ".join(f"{name} {us:.1f}" for name, us in typical.steps_us.items())
+        print(
+            f"{way:>20}: {typical.total_us:6.1f} µs = {typical.total_us / trivial_us:.2f}x"
+            f"   {typical.calls:4.1f} commands   ({steps})"
+        )
+
+
+def main() -> None:
+    """Measure on a server of its own."""
+    parser = argparse.ArgumentParser(prog="redis_cost", description="What one request costs Redis.")
+    parser.add_argument("--requests", type=int, default=800, help="of each kind a round")
+    parser.add_argument("--depth", type=int, default=16, help="requests in flight")
+    arguments = parser.parse_args()
+    with ValkeyServer() as server:
+        asyncio.run(measure(server.url, requests=arguments.requests, depth=arguments.depth))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""What the ledger is told, and what it answers: values, no more."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gateway.store.replies import text
+
+# The rolling month: the UTC day of the spend and the 29 days before it, as in lua/include/window.lua.
+WINDOW_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A placed hold. `max_tokens` is set when the answer must be shortened; `funding` is the sealed key.
+
+    `due_ms`: when it is overdue, by Redis's clock, unless it is renewed; `post_sent` needs it.
+    `is_overdue`: another hold of this budget waits for the sweeper.
+    """
+
+    hold_nano: int
+    max_tokens: int | None
+    remaining_nano: int | None
+    funding: bytes
+    due_ms: int
+    is_overdue: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a request ended. `status`: `settled` (OpenRouter stated the cost), `estimated` or `void`.
+
+    `ended_by`: complete, client, upstream, revoked, refused, crash. `funding`: `works`, `refused`, or empty: nothing
+    was learnt about the funding key.
+    """
+
+    status: str
+    cost_nano: int = 0
+    generation_id: str = ""
+    model: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    funding: str = ""
+    ended_by: str = "complete"
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """An open hold that is left to the sweeper at once: its true cost must be asked for.
+
+    `estimate_nano` is booked if it is not to be had. `funding`: `refused`, or empty.
+    """
+
+    generation_id: str
+    estimate_nano: int
+    ended_by: str
+    funding: str
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """What the ledger now says of a request; `is_first` is false when it had been closed before."""
+
+    is_first: bool
+    status: str
+    cost_nano: int
+    overrun_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a budget is worth now."""
+
+    state: str
+    cap_nano: int | None
+    spent_nano: int
+    held_nano: int
+    fields: dict[str, bytes]
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the budget may be spent from."""
+        return self.state == "active"
+
+    @property
+    def revocations(self) -> int:
+        """How often it was revoked or barred: what was approved before the last time never connects."""
+        return int(self.fields.get("revocations", 0))
+
+    @property
+    def remaining_nano(self) -> int | None:
+        """Cap less settled spend, never below 0; None without a cap."""
+        return None if self.cap_nano is None else max(0, self.cap_nano - self.spent_nano)
+
+
+class Renewal(NamedTuple):
+    """Whether a hold was still open to be renewed, whether its budget is still active, and when it is overdue now."""
+
+    is_held: bool
+    is_active: bool
+    due_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Overdue holds that this process alone may work on now. `next_due_ms`: None when no hold is left.
+
+    `started_ms`: when the server that holds them was started, by its own clock.
+    """
+
+    now_ms: int
+    started_ms: int
+    next_due_ms: int | None
+    request_ids: tuple[str, ...]
+
+
+def sum_by_day(entries: Iterable[dict[str, str]]) -> dict[int, int]:
+    """Return nano-USD by UTC day number, folded from ledger entries."""
+    days: dict[int, int] = {}
+    for entry in entries:
+        days[int(entry["day"])] = days.get(int(entry["day"]), 0) + int(entry["delta_nano"])
+    return days
+
+
+def standing_of(spent_nano: int, fields: dict[str, bytes]) -> Standing:
+    """Return what a budget's hash says, and what was spent in the window."""
+    cap = fields.get("cap_nano", b"")
+    return Standing(
+        state=text(fields.get("state", b"")),
+        cap_nano=int(cap) if cap else None,
+        spent_nano=spent_nano,
+        held_nano=int(fields.get("held_nano", 0)),
+        fields=fields,
+    )

@@ -1,0 +1,34 @@
+"""Who pays for a metered call: the budget that its payer header names."""
+
+from functools import lru_cache
+
+from gateway.call import Call
+from gateway.errors import GrantInvalid, InvalidRequest
+from gateway.keys import Budget
+from gateway.payers.apps import Caller
+from gateway.payers.identity import from_header
+
+USER_HEADER = "x-wattfare-user"
+GRANT_HEADER = "x-wattfare-grant"
+# Payers whose key names are remembered: a few kilobytes each.
+_MOST_PAYERS = 10_000
+
+
+def payer(call: Call, caller: Caller) -> Budget:
+    """Return the budget that the payer headers name. Raises InvalidRequest, GrantInvalid."""
+    headers = call.request.headers
+    users, grants = headers.getall(USER_HEADER, []), headers.getall(GRANT_HEADER, [])
+    if len(users) + len(grants) != 1:
+        raise InvalidRequest(f"Send exactly one of {USER_HEADER} and {GRANT_HEADER}, once.")
+    if grants:
+        raise GrantInvalid
+    try:
+        return known_budget(caller.mode, caller.app.app_id, users[0])
+    except ValueError as fault:
+        raise InvalidRequest(f"{USER_HEADER} {fault}.") from None
+
+
+@lru_cache(_MOST_PAYERS)
+def known_budget(mode: str, app_id: str, user_header: str) -> Budget:
+    """Return the budget of a payer header, its key names made once. Raises ValueError."""
+    return Budget(mode, app_id, from_header(user_header))

@@ -1,0 +1,74 @@
+"""An ending becomes one posting: a settlement, or a hold that is handed over to the sweeper. Pure.
+
+What is owed for what is decided by the meter (docs/ledger.md, "What is settled when").
+"""
+
+from gateway.ledger.outcomes import HandOver, Settlement
+from gateway.metered.inflight import OpenRequest
+from gateway.metered.meter import Outcome, Reconcile, Settle, Void
+from gateway.metered.pricing import estimate_nano
+from gateway.openrouter.pricelist import PriceList
+
+
+def posting(request: OpenRequest, prices: PriceList | None) -> Settlement | HandOver:
+    """Return what to post for a request that has come to its end."""
+    outcome = request.meter.outcome() if request.admission is not None else Void("not_sent")
+    if isinstance(outcome, Reconcile) and outcome.generation_id and request.budget.mode == "live":
+        return HandOver(
+            outcome.generation_id,
+            estimate(request, outcome, prices),
+            request.ended_by,
+            "refused" if request.meter.funding_refused else "",
+        )
+    return settlement(request, outcome, prices)
+
+
+def settlement(request: OpenRequest, outcome: Outcome, prices: PriceList | None) -> Settlement:
+    """Return the settlement of an outcome; of one that must be asked for, the estimate."""
+    model, funding, ended_by = request.chat.model, _funding_verdict(request), request.ended_by
+    match outcome:
+        case Settle():
+            return Settlement(
+                "settled",
+                outcome.cost_nano,
+                outcome.generation_id or "",
+                model,
+                outcome.usage.prompt_tokens,
+                outcome.usage.completion_tokens,
+                funding,
+                ended_by,
+            )
+        case Reconcile() if request.budget.mode == "live":
+            # No id to ask by, or no hold to keep it in: the estimate is all there will ever be.
+            nano = estimate(request, outcome, prices)
+            return Settlement(
+                "estimated" if nano else "void",
+                nano,
+                model=model,
+                prompt_tokens=outcome.prompt_tokens,
+                completion_tokens=outcome.completion_tokens,
+                funding=funding,
+                ended_by=ended_by,
+            )
+        case _:
+            return Settlement("void", model=model, funding=funding, ended_by=ended_by)
+
+
+def estimate(request: OpenRequest, reconcile: Reconcile, prices: PriceList | None) -> int:
+    """Return what to book, in nano-USD, if nobody ever states the cost."""
+    if reconcile.is_free:
+        return 0
+    return estimate_nano(
+        request.chat,
+        prices,
+        completion_bytes=reconcile.completion_bytes,
+        prompt_tokens=reconcile.prompt_tokens,
+        completion_tokens=reconcile.completion_tokens,
+    )
+
+
+def _funding_verdict(request: OpenRequest) -> str:
+    meter = request.meter
+    if meter.funding_refused:
+        return "refused"
+    return "works" if meter.status is not None and 200 <= meter.status < 300 else ""

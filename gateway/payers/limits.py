@@ -1,0 +1,94 @@
+"""How often an app, a browser or a payer may ask, counted in Redis over all processes.
+
+Rule: a call that is refused is not counted, and neither is the repeat of one that was let through.
+"""
+
+import secrets
+
+from gateway import keys
+from gateway.errors import RateLimited
+from gateway.payers.attempts import Asked, Attempt
+from gateway.store.store import Store
+
+_MINUTE_MS = 60_000
+# The contract's number: a token lives for ten minutes, so a backend needs one for each user that arrives.
+SESSIONS_AN_APP = 120
+# A person opens a handful of popups a minute; an app's page under load a few hundred.
+ATTEMPTS_A_BROWSER = 20
+ATTEMPTS_AN_APP = 300
+# A pasted key is checked at OpenRouter: enough for slips, too few to search for keys.
+KEYS_AN_ATTEMPT = 10
+_KEYS_WINDOW_MS = 10 * _MINUTE_MS
+# As many as attempts: each may need one.
+AUTHORIZATIONS_A_BROWSER = 20
+# The second refusal within a minute starts the cooldown: one may be a slip. Five minutes outlast an app that insists.
+_DENIALS = 1
+_COOLDOWN_MS = 5 * _MINUTE_MS
+
+
+class Limits:
+    """The counters of recent calls and the cooldowns."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def admit_session(self, app_id: str) -> None:
+        """Let an app's backend mint a session token. Raises RateLimited, Unavailable."""
+        said = f"At most {SESSIONS_AN_APP} sessions a minute for each app. Keep a token until it expires."
+        await self._admit(keys.session_rate(app_id), SESSIONS_AN_APP, _MINUTE_MS, said=said)
+
+    async def admit_attempt(self, asked: Asked, browser: str) -> None:
+        """Let an attempt begin in the browser of that digest. Raises RateLimited, Unavailable.
+
+        While the payer's refusals keep the app waiting the error's `reason` is `cooldown`.
+        """
+        wait_ms = await self._store.call("PTTL", keys.cooldown(asked.app_id, browser))
+        if wait_ms > 0:
+            refused = _refusal(
+                f"You refused this app twice. It may ask again in {_rounded_up(wait_ms, _MINUTE_MS)} min.", wait_ms
+            )
+            refused.fields["reason"] = "cooldown"
+            raise refused
+        for what, whose, most in (
+            ("attempts-browser", browser, ATTEMPTS_A_BROWSER),
+            ("attempts-app", asked.app_id, ATTEMPTS_AN_APP),
+        ):
+            await self._admit(keys.consent_rate(what, whose), most, _MINUTE_MS, call_id=asked.attempt_id)
+
+    async def admit_key(self, whose: str) -> None:
+        """Let a pasted key be tried; `whose`: the attempt's or the browser's name. Raises RateLimited, Unavailable."""
+        await self._admit(keys.consent_rate("keys", whose), KEYS_AN_ATTEMPT, _KEYS_WINDOW_MS)
+
+    async def admit_authorization(self, browser: str) -> None:
+        """Let an authorization at OpenRouter begin. Raises RateLimited, Unavailable."""
+        await self._admit(keys.consent_rate("authorize", browser), AUTHORIZATIONS_A_BROWSER, _MINUTE_MS)
+
+    async def note_denial(self, attempt: Attempt, browser: str) -> None:
+        """Count a refusal; the second within a minute starts the cooldown. Raises Unavailable."""
+        app_id = attempt.asked.app_id
+        counted = keys.consent_rate("denials", f"{app_id}:{browser}")
+        if await self._store.run("rate", [counted], [_DENIALS, _MINUTE_MS, attempt.attempt_id]):
+            await self._store.call("SET", keys.cooldown(app_id, browser), "1", "PX", _COOLDOWN_MS)
+
+    async def _admit(
+        self,
+        counted: str,
+        most: int,
+        window_ms: int,
+        *,
+        call_id: str = "",
+        said: str = "That was too often. Wait a moment and try again.",
+    ) -> None:
+        """Count a call under the key `counted`. A `call_id` counts once; without one each call counts."""
+        wait_ms = await self._store.run("rate", [counted], [most, window_ms, call_id or secrets.token_hex(8)])
+        if wait_ms:
+            raise _refusal(said, wait_ms)
+
+
+def _refusal(message: str, wait_ms: int) -> RateLimited:
+    return RateLimited(message, retry_after_seconds=_rounded_up(wait_ms, 1000))
+
+
+def _rounded_up(ms: int, unit_ms: int) -> int:
+    """Return how many units cover so many milliseconds."""
+    return -(-ms // unit_ms)

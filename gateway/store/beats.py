@@ -1,0 +1,210 @@
+"""Beats: each server is proven to be the one we knew, on each new connection and four times a second.
+
+Rule: nothing but a beat is sent to a server that was not proven (but what a slot's owner sends on to it with ASK), and
+nothing but beats to any while one is refused.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator
+
+import hiredis
+from redis.exceptions import ResponseError
+
+from gateway.errors import Unavailable
+from gateway.logs import log
+from gateway.store.cluster import HOPS, Routes, by_master, detour, slot_of
+from gateway.store.connection import Ended, Lost, Reply, pack
+from gateway.store.epoch import Epoch, Known, Sign
+from gateway.store.scripts import Script
+from gateway.store.server import Server
+
+_BEAT_SECONDS = 0.25
+_BEAT_AWAY_SECONDS = 0.1
+# A beat may take longer than a request's call: nobody waits for it, and a loaded machine is not an outage. A connection
+# that is silent for so long is made anew (it may lead to a machine that is gone); a second one makes it an outage.
+_BEAT_DEADLINE_SECONDS = 1.5
+# A node that holds no keys is there to be asked what it sees, and to take over: nobody misses it meanwhile.
+_IDLE_SECONDS = 1.0
+# How long another process may take to begin an empty Cluster.
+_BEGIN_SECONDS = 0.1
+
+
+class Beats:
+    """Proves servers, and keeps at it. `on_beat` is called after each beat that was answered.
+
+    `salt`: the installation's, once it is known.
+    """
+
+    def __init__(self, routes: Routes, epoch: Epoch, script: Script, *, on_beat: Callable[[], None]) -> None:
+        self._routes = routes
+        self._epoch = epoch
+        self._script = script
+        self._on_beat = on_beat
+        self._keepers: dict[Server, asyncio.Task[None]] = {}
+        self._learning: asyncio.Task[None] | None = None
+        self._is_refused = False
+        self.salt = b""
+
+    def refuses(self) -> bool:
+        """Tell whether a Redis was found that is not ours: no command may go out."""
+        return self._is_refused
+
+    async def beat(self, *, accept: bool = False) -> None:
+        """Prove every server once. `accept`: the operator's word that they are the truth. Raises Unavailable."""
+        if self._routes.is_stale:
+            await self._routes.learn()
+        await self._beat_all(accept=accept)
+        if self._epoch.may_begin(self._routes.beat_keys[0]):
+            # All are empty, which only the first round could tell: a store is begun as a whole.
+            await self._beat_all()
+        elif self._epoch.is_half_begun:
+            await asyncio.sleep(_BEGIN_SECONDS)
+            await self._beat_all()
+
+    def start(self) -> None:
+        """Keep proving every server, from now on."""
+        self._begin_keeping()
+        self._learning = asyncio.get_running_loop().create_task(self._keep_learning())
+
+    async def close(self) -> None:
+        """End it all, and every connection."""
+        tasks = [*self._keepers.values(), *([self._learning] if self._learning is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # Also one that has just left the Cluster.
+        for server in {*self._keepers, *self._routes.servers}:
+            server.close()
+
+    async def _keep_learning(self) -> None:
+        while True:
+            await asyncio.sleep(_BEAT_AWAY_SECONDS)
+            with _immortal():
+                if self._routes.is_stale:
+                    await self._routes.learn()
+                self._begin_keeping()
+
+    def _begin_keeping(self) -> None:
+        """Keep every server that is known, and none that has left."""
+        for server in self._routes.servers:
+            if server not in self._keepers:
+                self._keepers[server] = asyncio.get_running_loop().create_task(self._keep(server))
+        for server in self._keepers.keys() - set(self._routes.servers):
+            self._keepers.pop(server).cancel()
+            server.close()
+
+    async def _keep(self, server: Server) -> None:
+        """Prove a server again and again: at once when its connection broke, else after a pause."""
+        while True:
+            was_open = server.is_open
+            server.has_news.clear()
+            with _immortal(), contextlib.suppress(Unavailable):
+                await self._prove(server)
+            pause = _BEAT_SECONDS if server.is_open else _BEAT_AWAY_SECONDS
+            if server.pipe is None:
+                # What ended it was news to nobody else.
+                server.has_news.clear()
+                pause = 0.0 if was_open else pause
+            if not server.is_serving:
+                pause = _IDLE_SECONDS
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await server.has_news.wait()
+
+    async def _beat_all(self, *, accept: bool = False) -> None:
+        # Each for itself: one master that is away must not keep the others from being found again.
+        proofs = [self._prove(server, accept=accept) for server in self._routes.masters]
+        for outcome in await asyncio.gather(*proofs, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _prove(self, server: Server, *, accept: bool = False) -> None:
+        """Connect to a server if need be, and beat it if it holds keys. Raises Unavailable."""
+        async with server.proving:
+            was_open = server.is_open
+            try:
+                async with asyncio.timeout(_BEAT_DEADLINE_SECONDS):
+                    await server.connect()
+                    if server.is_serving:
+                        await self._beat_one(server, accept=accept)
+            except (Lost, TimeoutError) as why:
+                # An open connection that ended or fell silent tells nothing yet; the next one does.
+                if not was_open or not isinstance(why, Ended | TimeoutError):
+                    server.lost(str(why) or "no answer in time")
+                server.drop()
+                raise Unavailable from None
+
+    async def _beat_one(self, server: Server, *, accept: bool) -> None:
+        names = by_master(self._routes, {*self._routes.beat_keys, *self._epoch.keys}).get(server, ())
+        judging = (self._judged(server, name, accept=accept) for name in names)
+        outcomes = await asyncio.gather(*judging, return_exceptions=True)
+        failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        # Judged as a whole, and only then let be found: an older one answers no call first.
+        self._weigh()
+        if len(failed) < len(outcomes):
+            server.found()
+            if self._is_refused:
+                # Behind one address may be two servers: the next beat goes to whichever takes a new connection.
+                server.refuse()
+            self._on_beat()
+        for failure in failed:
+            raise failure
+
+    async def _judged(self, server: Server, key: str, *, accept: bool) -> None:
+        known = self._epoch.known(key)
+        begin = "1" if self._epoch.may_begin(key) else "0"
+        seen = ("", 0, 0) if known is None else (known.epoch, known.beat, known.since_ms)
+        args = (secrets.token_hex(8), secrets.token_hex(16), begin, "1" if accept else "0", *seen)
+        answer = await self._answer(server, key, pack(("EVALSHA", self._script.sha, 1, key, *args)))
+        epoch, salt, beat, accepted, older, since_ms = answer
+        # The answer is already counted up: what Redis knew before is one less.
+        before = Sign(epoch.decode(), beat - 1, is_accepted=accepted == 1, is_older=older == 1, since_ms=since_ms)
+        if not self._epoch.judge(key, before, known) or not before.epoch:
+            return
+        if known is not None and known.epoch != before.epoch:
+            self._epoch.forget_all_but(self._routes.beat_keys)
+        self._epoch.remember(key, Known(before.epoch, beat, since_ms))
+        if key == self._routes.beat_keys[0]:
+            self.salt = salt
+
+    async def _answer(self, server: Server, key: str, packed: bytes) -> Reply:
+        """Beat `server` under `key`, and follow the key where it has gone. Raises Lost, Unavailable."""
+        target, is_asking = server, False
+        for _ in range(HOPS):
+            try:
+                reply = await (await target.connect()).ask(packed, is_asking=is_asking)
+                if not isinstance(reply, hiredis.ReplyError):
+                    return reply
+                way = detour(self._routes, reply, target, self._script.load)
+            except Lost:
+                if target is server:
+                    raise
+                raise Unavailable from None
+            except ResponseError as refused:
+                # Refused in any words: without beats nobody would find it again.
+                raise Lost(str(refused).partition(" ")[0]) from None
+            await asyncio.sleep(way.pause_seconds)
+            target, is_asking = way.server or self._routes.owner(slot_of(key)), way.is_asking
+        raise Unavailable
+
+    def _weigh(self) -> None:
+        doubt = self._epoch.doubt
+        if doubt and not self._is_refused:
+            log.error("store_refused", reason=doubt, fix="restore the data, or run: python -m scripts.accept_store")
+            self._is_refused = True
+            for server in self._routes.servers:
+                server.refuse()
+        elif self._is_refused and not doubt:
+            log.warning("store_accepted")
+            self._is_refused = False
+
+
+@contextlib.contextmanager
+def _immortal() -> Iterator[None]:
+    """Say what went wrong and go on: without beats nobody would find Redis again."""
+    try:
+        yield
+    except Exception as fault:
+        log.error("beat_failed", error=type(fault).__name__)

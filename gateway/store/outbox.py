@@ -1,0 +1,233 @@
+"""Posted commands, kept until Redis acknowledged them and repeated in order for each budget.
+
+Rule: only what is safe to repeat is posted: a repeat changes nothing.
+Rule: the posts of one slot reach Redis in their order, and a call on that slot comes after them. While all goes well
+they simply share the connection's queue. When one was lost, refused or sent where its slot no longer is, the slot is
+held: its posts go one at a time, each after the one before it was acknowledged, until none is left.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import hiredis
+from redis.exceptions import ResponseError
+
+from gateway.errors import Unavailable
+from gateway.logs import log
+from gateway.store.cluster import Routes, detour
+from gateway.store.connection import LOST, Lost, Pipe, Reply
+from gateway.store.server import Server
+
+# Some 1 kB each: what waits through an outage stays within tens of MB. What is dropped beyond it, the sweeper finds.
+MOST_PENDING = 20_000
+# After a refusal that is nobody's fault (a slot that nobody holds now) it is tried again.
+_AGAIN_SECONDS = 0.1
+
+OnReply = Callable[[Reply], None]
+
+
+class Post:
+    """One posted command, as the queue of answers sees it. `load` makes its script known (empty: it has none)."""
+
+    __slots__ = ("_outbox", "asking", "is_on_its_way", "load", "on_reply", "packed", "sent", "server", "slot")
+
+    def __init__(
+        self, outbox: "Outbox", slot: int, server: Server, packed: bytes, load: bytes, on_reply: OnReply | None
+    ) -> None:
+        self._outbox = outbox
+        self.slot = slot
+        self.server = server
+        """Where it was sent last."""
+        self.packed = packed
+        self.load = load
+        self.on_reply = on_reply
+        self.asking: Server | None = None
+        self.is_on_its_way = False
+        self.sent: asyncio.Future[Pipe] | None = None
+        """On which connection, for whoever waits until it is sent."""
+
+    @staticmethod
+    def done() -> bool:
+        """Never: its answer always counts."""
+        return False
+
+    def set_result(self, result: Reply, /) -> None:
+        """Take its answer."""
+        self._outbox.answered(self, result)
+
+
+class Outbox:
+    """Keeps and repeats posts. `is_refused` tells whether the Redis that answers is not ours."""
+
+    def __init__(self, routes: Routes, *, deadline_seconds: float, is_refused: Callable[[], bool]) -> None:
+        self._routes = routes
+        self._deadline_seconds = deadline_seconds
+        self._is_refused = is_refused
+        self._loop = asyncio.get_running_loop()
+        self._queues: dict[int, deque[Post]] = {}
+        self._held: dict[int, list[asyncio.Future[None]]] = {}
+        self._count = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._is_full = False
+        self._is_closed = False
+
+    def __len__(self) -> int:
+        return self._count
+
+    def keep(self, slot: int, packed: bytes, load: bytes = b"", on_reply: OnReply | None = None) -> Post | None:
+        """Keep a command and send it as soon as that may be; None when too many are kept already."""
+        if self._count >= MOST_PENDING:
+            if not self._is_full:
+                log.error("posts_left_to_sweeper", waiting=self._count)
+            self._is_full = True
+            return None
+        server = self._routes.owner(slot)
+        post = Post(self, slot, server, packed, load, on_reply)
+        is_blocked = not server.is_open or self.blocks(slot, server)
+        self._queues.setdefault(slot, deque()).append(post)
+        self._count += 1
+        self._empty.clear()
+        if is_blocked:
+            self._hold(slot)
+            self._go_on(slot)
+        else:
+            self._send(post, server)
+        return post
+
+    async def post(self, slot: int, packed: bytes, load: bytes = b"", on_reply: OnReply | None = None) -> bool:
+        """Keep a command and send it; tell whether its bytes are with the kernel, within a deadline."""
+        post = self.keep(slot, packed, load, on_reply)
+        if post is None:
+            return False
+        if post.is_on_its_way:
+            return post.server.pipe is not None and await post.server.pipe.flushed()
+        return not (self._is_refused() or post.server.is_away) and await self._sent_in_time(post)
+
+    def blocks(self, slot: int, server: Server) -> bool:
+        """Tell whether a command on this slot, sent to `server` now, could overtake a post."""
+        queue = self._queues.get(slot)
+        return queue is not None and (slot in self._held or queue[-1].server is not server)
+
+    async def cleared(self, slot: int) -> None:
+        """Wait until no post of this slot is held up. Raises Unavailable after a deadline."""
+        self._hold(slot)
+        cleared: asyncio.Future[None] = self._loop.create_future()
+        self._held[slot].append(cleared)
+        self._go_on(slot)
+        try:
+            async with asyncio.timeout(self._deadline_seconds):
+                await cleared
+        except TimeoutError:
+            raise Unavailable from None
+
+    def go_on(self) -> None:
+        """Go on with every slot that is held: a server has opened, or slots have other owners."""
+        for slot in tuple(self._held):
+            self._go_on(slot)
+
+    async def drained(self, seconds: float) -> bool:
+        """Wait until every post was acknowledged, at most so long; tell whether it was."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Send nothing any more."""
+        self._is_closed = True
+
+    def answered(self, post: Post, reply: Reply) -> None:
+        """Take the answer of a post, or that there will be none."""
+        post.is_on_its_way = False
+        if reply is LOST:
+            self._hold(post.slot)
+            self._loop.call_soon(self._go_on, post.slot)
+        elif isinstance(reply, hiredis.ReplyError):
+            self._refused(post, reply)
+        else:
+            self._acknowledged(post, reply)
+
+    async def _sent_in_time(self, post: Post) -> bool:
+        post.sent = self._loop.create_future()
+        self._go_on(post.slot)
+        try:
+            async with asyncio.timeout(self._deadline_seconds):
+                return await (await post.sent).flushed()
+        except TimeoutError:
+            return False
+
+    @staticmethod
+    def _send(post: Post, server: Server) -> bool:
+        """Send a post to the server of its slot, or where that said; tell whether there is a connection to send on."""
+        asking, post.asking = post.asking, None
+        target = server if asking is None else asking
+        pipe = target.pipe
+        if pipe is None:
+            return False
+        post.server, post.is_on_its_way = target, True
+        (pipe.send if asking is None else pipe.send_asking)(post.packed, post)
+        if post.sent is not None and not post.sent.done():
+            post.sent.set_result(pipe)
+        return True
+
+    def _hold(self, slot: int) -> None:
+        self._held.setdefault(slot, [])
+
+    def _go_on(self, slot: int) -> None:
+        """Send the first post of a held slot, if it is not on its way and its server is open."""
+        queue = self._queues.get(slot)
+        if not queue:
+            for cleared in self._held.pop(slot, ()):
+                if not cleared.done():
+                    cleared.set_result(None)
+            return
+        if self._is_closed or self._is_refused() or queue[0].is_on_its_way or slot not in self._held:
+            return
+        post, owner = queue[0], self._routes.owner(slot)
+        is_sent = post.asking is not None and self._send(post, owner)
+        if not is_sent and owner.is_open:
+            self._send(post, owner)
+
+    def _refused(self, post: Post, refused: hiredis.ReplyError) -> None:
+        pause_seconds = 0.0
+        try:
+            way = detour(self._routes, refused, post.server, post.load)
+            post.asking, pause_seconds = way.server if way.is_asking else None, way.pause_seconds
+        except (Lost, Unavailable) as why:
+            if isinstance(why, Lost):
+                post.server.lost(str(why))
+            pause_seconds = _AGAIN_SECONDS
+        except ResponseError as fault:
+            log.error("post_refused", error=str(fault).partition(" ")[0])
+            self._gone(post)
+            return
+        self._hold(post.slot)
+        if pause_seconds:
+            self._loop.call_later(pause_seconds, self._go_on, post.slot)
+        else:
+            self._go_on(post.slot)
+
+    def _acknowledged(self, post: Post, reply: Reply) -> None:
+        self._gone(post)
+        if post.on_reply is not None:
+            try:
+                post.on_reply(reply)
+            except Exception as fault:
+                log.error("post_reply_failed", error=type(fault).__name__)
+
+    def _gone(self, post: Post) -> None:
+        """Let go of a post that needs no repeat."""
+        queue = self._queues[post.slot]
+        queue.remove(post)
+        if not queue:
+            del self._queues[post.slot]
+        self._count -= 1
+        if self._count == 0:
+            self._empty.set()
+        self._is_full = self._is_full and self._count >= MOST_PENDING // 2
+        if post.slot in self._held:
+            self._go_on(post.slot)

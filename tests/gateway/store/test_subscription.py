@@ -1,0 +1,28 @@
+"""The connection that listens."""
+
+import asyncio
+
+import pytest
+import redis
+
+from gateway.store.connection import Access, Lost, Place
+from gateway.store.subscription import subscribe
+from tests.servers import ValkeyServer
+
+
+async def test_what_is_published_is_heard_and_an_end_is_told() -> None:
+    """In order; silence is None, and a server that is there answers a ping."""
+    with ValkeyServer() as server, redis.Redis.from_url(server.url) as client:
+        subscription = await subscribe(Place(path=str(server.folder / "s")).find, Access(), "cuts")
+        assert await subscription.hear(10) == ("subscribe", 1)
+        for number in range(3):
+            client.publish("cuts", str(number))
+        assert [await subscription.hear(10) for _ in range(3)] == [("message", b"%d" % number) for number in range(3)]
+        assert await subscription.hear(0.01) is None
+        subscription.ping()
+        assert await subscription.hear(10) == ("pong", b"")
+        server.kill()
+        with pytest.raises(Lost):
+            await subscription.hear(10)
+        subscription.close()
+        await asyncio.sleep(0)
