@@ -1,8 +1,8 @@
 """One HTTP call as the service sees it: its id, what the log says of it, its body, and how it is answered."""
 
 import asyncio
+import os
 import re
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -57,7 +57,7 @@ class Call:
     def request_id(self) -> str:
         """The id of this call, made when it is first asked for."""
         if not self._request_id:
-            self._request_id = keys.request_id(keys.random_account(), secrets.token_bytes(keys.RANDOM_BYTES))
+            self._request_id = keys.request_id(keys.random_account(), os.urandom(keys.RANDOM_BYTES))
         return self._request_id
 
     def on_hang_up(self, hang_up: Callable[[], None] | None) -> None:
@@ -73,10 +73,11 @@ class Call:
     def charge_to(self, budget: Budget, salt: bytes) -> None:
         """Take an id that leads to `budget`, and let the log say whose call it is without saying who that is."""
         account = budget.account(salt)
-        self._request_id = keys.request_id(account, secrets.token_bytes(keys.RANDOM_BYTES))
-        self.notes |= {"app": budget.app_id, "user": account, "mode": budget.mode}
+        self._request_id = keys.request_id(account, os.urandom(keys.RANDOM_BYTES))
+        notes = self.notes
+        notes["app"], notes["user"], notes["mode"] = budget.app_id, account, budget.mode
 
-    def tell(self, status: int, **notes: object) -> None:
+    def tell(self, status: int) -> None:
         """Write the one line of this call. The path is said without its query."""
         if self.is_told:
             return
@@ -89,7 +90,6 @@ class Call:
             path=self.path[:200],
             status=status,
             **self.notes,
-            **notes,
             total_ms=round((time.perf_counter() - self.started) * 1000, 2),
         )
 
@@ -102,7 +102,7 @@ class Call:
         fault = _type_fault(headers.get("Content-Type", _JSON), headers.get("Content-Encoding", "identity"))
         if fault is not None:
             raise InvalidRequest(fault, status=415)
-        if headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+        if "Transfer-Encoding" in headers and headers["Transfer-Encoding"].strip().lower() != "chunked":
             # The parser would take `identity, chunked` for chunked, and `gzip, chunked` for JSON.
             raise InvalidRequest("Send the body chunked or with its length, in no other transfer coding.")
         length = headers.get("Content-Length", "")
@@ -110,6 +110,12 @@ class Call:
             raise _too_large(most_bytes)
         if "Expect" in headers:
             self._say_continue()
+        if content.is_eof():
+            # All of it is here, as it mostly is.
+            body = content.read_nowait()
+            if len(body) > most_bytes:
+                raise _too_large(most_bytes)
+            return body
         parts: list[bytes] = []
         size = 0
         while not content.at_eof():
@@ -118,17 +124,13 @@ class Call:
             if size > most_bytes:
                 raise _too_large(most_bytes)
             parts.append(chunk)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return b"".join(parts)
 
     async def _more(self) -> bytes:
         """Return the next part of the body, b"" at its end. Raises InvalidRequest when none comes in time."""
-        content = self.request.content
-        if content.is_eof():
-            # All of it is here, as it mostly is: no timer is needed.
-            return await content.readany()
         try:
             async with asyncio.timeout(self._silence_seconds):
-                return await content.readany()
+                return await self.request.content.readany()
         except TimeoutError:
             message = "The rest of the body did not come in time. Nothing was spent. Send it again."
             raise InvalidRequest(message, status=408, headers={"Connection": "close"}) from None

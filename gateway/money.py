@@ -37,6 +37,12 @@ def nano_from_usd(usd: Decimal | int | str) -> int:
     return nano
 
 
+def usd_text(nano: int) -> str:
+    """Return `nano` in USD as people write it: all its digits, no exponent, no zeros at the end."""
+    whole, rest = divmod(nano, NANO_PER_USD)
+    return f"{whole}.{rest:09d}".rstrip("0") if rest else str(whole)
+
+
 def nano_from_zepto(zepto: int) -> int:
     """Return zepto-USD (1e-21) in nano-USD, a fraction rounded up."""
     return -(-zepto // ZEPTO_PER_NANO)

@@ -49,7 +49,13 @@ class Routes:
         """Answer one request."""
         call = Call(request, silence_seconds=self._caller_seconds)
         try:
-            response = await self._dispatch(call)
+            route, segments = self._find(call)
+            if call.request.method == "OPTIONS" and route.browser:
+                response: web.StreamResponse = await self._api.preflight(call, sorted(route.handlers))
+            else:
+                response = await _choose(route.handlers, call.request.method)(call, segments)
+                if route.browser:
+                    self._api.allow_origin(call, response)
             call.status = response.status
         except WattfareError as error:
             response = await self._refuse(call, error)
@@ -68,17 +74,6 @@ class Routes:
             response = await self._refuse(call, WattfareError("Something broke on our side. Try again."))
         finally:
             call.tell(call.status)
-        return response
-
-    async def _dispatch(self, call: Call) -> web.StreamResponse:
-        method = call.request.method
-        route, segments = self._find(call)
-        if not route.browser:
-            return await _choose(route.handlers, method)(call, segments)
-        if method == "OPTIONS":
-            return await self._api.preflight(call, sorted(route.handlers))
-        response = await _choose(route.handlers, method)(call, segments)
-        self._api.allow_origin(call, response)
         return response
 
     def _find(self, call: Call) -> tuple[Route, tuple[str, ...]]:
@@ -101,10 +96,7 @@ class Routes:
 
 def _table(proxy: Proxy, api: Api) -> list[Route]:
     def metered(dialect: Dialect) -> Handler:
-        async def forward(call: Call, _: tuple[str, ...]) -> web.StreamResponse:
-            return await proxy.forward(call, dialect)
-
-        return forward
+        return lambda call, _: proxy.forward(call, dialect)
 
     return [
         *(Route(f"/{dialect.value}", {"POST": metered(dialect)}) for dialect in Dialect),

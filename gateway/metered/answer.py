@@ -11,23 +11,24 @@ from http import HTTPStatus
 
 from aiohttp import HttpVersion11, web
 
+from gateway.metered.headers import Passed
+
 # The size from which asyncio and uvloop let a writer wait.
 _BACKED_UP_BYTES = 64 * 1024
 
 
 class Answer(web.StreamResponse):
-    """An answer to `request` with upstream's status, and `headers` as they are to be sent."""
+    """An answer to `request` with upstream's status and headers, and `own` lines of ours."""
 
-    def __init__(self, request: web.BaseRequest, status: int, headers: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, request: web.BaseRequest, status: int, passed: Passed, own: Iterable[str] = ()) -> None:
         super().__init__(status=status)
         self._request = request
-        self._lines = [f"{name}: {value}\r\n" for name, value in headers]
-        lowered = [line.lower() for line in self._lines]
-        has_length = status == HTTPStatus.NO_CONTENT or any(line.startswith("content-length:") for line in lowered)
+        self._lines = [*passed.lines, *own]
+        has_length = passed.has_length or status == HTTPStatus.NO_CONTENT
         is_new = request.version >= HttpVersion11
         self._is_chunked = is_new and not has_length
         self._keeps_alive = request.keep_alive and (is_new or has_length)
-        self.is_event_stream = any(line.startswith("content-type: text/event-stream") for line in lowered)
+        self.is_event_stream = passed.is_event_stream
         self.has_begun = False
         self.has_ended = False
 

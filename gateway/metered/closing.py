@@ -36,7 +36,7 @@ class Closing:
         request.is_closed = True
         request.reach("closing")
         owed = posting(request, self._prices.current)
-        request.call.notes |= _notes(request, owed)
+        _note(request, owed)
         if isinstance(owed, HandOver):
             await self._hand_over(request, owed)
         else:
@@ -75,14 +75,14 @@ class Closing:
         return told
 
 
-def _notes(request: OpenRequest, owed: Settlement | HandOver) -> dict[str, object]:
-    """Return what the request's line in the log says of its end."""
-    notes: dict[str, object] = {"ended_by": request.ended_by, **request.timings}
+def _note(request: OpenRequest, owed: Settlement | HandOver) -> None:
+    """Have the request's line in the log say how it ended."""
+    notes = request.call.notes
+    notes["ended_by"] = request.ended_by
+    request.note_timings()
     if isinstance(owed, HandOver):
-        return notes | {"ledger": "open"}
-    return notes | {
-        "ledger": owed.status,
-        "prompt_tokens": owed.prompt_tokens,
-        "completion_tokens": owed.completion_tokens,
-        "cost_usd": usd_from_nano(owed.cost_nano),
-    }
+        notes["ledger"] = "open"
+        return
+    notes["ledger"] = owed.status
+    notes["prompt_tokens"], notes["completion_tokens"] = owed.prompt_tokens, owed.completion_tokens
+    notes["cost_usd"] = usd_from_nano(owed.cost_nano)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import NamedTuple
 
 from multidict import CIMultiDictProxy
 
@@ -59,16 +60,35 @@ _NAMES = 4096
 
 def forwarded(headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
     """Return the caller's headers that may go to OpenRouter: none that names, authenticates or locates the caller."""
-    named = {name.strip().lower() for value in headers.getall("Connection", ()) for name in value.split(",")}
-    kept = [each for each in headers.items() if _goes_up(each[0]) and (not named or each[0].lower() not in named)]
+    kept = [each for each in headers.items() if _goes_up(each[0])]
+    if "Connection" in headers:
+        named = {name.strip().lower() for value in headers.getall("Connection") for name in value.split(",")}
+        kept = [each for each in kept if each[0].lower() not in named]
     if "Content-Type" not in headers:
         kept.append(("Content-Type", "application/json"))
     return kept
 
 
-def passed_on(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+class Passed(NamedTuple):
+    """What of upstream's headers goes to the caller, each with its line's end; and what they say of the body."""
+
+    lines: list[str]
+    has_length: bool
+    is_event_stream: bool
+
+
+def passed_on(headers: Iterable[tuple[str, str]]) -> Passed:
     """Return upstream's headers that may go to the caller."""
-    return [each for each in headers if _goes_down(each[0])]
+    lines, has_length, is_event_stream = [], False, False
+    for name, value in headers:
+        lowered = _passed_name(name)
+        if lowered:
+            lines.append(f"{name}: {value}\r\n")
+            if lowered == "content-length":
+                has_length = True
+            elif lowered == "content-type":
+                is_event_stream = value.lower().startswith("text/event-stream")
+    return Passed(lines, has_length, is_event_stream)
 
 
 @lru_cache(_NAMES)
@@ -78,6 +98,7 @@ def _goes_up(name: str) -> bool:
 
 
 @lru_cache(_NAMES)
-def _goes_down(name: str) -> bool:
+def _passed_name(name: str) -> str:
+    """Return a header's name in lower case where it may go to the caller, else nothing."""
     lowered = name.lower()
-    return lowered not in _NOT_PASSED_ON and not lowered.startswith(_NOT_PASSED_ON_PREFIXES)
+    return "" if lowered in _NOT_PASSED_ON or lowered.startswith(_NOT_PASSED_ON_PREFIXES) else lowered

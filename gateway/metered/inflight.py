@@ -6,7 +6,6 @@ ends the request by the rule of that state (docs/ledger.md). One ticker watches 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from typing import ClassVar
 
 from aiohttp import web
 
@@ -43,15 +42,14 @@ class Stopped(ConnectionResetError):
 class OpenRequest:
     """One metered request, from the moment it asks for a hold."""
 
-    reached: ClassVar[Callable[["OpenRequest", str], None]] = staticmethod(lambda _request, _point: None)
-    """Called at each named point of the path; the crash tests set it to kill the process there."""
-
     def __init__(self, budget: Budget, call: Call, chat: ChatRequest) -> None:
+        loop = asyncio.get_running_loop()
         self.budget = budget
         self.call = call
         self.chat = chat
         self.meter = Meter()
-        self.clock = asyncio.get_running_loop().time
+        self.clock = loop.time
+        self._create_future = loop.create_future
         self.started = self.clock()
         self.is_asked = False
         """Whether a hold may exist, whatever was answered."""
@@ -79,18 +77,20 @@ class OpenRequest:
         self._limit = NEVER
         self._writes_until = NEVER
         self._waiter: asyncio.Future[None] | None = None
-        self.task = asyncio.current_task()
+        self.task = asyncio.current_task(loop)
 
     @property
     def request_id(self) -> str:
         """The request's id, which is its hold's id too."""
         return self.call.request_id
 
-    @property
-    def timings(self) -> dict[str, float]:
-        """Milliseconds from the start to upstream's headers and to its first byte."""
-        marks = {"upstream_ms": self.opened_at, "first_byte_ms": self.first_byte_at}
-        return {name: round((at - self.started) * 1000, 2) for name, at in marks.items() if at is not None}
+    def note_timings(self) -> None:
+        """Have the log say how many milliseconds upstream's headers, and its first byte, came after the start."""
+        notes = self.call.notes
+        if self.opened_at is not None:
+            notes["upstream_ms"] = round((self.opened_at - self.started) * 1000, 2)
+        if self.first_byte_at is not None:
+            notes["first_byte_ms"] = round((self.first_byte_at - self.started) * 1000, 2)
 
     @property
     def has_answered(self) -> bool:
@@ -106,8 +106,7 @@ class OpenRequest:
         return self.answer
 
     def reach(self, point: str) -> None:
-        """Note that the path has come to `point`."""
-        OpenRequest.reached(self, point)
+        """Do nothing when the path has come to a named point; the crash tests kill the process there."""
 
     # -- what the handler reports --------------------------------------------------------------------------
 
@@ -160,7 +159,7 @@ class OpenRequest:
     async def wait(self, limit: float) -> None:
         """Wait until something has happened, or until the ticker finds the loop's time past `limit`."""
         self._limit = min(limit, self._ends_at)
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._create_future()
         try:
             await self._waiter
         finally:
@@ -314,11 +313,12 @@ class Inflight:
         if unanswered is not None:
             raise unanswered
 
-    async def index(self, budget: Budget) -> None:
-        """Have the budget on the sweeper's list, written at most twice a lease. Raises Unavailable."""
-        now = asyncio.get_running_loop().time()
-        if now < self._indexed.get(budget.name, 0):
-            return
+    def is_indexed(self, budget: Budget, now: float) -> bool:
+        """Tell whether the budget was put on the sweeper's list lately: it is, at most twice a lease."""
+        return now < self._indexed.get(budget.name, 0)
+
+    async def index(self, budget: Budget, now: float) -> None:
+        """Put the budget on the sweeper's list. Raises Unavailable."""
         if len(self._indexed) > _MOST_INDEXED:
             self._indexed.clear()
         await self._ledger.index(budget)
@@ -357,7 +357,7 @@ class Inflight:
         self._ledger.keep_renewal(request.budget, request.request_id, request.meter.generation_id or "", renewed)
 
     def _post_index(self, budget: Budget, now: float) -> None:
-        if now < self._indexed.get(budget.name, 0) or budget.name in self._indexing:
+        if self.is_indexed(budget, now) or budget.name in self._indexing:
             return
         self._indexing.add(budget.name)
 

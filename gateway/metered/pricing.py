@@ -85,6 +85,8 @@ def worst_case(request: ChatRequest, prices: PriceList | None, *, now_ms: int) -
 
 def _any_of(bounds: list[WorstCase]) -> WorstCase:
     """Return the bound of a request that any of several models may answer."""
+    if len(bounds) == 1:
+        return bounds[0]
     least = [bound.least_tokens for bound in bounds]
     usual = [bound.usual_tokens for bound in bounds if bound.usual_tokens is not None]
     return WorstCase(

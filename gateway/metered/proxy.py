@@ -8,7 +8,6 @@ is with the kernel before the bytes that it vouches for.
 import asyncio
 import contextlib
 import time
-from decimal import Decimal
 
 from aiohttp import web
 
@@ -25,7 +24,7 @@ from gateway.metered.inflight import NEVER, Inflight, OpenRequest, Stopped
 from gateway.metered.payer import payer
 from gateway.metered.pricing import estimate_nano, worst_case
 from gateway.metered.test_mode import SimulatedConnection, simulated_worst_case
-from gateway.money import NANO_PER_USD
+from gateway.money import usd_text
 from gateway.openrouter.client import Client
 from gateway.openrouter.connection import Connection
 from gateway.openrouter.prices import Prices
@@ -82,15 +81,21 @@ class Proxy:
 
     async def forward(self, call: Call, dialect: Dialect) -> web.StreamResponse:
         """Answer one metered call. Raises WattfareError."""
-        headers = call.request.headers
-        caller = await self._apps.authenticate(headers.get("Authorization"))
+        authorization = call.request.headers.get("Authorization")
+        caller = self._apps.proven(authorization) or await self._apps.authenticate(authorization)
         budget = payer(call, caller)
         if not self._store.salt:
             raise Unavailable
         call.charge_to(budget, self._store.salt)
-        chat = await _understood(await call.body(), dialect)
-        # Again: the body may have taken its time, and meanwhile the app was closed or its secret rotated.
-        await self._apps.authenticate(headers.get("Authorization"))
+        body = await call.body()
+        # A large one beside the event loop, which it would hold up for seconds.
+        is_large = len(body) > _LARGE_BODY_BYTES
+        chat = (
+            await asyncio.to_thread(ChatRequest.parse, body, dialect) if is_large else ChatRequest.parse(body, dialect)
+        )
+        if self._apps.proven(authorization) is None:
+            # The body may have taken its time, and meanwhile the app was closed or its secret rotated.
+            await self._apps.authenticate(authorization)
         call.notes["model"], call.notes["stream"] = chat.model, chat.stream
         request = OpenRequest(budget, call, chat)
         self._inflight.add(request)
@@ -141,7 +146,8 @@ class Proxy:
         else:
             worst = worst_case(chat, prices, now_ms=time.time_ns() // 1_000_000)
             estimate = estimate_nano(chat, prices, completion_bytes=0)
-        await self._inflight.index(budget)
+        if not self._inflight.is_indexed(budget, request.started):
+            await self._inflight.index(budget, request.started)
         request.is_asked = True
         request.reach("asked")
         try:
@@ -225,7 +231,9 @@ class Proxy:
             await self._attach(request)
         _stop_if_over(request)
         if not request.gone:
-            request.answer = Answer(request.call.request, status, _response_headers(request, admission, upstream))
+            request.answer = Answer(
+                request.call.request, status, passed_on(upstream.headers), _own_lines(request, admission)
+            )
         await self._relay(request, upstream)
         return request.response()
 
@@ -349,21 +357,14 @@ class Proxy:
                 answer.send((b"" if request.at_event_end else b"\n\n") + _REVOKED_EVENT, is_last=True)
 
 
-async def _understood(body: bytes, dialect: Dialect) -> ChatRequest:
-    """Parse a body; a large one beside the event loop, which it would hold up for seconds. Raises InvalidRequest."""
-    if len(body) <= _LARGE_BODY_BYTES:
-        return ChatRequest.parse(body, dialect)
-    return await asyncio.to_thread(ChatRequest.parse, body, dialect)
-
-
-def _response_headers(request: OpenRequest, admission: Admission, upstream: Upstream) -> list[tuple[str, str]]:
-    headers = passed_on(upstream.headers)
-    headers += request.call.own_headers().items()
+def _own_lines(request: OpenRequest, admission: Admission) -> list[str]:
+    """Return the headers of ours, each with its line's end."""
+    lines = [f"{name}: {value}\r\n" for name, value in request.call.own_headers().items()]
     if admission.remaining_nano is not None:
-        headers.append(("x-wattfare-remaining-usd", f"{Decimal(admission.remaining_nano) / NANO_PER_USD:f}"))
+        lines.append(f"x-wattfare-remaining-usd: {usd_text(admission.remaining_nano)}\r\n")
     if admission.max_tokens is not None:
-        headers.append(("x-wattfare-max-tokens", str(admission.max_tokens)))
-    return headers
+        lines.append(f"x-wattfare-max-tokens: {admission.max_tokens}\r\n")
+    return lines
 
 
 def _stop_if_over(request: OpenRequest) -> None:

@@ -143,9 +143,8 @@ class Apps:
 
     async def authenticate(self, authorization: str | None) -> Caller:
         """Return who calls, by `Bearer sk_{mode}_{appId}_{secret}`. Raises AuthError, Unavailable."""
-        proven = self._callers.get(authorization)
-        if proven is not None and time.monotonic() < proven[0] and self.hears_cuts:
-            return proven[1]
+        if (proven := self.proven(authorization)) is not None:
+            return proven
         scheme, _, token = (authorization or "").partition(" ")
         parts = token.strip().split("_")
         if scheme.lower() != "bearer" or len(parts) != 4 or parts[0] != "sk" or parts[1] not in MODES:
@@ -162,6 +161,11 @@ class Apps:
         caller = Caller(app, mode)
         self._keep(authorization, caller)
         return caller
+
+    def proven(self, authorization: str | None) -> Caller | None:
+        """Return who calls where a header was proved less than a second ago and no cut came since; else None."""
+        found = self._callers.get(authorization)
+        return found[1] if found is not None and time.monotonic() < found[0] and self.hears_cuts else None
 
     def _keep(self, authorization: str | None, caller: Caller) -> None:
         """Remember who a header proved for as long as the app's record, unless one of its secrets is to die."""

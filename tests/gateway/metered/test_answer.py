@@ -8,6 +8,7 @@ import pytest
 from aiohttp import HttpVersion, web
 
 from gateway.metered.answer import Answer
+from gateway.metered.headers import passed_on
 
 
 class _Transport:
@@ -28,7 +29,7 @@ def _answer(
     transport: _Transport, headers: Iterable[tuple[str, str]] = (), *, minor: int = 1, status: int = 200
 ) -> Answer:
     request = SimpleNamespace(transport=transport, version=HttpVersion(1, minor), keep_alive=minor == 1)
-    return Answer(cast("web.BaseRequest", request), status, headers)
+    return Answer(cast("web.BaseRequest", request), status, passed_on(headers))
 
 
 def test_a_whole_answer_is_one_write_with_its_length() -> None:

@@ -182,7 +182,7 @@ async def test_a_settlement_that_was_lost_on_its_way_is_repeated(
             with open_client(redis_url) as redis:
                 on_each_server(redis, "CLIENT", "KILL", "TYPE", "normal")
 
-    monkeypatch.setattr(OpenRequest, "reached", staticmethod(cut))
+    monkeypatch.setattr(OpenRequest, "reach", cut)
     for _ in range(5):
         assert (await stack.chat()).status == 200
         await stack.quiet()
@@ -259,7 +259,7 @@ async def test_a_settlement_that_redis_refuses_for_a_while_is_repeated_and_stops
             with open_client(redis_url) as redis:
                 on_each_server(redis, "CONFIG", "SET", "min-replicas-to-write", "1")
 
-    monkeypatch.setattr(OpenRequest, "reached", staticmethod(refuse))
+    monkeypatch.setattr(OpenRequest, "reach", refuse)
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             assert (await stack.chat()).status == 200

@@ -99,7 +99,7 @@ async def test_a_stream_makes_no_task_no_timer_and_four_commands(
         if point == "relayed":
             relayed.set()
 
-    monkeypatch.setattr(OpenRequest, "reached", staticmethod(reached))
+    monkeypatch.setattr(OpenRequest, "reach", reached)
     openrouter.play = streamed
     assert (await stack.chat(question(stream=True))).status == 200
     counts = Counts(stack, openrouter, monkeypatch)

@@ -27,4 +27,10 @@ def test_headers_of_one_name_all_go_down_but_for_those_of_the_hop() -> None:
         ("Transfer-Encoding", "chunked"),
         ("X-Wattfare-Any", "1"),
     ]
-    assert passed_on(came) == [("X-A", "1"), ("x-a", "2")]
+    assert passed_on(came) == (["X-A: 1\r\n", "x-a: 2\r\n"], False, False)
+
+
+def test_what_they_say_of_the_body_is_read_beside() -> None:
+    """Its length, and whether it is a stream of events, in whatever case."""
+    assert passed_on([("content-LENGTH", "2")])[1:] == (True, False)
+    assert passed_on([("Content-Type", "Text/Event-Stream; charset=utf-8")])[1:] == (False, True)

@@ -107,7 +107,7 @@ async def test_a_request_whose_hold_was_given_up_does_not_leave(
                 client.set(name, client.get(name).replace(b"open", b"void", 1))
             exchange.started -= 60
 
-    monkeypatch.setattr(OpenRequest, "reached", staticmethod(swept))
+    monkeypatch.setattr(OpenRequest, "reach", swept)
     assert (await stack.chat()).refusal == (503, "unavailable")
     assert openrouter.received == []
 
@@ -186,7 +186,7 @@ async def test_who_does_not_hear_asks_once_more_before_it_sends(
                 else:
                     redis.hset(keys.app(stack.app["appId"]), "closed_ms", "1")
 
-    monkeypatch.setattr(OpenRequest, "reached", staticmethod(revoke))
+    monkeypatch.setattr(OpenRequest, "reach", revoke)
     monkeypatch.setattr(Broadcast, "hears", False)
     assert (await stack.chat()).refusal == (402, "not_connected")
     assert not [turn for turn in openrouter.received if turn.method == "POST"]

@@ -309,7 +309,7 @@ async def test_a_bug_within_an_answer_ends_it_without_a_second_head(
         if point == "relayed":
             may_go_on.set()
 
-    monkeypatch.setattr(OpenRequest, "reached", staticmethod(relayed))
+    monkeypatch.setattr(OpenRequest, "reach", relayed)
     openrouter.play = play
     openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.0015}
     monkeypatch.setattr(Meter, "body", broken)
