@@ -14,7 +14,7 @@ from aiohttp.web_protocol import RequestHandler
 from gateway import keys, metrics
 from gateway.errors import InvalidRequest, WattfareError
 from gateway.keys import Budget
-from gateway.logs import log
+from gateway.logs import log_request
 from gateway.strict_json import strict_json
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
@@ -83,15 +83,9 @@ class Call:
             return
         self.is_told = True
         metrics.requests_of(status).inc()
-        log.info(
-            "request",
-            request_id=self.request_id,
-            method=self.request.method,
-            path=self.path[:200],
-            status=status,
-            **self.notes,
-            total_ms=round((time.perf_counter() - self.started) * 1000, 2),
-        )
+        facts = {"request_id": self.request_id, "method": self.request.method, "path": self.path[:200]}
+        total_ms = round((time.perf_counter() - self.started) * 1000, 2)
+        log_request({**facts, "status": status, **self.notes, "total_ms": total_ms})
 
     async def body(self, most_bytes: int = MAX_BODY_BYTES) -> bytes:
         """Return the JSON request body as it came.

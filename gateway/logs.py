@@ -6,7 +6,9 @@ Rule: no line holds a key, a prompt or a user id in clear.
 import asyncio
 import logging
 import sys
+import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TextIO, cast
 
 import orjson
@@ -16,27 +18,48 @@ from structlog.typing import EventDict
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
+_requests_to: "_TurnWriter | None" = None
+
+
 def configure(level: str = "info") -> None:
     """Write every line as JSON to standard output, also those of libraries (warnings and errors).
 
     `level`: debug, info, warning or error; lines of ours below it are dropped.
     """
+    global _requests_to
+    lowest, writer = logging.getLevelNamesMapping()[level.upper()], _TurnWriter(sys.stdout)
     structlog.configure(
         processors=[_line],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _TurnWriter(sys.stdout))),
+        wrapper_class=structlog.make_filtering_bound_logger(lowest),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", writer)),
         cache_logger_on_first_use=True,
     )
+    _requests_to = writer if lowest <= logging.INFO else None
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_LibraryLine())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
+def log_request(facts: EventDict) -> None:
+    """Write the one line of a request, as `log.info("request", …)` would at three times the cost."""
+    if _requests_to is None:
+        log.info("request", **facts)
+    else:
+        facts["event"] = "request"
+        _requests_to.write(f"{_line(None, 'info', facts)}\n")
+
+
 def _line(_: object, level: str, event: EventDict) -> str:
     """Return one line of ours."""
     event["level"] = level
-    event["time"] = datetime.now(UTC).isoformat()
+    seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
+    event["time"] = f"{_second(seconds)}.{nanos // 1000:06d}Z"
     return orjson.dumps(event, default=repr).decode()
+
+
+@lru_cache(2)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class _LibraryLine(logging.Formatter):

@@ -19,9 +19,6 @@ _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 # Every character of a number becomes one of these, so that what may be read in two ways is found by plain searches.
 _SHAPES = bytes.maketrans(b"0123456789.Ee+-", b"00000000000ee--")
-# Sixteen digits in a row may be more than a double tells apart; so may an exponent of two digits.
-_DOUBTFUL_NUMBERS = (b"0" * 16, b"0e00", b"0e-00")
-_LOOSE_COLONS = (b" :", b"\t:", b"\n:", b"\r:")
 
 
 def strict_json(body: bytes) -> dict[str, object]:
@@ -34,10 +31,13 @@ def _plainly_read(body: bytes) -> dict[str, object] | None:
     """Return what a fast parser reads, where that is surely what the strict one would; else None.
 
     The fast one takes duplicate keys, and rounds numbers. A key is followed by `":` once for each time it stands there,
-    unless blanks come between: where there are none, and as many `":` as members, no key stands twice.
+    unless blanks come between: where there are none, and as many `":` as members, no key stands twice. Sixteen digits
+    in a row may be more than a double tells apart; so may an exponent of two digits.
     """
     numbers = body.translate(_SHAPES)
-    if any(doubt in numbers for doubt in _DOUBTFUL_NUMBERS) or any(colon in body for colon in _LOOSE_COLONS):
+    if b"0" * 16 in numbers or b"0e00" in numbers or b"0e-00" in numbers:
+        return None
+    if b" :" in body or b"\t:" in body or b"\n:" in body or b"\r:" in body:
         return None
     try:
         document = orjson.loads(body)

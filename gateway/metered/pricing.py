@@ -18,6 +18,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
+from functools import lru_cache
 
 from gateway.ledger.worst_case import MIN_OUTPUT_TOKENS, WorstCase
 from gateway.metered.body import ChatRequest
@@ -72,21 +73,22 @@ def worst_case(request: ChatRequest, prices: PriceList | None, *, now_ms: int) -
     if request.open_ended or prices is None or now_ms - prices.fetched_ms > MAX_AGE_MS:
         return None
     caps = _max_price(request.document)
-    bounds = []
-    for model in {request.model, *request.fallbacks}:
-        listed = None if model.endswith(_DEARER_SUFFIX) else prices.find(model)
-        price = listed or _price_from_caps(model, caps)
-        bound = _bound(request, price, caps) if price is not None else None
-        if bound is None:
-            return None
-        bounds.append(bound)
-    return _any_of(bounds)
+    if not request.fallbacks:
+        return _bound_of(request.model, request, prices, caps)
+    bounds = [_bound_of(model, request, prices, caps) for model in {request.model, *request.fallbacks}]
+    known = [bound for bound in bounds if bound is not None]
+    return _any_of(known) if len(known) == len(bounds) else None
+
+
+def _bound_of(model: str, request: ChatRequest, prices: PriceList, caps: Mapping[str, int]) -> WorstCase | None:
+    """Return the bound for one of the named models; None when its price is not known, or its output has no ceiling."""
+    listed = None if model.endswith(_DEARER_SUFFIX) else prices.find(model)
+    price = listed or _price_from_caps(model, caps)
+    return None if price is None else _bound(request, price, caps)
 
 
 def _any_of(bounds: list[WorstCase]) -> WorstCase:
     """Return the bound of a request that any of several models may answer."""
-    if len(bounds) == 1:
-        return bounds[0]
     least = [bound.least_tokens for bound in bounds]
     usual = [bound.usual_tokens for bound in bounds if bound.usual_tokens is not None]
     return WorstCase(
@@ -117,9 +119,9 @@ def estimate_nano(
         completion_tokens = -(-completion_bytes // ESTIMATE_BYTES_PER_TOKEN) if request.has_output else 0
         if request.max_tokens is not None:
             completion_tokens = min(completion_tokens, request.max_tokens * request.choices)
-    models = {request.model, *request.fallbacks}
     listed = prices or _NO_LIST
-    return max(_estimate_for(each, request, listed, prompt_tokens, completion_tokens) for each in models)
+    models = (request.model, *request.fallbacks)
+    return max([_estimate_for(each, request, listed, prompt_tokens, completion_tokens) for each in models])
 
 
 def _estimate_for(
@@ -129,7 +131,9 @@ def _estimate_for(
     if price is None:
         prompt, completion = prices.dearest_prompt, prices.dearest_completion
         return min(MAX_NANO, nano_from_zepto(prompt * prompt_tokens + completion * completion_tokens))
-    once = price.rate(("request",), 0) + request.images * price.rate(("image",), 0)
+    once = price.rate(("request",), 0)
+    if request.images:
+        once += request.images * price.rate(("image",), 0)
     prompt = price.rate(("prompt",), prompt_tokens)
     completion = price.rate(("completion",), prompt_tokens)
     return min(MAX_NANO, nano_from_zepto(once + prompt * prompt_tokens + completion * completion_tokens))
@@ -142,17 +146,19 @@ def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int]) -> Worst
         return None
     price = _capped(price, caps)
     context = None if price.context_length is None else price.context_length * request.prompts
-    own_prompt = _of_family(price.model, _OWN_PROMPT_TOKENS_OF_FAMILY, 0) if request.has_output else 0
-    each_image = _of_family(price.model, _IMAGE_TOKENS_OF_FAMILY, IMAGE_TOKENS)
-    text_tokens = _at_most(context, request.prompt_bytes + own_prompt)
-    prompt_tokens = _at_most(context, request.prompt_bytes + own_prompt + request.images * each_image)
+    own_prompt, each_image = _family(price.model)
+    text_tokens = prompt_tokens = _at_most(context, request.prompt_bytes + (own_prompt if request.has_output else 0))
+    if request.images:
+        all_tokens = request.prompt_bytes + (own_prompt if request.has_output else 0) + request.images * each_image
+        prompt_tokens = _at_most(context, all_tokens)
     prompt_rate = price.rate(LONG_CACHE_RATES if request.long_cache else PROMPT_RATES, prompt_tokens)
     if request.long_cache:
         prompt_rate = max(prompt_rate, int(price.rate(("prompt",), prompt_tokens) * _LONG_CACHE_PREMIUM))
-    image = max(price.rate(("image",), prompt_tokens), each_image * price.rate(("image_token",), prompt_tokens))
-    as_tokens = prompt_rate * prompt_tokens
-    as_images = prompt_rate * text_tokens + image * request.images
-    fixed = max(as_tokens, as_images) + price.rate(("request",), prompt_tokens)
+    fixed = prompt_rate * prompt_tokens
+    if request.images:
+        image = max(price.rate(("image",), prompt_tokens), each_image * price.rate(("image_token",), prompt_tokens))
+        fixed = max(fixed, prompt_rate * text_tokens + image * request.images)
+    fixed += price.rate(("request",), prompt_tokens)
     per_token = price.rate(COMPLETION_RATES, prompt_tokens) * request.choices if max_tokens else 0
     # A ceiling within the budget for reasoning is refused upstream, or raised by the budget: then none shortens it.
     is_firm = price.obeys_ceiling and (request.max_tokens is None or request.max_tokens > request.thinking_tokens)
@@ -179,8 +185,12 @@ def _at_most(limit: int | None, tokens: int) -> int:
     return tokens if limit is None else min(limit, tokens)
 
 
-def _of_family(model: str, families: Mapping[str, int], otherwise: int) -> int:
-    return next((tokens for family, tokens in families.items() if family in model), otherwise)
+@lru_cache(4096)
+def _family(model: str) -> tuple[int, int]:
+    """Return what the providers of a model's family write into the prompt, and what an image takes there, in tokens."""
+    own = [tokens for family, tokens in _OWN_PROMPT_TOKENS_OF_FAMILY.items() if family in model]
+    image = [tokens for family, tokens in _IMAGE_TOKENS_OF_FAMILY.items() if family in model]
+    return own[0] if own else 0, image[0] if image else IMAGE_TOKENS
 
 
 def _capped(price: Price, caps: Mapping[str, int]) -> Price:

@@ -106,7 +106,10 @@ class Connection(asyncio.Protocol):
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header, None without one; `name` in lower case."""
-        return next((value for known, value in self.headers if known.lower() == name), None)
+        for known, value in self.headers:
+            if known.lower() == name:
+                return value
+        return None
 
     def release(self) -> None:
         """End the request. The connection is kept when its answer ended in order and both sides agree to go on."""
