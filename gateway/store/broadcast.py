@@ -34,6 +34,8 @@ _RECONNECT_SECONDS = 0.1
 _MOST_RECONNECT_SECONDS = 5.0
 # A connection to a frozen or cut-off Redis looks open for ever: one that answers no ping is given up.
 _SILENCE_SECONDS = 0.5
+# Whether another master has taken its place is looked at so often: a cut must end open streams within a second.
+_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,30 +114,31 @@ class Broadcast:
     async def _follow(self, subscribed: asyncio.Event) -> None:
         """Hear cuts for ever: whatever ends a subscription, the next one begins with what was missed."""
         while True:
+            pause = _RECONNECT_SECONDS
             with _immortal("subscription_failed"):
                 await self._subscribe(subscribed)
-            await asyncio.sleep(_RECONNECT_SECONDS)
+                pause = 0.0
+            await asyncio.sleep(pause)
 
     async def _subscribe(self, subscribed: asyncio.Event) -> None:
-        where = self._store.where(keys.CUTS)
-        # Connecting, too, may meet a Redis that takes the connection and never answers.
-        async with asyncio.timeout(2 * _SILENCE_SECONDS):
-            subscription = await self._store.listener(keys.CUTS)
+        subscription = await self._store.listener(keys.CUTS)
         catching_up: asyncio.Task[None] | None = None
+        heard_at, is_asked = time.monotonic(), False
         try:
-            is_asked = False
             # Another master may have taken the place of the one that is listened to, and cuts are not sent there.
-            while self._store.where(keys.CUTS) == where:
-                heard = await subscription.hear(_SILENCE_SECONDS)
-                if heard is None and is_asked:
+            while self._store.where(keys.CUTS) == subscription.place:
+                heard = await subscription.hear(_LOOK_SECONDS)
+                if heard is not None:
+                    heard_at, is_asked = time.monotonic(), False
+                    if heard[0] == "subscribe":
+                        catching_up = asyncio.get_running_loop().create_task(self._catch_up(subscribed))
+                    elif heard[0] == "message":
+                        await self._act(heard[1])
+                elif time.monotonic() - heard_at > 2 * _SILENCE_SECONDS and is_asked:
                     raise TimeoutError
-                is_asked = heard is None
-                if heard is None:
+                elif time.monotonic() - heard_at > _SILENCE_SECONDS and not is_asked:
                     subscription.ping()
-                elif heard[0] == "subscribe":
-                    catching_up = asyncio.get_running_loop().create_task(self._catch_up(subscribed))
-                elif heard[0] == "message":
-                    await self._act(heard[1])
+                    is_asked = True
         finally:
             self._is_caught_up = False
             if catching_up is not None:

@@ -81,9 +81,6 @@ class Place:
         """Return it: a fixed place is found where it is."""
         return self
 
-    def __str__(self) -> str:
-        return self.path or f"{self.host}:{self.port}"
-
 
 @dataclass(frozen=True, slots=True)
 class Access:
@@ -258,11 +255,11 @@ class Owner(Protocol):
 P = TypeVar("P", bound=Pipe)
 
 
-async def connect(find: Find, access: Access, make: Callable[[], P]) -> P:
+async def connect(find: Find, access: Access, make: Callable[[], P], *, limit_seconds: float = _CONNECT_SECONDS) -> P:
     """Return a connection, as `make` makes it, on which who we are was said and accepted. Raises Lost."""
     loop, pipe = asyncio.get_running_loop(), None
     try:
-        async with asyncio.timeout(_CONNECT_SECONDS):
+        async with asyncio.timeout(limit_seconds):
             place = await find()
             if place.path:
                 _, pipe = await loop.create_unix_connection(make, place.path)

@@ -42,12 +42,14 @@ class Server:
     ) -> None:
         self.name = name
         self.place = Place()
-        """Where it was last connected to."""
+        """Where it was connected to last."""
         self.pipe: Pipe | None = None
         self.is_serving = False
         """Whether it holds keys, as far as is known."""
         self.is_open = False
         """Whether it takes commands: it is connected, serving, found to be ours, and answers."""
+        self.opened = asyncio.Event()
+        """Set while it is open, for whoever waits without a deadline."""
         self.has_news = asyncio.Event()
         """Set when it is away, its connection ended, or it has begun to serve: it must be proven anew."""
         self.proving = asyncio.Lock()
@@ -107,11 +109,12 @@ class Server:
         self._end_outage()
         self.is_open = self.is_serving and self.pipe is not None
         if self.is_open:
+            self.opened.set()
             self._release()
 
     def lost(self, why: str) -> None:
         """Note that it does not answer: one line in the log for each outage."""
-        self.is_open = False
+        self._shut()
         self._release()
         if self.is_serving and self._away_since is None and not self._is_closed:
             self._away_since = time.monotonic()
@@ -123,7 +126,8 @@ class Server:
         """Note whether it holds keys. One that begins to is proven before it takes a command."""
         if is_serving == self.is_serving:
             return
-        self.is_serving, self.is_open = is_serving, False
+        self.is_serving = is_serving
+        self._shut()
         self.has_news.set()
         if not is_serving and self.is_away:
             # Another serves in its place. What was sent to it and not answered goes there.
@@ -138,7 +142,7 @@ class Server:
 
     def refuse(self) -> None:
         """Close its connection, and send nobody there until it is found again."""
-        self.is_open = False
+        self._shut()
         self._release()
         self.drop()
 
@@ -151,12 +155,17 @@ class Server:
     def disconnected(self, pipe: Pipe) -> None:
         """Take note that the connection has ended."""
         if pipe is self.pipe:
-            self.pipe, self.is_open = None, False
+            self.pipe = None
+            self._shut()
             self.has_news.set()
 
     @property
     def _said(self) -> dict[str, str]:
         return {"server": self.name} if self.name else {}
+
+    def _shut(self) -> None:
+        self.is_open = False
+        self.opened.clear()
 
     def _end_outage(self) -> None:
         if self._away_since is None:

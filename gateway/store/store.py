@@ -32,6 +32,8 @@ from gateway.store.subscription import Subscription, subscribe
 
 # One more try meets the connection that a restarted Redis closed.
 _TRIES = 2
+# Whoever waits for a server looks so often whether another has taken its place.
+_LOOK_SECONDS = 0.1
 # An operator's tool waits so long for one answer.
 _PATIENCE_SECONDS = 10.0
 # Sentinels are asked one after the other: a silent one must not outlast the beat that asks.
@@ -274,13 +276,19 @@ class Store:
     # -- pub/sub ------------------------------------------------------------------------------------------
 
     async def listener(self, channel: str) -> Subscription:
-        """Return a subscription to `channel` at the server it belongs to; the caller closes it. Raises Lost."""
-        return await subscribe(self._routes.owner(slot_of(channel)).find, self._access, channel)
+        """Return a subscription to `channel` as soon as the server it belongs to is open; the caller closes it.
 
-    def where(self, channel: str) -> str:
+        Raises Lost.
+        """
+        while not (server := self._routes.owner(slot_of(channel))).is_open:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await server.opened.wait()
+        return await subscribe(server.place, self._access, channel)
+
+    def where(self, channel: str) -> Place:
         """Return the place of the server that `channel` belongs to now."""
-        server = self._routes.owner(slot_of(channel))
-        return server.name or str(server.place)
+        return self._routes.owner(slot_of(channel)).place
 
     def _routes_to(self, url: RedisUrl) -> Routes:
         server = partial(

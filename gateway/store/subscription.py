@@ -4,8 +4,10 @@ import asyncio
 
 import hiredis
 
-from gateway.store.connection import Access, Find, Lost, Pipe, Reply, connect, pack
+from gateway.store.connection import Access, Lost, Pipe, Place, Reply, connect, pack
 
+# Who cannot listen misses cuts: a Redis that takes the connection and says nothing is tried again soon.
+_CONNECT_SECONDS = 0.5
 _PING = pack(("PING",))
 
 
@@ -57,8 +59,8 @@ class Subscription(Pipe):
         del pipe
 
 
-async def subscribe(find: Find, access: Access, channel: str) -> Subscription:
+async def subscribe(place: Place, access: Access, channel: str) -> Subscription:
     """Return a subscription to `channel`; the caller closes it. Raises Lost."""
-    subscription = await connect(find, access, Subscription)
+    subscription = await connect(place.find, access, Subscription, limit_seconds=_CONNECT_SECONDS)
     subscription.listen(channel)
     return subscription

@@ -78,13 +78,13 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def _open_house(url: str, folder: Path) -> AsyncIterator[House]:
+async def _open_house(url: str, folder: Path, **gateway: str) -> AsyncIterator[House]:
     async with open_sandbox("sandbox/slow-20") as sandbox, ProcessForker(folder) as forker:
         environment = variables(url, sandbox.url, WATTFARE_SWEEPER="on", WATTFARE_HOLD_SECONDS="3")
         async with open_world(environment) as world:
             for user in USERS:
                 await world.connect(user)
-            yield House(world, sandbox, await forker.start(environment), forker, environment)
+            yield House(world, sandbox, await forker.start({**environment, **gateway}), forker, environment)
 
 
 def _move_round(cluster: ValkeyCluster, key: str, times: int) -> None:
@@ -210,7 +210,8 @@ async def test_under_sentinels_a_frozen_master_is_replaced_and_nothing_is_lost(t
     """
     loop = asyncio.get_running_loop()
     with SentinelGroup() as group:
-        async with _open_house(group.url, tmp_path) as house:
+        # A gateway that waits for longer than the failover takes would refuse nobody.
+        async with _open_house(group.url, tmp_path, WATTFARE_REDIS_DEADLINE_MS="500") as house:
             first = await ask_raw(house.gateway.port, house.world.headers(USERS[0]), LONG)
             await first.read_head()
             await first.read(100)
@@ -226,6 +227,8 @@ async def test_under_sentinels_a_frozen_master_is_replaced_and_nothing_is_lost(t
                 return await house.ask(USERS[0]) == 200
 
             await until(is_answered)
+            # This process follows by itself, perhaps a moment later than the gateway.
+            await house.world.services.store.opened()
             await until(lambda: house.is_paid(USERS[0]))
             second = await ask_raw(house.gateway.port, house.world.headers(USERS[1]), LONG)
             await second.read_head()

@@ -71,11 +71,13 @@ async def test_no_call_costs_a_task_or_a_timer(patient: Store, monkeypatch: pyte
             return whole(*given, **more)
 
         monkeypatch.setattr(loop, name, counted)
+    started = time.monotonic()
     for number in range(100):
         await patient.run("rate", ["some:rate"], [1000, 60_000, str(number)])
         await patient.post("rate", ["some:rate"], [1000, 60_000, str(number)])
         await patient.call("GET", KEY)
-    assert made == []
+    # What looks for a Cluster's changes sleeps ten times a second.
+    assert len(made) <= 2 + 10 * (time.monotonic() - started), made
 
 
 async def test_over_tls_the_server_is_asked_who_it_is(server: ValkeyServer, tmp_path: Path) -> None:

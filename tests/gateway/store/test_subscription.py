@@ -13,7 +13,7 @@ from tests.servers import ValkeyServer
 async def test_what_is_published_is_heard_and_an_end_is_told() -> None:
     """In order; silence is None, and a server that is there answers a ping."""
     with ValkeyServer() as server, redis.Redis.from_url(server.url) as client:
-        subscription = await subscribe(Place(path=str(server.folder / "s")).find, Access(), "cuts")
+        subscription = await subscribe(Place(path=str(server.folder / "s")), Access(), "cuts")
         assert await subscription.hear(10) == ("subscribe", 1)
         for number in range(3):
             client.publish("cuts", str(number))
