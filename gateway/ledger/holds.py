@@ -58,13 +58,14 @@ class Ledger:
         Raises NotConnected, BudgetExceeded, FundingInvalid, Unavailable. After Unavailable the hold may exist: void it.
         """
         names, args = self._admit_words(budget, request_id, worst, model=model, estimate_nano=estimate_nano)
-        code, hold, max_tokens, spent, held, cap, funding, overdue, due_ms = await self._store.run("admit", names, args)
-        verdict = Admit(code)
-        if verdict < 0:
-            raise _refusal(verdict, spent, held, cap)
+        code, hold, max_tokens, spent, held, cap, overdue, due_ms, funding = read_admitted(
+            await self._store.run("admit", names, args)
+        )
+        if code < 0:
+            raise _refusal(Admit(code), spent, held, cap)
         return Admission(
             hold_nano=hold,
-            max_tokens=max_tokens if verdict is Admit.SHORTENED else None,
+            max_tokens=max_tokens if code == Admit.SHORTENED else None,
             remaining_nano=None if cap < 0 else max(0, cap - spent),
             funding=funding,
             due_ms=due_ms,
@@ -82,7 +83,7 @@ class Ledger:
 
     async def post_generation(self, budget: Budget, request_id: str, generation_id: str) -> None:
         """Note OpenRouter's id: with it the true cost can be found after any crash. Returns when it is on its way."""
-        await self._store.post("attach", *_attach_words(budget, request_id, generation_id=generation_id))
+        await self._store.post("attach", [budget.due, budget.hold(request_id)], [request_id, generation_id])
 
     async def post_settlement(
         self, budget: Budget, request_id: str, owed: Settlement, told: Callable[[Booked], None]
@@ -111,7 +112,7 @@ class Ledger:
             ended_by=owed.ended_by,
             funding=owed.funding,
         )
-        await self._store.post("attach", *words, lambda reply: told(bool(reply[0])))
+        await self._store.post("attach", *words, lambda reply: told(_renewal(reply).is_held))
 
     def keep_renewal(
         self, budget: Budget, request_id: str, generation_id: str, told: Callable[[Renewal], None]
@@ -222,14 +223,20 @@ class Ledger:
         return names, args
 
 
+def read_admitted(reply: bytes) -> tuple[int, int, int, int, int, int, int, int, bytes]:
+    """Return what `admit.lua` answers, in its order."""
+    *numbers, funding = reply.split(b" ", 8)
+    return (*map(int, numbers), funding)  # type: ignore[return-value]
+
+
 def _booked(reply: Reply) -> Booked:
-    code, status, cost, overrun = reply
-    return Booked(code == 1, text(status), cost, overrun)
+    code, status, cost, overrun = reply.split()
+    return Booked(code == b"1", text(status), int(cost), int(overrun))
 
 
 def _renewal(reply: Reply) -> Renewal:
-    written, active, due_ms = reply
-    return Renewal(bool(written), bool(active), due_ms)
+    written, active, due_ms = reply.split()
+    return Renewal(written == b"1", active == b"1", int(due_ms))
 
 
 def _sent_words(budget: Budget, request_id: str, due_ms: int) -> tuple[str, ...]:
