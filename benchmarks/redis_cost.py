@@ -188,7 +188,7 @@ async def measure(url: str, *, requests: int, depth: int) -> None:
     shas = [(await wire.call("SCRIPT", "LOAD", text)).decode() for text in (YARDSTICK_ADMIT, YARDSTICK_SETTLE)]
     for user in range(USERS):
         budget = Budget("live", "app2222222222222222", f"u{user}")
-        yes: list[str | int] = [10**15, "s" * 120, "wallet", "https://example.org", "a" * 13, "", "1", "operator", "", ""]
+        yes: list[str | int] = [10**15, "s" * 120, "wallet", "https://example.org", "a" * 13, "", 1, "payer", "", ""]
         await wire.run("connect", [budget.budget, budget.history], yes)
     ways = {
         "two trivial scripts": yardstick_steps(wire, shas),

@@ -6,6 +6,7 @@ Every step is keyed by the request id and safe to repeat. `docs/ledger.md` holds
 from collections.abc import Callable
 from dataclasses import replace
 from enum import IntEnum
+from functools import lru_cache
 
 from gateway import keys
 from gateway.errors import BudgetExceeded, FundingInvalid, NotConnected, Unavailable
@@ -42,6 +43,10 @@ class Admit(IntEnum):
     VOIDED = -6
 
 
+# A member of an enumeration is slow to find, and compares through Python.
+_SHORTENED = int(Admit.SHORTENED)
+
+
 class Ledger:
     """Moves money for budgets of one store. `keep_days`: how long the ledger's entries live; `lease_ms`: a hold's."""
 
@@ -58,14 +63,13 @@ class Ledger:
         Raises NotConnected, BudgetExceeded, FundingInvalid, Unavailable. After Unavailable the hold may exist: void it.
         """
         names, args = self._admit_words(budget, request_id, worst, model=model, estimate_nano=estimate_nano)
-        code, hold, max_tokens, spent, held, cap, overdue, due_ms, funding = read_admitted(
-            await self._store.run("admit", names, args)
-        )
+        reply = await self._store.run("admit", names, args)
+        code, hold, max_tokens, spent, held, cap, overdue, due_ms, funding = read_admitted(reply)
         if code < 0:
             raise _refusal(Admit(code), spent, held, cap)
         return Admission(
             hold_nano=hold,
-            max_tokens=max_tokens if code == Admit.SHORTENED else None,
+            max_tokens=max_tokens if code == _SHORTENED else None,
             remaining_nano=None if cap < 0 else max(0, cap - spent),
             funding=funding,
             due_ms=due_ms,
@@ -210,9 +214,11 @@ class Ledger:
         self, budget: Budget, request_id: str, worst: WorstCase | None, *, model: str, estimate_nano: int
     ) -> Words:
         names = [budget.budget, budget.days, budget.due, budget.hold(request_id)]
-        funded = int(budget.mode == "live")
-        amounts = ("" if worst is None else worst.total_nano, _bound(worst), estimate_nano)
-        return names, [request_id, *amounts, self.lease_ms, self._keep_days, _line(model), funded, FUNDING_TRIAL_MS]
+        total_nano = "" if worst is None else worst.total_nano
+        funded = "1" if budget.mode == "live" else "0"
+        args: list[str | int] = [request_id, total_nano, _bound(worst), estimate_nano, self.lease_ms, self._keep_days]
+        args += (_line(model), funded, FUNDING_TRIAL_MS)
+        return names, args
 
     def _settle_words(self, budget: Budget, request_id: str, settlement: Settlement) -> Words:
         names = [budget.budget, budget.days, budget.due, budget.hold(request_id), budget.ledger]
@@ -225,8 +231,8 @@ class Ledger:
 
 def read_admitted(reply: bytes) -> tuple[int, int, int, int, int, int, int, int, bytes]:
     """Return what `admit.lua` answers, in its order."""
-    *numbers, funding = reply.split(b" ", 8)
-    return (*map(int, numbers), funding)  # type: ignore[return-value]
+    code, hold, max_tokens, spent, held, cap, overdue, due_ms, funding = reply.split(b" ", 8)
+    return int(code), int(hold), int(max_tokens), int(spent), int(held), int(cap), int(overdue), int(due_ms), funding
 
 
 def _booked(reply: Reply) -> Booked:
@@ -304,7 +310,13 @@ def per_token_nano(worst: WorstCase) -> str:
 
     Lua counts in doubles: four steps above the exact price, no product with a number of tokens rounds to below it.
     """
-    return repr(worst.per_token_zepto / ZEPTO_PER_NANO * (1 + 2**-50)) if worst.per_token_zepto else "0"
+    return _nano_as_double(worst.per_token_zepto)
+
+
+# There are as many as prices, and to print a double takes longer than all else that is said of a request.
+@lru_cache(maxsize=4096)
+def _nano_as_double(zepto: int) -> str:
+    return repr(zepto / ZEPTO_PER_NANO * (1 + 2**-50)) if zepto else "0"
 
 
 def _known(number: int | None) -> str | int:

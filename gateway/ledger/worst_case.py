@@ -1,6 +1,6 @@
 """The most a request can cost, as admission takes it."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.money import MAX_NANO, ZEPTO_PER_NANO, nano_from_zepto
 
@@ -8,8 +8,7 @@ from gateway.money import MAX_NANO, ZEPTO_PER_NANO, nano_from_zepto
 MIN_OUTPUT_TOKENS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class WorstCase:
+class WorstCase(NamedTuple):
     """The most a request can cost.
 
     `fixed_nano` for what is sent; then for each of `max_tokens` output tokens `per_token_zepto` (zepto-USD, 1e-12

@@ -22,7 +22,7 @@ from gateway.errors import Unavailable
 from gateway.redis_url import RedisUrl
 from gateway.store import scripts
 from gateway.store.beats import Beats
-from gateway.store.cluster import HOPS, Cluster, Detour, One, Routes, detour, slot_of
+from gateway.store.cluster import HOPS, STRAIGHT, Cluster, Detour, One, Routes, detour, slot_of
 from gateway.store.connection import LOST, Access, Arg, Lost, Place, Reply, pack
 from gateway.store.epoch import Epoch, Memory
 from gateway.store.outbox import OnReply, Outbox
@@ -168,7 +168,7 @@ class Store:
         `load`: what makes its script known; empty for any other command. A command that was given up may still be
         carried out: every script is safe to repeat or to void.
         """
-        way = Detour()
+        way = STRAIGHT
         tries = 0
         for _ in range(HOPS):
             server = way.server or self._routes.owner(slot)
@@ -191,7 +191,7 @@ class Store:
                 tries += 1
                 if tries == _TRIES or way.is_asking:
                     break
-                way = Detour()
+                way = STRAIGHT
             elif isinstance(reply, hiredis.ReplyError):
                 way = await self._detour(reply, server, load)
             elif self._beats.refuses():
