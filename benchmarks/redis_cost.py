@@ -73,8 +73,9 @@ class Wire(asyncio.Protocol):
         self.waiting.append(loop.create_future())
         return self.waiting[-1]
 
-    async def run(self, script: str, names: list[str], args: list[str | int]) -> Any:
+    async def run(self, script: str, names: list[str], args: list[str | int], behind: str | None = None) -> Any:
         """Run a script of the gateway's."""
+        del behind
         answer = await self.call("EVALSHA", self.names[script], len(names), *names, *args)
         if isinstance(answer, Exception):
             raise answer
