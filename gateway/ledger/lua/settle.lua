@@ -20,8 +20,6 @@ REPEAT changes nothing. One exception: a hold closed at an estimate, or voided b
 -- include: window
 -- include: hold
 local budget_key, days_key, hold_key = KEYS[1], KEYS[2], KEYS[4]
-local now_ms, today = clock()
-local now, keep_ms = whole(now_ms), tonumber(ARGV[8])
 local status, cost_nano = ARGV[2], ARGV[2] == 'void' and '0' or ARGV[3]
 local state, generation_id, _, model, admitted, nano, day, admitted_ms, version, code, cost_before, overrun_before
 local hold = redis.call('GET', hold_key)
@@ -36,16 +34,22 @@ if state == 'settled' or hold and state ~= 'open' and status ~= 'settled' then
 end
 if not hold and status == 'void' then
   -- The hold may still be on its way (an admission that outlived its deadline): leave word that it is void.
-  redis.call('SET', hold_key, 'void\n\n' .. ARGV[9] .. '\n\n0\n\n\n0\n\n0\n0\n0\n0\n \n' .. now, 'PX', ARGV[8])
+  redis.call('SET', hold_key, 'void\n\n' .. ARGV[9] .. '\n\n0\n\n\n0\n\n0\n0\n0\n0\n \n' .. whole((clock())), 'PX', ARGV[8])
   return '1 void 0 0'
 end
 
 local window_day, newest, refused = unpack(redis.call('HMGET', budget_key, 'window_day', 'funding_version', 'funding_refused'))
-_, window_day = roll_window(budget_key, days_key, today, keep_ms / DAY_MS, window_day)
-if not hold or admitted_ms == '' then
-  -- A hold that Redis lost (failover) is still owed in full: it is booked today, against a hold of nothing.
-  nano, day, version, code = '0', window_day, '0', ''
-  admitted = '0\n' .. day .. '\n' .. now .. '\n0\n\n0\n0'
+local keep_days = ARGV[8] / DAY_MS
+local is_lost = not hold or admitted_ms == ''
+if is_lost or not window_day then
+  -- Whatever was admitted has a window of its day, or of a later one: only without an admission the day is asked for.
+  local now_ms, today = clock()
+  _, window_day = roll_window(budget_key, days_key, today, keep_days, window_day)
+  if is_lost then
+    -- A hold that Redis lost (failover) is still owed in full: it is booked today, against a hold of nothing.
+    nano, day, version, code = '0', window_day, '0', ''
+    admitted = '0\n' .. day .. '\n' .. whole(now_ms) .. '\n0\n\n0\n0'
+  end
 end
 if state == 'open' and nano ~= '0' then
   redis.call('HINCRBY', budget_key, 'held_nano', '-' .. nano)
@@ -55,8 +59,11 @@ if state == 'open' or not hold then
 end
 local cost, delta_nano = tonumber(cost_nano), cost_nano
 if cost_before ~= '0' then delta_nano = whole(cost - tonumber(cost_before)) end
+local is_first_of_day = true
 if delta_nano ~= '0' then
-  if day == window_day or day + 0 > window_day - keep_ms / DAY_MS then redis.call('HINCRBY', days_key, day, delta_nano) end
+  if day == window_day or day + 0 > window_day - keep_days then
+    is_first_of_day = redis.call('HINCRBY', days_key, day, delta_nano) == tonumber(delta_nano)
+  end
   if day == window_day or day + 0 > window_day - WINDOW_DAYS then redis.call('HINCRBY', budget_key, 'window_nano', delta_nano) end
   redis.call('HINCRBY', budget_key, 'booked_nano', delta_nano)
 end
@@ -73,15 +80,22 @@ if code ~= '' and cost > tonumber(nano) then
   end
 end
 if ARGV[7] == 'refused' and version == (newest or '0') then
-  redis.call('HSET', budget_key, 'funding_refused', '1', 'funding_trial_ms', whole(now_ms + tonumber(ARGV[10])))
+  redis.call('HSET', budget_key, 'funding_refused', '1', 'funding_trial_ms', whole(clock() + tonumber(ARGV[10])))
 elseif refused and ARGV[7] == 'works' and version == newest then
   redis.call('HDEL', budget_key, 'funding_refused', 'funding_trial_ms')
 end
 
 local closed = status .. '\n' .. (ARGV[4] ~= '' and ARGV[4] or generation_id or '') .. '\n' .. ARGV[9] .. '\n'
   .. (ARGV[5] ~= '' and ARGV[5] or model or '') .. '\n' .. admitted .. '\n' .. cost_nano .. '\n' .. overrun_nano .. '\n'
-  .. ARGV[6] .. '\n' .. now
-redis.call('SET', hold_key, closed, 'PX', ARGV[8])
-redis.call('XADD', KEYS[5], 'MINID', '~', whole(now_ms - keep_ms), '*',
-  'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed)
+  .. ARGV[6]
+-- The stream's id is the time of the settlement. What is too old is trimmed with the first spend of a day, and where
+-- nothing is booked: asking for it costs as much as a command.
+local entry
+if is_first_of_day then
+  entry = redis.call('XADD', KEYS[5], 'MINID', '~', whole(clock() - tonumber(ARGV[8])), '*',
+    'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed)
+else
+  entry = redis.call('XADD', KEYS[5], '*', 'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed)
+end
+redis.call('SET', hold_key, closed .. '\n' .. entry:match('^%d+'), 'PX', ARGV[8])
 return '1 ' .. status .. ' ' .. cost_nano .. ' ' .. overrun_nano
