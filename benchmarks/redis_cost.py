@@ -73,8 +73,9 @@ class Wire(asyncio.Protocol):
         self.waiting.append(loop.create_future())
         return self.waiting[-1]
 
-    async def run(self, script: str, names: list[str], args: list[str | int]) -> Any:
+    async def run(self, script: str, names: list[str], args: list[str | int], behind: str | None = None) -> Any:
         """Run a script of the gateway's."""
+        del behind
         answer = await self.call("EVALSHA", self.names[script], len(names), *names, *args)
         if isinstance(answer, Exception):
             raise answer
@@ -188,7 +189,8 @@ async def measure(url: str, *, requests: int, depth: int) -> None:
     shas = [(await wire.call("SCRIPT", "LOAD", text)).decode() for text in (YARDSTICK_ADMIT, YARDSTICK_SETTLE)]
     for user in range(USERS):
         budget = Budget("live", "app2222222222222222", f"u{user}")
-        await wire.run("connect", [budget.budget], [10**15, "s" * 120, "wallet", "https://example.org", "a" * 13, ""])
+        yes: list[str | int] = [10**15, "s" * 120, "wallet", "https://example.org", "a" * 13, "", 1, "payer", "", ""]
+        await wire.run("connect", [budget.budget, budget.history], yes)
     ways = {
         "two trivial scripts": yardstick_steps(wire, shas),
         "plain request": gateway_steps(wire, with_id=False),

@@ -1,4 +1,7 @@
-"""What the ledger is told, and what it answers: values, no more."""
+"""What the ledger is told, and what it answers: values, no more.
+
+What each request makes is a NamedTuple: a frozen dataclass takes five times as long to make.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,8 +13,7 @@ from gateway.store.replies import text
 WINDOW_DAYS = 30
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """A placed hold. `max_tokens` is set when the answer must be shortened; `funding` is the sealed key.
 
     `due_ms`: when it is overdue, by Redis's clock, unless it is renewed; `post_sent` needs it.
@@ -26,8 +28,7 @@ class Admission:
     is_overdue: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """How a request ended. `status`: `settled` (OpenRouter stated the cost), `estimated` or `void`.
 
     `ended_by`: complete, client, upstream, revoked, refused, crash. `funding`: `works`, `refused`, or empty: nothing
@@ -44,8 +45,7 @@ class Settlement:
     ended_by: str = "complete"
 
 
-@dataclass(frozen=True, slots=True)
-class HandOver:
+class HandOver(NamedTuple):
     """An open hold that is left to the sweeper at once: its true cost must be asked for.
 
     `estimate_nano` is booked if it is not to be had. `funding`: `refused`, or empty.
@@ -57,8 +57,7 @@ class HandOver:
     funding: str
 
 
-@dataclass(frozen=True, slots=True)
-class Booked:
+class Booked(NamedTuple):
     """What the ledger now says of a request; `is_first` is false when it had been closed before."""
 
     is_first: bool

@@ -60,7 +60,7 @@ def read_hold(raw: bytes) -> Hold:
 
 def read_entry(name: bytes, fields: dict[bytes, bytes]) -> dict[str, str]:
     """Return one entry of the ledger as text by name, its stream id as `entry`. Raises ValueError."""
-    closed = dict(zip(CLOSED, text(fields[b"closed"]).split("\n"), strict=True))
+    closed = dict(zip(CLOSED[:-1], text(fields[b"closed"]).split("\n"), strict=True))
     prompt_tokens, completion_tokens = closed["tokens"].split(" ")
     return {
         "entry": text(name),
@@ -77,7 +77,7 @@ def read_entry(name: bytes, fields: dict[bytes, bytes]) -> dict[str, str]:
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
         "admitted_ms": closed["admitted_ms"],
-        "settled_ms": closed["settled_ms"],
+        "settled_ms": text(name).partition("-")[0],
         "ended_by": closed["ended_by"],
     }
 

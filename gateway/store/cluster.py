@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -231,6 +232,8 @@ def by_master(routes: Routes, names: Iterable[str]) -> dict[Server, list[str]]:
     return {master: lying or [routes.key_on(master)] for master, lying in found.items()}
 
 
+# A request asks several times for the slots of the same few keys; to compute one takes ten times as long as this.
+@lru_cache(maxsize=4096)
 def slot_of(key: str) -> int:
     """Return the slot of a key. Keys of one hash tag share one, so it stands for a budget."""
     return key_slot(key.encode())
@@ -245,6 +248,10 @@ class Detour(NamedTuple):
     pause_seconds: float = 0.0
 
 
+STRAIGHT = Detour()
+"""To whoever owns the slot, at once."""
+
+
 def detour(routes: Routes, refused: hiredis.ReplyError, told_by: Server, load: bytes) -> Detour:
     """Return where a command goes that a server refused. `load` makes its script known (empty: it has none).
 
@@ -256,7 +263,7 @@ def detour(routes: Routes, refused: hiredis.ReplyError, told_by: Server, load: b
     if code == "NOSCRIPT" and load:
         if told_by.pipe is not None:
             told_by.pipe.send_unread(load)
-        return Detour()
+        return STRAIGHT
     if code == "TRYAGAIN":
         return Detour(pause_seconds=_TRY_AGAIN_SECONDS)
     if code in ("MOVED", "ASK"):

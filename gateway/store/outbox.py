@@ -85,10 +85,16 @@ class Outbox:
             return None
         server = self._routes.owner(slot)
         post = Post(self, slot, server, packed, load, on_reply)
-        is_blocked = not server.is_open or self.blocks(slot, server)
-        self._queues.setdefault(slot, deque()).append(post)
+        queue = self._queues.get(slot)
+        if queue is None:
+            is_blocked = not server.is_open
+            self._queues[slot] = deque((post,))
+        else:
+            is_blocked = not server.is_open or self.blocks(slot, server)
+            queue.append(post)
+        if self._count == 0:
+            self._empty.clear()
         self._count += 1
-        self._empty.clear()
         if is_blocked:
             self._hold(slot)
             self._go_on(slot)

@@ -22,7 +22,7 @@ from gateway.errors import Unavailable
 from gateway.redis_url import RedisUrl
 from gateway.store import scripts
 from gateway.store.beats import Beats
-from gateway.store.cluster import HOPS, Cluster, Detour, One, Routes, detour, slot_of
+from gateway.store.cluster import HOPS, STRAIGHT, Cluster, Detour, One, Routes, detour, slot_of
 from gateway.store.connection import LOST, Access, Arg, Lost, Place, Reply, pack
 from gateway.store.epoch import Epoch, Memory
 from gateway.store.outbox import OnReply, Outbox
@@ -117,6 +117,11 @@ class Store:
         return self.is_open
 
     @property
+    def is_single(self) -> bool:
+        """Whether one server holds every key, so that one connection keeps the order of all commands."""
+        return isinstance(self._routes, One)
+
+    @property
     def why_closed(self) -> str:
         """What keeps the store closed, for the operator."""
         return self._epoch.doubt or "Redis does not answer; check REDIS_URL"
@@ -140,11 +145,17 @@ class Store:
 
     # -- calls --------------------------------------------------------------------------------------------
 
-    async def run(self, script: str, key_names: Sequence[str], args: Sequence[Arg] = ()) -> Reply:
-        """Run the script of that name, after all that was posted on its first key's slot. Raises Unavailable."""
+    async def run(
+        self, script: str, key_names: Sequence[str], args: Sequence[Arg] = (), *, behind: str | None = None
+    ) -> Reply:
+        """Run the script of that name, after all that was posted on its first key's slot. Raises Unavailable.
+
+        `behind`: where there is a single server, also after all that was posted on this key's slot.
+        """
         known = self._scripts[script]
         packed = pack(("EVALSHA", known.sha, len(key_names), *key_names, *args))
-        return await self._answer(slot_of(key_names[0]), packed, known.load)
+        also = slot_of(behind) if behind is not None and self.is_single else None
+        return await self._answer(slot_of(key_names[0]), packed, known.load, also)
 
     async def call(self, command: str, *args: Arg) -> Reply:
         """Run one command on the key `args[0]`, after all that was posted on its slot. Raises Unavailable."""
@@ -164,13 +175,14 @@ class Store:
                 for key in found:
                     yield key.decode()
 
-    async def _answer(self, slot: int, packed: bytes, load: bytes = b"") -> Reply:
+    async def _answer(self, slot: int, packed: bytes, load: bytes = b"", also: int | None = None) -> Reply:
         """Send one command to the server that holds `slot`, and follow the slot where it has gone. Raises Unavailable.
 
-        `load`: what makes its script known; empty for any other command. A command that was given up may still be
-        carried out: every script is safe to repeat or to void.
+        `load`: what makes its script known; empty for any other command. `also`: a slot of the same server whose posts
+        come before it too. A command that was given up may still be carried out: every script is safe to repeat or to
+        void.
         """
-        way = Detour()
+        way = STRAIGHT
         tries = 0
         for _ in range(HOPS):
             server = way.server or self._routes.owner(slot)
@@ -181,8 +193,8 @@ class Store:
             elif not server.is_open:
                 await server.decided()
                 continue
-            elif self._outbox.blocks(slot, server):
-                await self._outbox.cleared(slot)
+            elif (blocked := self._blocked(slot, also, server)) is not None:
+                await self._outbox.cleared(blocked)
                 continue
             if (pipe := server.pipe) is None:
                 break
@@ -193,15 +205,21 @@ class Store:
                 tries += 1
                 if tries == _TRIES or way.is_asking:
                     break
-                way = Detour()
+                way = STRAIGHT
             elif isinstance(reply, hiredis.ReplyError):
                 way = await self._detour(reply, server, load)
             elif self._beats.refuses():
                 break
-            elif not load or not self._outbox.blocks(slot, server):
+            elif not load or self._blocked(slot, also, server) is None:
                 return reply
             # Else a post before it was refused: the script runs again after that one.
         raise Unavailable
+
+    def _blocked(self, slot: int, also: int | None, server: Server) -> int | None:
+        """Return which of the slots has a post that a command sent now could overtake."""
+        if self._outbox.blocks(slot, server):
+            return slot
+        return also if also is not None and self._outbox.blocks(also, server) else None
 
     async def _detour(self, refused: hiredis.ReplyError, server: Server, load: bytes) -> Detour:
         """Return where a command goes that was refused, when it is time to. Raises Unavailable."""
@@ -253,11 +271,11 @@ class Store:
 
     def keep(
         self, script: str, key_names: Sequence[str], args: Sequence[Arg] = (), on_reply: OnReply | None = None
-    ) -> None:
-        """Do the same, and wait for nothing."""
+    ) -> bool:
+        """Do the same, and wait for nothing; tell whether it is kept: too many may be already."""
         known = self._scripts[script]
         packed = pack(("EVALSHA", known.sha, len(key_names), *key_names, *args))
-        self._outbox.keep(slot_of(key_names[0]), packed, known.load, on_reply)
+        return self._outbox.keep(slot_of(key_names[0]), packed, known.load, on_reply) is not None
 
     async def post_command(self, command: str, *args: Arg, on_reply: OnReply | None = None) -> bool:
         """Do the same with one command on the key `args[0]`."""

@@ -49,7 +49,7 @@ async def write_entry(services: Services, budget: Budget, entry: Mapping[str, st
     of_request = (entry["status"], entry["generation_id"], entry["ended_by"], entry["model"], entry["hold_nano"])
     of_admission = (entry["day"], entry["admitted_ms"], entry["funding_version"], 0, 0, 0)
     tokens = f"{entry['prompt_tokens']} {entry['completion_tokens']}"
-    closed = (*of_request, *of_admission, entry["cost_nano"], entry["overrun_nano"], tokens, entry["settled_ms"])
+    closed = (*of_request, *of_admission, entry["cost_nano"], entry["overrun_nano"], tokens)
     fields = (
         "request_id",
         entry["request_id"],

@@ -198,7 +198,6 @@ async def age(services: Services, *, days: int) -> None:
             "prompt_tokens": "",
             "completion_tokens": "",
             "admitted_ms": old_ms - 1,
-            "settled_ms": old_ms + number,
             "ended_by": "complete",
         }
         await write_entry(services, OLD, entry, name=str(old_ms + number))

@@ -44,9 +44,11 @@ async def spend_long_ago(services: Services) -> None:
     await spend(services, "a", Settlement("settled", 400))
     await spend(services, "b", Settlement("estimated", 900), Settlement("settled", 300))
     await spend(services, "c", Settlement("estimated", 900))
-    for entry in await services.ledger.entries(BUDGET):
-        await services.store.call("XDEL", BUDGET.ledger, entry["entry"])
-        await write_entry(services, BUDGET, {**entry, "settled_ms": int(entry["settled_ms"]) - DAY_MS})
+    entries = await services.ledger.entries(BUDGET)
+    await services.store.call("DEL", BUDGET.ledger)
+    for entry in entries:
+        settled_ms, _, number = entry["entry"].partition("-")
+        await write_entry(services, BUDGET, entry, name=f"{int(settled_ms) - DAY_MS}-{number}")
 
 
 async def compared(redis_url: str, folder: Path, usage: object, status: int = 200) -> Any:

@@ -15,32 +15,33 @@ ARGV[6] keep_days      how long day buckets are kept
 ARGV[7] model          without a line end
 ARGV[8] funded         '1' = a funding key is needed (live mode)
 ARGV[9] trial_ms       how long a refused funding key rests between two trials
-RETURNS {code, hold_nano, max_tokens, spent_nano, held_nano, cap_nano, funding, overdue, due_ms}
-  0 held, 1 held and shortened to max_tokens, -1 not connected, -2 cap spent, -3 what is left cannot carry it,
+RETURNS 'code hold_nano max_tokens spent_nano held_nano cap_nano overdue due_ms funding': a table of nine costs Redis more
+  code: 0 held, 1 held and shortened to max_tokens, -1 not connected, -2 cap spent, -3 what is left cannot carry it,
   -4 only requests in flight hold the rest, -5 funding refused, -6 this id was voided, or closed without a hold
   cap_nano is -1 without a cap. overdue is 1 when a hold here waits for the sweeper. due_ms is when this one is
-  overdue, 0 without an open hold.
+  overdue, 0 without an open hold. funding is sealed bytes: there may be blanks in it.
 REPEAT the same request id returns the first answer and changes nothing. ]]
 -- include: window
 -- include: hold
 local budget_key, due_key, hold_key = KEYS[1], KEYS[3], KEYS[4]
 local now_ms, today = clock()
 local now = whole(now_ms)
-local state, cap, held, funding, version, refused, trial_ms, window_day, spent = unpack(redis.call('HMGET', budget_key,
-  'state', 'cap_nano', 'held_nano', 'funding', 'funding_version', 'funding_refused', 'funding_trial_ms', 'window_day', 'window_nano'))
-cap, held, funding = tonumber(cap or ''), tonumber(held or '0'), funding or ''
-local worst = tonumber(ARGV[2])
+-- Numbers are passed on as the text they came as where that may be: to print one costs half as much as a command.
+local state, cap_nano, held_nano, funding, version, refused, window_day, window_nano = unpack(redis.call('HMGET', budget_key,
+  'state', 'cap_nano', 'held_nano', 'funding', 'funding_version', 'funding_refused', 'window_day', 'window_nano'))
+local cap, held, worst = tonumber(cap_nano or ''), tonumber(held_nano or '0'), tonumber(ARGV[2])
 local code, amount, max_tokens = 0, worst or 0, 0
+funding = funding or ''
 
 if state ~= 'active' then
-  code, spent = -1, 0
+  code, window_nano = -1, '0'
 else
-  spent, today = roll_window(budget_key, KEYS[2], today, tonumber(ARGV[6]), window_day, spent)
-  local alone = cap and cap - spent
+  window_nano, window_day = roll_window(budget_key, KEYS[2], today, tonumber(ARGV[6]), window_day, window_nano)
+  local alone = cap and cap - window_nano
   local left = cap and alone - held
   if cap and alone <= 0 then
     code = -2
-  elseif ARGV[8] == '1' and (funding == '' or refused and now_ms < tonumber(trial_ms or '0')) then
+  elseif ARGV[8] == '1' and (funding == '' or refused and now_ms < tonumber(redis.call('HGET', budget_key, 'funding_trial_ms') or '0')) then
     code = -5
   elseif cap and not worst then
     code, amount = left > 0 and 0 or -4, left
@@ -64,22 +65,30 @@ else
   end
 end
 
-local overdue = math.min(redis.call('ZCOUNT', due_key, '-inf', now), 1)
-local is_placed = code >= 0 and redis.call('SET', hold_key, 'open\n\n\n' .. ARGV[7] .. '\n' .. whole(amount) .. '\n' .. whole(today)
-  .. '\n' .. now .. '\n' .. (version or '0') .. '\n' .. code .. '\n' .. whole(max_tokens) .. '\n' .. whole(spent) .. '\n' .. ARGV[4]
+local function answer(...)
+  return table.concat({...}, ' ')
+end
+
+local overdue = redis.call('ZCOUNT', due_key, '-inf', now) > 0 and '1' or '0'
+local amount_nano = amount == worst and ARGV[2] or whole(amount)
+local cap_told = cap and cap_nano or '-1'
+local tokens, verdict = max_tokens == 0 and '0' or whole(max_tokens), code == 0 and '0' or whole(code)
+local is_placed = code >= 0 and redis.call('SET', hold_key, 'open\n\n\n' .. ARGV[7] .. '\n' .. amount_nano .. '\n' .. window_day
+  .. '\n' .. now .. '\n' .. (version or '0') .. '\n' .. verdict .. '\n' .. tokens .. '\n' .. window_nano .. '\n' .. ARGV[4]
   .. '\n0\n\n' .. funding, 'NX')
 if not is_placed then
   local earlier = redis.call('GET', hold_key)
-  if not earlier then return {code, 0, 0, spent, held, cap or -1, '', overdue, 0} end
+  if not earlier then return answer(verdict, 0, 0, window_nano, held_nano or 0, cap_told, overdue, 0, '') end
   local first, _, _, _, admitted, nano, _, _, _, said, _, _, _, sealed = earlier:match(HOLD)
-  if first == 'void' or said == '' then return {-6, 0, 0, 0, held, cap or -1, '', 0, 0} end
-  max_tokens, spent = admitted:match('([^\n]*)\n([^\n]*)$')
-  return {tonumber(said), tonumber(nano), tonumber(max_tokens), tonumber(spent), held, cap or -1,
-    first == 'open' and sealed or '', 0, math.floor(redis.call('ZSCORE', due_key, ARGV[1]) or 0)}
+  if first == 'void' or said == '' then return answer(-6, 0, 0, 0, held_nano or 0, cap_told, 0, 0, '') end
+  local told_tokens, told_spent = admitted:match('([^\n]*)\n([^\n]*)$')
+  local told_due = whole(math.floor(redis.call('ZSCORE', due_key, ARGV[1]) or 0))
+  return answer(said, nano, told_tokens, told_spent, held_nano or 0, cap_told, 0, told_due, first == 'open' and sealed or '')
 end
-held = held + amount
-redis.call('HSET', budget_key, 'held_nano', whole(held), 'used_ms', now)
+held_nano = whole(held + amount)
+redis.call('HSET', budget_key, 'held_nano', held_nano, 'used_ms', now)
 if refused then redis.call('HSET', budget_key, 'funding_trial_ms', whole(now_ms + tonumber(ARGV[9]))) end
-local due_ms = now_ms + tonumber(ARGV[5])
-redis.call('ZADD', due_key, whole(due_ms), ARGV[1])
-return {code, amount, max_tokens, spent, held, cap or -1, funding, overdue, due_ms}
+local due_ms = whole(now_ms + tonumber(ARGV[5]))
+redis.call('ZADD', due_key, due_ms, ARGV[1])
+return verdict .. ' ' .. amount_nano .. ' ' .. tokens .. ' ' .. window_nano .. ' ' .. held_nano .. ' ' .. cap_told .. ' ' .. overdue
+  .. ' ' .. due_ms .. ' ' .. funding

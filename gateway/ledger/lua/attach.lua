@@ -3,26 +3,36 @@ KEYS[1] due    zset
 KEYS[2] hold   string
 KEYS[3] budget hash
 ARGV[1] request_id
-ARGV[2] generation_id   '' = keep; one says too that the request was sent
+ARGV[2] generation_id   '' = keep
 ARGV[3] estimate_nano   '' = keep what admission wrote
 ARGV[4] due_ms          '' = keep; else ms from now when the hold is overdue
 ARGV[5] attempt         '1' = one more look-up of the true cost was made
 ARGV[6] ended_by        '' = keep
 ARGV[7] funding         'refused' = OpenRouter refused the funding key inside its answer; '' = nothing was learnt
 ARGV[8] trial_ms        how long a refused funding key rests before its first trial
-RETURNS {code, active, due_ms}  code 1 written, 0 the hold is closed or not known; active is 1 while the budget is
-  active; due_ms is when the hold is overdue now, 0 where that was not asked to change
+An id alone is given as KEYS[1..2] and ARGV[1..2], with nothing after them.
+RETURNS 'code active due_ms'  code 1 written, 0 the hold is closed or not known; active is 1 while the budget is
+  active (with an id alone that is not looked at, and 1); due_ms is when the hold is overdue now, 0 where that was not
+  asked to change
 REPEAT changes nothing, but for the count of attempts, which handing over (ended_by) begins anew. ]]
 -- include: window
 -- include: hold
 local due_key, hold_key = KEYS[1], KEYS[2]
-local active = redis.call('HGET', KEYS[3], 'state') == 'active' and 1 or 0
-local hold = redis.call('GET', hold_key)
-if not hold or hold:sub(1, 5) ~= 'open\n' then return {0, active, 0} end
+local is_id_alone, hold = not ARGV[3], redis.call('GET', hold_key)
+local active = (is_id_alone or redis.call('HGET', KEYS[3], 'state') == 'active') and '1 ' or '0 '
+if not hold or hold:sub(1, 5) ~= 'open\n' then return '0 ' .. active .. '0' end
+if is_id_alone and hold:sub(6, 6) == '\n' then
+  -- What every stream sends is written into its empty line, without reading the other lines.
+  redis.call('SET', hold_key, 'open\n' .. ARGV[2] .. hold:sub(6))
+  return '1 1 0'
+end
+local function given(number)
+  return ARGV[number] and ARGV[number] ~= '' and ARGV[number]
+end
+
 local _, generation_id, ended_by, model, admitted, _, _, _, version, _, estimate, attempts, reconcile_ms, funding = hold:match(HOLD)
-if ARGV[2] ~= '' then generation_id = ARGV[2] end
-if ARGV[3] ~= '' then estimate = ARGV[3] end
-if ARGV[6] ~= '' then
+generation_id, estimate = given(2) or generation_id, given(3) or estimate
+if given(6) then
   -- What was asked while it ran (a sweeper took it for an orphan) counts no more: its record is made only now.
   ended_by, attempts, reconcile_ms = ARGV[6], '0', ''
 end
@@ -36,9 +46,9 @@ if known ~= hold then redis.call('SET', hold_key, known) end
 if ARGV[7] == 'refused' and (redis.call('HGET', KEYS[3], 'funding_version') or '0') == version then
   redis.call('HSET', KEYS[3], 'funding_refused', '1', 'funding_trial_ms', whole(clock() + tonumber(ARGV[8])))
 end
-if ARGV[4] == '' then return {1, active, 0} end
+if not given(4) then return '1 ' .. active .. '0' end
 local due_ms = clock() + tonumber(ARGV[4])
 -- The fraction tells whether the request was sent.
 local mark = (redis.call('ZSCORE', due_key, ARGV[1]) or 0) % 1
 redis.call('ZADD', due_key, 'XX', string.format('%.1f', due_ms + mark), ARGV[1])
-return {1, active, due_ms}
+return '1 ' .. active .. whole(due_ms)

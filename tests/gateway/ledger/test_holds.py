@@ -36,7 +36,14 @@ class StoreInMemory(Store):
         del key
         return 0
 
-    async def run(self, script: str, key_names: Sequence[str], args: Sequence[Arg] = ()) -> Reply:
+    @property
+    def is_single(self) -> bool:
+        return False
+
+    async def run(
+        self, script: str, key_names: Sequence[str], args: Sequence[Arg] = (), *, behind: str | None = None
+    ) -> Reply:
+        del behind
         return await self.call("EVAL", self._scripts[script].text, len(key_names), *key_names, *args)
 
     async def call(self, command: str, *args: Arg) -> Reply:

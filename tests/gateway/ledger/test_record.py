@@ -49,9 +49,10 @@ def test_what_cannot_be_read_is_no_hold(raw: bytes) -> None:
 
 def test_an_entry_is_read_by_name() -> None:
     """Request and difference stand beside what the hold said when it was written."""
-    entry = read_entry(b"7-0", {b"request_id": b"req_a", b"delta_nano": b"-300", b"closed": CLOSED})
+    closed = CLOSED.rpartition(b"\n")[0]
+    entry = read_entry(b"1728000000042-0", {b"request_id": b"req_a", b"delta_nano": b"-300", b"closed": closed})
     assert entry == {
-        "entry": "7-0",
+        "entry": "1728000000042-0",
         "request_id": "req_a",
         "status": "settled",
         "day": "20000",

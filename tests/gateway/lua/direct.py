@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from gateway.keys import Budget
+from gateway.ledger.holds import read_admitted
 from gateway.ledger.record import CLOSED, OPEN, read_entry
 from gateway.store import scripts
 
@@ -59,18 +60,17 @@ class Scripts:
     ) -> list[Any]:
         names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id)]
         bound = f"{fixed} {per_token} {min_tokens} {usual_tokens}"
-        found: list[Any] = self.run(
-            "admit", names, request_id, worst, bound, 7, lease_ms, KEEP_DAYS, "m", int(funded), TRIAL_MS
-        )
-        return found
+        found = self.run("admit", names, request_id, worst, bound, 7, lease_ms, KEEP_DAYS, "m", int(funded), TRIAL_MS)
+        code, hold, max_tokens, spent, held, cap, overdue, due_ms, key = read_admitted(found)
+        return [code, hold, max_tokens, spent, held, cap, key, overdue, due_ms]
 
     def settle(
         self, request_id: str, status: str, cost: int = 0, *, funding: str = "", generation: str = "", model: str = ""
     ) -> list[Any]:
         names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id), BUDGET.ledger]
         known = (request_id, status, cost, generation, model, " ", funding, KEEP_DAYS * DAY_MS, "complete", TRIAL_MS)
-        found: list[Any] = self.run("settle", names, *known)
-        return found
+        code, said, *nano = self.run("settle", names, *known).split()
+        return [int(code), said, *map(int, nano)]
 
     def attach(
         self,
@@ -85,8 +85,12 @@ class Scripts:
     ) -> list[int]:
         names = [BUDGET.due, BUDGET.hold(request_id), BUDGET.budget]
         known = (request_id, generation, estimate, due_ms, attempt, ended, funding, TRIAL_MS)
-        found: list[int] = self.run("attach", names, *known)
-        return found
+        return [int(each) for each in self.run("attach", names, *known).split()]
+
+    def note_id(self, request_id: str, generation: str) -> list[int]:
+        """As `holds.post_generation` writes it down."""
+        found = self.run("attach", [BUDGET.due, BUDGET.hold(request_id)], request_id, generation)
+        return [int(each) for each in found.split()]
 
     def sent(self, request_id: str, due_ms: int) -> None:
         """As `holds.post_sent` marks it."""

@@ -28,6 +28,19 @@ def test_what_is_known_is_written_down(held: Scripts) -> None:
     assert held.hold("a") == hold
 
 
+def test_an_id_alone_is_written_into_an_open_hold(held: Scripts) -> None:
+    """Nothing else changes; a repeat changes nothing, a later id counts, and a closed or unknown hold takes none."""
+    before = held.hold("a")
+    for generation in ("gen-1", "gen-1", "gen-2"):
+        assert held.note_id("a", generation) == [WRITTEN, 1, 0]
+        assert held.hold("a") == before | {"generation_id": generation}
+    held.settle("a", "settled", 5)
+    stored = held.dump()
+    for request_id in ("a", "never"):
+        assert held.note_id(request_id, "gen-3") == [NOT_OPEN, 1, 0]
+    assert held.dump() == stored
+
+
 def test_the_mark_of_what_was_sent_outlives_every_other_step(held: Scripts) -> None:
     """A fraction of the time when it is due: renewed, put off, claimed, marked again, it stays; no other sets it."""
     held.attach("a", due_ms=LEASE_MS)

@@ -349,6 +349,21 @@ async def test_scripts_are_sent_again_to_a_server_that_forgot_them(server: Valke
                 await asyncio.sleep(0.01)
 
 
+async def test_a_script_runs_behind_what_was_posted_on_another_key(server: ValkeyServer, patient: Store) -> None:
+    """Also where the post must be sent again: it met a server that had forgotten its script."""
+    assert patient.is_single
+    shard, names = keys.open_shard(0), ["{b}:budget", "{b}:days"]
+    for is_forgotten in (False, True):
+        with redis.Redis.from_url(server.url) as client:
+            client.delete(shard)
+            if is_forgotten:
+                client.script_flush()
+        listed: list[object] = []
+        assert patient.keep("index", [shard], ["add", "budget", 1000], listed.append)
+        await patient.run("standing", names, behind=shard)
+        assert listed == [1]
+
+
 async def test_a_mark_is_there_though_its_sender_dies_at_once(server: ValkeyServer, patient: Store) -> None:
     """A server that has never seen the script would have asked for it, and nobody would have answered."""
     with redis.Redis.from_url(server.url) as client:

@@ -15,14 +15,11 @@ local function clock()
   return now_ms, math.floor(now_ms / DAY_MS)
 end
 
--- Returns what is spent in the window and the day it counts as today. A clock that stepped back (failover) never
--- reopens a day. Buckets older than keep_days are dropped, so the sum stays bounded; it is redone once a day: until
--- then it is the budget's window_nano, as of window_day.
+-- Returns what is spent in the window and the day it counts as today, as they are stored. A clock that stepped back
+-- (failover) never reopens a day. Buckets older than keep_days are dropped, so the sum stays bounded; it is redone once a
+-- day: until then it is the budget's window_nano, as of window_day.
 local function roll_window(budget_key, days_key, today, keep_days, window_day, window_nano)
-  local day = tonumber(window_day or '')
-  if day and day >= today then
-    return tonumber(window_nano), day
-  end
+  if window_day and window_day + 0 >= today then return window_nano, window_day end
   local spent = 0
   local buckets = redis.call('HGETALL', days_key)
   for i = 1, #buckets, 2 do
@@ -33,6 +30,7 @@ local function roll_window(budget_key, days_key, today, keep_days, window_day, w
       spent = spent + tonumber(buckets[i + 1])
     end
   end
-  redis.call('HSET', budget_key, 'window_day', whole(today), 'window_nano', whole(spent))
-  return spent, today
+  window_day, window_nano = whole(today), whole(spent)
+  redis.call('HSET', budget_key, 'window_day', window_day, 'window_nano', window_nano)
+  return window_nano, window_day
 end
