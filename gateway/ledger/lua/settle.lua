@@ -90,12 +90,9 @@ local closed = status .. '\n' .. (ARGV[4] ~= '' and ARGV[4] or generation_id or 
   .. ARGV[6]
 -- The stream's id is the time of the settlement. What is too old is trimmed with the first spend of a day, and where
 -- nothing is booked: asking for it costs as much as a command.
-local entry
-if is_first_of_day then
-  entry = redis.call('XADD', KEYS[5], 'MINID', '~', whole(clock() - tonumber(ARGV[8])), '*',
+local entry = is_first_of_day
+  and redis.call('XADD', KEYS[5], 'MINID', '~', whole(clock() - tonumber(ARGV[8])), '*',
     'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed)
-else
-  entry = redis.call('XADD', KEYS[5], '*', 'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed)
-end
+  or redis.call('XADD', KEYS[5], '*', 'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed)
 redis.call('SET', hold_key, closed .. '\n' .. entry:match('^%d+'), 'PX', ARGV[8])
 return '1 ' .. status .. ' ' .. cost_nano .. ' ' .. overrun_nano
