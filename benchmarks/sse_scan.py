@@ -6,6 +6,7 @@ The envelope is that of the recorded streams of 2026: one event a chunk, one tok
 import json
 import time
 
+from gateway.openrouter.dialects import WIRE, Dialect
 from gateway.openrouter.sse import SseScanner
 
 CHUNKS = 2000
@@ -33,7 +34,7 @@ def nanoseconds_per_chunk(chunks: list[bytes]) -> float:
     """Return the best of ROUNDS: the machine's own noise only ever adds."""
     best = float("inf")
     for _ in range(ROUNDS):
-        scanner = SseScanner()
+        scanner = SseScanner(WIRE[Dialect.CHAT])
         start = time.perf_counter_ns()
         for chunk in chunks:
             scanner.feed(chunk)

@@ -105,6 +105,8 @@ class Settings:
     upstream_first_byte_seconds: float
     upstream_silence_seconds: float
     """How long OpenRouter may send nothing inside an answer."""
+    upstream_keepalive_seconds: float
+    """How long OpenRouter may send nothing but comments."""
     caller_silence_seconds: float
     """How long a caller may take nothing of an answer."""
 
@@ -153,6 +155,7 @@ class Settings:
             upstream_connect_seconds=source.seconds("WATTFARE_UPSTREAM_CONNECT_SECONDS", 10),
             upstream_first_byte_seconds=source.seconds("WATTFARE_UPSTREAM_FIRST_BYTE_SECONDS", 300),
             upstream_silence_seconds=source.seconds("WATTFARE_UPSTREAM_SILENCE_SECONDS", 120),
+            upstream_keepalive_seconds=source.seconds("WATTFARE_UPSTREAM_KEEPALIVE_SECONDS", 1800),
             caller_silence_seconds=source.seconds("WATTFARE_CALLER_SILENCE_SECONDS", 120),
         )
 

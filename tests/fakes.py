@@ -66,7 +66,7 @@ class Turn:
         lines = [f"HTTP/1.1 {status} Scripted", *(f"{name}: {value}" for name, value in headers.items())]
         if "Content-Length" not in headers:
             lines.append("Transfer-Encoding: chunked")
-        self.writer.write("\r\n".join(lines).encode() + b"\r\n" + raw + b"\r\n")
+        self.writer.write("\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n" + raw + b"\r\n")
         await self.writer.drain()
 
     async def send(self, chunk: bytes) -> None:
@@ -149,6 +149,8 @@ class FakeOpenRouter:
     port: int = 0
     lookups: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    coding: tuple[str, Callable[[bytes], bytes]] | None = None
+    """How what is asked for by GET is encoded, though nobody said that it may be."""
 
     @property
     def url(self) -> str:
@@ -197,7 +199,7 @@ class FakeOpenRouter:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("utf-8", "surrogateescape")
         first, *lines = head[:-4].split("\r\n")
         method, target, _ = first.split(" ")
-        headers = tuple((name, value.strip()) for name, _, value in (line.partition(":") for line in lines))
+        headers = tuple((name, value.strip(" \t")) for name, _, value in (line.partition(":") for line in lines))
         length = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
         turn = Turn(Received(method, target, headers, await reader.readexactly(length)), reader, writer)
         if method == "GET":
@@ -212,7 +214,7 @@ class FakeOpenRouter:
         parts = urlsplit(turn.request.target)
         if parts.path == "/api/v1/models":
             listed = [_listed(MODEL, "0.000001", "0.000002"), _listed("acme/router", "-1", "-1")]
-            await turn.refuse(200, json.dumps({"data": listed}).encode())
+            await self._say(turn, 200, {"data": listed})
             return
         generation_id = parse_qs(parts.query).get("id", [""])[0]
         self.lookups.append(generation_id)
@@ -220,4 +222,8 @@ class FakeOpenRouter:
         status, document = (404, {"error": {"code": 404, "message": "not found"}})
         if stated is not None:
             status, document = 200, {"data": stated}
-        await turn.refuse(status, json.dumps(document).encode())
+        await self._say(turn, status, document)
+
+    async def _say(self, turn: Turn, status: int, document: object) -> None:
+        coding, encode = self.coding or ("identity", bytes)
+        await turn.refuse(status, encode(json.dumps(document).encode()), {"Content-Encoding": coding})

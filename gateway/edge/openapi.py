@@ -3,7 +3,7 @@
 from typing import Any
 
 from gateway import errors
-from gateway.metered.body import Dialect
+from gateway.openrouter.dialects import Dialect
 
 _Json = dict[str, Any]
 

@@ -11,8 +11,8 @@ from gateway.call import Call
 from gateway.edge.api import Api
 from gateway.errors import InvalidRequest, WattfareError
 from gateway.logs import log
-from gateway.metered.body import Dialect
 from gateway.metered.proxy import Proxy
+from gateway.openrouter.dialects import Dialect
 
 _PREFIXES = ("/v1", "/api/v1")
 

@@ -29,6 +29,7 @@ class Answer(web.StreamResponse):
         self._is_chunked = is_new and not has_length
         self._keeps_alive = request.keep_alive and (is_new or has_length)
         self.is_event_stream = passed.is_event_stream
+        self.has_length = has_length
         self.has_begun = False
         self.has_ended = False
 

@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import StrEnum
 from typing import NoReturn, Self
 
 from gateway.errors import InvalidRequest
 from gateway.metered.weight import weigh
+from gateway.openrouter.dialects import WIRE, Dialect, Wire
 from gateway.strict_json import strict_json
 
 MAX_MODEL_CHARS = 256
@@ -24,34 +24,6 @@ MAX_FALLBACKS = 64
 
 _WHITESPACE = re.compile(r"[ \t\n\r]*")
 
-
-class Dialect(StrEnum):
-    """The metered request bodies; the value is the path below `/v1/`."""
-
-    CHAT = "chat/completions"
-    COMPLETIONS = "completions"
-    EMBEDDINGS = "embeddings"
-    RESPONSES = "responses"
-    MESSAGES = "messages"
-
-
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """What one dialect calls its prompt and its output ceiling; an empty `ceilings` means it has no output."""
-
-    prompts: tuple[str, ...]
-    ceilings: tuple[str, ...]
-    client_tools: tuple[str | None, ...] = ("function",)
-
-
-_SHAPES: Mapping[Dialect, _Shape] = {
-    Dialect.CHAT: _Shape(("messages", "prompt"), ("max_tokens", "max_completion_tokens")),
-    Dialect.COMPLETIONS: _Shape(("prompt",), ("max_tokens", "max_completion_tokens")),
-    Dialect.EMBEDDINGS: _Shape(("input",), ()),
-    Dialect.RESPONSES: _Shape(("input",), ("max_output_tokens",)),
-    # Anthropic's own tools carry a dated type; a tool the client runs has none, or "custom".
-    Dialect.MESSAGES: _Shape(("messages",), ("max_tokens",), (None, "custom", "function")),
-}
 
 # Fields that make OpenRouter or the provider do billed work beyond the tokens of one answer (searches, other models,
 # rejected predictions, remote tools).
@@ -97,7 +69,7 @@ class ChatRequest:
         """Read `body`; raises InvalidRequest: 400 when it is no unambiguous JSON object, 422 when a field is wrong."""
         document = strict_json(body)
         model, fallbacks = _models(document)
-        ceiling_field, max_tokens = _ceiling(document, _SHAPES[dialect])
+        ceiling_field, max_tokens = _ceiling(document, WIRE[dialect])
         _require_prompt(document, dialect)
         prompts = _prompts(document, dialect)
         weight = weigh(document)
@@ -112,7 +84,7 @@ class ChatRequest:
             choices=_choices(document, dialect) * prompts,
             prompt_bytes=weight.bytes,
             images=weight.images,
-            open_ended=weight.unbounded or _is_open_ended(document, (model, *fallbacks), _SHAPES[dialect]),
+            open_ended=weight.unbounded or _is_open_ended(document, (model, *fallbacks), WIRE[dialect]),
             long_cache=weight.long_cache,
             prompts=prompts,
             thinking_tokens=_thinking_tokens(document),
@@ -122,7 +94,7 @@ class ChatRequest:
     @property
     def has_output(self) -> bool:
         """Whether the answer is made of output tokens (embeddings are not)."""
-        return bool(_SHAPES[self.dialect].ceilings)
+        return bool(WIRE[self.dialect].ceilings)
 
     def shortened(self, max_tokens: int) -> bytes:
         """Return the body with its output ceiling lowered to `max_tokens`, every other byte as it came.
@@ -131,7 +103,7 @@ class ChatRequest:
         there is none. A ceiling that is lower already stays. Raises ValueError for a dialect without output, and
         InvalidRequest when the body is nested as deeply as the stack at hand.
         """
-        names = _SHAPES[self.dialect].ceilings
+        names = WIRE[self.dialect].ceilings
         if not names or max_tokens < 1:
             raise ValueError("nothing can be shortened to this")
         text = self.body.decode()
@@ -200,9 +172,9 @@ def _whole(document: Mapping[str, object], field: str, most: int) -> int | None:
     return int(value)
 
 
-def _ceiling(document: Mapping[str, object], shape: _Shape) -> tuple[str | None, int | None]:
+def _ceiling(document: Mapping[str, object], wire: Wire) -> tuple[str | None, int | None]:
     """Return the field that holds the largest ceiling, and that ceiling."""
-    given = [(value, name) for name in shape.ceilings if (value := _whole(document, name, MAX_OUTPUT_TOKENS))]
+    given = [(value, name) for name in wire.ceilings if (value := _whole(document, name, MAX_OUTPUT_TOKENS))]
     if not given:
         return None, None
     value, name = max(given, key=lambda each: each[0])
@@ -241,7 +213,7 @@ def _require_prompt(document: Mapping[str, object], dialect: Dialect) -> None:
     messages = document.get("messages")
     if messages is not None and not isinstance(messages, list):
         _refuse("`messages` must be a list.")
-    names = _SHAPES[dialect].prompts
+    names = WIRE[dialect].prompts
     if all(document.get(name) is None for name in names):
         _refuse(f"`{names[0]}` is missing. Say what the model should answer.")
     for name in names:
@@ -249,7 +221,7 @@ def _require_prompt(document: Mapping[str, object], dialect: Dialect) -> None:
             _refuse(f"`{name}` must be a string or a list.")
 
 
-def _is_open_ended(document: Mapping[str, object], models: tuple[str, ...], shape: _Shape) -> bool:
+def _is_open_ended(document: Mapping[str, object], models: tuple[str, ...], wire: Wire) -> bool:
     """Tell whether the request asks for billed work that its tokens do not bound."""
     if any("@preset" in model or ":online" in model for model in models):
         return True
@@ -263,7 +235,7 @@ def _is_open_ended(document: Mapping[str, object], models: tuple[str, ...], shap
         or _summarizes(document.get("context_management"))
         or document.get("service_tier") not in _LISTED_TIERS
         or document.get("speed") not in (None, "standard")
-        or _has_server_tool(document.get("tools"), shape)
+        or _has_server_tool(document.get("tools"), wire)
         or _names(document.get("modalities"), "audio")
     )
 
@@ -285,12 +257,12 @@ def _summarizes(management: object) -> bool:
     return any(not isinstance(kind, str) or kind.startswith("compact") for kind in kinds)
 
 
-def _has_server_tool(tools: object, shape: _Shape) -> bool:
+def _has_server_tool(tools: object, wire: Wire) -> bool:
     if not tools:
         return False
     if not isinstance(tools, list):
         return True
-    return any(not isinstance(tool, dict) or tool.get("type") not in shape.client_tools for tool in tools)
+    return any(not isinstance(tool, dict) or tool.get("type") not in wire.client_tools for tool in tools)
 
 
 def _names(listed: object, name: str) -> bool:

@@ -1,10 +1,13 @@
 """Which headers go on, in both directions: made once for each kind, and never one of ours or of the hop."""
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
 from multidict import CIMultiDictProxy
+
+from gateway.openrouter.refusals import holds_secret
 
 # RFC 9110 §7.6.1, and what a proxy decides for itself.
 _HOP_BY_HOP = frozenset(
@@ -20,31 +23,33 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-# Ours to set, or nobody's business upstream: credentials, the caller's address, our own headers.
-_NOT_FORWARDED = _HOP_BY_HOP | {
-    "accept-encoding",
-    "authorization",
-    "cf-connecting-ip",
-    "content-encoding",
-    "content-length",
-    "cookie",
-    "expect",
-    "forwarded",
-    "host",
-    "origin",
-    "true-client-ip",
-    "via",
-    "x-api-key",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-real-ip",
-}
+# What a caller may tell OpenRouter; all else, which may name or locate the caller or its host, stays here.
+_FORWARDED = frozenset(
+    {
+        "accept",
+        "content-type",
+        "http-referer",
+        "idempotency-key",
+        "referer",
+        "user-agent",
+        "x-app",
+        "x-client-request-id",
+        "x-session-id",
+        "x-title",
+    }
+)
+# OpenRouter's, Anthropic's and OpenAI's own headers, and what their SDKs tell of themselves.
+_FORWARDED_PREFIXES = ("anthropic-", "openai-", "x-anthropic-", "x-openai-", "x-openrouter-", "x-stainless-")
+# A key of ours, a grant or a session token, wherever in a value.
+_OURS = re.compile(r"(?:sk|pk|gr)_(?:live|test)_|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 # Upstream's words about its own host, or about who may call it from a browser, are not ours to repeat.
 _NOT_PASSED_ON = _HOP_BY_HOP | {
     "alt-svc",
+    "anthropic-organization-id",
     "date",
     "nel",
+    "openai-organization",
+    "openai-project",
     "permissions-policy",
     "report-to",
     "server",
@@ -52,6 +57,10 @@ _NOT_PASSED_ON = _HOP_BY_HOP | {
     "strict-transport-security",
     "x-content-type-options",
 }
+# A generation's id is another in each answer, and nothing but an id.
+_OPENROUTERS_ID = "gen-"
+# How everything begins that names an account or a key: nearly no value has it.
+_MAY_NAME = re.compile(r"(?:acct|gr|gsk|hf|fw|org|pk|proj|rk|sk|team|user|xai)[-_]|AIza|AKIA|eyJ|[Ii][Dd]|team|user")
 _OUR_PREFIX = "x-wattfare-"
 _NOT_PASSED_ON_PREFIXES = ("access-control-", _OUR_PREFIX)
 # Header names repeat from call to call; a caller who makes up new ones refills this.
@@ -59,8 +68,8 @@ _NAMES = 4096
 
 
 def forwarded(headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
-    """Return the caller's headers that may go to OpenRouter: none that names, authenticates or locates the caller."""
-    kept = [each for each in headers.items() if _goes_up(each[0])]
+    """Return the caller's headers that may go to OpenRouter, byte for byte: those of the list that hold no key."""
+    kept = [each for each in headers.items() if _goes_up(each[0]) and not _holds_key(each[1])]
     if "Connection" in headers:
         named = {name.strip().lower() for value in headers.getall("Connection") for name in value.split(",")}
         kept = [each for each in kept if each[0].lower() not in named]
@@ -78,23 +87,26 @@ class Passed(NamedTuple):
 
 
 def passed_on(headers: Iterable[tuple[str, str]]) -> Passed:
-    """Return upstream's headers that may go to the caller."""
+    """Return upstream's headers that may go to the caller: none that names a key or an account."""
     lines, has_length, is_event_stream = [], False, False
     for name, value in headers:
         lowered = _passed_name(name)
-        if lowered:
-            lines.append(f"{name}: {value}\r\n")
-            if lowered == "content-length":
-                has_length = True
-            elif lowered == "content-type":
-                is_event_stream = value.lower().startswith("text/event-stream")
+        if not lowered or (_names_account(value) and not value.startswith(_OPENROUTERS_ID)):
+            continue
+        lines.append(f"{name}: {value}\r\n")
+        if lowered == "content-length":
+            has_length = True
+        elif lowered == "content-type":
+            is_event_stream = value.lower().startswith("text/event-stream")
     return Passed(lines, has_length, is_event_stream)
 
 
 @lru_cache(_NAMES)
 def _goes_up(name: str) -> bool:
     lowered = name.lower()
-    return lowered not in _NOT_FORWARDED and not lowered.startswith(_OUR_PREFIX)
+    if lowered in _HOP_BY_HOP or lowered.startswith(_OUR_PREFIX):
+        return False
+    return lowered in _FORWARDED or lowered.startswith(_FORWARDED_PREFIXES)
 
 
 @lru_cache(_NAMES)
@@ -102,3 +114,13 @@ def _passed_name(name: str) -> str:
     """Return a header's name in lower case where it may go to the caller, else nothing."""
     lowered = name.lower()
     return "" if lowered in _NOT_PASSED_ON or lowered.startswith(_NOT_PASSED_ON_PREFIXES) else lowered
+
+
+def _holds_key(value: str) -> bool:
+    return ("_" in value or "eyJ" in value) and _OURS.search(value) is not None
+
+
+@lru_cache(_NAMES)
+def _names_account(value: str) -> bool:
+    """Tell it of a value; nearly all of them repeat from answer to answer, and those that do not are short."""
+    return _MAY_NAME.search(value) is not None and holds_secret(value)

@@ -18,6 +18,7 @@ from gateway.logs import log
 from gateway.metered.answer import Answer
 from gateway.metered.body import ChatRequest
 from gateway.metered.meter import Meter, State
+from gateway.openrouter.dialects import WIRE
 
 # How long an answer may go on without its caller, because what it costs is still to be told. A stream's headers, and
 # the id in them, come early. One that is not streamed is billed in full whoever hangs up (openrouter.md §1.6), so that
@@ -25,12 +26,19 @@ from gateway.metered.meter import Meter, State
 UNTIL_ID_SECONDS = 10.0
 UNTIL_WHOLE_SECONDS = 300.0
 UNTIL_END_SECONDS = 1.0
+# After its end nothing more of an answer is owed to the caller; upstream may hang open (openrouter.md §10.3), or go on
+# sending comments.
+AFTER_END_SECONDS = 1.0
+# How often it is looked whether anything but comments came, in the time that comments alone may take.
+_LOOKS = 8
 # A process that stops has let its streams finish already.
 _AT_THE_END_SECONDS = 2.0
 # The shortest limit that it watches is a second; a quarter of that is late enough to be cheap for thousands of streams.
 _TICK_SECONDS = 0.25
 # Budgets whose place on the sweeper's list is remembered; the memory is dropped whole beyond that, and refills.
 _MOST_INDEXED = 100_000
+
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 NEVER = float("inf")
 
@@ -47,7 +55,7 @@ class OpenRequest:
         self.budget = budget
         self.call = call
         self.chat = chat
-        self.meter = Meter()
+        self.meter = Meter(WIRE[chat.dialect])
         self.clock = loop.time
         self._create_future = loop.create_future
         self.started = self.clock()
@@ -64,8 +72,10 @@ class OpenRequest:
         self.answer: Answer | None = None
         self.refused: web.Response | None = None
         """What a caller was told instead of an answer, while upstream is still heard."""
-        self.at_event_end = True
-        """Whether what went to the caller so far ends with a whole event."""
+        self.last_piece = b""
+        """What went to the caller last."""
+        self.over_at = NEVER
+        """When the answer is over, because its end was seen, whatever upstream still sends."""
         self.ended_by = "complete"
         self.opened_at: float | None = None
         self.first_byte_at: float | None = None
@@ -73,6 +83,8 @@ class OpenRequest:
         self.due_ms = 0
         """When its hold is overdue, by Redis's clock, as far as is known."""
         self.is_renewing = False
+        self._payload = 0
+        self._payload_at = self._looked_at = self.started
         self._ends_at = NEVER
         self._limit = NEVER
         self._writes_until = NEVER
@@ -96,6 +108,11 @@ class OpenRequest:
     def has_answered(self) -> bool:
         """Whether a head has left for the caller."""
         return self.refused is not None or (self.answer is not None and self.answer.has_begun)
+
+    @property
+    def at_event_end(self) -> bool:
+        """Whether what went to the caller so far surely ends with a whole event."""
+        return self.last_piece.endswith(_EVENT_ENDS)
 
     def response(self) -> web.StreamResponse:
         """Return what the caller got. Raises Stopped when that is nothing, or not the whole of it."""
@@ -121,18 +138,33 @@ class OpenRequest:
         if self.meter.state is State.HELD:
             self.meter.sent()
 
-    def opened(self, status: int, content_type: str, generation_id: str | None) -> None:
-        """Note upstream's status line and headers."""
-        self.opened_at = self.clock()
-        self.meter.opened(status, content_type=content_type, generation_id=generation_id)
+    def opened(self, status: int, coding: str | None, generation_id: str | None) -> None:
+        """Note upstream's status line and headers; `coding` is its Content-Encoding."""
+        self.opened_at = self._payload_at = self._looked_at = self.clock()
+        self.meter.opened(status, coding=coding, generation_id=generation_id)
 
     def feed(self, piece: bytes) -> None:
         """Note a part of the answer."""
         if self.first_byte_at is None:
             self.first_byte_at = self.clock()
         self.meter.body(piece)
+        if self.over_at == NEVER and self.meter.is_done:
+            self.over_at = self.clock() + AFTER_END_SECONDS
         if self.gone:
             self._ends_at = min(self._ends_at, self.clock() + self.farewell_seconds)
+
+    @property
+    def is_past_end(self) -> bool:
+        """Whether its end was seen and its last second has gone, whatever still comes."""
+        return self.over_at != NEVER and self.clock() >= self.over_at
+
+    def idle_limit(self, last_heard: float, seconds: float) -> float:
+        """Return until when comments alone may keep it alive; `last_heard`: when upstream last sent anything."""
+        if last_heard - self._looked_at >= seconds / _LOOKS:
+            self._looked_at = last_heard
+            if (payload := self.meter.payload) != self._payload:
+                self._payload, self._payload_at = payload, last_heard
+        return self._payload_at + seconds
 
     def end(self, ended_by: str) -> None:
         """Note an answer that came to its end."""

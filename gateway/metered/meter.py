@@ -7,8 +7,9 @@ A stated cost is settled at, whatever else happened; absent cost is not zero; re
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from gateway.openrouter.dialects import WIRE, Dialect, Wire
+from gateway.openrouter.reading import Reading
 from gateway.openrouter.refusals import concerns_funding
-from gateway.openrouter.sse import JsonScanner, Scanner, SseScanner
 from gateway.openrouter.usage import Usage, fit_id
 
 
@@ -63,7 +64,7 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class Void:
-    """Nothing is owed. `reason`: `not_sent`, `refused` or `failed` (an error inside a 200 before any work)."""
+    """Nothing is owed. `reason`: `not_sent`, `refused` or `failed` (a 200 without work that ended or said an error)."""
 
     reason: str
 
@@ -72,15 +73,16 @@ class Void:
 class Reconcile:
     """Something may be owed: ask `/generation` for it, and settle at the estimate if that fails.
 
-    `is_free`: upstream failed before any output, so the estimate is zero. Otherwise the rest feeds
-    `pricing.estimate_nano`.
+    `is_free`: upstream ended or failed without any work, so the estimate is zero. Otherwise `usage`, as far as it was
+    stated, and `completion_bytes` feed `pricing.estimate_nano`. `is_outdone`: a cost that was stated before the end was
+    not the last word, because work came with it or after it.
     """
 
     generation_id: str | None
     is_free: bool
     completion_bytes: int
-    prompt_tokens: int | None
-    completion_tokens: int | None
+    usage: Usage | None = None
+    is_outdone: bool = False
 
 
 Outcome = Settle | Void | Reconcile
@@ -89,35 +91,38 @@ Outcome = Settle | Void | Reconcile
 class Meter:
     """Watches one request from hold to outcome. Every event is told once, in the order it happened."""
 
-    def __init__(self) -> None:
+    def __init__(self, wire: Wire = WIRE[Dialect.CHAT]) -> None:
         self.state = State.HELD
         self.status: int | None = None
+        self._wire = wire
         self._was_sent = False
         self._header_id: str | None = None
-        self._scanner: Scanner = JsonScanner()
+        self._reading = Reading(wire)
         self._is_read = False
+        self._ended_well = False
 
     def sent(self) -> None:
         """Note that the request's last byte went upstream: from here on work may be billed without an answer."""
         self._move(Event.SENT)
         self._was_sent = True
 
-    def opened(self, status: int, *, content_type: str = "", generation_id: str | None = None) -> None:
-        """Note upstream's status line and headers; `generation_id` is its `X-Generation-Id`."""
+    def opened(self, status: int, *, coding: str | None = None, generation_id: str | None = None) -> None:
+        """Note upstream's status line and headers: `coding` its Content-Encoding, `generation_id` X-Generation-Id."""
         self._move(Event.OPENED if 200 <= status < 300 else Event.REFUSED)
         self.status = status
         self._was_sent = True
         self._header_id = fit_id(generation_id)
-        if content_type.strip().lower().startswith("text/event-stream"):
-            self._scanner = SseScanner()
+        if coding is not None:
+            self._reading = Reading(self._wire, coding)
 
     def body(self, chunk: bytes) -> None:
         """Take the next bytes of the answer, in any split; ignored once it is closed or its outcome was asked for."""
         if not self._is_read:
-            self._scanner.feed(chunk)
+            self._reading.feed(chunk)
 
     def ended(self) -> None:
         """Note that the body ended in order."""
+        self._ended_well = self.state is not State.CLOSED
         self._close(Event.ENDED)
 
     def cut(self) -> None:
@@ -135,12 +140,12 @@ class Meter:
     @property
     def generation_id(self) -> str | None:
         """The id to ask the true cost by, as soon as it is known: the header's, else the body's."""
-        return self._header_id or self._scanner.generation_id
+        return self._header_id or self._reading.scanner.generation_id
 
     @property
     def usage(self) -> Usage | None:
         """The last usage seen so far."""
-        return self._scanner.usage
+        return self._reading.scanner.usage
 
     @property
     def states_cost(self) -> bool:
@@ -150,12 +155,32 @@ class Meter:
     @property
     def is_done(self) -> bool:
         """Whether the terminal event was seen; upstream may hang open after it."""
-        return self._scanner.done
+        return self._reading.scanner.done
+
+    @property
+    def payload(self) -> int:
+        """A number that grows with whatever comes that is no comment, blank or ping."""
+        return self._reading.scanner.payload_bytes + self._reading.unread_bytes
+
+    @property
+    def events(self) -> int:
+        """How many events a stream has had."""
+        return self._reading.scanner.events
+
+    def takes_words(self, *, is_labelled: bool) -> bool:
+        """Tell whether what came so far is a stream of plain events, behind which one of ours can be read.
+
+        `is_labelled`: whether its Content-Type says so, which counts as long as no byte says anything.
+        """
+        reading = self._reading
+        if reading.is_encoded or not reading.is_decided:
+            return is_labelled and not reading.is_encoded
+        return reading.is_event_stream and (is_labelled or self.events > 0)
 
     @property
     def funding_refused(self) -> bool:
         """Whether an error inside a 200 says that the funding key or its credit is refused."""
-        return any(concerns_funding(error) for error in self._scanner.errors)
+        return any(concerns_funding(error) for error in self._reading.scanner.errors)
 
     def outcome(self) -> Outcome:
         """Return what is owed as things stand; the last unfinished event counts too."""
@@ -166,14 +191,20 @@ class Meter:
             return self._refused(self.status)
         usage = self.usage
         if usage is not None and usage.cost_nano is not None:
-            return Settle(usage.cost_nano, usage, self.generation_id)
-        if self._failed_first and usage is None and self.generation_id is None:
+            # Without the end, more may have been billed than was stated; without an id nobody can say how much.
+            if self._ended_well or self.is_done or self.generation_id is None:
+                return Settle(usage.cost_nano, usage, self.generation_id)
+            return self._reconcile(is_free=False)
+        if self._failed and self.generation_id is None:
             return Void("failed")
-        return self._reconcile(is_free=self._failed_first)
+        return self._reconcile(is_free=self._failed)
 
     @property
-    def _failed_first(self) -> bool:
-        return bool(self._scanner.errors) and not self._scanner.has_content
+    def _failed(self) -> bool:
+        """Whether upstream itself ended, or said an error, without any work; what cannot be read may hold some."""
+        reading = self._reading
+        said_all = self._ended_well or reading.scanner.done or bool(reading.scanner.errors)
+        return said_all and not (reading.scanner.has_work or reading.is_blind)
 
     def _refused(self, status: int) -> Outcome:
         usage = self.usage
@@ -184,13 +215,13 @@ class Meter:
         return Void("refused")
 
     def _reconcile(self, *, is_free: bool) -> Reconcile:
-        usage = self.usage
+        scanner = self._reading.scanner
         return Reconcile(
             generation_id=self.generation_id,
             is_free=is_free,
-            completion_bytes=self._scanner.completion_bytes,
-            prompt_tokens=usage.prompt_tokens if usage else None,
-            completion_tokens=usage.completion_tokens if usage else None,
+            completion_bytes=scanner.completion_bytes + self._reading.unread_bytes,
+            usage=self.usage,
+            is_outdone=self.states_cost and scanner.is_outdone,
         )
 
     def _move(self, event: Event) -> None:
@@ -204,4 +235,4 @@ class Meter:
     def _finish(self) -> None:
         if not self._is_read:
             self._is_read = True
-            self._scanner.finish()
+            self._reading.finish()

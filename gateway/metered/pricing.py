@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
+from typing import NamedTuple
 
 from gateway.ledger.worst_case import MIN_OUTPUT_TOKENS, WorstCase
 from gateway.metered.body import ChatRequest
@@ -35,6 +36,7 @@ from gateway.openrouter.pricelist import (
     usd_amount,
     zepto_from_usd,
 )
+from gateway.openrouter.usage import Usage
 
 # A list this old may be wrong about every price (CONTRACT §3.5); OpenRouter itself allows an hour of staleness.
 MAX_AGE_MS = 24 * 3600 * 1000
@@ -105,14 +107,17 @@ def estimate_nano(
     prices: PriceList | None,
     *,
     completion_bytes: int,
-    prompt_tokens: int | None = None,
-    completion_tokens: int | None = None,
+    usage: Usage | None = None,
 ) -> int:
     """Return what to settle at, marked `estimated`, when the true cost cannot be had.
 
-    Stated tokens count; else four bytes are a token. Rates are the list's plain ones for the dearest of the named
-    models, however old the list is; for a model it does not hold, its dearest; without a list, a constant above most.
+    Stated tokens count, those that a cache gave or took at its rates; else four bytes are a token. Rates are the list's
+    plain ones for the dearest of the named models, however old the list is; for a model it does not hold, its dearest;
+    without a list, a constant above most.
     """
+    prompt_tokens = usage.prompt_tokens if usage else None
+    completion_tokens = usage.completion_tokens if usage else None
+    cached, written = (usage.cached_tokens, usage.written_tokens) if usage and usage.prompt_tokens else (0, 0)
     if prompt_tokens is None:
         prompt_tokens = -(-request.prompt_bytes // ESTIMATE_BYTES_PER_TOKEN)
     if completion_tokens is None:
@@ -121,22 +126,38 @@ def estimate_nano(
             completion_tokens = min(completion_tokens, request.max_tokens * request.choices)
     listed = prices or _NO_LIST
     models = (request.model, *request.fallbacks)
-    return max([_estimate_for(each, request, listed, prompt_tokens, completion_tokens) for each in models])
+    tokens = _Tokens(max(0, prompt_tokens - cached - written), cached, written, completion_tokens)
+    return max([_estimate_for(each, request, listed, tokens) for each in models])
 
 
-def _estimate_for(
-    model: str, request: ChatRequest, prices: PriceList, prompt_tokens: int, completion_tokens: int
-) -> int:
+class _Tokens(NamedTuple):
+    """What an estimate is made of: the prompt's tokens by what a cache had to do with them, and the completion's."""
+
+    plain: int
+    cached: int
+    written: int
+    completion: int
+
+    @property
+    def prompt(self) -> int:
+        return self.plain + self.cached + self.written
+
+
+def _estimate_for(model: str, request: ChatRequest, prices: PriceList, tokens: _Tokens) -> int:
     price = prices.find(model)
     if price is None:
         prompt, completion = prices.dearest_prompt, prices.dearest_completion
-        return min(MAX_NANO, nano_from_zepto(prompt * prompt_tokens + completion * completion_tokens))
+        return min(MAX_NANO, nano_from_zepto(prompt * tokens.prompt + completion * tokens.completion))
     once = price.rate(("request",), 0)
     if request.images:
         once += request.images * price.rate(("image",), 0)
-    prompt = price.rate(("prompt",), prompt_tokens)
-    completion = price.rate(("completion",), prompt_tokens)
-    return min(MAX_NANO, nano_from_zepto(once + prompt * prompt_tokens + completion * completion_tokens))
+    prompt = price.rate(("prompt",), tokens.prompt)
+    in_all = prompt * tokens.plain + price.rate(("completion",), tokens.prompt) * tokens.completion
+    if tokens.cached:
+        in_all += (price.rate(("input_cache_read",), tokens.prompt) or prompt) * tokens.cached
+    if tokens.written:
+        in_all += price.rate(LONG_CACHE_RATES if request.long_cache else PROMPT_RATES, tokens.prompt) * tokens.written
+    return min(MAX_NANO, nano_from_zepto(once + in_all))
 
 
 def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int]) -> WorstCase | None:

@@ -17,7 +17,7 @@ from gateway.ledger.holds import Ledger
 from gateway.ledger.outcomes import Admission
 from gateway.logs import log
 from gateway.metered.answer import Answer
-from gateway.metered.body import ChatRequest, Dialect
+from gateway.metered.body import ChatRequest
 from gateway.metered.closing import Closing
 from gateway.metered.headers import forwarded, passed_on
 from gateway.metered.inflight import NEVER, Inflight, OpenRequest, Stopped
@@ -27,6 +27,8 @@ from gateway.metered.test_mode import SimulatedConnection, simulated_worst_case
 from gateway.money import usd_text
 from gateway.openrouter.client import Client
 from gateway.openrouter.connection import Connection
+from gateway.openrouter.dialects import WIRE, Dialect, Said
+from gateway.openrouter.encodings import Undecodable, decoded
 from gateway.openrouter.prices import Prices
 from gateway.openrouter.refusals import refusal
 from gateway.payers.apps import Apps
@@ -39,14 +41,8 @@ _LARGE_BODY_BYTES = 64 * 1024
 # A revocation is answered a second after it is sent (`broadcast`), also when a process did not hear it. One that was
 # frozen, or connected slowly, or does not hear now, asks once more before it sends.
 _STALE_SECONDS = 0.5
-# After the terminal event nothing more is owed to the caller; upstream may hang open (openrouter.md §10.3).
-_AFTER_DONE_SECONDS = 1.0
 # A refusal is read to tell what it says; no recorded one is longer than some kilobytes.
 _REFUSAL_BYTES = 256 * 1024
-_REVOKED_EVENT = (
-    b'data: {"error":{"code":"not_connected","type":"billing_error",'
-    b'"message":"The user has ended this connection."}}\n\n'
-)
 
 
 Upstream = Connection | SimulatedConnection
@@ -245,14 +241,14 @@ class Proxy:
             if upstream.is_sent:
                 request.sent()
             await self._wait(request, limit, "OpenRouter did not answer in time. Try again.")
-        request.opened(upstream.status, upstream.header("content-type") or "", upstream.header("x-generation-id"))
+        request.opened(upstream.status, upstream.header("content-encoding"), upstream.header("x-generation-id"))
         request.reach("opened")
 
     async def _relay(self, request: OpenRequest, upstream: Upstream) -> None:
         """Hand on what came as it came, the meter beside it; settle before the last bytes leave."""
         meter, is_head_out = request.meter, False
         while True:
-            piece, is_whole = upstream.take(), upstream.is_ended
+            piece, is_whole = upstream.take(), upstream.is_ended or request.is_past_end
             if piece:
                 request.feed(piece)
             elif not is_whole and is_head_out:
@@ -263,7 +259,7 @@ class Proxy:
             if is_whole:
                 request.end("complete")
                 request.reach("ended")
-            if is_whole or (meter.is_done and meter.states_cost):
+            if is_whole or (request.over_at != NEVER and meter.states_cost):
                 await self._closing.close(request)
             elif request.attached is None:
                 await self._attach(request)
@@ -282,7 +278,7 @@ class Proxy:
             return
         request.reach("prepared")
         if piece:
-            request.at_event_end = piece.endswith(b"\n\n")
+            request.last_piece = piece
         try:
             answer.send(piece, is_last=is_whole)
             if answer.is_backed_up:
@@ -293,15 +289,18 @@ class Proxy:
 
     async def _refusal(self, request: OpenRequest, upstream: Upstream, status: int) -> WattfareError:
         """Return upstream's refusal as an error of ours; one that breaks off counts as far as it came."""
-        said = bytearray(upstream.take())
+        meter, body = request.meter, b""
         limit = request.clock() + self._timeouts.silence
         with contextlib.suppress(UpstreamError):
-            while not upstream.is_ended and upstream.failure is None and len(said) < _REFUSAL_BYTES:
-                await self._wait(request, limit, "")
-                said += upstream.take()
-        body = bytes(said[:_REFUSAL_BYTES])
-        request.meter.body(body)
+            while True:
+                meter.body(piece := upstream.take())
+                body += piece
+                if upstream.is_ended or upstream.failure or meter.is_done or len(body) >= _REFUSAL_BYTES:
+                    break
+                await self._wait(request, limit, "OpenRouter fell silent.")
         request.end("refused")
+        with contextlib.suppress(Undecodable):
+            body = decoded(body, upstream.header("content-encoding"), _REFUSAL_BYTES)
         return refusal(status, dict(upstream.headers), body, now_ms=time.time_ns() // 1_000_000)
 
     # -- small steps ---------------------------------------------------------------------------------------
@@ -311,14 +310,13 @@ class Proxy:
 
         Raises UpstreamError, Stopped.
         """
-        if not request.meter.is_done:
-            limit = upstream.last_heard + self._timeouts.silence
-            await self._wait(request, limit, "OpenRouter fell silent. Try again.")
-            return False
-        limit = upstream.last_heard + _AFTER_DONE_SECONDS
-        if request.clock() < limit:
-            await self._wait(request, limit)
-        return request.clock() >= limit
+        if request.over_at != NEVER:
+            await self._wait(request, request.over_at)
+            return request.is_past_end
+        silent = upstream.last_heard + self._timeouts.silence
+        idle = request.idle_limit(upstream.last_heard, self._timeouts.keepalive)
+        await self._wait(request, min(idle, silent), "OpenRouter fell silent. Try again.")
+        return False
 
     async def _wait(self, request: OpenRequest, limit: float, words: str = "") -> None:
         """Wait for news. Raises UpstreamError with `words` when `limit` has passed, Stopped."""
@@ -342,19 +340,21 @@ class Proxy:
         if request.is_told:
             return
         request.is_told = True
-        answer = request.answer
+        answer, meter = request.answer, request.meter
         with contextlib.suppress(ConnectionError):
             if answer is None or not answer.has_begun:
                 refused = request.refused = request.call.refuse(NotConnected())
                 refused.force_close()
                 await request.within(_LAST_WORDS_SECONDS, refused.prepare(request.call.request))
                 await request.within(_LAST_WORDS_SECONDS, refused.write_eof())
-            elif request.is_closed or not answer.is_event_stream:
-                # Words in the midst of JSON, or after an end that is still on its way, would be no answer.
+            elif request.is_closed or answer.has_length or not meter.takes_words(is_labelled=answer.is_event_stream):
+                # Words in the midst of JSON or of gzip, or after an end that is still on its way, would be no answer.
                 request.call.close()
             else:
+                said = Said("not_connected", "billing_error", "The user has ended this connection.", meter.events)
                 # The blank line ends an event that was cut in half, so that ours is read as one.
-                answer.send((b"" if request.at_event_end else b"\n\n") + _REVOKED_EVENT, is_last=True)
+                gap = b"" if request.at_event_end else b"\n\n"
+                answer.send(gap + WIRE[request.chat.dialect].say(said), is_last=True)
 
 
 def _own_lines(request: OpenRequest, admission: Admission) -> list[str]:

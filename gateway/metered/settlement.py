@@ -1,4 +1,4 @@
-"""An ending becomes one posting: a settlement, or a hold that is handed over to the sweeper. Pure.
+"""An ending becomes one posting: a settlement, or a hold that is handed over to the sweeper. Pure: values in and out.
 
 What is owed for what is decided by the meter (docs/ledger.md, "What is settled when").
 """
@@ -8,6 +8,7 @@ from gateway.metered.inflight import OpenRequest
 from gateway.metered.meter import Outcome, Reconcile, Settle, Void
 from gateway.metered.pricing import estimate_nano
 from gateway.openrouter.pricelist import PriceList
+from gateway.openrouter.usage import Usage
 
 
 def posting(request: OpenRequest, prices: PriceList | None) -> Settlement | HandOver:
@@ -38,6 +39,12 @@ def settlement(request: OpenRequest, outcome: Outcome, prices: PriceList | None)
                 funding,
                 ended_by,
             )
+        case Reconcile(usage=Usage(cost_nano=int(cost_nano)) as usage) if request.budget.mode == "test":
+            # There is nobody to ask for more.
+            prompt, completion = usage.prompt_tokens, usage.completion_tokens
+            return Settlement(
+                "settled", cost_nano, outcome.generation_id or "", model, prompt, completion, funding, ended_by
+            )
         case Reconcile() if request.budget.mode == "live":
             # No id to ask by, or no hold to keep it in: the estimate is all there will ever be.
             nano = estimate(request, outcome, prices)
@@ -45,8 +52,8 @@ def settlement(request: OpenRequest, outcome: Outcome, prices: PriceList | None)
                 "estimated" if nano else "void",
                 nano,
                 model=model,
-                prompt_tokens=outcome.prompt_tokens,
-                completion_tokens=outcome.completion_tokens,
+                prompt_tokens=outcome.usage.prompt_tokens if outcome.usage else None,
+                completion_tokens=outcome.usage.completion_tokens if outcome.usage else None,
                 funding=funding,
                 ended_by=ended_by,
             )
@@ -58,13 +65,11 @@ def estimate(request: OpenRequest, reconcile: Reconcile, prices: PriceList | Non
     """Return what to book, in nano-USD, if nobody ever states the cost."""
     if reconcile.is_free:
         return 0
-    return estimate_nano(
-        request.chat,
-        prices,
-        completion_bytes=reconcile.completion_bytes,
-        prompt_tokens=reconcile.prompt_tokens,
-        completion_tokens=reconcile.completion_tokens,
-    )
+    stated_nano = reconcile.usage.cost_nano if reconcile.usage else None
+    if stated_nano is not None and not reconcile.is_outdone:
+        return stated_nano
+    guess = estimate_nano(request.chat, prices, completion_bytes=reconcile.completion_bytes, usage=reconcile.usage)
+    return max(guess, stated_nano or 0)
 
 
 def _funding_verdict(request: OpenRequest) -> str:

@@ -9,8 +9,9 @@ import orjson
 
 from gateway.errors import InvalidRequest, UpstreamError
 from gateway.ledger.worst_case import WorstCase
-from gateway.metered.body import ChatRequest, Dialect
+from gateway.metered.body import ChatRequest
 from gateway.metered.pricing import worst_case
+from gateway.openrouter.dialects import Dialect
 from gateway.openrouter.pricelist import PriceList
 from simulator.answers import simulate
 from simulator.variants import find_variant, model_entry

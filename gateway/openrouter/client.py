@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 from gateway.errors import UpstreamError
 from gateway.openrouter.connection import Connection, Pool
 from gateway.openrouter.dialer import Dialer
+from gateway.openrouter.encodings import Undecodable, decoded
 from gateway.settings import Settings
 
 _LOOKUP_SECONDS = 10.0
@@ -22,16 +23,17 @@ _DOCUMENT_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long upstream may take, in seconds: to connect, to answer at all, to be silent."""
+    """How long upstream may take, in seconds: to connect, to answer at all, to be silent, to send comments alone."""
 
     connect: float
     first_byte: float
     silence: float
+    keepalive: float = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A JSON document of OpenRouter's as it came."""
+    """A JSON document of OpenRouter's, in plain."""
 
     status: int
     body: bytes
@@ -47,14 +49,17 @@ class Client:
         self._dialer = Dialer(base, proxy_url)
         self._pool = Pool()
         self._api = f"{base.path}/api/v1/"
-        # Our own ask for identity: an answer that is compressed can be relayed, but not metered.
+        # Our own ask for identity: to an answer that is compressed none of our words can be added.
         self._own_lines = f"Host: {base.netloc}\r\nAccept-Encoding: identity\r\n"
 
     @classmethod
     def of(cls, settings: Settings) -> "Client":
         """Return a client for the OpenRouter that the settings name."""
         timeouts = Timeouts(
-            settings.upstream_connect_seconds, settings.upstream_first_byte_seconds, settings.upstream_silence_seconds
+            settings.upstream_connect_seconds,
+            settings.upstream_first_byte_seconds,
+            settings.upstream_silence_seconds,
+            settings.upstream_keepalive_seconds,
         )
         return cls(settings.openrouter_base_url, timeouts, proxy_url=settings.upstream_proxy)
 
@@ -138,7 +143,12 @@ async def _read_whole(connection: Connection, request: bytes) -> Document:
                 raise connection.failure
             if connection.is_ended and connection.status is not None:
                 content_type = (connection.header("content-type") or "application/octet-stream").partition(";")[0]
-                return Document(connection.status, bytes(body), content_type.strip().lower())
+                plain = decoded(bytes(body), connection.header("content-encoding"), _DOCUMENT_BYTES)
+                return Document(connection.status, plain, content_type.strip().lower())
             await progress.wait()
+    except Undecodable:
+        raise UpstreamError(
+            "OpenRouter's document cannot be read: it is compressed in a way we did not ask for."
+        ) from None
     finally:
         connection.release()

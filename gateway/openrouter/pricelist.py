@@ -27,7 +27,7 @@ _SELF_SEARCHING = ("perplexity/", "deep-research", "-search")
 PROMPT_RATES = ("prompt", "input_cache_write")
 LONG_CACHE_RATES = (*PROMPT_RATES, "input_cache_write_1h")
 COMPLETION_RATES = ("completion", "internal_reasoning", "image_output", "audio_output")
-_RATES = (*LONG_CACHE_RATES, *COMPLETION_RATES, "request", "image", "image_token", "web_search")
+_RATES = (*LONG_CACHE_RATES, "input_cache_read", *COMPLETION_RATES, "request", "image", "image_token", "web_search")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from math import ceil
 
 from gateway.errors import FundingInvalid, InvalidRequest, RateLimited, UpstreamError, WattfareError
+from gateway.openrouter.dialects import FUNDING_NAMES
 from gateway.openrouter.usage import AnswerError, find_errors
 
 MAX_MESSAGE_CHARS = 500
@@ -18,8 +19,11 @@ DEFAULT_RETRY_AFTER_SECONDS = 5
 MAX_RETRY_AFTER_SECONDS = 3600
 
 _TIMEOUTS = frozenset({408, 504, 524})
-_FUNDING_TYPES = frozenset(
-    {"payment_required", "insufficient_credits", "insufficient_quota", "authentication", "authentication_error"}
+# A provider that refuses OpenRouter's own key says so with a status of its own; what is said of credit is the payer's.
+_KEY_TYPES = frozenset({"authentication", "authentication_error"})
+_ABOUT_CREDIT = re.compile(
+    r"insufficient credit|requires more credits|credit balance is too low|out of credits|exceeded your current quota",
+    re.IGNORECASE,
 )
 # 403 has two meanings. Moderation, guardrails and regions carry their own metadata; the key's own limits do not.
 _CONTENT_METADATA = frozenset({"reasons", "flagged_input", "patterns", "model_slug"})
@@ -33,9 +37,17 @@ _ABOUT_THE_KEY = re.compile(
     r"|insufficient credits|(?:account|user)\b.{0,40}\b(?:disabled|suspended|banned|blocked)",
     re.IGNORECASE | re.DOTALL,
 )
+# Keys of OpenRouter and of providers (some show a part between asterisks), ours, and accounts: by their prefix, or by
+# an opaque id beside a word for one.
 _SECRETS = re.compile(
-    r"\bsk-[A-Za-z0-9_-]{4,}"
+    r"\b(?:sk|pk|gr|rk)[-_][A-Za-z0-9_*-]{4,}"
+    r"|\b(?:AIza|gsk_|xai-|fw_|hf_|AKIA)[A-Za-z0-9_*-]{8,}"
+    r"|\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"
     r"|\b(?:user|org)_(?:(?=[A-Za-z0-9]*[0-9A-Z])[A-Za-z0-9]{4,}|[A-Za-z0-9]{20,})"
+    r"|\b(?:org|user|team|proj|acct)-[A-Za-z0-9]{12,}"
+    r"|(?<=\b(?:team|user)[ :=])[0-9a-f]{8}-[0-9a-f-]{27}"
+    r"|(?<=\b(?:ID|id)[ :=])[0-9a-f]{8}-[0-9a-f-]{27}"
+    r"|(?<=\b(?:ID|id): )[0-9a-f]{8}-[0-9a-f-]{27}"
 )
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]+")
 
@@ -47,7 +59,13 @@ def concerns_funding(error: AnswerError, status: int | None = None) -> bool:
         return True
     if code == 403:
         return _is_about_the_key(error)
-    return (code is None and error.error_type in _FUNDING_TYPES) or error.code in _FUNDING_TYPES
+    if error.code in FUNDING_NAMES or (error.error_type in FUNDING_NAMES and (code is None or _is_of_credit(error))):
+        return True
+    return code is None and _ABOUT_CREDIT.search(error.message) is not None
+
+
+def _is_of_credit(error: AnswerError) -> bool:
+    return error.error_type not in _KEY_TYPES
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now_ms: int) -> WattfareError:
@@ -78,6 +96,11 @@ def clean_message(message: str) -> str:
     return said if len(said) <= MAX_MESSAGE_CHARS else said[: MAX_MESSAGE_CHARS - 1] + "…"
 
 
+def holds_secret(value: str) -> bool:
+    """Tell whether a header's value names a key or an account."""
+    return _SECRETS.search(value) is not None
+
+
 def _funding_message(message: str) -> str:
     lead = "OpenRouter refuses this user's funding key or its credit. Ask them to top it up or to connect again."
     return f"{lead} It says: {message}"[:MAX_MESSAGE_CHARS] if message else lead
@@ -86,7 +109,7 @@ def _funding_message(message: str) -> str:
 def _is_about_the_key(error: AnswerError) -> bool:
     if error.metadata_keys & _CONTENT_METADATA or error.error_type in _CONTENT_TYPES:
         return False
-    return error.error_type in _FUNDING_TYPES or _ABOUT_THE_KEY.search(error.message) is not None
+    return error.error_type in FUNDING_NAMES or _ABOUT_THE_KEY.search(error.message) is not None
 
 
 def _as_status(code: int | str | None) -> int | None:

@@ -1,37 +1,22 @@
-"""Pure scanners beside the relay: answer bytes in at any split; usage, generation id and errors out.
+"""A pure scanner for an answer that is a stream of events: bytes in at any split; usage, id, errors and the end out.
 
-They hold no more than one event (or one bounded body), look at no token text they do not need, and never raise.
+It holds no more than one event, looks at no token text it does not need, and never raises.
 Rules and their recordings: a non-null `usage` counts wherever it stands, the last one wins, an error is not the end.
 """
 
 import re
-from typing import Protocol
 
-from gateway.openrouter.usage import (
-    AnswerError,
-    Usage,
-    find_errors,
-    find_id,
-    find_usage,
-    merged,
-    parsed,
-    parsed_prefix,
-    read_usage,
-)
+from gateway.openrouter.dialects import FAILURES, Wire, carries_work, marks
+from gateway.openrouter.json_body import MAX_ERRORS
+from gateway.openrouter.members import Members, looks_like_output, read_anyhow
+from gateway.openrouter.usage import AnswerError, Usage, find_errors, find_id, find_usage, merged, parsed
 
-# The largest recorded transport chunk held 21 kB; image events carry some MB of base64 and no usage of their own kind.
-MAX_EVENT_BYTES = 4 * 1024 * 1024
-
-# Above this a body is mostly vectors or base64: only its ends, where id and usage stand, are kept and read (a full
-# parse of 30 MB of embeddings would hold up every other stream of the process for seconds).
-WHOLE_BODY_BYTES = 256 * 1024
-_HEAD_BYTES = 16 * 1024
-_USAGE_BYTES = 16 * 1024
-_LEADING_BYTES = 512
+# The largest recorded transport chunk held 21 kB. Of a larger event, which is an image mostly, the members are taken
+# out as it passes.
+MAX_EVENT_BYTES = 256 * 1024
 
 # An id stands on every chunk; a stream whose first events have none never gets one.
 _ID_ATTEMPTS = 16
-_MAX_ERRORS = 8
 
 # What Python keeps for one held line beside its bytes: without it, endless one-byte lines would pass the bound.
 _LINE_OVERHEAD_BYTES = 48
@@ -39,56 +24,50 @@ _LINE_OVERHEAD_BYTES = 48
 # A text event has an envelope of some 300 bytes round a token or two of about four bytes each.
 _BYTES_PER_TOKEN = 4
 
-# A line of one of these, or a comment, carries no output.
-_KNOWN_FIELDS = (b":", b"data", b"event", b"id", b"retry")
+# An event that only keeps alive is short: `{"type": "ping"}`.
+_PING_BYTES = 64
 
+_DONE = b"[DONE]"
+_OBJECT = b"data: {"
 _BOM = b"\xef\xbb\xbf"
-_WORTH_PARSING = re.compile(rb'"(?:usage|error)"\s*:\s*[{"]')
-_LEADING_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([!#-\[\]-~]{1,128})"')
-_ANY_ID = re.compile(rb'"id"\s*:\s*"(gen-[!#-\[\]-~]{1,124})"')
-_USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*(?=\{)')
-
-
-class Scanner(Protocol):
-    """What the meter reads off an answer, whichever form it has."""
-
-    usage: Usage | None
-    generation_id: str | None
-    errors: tuple[AnswerError, ...]
-    done: bool
-    has_content: bool
-    payload_bytes: int
-
-    @property
-    def completion_bytes(self) -> int:
-        """Bytes of generated text, roughly: for the estimate, never for a stated cost."""
-
-    def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body, however they were split."""
-
-    def finish(self) -> None:
-        """Read what is left when the body has ended, in order or not."""
+_KNOWN_FIELDS = (b":", b"data", b"event", b"id", b"retry")
+# As many bytes of a line tell which of them it is.
+_HEAD_BYTES = len(b"data: ")
+_WORTH_PARSING = re.compile(
+    rb'"(?:usage|error)"\s*:\s*[{"]|"type"\s*:\s*"(?:%b)"' % b"|".join(re.escape(kind.encode()) for kind in FAILURES)
+)
 
 
 class SseScanner:
     """Scans one `text/event-stream` body: LF, CRLF or CR, comments, multi-line data, BOM, no blank line at the end."""
 
-    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+    is_event_stream = True
+
+    def __init__(self, wire: Wire, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self.usage: Usage | None = None
         self.generation_id: str | None = None
         self.errors: tuple[AnswerError, ...] = ()
         self.done = False
-        self.has_content = False
+        self.has_work = False
+        self.is_outdone = False
+        """Whether work came with or after the last stated cost: then more may be owed."""
         self.payload_bytes = 0
         self.events = 0
+        self._wire = wire
+        self._end_marks = marks(wire.ends)
+        self._ping_marks = marks(wire.pings)
         self._max_event_bytes = max_event_bytes
-        self._line = bytearray()  # the line not ended yet
+        self._line = bytearray()  # the line not ended yet; of a large event, its first bytes
         self._data: list[bytes] = []  # data lines of the event not ended yet
         self._held = 0
-        self._skipping = False
+        self._large: Members | None = None  # the event not ended yet, when it is too large to be held
+        self._is_passing = False  # whether the rest of the line goes to `_large` as it comes
+        self._is_heard = False  # whether that line is data
+        self._is_bare = False
         self._after_cr = False
         self._at_start = True
         self._smallest = 0
+        self._may_skim = False
 
     @property
     def completion_bytes(self) -> int:
@@ -97,11 +76,13 @@ class SseScanner:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the stream."""
+        if self._may_skim and self._skims_one(chunk):
+            return
         if not chunk:
             return
         if self._is_whole(chunk):
             self._at_start = self._after_cr = False
-            if self._skims(chunk):
+            if self._may_skim and self._skims(chunk):
                 return
             if chunk.startswith(b"data: ") and chunk.find(b"\n") == len(chunk) - 2:
                 self._event(chunk[6:-2])
@@ -111,9 +92,6 @@ class SseScanner:
         lines = chunk.splitlines()
         self._after_cr = chunk.endswith(b"\r")
         rest = b"" if self._after_cr or chunk.endswith(b"\n") or not lines else lines.pop()
-        if lines and self._line:
-            lines[0] = bytes(self._line) + lines[0]
-            self._line.clear()
         for line in lines:
             self._end_line(line)
         if rest:
@@ -121,33 +99,54 @@ class SseScanner:
 
     def finish(self) -> None:
         """Read the last event even when its line or its blank line is missing."""
-        if self._line:
-            line = bytes(self._line)
-            self._line.clear()
-            self._end_line(line)
+        if self._line or self._is_passing:
+            self._end_line(b"")
         self._dispatch()
 
     def _is_whole(self, chunk: bytes) -> bool:
         """Tell the commonest chunk, which begins and ends with whole events: nothing of it must be kept."""
         return (
             chunk.endswith(b"\n\n")
-            and not (self._line or self._data or self._skipping)
+            and not (self._line or self._data or self._large)
             and len(chunk) <= self._max_event_bytes
             and b"\r" not in chunk
         )
 
+    def _skims_one(self, chunk: bytes) -> bool:
+        """Count the commonest chunk of all: one whole event on one line, which holds nothing to read."""
+        size = len(chunk) - 8
+        if (
+            chunk.find(b"\n") != size + 6
+            or not (chunk.startswith(_OBJECT) and chunk.endswith(b"\n\n"))
+            or self._line
+            or self._data
+            or self._large is not None
+            or b'"usage"' in chunk
+            or b'"error"' in chunk
+        ):
+            return False
+        for mark in self._end_marks:
+            if mark in chunk:
+                return False
+        self._after_cr = False
+        self.events += 1
+        self.payload_bytes += size
+        self._smallest = min(self._smallest, size)
+        return True
+
     def _skims(self, chunk: bytes) -> bool:
         """Count whole events that hold nothing to read, one data line each; tell whether these are such.
 
-        Once there is content and an id, only usage, errors and the end are still to be looked for.
+        Once there is work and an id, only usage, errors and the end are still to be looked for.
         """
-        if not self.has_content or self.generation_id is None:
+        if b'"usage"' in chunk or b'"error"' in chunk:
             return False
-        if b'"usage"' in chunk or b'"error"' in chunk or b"[DONE]" in chunk:
-            return False
+        for mark in self._end_marks:
+            if mark in chunk:
+                return False
         events = chunk.split(b"\n\n")
         events.pop()
-        if chunk.count(b"\n") != 2 * len(events) or not all(event.startswith(b"data: {") for event in events):
+        if chunk.count(b"\n") != 2 * len(events) or not all(event.startswith(_OBJECT) for event in events):
             return False
         sizes = [len(event) - 6 for event in events]
         self.events += len(sizes)
@@ -156,139 +155,152 @@ class SseScanner:
         return True
 
     def _keep(self, part: bytes) -> None:
-        """Hold an unfinished line, or only that there is one when its event is too large already."""
-        if not self._skipping and self._held + len(self._line) + len(part) > self._max_event_bytes:
-            self._skip_event()
-        if not self._skipping:
+        """Hold an unfinished line, or pass it on when its event is too large to be held."""
+        if self._large is None and self._held + len(self._line) + len(part) > self._max_event_bytes:
+            self._begin_large()
+        if self._large is None:
             self._line += part
-        elif not self._line:
-            self._line += b":"
+        else:
+            self._pass(part)
 
-    def _skip_event(self) -> None:
-        self._skipping = True
-        self._data.clear()
-        self._line.clear()
+    def _end_line(self, part: bytes) -> None:
+        """Take the end of a line, which may be all of it."""
+        if self._large is None:
+            line = bytes(self._line) + part if self._line else part
+            # The blank line that ends an event adds nothing to it.
+            if not line or self._held + len(line) <= self._max_event_bytes:
+                self._line.clear()
+                self._read_line(line)
+                return
+            self._begin_large()
+        if part or self._line or self._is_passing:
+            self._pass(part, is_last=True)
+        else:
+            self._dispatch()
 
-    def _end_line(self, line: bytes) -> None:
-        # The blank line that ends an event adds nothing to it.
-        if line and self._held + len(line) > self._max_event_bytes:
-            self._skip_event()
+    def _read_line(self, line: bytes) -> None:
         if self._at_start:
             self._at_start = False
             line = line.removeprefix(_BOM)
         if not line:
             self._dispatch()
-        elif line.startswith(b"data:") and not self._skipping:
-            self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+        elif (data := self._data_of(line)) is not None:
+            self._data.append(data)
             self._held += len(line) + _LINE_OVERHEAD_BYTES
-        elif not line.startswith(_KNOWN_FIELDS):
-            # What we do not understand is not nothing.
-            self.has_content = True
+            # The end needs no blank line behind it: upstream may hang open before that.
+            self.done = self.done or data == _DONE
+        elif not line.startswith(_KNOWN_FIELDS) and looks_like_output(line):
+            # It is no event, but what stands in it was delivered.
+            self.has_work = True
+
+    def _data_of(self, line: bytes) -> bytes | None:
+        """Return what a line adds to its event, None for any other field.
+
+        JSON without a field name, as an edge may say it behind our comments, is read as if it had one.
+        """
+        if line.startswith(b"data:"):
+            return line[6:] if line.startswith(b"data: ") else line[5:]
+        if line.startswith(b"{") or (self._is_bare and not line.startswith(_KNOWN_FIELDS)):
+            self._is_bare = True
+            return line
+        return None
+
+    def _begin_large(self) -> None:
+        """Go on without holding the event, whose data and line so far are passed on."""
+        self._large = Members()
+        for data in self._data:
+            self._large.feed(data)
+            self._large.feed(b"\n")
+        self._data.clear()
+        line = bytes(self._line)
+        self._line.clear()
+        if line:
+            self._pass(line)
+
+    def _pass(self, part: bytes, *, is_last: bool = False) -> None:
+        """Pass on a part of a line of a large event, once it is known to be data."""
+        large = self._large
+        if large is None:
+            return
+        if self._is_passing:
+            if self._is_heard:
+                large.feed(part)
+        else:
+            self._line += part
+            if len(self._line) >= _HEAD_BYTES or is_last:
+                line = bytes(self._line)
+                if self._at_start:
+                    self._at_start = False
+                    line = line.removeprefix(_BOM)
+                data = self._data_of(line)
+                self._is_passing = True
+                self._is_heard = data is not None
+                if data is not None:
+                    large.feed(data)
+                self._line.clear()
+        if is_last:
+            if self._is_heard:
+                large.feed(b"\n")
+            self._is_passing = False
 
     def _dispatch(self) -> None:
         lines, self._data = self._data, []
-        skipped, self._skipping, self._held = self._skipping, False, 0
-        if skipped:
-            self.has_content = True
-        if lines:
+        large, self._large, self._held, self._is_bare = self._large, None, 0, False
+        if large is not None:
+            self._take(large.document(), works=large.holds_output(self._wire))
+        elif lines:
             self._event(lines[0] if len(lines) == 1 else b"\n".join(lines))
 
     def _event(self, data: bytes) -> None:
-        if data == b"[DONE]":
-            self.done = True
-            return
-        if not data:
-            return
         size = len(data)
+        if size < _PING_BYTES and self._is_no_payload(data):
+            return
         self.events += 1
         self.payload_bytes += size
         if size < self._smallest or self.events == 1:
             self._smallest = size
-        if (self.generation_id is None and self.events <= _ID_ATTEMPTS) or _is_worth_parsing(data):
+        if not self._may_skim or self._is_worth_parsing(data):
             self._read(data)
-        else:
-            self.has_content = True
+
+    def _is_no_payload(self, data: bytes) -> bool:
+        """Take the end of the stream, and tell what only keeps it alive."""
+        if data.strip() == _DONE:
+            self.done = True
+            return True
+        return not data or (
+            any(mark in data for mark in self._ping_marks) and parsed(data).get("type") in self._wire.pings
+        )
+
+    def _is_worth_parsing(self, data: bytes) -> bool:
+        """A few substring tests for nearly every event; the pattern only for those that pass them."""
+        if b'"usage"' in data or b'"error"' in data:
+            return _WORTH_PARSING.search(data) is not None or any(mark in data for mark in self._end_marks)
+        return any(mark in data for mark in self._end_marks)
 
     def _read(self, data: bytes) -> None:
-        document = parsed(data)
+        document, works = parsed(data), False
+        if not document:
+            document, works = read_anyhow(self._wire, data)
+        self._take(document, works=works)
+
+    def _take(self, document: dict[str, object], *, works: bool) -> None:
+        kind = document.get("type")
+        works = works or carries_work(self._wire, document)
         if self.generation_id is None:
             self.generation_id = find_id(document)
-        self.usage = merged(self.usage, find_usage(document))
-        errors = find_errors(document)
-        if errors:
-            self.errors = (self.errors + errors)[:_MAX_ERRORS]
-        else:
-            self.has_content = True
-
-
-class JsonScanner:
-    """Scans one JSON body, keep-alive whitespace in front and all; reads it at `finish`, the id earlier if it leads."""
-
-    def __init__(self, whole_body_bytes: int = WHOLE_BODY_BYTES) -> None:
-        self.usage: Usage | None = None
-        self.generation_id: str | None = None
-        self.errors: tuple[AnswerError, ...] = ()
-        self.done = False
-        self.has_content = False
-        self.payload_bytes = 0
-        self._whole_body_bytes = whole_body_bytes
-        self._head = b""
-        self._body = bytearray()  # its last part, once `_head` was put aside
-
-    @property
-    def completion_bytes(self) -> int:
-        """Bytes of the body without the whitespace in front of it."""
-        return self.payload_bytes
-
-    def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body."""
-        if not self.payload_bytes:
-            chunk = chunk.lstrip(b" \t\r\n")
-        if not chunk:
-            return
-        is_head = self.payload_bytes < _LEADING_BYTES
-        self.payload_bytes += len(chunk)
-        self._body += chunk
-        if len(self._body) > 2 * self._whole_body_bytes:
-            self._head = self._head or bytes(self._body[:_HEAD_BYTES])
-            del self._body[: -self._whole_body_bytes]
-        if is_head and self.generation_id is None and (found := _LEADING_ID.match(self._head or self._body)):
-            self.generation_id = found[1].decode()
-
-    def finish(self) -> None:
-        """Parse the body; a broken one yields nothing more."""
-        self.has_content = self.payload_bytes > 0
-        if self._head or len(self._body) > self._whole_body_bytes:
-            self._read_ends()
-        elif self._body:
-            self._read(bytes(self._body))
-        self._body.clear()
-
-    def _read(self, body: bytes) -> None:
-        document = parsed(body)
-        self.done = bool(document)
-        self.generation_id = self.generation_id or find_id(document)
-        self.usage = find_usage(document)
-        self.errors = find_errors(document)[:_MAX_ERRORS]
-        if self.errors and "choices" not in document:
-            self.has_content = False
-
-    def _read_ends(self) -> None:
-        """Read usage and id where they stand in a body that is mostly vectors or base64.
-
-        The bytes `"usage":{` cannot stand inside a JSON string: its quotes would be escaped.
-        """
-        body = self._head + bytes(self._body)
-        self.done = body.rstrip().endswith(b"}")
-        at = body.rfind(b'"usage"')
-        while at >= 0 and self.usage is None:
-            if found := _USAGE_OBJECT.match(body, at):
-                self.usage = read_usage(parsed_prefix(body[found.end() : found.end() + _USAGE_BYTES]))
-            at = body.rfind(b'"usage"', 0, at)
-        if self.generation_id is None and (last := _ANY_ID.search(body, max(0, len(body) - self._whole_body_bytes))):
-            self.generation_id = last[1].decode()
-
-
-def _is_worth_parsing(data: bytes) -> bool:
-    """Two substring tests for nearly every event; the pattern only for the few that pass them."""
-    return (b'"usage"' in data or b'"error"' in data) and _WORTH_PARSING.search(data) is not None
+        usage = find_usage(document)
+        self.usage = merged(self.usage, usage)
+        if usage is not None and usage.cost_nano is not None:
+            self.is_outdone = works or kind in self._wire.starts
+        elif works:
+            self.is_outdone = True
+        self.has_work = self.has_work or works
+        self.errors = (self.errors + find_errors(document))[:MAX_ERRORS]
+        self.done = self.done or kind in self._wire.ends
+        # A cost that nothing has come after is looked behind; else only what counts is still to be read.
+        states_cost = self.usage is not None and self.usage.cost_nano is not None
+        self._may_skim = (
+            self.has_work
+            and (self.generation_id is not None or self.events > _ID_ATTEMPTS)
+            and (self.is_outdone or not states_cost)
+        )

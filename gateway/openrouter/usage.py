@@ -1,4 +1,4 @@
-"""What one JSON object of an answer says: generation id, usage, errors.
+"""What one JSON object of an answer says: generation id, usage, errors, in whatever dialect.
 
 Never raises: what cannot be read is absent, and absent cost is not zero. An id that could not be stored or asked for
 is no id, an absurd cost is no cost.
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 from gateway.money import nano_from_usd
+from gateway.openrouter.dialects import ERROR_PATHS, FAILURES, ID_PATHS, USAGE_PATHS, Path, found, value_at
 
+_PROMPT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
 _ID = re.compile(r"[!-~]{1,128}")
 
 
@@ -18,13 +20,16 @@ _ID = re.compile(r"[!-~]{1,128}")
 class Usage:
     """What the answer says it cost. `cost_nano` is rounded up; for BYOK it is fee plus the provider's own bill.
 
-    None means not stated, which is not zero.
+    None means not stated, which is not zero. `prompt_tokens` hold those that were read from a cache and those that were
+    written to one, also where upstream counts them apart (/messages).
     """
 
     cost_nano: int | None
     prompt_tokens: int | None
     completion_tokens: int | None
     is_byok: bool
+    cached_tokens: int = 0
+    written_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +58,16 @@ _DECODER = json.JSONDecoder(parse_float=_exact, parse_constant=_nothing)
 
 def parsed(data: bytes) -> dict[str, object]:
     """Return the JSON object in `data`, or an empty one for anything else."""
-    try:
-        document = _DECODER.decode(data.decode())
-    except (ValueError, RecursionError):
-        return {}
+    document = parsed_value(data)
     return document if isinstance(document, dict) else {}
 
 
-def parsed_prefix(data: bytes) -> dict[str, object]:
-    """Return the JSON object that `data` begins with, or an empty one."""
+def parsed_value(data: bytes) -> object:
+    """Return the JSON value in `data`, None for anything else."""
     try:
-        document, _ = _DECODER.raw_decode(data.decode(errors="replace"))
+        return _DECODER.decode(data.decode())
     except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _within(document: dict[str, object]) -> tuple[dict[str, object], ...]:
-    """Return the places a field may stand: on top, in `response` (/responses), in `message` (/messages)."""
-    nested = (document.get("response"), document.get("message"))
-    return (document, *(each for each in nested if isinstance(each, dict)))
+        return None
 
 
 def fit_id(found: object) -> str | None:
@@ -82,14 +77,17 @@ def fit_id(found: object) -> str | None:
 
 def find_id(document: dict[str, object]) -> str | None:
     """Return the generation id of one event or body, if it is fit."""
-    return next((found for place in _within(document) if (found := fit_id(place.get("id")))), None)
+    for path in ID_PATHS:
+        if (fit := fit_id(value_at(document, path))) is not None:
+            return fit
+    return None
 
 
 def find_usage(document: dict[str, object]) -> Usage | None:
     """Return the non-null usage of one event or body."""
-    for place in _within(document):
-        if isinstance(found := place.get("usage"), dict):
-            return read_usage(found)
+    for path in USAGE_PATHS:
+        if isinstance(value := value_at(document, path), dict):
+            return read_usage(value)
     return None
 
 
@@ -98,11 +96,26 @@ def read_usage(usage: dict[str, object]) -> Usage | None:
     if not usage:
         return None
     is_byok = usage.get("is_byok") is True
+    prompt = _count(usage, "prompt_tokens", "input_tokens")
+    cached = written = 0
+    if "cache_read_input_tokens" in usage or "cache_creation_input_tokens" in usage:
+        # Anthropic counts these beside the prompt, everybody else within it.
+        cached, written = (
+            _count(usage, "cache_read_input_tokens") or 0,
+            _count(usage, "cache_creation_input_tokens") or 0,
+        )
+        prompt = (prompt or 0) + cached + written
+    for name in _PROMPT_DETAILS:
+        if isinstance(details := usage.get(name), dict):
+            cached = cached or _count(details, "cached_tokens") or 0
+            written = written or _count(details, "cache_write_tokens", "cache_creation_tokens") or 0
     return Usage(
         cost_nano=_cost_nano(usage, is_byok=is_byok),
-        prompt_tokens=_count(usage, "prompt_tokens", "input_tokens"),
+        prompt_tokens=prompt,
         completion_tokens=_count(usage, "completion_tokens", "output_tokens"),
         is_byok=is_byok,
+        cached_tokens=cached,
+        written_tokens=written,
     )
 
 
@@ -146,24 +159,39 @@ def merged(earlier: Usage | None, later: Usage | None) -> Usage | None:
         return later or earlier
     return Usage(
         cost_nano=earlier.cost_nano if later.cost_nano is None else later.cost_nano,
-        prompt_tokens=later.prompt_tokens or earlier.prompt_tokens,
+        # What the caches took is often said once, at the start: a later count without it is no smaller prompt.
+        prompt_tokens=max(later.prompt_tokens or 0, earlier.prompt_tokens or 0)
+        if earlier.prompt_tokens is not None and later.prompt_tokens is not None
+        else later.prompt_tokens or earlier.prompt_tokens,
         completion_tokens=earlier.completion_tokens if later.completion_tokens is None else later.completion_tokens,
         is_byok=earlier.is_byok or later.is_byok,
+        cached_tokens=later.cached_tokens or earlier.cached_tokens,
+        written_tokens=later.written_tokens or earlier.written_tokens,
     )
 
 
 def find_errors(document: dict[str, object]) -> tuple[AnswerError, ...]:
-    """Return the errors of one event or body: on top, in `response`, in each choice."""
-    choices = document.get("choices")
-    places = list(_within(document))
-    if isinstance(choices, list):
-        places += [each for each in choices if isinstance(each, dict)]
-    found = (_answer_error(place) for place in places)
-    return tuple(each for each in found if each is not None)
+    """Return the errors of one event or body, nested, bare or flat; one that only its `type` tells is one, too."""
+    errors: list[AnswerError] = []
+    for path in ERROR_PATHS:
+        # Nearly no document has any of them.
+        if path[0] in document and (values := found(document, path)):
+            place = _beside(document, path)
+            errors += [error for value in values if (error := _answer_error(value, place)) is not None]
+    kind = document.get("type")
+    if not errors and isinstance(kind, str) and kind in FAILURES:
+        flat = _answer_error(document, {})
+        return () if flat is None else (flat,)
+    return tuple(errors)
 
 
-def _answer_error(place: dict[str, object]) -> AnswerError | None:
-    error = place.get("error")
+def _beside(document: dict[str, object], path: Path) -> dict[str, object]:
+    """Return the object in which an error stands: it may name the error's kind beside it."""
+    place = value_at(document, path[:-1])
+    return place if isinstance(place, dict) else {}
+
+
+def _answer_error(error: object, place: dict[str, object]) -> AnswerError | None:
     if isinstance(error, str) and error:
         return AnswerError(None, error, None)
     if not isinstance(error, dict):
@@ -176,6 +204,6 @@ def _answer_error(place: dict[str, object]) -> AnswerError | None:
     return AnswerError(
         code=code if isinstance(code, int | str) and not isinstance(code, bool) else None,
         message=message if isinstance(message, str) else "",
-        error_type=next((kind for kind in kinds if isinstance(kind, str)), None),
+        error_type=next((kind for kind in kinds if isinstance(kind, str) and kind not in FAILURES), None),
         metadata_keys=frozenset(metadata),
     )

@@ -10,21 +10,16 @@ import pytest
 
 from gateway.ledger.record import Hold
 from gateway.settings import Settings
-from tests.fakes import STREAMED
 from tests.faults.openrouter import Plan, PlannedOpenRouter, ask_raw
 from tests.faults.world import until
-from tests.gateway.recordings import RECORDINGS
+from tests.gateway.recordings import recording
 from tests.gateway.stack import Stack, open_stack, question, settings_for
 
 pytestmark = pytest.mark.each_store
 
-STREAM = next(
-    (each.body for each in RECORDINGS if each.name.startswith("08-")),
-    STREAMED.replace(b"gen-1-fake", b"gen-" + b"0" * 30),
-)
-STATED_NANO = next(
-    (int(each.cost * 10**9) for each in RECORDINGS if each.name.startswith("08-") and each.cost), 1_500_000
-)
+RECORDED = recording("haiku-bedrock-plain")
+STREAM = RECORDED.body
+STATED_NANO = int((RECORDED.cost or 0) * 10**9)
 # From here on the bytes hold the whole usage event, and with it the cost.
 USAGE_END = STREAM.rindex(b"\n\ndata: [DONE]")
 FIRST_EVENT_END = STREAM.index(b"}\n\n", STREAM.index(b"data: {")) + 3

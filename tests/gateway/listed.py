@@ -3,8 +3,9 @@
 import json
 
 from gateway.ledger.worst_case import WorstCase
-from gateway.metered.body import ChatRequest, Dialect
+from gateway.metered.body import ChatRequest
 from gateway.metered.pricing import worst_case
+from gateway.openrouter.dialects import Dialect
 from gateway.openrouter.pricelist import PriceList
 
 SONNET: dict[str, object] = {

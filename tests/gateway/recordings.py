@@ -1,4 +1,4 @@
-"""The recorded OpenRouter streams, where they lie beside the repository; tests that need them are skipped elsewhere."""
+"""Streams with every shape and oddity that was recorded from OpenRouter, in words and ids of our own."""
 
 import json
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-FOLDER = Path(__file__).parents[3] / "shared" / "sse"
+FOLDER = Path(__file__).parent / "streams"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,9 @@ def _recording(path: Path) -> Recording:
 
 RECORDINGS = tuple(_recording(path) for path in sorted(FOLDER.glob("*.sse")))
 
-each_recording = pytest.mark.parametrize(
-    "recording",
-    RECORDINGS or [pytest.param(None, marks=pytest.mark.skip(reason="the recorded streams are not here"))],
-    ids=lambda recording: recording.name if recording else "none",
-)
+each_recording = pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)
+
+
+def recording(name: str) -> Recording:
+    """The stream of this name."""
+    return next(each for each in RECORDINGS if each.name == name)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import InvalidRequest
-from gateway.metered.body import ChatRequest, Dialect
+from gateway.metered.body import ChatRequest
+from gateway.openrouter.dialects import Dialect
 
 MINIMAL = {"model": "a/b", "messages": [{"role": "user", "content": "hi"}]}
 

@@ -17,6 +17,7 @@ from gateway.store.broadcast import Broadcast
 from gateway.store.store import Store
 from tests.clusters import ValkeyCluster
 from tests.fakes import EVENT_STREAM, FakeOpenRouter, Turn
+from tests.gateway.listed import chat
 from tests.gateway.stack import (
     PATIENCE_SECONDS,
     Stack,
@@ -211,7 +212,7 @@ async def test_one_dead_master_keeps_no_other_users_from_being_renewed_and_cut()
             worst = WorstCase(fixed_nano=1000, per_token_zepto=0, max_tokens=100)
             admission = await ledger.admit(budget, request, worst, model="m", estimate_nano=5)
             call = SimpleNamespace(request_id=request, notes={}, on_hang_up=lambda _: None)
-            opened = OpenRequest(budget, call, None)  # type: ignore[arg-type]
+            opened = OpenRequest(budget, call, chat())  # type: ignore[arg-type]
             opened.held(admission)
             opened.renewed_at = float("-inf")
             inflight.add(opened)

@@ -9,7 +9,6 @@ from gateway.money import nano_from_usd
 from gateway.openrouter.usage import Usage
 from tests.gateway.recordings import Recording, each_recording
 
-EVENTS = "text/event-stream; charset=utf-8"
 FIRST = b'data: {"id":"gen-1","choices":[{"delta":{"content":"Hello there"}}]}\n\n'
 SECOND = b'data: {"id":"gen-1","choices":[{"delta":{"content":"!"}}]}\n\n'
 USAGE = b'data: {"id":"gen-1","usage":{"prompt_tokens":3,"completion_tokens":4,"cost":0.5}}\n\n'
@@ -20,7 +19,7 @@ FAILURE = b'data: {"error":{"code":502,"message":"no"}}\n\n'
 def streaming(*chunks: bytes, status: int = 200, header_id: str | None = None) -> Meter:
     meter = Meter()
     meter.sent()
-    meter.opened(status, content_type=EVENTS, generation_id=header_id)
+    meter.opened(status, generation_id=header_id)
     for chunk in chunks:
         meter.body(chunk)
     return meter
@@ -28,7 +27,7 @@ def streaming(*chunks: bytes, status: int = 200, header_id: str | None = None) -
 
 def answered(body: bytes, status: int = 200, header_id: str | None = None) -> Meter:
     meter = Meter()
-    meter.opened(status, content_type="application/json", generation_id=header_id)
+    meter.opened(status, generation_id=header_id)
     meter.body(body)
     meter.ended()
     return meter
@@ -44,14 +43,43 @@ ENDINGS = pytest.mark.parametrize("ending", [Meter.ended, Meter.cut, Meter.clien
 
 
 @ENDINGS
-def test_a_stated_cost_is_settled_at_however_it_ends(ending: object) -> None:
-    """Once the cost was seen nothing that happens later changes it."""
-    meter = streaming(FIRST, USAGE)
+def test_a_stated_cost_is_settled_at_however_it_ends_once_its_end_was_seen(ending: object) -> None:
+    """Once cost and end were seen nothing that happens later changes it."""
+    meter = streaming(FIRST, USAGE, b"data: [DONE]\n\n")
 
     assert callable(ending)
     ending(meter)
 
     assert meter.outcome() == STATED
+
+
+@pytest.mark.parametrize("ending", [Meter.cut, Meter.client_gone, Meter.revoked])
+def test_a_cost_stated_before_the_end_is_asked_about(ending: object) -> None:
+    """More may have been billed: the id says where to ask, and the stated cost is what to book otherwise."""
+    meter = streaming(FIRST, USAGE)
+
+    assert callable(ending)
+    ending(meter)
+    outcome = reconciled(meter)
+
+    assert (outcome.generation_id, outcome.is_free, outcome.is_outdone) == ("gen-1", False, False)
+    assert outcome.usage == STATED.usage
+
+
+def test_a_cost_that_work_came_after_is_no_last_word() -> None:
+    """It is the least that is owed, beside the estimate of the work."""
+    meter = streaming(FIRST, USAGE, SECOND)
+    meter.cut()
+
+    assert reconciled(meter).is_outdone
+
+
+def test_a_cost_without_an_id_is_settled_at() -> None:
+    """Nobody can be asked for more."""
+    meter = streaming(USAGE.replace(b'"id":"gen-1",', b""))
+    meter.cut()
+
+    assert meter.outcome() == Settle(500_000_000, STATED.usage, None)
 
 
 @ENDINGS
@@ -62,7 +90,7 @@ def test_a_stream_without_a_cost_is_reconciled_however_it_ends(ending: object) -
     assert callable(ending)
     ending(meter)
 
-    assert meter.outcome() == Reconcile("gen-1", False, 2 * 4 + 10, None, None)
+    assert meter.outcome() == Reconcile("gen-1", False, 2 * 4 + 10)
 
 
 def test_usage_after_an_error_is_settled_at() -> None:
@@ -86,7 +114,7 @@ def test_the_last_event_counts_without_its_blank_line() -> None:
     meter = streaming(FIRST, USAGE.rstrip(b"\n"))
     meter.cut()
 
-    assert meter.outcome() == STATED
+    assert reconciled(meter).usage == STATED.usage
 
 
 def test_tokens_without_a_cost_feed_the_estimate() -> None:
@@ -95,7 +123,7 @@ def test_tokens_without_a_cost_feed_the_estimate() -> None:
     meter.ended()
     outcome = reconciled(meter)
 
-    assert (outcome.generation_id, outcome.prompt_tokens, outcome.completion_tokens) == ("gen-1", 13, 15)
+    assert (outcome.generation_id, outcome.usage) == ("gen-1", Usage(None, 13, 15, is_byok=False))
     assert meter.is_done
 
 
@@ -144,7 +172,7 @@ def test_what_was_sent_and_never_answered_may_be_owed() -> None:
     meter.sent()
     meter.cut()
 
-    assert meter.outcome() == Reconcile(None, False, 0, None, None)
+    assert meter.outcome() == Reconcile(None, False, 0)
 
 
 def test_a_request_may_be_sent_again_on_a_new_connection() -> None:
@@ -154,7 +182,7 @@ def test_a_request_may_be_sent_again_on_a_new_connection() -> None:
     meter.sent()
     meter.client_gone()
 
-    assert meter.outcome() == Reconcile(None, False, 0, None, None)
+    assert meter.outcome() == Reconcile(None, False, 0)
 
 
 @pytest.mark.parametrize("status", [302, 400, 401, 402, 403, 404, 408, 429, 500, 502, 524, 529])
@@ -174,7 +202,7 @@ def test_a_refusal_that_states_a_cost_is_settled_at() -> None:
 
 def test_a_failure_with_an_id_is_asked_for_and_free_otherwise() -> None:
     """A 5xx may have done work; a 4xx has not."""
-    assert answered(b"", 502, "gen-1").outcome() == Reconcile("gen-1", True, 0, None, None)
+    assert answered(b"", 502, "gen-1").outcome() == Reconcile("gen-1", True, 0)
     assert answered(b"", 400, "gen-1").outcome() == Void("refused")
 
 
@@ -188,16 +216,26 @@ def test_a_json_answer_is_settled_at_its_cost() -> None:
 def test_a_json_answer_cut_short_is_reconciled_by_its_id() -> None:
     """Non-streamed answers are billed in full, whoever is still there."""
     meter = Meter()
-    meter.opened(200, content_type="application/json")
+    meter.opened(200)
     meter.body(b'{"id":"gen-1","choices":[{"mess')
     meter.client_gone()
 
     assert reconciled(meter).generation_id == "gen-1"
 
 
-def test_an_empty_200_is_reconciled() -> None:
-    """It says nothing, so nothing is known to be free."""
-    assert answered(b"").outcome() == Reconcile(None, False, 0, None, None)
+def test_a_200_that_ends_without_any_work_owes_nothing() -> None:
+    """Blanks, a page of an edge, comments: where an id is known it is asked for, else it is void."""
+    for body in (b"", b"\n   \n", b"<html><body>Bad gateway</body></html>", b": OPENROUTER PROCESSING\n\n"):
+        assert answered(body).outcome() == Void("failed")
+        assert reconciled(answered(body, header_id="gen-9")).is_free
+
+
+def test_a_200_that_breaks_off_without_any_work_may_be_owed() -> None:
+    """Nobody said that it failed."""
+    meter = streaming(b": OPENROUTER PROCESSING\n\n")
+    meter.cut()
+
+    assert not reconciled(meter).is_free
 
 
 def test_the_headers_id_is_known_before_the_body_and_wins() -> None:
@@ -307,6 +345,6 @@ def test_a_header_that_is_no_id_leaves_the_bodys_to_be_asked_by(bad: str) -> Non
     """What cannot be stored or asked for is no id, wherever it stands."""
     meter = Meter()
     meter.sent()
-    meter.opened(200, content_type="text/event-stream", generation_id=bad)
+    meter.opened(200, generation_id=bad)
     meter.body(b'data: {"id":"gen-2","choices":[]}\n\n')
     assert meter.generation_id == "gen-2"

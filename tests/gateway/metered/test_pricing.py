@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.ledger.worst_case import WorstCase
-from gateway.metered.body import ChatRequest, Dialect
+from gateway.metered.body import ChatRequest
 from gateway.metered.pricing import IMAGE_TOKENS, MAX_AGE_MS, estimate_nano, worst_case
 from gateway.money import MAX_NANO
+from gateway.openrouter.dialects import Dialect
+from gateway.openrouter.usage import Usage
 from tests.gateway.listed import SONNET, bound, chat, entry, prices, unbounded
 
 
@@ -262,10 +264,11 @@ def test_an_estimate_uses_stated_tokens_and_plain_prices() -> None:
     request = chat(model="anthropic/claude-sonnet-4", max_tokens=1)
 
     assert (
-        estimate_nano(request, prices(SONNET), completion_bytes=999, prompt_tokens=10, completion_tokens=20) == 330_000
+        estimate_nano(request, prices(SONNET), completion_bytes=999, usage=Usage(None, 10, 20, is_byok=False))
+        == 330_000
     )
     assert (
-        estimate_nano(request, prices(SONNET), completion_bytes=0, prompt_tokens=200_001, completion_tokens=0)
+        estimate_nano(request, prices(SONNET), completion_bytes=0, usage=Usage(None, 200_001, 0, is_byok=False))
         == 200_001 * 6000
     )
 
@@ -284,14 +287,14 @@ def test_an_estimate_without_a_price_takes_the_dearest() -> None:
     request = chat(model="x/y", max_tokens=10)
     listed = prices(entry(prompt="0.00001"), entry("c/d", completion="0.00002"))
 
-    assert estimate_nano(request, listed, completion_bytes=0, prompt_tokens=1, completion_tokens=1) == 30_000
-    assert estimate_nano(request, None, completion_bytes=0, prompt_tokens=1, completion_tokens=1) == 750_000
-    assert estimate_nano(request, prices(), completion_bytes=0, prompt_tokens=1, completion_tokens=1) == 750_000
+    assert estimate_nano(request, listed, completion_bytes=0, usage=Usage(None, 1, 1, is_byok=False)) == 30_000
+    assert estimate_nano(request, None, completion_bytes=0, usage=Usage(None, 1, 1, is_byok=False)) == 750_000
+    assert estimate_nano(request, prices(), completion_bytes=0, usage=Usage(None, 1, 1, is_byok=False)) == 750_000
 
 
 def test_an_estimate_uses_an_old_list_too() -> None:
     """An old price is nearer to the truth than the dearest."""
-    assert estimate_nano(chat(), prices(entry()), completion_bytes=0, prompt_tokens=1, completion_tokens=0) == 1000
+    assert estimate_nano(chat(), prices(entry()), completion_bytes=0, usage=Usage(None, 1, 0, is_byok=False)) == 1000
 
 
 @settings(max_examples=200, deadline=None)
@@ -310,3 +313,17 @@ def test_no_charge_by_the_list_is_above_the_worst_case(prompt: int, cached: int,
     charge += output * Decimal(15_000) * (Decimal("1.5") if long == 2 else 1)
 
     assert charge <= bound(request, SONNET).total_nano
+
+
+def test_an_estimate_counts_what_a_cache_gave_and_took_at_its_rates() -> None:
+    """Read at a tenth of the prompt's price, written at five quarters of it; the rest is plain."""
+    usage = Usage(None, 1000, 0, is_byok=False, cached_tokens=600, written_tokens=300)
+    plain = Usage(None, 1000, 0, is_byok=False)
+    request = chat(model=str(SONNET["id"]))
+    assert estimate_nano(request, prices(SONNET), completion_bytes=0, usage=plain) == 1000 * 3000
+    assert (
+        estimate_nano(request, prices(SONNET), completion_bytes=0, usage=usage) == 100 * 3000 + 600 * 300 + 300 * 3750
+    )
+    # A model without rates for them takes its plain one, and counts beyond the prompt are no discount.
+    odd = Usage(None, 10, 0, is_byok=False, cached_tokens=600)
+    assert estimate_nano(chat(), prices(entry()), completion_bytes=0, usage=odd) == 600 * 1000

@@ -9,9 +9,10 @@ from decimal import ROUND_CEILING
 import pytest
 
 from gateway.ledger import holds as ledger
-from gateway.metered.body import ChatRequest, Dialect
+from gateway.metered.body import ChatRequest
 from gateway.metered.inflight import OpenRequest
 from gateway.metered.meter import Meter
+from gateway.openrouter.dialects import Dialect
 from tests.fakes import COST_NANO, EVENT_STREAM, MODEL, PLAIN, STREAMED, FakeOpenRouter, Turn, refuses, streams
 from tests.gateway.recordings import Recording, each_recording
 from tests.gateway.stack import FUNDING_KEY, Stack, question

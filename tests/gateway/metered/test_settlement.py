@@ -11,6 +11,7 @@ from gateway.metered.body import ChatRequest
 from gateway.metered.inflight import OpenRequest
 from gateway.metered.meter import Meter
 from gateway.metered.settlement import posting
+from gateway.openrouter.dialects import WIRE, Dialect
 
 _CHAT = ChatRequest.parse(b'{"model":"acme/large","messages":[{"role":"user","content":"Hi"}]}')
 
@@ -27,9 +28,9 @@ def _ended(meter: Meter, *, mode: str = "live", is_held: bool = True) -> Settlem
 
 
 def _meter(body: bytes, *, generation_id: str | None = "gen-1") -> Meter:
-    meter = Meter()
+    meter = Meter(WIRE[Dialect.CHAT])
     meter.sent()
-    meter.opened(200, content_type="application/json", generation_id=generation_id)
+    meter.opened(200, generation_id=generation_id)
     meter.body(body)
     meter.ended()
     return meter
@@ -43,17 +44,19 @@ def test_a_stated_cost_is_settled_with_its_id() -> None:
 
 def test_a_cost_that_was_not_stated_is_asked_for_where_there_is_an_id() -> None:
     """Handed over with an estimate; without an id the estimate is booked; in test mode nothing is."""
-    owed = _ended(_meter(b'{"id":"gen-1","choices":[]}'))
+    owed = _ended(_meter(b'{"id":"gen-1","choices":[{"message":{"content":"Hi"}}]}'))
     assert isinstance(owed, HandOver)
     assert (owed.generation_id, owed.funding) == ("gen-1", "")
     assert owed.estimate_nano > 0
-    estimated = _ended(_meter(b'{"choices":[]}', generation_id=None))
+    estimated = _ended(_meter(b'{"choices":[{"message":{"content":"Hi"}}]}', generation_id=None))
     assert isinstance(estimated, Settlement)
     assert estimated.status == "estimated"
-    assert _ended(_meter(b'{"choices":[]}'), mode="test") == Settlement("void", model="acme/large", funding="works")
+    assert _ended(_meter(b'{"choices":[{"message":{"content":"Hi"}}]}'), mode="test") == Settlement(
+        "void", model="acme/large", funding="works"
+    )
 
 
 @pytest.mark.parametrize("is_held", [True, False])
 def test_what_never_left_is_void(*, is_held: bool) -> None:
     """With a hold or without word of one."""
-    assert _ended(Meter(), is_held=is_held) == Settlement("void", model="acme/large")
+    assert _ended(Meter(WIRE[Dialect.CHAT]), is_held=is_held) == Settlement("void", model="acme/large")

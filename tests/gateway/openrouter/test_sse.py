@@ -1,52 +1,17 @@
 """The scanners read usage, id and errors off any stream, at any split, and never raise."""
 
 import json
-from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.money import nano_from_usd
-from gateway.openrouter.sse import JsonScanner, Scanner, SseScanner
+from gateway.openrouter.dialects import WIRE, Dialect
+from gateway.openrouter.sse import SseScanner
 from gateway.openrouter.usage import AnswerError, Usage
+from tests.gateway.openrouter.scans import CHAT, COSTS, HALF_A_DOLLAR, facts, pieces, read_json, scanned
 from tests.gateway.recordings import Recording, each_recording
-
-COSTS = b'{"usage":{"prompt_tokens":3,"completion_tokens":4,"cost":0.5,"is_byok":false}}'
-HALF_A_DOLLAR = Usage(500_000_000, 3, 4, is_byok=False)
-
-
-def scanned(*chunks: bytes, most: int = 4096) -> SseScanner:
-    scanner = SseScanner(max_event_bytes=most)
-    for chunk in chunks:
-        scanner.feed(chunk)
-    scanner.finish()
-    return scanner
-
-
-def read_json(*chunks: bytes) -> JsonScanner:
-    scanner = JsonScanner()
-    for chunk in chunks:
-        scanner.feed(chunk)
-    scanner.finish()
-    return scanner
-
-
-def facts(scanner: Scanner) -> tuple[object, ...]:
-    return (
-        scanner.usage,
-        scanner.generation_id,
-        scanner.errors,
-        scanner.done,
-        scanner.has_content,
-        scanner.payload_bytes,
-        scanner.completion_bytes,
-    )
-
-
-def pieces(body: bytes, cuts: list[int]) -> list[bytes]:
-    edges = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
-    return [body[start:end] for start, end in pairwise(edges)]
 
 
 def assert_as_recorded(scanner: SseScanner, recording: Recording) -> None:
@@ -194,9 +159,29 @@ def test_an_event_above_the_bound_is_skipped_and_later_ones_are_read() -> None:
     assert scanned(b"".join(huge), b"data: ", COSTS, b"\n\n", most=300).usage == HALF_A_DOLLAR
 
 
+def test_of_a_large_event_the_usage_and_the_end_are_read() -> None:
+    """/responses sends all of its output once more in its last event, and the usage behind it."""
+    output = [{"type": "message", "content": [{"type": "output_text", "text": "y" * 600_000}]}]
+    response = {"id": "gen-7", "output": output, "usage": {"input_tokens": 3, "output_tokens": 4, "cost": 0.5}}
+    event = b"data: " + json.dumps({"type": "response.completed", "response": response}).encode() + b"\n\n"
+    for size in (len(event), 65_536, 999):
+        scanner = SseScanner(WIRE[Dialect.RESPONSES])
+        for at in range(0, len(event), size):
+            scanner.feed(event[at : at + size])
+        assert (scanner.usage, scanner.generation_id) == (HALF_A_DOLLAR, "gen-7")
+        assert (scanner.done, scanner.has_work) == (True, True)
+
+
+def test_the_end_needs_no_blank_line() -> None:
+    """Upstream may hang open before it."""
+    scanner = SseScanner(CHAT)
+    scanner.feed(b"data: [DONE]\n")
+    assert scanner.done
+
+
 def test_endless_small_lines_do_not_pass_the_bound() -> None:
     """A million one-byte data lines without a blank line are held no more than a large event is."""
-    scanner = SseScanner(max_event_bytes=1000)
+    scanner = SseScanner(CHAT, max_event_bytes=1000)
     for _ in range(1000):
         scanner.feed(b"data:\n")
     assert len(scanner._data) <= 20
@@ -261,81 +246,24 @@ def test_an_id_that_could_not_be_asked_for_is_no_id(bad: str) -> None:
 
 def test_the_id_is_known_with_the_first_event() -> None:
     """It must be on its way to Redis before the first byte goes to the client."""
-    scanner = SseScanner()
+    scanner = SseScanner(CHAT)
     scanner.feed(b': OPENROUTER PROCESSING\n\ndata: {"id":"gen-1","choices":[]}\n\n')
     assert scanner.generation_id == "gen-1"
 
 
-def test_a_leading_id_of_a_json_body_is_known_at_once() -> None:
-    """Keep-alive blanks in front do not hide it, nor a split inside it."""
-    scanner = JsonScanner()
-    for chunk in (b"\n         \n", b"\n  ", b'\n{"id": "gen-17', b'8","object":'):
-        scanner.feed(chunk)
-    assert scanner.generation_id == "gen-178"
-
-
-def test_a_nested_id_is_not_taken_for_the_generations() -> None:
-    """Tool calls and output items have ids of their own."""
-    assert (
-        read_json(b'{"choices":[{"message":{"tool_calls":[{"id":"call_1"}]}}],"id":"gen-2"}').generation_id == "gen-2"
+def test_only_output_is_work() -> None:
+    """Keep-alives, starts, empty deltas, errors and what is no event commit a 200 before any work was done."""
+    idle = (
+        b": OPENROUTER PROCESSING\n\n" * 5,
+        b'data: {"error":{"code":502}}\n\n',
+        b'event: error\nid: 7\nretry: 10\ndata: {"error":{"code":502}}\n\n',
+        b'data: {"type": "ping"}\n\n',
+        b'data: {"id":"gen-1","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n',
+        b'data: {"choices":[{"delta":{"tool_calls":[{"id":"c","function":{"name":"f","arguments":""}}]}}]}\n\n',
+        b"<html><body>\n<p>data: 502</p>\n</body></html>",
+        b"junkdata: 7\n\n",
     )
-
-
-@settings(max_examples=100, deadline=None)
-@given(cuts=st.lists(st.integers(min_value=0), max_size=8))
-def test_splits_never_change_what_a_json_body_says(cuts: list[int]) -> None:
-    """A body with keep-alive blanks reads the same however it came."""
-    body = b'\n         \n{"id":"gen-1","choices":[{"error":{"code":502}}],"usage":{"prompt_tokens":3,"cost":0.5}}'
-    assert facts(read_json(*pieces(body, cuts))) == facts(read_json(body))
-
-
-def test_usage_and_id_behind_megabytes_of_vectors_are_found() -> None:
-    """Embeddings put both last; they are read without parsing the vectors."""
-    vectors = json.dumps([[0.123456789] * 512] * 60).encode()
-    tail = b',"usage":{"prompt_tokens":7,"total_tokens":7,"cost":1.4e-7},"provider":"OpenAI","id":"gen-emb-1"}'
-    scanner = read_json(b'{"object":"list","data":' + vectors + tail)
-    assert (scanner.usage, scanner.generation_id, scanner.done) == (
-        Usage(140, 7, None, is_byok=False),
-        "gen-emb-1",
-        True,
-    )
-
-
-def test_of_a_large_body_only_the_ends_are_kept() -> None:
-    """Thousands of embeddings in one answer: id and usage are found, and no more memory is taken."""
-    scanner = JsonScanner(whole_body_bytes=1000)
-    scanner.feed(b'{"object":"list","data":[')
-    for _ in range(500):
-        scanner.feed(b"0.1234567," * 10)
-        assert len(scanner._body) <= 2100
-    scanner.feed(b'0],"usage":{"prompt_tokens":7,"cost":1.4e-7},"id":"gen-emb-1"}')
-    scanner.finish()
-    assert (scanner.usage, scanner.generation_id, scanner.done) == (
-        Usage(140, 7, None, is_byok=False),
-        "gen-emb-1",
-        True,
-    )
-
-
-def test_usage_at_the_head_of_a_large_body_is_found_too() -> None:
-    """Nothing says that it must stand last."""
-    scanner = JsonScanner(whole_body_bytes=1000)
-    for chunk in (b'{"id":"gen-1",' + COSTS[1:-1], b',"data":"', b"x" * 5000, b'"}'):
-        scanner.feed(chunk)
-    scanner.finish()
-    assert (scanner.usage is not None, scanner.generation_id) == (True, "gen-1")
-
-
-def test_a_body_cut_short_has_no_usage() -> None:
-    """Half a JSON body yields its id and nothing else."""
-    scanner = read_json(b'{"id":"gen-1","usage":{"cost":0.5')
-    assert (scanner.generation_id, scanner.usage, scanner.done) == ("gen-1", None, False)
-
-
-def test_comments_are_no_content() -> None:
-    """Keep-alives commit a 200 before any work was done."""
-    assert not scanned(b": OPENROUTER PROCESSING\n\n" * 5).has_content
-    assert not scanned(b'data: {"error":{"code":502}}\n\n').has_content
-    assert not scanned(b'event: error\nid: 7\nretry: 10\ndata: {"error":{"code":502}}\n\n').has_content
-    assert scanned(b'junkdata: {"choices":[{"delta":{"content":"a"}}]}\n\n').has_content
-    assert scanned(b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n').has_content
+    assert [scanned(body).has_work for body in idle] == [False] * len(idle)
+    assert scanned(b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n').has_work
+    assert scanned(b'data: {"choices":[{"delta":{"content":"broken off').has_work
+    assert scanned(b'junkdata: {"choices":[{"delta":{"content":"a"}}]}\n\n').has_work

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.openrouter.usage import Usage, find_errors, find_id, find_usage, merged, parsed, parsed_prefix, read_usage
+from gateway.openrouter.usage import Usage, find_errors, find_id, find_usage, merged, parsed, read_usage
 
 
 @pytest.mark.parametrize(
@@ -11,7 +11,6 @@ from gateway.openrouter.usage import Usage, find_errors, find_id, find_usage, me
 def test_what_is_no_object_is_empty(raw: bytes) -> None:
     """Nothing that upstream sends raises here."""
     assert parsed(raw) == {}
-    assert parsed_prefix(raw) == {}
 
 
 def test_an_object_may_stand_on_top_in_a_response_or_in_a_message() -> None:
@@ -50,3 +49,34 @@ def test_an_error_with_a_status_instead_of_a_code_is_read() -> None:
 def test_a_null_error_is_no_error(error: object) -> None:
     """/responses sends `error: null` on every event."""
     assert find_errors({"error": error, "response": {"error": error}, "choices": [{"error": error}, 7]}) == ()
+
+
+def test_cached_and_written_tokens_are_counted_in_each_dialect() -> None:
+    """Anthropic counts them beside the prompt, chat and /responses within it."""
+    chat: dict[str, object] = {
+        "prompt_tokens": 100,
+        "prompt_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 30},
+    }
+    responses: dict[str, object] = {
+        "input_tokens": 100,
+        "input_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 30},
+    }
+    messages: dict[str, object] = {"input_tokens": 10, "cache_read_input_tokens": 60, "cache_creation_input_tokens": 30}
+    for usage in (chat, responses, messages):
+        assert read_usage(usage) == Usage(None, 100, None, is_byok=False, cached_tokens=60, written_tokens=30)
+
+
+def test_what_a_cache_took_is_not_lost_to_a_later_usage() -> None:
+    """/messages says it at the start, and counts again without it at the end."""
+    start, end = Usage(None, 100, 1, is_byok=False, cached_tokens=60, written_tokens=30), Usage(7, 10, 5, is_byok=False)
+    assert merged(start, end) == Usage(7, 100, 5, is_byok=False, cached_tokens=60, written_tokens=30)
+
+
+def test_what_is_an_error_as_a_whole_is_read_flat() -> None:
+    """By its type, with its own code and words, or without any."""
+    (flat,) = find_errors({"type": "error", "code": "rate_limit_exceeded", "message": "slow", "param": None})
+    (bare,) = find_errors({"type": "response.failed", "response": {"status": "failed", "error": None}})
+    (nested,) = find_errors({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}})
+    assert (flat.code, flat.message, flat.error_type) == ("rate_limit_exceeded", "slow", None)
+    assert (bare.code, bare.message) == (None, "")
+    assert (nested.code, nested.error_type) == (None, "overloaded_error")

@@ -1,0 +1,277 @@
+"""One table of the wire: what each metered dialect calls its parts, in the request, in the answer and in an error.
+
+Rule: what is known of one dialect is known of all. Nothing outside this file names a field, an event or an error code
+of one dialect alone; tests/gateway/openrouter/test_dialects.py walks dialect × column.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+
+Path = tuple[str, ...]
+"""The way to a value: member names from the top down, EACH for every item of a list."""
+EACH = "[]"
+
+
+class Dialect(StrEnum):
+    """The metered dialects; the value is the path below `/v1/`."""
+
+    CHAT = "chat/completions"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An error of ours, to be said inside a running stream. `sequence`: the number of the event it would be."""
+
+    code: str
+    type: str
+    message: str
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """One row: three columns of the request, then those of the answer.
+
+    `client_tools`: the `type` of tools that the caller runs; any other runs at OpenRouter. An empty `ceilings`: there
+    is no output. `ids`, `usages`, `errors`: where these stand; an error is an object or a bare string. `failures`: the
+    `type` of what is an error as a whole, flat or without a word. `work`: what holds delivered text, reasoning, tool
+    arguments, media or vectors. `starts`: events before any work, so that a cost in them is not the last word. `ends`:
+    the `type` of the event that ends an answer, beside `[DONE]`, which ends any. `pings`: events that only keep alive.
+    `funding`: codes and types of an error that mean the funding key or its credit. `say`: an error of ours.
+    """
+
+    prompts: tuple[str, ...]
+    ceilings: tuple[str, ...]
+    client_tools: tuple[str | None, ...]
+    ids: tuple[Path, ...]
+    usages: tuple[Path, ...]
+    work: tuple[Path, ...]
+    starts: frozenset[str]
+    ends: frozenset[str]
+    pings: frozenset[str]
+    errors: tuple[Path, ...]
+    failures: frozenset[str]
+    funding: frozenset[str]
+    say: Callable[[Said], bytes]
+
+
+def _say_member(said: Said) -> bytes:
+    """`data: {"error": …}`, as OpenRouter says it in chat."""
+    return _event({"error": {"code": said.code, "type": said.type, "message": said.message}})
+
+
+def _say_flat(said: Said) -> bytes:
+    """The flat error event; OpenAI's own libraries raise only what has an `error` member, so it has one, too."""
+    flat = {"type": "error", "code": said.code, "message": said.message, "param": None}
+    inner = {"code": said.code, "type": said.type, "message": said.message}
+    return _event({**flat, "sequence_number": said.sequence, "error": inner})
+
+
+def _say_named(said: Said) -> bytes:
+    """An event named `error`: Anthropic's libraries raise by that name."""
+    inner = {"type": said.type, "code": said.code, "message": said.message}
+    return b"event: error\n" + _event({"type": "error", "error": inner})
+
+
+def _event(document: Mapping[str, object]) -> bytes:
+    return b"data: " + json.dumps(document, separators=(",", ":")).encode() + b"\n\n"
+
+
+_TOP_ID, _TOP_USAGE, _TOP_ERROR = ("id",), ("usage",), ("error",)
+_ERROR = frozenset({"error"})
+_CHOICE_ERROR = ("choices", EACH, "error")
+# OpenRouter's own names and OpenAI's; `error_type` and `code` draw on the same list.
+_OPENAI_FUNDING = frozenset(
+    {"payment_required", "insufficient_credits", "insufficient_quota", "authentication", "authentication_error"}
+)
+
+WIRE: Mapping[Dialect, Wire] = {
+    Dialect.CHAT: Wire(
+        prompts=("messages", "prompt"),
+        ceilings=("max_tokens", "max_completion_tokens"),
+        client_tools=("function",),
+        ids=(_TOP_ID,),
+        usages=(_TOP_USAGE,),
+        work=(("choices", EACH, "delta"), ("choices", EACH, "message"), ("choices", EACH, "text")),
+        starts=frozenset(),
+        ends=frozenset(),
+        pings=frozenset({"ping"}),
+        errors=(_TOP_ERROR, _CHOICE_ERROR),
+        failures=_ERROR,
+        funding=_OPENAI_FUNDING,
+        say=_say_member,
+    ),
+    Dialect.COMPLETIONS: Wire(
+        prompts=("prompt",),
+        ceilings=("max_tokens", "max_completion_tokens"),
+        client_tools=("function",),
+        ids=(_TOP_ID,),
+        usages=(_TOP_USAGE,),
+        work=(
+            ("choices", EACH, "text"),
+            ("choices", EACH, "reasoning"),
+            ("choices", EACH, "reasoning_details"),
+            ("choices", EACH, "delta"),
+            ("choices", EACH, "message"),
+        ),
+        starts=frozenset(),
+        ends=frozenset(),
+        pings=frozenset({"ping"}),
+        errors=(_TOP_ERROR, _CHOICE_ERROR),
+        failures=_ERROR,
+        funding=_OPENAI_FUNDING,
+        say=_say_member,
+    ),
+    Dialect.EMBEDDINGS: Wire(
+        prompts=("input",),
+        ceilings=(),
+        client_tools=("function",),
+        ids=(_TOP_ID,),
+        usages=(_TOP_USAGE,),
+        work=(("data", EACH, "embedding"),),
+        starts=frozenset(),
+        ends=frozenset(),
+        pings=frozenset({"ping"}),
+        errors=(_TOP_ERROR,),
+        failures=_ERROR,
+        funding=_OPENAI_FUNDING,
+        say=_say_member,
+    ),
+    Dialect.RESPONSES: Wire(
+        prompts=("input",),
+        ceilings=("max_output_tokens",),
+        client_tools=("function",),
+        ids=(("response", "id"), _TOP_ID),
+        usages=(("response", "usage"), _TOP_USAGE),
+        work=(("delta",), ("partial_image_b64",), ("item",), ("part",), ("output",), ("response", "output")),
+        starts=frozenset({"response.created", "response.in_progress", "response.queued"}),
+        ends=frozenset({"response.completed", "response.incomplete", "response.failed"}),
+        pings=frozenset({"ping", "keepalive"}),
+        errors=(_TOP_ERROR, ("response", "error")),
+        failures=_ERROR | {"response.error", "response.failed"},
+        funding=_OPENAI_FUNDING,
+        say=_say_flat,
+    ),
+    Dialect.MESSAGES: Wire(
+        prompts=("messages",),
+        ceilings=("max_tokens",),
+        # Anthropic's own tools carry a dated type; a tool the client runs has none, or "custom".
+        client_tools=(None, "custom", "function"),
+        ids=(("message", "id"), _TOP_ID),
+        usages=(_TOP_USAGE, ("message", "usage")),
+        work=(
+            ("delta", "text"),
+            ("delta", "thinking"),
+            ("delta", "signature"),
+            ("delta", "partial_json"),
+            ("delta", "citation"),
+            ("delta", "content"),
+            ("content_block",),
+            ("content",),
+        ),
+        starts=frozenset({"message_start"}),
+        ends=frozenset({"message_stop"}),
+        pings=frozenset({"ping"}),
+        errors=(_TOP_ERROR, ("message", "error")),
+        failures=_ERROR,
+        funding=_OPENAI_FUNDING | {"billing_error"},
+        say=_say_named,
+    ),
+}
+
+# What OpenRouter says in one dialect it may say in another, and reading more places costs nothing where they are empty.
+ID_PATHS = tuple(dict.fromkeys(path for row in WIRE.values() for path in row.ids))
+USAGE_PATHS = tuple(dict.fromkeys(path for row in WIRE.values() for path in row.usages))
+ERROR_PATHS = tuple(dict.fromkeys(path for row in WIRE.values() for path in row.errors))
+FAILURES = frozenset(kind for row in WIRE.values() for kind in row.failures)
+FUNDING_NAMES = frozenset(name for row in WIRE.values() for name in row.funding)
+PLACES = tuple(dict.fromkeys(path[0] for path in (*ID_PATHS, *USAGE_PATHS) if len(path) > 1))
+"""The members within which an id or a usage may stand, beside the top."""
+
+# Members that name or describe a piece of output and are none: also in an event that only announces it.
+_BESIDE_WORK = frozenset(
+    {
+        "call_id",
+        "caller",
+        "finish_reason",
+        "format",
+        "id",
+        "index",
+        "item_id",
+        "name",
+        "namespace",
+        "native_finish_reason",
+        "object",
+        "phase",
+        "role",
+        "status",
+        "stop_reason",
+        "tool_use_id",
+        "type",
+    }
+)
+
+# A tool's arguments as an object: of whatever kind its values are, they are output.
+_TOOL_INPUT = "input"
+
+
+def found(document: object, path: Path) -> list[object]:
+    """Return each value that stands at the end of a path."""
+    values = [document]
+    for name in path:
+        if name == EACH:
+            values = [each for value in values if isinstance(value, list) for each in value]
+        else:
+            values = [value[name] for value in values if isinstance(value, dict) and name in value]
+        if not values:
+            break
+    return values
+
+
+def value_at(document: object, path: Path) -> object:
+    """Return the value at the end of a path without EACH, None where there is none."""
+    for name in path:
+        if not isinstance(document, dict):
+            return None
+        document = document.get(name)
+    return document
+
+
+@cache
+def marks(kinds: frozenset[str]) -> tuple[bytes, ...]:
+    """Return how the names of events are spelt within JSON."""
+    return tuple(f'"{kind}"'.encode() for kind in sorted(kinds))
+
+
+def carries_work(wire: Wire, document: Mapping[str, object]) -> bool:
+    """Tell whether one event or body holds delivered output; what is too deep to be read is not nothing."""
+    try:
+        return any(_holds_output(value) for path in wire.work for value in found(document, path))
+    except RecursionError:
+        return True
+
+
+def _holds_output(value: object) -> bool:
+    if isinstance(value, str):
+        return value != ""
+    if isinstance(value, dict):
+        return any(
+            _holds_output(inner) or (name == _TOOL_INPUT and bool(inner))
+            for name, inner in value.items()
+            if name not in _BESIDE_WORK
+        )
+    if isinstance(value, list):
+        # A number in a list is part of a vector; elsewhere it is an index or a time.
+        return any(_holds_output(each) or _is_number(each) for each in value)
+    return False
+
+
+def _is_number(value: object) -> bool:
+    return not isinstance(value, str | dict | list | bool) and value is not None
