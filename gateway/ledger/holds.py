@@ -3,7 +3,7 @@
 Every step is keyed by the request id and safe to repeat. `docs/ledger.md` holds the hold table and the invariants.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from enum import IntEnum
 from functools import lru_cache
@@ -78,12 +78,12 @@ class Ledger:
 
     # -- posts: kept by the store until Redis has them -------------------------------------------------------
 
-    async def post_sent(self, budget: Budget, request_id: str, due_ms: int) -> bool:
+    def post_sent(self, budget: Budget, request_id: str, due_ms: int) -> Awaitable[bool]:
         """Note that the request is about to leave: from here on a crash may owe money. Tells whether it is on its way.
 
         `due_ms`: what its admission or its last renewal told.
         """
-        return await self._store.post_command(*_sent_words(budget, request_id, due_ms))
+        return self._store.post_command(*_sent_words(budget, request_id, due_ms))
 
     async def post_generation(self, budget: Budget, request_id: str, generation_id: str) -> None:
         """Note OpenRouter's id: with it the true cost can be found after any crash. Returns when it is on its way."""

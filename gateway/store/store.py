@@ -8,7 +8,7 @@ Rule: a Redis that is empty or older than we left it is refused until an operato
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -257,9 +257,9 @@ class Store:
 
     # -- posts --------------------------------------------------------------------------------------------
 
-    async def post(
+    def post(
         self, script: str, key_names: Sequence[str], args: Sequence[Arg] = (), on_reply: OnReply | None = None
-    ) -> bool:
+    ) -> Awaitable[bool]:
         """Keep a script that is safe to repeat until Redis acknowledged it; tell whether it is on its way.
 
         On True its bytes are with the kernel. On False Redis is away, or did not take them within the deadline: they
@@ -267,7 +267,7 @@ class Store:
         """
         known = self._scripts[script]
         packed = pack(("EVALSHA", known.sha, len(key_names), *key_names, *args))
-        return await self._outbox.post(slot_of(key_names[0]), packed, known.load, on_reply)
+        return self._outbox.post(slot_of(key_names[0]), packed, known.load, on_reply)
 
     def keep(
         self, script: str, key_names: Sequence[str], args: Sequence[Arg] = (), on_reply: OnReply | None = None
@@ -277,10 +277,10 @@ class Store:
         packed = pack(("EVALSHA", known.sha, len(key_names), *key_names, *args))
         return self._outbox.keep(slot_of(key_names[0]), packed, known.load, on_reply) is not None
 
-    async def post_command(self, command: str, *args: Arg, on_reply: OnReply | None = None) -> bool:
+    def post_command(self, command: str, *args: Arg, on_reply: OnReply | None = None) -> Awaitable[bool]:
         """Do the same with one command on the key `args[0]`."""
         packed = pack((command, *args))
-        return await self._outbox.post(slot_of(str(args[0])), packed, on_reply=on_reply)
+        return self._outbox.post(slot_of(str(args[0])), packed, on_reply=on_reply)
 
     @property
     def pending(self) -> int:
