@@ -188,15 +188,11 @@ class OpenRequest:
 
     # -- waiting -------------------------------------------------------------------------------------------
 
-    async def wait(self, limit: float) -> None:
-        """Wait until something has happened, or until the ticker finds the loop's time past `limit`."""
+    def news(self, limit: float) -> asyncio.Future[None]:
+        """Return what is done once something has happened, or once the ticker finds the loop's time past `limit`."""
         self._limit = min(limit, self._ends_at)
         self._waiter = self._create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-            self._limit = NEVER
+        return self._waiter
 
     def wake(self) -> None:
         """Have the handler look again."""

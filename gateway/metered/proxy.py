@@ -8,6 +8,7 @@ is with the kernel before the bytes that it vouches for.
 import asyncio
 import contextlib
 import time
+from collections.abc import Awaitable
 
 from aiohttp import web
 
@@ -176,7 +177,7 @@ class Proxy:
         connecting.add_done_callback(lambda _: request.wake())
         try:
             while not connecting.done():
-                await request.wait(NEVER)
+                await request.news(NEVER)
                 _stop_if_over(request)
         except BaseException:
             connecting.cancel()
@@ -253,9 +254,8 @@ class Proxy:
                 request.feed(piece)
             elif not is_whole and is_head_out:
                 _raise_failure(upstream)
-                is_whole = await self._wait_for_more(request, upstream)
-                if not is_whole:
-                    continue
+                await self._wait_for_more(request, upstream)
+                continue
             if is_whole:
                 request.end("complete")
                 request.reach("ended")
@@ -264,25 +264,36 @@ class Proxy:
             elif request.attached is None:
                 await self._attach(request)
             _stop_if_over(request)
-            await self._hand_on(request, piece, is_whole=is_whole)
+            if self._hand_on(request, piece, is_whole=is_whole):
+                await self._until_taken(request)
             is_head_out = True
             request.reach("relayed")
             if is_whole:
                 request.reach("answered")
                 return
 
-    async def _hand_on(self, request: OpenRequest, piece: bytes, *, is_whole: bool) -> None:
-        """Hand a piece to the caller. One who is gone, or takes nothing for too long, is let go. Raises Stopped."""
+    def _hand_on(self, request: OpenRequest, piece: bytes, *, is_whole: bool) -> bool:
+        """Hand a piece to the caller; tell whether so much waits there that more must wait. Raises Stopped."""
         answer = request.answer
         if request.gone or answer is None:
-            return
+            return False
         request.reach("prepared")
         if piece:
             request.last_piece = piece
         try:
             answer.send(piece, is_last=is_whole)
-            if answer.is_backed_up:
-                await request.within(self._caller_seconds, answer.drained())
+        except ConnectionError:
+            request.hang_up()
+            _stop_if_over(request)
+            return False
+        return answer.is_backed_up
+
+    async def _until_taken(self, request: OpenRequest) -> None:
+        """Wait until the caller has taken most. One who is gone, or takes nothing for too long, is let go."""
+        if request.answer is None:
+            return
+        try:
+            await request.within(self._caller_seconds, request.answer.drained())
         except ConnectionError:
             request.hang_up()
             _stop_if_over(request)
@@ -305,27 +316,26 @@ class Proxy:
 
     # -- small steps ---------------------------------------------------------------------------------------
 
-    async def _wait_for_more(self, request: OpenRequest, upstream: Upstream) -> bool:
-        """Wait for news of upstream; tell whether the answer is over, though upstream hangs open after its end.
+    def _wait_for_more(self, request: OpenRequest, upstream: Upstream) -> Awaitable[None]:
+        """Wait for news of upstream, or for the last second of an answer that hangs open after its end.
 
         Raises UpstreamError, Stopped.
         """
         if request.over_at != NEVER:
-            await self._wait(request, request.over_at)
-            return request.is_past_end
+            return self._wait(request, request.over_at)
         silent = upstream.last_heard + self._timeouts.silence
         idle = request.idle_limit(upstream.last_heard, self._timeouts.keepalive)
-        await self._wait(request, min(idle, silent), "OpenRouter fell silent. Try again.")
-        return False
+        return self._wait(request, min(idle, silent), "OpenRouter fell silent. Try again.")
 
     async def _wait(self, request: OpenRequest, limit: float, words: str = "") -> None:
         """Wait for news. Raises UpstreamError with `words` when `limit` has passed, Stopped."""
         if words and request.clock() >= limit:
             raise UpstreamError(words, status=504)
-        await request.wait(limit)
-        if request.gone == "revoked":
-            await self._say_revoked(request)
-        _stop_if_over(request)
+        await request.news(limit)
+        if request.gone:
+            if request.gone == "revoked":
+                await self._say_revoked(request)
+            _stop_if_over(request)
 
     async def _attach(self, request: OpenRequest) -> None:
         """Send the generation id to Redis before the caller gets the byte after it."""
