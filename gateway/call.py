@@ -21,6 +21,7 @@ MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_CONTROL_BODY_BYTES = 64 * 1024
 _SERVER = "wattfare"
 _JSON = "application/json"
+_UTF_8 = ("utf-8", "utf8")  # the second is no registered name, but what many clients write
 _CHARSET = re.compile(r'\bcharset\s*=\s*"?([^";\s]*)')
 
 
@@ -171,7 +172,7 @@ def _type_fault(content_type: str, encoding: str) -> str | None:
     if media_type != _JSON and not media_type.endswith("+json"):
         return f"Send the body as JSON with 'Content-Type: {_JSON}'."
     charset = _CHARSET.search(parameters)
-    if charset is not None and charset[1] != "utf-8":
+    if charset is not None and charset[1] not in _UTF_8:
         # OpenRouter might read another request out of the same bytes than the one that was held for.
         return "Send the body as UTF-8."
     if encoding.strip().lower() != "identity":
