@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import lru_cache
 
 import orjson
@@ -143,7 +144,7 @@ class Call:
     def answer(self, document: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
         """Return a JSON answer that nobody may keep."""
         return web.Response(
-            body=orjson.dumps(document),
+            body=_as_json(document),
             status=status,
             content_type="application/json",
             headers={"Cache-Control": "no-store", **self.own_headers(), **(headers or {})},
@@ -162,6 +163,24 @@ class Call:
             "X-Content-Type-Options": "nosniff",
             "x-wattfare-request-id": self.request_id,
         }
+
+
+def _as_json(document: object) -> bytes:
+    """Return the JSON of an answer, its numbers written without an exponent: people read amounts in it."""
+    body = orjson.dumps(document)
+    return orjson.dumps(_written_out(document)) if b"e-" in body else body
+
+
+def _written_out(value: object) -> object:
+    match value:
+        case float():
+            return orjson.Fragment(f"{Decimal(repr(value)):f}")
+        case dict():
+            return {name: _written_out(each) for name, each in value.items()}
+        case list():
+            return [_written_out(each) for each in value]
+        case _:
+            return value
 
 
 @lru_cache(256)

@@ -14,7 +14,7 @@ from gateway.keys import Budget
 from gateway.ledger.outcomes import Admission, Booked, Claim, HandOver, Renewal, Settlement, Standing, standing_of
 from gateway.ledger.record import Hold, read_entry, read_hold
 from gateway.ledger.worst_case import WorstCase
-from gateway.money import ZEPTO_PER_NANO, usd_from_nano
+from gateway.money import ZEPTO_PER_NANO, usd_text
 from gateway.store.connection import Reply
 from gateway.store.replies import by_name, paired, text
 from gateway.store.store import Store
@@ -278,7 +278,7 @@ def _attach_words(
 
 
 def _refusal(verdict: Admit, spent: int, held: int, cap: int) -> Exception:
-    left = usd_from_nano(max(0, cap - spent))
+    left = usd_text(max(0, cap - spent))
     match verdict:
         case Admit.NOT_CONNECTED:
             return NotConnected()
@@ -286,12 +286,12 @@ def _refusal(verdict: Admit, spent: int, held: int, cap: int) -> Exception:
             return FundingInvalid()
         case Admit.CAP_SPENT:
             return BudgetExceeded(
-                f"The monthly cap of {usd_from_nano(cap)} USD is spent. "
+                f"The monthly cap of {usd_text(cap)} USD is spent. "
                 "The user can raise it, or wait until spend is 30 days old."
             )
         case Admit.IN_FLIGHT:
             return BudgetExceeded(
-                f"Requests in flight hold {usd_from_nano(held)} of the {left} USD that are left. "
+                f"Requests in flight hold {usd_text(held)} of the {left} USD that are left. "
                 "Try again when they have ended.",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )

@@ -142,6 +142,19 @@ async def test_what_cannot_carry_sixteen_tokens_never_leaves(stack: Stack, openr
     assert await stack.nothing_is_lost("poor")
 
 
+async def test_amounts_are_said_as_people_write_them(stack: Stack) -> None:
+    """A millionth of a dollar is 0.000001 in message, status and header, never 1e-06."""
+    await stack.connect("0.000001", user="poor")
+    refused = await stack.chat(headers=stack.as_user("poor"))
+    assert "The 0.000001 USD that are left" in refused.document["error"]["message"]
+    status = await stack.ask("GET", "/v1/status?appUserId=poor", headers=stack.as_user())
+    assert b'"remainingUsd":0.000001}' in status.body
+    assert json.loads(status.body)["limits"] == {"monthlyUsd": 0.000001}
+    await stack.connect_test("0.000001")
+    played = await stack.chat(headers=stack.as_user(secret=stack.test_secret))
+    assert played.headers["x-wattfare-remaining-usd"] == "0.000001"
+
+
 async def test_an_unpriced_model_holds_all_that_is_left(stack: Stack, openrouter: FakeOpenRouter) -> None:
     """While it runs, a second one is told to come again; then the rest is free."""
 
