@@ -183,6 +183,19 @@ async def test_a_spent_cap_stops_the_next_request(stack: Stack, openrouter: Fake
     assert len(openrouter.received) == 1
 
 
+async def test_a_model_without_its_author_is_asked_about(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """OpenRouter's refusal keeps its words, and names no model where it speaks of something else; in test mode too."""
+    openrouter.play = refuses(400, {"code": 400, "message": "large is not a valid model ID"})
+    asked = await stack.chat(question("large"))
+    assert asked.refusal == (400, "invalid_request")
+    assert asked.document["error"]["message"] == "large is not a valid model ID (did you mean acme/large?)"
+    openrouter.play = refuses(400, {"code": 400, "message": "top_k is too high"})
+    assert (await stack.chat(question("large"))).document["error"]["message"] == "top_k is too high"
+    await stack.connect_test()
+    played = await stack.chat(question("large"), headers=stack.as_user(secret=stack.test_secret))
+    assert "(did you mean acme/large?)" in played.document["error"]["message"]
+
+
 async def test_a_user_who_is_not_connected_is_refused(stack: Stack, openrouter: FakeOpenRouter) -> None:
     """402 not_connected, for an unknown user and after a revoke."""
     assert (await stack.chat(headers=stack.as_user("nobody"))).refusal == (402, "not_connected")
