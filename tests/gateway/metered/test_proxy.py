@@ -205,6 +205,27 @@ async def test_a_user_who_is_not_connected_is_refused(stack: Stack, openrouter: 
     assert await stack.nothing_is_lost("nobody")
 
 
+async def test_a_key_of_the_other_mode_is_told_that_modes_are_apart(stack: Stack) -> None:
+    """Only of the app's own user, and only where they are connected there now."""
+    test_key, apart = stack.as_user(secret=stack.test_secret), "test and live are apart"
+    refused = await stack.chat(headers=test_key)
+    assert refused.refusal == (402, "not_connected")
+    said = refused.document["error"]["message"]
+    assert said.startswith("This user is connected in live mode only, and this is a test key: test and live are apart.")
+    await stack.connect_test(user="eve")
+    assert "in test mode only" in (await stack.chat(headers=stack.as_user("eve"))).document["error"]["message"]
+    other = await stack.gateway.services.apps.create("Other", [])
+    for headers in (
+        stack.as_user("nobody", secret=stack.test_secret),
+        stack.as_user(secret=other["testSecretKey"]),
+        stack.as_user(secret=other["secretKey"]),
+    ):
+        assert apart not in (await stack.chat(headers=headers)).document["error"]["message"]
+    await stack.gateway.services.connections.revoke(stack.budget())
+    assert apart not in (await stack.chat(headers=test_key)).document["error"]["message"]
+    assert await stack.nothing_is_lost(mode="test")
+
+
 async def test_a_funding_key_refused_inside_a_stream_is_relayed_and_remembered(
     stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
