@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import lru_cache
 
 import orjson
@@ -21,6 +22,7 @@ MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_CONTROL_BODY_BYTES = 64 * 1024
 _SERVER = "wattfare"
 _JSON = "application/json"
+_UTF_8 = ("utf-8", "utf8")  # the second is no registered name, but what many clients write
 _CHARSET = re.compile(r'\bcharset\s*=\s*"?([^";\s]*)')
 
 
@@ -142,7 +144,7 @@ class Call:
     def answer(self, document: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
         """Return a JSON answer that nobody may keep."""
         return web.Response(
-            body=orjson.dumps(document),
+            body=_as_json(document),
             status=status,
             content_type="application/json",
             headers={"Cache-Control": "no-store", **self.own_headers(), **(headers or {})},
@@ -163,6 +165,24 @@ class Call:
         }
 
 
+def _as_json(document: object) -> bytes:
+    """Return the JSON of an answer, its numbers written without an exponent: people read amounts in it."""
+    body = orjson.dumps(document)
+    return orjson.dumps(_written_out(document)) if b"e-" in body else body
+
+
+def _written_out(value: object) -> object:
+    match value:
+        case float():
+            return orjson.Fragment(f"{Decimal(repr(value)):f}")
+        case dict():
+            return {name: _written_out(each) for name, each in value.items()}
+        case list():
+            return [_written_out(each) for each in value]
+        case _:
+            return value
+
+
 @lru_cache(256)
 def _type_fault(content_type: str, encoding: str) -> str | None:
     """Return what is wrong with a body's labels, None when it is plain JSON in UTF-8."""
@@ -171,7 +191,7 @@ def _type_fault(content_type: str, encoding: str) -> str | None:
     if media_type != _JSON and not media_type.endswith("+json"):
         return f"Send the body as JSON with 'Content-Type: {_JSON}'."
     charset = _CHARSET.search(parameters)
-    if charset is not None and charset[1] != "utf-8":
+    if charset is not None and charset[1] not in _UTF_8:
         # OpenRouter might read another request out of the same bytes than the one that was held for.
         return "Send the body as UTF-8."
     if encoding.strip().lower() != "identity":

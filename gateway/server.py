@@ -148,7 +148,12 @@ def _assemble(services: Services, client: Client) -> Gateway:
         closing=Closing(ledger, prices, sweeper),
         caller_seconds=settings.caller_silence_seconds,
     )
-    routes = Routes(proxy, Api(services, prices), caller_seconds=settings.caller_silence_seconds)
+    routes = Routes(
+        proxy,
+        Api(services, prices),
+        caller_seconds=settings.caller_silence_seconds,
+        public_url=settings.public_url,
+    )
     # The handler carries its request on when its caller leaves: it is told of that, not cancelled.
     server = _Server(routes.handle, handler_cancellation=False)
     return Gateway(services, server, inflight, sweeper, prices)

@@ -4,6 +4,7 @@ Rule: what two parsers could read differently (duplicate keys, NaN, lone surroga
 decides the bill, ours decides the hold.
 """
 
+import codecs
 import json
 import re
 from collections import Counter
@@ -72,6 +73,9 @@ def _strictly_read(body: bytes) -> dict[str, object]:
     """Return the one JSON object in `body`, and refuse it with the reason. About 1 ms for 400 kB."""
     if not body.strip():
         raise InvalidRequest("The request body is empty. Send a JSON object.")
+    if body.startswith(codecs.BOM_UTF8):
+        # RFC 8259 §8.1 forbids it, and OpenRouter would get it byte for byte.
+        raise InvalidRequest("The request body begins with a byte order mark (BOM). Send it as UTF-8 without one.")
     try:
         document = _DECODER.decode(body.decode())
         if _ESCAPED_SURROGATE.search(body):

@@ -142,6 +142,8 @@ class Api:
                 "Access-Control-Allow-Headers": "Authorization, Content-Type",
                 "Access-Control-Max-Age": _PREFLIGHT_SECONDS,
             }
+        else:
+            call.notes["refused_origin"] = _readable(origin)
         return web.Response(status=204, headers=headers)
 
     def allow_origin(self, call: Call, response: web.StreamResponse) -> None:
@@ -180,7 +182,7 @@ class Api:
         if origin is None:
             return
         if not app.allows_origin(origin, session.mode):
-            said = origin[:200].encode("ascii", "replace").decode()
+            said = call.notes["refused_origin"] = _readable(origin)
             raise AuthError(f"The origin {said} is not registered for this app. Register it, or use a test key.")
         call.notes["allowed_origin"] = origin
 
@@ -198,6 +200,11 @@ class Api:
             raise InvalidRequest("OpenRouter has no such model list.", status=document.status)
         headers = {**call.own_headers(), "Cache-Control": "public, max-age=300", "Access-Control-Allow-Origin": "*"}
         return web.Response(body=document.body, content_type="application/json", headers=headers)
+
+
+def _readable(origin: str) -> str:
+    """Return an origin that was refused, as message and log may show it: whoever sends it chooses its bytes."""
+    return origin[:200].encode("ascii", "replace").decode()
 
 
 def _user_id(value: object, name: str) -> str:

@@ -15,6 +15,7 @@ from gateway.metered.proxy import Proxy
 from gateway.openrouter.dialects import Dialect
 
 _PREFIXES = ("/v1", "/api/v1")
+_LONGEST_PATH = 200  # no path of ours is longer, and a message is to be read
 
 Handler = Callable[[Call, tuple[str, ...]], Awaitable[web.StreamResponse]]
 
@@ -31,11 +32,12 @@ class Route:
 class Routes:
     """Finds the handler of a call and answers for whatever it throws.
 
-    `caller_seconds`: how long a call's body may stand still.
+    `caller_seconds`: how long a call's body may stand still. `public_url`: the origin that callers use.
     """
 
-    def __init__(self, proxy: Proxy, api: Api, *, caller_seconds: float) -> None:
+    def __init__(self, proxy: Proxy, api: Api, *, caller_seconds: float, public_url: str) -> None:
         self._api = api
+        self._public_url = public_url
         self._caller_seconds = caller_seconds
         self._routes = _table(proxy, api)
         self._fixed = {
@@ -86,7 +88,20 @@ class Routes:
             segments = _match(route.path, below or "")
             if segments is not None:
                 return route, segments
-        raise InvalidRequest("There is nothing at this path. See /openapi.json.", status=404)
+        raise InvalidRequest(self._nothing_at(call.path), status=404)
+
+    def _nothing_at(self, path: str) -> str:
+        """Return what to say of a path that is not served: which one was meant, where only `/v1` or a slash is off."""
+        segments = list(filter(None, path.split("/")))
+        while segments and segments[0] in ("v1", "api"):
+            del segments[0]
+        below = "/" + "/".join(segments)
+        is_readable = path.isascii() and len(path) <= _LONGEST_PATH
+        if not is_readable or all(_match(route.path, below) is None for route in self._routes):
+            return "There is nothing at this path. See /openapi.json."
+        url = self._public_url
+        bases = f"The base URL is {url}/v1 for OpenAI's clients, {url} for Anthropic's"
+        return f"There is nothing at this path. Use /v1{below}. {bases}, without a slash at its end."
 
     async def _refuse(self, call: Call, error: WattfareError) -> web.Response:
         response = call.refuse(error)

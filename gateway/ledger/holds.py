@@ -3,6 +3,7 @@
 Every step is keyed by the request id and safe to repeat. `docs/ledger.md` holds the hold table and the invariants.
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from enum import IntEnum
@@ -14,7 +15,7 @@ from gateway.keys import Budget
 from gateway.ledger.outcomes import Admission, Booked, Claim, HandOver, Renewal, Settlement, Standing, standing_of
 from gateway.ledger.record import Hold, read_entry, read_hold
 from gateway.ledger.worst_case import WorstCase
-from gateway.money import ZEPTO_PER_NANO, usd_from_nano
+from gateway.money import ZEPTO_PER_NANO, usd_text
 from gateway.store.connection import Reply
 from gateway.store.replies import by_name, paired, text
 from gateway.store.store import Store
@@ -65,6 +66,8 @@ class Ledger:
         names, args = self._admit_words(budget, request_id, worst, model=model, estimate_nano=estimate_nano)
         reply = await self._store.run("admit", names, args, behind=budget.open_shard)
         code, hold, max_tokens, spent, held, cap, overdue, due_ms, funding = read_admitted(reply)
+        if code == Admit.NOT_CONNECTED:
+            raise await self._not_connected(budget)
         if code < 0:
             raise _refusal(Admit(code), spent, held, cap)
         return Admission(
@@ -215,6 +218,17 @@ class Ledger:
         """Note that nothing of a budget is open; twice, a lease apart, takes it off the list. Raises Unavailable."""
         await self._store.run("index", [budget.open_shard], ["rest", budget.name, self.lease_ms])
 
+    async def _not_connected(self, budget: Budget) -> NotConnected:
+        """Return the refusal of a user who is not connected; it says so where they are in the other mode."""
+        mode, other = ("test", "live") if budget.mode == "test" else ("live", "test")
+        with contextlib.suppress(Unavailable):
+            if (await self.standing(replace(budget, mode=other))).is_connected:
+                return NotConnected(
+                    f"This user is connected in {other} mode only, and this is a {mode} key: test and live are apart. "
+                    f"Use the {other} secret key, or have them connect in {mode} mode too."
+                )
+        return NotConnected()
+
     def _index_words(self, budget: Budget) -> Words:
         return [budget.open_shard], ["add", budget.name, self.lease_ms]
 
@@ -278,20 +292,18 @@ def _attach_words(
 
 
 def _refusal(verdict: Admit, spent: int, held: int, cap: int) -> Exception:
-    left = usd_from_nano(max(0, cap - spent))
+    left = usd_text(max(0, cap - spent))
     match verdict:
-        case Admit.NOT_CONNECTED:
-            return NotConnected()
         case Admit.FUNDING_REFUSED:
             return FundingInvalid()
         case Admit.CAP_SPENT:
             return BudgetExceeded(
-                f"The monthly cap of {usd_from_nano(cap)} USD is spent. "
+                f"The monthly cap of {usd_text(cap)} USD is spent. "
                 "The user can raise it, or wait until spend is 30 days old."
             )
         case Admit.IN_FLIGHT:
             return BudgetExceeded(
-                f"Requests in flight hold {usd_from_nano(held)} of the {left} USD that are left. "
+                f"Requests in flight hold {usd_text(held)} of the {left} USD that are left. "
                 "Try again when they have ended.",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )

@@ -312,7 +312,11 @@ class Proxy:
         request.end("refused")
         with contextlib.suppress(Undecodable):
             body = decoded(body, upstream.header("content-encoding"), _REFUSAL_BYTES)
-        return refusal(status, dict(upstream.headers), body, now_ms=time.time_ns() // 1_000_000)
+        refused = refusal(status, dict(upstream.headers), body, now_ms=time.time_ns() // 1_000_000)
+        prices, model = self._prices.current, request.chat.model
+        if status in (400, 404) and prices is not None and model in refused.message:
+            refused.message += prices.did_you_mean(model)
+        return refused
 
     # -- small steps ---------------------------------------------------------------------------------------
 

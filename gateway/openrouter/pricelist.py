@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
+from difflib import get_close_matches
 from typing import Self
 
 ZEPTO_PER_USD = 10**21
@@ -23,6 +24,9 @@ _EXACT = Context(prec=60)
 _ROUTING_SUFFIXES = (":nitro", ":floor", ":exacto")
 # These search on their own account: each search is billed and none of the request's fields bounds how many.
 _SELF_SEARCHING = ("perplexity/", "deep-research", "-search")
+
+_LONGEST_NAME = 100  # a longer one is no slip of the keyboard, and comparing takes its square
+_NEAR = 0.8  # gpt-4o-mimi and claude-3-5-sonnet are nearer to what was meant; two models of a family mostly are not
 
 PROMPT_RATES = ("prompt", "input_cache_write")
 LONG_CACHE_RATES = (*PROMPT_RATES, "input_cache_write_1h")
@@ -110,6 +114,21 @@ class PriceList:
                 if model.endswith(suffix):
                     return self._prices.get(model.removesuffix(suffix))
         return found
+
+    def did_you_mean(self, model: str) -> str:
+        """Return a question in brackets, of up to three listed models, for one that is not listed; "" if none is near.
+
+        Near is the same name under an author, else a similar name. Takes milliseconds: for refusals alone.
+        """
+        if self.find(model) is not None or len(model) > _LONGEST_NAME:
+            return ""
+        asked = model.lower()
+        name = asked.rpartition("/")[2]
+        near = [listed for listed in self._prices if listed.rpartition("/")[2] == name]
+        if not near:
+            named = {listed if "/" in asked else listed.rpartition("/")[2]: listed for listed in self._prices}
+            near = [named[close] for close in get_close_matches(asked, named, cutoff=_NEAR)]
+        return f" (did you mean {' or '.join(near[:3])}?)" if near else ""
 
 
 def _price(entry: Mapping[str, object]) -> Price | None:

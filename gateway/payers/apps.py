@@ -16,6 +16,7 @@ import orjson
 from gateway import keys
 from gateway.digest import sha256_hex
 from gateway.errors import AuthError
+from gateway.payers.credentials import no_secret_key
 from gateway.payers.origins import is_loopback
 from gateway.store.broadcast import Broadcast, Cut
 from gateway.store.store import Store
@@ -148,7 +149,7 @@ class Apps:
         scheme, _, token = (authorization or "").partition(" ")
         parts = token.strip().split("_")
         if scheme.lower() != "bearer" or len(parts) != 4 or parts[0] != "sk" or parts[1] not in MODES:
-            raise AuthError("Send your secret key as 'Authorization: Bearer sk_…'.")
+            raise AuthError(no_secret_key(authorization))
         _, mode, app_id, secret = parts
         app = await self.find(app_id) if _is_app_id(app_id) else None
         digest, now_ms = sha256_hex(secret), _now_ms()

@@ -11,6 +11,7 @@ import jwt
 
 from gateway.errors import AuthError
 from gateway.money import MAX_NANO, usd_from_nano
+from gateway.payers.credentials import no_session_token
 from gateway.payers.identity import user_id_fault
 from gateway.settings import KeyRing
 
@@ -60,7 +61,7 @@ class Sessions:
             claims = self._claims(token, kid)
             return _session(claims)
         except (jwt.InvalidTokenError, ValueError, TypeError, KeyError):
-            raise AuthError("This session token is not valid or has expired. Ask your backend for a new one.") from None
+            raise AuthError(no_session_token(token)) from None
 
     def _claims(self, token: str, kid: str) -> dict[str, object]:
         key = self._ring.find(kid)

@@ -65,6 +65,8 @@ async def test_a_bad_body_is_refused_and_nothing_is_lost(stack: Stack, openroute
         {"Content-Type": ""},
         {"Content-Type": "application/jsonp"},
         {"Content-Type": "application/json; charset=utf-7"},
+        {"Content-Type": "application/json; charset=utf"},
+        {"Content-Type": "application/json; charset=utf88"},
         {"Content-Type": 'application/json;Charset = "UTF-16"'},
         {"Content-Encoding": "gzip"},
     ],
@@ -79,7 +81,14 @@ async def test_another_content_type_is_415(stack: Stack, openrouter: FakeOpenRou
 
 
 @pytest.mark.parametrize(
-    "content_type", ["application/json; charset=utf-8", 'APPLICATION/JSON;CHARSET="UTF-8"', "application/x+json"]
+    "content_type",
+    [
+        "application/json; charset=utf-8",
+        'APPLICATION/JSON;CHARSET="UTF-8"',
+        "application/json; charset=utf8",
+        'application/json;charset="UTF8"',
+        "application/x+json",
+    ],
 )
 async def test_json_by_any_of_its_names_is_taken(stack: Stack, content_type: str) -> None:
     """Parameters and case do not matter."""

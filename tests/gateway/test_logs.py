@@ -4,8 +4,8 @@ import asyncio
 import io
 import json
 import logging
-from collections.abc import MutableMapping
-from contextlib import redirect_stdout
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import aiohttp
@@ -14,7 +14,7 @@ import structlog
 from gateway import logs
 from tests.fakes import MODEL, FakeOpenRouter, refuses, whole_answer
 from tests.gateway.process import environment, gateway_process
-from tests.gateway.stack import PATIENCE_SECONDS, Stack, question
+from tests.gateway.stack import ORIGIN, PATIENCE_SECONDS, Stack, question
 
 _PROMPT = "canary-prompt-5f2c"
 _FUNDING = "sk-or-v1-canary-funding-77aa"
@@ -102,8 +102,9 @@ async def test_a_metered_request_is_one_line_with_its_facts(
     assert 0 < told["upstream_ms"] <= told["first_byte_ms"] <= told["total_ms"]
 
 
-async def test_a_refused_request_is_one_line_with_its_code(stack: Stack) -> None:
-    """Also what never came as far as a hold."""
+@contextmanager
+def _lines_kept() -> Iterator[list[dict[str, Any]]]:
+    """What is said meanwhile, instead of being written."""
     lines: list[dict[str, Any]] = []
 
     def keep(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -113,11 +114,36 @@ async def test_a_refused_request_is_one_line_with_its_code(stack: Stack) -> None
     before = structlog.get_config()
     structlog.configure(processors=[keep])
     try:
+        yield lines
+    finally:
+        structlog.configure(**before)
+
+
+async def test_a_refused_origin_stands_in_line_and_message(stack: Stack) -> None:
+    """Who forgot to register an origin sees which; a preflight, which a browser tells nobody of, has it in the log."""
+    token = await stack.token()
+    with _lines_kept() as lines:
+        for origin in ("https://new.example", "https://a.example\u00e9"):
+            await stack.ask("OPTIONS", "/v1/connections", headers={"Origin": origin})
+            headers = {"Authorization": f"Bearer {token}", "Origin": origin}
+            answer = await stack.ask("GET", "/v1/connections", headers=headers)
+            assert answer.refusal == (401, "auth")
+            said = answer.document["error"]["message"]
+            assert said.startswith(f"The origin {lines[-1]['refused_origin']} is not registered")
+        await stack.ask("OPTIONS", "/v1/connections", headers={"Origin": ORIGIN})
+    assert [line.get("refused_origin", "")[:19] for line in lines] == [
+        *["https://new.example"] * 2,
+        *["https://a.example?"] * 2,
+        "",
+    ]
+
+
+async def test_a_refused_request_is_one_line_with_its_code(stack: Stack) -> None:
+    """Also what never came as far as a hold."""
+    with _lines_kept() as lines:
         await stack.chat(body=b"{")
         await stack.chat(headers=stack.as_user("nobody"))
         await stack.quiet()
-    finally:
-        structlog.configure(**before)
     assert [(line["status"], line["code"]) for line in lines] == [(400, "invalid_request"), (402, "not_connected")]
     assert lines[0]["request_id"] != lines[1]["request_id"]
 

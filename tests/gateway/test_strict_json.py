@@ -20,3 +20,9 @@ def test_what_two_parsers_read_differently_is_refused(raw: bytes) -> None:
     """Duplicate keys at any depth, NaN, half a surrogate pair, and what is no object."""
     with pytest.raises(InvalidRequest):
         strict_json(raw)
+
+
+def test_a_byte_order_mark_is_refused_by_its_name() -> None:
+    """Editors and Windows tools write one; "not JSON at character 0" would leave people searching."""
+    with pytest.raises(InvalidRequest, match="byte order mark"):
+        strict_json(b'\xef\xbb\xbf{"a": 1}')

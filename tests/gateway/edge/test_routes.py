@@ -66,6 +66,38 @@ async def test_an_unknown_path_is_404_whatever_the_method(stack: Stack, openrout
     assert openrouter.received == []
 
 
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/v1/v1/chat/completions", "/v1/chat/completions"),
+        ("/api/v1/v1/chat/completions", "/v1/chat/completions"),
+        ("/api/chat/completions", "/v1/chat/completions"),
+        ("/v1/chat/completions/", "/v1/chat/completions"),
+        ("/v1//chat/completions", "/v1/chat/completions"),
+        ("/v1/v1/messages?beta=true", "/v1/messages"),
+        ("/models/a/b/endpoints", "/v1/models/a/b/endpoints"),
+    ],
+)
+async def test_a_base_url_that_is_off_is_told_the_right_one(
+    stack: Stack, openrouter: FakeOpenRouter, path: str, meant: str
+) -> None:
+    """A missing or doubled /v1 and a stray slash are 404, with the path and the base URLs; nothing is served there."""
+    answer = await stack.ask("POST", path, body=b"{}", headers=stack.as_user())
+    assert answer.refusal == (404, "invalid_request")
+    said = answer.document["error"]["message"]
+    assert f"Use {meant}. " in said
+    assert "http://127.0.0.1:8080/v1 for OpenAI's clients, http://127.0.0.1:8080 for Anthropic's" in said
+    assert openrouter.received == []
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/files", "/v1/v1/files", f"/usage/{'b' * 300}"])
+async def test_no_path_is_suggested_that_is_not_there(stack: Stack, path: str) -> None:
+    """The list of paths is in /openapi.json."""
+    answer = await stack.ask("GET", path)
+    assert answer.document["error"]["message"] == "There is nothing at this path. See /openapi.json."
+
+
 @pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
 @pytest.mark.parametrize("path", _PATHS)
 async def test_a_known_path_with_another_method_is_405_with_allow(stack: Stack, prefix: str, path: str) -> None:

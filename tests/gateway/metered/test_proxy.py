@@ -142,6 +142,19 @@ async def test_what_cannot_carry_sixteen_tokens_never_leaves(stack: Stack, openr
     assert await stack.nothing_is_lost("poor")
 
 
+async def test_amounts_are_said_as_people_write_them(stack: Stack) -> None:
+    """A millionth of a dollar is 0.000001 in message, status and header, never 1e-06."""
+    await stack.connect("0.000001", user="poor")
+    refused = await stack.chat(headers=stack.as_user("poor"))
+    assert "The 0.000001 USD that are left" in refused.document["error"]["message"]
+    status = await stack.ask("GET", "/v1/status?appUserId=poor", headers=stack.as_user())
+    assert b'"remainingUsd":0.000001}' in status.body
+    assert json.loads(status.body)["limits"] == {"monthlyUsd": 0.000001}
+    await stack.connect_test("0.000001")
+    played = await stack.chat(headers=stack.as_user(secret=stack.test_secret))
+    assert played.headers["x-wattfare-remaining-usd"] == "0.000001"
+
+
 async def test_an_unpriced_model_holds_all_that_is_left(stack: Stack, openrouter: FakeOpenRouter) -> None:
     """While it runs, a second one is told to come again; then the rest is free."""
 
@@ -170,6 +183,19 @@ async def test_a_spent_cap_stops_the_next_request(stack: Stack, openrouter: Fake
     assert len(openrouter.received) == 1
 
 
+async def test_a_model_without_its_author_is_asked_about(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """OpenRouter's refusal keeps its words, and names no model where it speaks of something else; in test mode too."""
+    openrouter.play = refuses(400, {"code": 400, "message": "large is not a valid model ID"})
+    asked = await stack.chat(question("large"))
+    assert asked.refusal == (400, "invalid_request")
+    assert asked.document["error"]["message"] == "large is not a valid model ID (did you mean acme/large?)"
+    openrouter.play = refuses(400, {"code": 400, "message": "top_k is too high"})
+    assert (await stack.chat(question("large"))).document["error"]["message"] == "top_k is too high"
+    await stack.connect_test()
+    played = await stack.chat(question("large"), headers=stack.as_user(secret=stack.test_secret))
+    assert "(did you mean acme/large?)" in played.document["error"]["message"]
+
+
 async def test_a_user_who_is_not_connected_is_refused(stack: Stack, openrouter: FakeOpenRouter) -> None:
     """402 not_connected, for an unknown user and after a revoke."""
     assert (await stack.chat(headers=stack.as_user("nobody"))).refusal == (402, "not_connected")
@@ -177,6 +203,27 @@ async def test_a_user_who_is_not_connected_is_refused(stack: Stack, openrouter: 
     assert (await stack.chat()).refusal == (402, "not_connected")
     assert openrouter.received == []
     assert await stack.nothing_is_lost("nobody")
+
+
+async def test_a_key_of_the_other_mode_is_told_that_modes_are_apart(stack: Stack) -> None:
+    """Only of the app's own user, and only where they are connected there now."""
+    test_key, apart = stack.as_user(secret=stack.test_secret), "test and live are apart"
+    refused = await stack.chat(headers=test_key)
+    assert refused.refusal == (402, "not_connected")
+    said = refused.document["error"]["message"]
+    assert said.startswith("This user is connected in live mode only, and this is a test key: test and live are apart.")
+    await stack.connect_test(user="eve")
+    assert "in test mode only" in (await stack.chat(headers=stack.as_user("eve"))).document["error"]["message"]
+    other = await stack.gateway.services.apps.create("Other", [])
+    for headers in (
+        stack.as_user("nobody", secret=stack.test_secret),
+        stack.as_user(secret=other["testSecretKey"]),
+        stack.as_user(secret=other["secretKey"]),
+    ):
+        assert apart not in (await stack.chat(headers=headers)).document["error"]["message"]
+    await stack.gateway.services.connections.revoke(stack.budget())
+    assert apart not in (await stack.chat(headers=test_key)).document["error"]["message"]
+    assert await stack.nothing_is_lost(mode="test")
 
 
 async def test_a_funding_key_refused_inside_a_stream_is_relayed_and_remembered(

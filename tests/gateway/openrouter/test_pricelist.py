@@ -89,3 +89,25 @@ def test_a_model_that_does_not_count_its_reasoning_has_the_lists_ceiling() -> No
     assert (found.max_tokens, found.least_tokens) == (8000, None)
     assert (bound(request, plain).max_tokens, bound(request, plain).least_tokens) == (50, 16)
     assert bound(chat(model="x-ai/grok-4", models=["a/b"], max_tokens=50), thinking, entry()).least_tokens is None
+
+
+@pytest.mark.parametrize(
+    ("model", "question"),
+    [
+        ("gpt-4o-mini", " (did you mean openai/gpt-4o-mini?)"),
+        ("GPT-4o-mini", " (did you mean openai/gpt-4o-mini?)"),
+        ("azure/gpt-4o-mini", " (did you mean openai/gpt-4o-mini?)"),
+        ("openai/gpt-4o-mimi", " (did you mean openai/gpt-4o-mini?)"),
+        ("claude-3-5-sonnet", " (did you mean anthropic/claude-3.5-sonnet?)"),
+        ("large", " (did you mean a/large or b/large?)"),
+        ("openai/gpt-4o-mini", ""),
+        ("openai/gpt-4o-mini:nitro", ""),
+        ("something-else", ""),
+        ("gpt-4o-mini" * 20, ""),
+        ("", ""),
+    ],
+)
+def test_a_model_that_is_not_listed_is_asked_about(model: str, question: str) -> None:
+    """The same name under an author, else a similar one; a listed model and a far one ask nothing."""
+    listed = [entry(each) for each in ("openai/gpt-4o-mini", "anthropic/claude-3.5-sonnet", "a/large", "b/large")]
+    assert prices(*listed).did_you_mean(model) == question

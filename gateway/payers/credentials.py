@@ -1,0 +1,36 @@
+"""What a caller sent where another credential belongs, in words that say what goes there.
+
+Rule: no word of a credential is repeated.
+"""
+
+_OF_BACKEND = "a secret key, which stays with your backend"
+_OF_PAGE = "a session token, which is for your pages and makes no model calls"
+_KINDS = {
+    "pk_": "a publishable key, which names the app on its pages and unlocks nothing",
+    "sk_live_": _OF_BACKEND,
+    "sk_test_": _OF_BACKEND,
+    "gr_": "a grant token, which goes into the header x-wattfare-grant",
+    "sk-or-": "an OpenRouter key, which the payer alone connects",
+    "eyJ": _OF_PAGE,  # how every JWT begins: {" in base64
+}
+
+
+def no_secret_key(authorization: str | None) -> str:
+    """Return what to tell a caller whose `Authorization` is no `Bearer sk_{mode}_{appId}_{secret}`."""
+    kind = _kind(authorization)
+    if kind in (None, _OF_BACKEND):
+        return "Send your secret key as 'Authorization: Bearer sk_…'."
+    return f"This is {kind}. Here your backend sends the app's secret key: 'Authorization: Bearer sk_…'."
+
+
+def no_session_token(authorization: str | None) -> str:
+    """Return what to tell a caller whose `Authorization` is no `Bearer` and a session token that is valid."""
+    kind = _kind(authorization)
+    if kind in (None, _OF_PAGE):
+        return "This session token is not valid or has expired. Ask your backend for a new one."
+    return f"This is {kind}. Here a page sends a session token, which your backend gets from POST /v1/sessions."
+
+
+def _kind(authorization: str | None) -> str | None:
+    credential = (authorization or "").rpartition(" ")[2]
+    return next((kind for start, kind in _KINDS.items() if credential.startswith(start)), None)
