@@ -56,3 +56,16 @@ async def test_every_error_comes_in_the_dialects_own_shape(
         assert (answer.status, error["code"]) == (status, code)
         assert spoken.dialect is not Dialect.MESSAGES or error["type"] == kind
     assert len(openrouter.received) == 1
+
+
+@EACH
+async def test_a_refusal_of_upstreams_keeps_what_it_says(
+    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
+) -> None:
+    """Status, message and metadata, less the names of keys and accounts."""
+    raw = '{"error":"user_2abcDEF9 asks for temperature 9"}'
+    metadata = {"raw": raw, "provider_name": "Acme", "error_type": "invalid_request"}
+    openrouter.play = refuses(422, {"code": 422, "message": "Provider returned error", "metadata": metadata})
+    error = said(answer := await ask(stack, spoken), spoken)
+    assert (answer.status, error["code"], error["message"]) == (422, "invalid_request", "Provider returned error")
+    assert error["metadata"] == {**metadata, "raw": raw.replace("user_2abcDEF9", "[removed]")}
