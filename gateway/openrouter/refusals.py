@@ -10,7 +10,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from math import ceil
 
-from gateway.errors import FundingInvalid, InvalidRequest, RateLimited, UpstreamError, WattfareError
+from gateway.errors import BudgetExceeded, FundingInvalid, InvalidRequest, RateLimited, UpstreamError, WattfareError
 from gateway.openrouter.dialects import FUNDING_NAMES
 from gateway.openrouter.usage import AnswerError, find_errors
 
@@ -25,6 +25,12 @@ _ABOUT_CREDIT = re.compile(
     r"insufficient credit|requires more credits|credit balance is too low|out of credits|exceeded your current quota",
     re.IGNORECASE,
 )
+# 402 has two meanings: one request that is too dear for what is left, and nothing left at all.
+_ABOUT_THE_REQUEST = re.compile(
+    r"fewer max_tokens|can only afford|prompt tokens limit exceeded",
+    re.IGNORECASE,
+)
+_NOTHING_LEFT = re.compile(r"can only afford (?:0\b|-)", re.IGNORECASE)
 # 403 has two meanings. Moderation, guardrails and regions carry their own metadata; the key's own limits do not.
 _CONTENT_METADATA = frozenset({"reasons", "flagged_input", "patterns", "model_slug"})
 _CONTENT_TYPES = frozenset({"content_policy_violation", "moderation", "guardrail"})
@@ -58,6 +64,10 @@ _ACCOUNT_MEMBER = re.compile(
 _MOST_METADATA_CHARS = 8192
 _MOST_METADATA_DEPTH = 8
 _LARGEST_NUMBER = 2**63
+_TOO_DEAR = (
+    "This request is too dear for what is left of the user's OpenRouter credit. Name a smaller max_tokens, or shorten "
+    "the prompt."
+)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]+")
 _HALF_SURROGATES = re.compile(r"[\ud800-\udfff]")
 
@@ -65,6 +75,8 @@ _HALF_SURROGATES = re.compile(r"[\ud800-\udfff]")
 def concerns_funding(error: AnswerError, status: int | None = None) -> bool:
     """Tell whether OpenRouter refused the key or its credit, by HTTP `status` or by the code inside a 200."""
     code = status if status is not None else _as_status(error.code)
+    if code not in (401, 403) and _is_about_the_request(error.message):
+        return False
     if code in (401, 402):
         return True
     if code == 403:
@@ -72,6 +84,10 @@ def concerns_funding(error: AnswerError, status: int | None = None) -> bool:
     if error.code in FUNDING_NAMES or (error.error_type in FUNDING_NAMES and (code is None or _is_of_credit(error))):
         return True
     return code is None and _ABOUT_CREDIT.search(error.message) is not None
+
+
+def _is_about_the_request(message: str) -> bool:
+    return _ABOUT_THE_REQUEST.search(message) is not None and _NOTHING_LEFT.search(message) is None
 
 
 def _is_of_credit(error: AnswerError) -> bool:
@@ -95,6 +111,8 @@ def _refusal(
     status: int, headers: Mapping[str, str], document: Mapping[str, object], message: str, now_ms: int
 ) -> WattfareError:
     """Return the error for a refusal that leaves the payer's funding alone."""
+    if status == 402:
+        return BudgetExceeded(f"{_TOO_DEAR} OpenRouter says: {message}"[:MAX_MESSAGE_CHARS], limit="credit")
     if status == 429:
         seconds = _retry_after_seconds(headers, document, now_ms) or DEFAULT_RETRY_AFTER_SECONDS
         return RateLimited(message or "OpenRouter's rate limit is reached. Try later.", retry_after_seconds=seconds)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import FundingInvalid, InvalidRequest, RateLimited, UpstreamError, WattfareError
+from gateway.errors import BudgetExceeded, FundingInvalid, InvalidRequest, RateLimited, UpstreamError, WattfareError
 from gateway.openrouter.refusals import MAX_MESSAGE_CHARS, clean_message, concerns_funding, refusal
 from gateway.openrouter.usage import AnswerError
 
@@ -27,8 +27,9 @@ def refused(status: int, message: str = "No.", metadata: object = None, **header
         (401, "User not found."),
         (
             402,
-            "This request requires more credits, or fewer max_tokens. You requested up to 65536 tokens, but can only",
+            "This request requires more credits, or fewer max_tokens. You requested 9 tokens, but can only afford 0.",
         ),
+        (402, "can only afford -3"),
         (402, "Insufficient credits. Add more using https://openrouter.ai/credits"),
         (403, "Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys"),
         (403, "Key limit exceeded (daily limit). Manage it using https://openrouter.ai/settings/keys"),
@@ -47,6 +48,26 @@ def test_a_refused_key_or_credit_is_funding_invalid(status: int, message: str) -
     assert isinstance(error, FundingInvalid)
     assert error.status == 402
     assert message[:40] in error.message
+
+
+TOO_DEAR = (
+    "This request requires more credits, or fewer max_tokens. You requested up to 65536 tokens, can only afford 1234.",
+    "You can only afford 12 tokens",
+    "Prompt tokens limit exceeded: 24350 > 4000. To increase, visit https://openrouter.ai/settings/credits",
+)
+
+
+@pytest.mark.parametrize("message", TOO_DEAR)
+def test_a_request_that_is_too_dear_is_refused_alone(message: str) -> None:
+    """The connection is sound: a smaller request fits, and the error says how to make it so."""
+    error = refused(402, message)
+
+    assert isinstance(error, BudgetExceeded)
+    assert (error.status, error.fields["limit"], error.headers) == (402, "credit", {})
+    assert "smaller max_tokens" in error.message
+    assert message[:60] in error.message
+    for code in (402, "402", "insufficient_credits", None):
+        assert not concerns_funding(AnswerError(code, message, "payment_required"))
 
 
 @pytest.mark.parametrize(
