@@ -7,6 +7,9 @@ Rule: foreign exceptions are translated into this tree once, where the foreign l
 from collections.abc import Mapping
 from typing import ClassVar
 
+# OpenAI's and Anthropic's SDKs obey it before they look at the status.
+_SHOULD_RETRY = "x-should-retry"
+
 
 class WattfareError(Exception):
     """A failure with its place in the contract: `code`, `status` and `type` (for OpenAI clients).
@@ -36,17 +39,19 @@ class WattfareError(Exception):
             self.fields["retryAfter"] = retry_after_seconds
             self.headers["Retry-After"] = str(retry_after_seconds)
 
+    def said(self, request_id: str) -> dict[str, object]:
+        """Return the members of the error object."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "type": self.type,
+            "requestId": request_id,
+            **self.fields,
+        }
+
     def envelope(self, request_id: str) -> dict[str, object]:
         """Return the JSON body of this failure."""
-        return {
-            "error": {
-                "code": self.code,
-                "message": self.message,
-                "type": self.type,
-                "requestId": request_id,
-                **self.fields,
-            }
-        }
+        return {"error": self.said(request_id)}
 
 
 class AuthError(WattfareError):
@@ -67,13 +72,17 @@ class NotConnected(WattfareError):
 class BudgetExceeded(WattfareError):
     """402: the cap is spent, or what is left cannot carry this request.
 
-    `retry_after_seconds` is set when only requests still in flight hold the rest.
+    `retry_after_seconds` is set when only requests still in flight hold the rest. `limit`: what refused it, where that
+    is not the cap: `credit`, what the funding key affords.
     """
 
     code, type, default_status = "budget_exceeded", "insufficient_quota", 402
 
-    def __init__(self, message: str, *, retry_after_seconds: int | None = None) -> None:
-        super().__init__(message, retry_after_seconds=retry_after_seconds)
+    def __init__(self, message: str, *, limit: str | None = None, retry_after_seconds: int | None = None) -> None:
+        fields = None if limit is None else {"limit": limit}
+        super().__init__(message, fields=fields, retry_after_seconds=retry_after_seconds)
+        if retry_after_seconds is not None:
+            self.headers[_SHOULD_RETRY] = "true"
 
 
 class FundingInvalid(WattfareError):
@@ -116,6 +125,12 @@ class UpstreamError(WattfareError):
 
     code, type, default_status = "upstream", "api_error", 502
 
+    def note_bill(self) -> None:
+        """Say that the request had left and may be billed, so that no client sends it again by itself."""
+        told = self.message.removesuffix("Try again.").rstrip()
+        self.message = f"{told} The request had left and may be billed: GET /v1/usage/{{requestId}} tells."
+        self.headers[_SHOULD_RETRY] = "false"
+
 
 class ConsentRequired(WattfareError):
     """403: approving or raising a cap is the payer's act, on the consent site."""
@@ -140,4 +155,4 @@ class Unavailable(WattfareError):
         *,
         retry_after_seconds: int = 1,
     ) -> None:
-        super().__init__(message, retry_after_seconds=retry_after_seconds)
+        super().__init__(message, headers={_SHOULD_RETRY: "true"}, retry_after_seconds=retry_after_seconds)

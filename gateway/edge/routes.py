@@ -12,10 +12,12 @@ from gateway.edge.api import Api
 from gateway.errors import InvalidRequest, WattfareError
 from gateway.logs import log
 from gateway.metered.proxy import Proxy
-from gateway.openrouter.dialects import Dialect
+from gateway.openrouter.dialects import WIRE, Dialect
 
 _PREFIXES = ("/v1", "/api/v1")
 _LONGEST_PATH = 200  # no path of ours is longer, and a message is to be read
+# How an error of ours is said on each metered path, whatever is wrong with the call.
+_ENCLOSES = {f"{prefix}/{dialect.value}": WIRE[dialect].enclose for prefix in _PREFIXES for dialect in Dialect}
 
 Handler = Callable[[Call, tuple[str, ...]], Awaitable[web.StreamResponse]]
 
@@ -51,6 +53,7 @@ class Routes:
         """Answer one request."""
         call = Call(request, silence_seconds=self._caller_seconds)
         try:
+            call.enclose = _ENCLOSES.get(call.path)
             route, segments = self._find(call)
             if call.request.method == "OPTIONS" and route.browser:
                 response: web.StreamResponse = await self._api.preflight(call, sorted(route.handlers))
@@ -88,6 +91,7 @@ class Routes:
             segments = _match(route.path, below or "")
             if segments is not None:
                 return route, segments
+        call.enclose = next((_ENCLOSES[path] for path in _ENCLOSES if call.path.startswith(f"{path}/")), None)
         raise InvalidRequest(self._nothing_at(call.path), status=404)
 
     def _nothing_at(self, path: str) -> str:

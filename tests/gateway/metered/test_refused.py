@@ -1,0 +1,152 @@
+"""Every error before an answer, in every dialect, over real sockets: its shape, its headers, what it is for."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+
+from gateway.openrouter.dialects import Dialect
+from tests.fakes import FakeOpenRouter, Play, Turn, refuses, streams
+from tests.gateway.stack import Answer, Stack, open_stack, settings_for
+from tests.gateway.wire_cases import SPOKEN, Spoken, event
+
+EACH = pytest.mark.parametrize("spoken", SPOKEN, ids=lambda spoken: spoken.dialect.value)
+
+
+async def ask(
+    stack: Stack, spoken: Spoken, headers: Mapping[str, str] | None = None, *, body: bytes | None = None
+) -> Answer:
+    """Ask in a dialect as the connected user."""
+    sent = json.dumps(spoken.ask(stream=False)).encode() if body is None else body
+    return await stack.ask("POST", spoken.path, body=sent, headers=stack.as_user() if headers is None else headers)
+
+
+def said(answer: Answer, spoken: Spoken) -> dict[str, Any]:
+    """The error object of an answer, once it was found whole and in the dialect's shape."""
+    assert answer.refusal[0] == answer.status
+    error: dict[str, Any] = answer.document["error"]
+    if spoken.dialect is Dialect.MESSAGES:
+        assert (list(answer.document), answer.document["type"]) == (["type", "error"], "error")
+    else:
+        assert list(answer.document) == ["error"]
+    return error
+
+
+@EACH
+async def test_every_error_comes_in_the_dialects_own_shape(
+    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
+) -> None:
+    """The key, the payer, the cap, the body, the path, the method and upstream's refusal are all told in it."""
+    await stack.connect("0.0000001", user="poor")
+    openrouter.play = refuses(429, {"code": 429, "message": "slow down"})
+    document = spoken.ask(stream=False)
+    answers = [
+        (await ask(stack, spoken, {}), 401, "auth", "authentication_error"),
+        (await ask(stack, spoken, stack.as_user("nobody")), 402, "not_connected", "billing_error"),
+        (await ask(stack, spoken, stack.as_user("poor")), 402, "budget_exceeded", "billing_error"),
+        (await ask(stack, spoken, body=b"{"), 400, "invalid_request", "invalid_request_error"),
+        (await ask(stack, spoken, body=b"x" * 64_000_000), 413, "invalid_request", "request_too_large"),
+        (await ask(stack, spoken), 429, "rate_limited", "rate_limit_error"),
+        (await stack.ask("GET", spoken.path), 405, "invalid_request", "invalid_request_error"),
+        (await stack.ask("POST", f"/api{spoken.path}/x", document=document), 404, "invalid_request", "not_found_error"),
+    ]
+    for answer, status, code, kind in answers:
+        error = said(answer, spoken)
+        assert (answer.status, error["code"]) == (status, code)
+        assert spoken.dialect is not Dialect.MESSAGES or error["type"] == kind
+    assert len(openrouter.received) == 1
+
+
+@EACH
+async def test_a_refusal_of_upstreams_keeps_what_it_says(
+    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
+) -> None:
+    """Status, message and metadata, less the names of keys and accounts."""
+    raw = '{"error":"user_2abcDEF9 asks for temperature 9"}'
+    metadata = {"raw": raw, "provider_name": "Acme", "error_type": "invalid_request"}
+    openrouter.play = refuses(422, {"code": 422, "message": "Provider returned error", "metadata": metadata})
+    error = said(answer := await ask(stack, spoken), spoken)
+    assert (answer.status, error["code"], error["message"]) == (422, "invalid_request", "Provider returned error")
+    assert error["metadata"] == {**metadata, "raw": raw.replace("user_2abcDEF9", "[removed]")}
+
+
+@EACH
+@pytest.mark.parametrize("is_inside", [False, True], ids=["before", "inside a stream"])
+async def test_a_request_too_dear_for_the_credit_leaves_the_connection_alone(
+    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken, *, is_inside: bool
+) -> None:
+    """It is told to name a smaller max_tokens, and the next request goes upstream."""
+    error = {"code": 402, "message": "This request requires more credits, or fewer max_tokens: can only afford 12."}
+    openrouter.play = streams([event({"error": error})]) if is_inside else refuses(402, error)
+    answer = await ask(stack, spoken)
+    if not is_inside:
+        refused = said(answer, spoken)
+        assert (answer.status, refused["code"], refused["limit"]) == (402, "budget_exceeded", "credit")
+        assert "smaller max_tokens" in refused["message"]
+    [entry] = await stack.booked()
+    assert entry["status"] == "void"
+    openrouter.play = streams([spoken.document], {"Content-Type": "application/json"})
+    assert (await ask(stack, spoken)).status == 200
+
+
+async def falls_silent(turn: Turn) -> None:
+    """Take the request and say nothing."""
+    await turn.until_gone()
+
+
+async def hangs_up(turn: Turn) -> None:
+    """Take the request and break off."""
+    turn.writer.transport.abort()
+
+
+@pytest.fixture
+async def hasty(redis_url: str, openrouter: FakeOpenRouter) -> AsyncIterator[Stack]:
+    """A gateway that waits a second for upstream's first byte."""
+    patience = {"WATTFARE_UPSTREAM_FIRST_BYTE_SECONDS": "1", "WATTFARE_RECONCILE_SECONDS": "1"}
+    async with open_stack(settings_for(redis_url, openrouter.url, **patience)) as running:
+        await running.connect()
+        yield running
+
+
+@EACH
+@pytest.mark.parametrize(("play", "status"), [(falls_silent, 504), (hangs_up, 502)], ids=["silent", "broken"])
+async def test_what_left_and_may_be_billed_is_not_to_be_sent_again(
+    hasty: Stack, openrouter: FakeOpenRouter, spoken: Spoken, play: Play, status: int
+) -> None:
+    """The SDKs would send it three times, and each may cost."""
+    openrouter.play = play
+    answer = await ask(hasty, spoken)
+    assert (answer.status, answer.headers["x-should-retry"]) == (status, "false")
+    assert "may be billed" in said(answer, spoken)["message"]
+    [entry] = await hasty.booked()
+    assert entry["status"] == "estimated"
+
+
+@EACH
+async def test_what_owes_nothing_may_be_sent_again(stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken) -> None:
+    """A provider that failed before any work: the status alone decides, as it does without us."""
+    openrouter.play = refuses(502, {"code": 502, "message": "Provider returned error"})
+    answer = await ask(stack, spoken)
+    assert answer.refusal == (502, "upstream")
+    assert "x-should-retry" not in answer.headers
+    assert "billed" not in said(answer, spoken)["message"]
+
+
+@EACH
+async def test_where_waiting_helps_the_clients_are_told_to(
+    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
+) -> None:
+    """402 while another request holds the rest: no client would try that again by itself."""
+    second: list[Answer] = []
+
+    async def ask_meanwhile(turn: Turn) -> None:
+        second.append(await ask(stack, spoken))
+        await turn.refuse(429, b"{}")
+
+    openrouter.play = ask_meanwhile
+    body = json.dumps({**spoken.ask(stream=False), "model": "acme/router"}).encode()
+    assert (await ask(stack, spoken, body=body)).status == 429
+    assert second[0].refusal == (402, "budget_exceeded")
+    assert second[0].headers["x-should-retry"] == "true"
+    assert int(second[0].headers["Retry-After"]) == said(second[0], spoken)["retryAfter"] > 0
