@@ -48,6 +48,10 @@ class Admit(IntEnum):
 _SHORTENED = int(Admit.SHORTENED)
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class Ledger:
     """Moves money for budgets of one store. `keep_days`: how long the ledger's entries live; `lease_ms`: a hold's."""
 
@@ -128,9 +132,9 @@ class Ledger:
         words = _attach_words(budget, request_id, generation_id=generation_id, due_ms=self.lease_ms)
         self._store.keep("attach", *words, lambda reply: told(_renewal(reply)))
 
-    def keep_index(self, budget: Budget, told: Callable[[], None]) -> None:
+    def keep_index(self, budget: Budget, listed: Callable[[], None]) -> None:
         """Put the budget on the sweeper's list, as `index` does, and wait for nothing."""
-        self._store.keep("index", *self._index_words(budget), lambda _: told())
+        self._store.keep("index", *self._index_words(budget), lambda _: listed())
 
     # -- calls ---------------------------------------------------------------------------------------------
 
@@ -193,17 +197,18 @@ class Ledger:
         found = await self._store.call(command, budget.ledger, *ends, *bound)
         return [read_entry(name, fields) for name, fields in found]
 
-    async def index(self, budget: Budget) -> None:
+    async def index(self, budget: Budget, listed: Callable[[], None] = _nothing) -> None:
         """Have the budget on the sweeper's list before any hold that is placed after this. Raises Unavailable.
 
-        One that is not on it may never be looked at. Where one server holds all, nothing is waited for: both leave in
-        one write, and `admit` runs behind it.
+        `listed` is called once Redis has said so. One that is not on it may never be looked at. Where one server holds
+        all, nothing is waited for: both leave in one write, and `admit` runs behind it.
         """
         store, words = self._store, self._index_words(budget)
         # In an outage it would only take the room of posts that are owed.
-        is_behind = store.is_single and store.is_open and store.keep("index", *words)
+        is_behind = store.is_single and store.is_open and store.keep("index", *words, lambda _: listed())
         if not is_behind:
             await store.run("index", *words)
+            listed()
 
     async def ripe(self, shard: int, *, most: int, lease_ms: int) -> list[Budget]:
         """Take budgets whose time to be looked at has come; nobody else gets them for so long. Raises Unavailable."""

@@ -55,13 +55,9 @@ class Answer(web.StreamResponse):
 
     @property
     def is_backed_up(self) -> bool:
-        """Whether so much waits for the caller that more must wait for `drained`."""
+        """Whether so much waits for the caller that more must wait for its writer's `drain`."""
         transport = self._request.transport
         return transport is not None and transport.get_write_buffer_size() > _BACKED_UP_BYTES
-
-    async def drained(self) -> None:
-        """Wait until the caller has taken most of what was sent. Raises ConnectionError."""
-        await self._request.writer.drain()
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Do nothing: `send` did."""

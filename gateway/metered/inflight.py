@@ -82,7 +82,6 @@ class OpenRequest:
         self.renewed_at = self.started
         self.due_ms = 0
         """When its hold is overdue, by Redis's clock, as far as is known."""
-        self.is_renewing = False
         self._payload = 0
         self._payload_at = self._looked_at = self.started
         self._ends_at = NEVER
@@ -108,6 +107,11 @@ class OpenRequest:
     def has_answered(self) -> bool:
         """Whether a head has left for the caller."""
         return self.refused is not None or (self.answer is not None and self.answer.has_begun)
+
+    @property
+    def has_length(self) -> bool:
+        """Whether its answer says how long it is."""
+        return self.answer is not None and self.answer.has_length
 
     @property
     def at_event_end(self) -> bool:
@@ -265,7 +269,6 @@ class Inflight:
         self._ledger = ledger
         self._open: dict[str, set[OpenRequest]] = {}
         self._indexed: dict[str, float] = {}
-        self._indexing: set[str] = set()
         self._ended = asyncio.Event()
 
     def __len__(self) -> int:
@@ -349,8 +352,14 @@ class Inflight:
         """Put the budget on the sweeper's list. Raises Unavailable."""
         if len(self._indexed) > _MOST_INDEXED:
             self._indexed.clear()
-        await self._ledger.index(budget)
-        self._indexed[budget.name] = now + self._ledger.lease_ms / 2000
+        # Listed is what Redis said it has listed: until then each request says so anew, which changes nothing.
+        await self._ledger.index(budget, self._listed(budget, now))
+
+    def _listed(self, budget: Budget, now: float) -> Callable[[], None]:
+        def listed() -> None:
+            self._indexed[budget.name] = now + self._ledger.lease_ms / 2000
+
+        return listed
 
     async def tick(self) -> None:
         """Watch every deadline, and renew the holds of long requests before the sweeper takes them, for ever."""
@@ -369,28 +378,16 @@ class Inflight:
                     log.error("tick_failed", error=type(fault).__name__)
 
     def _renew(self, request: OpenRequest, now: float) -> None:
-        """Post the renewal of one hold, unless one is on its way: the store repeats it until Redis has it."""
-        if request.is_renewing or request.is_closed:
+        """Post the renewal of one hold: the store repeats it until Redis has it, and the next comes in any case."""
+        if request.is_closed:
             return
-        request.is_renewing = True
+        request.renewed_at = now
 
         def renewed(renewal: Renewal) -> None:
-            request.is_renewing = False
-            request.renewed_at = now
             request.due_ms = renewal.due_ms
             if not renewal.is_active:
                 self.cut_budget(request.budget.name)
 
-        self._post_index(request.budget, now)
+        if not self.is_indexed(request.budget, now):
+            self._ledger.keep_index(request.budget, self._listed(request.budget, now))
         self._ledger.keep_renewal(request.budget, request.request_id, request.meter.generation_id or "", renewed)
-
-    def _post_index(self, budget: Budget, now: float) -> None:
-        if self.is_indexed(budget, now) or budget.name in self._indexing:
-            return
-        self._indexing.add(budget.name)
-
-        def listed() -> None:
-            self._indexing.discard(budget.name)
-            self._indexed[budget.name] = now + self._ledger.lease_ms / 2000
-
-        self._ledger.keep_index(budget, listed)

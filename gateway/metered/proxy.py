@@ -95,6 +95,8 @@ class Proxy:
             # The body may have taken its time, and meanwhile the app was closed or its secret rotated.
             await self._apps.authenticate(authorization)
         call.notes["model"], call.notes["stream"] = chat.model, chat.stream
+        if call.request.transport is None:
+            raise Stopped  # gone while the body was read; from here on who hangs up is noticed at once
         request = OpenRequest(budget, call, chat)
         self._inflight.add(request)
         try:
@@ -183,7 +185,8 @@ class Proxy:
                 await request.news(NEVER)
                 _stop_if_over(request)
         except BaseException:
-            connecting.cancel()
+            if not connecting.cancel() and not connecting.cancelled() and connecting.exception() is None:
+                connecting.result().release()
             raise
         return connecting.result()
 
@@ -200,7 +203,13 @@ class Proxy:
             raise Unavailable
         _stop_if_over(request)
         request.reach("sending")
-        upstream.send(head, body, request.wake)
+
+        def heard() -> None:
+            if upstream.is_sent:
+                request.sent()
+            request.wake()
+
+        upstream.send(head, body, heard)
 
     def _head(self, request: OpenRequest, admission: Admission, length: int) -> bytes:
         try:
@@ -242,8 +251,6 @@ class Proxy:
         limit = request.clock() + self._timeouts.first_byte
         while upstream.status is None:
             _raise_failure(upstream)
-            if upstream.is_sent:
-                request.sent()
             await self._wait(request, limit, "OpenRouter did not answer in time. Try again.")
         request.opened(upstream.status, upstream.header("content-encoding"), upstream.header("x-generation-id"))
         request.reach("opened")
@@ -267,7 +274,8 @@ class Proxy:
             elif request.attached is None:
                 await self._attach(request)
             _stop_if_over(request)
-            if self._hand_on(request, piece, is_whole=is_whole):
+            # One that hangs open after its end may lack bytes that its length promises: it breaks off.
+            if self._hand_on(request, piece, is_last=is_whole and (upstream.is_ended or not request.has_length)):
                 await self._until_taken(request)
             is_head_out = True
             request.reach("relayed")
@@ -275,7 +283,7 @@ class Proxy:
                 request.reach("answered")
                 return
 
-    def _hand_on(self, request: OpenRequest, piece: bytes, *, is_whole: bool) -> bool:
+    def _hand_on(self, request: OpenRequest, piece: bytes, *, is_last: bool) -> bool:
         """Hand a piece to the caller; tell whether so much waits there that more must wait. Raises Stopped."""
         answer = request.answer
         if request.gone or answer is None:
@@ -284,7 +292,7 @@ class Proxy:
         if piece:
             request.last_piece = piece
         try:
-            answer.send(piece, is_last=is_whole)
+            answer.send(piece, is_last=is_last)
         except ConnectionError:
             request.hang_up()
             _stop_if_over(request)
@@ -293,10 +301,8 @@ class Proxy:
 
     async def _until_taken(self, request: OpenRequest) -> None:
         """Wait until the caller has taken most. One who is gone, or takes nothing for too long, is let go."""
-        if request.answer is None:
-            return
         try:
-            await request.within(self._caller_seconds, request.answer.drained())
+            await request.within(self._caller_seconds, request.call.request.writer.drain())
         except ConnectionError:
             request.hang_up()
             _stop_if_over(request)
@@ -339,10 +345,9 @@ class Proxy:
         if words and request.clock() >= limit:
             raise UpstreamError(words, status=504)
         await request.news(limit)
-        if request.gone:
-            if request.gone == "revoked":
-                await self._say_revoked(request)
-            _stop_if_over(request)
+        if request.gone == "revoked":
+            await self._say_revoked(request)
+        _stop_if_over(request)
 
     async def _attach(self, request: OpenRequest) -> None:
         """Send the generation id to Redis before the caller gets the byte after it."""

@@ -137,7 +137,9 @@ class Outbox:
         """Wait until every post was acknowledged, at most so long; tell whether it was."""
         try:
             async with asyncio.timeout(seconds):
-                await self._empty.wait()
+                # What an answer called for is posted behind the post that it answers.
+                while self._count:
+                    await self._empty.wait()
         except TimeoutError:
             return False
         return True

@@ -3,16 +3,21 @@
 import asyncio
 import contextlib
 import json
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from consent_web import guard
 from consent_web import server as consent_server
 from gateway import server as gateway_server
+from gateway.call import CallerConnection
+from gateway.metered.body import ChatRequest
+from gateway.openrouter.dialects import Dialect
 from gateway.settings import Settings
 from tests.fakes import EVENT_STREAM, FakeOpenRouter, Turn
 from tests.gateway.openrouter.peers import until_gone
@@ -207,3 +212,36 @@ async def test_a_query_reaches_upstream_as_it_stood_and_asks_one_thing(
     assert openrouter.asked[before:] == [f"/api/v1/models?{asked}"]
     assert (await stack.chat()).status == 200
     assert [one.target for one in openrouter.received] == ["/api/v1/chat/completions"]
+
+
+async def test_who_hangs_up_while_a_large_body_is_read_is_not_carried(
+    stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read in a thread of its own; what was found gone after that never leaves."""
+    begun, gone = threading.Event(), threading.Event()
+    parse, connection_lost, lost = ChatRequest.parse, CallerConnection.connection_lost, asyncio.Event()
+
+    def late(body: bytes, dialect: Dialect) -> ChatRequest:
+        begun.set()
+        gone.wait(PATIENCE_SECONDS)
+        return parse(body, dialect)
+
+    def noted(self: CallerConnection, exc: BaseException | None) -> None:
+        connection_lost(self, exc)
+        lost.set()
+
+    monkeypatch.setattr(ChatRequest, "parse", staticmethod(late))
+    monkeypatch.setattr(CallerConnection, "connection_lost", noted)
+    body = json.dumps(question(text="x" * 100_000)).encode()
+    async with a_caller(stack.port) as (_, writer):
+        writer.write(head_of(stack, f"Content-Length: {len(body)}") + body)
+        await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+    with capture_logs() as lines:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await lost.wait()
+            gone.set()
+            while not lines:
+                await asyncio.sleep(0.01)
+    assert [line["status"] for line in lines] == [499]
+    assert openrouter.received == []
+    assert await stack.entries() == []

@@ -4,13 +4,16 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from gateway import keys
+from gateway.call import Call
 from gateway.errors import Unavailable
 from gateway.keys import Budget, request_id
 from gateway.ledger.holds import Ledger
+from gateway.ledger.outcomes import Admission
 from gateway.ledger.worst_case import WorstCase
 from gateway.metered.inflight import Inflight, OpenRequest
 from gateway.store.broadcast import Broadcast
@@ -229,6 +232,34 @@ async def test_one_dead_master_keeps_no_other_users_from_being_renewed_and_cut()
         assert [request.budget for request in inflight if request.gone == "revoked"] == [chosen[2]]
         ticking.cancel()
         await store.close()
+
+
+class _Full:
+    """A store whose outbox takes no more."""
+
+    def __init__(self) -> None:
+        self.scripts: list[str] = []
+
+    def keep(self, script: str, *_: object) -> bool:
+        self.scripts.append(script)
+        return False
+
+
+async def test_a_renewal_that_was_not_kept_is_posted_again() -> None:
+    """A third of a lease later, and its budget's place on the sweeper's list with it: each third, while it runs."""
+    store = _Full()
+    ledger = Ledger(cast("Store", store), keep_days=90, lease_ms=300)
+    inflight = Inflight(ledger)
+    call = SimpleNamespace(request_id=request_id("a" * 13, b"b" * 12), notes={}, on_hang_up=lambda _: None)
+    opened = OpenRequest(Budget("live", "app" + "a" * 16, "ada"), cast("Call", call), chat())
+    opened.held(cast("Admission", SimpleNamespace(due_ms=0, hold_nano=0)))
+    inflight.add(opened)
+    ticking = asyncio.create_task(inflight.tick())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while store.scripts.count("attach") < 3:
+            await asyncio.sleep(0.01)
+    ticking.cancel()
+    assert store.scripts == ["index", "attach"] * (len(store.scripts) // 2)
 
 
 async def _is_never_closed(_: str) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import ClientError
 
 from tests.fakes import FakeOpenRouter, Turn, refuses, streams
-from tests.gateway.stack import PATIENCE_SECONDS, Stack, open_stack, revoke, settings_for
+from tests.gateway.stack import PATIENCE_SECONDS, Stack, open_stack, question, revoke, settings_for
 from tests.gateway.wire_cases import (
     CASES,
     CHAT,
@@ -349,3 +349,30 @@ async def test_a_refusals_words_name_no_key_and_no_account(stack: Stack, openrou
 def event_with_account() -> bytes:
     """A byte of a 2xx body that speaks of an account."""
     return b'data: {"user_id":"user_2abcDEF9"}\n\n'
+
+
+async def test_an_answer_that_is_shorter_than_it_says_ends_its_connection(
+    stack: Stack, openrouter: FakeOpenRouter
+) -> None:
+    """It hangs open after its end: else the next answer on that connection would be read as the bytes it lacks."""
+    document = b'{"id":"gen-1","choices":[{"message":{"content":"Hi"}}],"usage":{"cost":0.0001}}'
+    over = asyncio.Event()
+
+    async def short(turn: Turn) -> None:
+        await turn.head(200, {"Content-Type": "application/json", "Content-Length": str(len(document) + 400)})
+        turn.writer.write(document)
+        await over.wait()
+
+    openrouter.play = short
+    reader, writer = await asyncio.open_connection(stack.host, stack.port)
+    body = json.dumps(question()).encode()
+    own = "".join(f"{name}: {value}\r\n" for name, value in stack.as_user().items())
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n{own}Content-Type: application/json\r\n"
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answer = await reader.read()
+    over.set()
+    writer.close()
+    assert answer.endswith(document)
+    assert answer.count(b"HTTP/1.1 ") == 1

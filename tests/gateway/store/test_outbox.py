@@ -155,6 +155,18 @@ async def test_a_post_that_is_wrong_for_good_is_told_and_dropped(store: Store) -
     assert store.pending == 0
 
 
+async def test_what_an_answer_calls_for_is_drained_too(store: Store) -> None:
+    """A post that is kept while the last one is answered is waited for like any other."""
+    answers: list[int] = []
+
+    def again(_: object) -> None:
+        store.keep("note", ["{b}", "{b}:seen"], [2], lambda _: answers.append(2))
+
+    store.keep("note", ["{b}", "{b}:seen"], [1], again)
+    assert await store.drained(SECONDS)
+    assert (answers, store.pending) == ([2], 0)
+
+
 async def test_what_waits_is_bounded(server: ValkeyServer, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound a post is dropped, and one line tells of it."""
     monkeypatch.setattr(outbox, "MOST_PENDING", 10)
