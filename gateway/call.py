@@ -18,8 +18,8 @@ from gateway.keys import Budget
 from gateway.logs import log_request
 from gateway.strict_json import strict_json
 
-MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_CONTROL_BODY_BYTES = 64 * 1024
+_MEGABYTE = 1024 * 1024
 _SERVER = "wattfare"
 _JSON = "application/json"
 _UTF_8 = ("utf-8", "utf8")  # the second is no registered name, but what many clients write
@@ -41,15 +41,18 @@ class CallerConnection(RequestHandler):
 class Call:
     """A request with its id and its line in the log. The id is random until the payer is known, then leads to it.
 
-    `silence_seconds`: how long its body may stand still.
+    `silence_seconds`: how long its body may stand still. `most_body_bytes`: how large it may be.
     """
 
-    def __init__(self, request: web.BaseRequest, *, silence_seconds: float | None = None) -> None:
+    def __init__(
+        self, request: web.BaseRequest, *, silence_seconds: float | None = None, most_body_bytes: int = 0
+    ) -> None:
         self.request = request
         self.path = request.raw_path.partition("?")[0]
         """As it came, without its query."""
         self._request_id = ""
         self._silence_seconds = silence_seconds
+        self._most_body_bytes = most_body_bytes
         self.started = time.perf_counter()
         self.notes: dict[str, object] = {}
         self.is_told = False
@@ -91,11 +94,13 @@ class Call:
         total_ms = round((time.perf_counter() - self.started) * 1000, 2)
         log_request({**facts, "status": status, **self.notes, "total_ms": total_ms})
 
-    async def body(self, most_bytes: int = MAX_BODY_BYTES) -> bytes:
-        """Return the JSON request body as it came.
+    async def body(self, most_bytes: int | None = None) -> bytes:
+        """Return the JSON request body as it came. `most_bytes`: how large it may be, where that is a fixed limit.
 
         Raises InvalidRequest: 400 a transfer coding, 408 it stands still, 413 too large, 415 not plain JSON.
         """
+        if most_bytes is None:
+            most_bytes = self._most_body_bytes
         headers, content = self.request.headers, self.request.content
         fault = _type_fault(headers.get("Content-Type", _JSON), headers.get("Content-Encoding", "identity"))
         if fault is not None:
@@ -204,4 +209,7 @@ def _type_fault(content_type: str, encoding: str) -> str | None:
 
 
 def _too_large(most_bytes: int) -> InvalidRequest:
-    return InvalidRequest(f"The body is larger than {most_bytes // 1024} kB.", status=413)
+    if most_bytes < _MEGABYTE:
+        return InvalidRequest(f"The body is larger than {most_bytes // 1024} kB.", status=413)
+    most = f"{most_bytes // _MEGABYTE} MB, the most that this gateway takes"
+    return InvalidRequest(f"The body is larger than {most} (its operator sets WATTFARE_MAX_BODY_MB).", status=413)

@@ -152,6 +152,7 @@ def _assemble(services: Services, client: Client) -> Gateway:
         proxy,
         Api(services, prices),
         caller_seconds=settings.caller_silence_seconds,
+        most_body_bytes=settings.max_body_mb * 1024 * 1024,
         public_url=settings.public_url,
     )
     # The handler carries its request on when its caller leaves: it is told of that, not cancelled.

@@ -27,6 +27,7 @@ MIN_LEDGER_DAYS: Final = 31  # the rolling month is 30 UTC days; verify needs al
 MAX_LEDGER_DAYS: Final = 36_500  # a hundred years: more is a slip of the keyboard
 MAX_WORKERS: Final = 256  # more processes than any host has cores
 MAX_METRICS_PORT: Final = 65_000  # leaves room for a port for each worker above it
+MAX_BODY_MB: Final = 1024  # a body is held in memory, several times over while it is read
 CONSENT_PORT: Final = 8081  # where the consent site listens by default
 
 _KID = re.compile(r"[A-Za-z0-9_-]{1,32}")
@@ -109,6 +110,8 @@ class Settings:
     """How long OpenRouter may send nothing but comments."""
     caller_silence_seconds: float
     """How long a caller may take nothing of an answer."""
+    max_body_mb: int
+    """How large the body of a metered call may be, in MB of 1,048,576 bytes."""
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, *, default_port: int = 8080) -> "Settings":
@@ -157,6 +160,7 @@ class Settings:
             upstream_silence_seconds=source.seconds("WATTFARE_UPSTREAM_SILENCE_SECONDS", 120),
             upstream_keepalive_seconds=source.seconds("WATTFARE_UPSTREAM_KEEPALIVE_SECONDS", 1800),
             caller_silence_seconds=source.seconds("WATTFARE_CALLER_SILENCE_SECONDS", 120),
+            max_body_mb=source.integer("WATTFARE_MAX_BODY_MB", 32, least=1, most=MAX_BODY_MB),
         )
 
     def patient(self, redis_deadline_ms: int) -> "Settings":

@@ -8,6 +8,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from decimal import Decimal
 
 from devstore.embedded import EmbeddedError
 from gateway import logs
@@ -54,11 +55,16 @@ def _lines(answer: Mapping[str, object]) -> Iterator[str]:
     for name, value in answer.items():
         if isinstance(value, list) and value:
             yield f"{name}:"
-            for row in value:
-                said = ", ".join(f"{part}: {of}" for part, of in row.items()) if isinstance(row, Mapping) else row
-                yield f"  {said}"
+            yield from (f"  {_said(row)}" for row in value)
         else:
-            yield f"{name}: {value}"
+            yield f"{name}: {_said(value)}"
+
+
+def _said(value: object) -> object:
+    """Return a value as a person reads it: parts side by side, an amount without an exponent."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{part}: {_said(of)}" for part, of in value.items())
+    return f"{Decimal(repr(value)):f}" if isinstance(value, float) else value
 
 
 async def _within(arguments: argparse.Namespace, work: Work, *, despite_doubt: bool) -> Mapping[str, object]:

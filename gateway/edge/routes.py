@@ -34,13 +34,15 @@ class Route:
 class Routes:
     """Finds the handler of a call and answers for whatever it throws.
 
-    `caller_seconds`: how long a call's body may stand still. `public_url`: the origin that callers use.
+    `caller_seconds`: how long a call's body may stand still. `most_body_bytes`: how large that of a metered call may
+    be. `public_url`: the origin that callers use.
     """
 
-    def __init__(self, proxy: Proxy, api: Api, *, caller_seconds: float, public_url: str) -> None:
+    def __init__(self, proxy: Proxy, api: Api, *, caller_seconds: float, most_body_bytes: int, public_url: str) -> None:
         self._api = api
         self._public_url = public_url
         self._caller_seconds = caller_seconds
+        self._most_body_bytes = most_body_bytes
         self._routes = _table(proxy, api)
         self._fixed = {
             "/healthz": Route("", {"GET": api.healthz}),
@@ -51,7 +53,7 @@ class Routes:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
-        call = Call(request, silence_seconds=self._caller_seconds)
+        call = Call(request, silence_seconds=self._caller_seconds, most_body_bytes=self._most_body_bytes)
         try:
             call.enclose = _ENCLOSES.get(call.path)
             route, segments = self._find(call)

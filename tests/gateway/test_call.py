@@ -5,9 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.call import MAX_BODY_BYTES
 from tests.fakes import FakeOpenRouter
-from tests.gateway.stack import Stack, question
+from tests.gateway.stack import Stack, open_stack, question, settings_for
 
 _MEGABYTE = 1024 * 1024
 _GOOD = json.dumps(question()).encode()
@@ -95,19 +94,22 @@ async def test_json_by_any_of_its_names_is_taken(stack: Stack, content_type: str
     assert (await stack.chat(body=_GOOD, headers=stack.as_user(**{"Content-Type": content_type}))).status == 200
 
 
-async def test_a_20_mb_body_is_413(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """Its length says so before a byte is kept."""
-    answer = await stack.chat(body=b"x" * (20 * _MEGABYTE))
+async def test_a_40_mb_body_is_413(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """Its length says so before a byte is kept; the message says how much is taken, and what sets it."""
+    answer = await stack.chat(body=b"x" * (40 * _MEGABYTE))
     assert answer.refusal == (413, "invalid_request")
+    said = answer.document["error"]["message"]
+    assert "larger than 32 MB" in said
+    assert "WATTFARE_MAX_BODY_MB" in said
     assert openrouter.received == []
     assert await stack.nothing_is_lost()
 
 
-async def test_a_20_mb_body_without_a_length_is_413(stack: Stack, openrouter: FakeOpenRouter) -> None:
+async def test_a_40_mb_body_without_a_length_is_413(stack: Stack, openrouter: FakeOpenRouter) -> None:
     """Counted while it comes in, chunk by chunk."""
 
     async def chunks() -> AsyncIterator[bytes]:
-        for _ in range(20):
+        for _ in range(40):
             yield b"x" * _MEGABYTE
 
     answer = await stack.ask("POST", "/v1/chat/completions", body=chunks(), headers=stack.as_user())
@@ -117,11 +119,23 @@ async def test_a_20_mb_body_without_a_length_is_413(stack: Stack, openrouter: Fa
 
 
 async def test_the_largest_body_is_taken(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """Exactly 10 MB pass the length check; one byte more does not."""
-    most = _GOOD + b" " * (MAX_BODY_BYTES - len(_GOOD))
+    """Two images of 5 MB are ordinary, and exactly 32 MB pass; one byte more does not."""
+    images = [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 7_000_000}}] * 2
+    body = json.dumps(question(messages=[{"role": "user", "content": images}])).encode()
+    most = body + b" " * (32 * _MEGABYTE - len(body))
     assert (await stack.chat(body=most)).status == 200
     assert openrouter.last.body == most
     assert (await stack.chat(body=most + b" ")).refusal == (413, "invalid_request")
+
+
+async def test_the_operator_sets_how_large_a_body_may_be(redis_url: str, openrouter: FakeOpenRouter) -> None:
+    """The message names that limit."""
+    async with open_stack(settings_for(redis_url, openrouter.url, WATTFARE_MAX_BODY_MB="1")) as stack:
+        await stack.connect()
+        assert (await stack.chat(body=_GOOD + b" " * (_MEGABYTE - len(_GOOD)))).status == 200
+        refused = await stack.chat(body=_GOOD + b" " * _MEGABYTE)
+        assert refused.refusal == (413, "invalid_request")
+        assert "larger than 1 MB" in refused.document["error"]["message"]
 
 
 async def test_a_small_resource_takes_no_large_body(stack: Stack) -> None:

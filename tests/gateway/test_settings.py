@@ -55,6 +55,7 @@ def test_an_empty_environment_is_development_with_the_contracts_defaults(
     assert settings.upstream_connect_seconds == 10
     assert settings.upstream_first_byte_seconds == 300
     assert (settings.upstream_silence_seconds, settings.caller_silence_seconds) == (120, 120)
+    assert settings.max_body_mb == 32
 
 
 def test_the_processs_own_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -104,6 +105,7 @@ def test_an_empty_value_counts_as_missing() -> None:
         ("WATTFARE_UPSTREAM_FIRST_BYTE_SECONDS", "2", "upstream_first_byte_seconds", 2),
         ("WATTFARE_UPSTREAM_SILENCE_SECONDS", "3", "upstream_silence_seconds", 3),
         ("WATTFARE_CALLER_SILENCE_SECONDS", "4", "caller_silence_seconds", 4),
+        ("WATTFARE_MAX_BODY_MB", "10", "max_body_mb", 10),
     ],
 )
 def test_a_good_value_is_taken(name: str, value: str, attribute: str, parsed: object) -> None:
@@ -135,6 +137,8 @@ def test_a_good_value_is_taken(name: str, value: str, attribute: str, parsed: ob
         ("PORT", "\u0668\u0660"),
         ("WEB_CONCURRENCY", "0"),
         ("WEB_CONCURRENCY", "2.5"),
+        ("WATTFARE_MAX_BODY_MB", "0"),
+        ("WATTFARE_MAX_BODY_MB", "1025"),
         ("WATTFARE_DRAIN_SECONDS", "soon"),
         ("WATTFARE_DRAIN_SECONDS", "-1"),
         ("WATTFARE_DRAIN_SECONDS", "inf"),

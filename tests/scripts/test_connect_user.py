@@ -40,6 +40,24 @@ async def test_an_imported_connection_pays_at_once(redis_url: str, stack: Stack,
     assert (receipt["event"], receipt["by"], receipt["cap_nano"]) == ("approved", "operator", "2500000000")
 
 
+async def test_amounts_are_printed_as_people_write_them(redis_url: str, stack: Stack) -> None:
+    """A millionth of a dollar is 0.000001, not 1e-06."""
+    arguments = (
+        "--app",
+        stack.app["appId"],
+        "--user",
+        "ada",
+        "--monthly-usd",
+        "0.000001",
+        "--openrouter-key",
+        "sk-or-v1",
+    )
+    code, out, _ = await command("scripts.connect_user", *arguments, variables=environment(redis_url))
+    assert code == 0
+    assert "limits: monthlyUsd: 0.000001\n" in out
+    assert "remainingUsd: 0.000001\n" in out
+
+
 def _given(stack: Stack, **changed: str | None) -> argparse.Namespace:
     given: dict[str, str | None] = {"app": stack.app["appId"], "user": "eve", "mode": "live"}
     given |= {"monthly_usd": "5", "openrouter_key": "sk-or-v1-imp", **changed}

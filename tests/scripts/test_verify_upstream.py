@@ -89,7 +89,7 @@ async def test_the_operator_reads_both_words_and_the_difference_of_each_key(redi
         code, told, _ = await command("scripts.verify", "--against-upstream", variables=variables)
         _, document, _ = await command("scripts.verify", "--against-upstream", "--json", variables=variables)
     assert code == 0
-    amounts = "ledger_usd: 7e-07, estimated_usd: 9e-07, upstream_usd: 9e-07, difference_usd: 2e-07"
+    amounts = "ledger_usd: 0.0000007, estimated_usd: 0.0000009, upstream_usd: 0.0000009, difference_usd: 0.0000002"
     assert f"upstream:\n  accounts: ['{account}'], {amounts}, ok: True\n" in told
     (upstream,) = json.loads(document)["upstream"]
     assert (upstream["accounts"], upstream["difference_usd"]) == ([account], 2e-07)
