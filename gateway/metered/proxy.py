@@ -32,7 +32,7 @@ from gateway.openrouter.dialects import WIRE, Dialect, Said
 from gateway.openrouter.encodings import Undecodable, decoded
 from gateway.openrouter.prices import Prices
 from gateway.openrouter.refusals import refusal
-from gateway.payers.apps import Apps
+from gateway.payers.apps import Apps, authorization_of
 from gateway.sealing import SealBroken, Sealer
 from gateway.store.store import Store
 
@@ -78,7 +78,7 @@ class Proxy:
 
     async def forward(self, call: Call, dialect: Dialect) -> web.StreamResponse:
         """Answer one metered call. Raises WattfareError."""
-        authorization = call.request.headers.get("Authorization")
+        authorization = authorization_of(call.request.headers)
         caller = self._apps.proven(authorization) or await self._apps.authenticate(authorization)
         budget = payer(call, caller)
         if not self._store.salt:

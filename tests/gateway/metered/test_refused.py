@@ -90,6 +90,25 @@ async def test_a_request_too_dear_for_the_credit_leaves_the_connection_alone(
     assert (await ask(stack, spoken)).status == 200
 
 
+@EACH
+async def test_the_secret_key_may_come_as_anthropics_clients_send_it(
+    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
+) -> None:
+    """`x-api-key` where Authorization is absent; it stays here, and a publishable or wrong key there is told so."""
+    openrouter.play = streams([spoken.document], {"Content-Type": "application/json"})
+    payer = {"x-wattfare-user": "ada"}
+    assert (await ask(stack, spoken, {**payer, "x-api-key": stack.secret})).status == 200
+    assert "x-api-key" not in openrouter.last.names
+    wrong = [{"x-api-key": stack.app["publishableKey"]}, {"x-api-key": "sk_live_x"}, {"x-api-key": ""}]
+    # An Authorization that was sent counts, whatever stands beside it.
+    wrong.append({"Authorization": "Bearer x", "x-api-key": stack.secret})
+    answers = [await ask(stack, spoken, {**payer, **sent}) for sent in wrong]
+    assert [answer.refusal for answer in answers] == [(401, "auth")] * 4
+    assert "publishable" in said(answers[0], spoken)["message"]
+    status = await stack.ask("GET", "/v1/status?appUserId=ada", headers={"x-api-key": stack.secret})
+    assert status.document["connected"] is True
+
+
 async def falls_silent(turn: Turn) -> None:
     """Take the request and say nothing."""
     await turn.until_gone()
