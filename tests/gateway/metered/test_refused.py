@@ -109,6 +109,21 @@ async def test_the_secret_key_may_come_as_anthropics_clients_send_it(
     assert status.document["connected"] is True
 
 
+@EACH
+async def test_the_requests_id_stands_where_libraries_look_for_it(
+    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
+) -> None:
+    """On answers and errors; an id that upstream sends under that name stays alone."""
+    json_label = {"Content-Type": "application/json"}
+    openrouter.play = streams([spoken.document], json_label)
+    answers = [await ask(stack, spoken), await ask(stack, spoken, {}), await ask(stack, spoken, body=b"{")]
+    assert [answer.status for answer in answers] == [200, 401, 400]
+    for answer in answers:
+        assert answer.headers.getall("x-request-id") == [answer.headers["x-wattfare-request-id"]]
+    openrouter.play = streams([spoken.document], {**json_label, "X-Request-Id": "req-7"})
+    assert (await ask(stack, spoken)).headers.getall("x-request-id") == ["req-7"]
+
+
 async def falls_silent(turn: Turn) -> None:
     """Take the request and say nothing."""
     await turn.until_gone()
