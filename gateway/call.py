@@ -20,6 +20,7 @@ from gateway.strict_json import strict_json
 
 MAX_CONTROL_BODY_BYTES = 64 * 1024
 _MEGABYTE = 1024 * 1024
+REQUEST_ID = "x-request-id"
 _SERVER = "wattfare"
 _JSON = "application/json"
 _UTF_8 = ("utf-8", "utf8")  # the second is no registered name, but what many clients write
@@ -171,6 +172,8 @@ class Call:
             "Server": _SERVER,
             "X-Content-Type-Options": "nosniff",
             "x-wattfare-request-id": self.request_id,
+            # What the clients' libraries show as the id of a request.
+            REQUEST_ID: self.request_id,
         }
 
 

@@ -20,6 +20,9 @@ _CODES = (
     errors.Unavailable,
     errors.WattfareError,
 )
+_ANY_BODY: _Json = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+# Either will do.
+_SCHEMES = {"secretKey": ("secretKey", "secretKeyHeader")}
 _USD_OR_NULL: _Json = {"type": ["number", "null"]}
 _TEXT_OR_NULL: _Json = {"type": ["string", "null"]}
 _COUNT_OR_NULL: _Json = {"type": ["integer", "null"]}
@@ -38,6 +41,7 @@ def document() -> _Json:
         "components": {
             "securitySchemes": {
                 "secretKey": {"type": "http", "scheme": "bearer", "description": "sk_live_… or sk_test_…"},
+                "secretKeyHeader": {"type": "apiKey", "in": "header", "name": "x-api-key"},
                 "sessionToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
             },
             "schemas": _schemas(),
@@ -64,6 +68,9 @@ def _paths() -> _Json:
             "delete": _operation("End the connection (with a secret key: of appUserId)", token, None),
         },
         **{f"/v1/{dialect.value}": {"post": _metered()} for dialect in Dialect},
+        "/v1/messages/count_tokens": {
+            "post": {**_operation("What a prompt counts, free", secret, "TokenCount"), "requestBody": _ANY_BODY}
+        },
         "/v1/usage/{requestId}": {
             "get": _operation("What one request cost", secret, "Usage", parameters=[_in_path("requestId")])
         },
@@ -89,10 +96,12 @@ def _paths() -> _Json:
 
 
 def _metered() -> _Json:
-    body = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
     user = [{"$ref": "#/components/parameters/User"}]
     answer = {"description": "OpenRouter's bytes, as they came"}
-    return {**_operation("Run a model at the user's cost", "secretKey", answer, parameters=user), "requestBody": body}
+    return {
+        **_operation("Run a model at the user's cost", "secretKey", answer, parameters=user),
+        "requestBody": _ANY_BODY,
+    }
 
 
 def _operation(
@@ -108,7 +117,7 @@ def _operation(
     success = {"204": {"description": "Done"}} if answer is None else {"200": answer}
     operation: _Json = {
         "summary": summary,
-        "security": [{scheme: []}] if scheme else [],
+        "security": [{each: []} for each in _SCHEMES.get(scheme, (scheme,))] if scheme else [],
         "responses": {**success, "default": {"$ref": "#/components/responses/Error"}},
     }
     if parameters:
@@ -144,6 +153,7 @@ def _schemas() -> _Json:
             },
             required=["state"],
         ),
+        "TokenCount": _object({"input_tokens": {"type": "integer"}}, required=["input_tokens"]),
         "Usage": _object(
             {
                 "requestId": {"type": "string"},
