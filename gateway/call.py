@@ -52,6 +52,8 @@ class Call:
         self.notes: dict[str, object] = {}
         self.is_told = False
         self.status = 0
+        self.enclose: Callable[[int, Mapping[str, object]], dict[str, object]] | None = None
+        """Gives an error the shape of its endpoint's dialect; None: the plain envelope."""
 
     @property
     def request_id(self) -> str:
@@ -152,7 +154,9 @@ class Call:
         """Return the error envelope."""
         self.notes["code"] = error.code
         self.status = error.status
-        return self.answer(error.envelope(self.request_id), status=error.status, headers=error.headers)
+        said = error.said(self.request_id)
+        document = {"error": said} if self.enclose is None else self.enclose(error.status, said)
+        return self.answer(document, status=error.status, headers=error.headers)
 
     def own_headers(self) -> dict[str, str]:
         """Return the headers that every answer of ours carries."""

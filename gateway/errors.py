@@ -36,17 +36,19 @@ class WattfareError(Exception):
             self.fields["retryAfter"] = retry_after_seconds
             self.headers["Retry-After"] = str(retry_after_seconds)
 
+    def said(self, request_id: str) -> dict[str, object]:
+        """Return the members of the error object."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "type": self.type,
+            "requestId": request_id,
+            **self.fields,
+        }
+
     def envelope(self, request_id: str) -> dict[str, object]:
         """Return the JSON body of this failure."""
-        return {
-            "error": {
-                "code": self.code,
-                "message": self.message,
-                "type": self.type,
-                "requestId": request_id,
-                **self.fields,
-            }
-        }
+        return {"error": self.said(request_id)}
 
 
 class AuthError(WattfareError):

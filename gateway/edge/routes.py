@@ -12,9 +12,11 @@ from gateway.edge.api import Api
 from gateway.errors import InvalidRequest, WattfareError
 from gateway.logs import log
 from gateway.metered.proxy import Proxy
-from gateway.openrouter.dialects import Dialect
+from gateway.openrouter.dialects import WIRE, Dialect
 
 _PREFIXES = ("/v1", "/api/v1")
+# How an error of ours is said on each metered path, whatever is wrong with the call.
+_ENCLOSES = {f"{prefix}/{dialect.value}": WIRE[dialect].enclose for prefix in _PREFIXES for dialect in Dialect}
 
 Handler = Callable[[Call, tuple[str, ...]], Awaitable[web.StreamResponse]]
 
@@ -49,6 +51,7 @@ class Routes:
         """Answer one request."""
         call = Call(request, silence_seconds=self._caller_seconds)
         try:
+            call.enclose = _ENCLOSES.get(call.path)
             route, segments = self._find(call)
             if call.request.method == "OPTIONS" and route.browser:
                 response: web.StreamResponse = await self._api.preflight(call, sorted(route.handlers))
@@ -86,6 +89,7 @@ class Routes:
             segments = _match(route.path, below or "")
             if segments is not None:
                 return route, segments
+        call.enclose = next((_ENCLOSES[path] for path in _ENCLOSES if call.path.startswith(f"{path}/")), None)
         raise InvalidRequest("There is nothing at this path. See /openapi.json.", status=404)
 
     async def _refuse(self, call: Call, error: WattfareError) -> web.Response:

@@ -44,7 +44,8 @@ class Wire:
     `type` of what is an error as a whole, flat or without a word. `work`: what holds delivered text, reasoning, tool
     arguments, media or vectors. `starts`: events before any work, so that a cost in them is not the last word. `ends`:
     the `type` of the event that ends an answer, beside `[DONE]`, which ends any. `pings`: events that only keep alive.
-    `funding`: codes and types of an error that mean the funding key or its credit. `say`: an error of ours.
+    `funding`: codes and types of an error that mean the funding key or its credit. `say`: an error of ours inside a
+    stream. `enclose`: an error of ours as an answer of its own, from its status and its members.
     """
 
     prompts: tuple[str, ...]
@@ -60,6 +61,7 @@ class Wire:
     failures: frozenset[str]
     funding: frozenset[str]
     say: Callable[[Said], bytes]
+    enclose: Callable[[int, Mapping[str, object]], dict[str, object]]
 
 
 def _say_member(said: Said) -> bytes:
@@ -78,6 +80,31 @@ def _say_named(said: Said) -> bytes:
     """An event named `error`: Anthropic's libraries raise by that name."""
     inner = {"type": said.type, "code": said.code, "message": said.message}
     return b"event: error\n" + _event({"type": "error", "error": inner})
+
+
+def _enclose_member(_: int, error: Mapping[str, object]) -> dict[str, object]:
+    """`{"error": …}`, as OpenAI and OpenRouter answer."""
+    return {"error": error}
+
+
+def _enclose_typed(status: int, error: Mapping[str, object]) -> dict[str, object]:
+    """`{"type": "error", "error": …}` with Anthropic's own `type` for the status, which its libraries show."""
+    kind = _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+    return {"type": "error", "error": {**error, "type": kind}}
+
+
+# https://docs.anthropic.com/en/api/errors; 503 is said there as 529.
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
 
 
 def _event(document: Mapping[str, object]) -> bytes:
@@ -107,6 +134,7 @@ WIRE: Mapping[Dialect, Wire] = {
         failures=_ERROR,
         funding=_OPENAI_FUNDING,
         say=_say_member,
+        enclose=_enclose_member,
     ),
     Dialect.COMPLETIONS: Wire(
         prompts=("prompt",),
@@ -128,6 +156,7 @@ WIRE: Mapping[Dialect, Wire] = {
         failures=_ERROR,
         funding=_OPENAI_FUNDING,
         say=_say_member,
+        enclose=_enclose_member,
     ),
     Dialect.EMBEDDINGS: Wire(
         prompts=("input",),
@@ -143,6 +172,7 @@ WIRE: Mapping[Dialect, Wire] = {
         failures=_ERROR,
         funding=_OPENAI_FUNDING,
         say=_say_member,
+        enclose=_enclose_member,
     ),
     Dialect.RESPONSES: Wire(
         prompts=("input",),
@@ -158,6 +188,7 @@ WIRE: Mapping[Dialect, Wire] = {
         failures=_ERROR | {"response.error", "response.failed"},
         funding=_OPENAI_FUNDING,
         say=_say_flat,
+        enclose=_enclose_member,
     ),
     Dialect.MESSAGES: Wire(
         prompts=("messages",),
@@ -183,6 +214,7 @@ WIRE: Mapping[Dialect, Wire] = {
         failures=_ERROR,
         funding=_OPENAI_FUNDING | {"billing_error"},
         say=_say_named,
+        enclose=_enclose_typed,
     ),
 }
 

@@ -22,6 +22,12 @@ MAY_BE_EMPTY = {
         for column in ("starts", "ends")
     ),
 }
+# https://docs.anthropic.com/en/api/errors
+ANTHROPIC_TYPES = {
+    401: "authentication_error", 402: "billing_error", 403: "permission_error", 404: "not_found_error",
+    413: "request_too_large", 429: "rate_limit_error", 500: "api_error", 502: "api_error", 503: "overloaded_error",
+    504: "timeout_error", 529: "overloaded_error",
+}  # fmt: skip
 PAGE = File(__file__).parents[3] / "docs" / "wire.md"
 
 
@@ -169,6 +175,21 @@ def test_what_we_say_is_an_error_to_our_own_reading(dialect: Dialect) -> None:
     if dialect is Dialect.MESSAGES:
         assert said.startswith(b"event: error\ndata: ")
         assert document["type"] == "error"
+
+
+@ROWS
+def test_a_refusal_of_ours_has_the_dialects_own_shape(dialect: Dialect) -> None:
+    """Every member stays; Anthropic's libraries find their own `type`, at the top and within."""
+    error: dict[str, object] = {"code": "unavailable", "message": "x", "type": "api_error", "requestId": "r", "more": 1}
+    for status in (400, 401, 402, 403, 404, 405, 408, 413, 415, 422, 429, 500, 502, 503, 504, 529):
+        document = WIRE[dialect].enclose(status, error)
+        inner = document["error"]
+        assert isinstance(inner, dict)
+        assert {**inner, "type": "api_error"} == error
+        if dialect is Dialect.MESSAGES:
+            assert (document["type"], inner["type"]) == ("error", ANTHROPIC_TYPES.get(status, "invalid_request_error"))
+        else:
+            assert document == {"error": error}
 
 
 def test_a_path_leads_nowhere_through_foreign_shapes() -> None:
