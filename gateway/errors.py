@@ -69,13 +69,15 @@ class NotConnected(WattfareError):
 class BudgetExceeded(WattfareError):
     """402: the cap is spent, or what is left cannot carry this request.
 
-    `retry_after_seconds` is set when only requests still in flight hold the rest.
+    `retry_after_seconds` is set when only requests still in flight hold the rest. `limit`: what refused it, where that
+    is not the cap: `credit`, what the funding key affords.
     """
 
     code, type, default_status = "budget_exceeded", "insufficient_quota", 402
 
-    def __init__(self, message: str, *, retry_after_seconds: int | None = None) -> None:
-        super().__init__(message, retry_after_seconds=retry_after_seconds)
+    def __init__(self, message: str, *, limit: str | None = None, retry_after_seconds: int | None = None) -> None:
+        fields = None if limit is None else {"limit": limit}
+        super().__init__(message, fields=fields, retry_after_seconds=retry_after_seconds)
 
 
 class FundingInvalid(WattfareError):

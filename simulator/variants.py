@@ -128,10 +128,7 @@ class Model:
 
 
 _LIMITS = {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1759845420000"}
-_NO_CREDIT = (
-    "This request requires more credits, or fewer max_tokens. You requested up to 4096 tokens, but can only "
-    "afford 12. To increase, visit https://openrouter.ai/settings/credits and add more credits"
-)
+_NO_CREDIT = "Insufficient credits. Add more using https://openrouter.ai/credits"
 _KEY_LIMIT = "Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys"
 NO_CREDIT = ErrorAnswer(402, _NO_CREDIT, {"provider_name": None})
 KEY_LIMIT = ErrorAnswer(403, _KEY_LIMIT, with_user=False)

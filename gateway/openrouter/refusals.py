@@ -10,7 +10,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from math import ceil
 
-from gateway.errors import FundingInvalid, InvalidRequest, RateLimited, UpstreamError, WattfareError
+from gateway.errors import BudgetExceeded, FundingInvalid, InvalidRequest, RateLimited, UpstreamError, WattfareError
 from gateway.openrouter.dialects import FUNDING_NAMES
 from gateway.openrouter.usage import AnswerError, find_errors
 
@@ -25,6 +25,12 @@ _ABOUT_CREDIT = re.compile(
     r"insufficient credit|requires more credits|credit balance is too low|out of credits|exceeded your current quota",
     re.IGNORECASE,
 )
+# 402 has two meanings: one request that is too dear for what is left, and nothing left at all.
+_ABOUT_THE_REQUEST = re.compile(
+    r"fewer max_tokens|can only afford|prompt tokens limit exceeded",
+    re.IGNORECASE,
+)
+_NOTHING_LEFT = re.compile(r"can only afford (?:0\b|-)", re.IGNORECASE)
 # 403 has two meanings. Moderation, guardrails and regions carry their own metadata; the key's own limits do not.
 _CONTENT_METADATA = frozenset({"reasons", "flagged_input", "patterns", "model_slug"})
 _CONTENT_TYPES = frozenset({"content_policy_violation", "moderation", "guardrail"})
@@ -49,12 +55,28 @@ _SECRETS = re.compile(
     r"|(?<=\b(?:ID|id)[ :=])[0-9a-f]{8}-[0-9a-f-]{27}"
     r"|(?<=\b(?:ID|id): )[0-9a-f]{8}-[0-9a-f-]{27}"
 )
+# Members of a refusal's metadata that name the payer, whatever stands in them.
+_ACCOUNT_MEMBER = re.compile(
+    r"(?:user|org|organization|account|team|workspace|key|creator)_?id|api_?key|key_?(?:hash|label|name)|authorization",
+    re.IGNORECASE,
+)
+# A provider's own words (`raw`) run to some kilobytes; what is nested deeper than any recorded refusal is left out.
+_MOST_METADATA_CHARS = 8192
+_MOST_METADATA_DEPTH = 8
+_LARGEST_NUMBER = 2**63
+_TOO_DEAR = (
+    "This request is too dear for what is left of the user's OpenRouter credit. Name a smaller max_tokens, or shorten "
+    "the prompt."
+)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]+")
+_HALF_SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
 def concerns_funding(error: AnswerError, status: int | None = None) -> bool:
     """Tell whether OpenRouter refused the key or its credit, by HTTP `status` or by the code inside a 200."""
     code = status if status is not None else _as_status(error.code)
+    if code not in (401, 403) and _is_about_the_request(error.message):
+        return False
     if code in (401, 402):
         return True
     if code == 403:
@@ -62,6 +84,10 @@ def concerns_funding(error: AnswerError, status: int | None = None) -> bool:
     if error.code in FUNDING_NAMES or (error.error_type in FUNDING_NAMES and (code is None or _is_of_credit(error))):
         return True
     return code is None and _ABOUT_CREDIT.search(error.message) is not None
+
+
+def _is_about_the_request(message: str) -> bool:
+    return _ABOUT_THE_REQUEST.search(message) is not None and _NOTHING_LEFT.search(message) is None
 
 
 def _is_of_credit(error: AnswerError) -> bool:
@@ -75,6 +101,18 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now_ms: int
     message = clean_message(error.message)
     if concerns_funding(error, status):
         return FundingInvalid(_funding_message(message))
+    refused = _refusal(status, headers, document, message, now_ms)
+    if metadata := clean_metadata(_nested(document, "error", "metadata")):
+        refused.fields["metadata"] = metadata
+    return refused
+
+
+def _refusal(
+    status: int, headers: Mapping[str, str], document: Mapping[str, object], message: str, now_ms: int
+) -> WattfareError:
+    """Return the error for a refusal that leaves the payer's funding alone."""
+    if status == 402:
+        return BudgetExceeded(f"{_TOO_DEAR} OpenRouter says: {message}"[:MAX_MESSAGE_CHARS], limit="credit")
     if status == 429:
         seconds = _retry_after_seconds(headers, document, now_ms) or DEFAULT_RETRY_AFTER_SECONDS
         return RateLimited(message or "OpenRouter's rate limit is reached. Try later.", retry_after_seconds=seconds)
@@ -94,6 +132,47 @@ def clean_message(message: str) -> str:
     """Return upstream's words without account ids and keys, on one line, at most MAX_MESSAGE_CHARS."""
     said = _SECRETS.sub("[removed]", _UNPRINTABLE.sub(" ", message)).strip()
     return said if len(said) <= MAX_MESSAGE_CHARS else said[: MAX_MESSAGE_CHARS - 1] + "…"
+
+
+def clean_metadata(metadata: Mapping[str, object]) -> dict[str, object]:
+    """Return what a refusal says beside its message, without account ids and keys; nothing if it is too much to say.
+
+    `raw`, `provider_name` and `error_type` are what clients look for in it.
+    """
+    cleaned = _cleaned(metadata, _MOST_METADATA_DEPTH)
+    if not isinstance(cleaned, dict) or len(json.dumps(cleaned)) > 4 * _MOST_METADATA_CHARS:
+        return {}
+    return cleaned
+
+
+def _cleaned(value: object, depth: int) -> object:
+    if isinstance(value, str):
+        return _cleaned_text(value, depth)
+    if isinstance(value, dict) and depth:
+        kept = [(name, each) for name, each in value.items() if not _ACCOUNT_MEMBER.fullmatch(name)]
+        return {_cleaned_words(name): _cleaned(each, depth - 1) for name, each in kept}
+    if isinstance(value, list) and depth:
+        return [_cleaned(each, depth - 1) for each in value]
+    if isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < _LARGEST_NUMBER):
+        return value
+    return None
+
+
+def _cleaned_text(text: str, depth: int) -> str:
+    """Return a text cleaned; one that is itself JSON, within as well, since escapes may hide what it names."""
+    text = _cleaned_words(text)
+    if text.lstrip()[:1] in ("{", "[") and depth:
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            document = None
+        if (cleaned := _cleaned(document, depth - 1)) != document:
+            text = json.dumps(cleaned, separators=(",", ":"))
+    return text if len(text) <= _MOST_METADATA_CHARS else text[: _MOST_METADATA_CHARS - 1] + "…"
+
+
+def _cleaned_words(text: str) -> str:
+    return _SECRETS.sub("[removed]", _HALF_SURROGATES.sub(" ", text))
 
 
 def holds_secret(value: str) -> bool:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from gateway.openrouter.dialects import Dialect
-from tests.fakes import FakeOpenRouter, refuses
+from tests.fakes import FakeOpenRouter, refuses, streams
 from tests.gateway.stack import Answer, Stack
-from tests.gateway.wire_cases import SPOKEN, Spoken
+from tests.gateway.wire_cases import SPOKEN, Spoken, event
 
 EACH = pytest.mark.parametrize("spoken", SPOKEN, ids=lambda spoken: spoken.dialect.value)
 
@@ -56,3 +56,35 @@ async def test_every_error_comes_in_the_dialects_own_shape(
         assert (answer.status, error["code"]) == (status, code)
         assert spoken.dialect is not Dialect.MESSAGES or error["type"] == kind
     assert len(openrouter.received) == 1
+
+
+@EACH
+async def test_a_refusal_of_upstreams_keeps_what_it_says(
+    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
+) -> None:
+    """Status, message and metadata, less the names of keys and accounts."""
+    raw = '{"error":"user_2abcDEF9 asks for temperature 9"}'
+    metadata = {"raw": raw, "provider_name": "Acme", "error_type": "invalid_request"}
+    openrouter.play = refuses(422, {"code": 422, "message": "Provider returned error", "metadata": metadata})
+    error = said(answer := await ask(stack, spoken), spoken)
+    assert (answer.status, error["code"], error["message"]) == (422, "invalid_request", "Provider returned error")
+    assert error["metadata"] == {**metadata, "raw": raw.replace("user_2abcDEF9", "[removed]")}
+
+
+@EACH
+@pytest.mark.parametrize("is_inside", [False, True], ids=["before", "inside a stream"])
+async def test_a_request_too_dear_for_the_credit_leaves_the_connection_alone(
+    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken, *, is_inside: bool
+) -> None:
+    """It is told to name a smaller max_tokens, and the next request goes upstream."""
+    error = {"code": 402, "message": "This request requires more credits, or fewer max_tokens: can only afford 12."}
+    openrouter.play = streams([event({"error": error})]) if is_inside else refuses(402, error)
+    answer = await ask(stack, spoken)
+    if not is_inside:
+        refused = said(answer, spoken)
+        assert (answer.status, refused["code"], refused["limit"]) == (402, "budget_exceeded", "credit")
+        assert "smaller max_tokens" in refused["message"]
+    [entry] = await stack.booked()
+    assert entry["status"] == "void"
+    openrouter.play = streams([spoken.document], {"Content-Type": "application/json"})
+    assert (await ask(stack, spoken)).status == 200

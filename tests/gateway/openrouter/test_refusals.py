@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import FundingInvalid, InvalidRequest, RateLimited, UpstreamError, WattfareError
+from gateway.errors import BudgetExceeded, FundingInvalid, InvalidRequest, RateLimited, UpstreamError, WattfareError
 from gateway.openrouter.refusals import MAX_MESSAGE_CHARS, clean_message, concerns_funding, refusal
 from gateway.openrouter.usage import AnswerError
 
@@ -27,8 +27,9 @@ def refused(status: int, message: str = "No.", metadata: object = None, **header
         (401, "User not found."),
         (
             402,
-            "This request requires more credits, or fewer max_tokens. You requested up to 65536 tokens, but can only",
+            "This request requires more credits, or fewer max_tokens. You requested 9 tokens, but can only afford 0.",
         ),
+        (402, "can only afford -3"),
         (402, "Insufficient credits. Add more using https://openrouter.ai/credits"),
         (403, "Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys"),
         (403, "Key limit exceeded (daily limit). Manage it using https://openrouter.ai/settings/keys"),
@@ -47,6 +48,26 @@ def test_a_refused_key_or_credit_is_funding_invalid(status: int, message: str) -
     assert isinstance(error, FundingInvalid)
     assert error.status == 402
     assert message[:40] in error.message
+
+
+TOO_DEAR = (
+    "This request requires more credits, or fewer max_tokens. You requested up to 65536 tokens, can only afford 1234.",
+    "You can only afford 12 tokens",
+    "Prompt tokens limit exceeded: 24350 > 4000. To increase, visit https://openrouter.ai/settings/credits",
+)
+
+
+@pytest.mark.parametrize("message", TOO_DEAR)
+def test_a_request_that_is_too_dear_is_refused_alone(message: str) -> None:
+    """The connection is sound: a smaller request fits, and the error says how to make it so."""
+    error = refused(402, message)
+
+    assert isinstance(error, BudgetExceeded)
+    assert (error.status, error.fields["limit"], error.headers) == (402, "credit", {})
+    assert "smaller max_tokens" in error.message
+    assert message[:60] in error.message
+    for code in (402, "402", "insufficient_credits", None):
+        assert not concerns_funding(AnswerError(code, message, "payment_required"))
 
 
 @pytest.mark.parametrize(
@@ -129,6 +150,55 @@ def test_account_ids_and_keys_are_removed(leak: str) -> None:
 
     assert leak not in said
     assert said == "Key [removed] of account ([removed]) failed"
+
+
+METADATA = {
+    "raw": '{"error":{"message":"temperature is out of range","type":"invalid_request_error"}}',
+    "provider_name": "Acme",
+    "error_type": "invalid_request",
+}
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422, 429, 502, 504])
+def test_what_a_refusal_says_beside_its_message_is_kept(status: int) -> None:
+    """Clients look for the provider's own words."""
+    assert refused(status, "Provider returned error", METADATA).fields["metadata"] == METADATA
+    assert "metadata" not in refused(status).fields
+
+
+def test_metadata_names_no_key_and_no_account() -> None:
+    """In a text, in JSON within a text (escapes hide a word's begin), in a member's name or by a member's name."""
+    key, account = "sk-or-v1-0e6f" + "a" * 60, "user_2yOPcMpKoQhcd4bVgSMlELRaIah"
+    hidden = json.dumps({"user_id": "ada", "message": f"line\n{account}", "key": "s\u006b-or-v1-0123456789"})
+    metadata = {
+        "raw": f"\n{hidden}".replace("sk-", "\\u0073k-"), "inner": [{account: [key]}], "user_id": 7, "api_key": "ada",
+        "provider_name": "Acme", "flagged_input": "Hi\nthere", "retries": 2, "huge": 10**30, "half": "\ud800",
+    }  # fmt: skip
+    kept = refused(400, "No.", metadata).fields["metadata"]
+
+    assert isinstance(kept, dict)
+    assert json.loads(kept["raw"]) == {"message": "line\n[removed]", "key": "[removed]"}
+    assert kept["inner"] == [{"[removed]": ["[removed]"]}]
+    assert (kept["provider_name"], kept["flagged_input"], kept["retries"]) == ("Acme", "Hi\nthere", 2)
+    assert (kept["huge"], kept["half"]) == (None, " ")
+    assert not {"user_id", "api_key"} & set(kept)
+
+
+def test_metadata_is_bounded() -> None:
+    """A provider's page is cut, what is too deep or too wide is left out."""
+    raw = refused(400, "No.", {"raw": "x" * 100_000}).fields["metadata"]
+    assert isinstance(raw, dict)
+    assert len(raw["raw"]) == 8192
+    deep: object = 7
+    for _ in range(100):
+        deep = [deep]
+    assert "7" not in str(refused(400, "No.", {"deep": deep}).fields["metadata"])
+    assert "metadata" not in refused(400, "No.", {"wide": ["x" * 100] * 1000}).fields
+
+
+def test_a_refused_key_says_nothing_beside_its_message() -> None:
+    """What is said of the payer's account is the payer's."""
+    assert refused(402, "Insufficient credits", METADATA).fields == {}
 
 
 def test_ordinary_words_stay() -> None:
