@@ -7,6 +7,9 @@ Rule: foreign exceptions are translated into this tree once, where the foreign l
 from collections.abc import Mapping
 from typing import ClassVar
 
+# OpenAI's and Anthropic's SDKs obey it before they look at the status.
+_SHOULD_RETRY = "x-should-retry"
+
 
 class WattfareError(Exception):
     """A failure with its place in the contract: `code`, `status` and `type` (for OpenAI clients).
@@ -78,6 +81,8 @@ class BudgetExceeded(WattfareError):
     def __init__(self, message: str, *, limit: str | None = None, retry_after_seconds: int | None = None) -> None:
         fields = None if limit is None else {"limit": limit}
         super().__init__(message, fields=fields, retry_after_seconds=retry_after_seconds)
+        if retry_after_seconds is not None:
+            self.headers[_SHOULD_RETRY] = "true"
 
 
 class FundingInvalid(WattfareError):
@@ -120,6 +125,12 @@ class UpstreamError(WattfareError):
 
     code, type, default_status = "upstream", "api_error", 502
 
+    def note_bill(self) -> None:
+        """Say that the request had left and may be billed, so that no client sends it again by itself."""
+        told = self.message.removesuffix("Try again.").rstrip()
+        self.message = f"{told} The request had left and may be billed: GET /v1/usage/{{requestId}} tells."
+        self.headers[_SHOULD_RETRY] = "false"
+
 
 class ConsentRequired(WattfareError):
     """403: approving or raising a cap is the payer's act, on the consent site."""
@@ -144,4 +155,4 @@ class Unavailable(WattfareError):
         *,
         retry_after_seconds: int = 1,
     ) -> None:
-        super().__init__(message, retry_after_seconds=retry_after_seconds)
+        super().__init__(message, headers={_SHOULD_RETRY: "true"}, retry_after_seconds=retry_after_seconds)

@@ -21,6 +21,7 @@ from gateway.metered.body import ChatRequest
 from gateway.metered.closing import Closing
 from gateway.metered.headers import forwarded, passed_on
 from gateway.metered.inflight import NEVER, Inflight, OpenRequest, Stopped
+from gateway.metered.meter import Void
 from gateway.metered.payer import payer
 from gateway.metered.pricing import estimate_nano, worst_case
 from gateway.metered.test_mode import SimulatedConnection, simulated_worst_case
@@ -115,9 +116,11 @@ class Proxy:
         except asyncio.CancelledError:
             request.leave()
             raise
-        except UpstreamError:
+        except UpstreamError as failed:
             request.break_off()
             if not request.has_answered:
+                if not isinstance(request.meter.outcome(), Void):
+                    failed.note_bill()
                 raise
             # The caller must see that the answer is not whole: no clean end, no words of ours in it.
             request.call.close()

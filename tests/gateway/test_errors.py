@@ -41,7 +41,7 @@ def test_every_class_of_the_tree_is_in_the_table() -> None:
 def test_a_wait_is_told_in_header_and_body() -> None:
     """`Retry-After` and `retryAfter` say the same; without a wait there is neither."""
     waiting = errors.BudgetExceeded("x", retry_after_seconds=5)
-    assert waiting.headers == {"Retry-After": "5"}
+    assert waiting.headers == {"Retry-After": "5", "x-should-retry": "true"}
     assert waiting.fields == {"retryAfter": 5}
     assert errors.BudgetExceeded("x").headers == {}
 
@@ -49,3 +49,13 @@ def test_a_wait_is_told_in_header_and_body() -> None:
 def test_a_status_can_be_upstreams_own() -> None:
     """The caller's fault keeps the status it came with."""
     assert errors.InvalidRequest("x", status=422).status == 422
+
+
+def test_whether_to_try_again_is_told_where_the_status_does_not() -> None:
+    """Nothing was sent and waiting helps: true. It left and may be billed: false, in words too."""
+    assert errors.Unavailable().headers == {"Retry-After": "1", "x-should-retry": "true"}
+    failed = errors.UpstreamError("It fell silent. Try again.")
+    assert failed.headers == {}
+    failed.note_bill()
+    assert failed.headers == {"x-should-retry": "false"}
+    assert failed.message.startswith("It fell silent. The request had left and may be billed")

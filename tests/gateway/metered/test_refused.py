@@ -1,14 +1,14 @@
 """Every error before an answer, in every dialect, over real sockets: its shape, its headers, what it is for."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
 
 from gateway.openrouter.dialects import Dialect
-from tests.fakes import FakeOpenRouter, refuses, streams
-from tests.gateway.stack import Answer, Stack
+from tests.fakes import FakeOpenRouter, Play, Turn, refuses, streams
+from tests.gateway.stack import Answer, Stack, open_stack, settings_for
 from tests.gateway.wire_cases import SPOKEN, Spoken, event
 
 EACH = pytest.mark.parametrize("spoken", SPOKEN, ids=lambda spoken: spoken.dialect.value)
@@ -88,3 +88,65 @@ async def test_a_request_too_dear_for_the_credit_leaves_the_connection_alone(
     assert entry["status"] == "void"
     openrouter.play = streams([spoken.document], {"Content-Type": "application/json"})
     assert (await ask(stack, spoken)).status == 200
+
+
+async def falls_silent(turn: Turn) -> None:
+    """Take the request and say nothing."""
+    await turn.until_gone()
+
+
+async def hangs_up(turn: Turn) -> None:
+    """Take the request and break off."""
+    turn.writer.transport.abort()
+
+
+@pytest.fixture
+async def hasty(redis_url: str, openrouter: FakeOpenRouter) -> AsyncIterator[Stack]:
+    """A gateway that waits a second for upstream's first byte."""
+    patience = {"WATTFARE_UPSTREAM_FIRST_BYTE_SECONDS": "1", "WATTFARE_RECONCILE_SECONDS": "1"}
+    async with open_stack(settings_for(redis_url, openrouter.url, **patience)) as running:
+        await running.connect()
+        yield running
+
+
+@EACH
+@pytest.mark.parametrize(("play", "status"), [(falls_silent, 504), (hangs_up, 502)], ids=["silent", "broken"])
+async def test_what_left_and_may_be_billed_is_not_to_be_sent_again(
+    hasty: Stack, openrouter: FakeOpenRouter, spoken: Spoken, play: Play, status: int
+) -> None:
+    """The SDKs would send it three times, and each may cost."""
+    openrouter.play = play
+    answer = await ask(hasty, spoken)
+    assert (answer.status, answer.headers["x-should-retry"]) == (status, "false")
+    assert "may be billed" in said(answer, spoken)["message"]
+    [entry] = await hasty.booked()
+    assert entry["status"] == "estimated"
+
+
+@EACH
+async def test_what_owes_nothing_may_be_sent_again(stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken) -> None:
+    """A provider that failed before any work: the status alone decides, as it does without us."""
+    openrouter.play = refuses(502, {"code": 502, "message": "Provider returned error"})
+    answer = await ask(stack, spoken)
+    assert answer.refusal == (502, "upstream")
+    assert "x-should-retry" not in answer.headers
+    assert "billed" not in said(answer, spoken)["message"]
+
+
+@EACH
+async def test_where_waiting_helps_the_clients_are_told_to(
+    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
+) -> None:
+    """402 while another request holds the rest: no client would try that again by itself."""
+    second: list[Answer] = []
+
+    async def ask_meanwhile(turn: Turn) -> None:
+        second.append(await ask(stack, spoken))
+        await turn.refuse(429, b"{}")
+
+    openrouter.play = ask_meanwhile
+    body = json.dumps({**spoken.ask(stream=False), "model": "acme/router"}).encode()
+    assert (await ask(stack, spoken, body=body)).status == 429
+    assert second[0].refusal == (402, "budget_exceeded")
+    assert second[0].headers["x-should-retry"] == "true"
+    assert int(second[0].headers["Retry-After"]) == said(second[0], spoken)["retryAfter"] > 0
