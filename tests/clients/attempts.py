@@ -4,17 +4,21 @@ Rule: a library runs with its own settings. Base URL, key and our header are giv
 """
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import httpx2
 
 from tests.fakes import FakeOpenRouter, Play, Turn, refuses, streams, whole_answer
-from tests.gateway.stack import USER, Stack
+from tests.gateway.stack import PATIENCE_SECONDS, USER, Stack, question
 
 RETRIED = 3
 """How often both libraries send a request that they may repeat: once, and two more times."""
+UNPRICED = "acme/router"
+"""A model without a price, for which all that is left is held."""
 MOST_TOKENS = 16_000
 """As many as the model writes: 0.032 USD, which the usual cap carries."""
 STREAM = {"Content-Type": "text/event-stream", "X-Generation-Id": "gen-1"}
@@ -27,11 +31,20 @@ class Attempts:
     paths: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     """When each was sent, in seconds of the loop's clock."""
+    statuses: list[int] = field(default_factory=list)
+    refused: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when one was refused."""
 
     async def note(self, request: httpx2.Request) -> None:
         """Count one."""
         self.paths.append(request.url.path)
         self.times.append(asyncio.get_running_loop().time())
+
+    async def note_answer(self, response: httpx2.Response) -> None:
+        """Note what came of it."""
+        self.statuses.append(response.status_code)
+        if response.is_error:
+            self.refused.set()
 
     @property
     def waits_seconds(self) -> list[float]:
@@ -41,7 +54,7 @@ class Attempts:
     @property
     def hooks(self) -> dict[str, list[Callable[..., object]]]:
         """For the HTTP client's `event_hooks`."""
-        return {"request": [self.note]}
+        return {"request": [self.note], "response": [self.note_answer]}
 
 
 async def hang_up(turn: Turn) -> None:
@@ -80,7 +93,7 @@ FAILURES = (
         retry_after="1",
     ),
     Failure("502", 502, "upstream", RETRIED, RETRIED, play=refuses(502, {"code": 502, "message": "no provider"})),
-    Failure("hung up on", 502, "upstream", RETRIED, RETRIED, play=hang_up),
+    Failure("hung up on", 502, "upstream", 1, 1, play=hang_up),
 )
 
 
@@ -113,6 +126,28 @@ def cuts(*pieces: bytes) -> Play:
             await turn.send(piece)
 
     return play
+
+
+@contextlib.asynccontextmanager
+async def held_by_another(
+    stack: Stack, openrouter: FakeOpenRouter, attempts: Attempts, play: Play
+) -> AsyncIterator[None]:
+    """Have another request hold the user's whole budget until one was refused for it; `play` answers the others."""
+
+    async def answer(turn: Turn) -> None:
+        if json.loads(turn.request.body)["model"] == UNPRICED:
+            await attempts.refused.wait()
+            await whole_answer(turn)
+        else:
+            await play(turn)
+
+    openrouter.play = answer
+    holding = asyncio.create_task(stack.chat(question(UNPRICED)))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not openrouter.received:
+            await asyncio.sleep(0)
+    yield
+    assert (await holding).status == 200
 
 
 @dataclass(slots=True)

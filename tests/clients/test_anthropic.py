@@ -9,7 +9,19 @@ import httpx2
 import pytest
 from anthropic.types import MessageParam, ToolParam
 
-from tests.clients.attempts import FAILURES, MOST_TOKENS, Attempts, Failure, Held, cuts, meet, says, whole
+from gateway.ledger.holds import RETRY_AFTER_SECONDS
+from tests.clients.attempts import (
+    FAILURES,
+    MOST_TOKENS,
+    Attempts,
+    Failure,
+    Held,
+    cuts,
+    held_by_another,
+    meet,
+    says,
+    whole,
+)
 from tests.fakes import MODEL, FakeOpenRouter
 from tests.gateway.stack import PATIENCE_SECONDS, USER, Stack, revoke
 
@@ -189,6 +201,16 @@ def said_code(error: anthropic.APIError) -> object:
     """Our code, which this library leaves in the body."""
     assert isinstance(error.body, dict)
     return error.body["error"]["code"]
+
+
+async def test_what_another_request_holds_is_asked_for_again(
+    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: Attempts
+) -> None:
+    """No 402 is raised where waiting helps: the library waits as long as it is told and gets its answer."""
+    async with held_by_another(stack, openrouter, attempts, says(START, REST)), library() as client:
+        assert await all_heard(client) == "Hello"
+    assert attempts.statuses == [402, 200]
+    assert attempts.waits_seconds[0] >= RETRY_AFTER_SECONDS - 0.01
 
 
 async def test_an_error_in_mid_stream_is_raised(

@@ -11,7 +11,19 @@ import pytest
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 from pydantic import BaseModel
 
-from tests.clients.attempts import FAILURES, MOST_TOKENS, Attempts, Failure, Held, cuts, meet, says, whole
+from gateway.ledger.holds import RETRY_AFTER_SECONDS
+from tests.clients.attempts import (
+    FAILURES,
+    MOST_TOKENS,
+    Attempts,
+    Failure,
+    Held,
+    cuts,
+    held_by_another,
+    meet,
+    says,
+    whole,
+)
 from tests.clients.openai_wire import (
     COST_NANO,
     DONE,
@@ -232,6 +244,17 @@ async def test_a_failure_is_the_librarys_own_exception(
     assert raised.value.response.headers.get("Retry-After") == failure.retry_after
     assert (len(attempts.paths), len(openrouter.received)) == (failure.attempts, failure.asked)
     assert failure.retry_after is None or attempts.waits_seconds[0] >= float(failure.retry_after) - 0.01
+
+
+@EACH
+async def test_what_another_request_holds_is_asked_for_again(
+    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: Attempts, dialect: str
+) -> None:
+    """No 402 is raised where waiting helps: the library waits as long as it is told and gets its answer."""
+    async with held_by_another(stack, openrouter, attempts, says(*STREAMS[dialect])), library() as client:
+        assert await all_heard(client, dialect) == "Hello"
+    assert attempts.statuses == [402, 200]
+    assert attempts.waits_seconds[0] >= RETRY_AFTER_SECONDS - 0.01
 
 
 @EACH
