@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
+from openai.types.responses import FunctionToolParam, ResponseInputItemParam
 from pydantic import BaseModel
 
 from gateway.ledger.holds import RETRY_AFTER_SECONDS
@@ -199,6 +200,23 @@ async def test_a_tool_is_called_and_its_result_is_answered(openrouter: FakeOpenR
         answer = await client.chat.completions.create(model=MODEL, messages=turns, tools=[WEATHER])
     assert answer.choices[0].message.content == "21 degrees"
     assert json.loads(openrouter.last.body)["messages"] == turns
+
+
+async def test_a_tool_is_called_in_a_response(openrouter: FakeOpenRouter, library: Library) -> None:
+    """As the item that holds its arguments; its result goes upstream as the app wrote it."""
+    arguments = '{"city":"Bern"}'
+    wanted = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "weather", "arguments": arguments}
+    openrouter.play = whole(json.dumps(response({**wanted, "status": "completed"})).encode())
+    tool: FunctionToolParam = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}
+    async with library() as client:
+        [asked] = (await client.responses.create(model=MODEL, input="Hello?", tools=[tool])).output
+        assert asked.type == "function_call"
+        assert (asked.call_id, asked.name, asked.arguments) == ("call_1", "weather", arguments)
+        result: ResponseInputItemParam = {"type": "function_call_output", "call_id": "call_1", "output": "21"}
+        openrouter.play = whole(json.dumps(response(item(text("21 degrees")))).encode())
+        answer = await client.responses.create(model=MODEL, input=[result], tools=[tool])
+    assert answer.output_text == "21 degrees"
+    assert json.loads(openrouter.last.body)["input"] == [result]
 
 
 @EACH
