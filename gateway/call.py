@@ -19,6 +19,7 @@ from gateway.strict_json import strict_json
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_CONTROL_BODY_BYTES = 64 * 1024
+REQUEST_ID = "x-request-id"
 _SERVER = "wattfare"
 _JSON = "application/json"
 _CHARSET = re.compile(r'\bcharset\s*=\s*"?([^";\s]*)')
@@ -164,6 +165,8 @@ class Call:
             "Server": _SERVER,
             "X-Content-Type-Options": "nosniff",
             "x-wattfare-request-id": self.request_id,
+            # What the clients' libraries show as the id of a request.
+            REQUEST_ID: self.request_id,
         }
 
 

@@ -13,7 +13,7 @@ from gateway.ledger.holds import Ledger
 from gateway.ledger.record import Hold
 from gateway.money import nano_from_usd, usd_from_nano
 from gateway.openrouter.prices import Prices
-from gateway.payers.apps import App
+from gateway.payers.apps import App, authorization_of
 from gateway.payers.connections import Approval, By, Connections
 from gateway.payers.identity import user_id_fault
 from gateway.payers.origins import is_loopback
@@ -46,7 +46,7 @@ class Api:
 
     async def create_session(self, call: Call, _: tuple[str, ...]) -> web.Response:
         """POST /v1/sessions."""
-        caller = await self._services.apps.authenticate(call.request.headers.get("Authorization"))
+        caller = await self._services.apps.authenticate(authorization_of(call.request.headers))
         document = await call.document()
         user_id = _user_id(document.get("appUserId"), "appUserId")
         limit = document.get("requestLimit")
@@ -109,7 +109,7 @@ class Api:
 
     async def usage(self, call: Call, segments: tuple[str, ...]) -> web.Response:
         """GET /v1/usage/{requestId}: what one request cost, also after the client hung up."""
-        caller = await self._services.apps.authenticate(call.request.headers.get("Authorization"))
+        caller = await self._services.apps.authenticate(authorization_of(call.request.headers))
         budget = await self._connections.budget_of(segments[0])
         hold = None
         if budget is not None and (budget.app_id, budget.mode) == (caller.app.app_id, caller.mode):
@@ -161,7 +161,7 @@ class Api:
         return self._services.ledger
 
     async def _by_secret(self, call: Call) -> Budget:
-        caller = await self._services.apps.authenticate(call.request.headers.get("Authorization"))
+        caller = await self._services.apps.authenticate(authorization_of(call.request.headers))
         user_id = _user_id(_named_once(call.request.rel_url.raw_query_string, "appUserId"), "appUserId")
         return self._charged(call, Budget(caller.mode, caller.app.app_id, user_id))
 

@@ -20,6 +20,8 @@ _CODES = (
     errors.Unavailable,
     errors.WattfareError,
 )
+# Either will do.
+_SCHEMES = {"secretKey": ("secretKey", "secretKeyHeader")}
 _USD_OR_NULL: _Json = {"type": ["number", "null"]}
 _TEXT_OR_NULL: _Json = {"type": ["string", "null"]}
 _COUNT_OR_NULL: _Json = {"type": ["integer", "null"]}
@@ -38,6 +40,7 @@ def document() -> _Json:
         "components": {
             "securitySchemes": {
                 "secretKey": {"type": "http", "scheme": "bearer", "description": "sk_live_… or sk_test_…"},
+                "secretKeyHeader": {"type": "apiKey", "in": "header", "name": "x-api-key"},
                 "sessionToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
             },
             "schemas": _schemas(),
@@ -108,7 +111,7 @@ def _operation(
     success = {"204": {"description": "Done"}} if answer is None else {"200": answer}
     operation: _Json = {
         "summary": summary,
-        "security": [{scheme: []}] if scheme else [],
+        "security": [{each: []} for each in _SCHEMES.get(scheme, (scheme,))] if scheme else [],
         "responses": {**success, "default": {"$ref": "#/components/responses/Error"}},
     }
     if parameters:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from multidict import CIMultiDictProxy
 
+from gateway.call import REQUEST_ID
 from gateway.openrouter.refusals import holds_secret
 
 # RFC 9110 §7.6.1, and what a proxy decides for itself.
@@ -84,11 +85,12 @@ class Passed(NamedTuple):
     lines: list[str]
     has_length: bool
     is_event_stream: bool
+    has_request_id: bool = False
 
 
 def passed_on(headers: Iterable[tuple[str, str]]) -> Passed:
     """Return upstream's headers that may go to the caller: none that names a key or an account."""
-    lines, has_length, is_event_stream = [], False, False
+    lines, has_length, is_event_stream, has_request_id = [], False, False, False
     for name, value in headers:
         lowered = _passed_name(name)
         if not lowered or (_names_account(value) and not value.startswith(_OPENROUTERS_ID)):
@@ -98,7 +100,9 @@ def passed_on(headers: Iterable[tuple[str, str]]) -> Passed:
             has_length = True
         elif lowered == "content-type":
             is_event_stream = value.lower().startswith("text/event-stream")
-    return Passed(lines, has_length, is_event_stream)
+        elif lowered == REQUEST_ID:
+            has_request_id = True
+    return Passed(lines, has_length, is_event_stream, has_request_id)
 
 
 @lru_cache(_NAMES)

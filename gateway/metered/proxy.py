@@ -11,7 +11,7 @@ import time
 
 from aiohttp import web
 
-from gateway.call import Call
+from gateway.call import REQUEST_ID, Call
 from gateway.errors import NotConnected, Unavailable, UpstreamError, WattfareError
 from gateway.ledger.holds import Ledger
 from gateway.ledger.outcomes import Admission
@@ -32,7 +32,7 @@ from gateway.openrouter.dialects import WIRE, Dialect, Said
 from gateway.openrouter.encodings import Undecodable, decoded
 from gateway.openrouter.prices import Prices
 from gateway.openrouter.refusals import refusal
-from gateway.payers.apps import Apps
+from gateway.payers.apps import Apps, authorization_of
 from gateway.sealing import SealBroken, Sealer
 from gateway.store.store import Store
 
@@ -78,7 +78,7 @@ class Proxy:
 
     async def forward(self, call: Call, dialect: Dialect) -> web.StreamResponse:
         """Answer one metered call. Raises WattfareError."""
-        authorization = call.request.headers.get("Authorization")
+        authorization = authorization_of(call.request.headers)
         caller = self._apps.proven(authorization) or await self._apps.authenticate(authorization)
         budget = payer(call, caller)
         if not self._store.salt:
@@ -230,9 +230,9 @@ class Proxy:
             await self._attach(request)
         _stop_if_over(request)
         if not request.gone:
-            request.answer = Answer(
-                request.call.request, status, passed_on(upstream.headers), _own_lines(request, admission)
-            )
+            passed = passed_on(upstream.headers)
+            own = _own_lines(request, admission, has_request_id=passed.has_request_id)
+            request.answer = Answer(request.call.request, status, passed, own)
         await self._relay(request, upstream)
         return request.response()
 
@@ -360,9 +360,12 @@ class Proxy:
                 answer.send(gap + WIRE[request.chat.dialect].say(said), is_last=True)
 
 
-def _own_lines(request: OpenRequest, admission: Admission) -> list[str]:
-    """Return the headers of ours, each with its line's end."""
-    lines = [f"{name}: {value}\r\n" for name, value in request.call.own_headers().items()]
+def _own_lines(request: OpenRequest, admission: Admission, *, has_request_id: bool) -> list[str]:
+    """Return the headers of ours, each with its line's end; `has_request_id`: upstream sent one under the same name."""
+    own = request.call.own_headers()
+    if has_request_id:
+        del own[REQUEST_ID]
+    lines = [f"{name}: {value}\r\n" for name, value in own.items()]
     if admission.remaining_nano is not None:
         lines.append(f"x-wattfare-remaining-usd: {usd_text(admission.remaining_nano)}\r\n")
     if admission.max_tokens is not None:

@@ -8,7 +8,7 @@ import base64
 import hmac
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -221,6 +221,19 @@ class Apps:
             tuple(found),
             is_closed=b"closed_ms" in fields,
         )
+
+
+def authorization_of(headers: Mapping[str, str]) -> str | None:
+    """Return the Authorization that a call sent; where there is none, its `x-api-key`, which is what Anthropic has.
+
+    Raises AuthError for a publishable key there.
+    """
+    authorization = headers.get("Authorization")
+    if authorization is not None or (key := headers.get("x-api-key")) is None:
+        return authorization
+    if key.strip().startswith("pk_"):
+        raise AuthError("x-api-key holds a publishable key (pk_…). Send your secret key (sk_…), from your backend.")
+    return f"Bearer {key}"
 
 
 def _is_app_id(text: str) -> bool:

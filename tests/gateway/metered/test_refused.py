@@ -90,6 +90,40 @@ async def test_a_request_too_dear_for_the_credit_leaves_the_connection_alone(
     assert (await ask(stack, spoken)).status == 200
 
 
+@EACH
+async def test_the_secret_key_may_come_as_anthropics_clients_send_it(
+    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
+) -> None:
+    """`x-api-key` where Authorization is absent; it stays here, and a publishable or wrong key there is told so."""
+    openrouter.play = streams([spoken.document], {"Content-Type": "application/json"})
+    payer = {"x-wattfare-user": "ada"}
+    assert (await ask(stack, spoken, {**payer, "x-api-key": stack.secret})).status == 200
+    assert "x-api-key" not in openrouter.last.names
+    wrong = [{"x-api-key": stack.app["publishableKey"]}, {"x-api-key": "sk_live_x"}, {"x-api-key": ""}]
+    # An Authorization that was sent counts, whatever stands beside it.
+    wrong.append({"Authorization": "Bearer x", "x-api-key": stack.secret})
+    answers = [await ask(stack, spoken, {**payer, **sent}) for sent in wrong]
+    assert [answer.refusal for answer in answers] == [(401, "auth")] * 4
+    assert "publishable" in said(answers[0], spoken)["message"]
+    status = await stack.ask("GET", "/v1/status?appUserId=ada", headers={"x-api-key": stack.secret})
+    assert status.document["connected"] is True
+
+
+@EACH
+async def test_the_requests_id_stands_where_libraries_look_for_it(
+    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
+) -> None:
+    """On answers and errors; an id that upstream sends under that name stays alone."""
+    json_label = {"Content-Type": "application/json"}
+    openrouter.play = streams([spoken.document], json_label)
+    answers = [await ask(stack, spoken), await ask(stack, spoken, {}), await ask(stack, spoken, body=b"{")]
+    assert [answer.status for answer in answers] == [200, 401, 400]
+    for answer in answers:
+        assert answer.headers.getall("x-request-id") == [answer.headers["x-wattfare-request-id"]]
+    openrouter.play = streams([spoken.document], {**json_label, "X-Request-Id": "req-7"})
+    assert (await ask(stack, spoken)).headers.getall("x-request-id") == ["req-7"]
+
+
 async def falls_silent(turn: Turn) -> None:
     """Take the request and say nothing."""
     await turn.until_gone()
