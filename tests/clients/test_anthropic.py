@@ -23,7 +23,7 @@ from tests.clients.attempts import (
     whole,
 )
 from tests.fakes import MODEL, FakeOpenRouter
-from tests.gateway.stack import PATIENCE_SECONDS, USER, Stack, revoke
+from tests.gateway.stack import FUNDING_KEY, PATIENCE_SECONDS, USER, Stack, revoke
 
 COST_NANO = 500_000
 HELLO: list[MessageParam] = [{"role": "user", "content": "Say hello."}]
@@ -115,6 +115,16 @@ async def test_a_whole_answer_is_read(stack: Stack, openrouter: FakeOpenRouter, 
     assert answer.usage.output_tokens == 2
     [entry] = await stack.booked()
     assert (entry["status"], int(entry["cost_nano"])) == ("settled", COST_NANO)
+
+
+async def test_the_key_is_taken_as_x_api_key(openrouter: FakeOpenRouter, library: Library) -> None:
+    """Where this library's older versions put it; upstream gets the funding key alone."""
+    openrouter.play = whole(document({"type": "text", "text": "Hello"}))
+    async with library() as client:
+        headers: dict[str, str | anthropic.Omit] = {"Authorization": anthropic.omit, "X-Api-Key": client.api_key or ""}
+        await client.messages.create(model=MODEL, messages=HELLO, max_tokens=64, extra_headers=headers)
+    assert openrouter.last.header("Authorization") == f"Bearer {FUNDING_KEY}"
+    assert "x-api-key" not in openrouter.last.names
 
 
 async def test_a_streamed_answer_is_put_together(

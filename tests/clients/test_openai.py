@@ -260,6 +260,7 @@ async def test_a_failure_is_the_librarys_own_exception(
     assert type(raised.value) is RAISED[failure.name]
     assert (raised.value.status_code, raised.value.code) == (failure.status, failure.code)
     assert raised.value.response.headers.get("Retry-After") == failure.retry_after
+    assert raised.value.request_id == raised.value.response.headers["x-wattfare-request-id"]
     assert (len(attempts.paths), len(openrouter.received)) == (failure.attempts, failure.asked)
     assert failure.retry_after is None or attempts.waits_seconds[0] >= float(failure.retry_after) - 0.01
 
