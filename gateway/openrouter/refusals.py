@@ -6,17 +6,14 @@ OpenRouter's words name the payer's account (`user_…`, `org_…`) and sometime
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-from math import ceil
 
 from gateway.errors import BudgetExceeded, FundingInvalid, InvalidRequest, RateLimited, UpstreamError, WattfareError
 from gateway.openrouter.dialects import FUNDING_NAMES
+from gateway.openrouter.retry_after import nested, retry_after_seconds
 from gateway.openrouter.usage import AnswerError, find_errors
 
 MAX_MESSAGE_CHARS = 500
 DEFAULT_RETRY_AFTER_SECONDS = 5
-MAX_RETRY_AFTER_SECONDS = 3600
 
 _TIMEOUTS = frozenset({408, 504, 524})
 # A provider that refuses OpenRouter's own key says so with a status of its own; what is said of credit is the payer's.
@@ -101,30 +98,27 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now_ms: int
     message = clean_message(error.message)
     if concerns_funding(error, status):
         return FundingInvalid(_funding_message(message))
-    refused = _refusal(status, headers, document, message, now_ms)
-    if metadata := clean_metadata(_nested(document, "error", "metadata")):
+    refused = _refusal(status, message, retry_after_seconds(headers, document, body, now_ms=now_ms))
+    if metadata := clean_metadata(nested(document, "error", "metadata")):
         refused.fields["metadata"] = metadata
     return refused
 
 
-def _refusal(
-    status: int, headers: Mapping[str, str], document: Mapping[str, object], message: str, now_ms: int
-) -> WattfareError:
+def _refusal(status: int, message: str, wait_seconds: int | None) -> WattfareError:
     """Return the error for a refusal that leaves the payer's funding alone."""
     if status == 402:
         return BudgetExceeded(f"{_TOO_DEAR} OpenRouter says: {message}"[:MAX_MESSAGE_CHARS], limit="credit")
     if status == 429:
-        seconds = _retry_after_seconds(headers, document, now_ms) or DEFAULT_RETRY_AFTER_SECONDS
+        seconds = wait_seconds or DEFAULT_RETRY_AFTER_SECONDS
         return RateLimited(message or "OpenRouter's rate limit is reached. Try later.", retry_after_seconds=seconds)
     if status in _TIMEOUTS:
         return UpstreamError(message or "The provider took too long. Try again.", status=504)
     if 400 <= status < 500:
         return InvalidRequest(message or f"OpenRouter refused the request with status {status}.", status=status)
-    wait = _retry_after_seconds(headers, document, now_ms)
     return UpstreamError(
         message or "The provider failed. Try again, or use another model.",
         status=502,
-        headers={"Retry-After": str(wait)} if wait else None,
+        headers={"Retry-After": str(wait_seconds)} if wait_seconds else None,
     )
 
 
@@ -203,53 +197,3 @@ def _document(body: bytes) -> dict[str, object]:
     except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
-
-
-def _retry_after_seconds(headers: Mapping[str, str], document: Mapping[str, object], now_ms: int) -> int | None:
-    """Return how long to wait: the header, the header the provider sent, the moment the limit is reset."""
-    sent = {name.lower(): value for name, value in headers.items()}
-    listed = _nested(document, "error", "metadata", "headers")
-    inner = {name.lower(): value for name, value in listed.items()}
-    available = _nested(document, "error", "availability").get("retry_after")
-    for value in (sent.get("retry-after"), inner.get("retry-after"), available):
-        if (seconds := _seconds(value, now_ms)) is not None:
-            return _bounded(seconds)
-    for value in (inner.get("x-ratelimit-reset"), sent.get("x-ratelimit-reset")):
-        if (reset := _number(value)) is not None and reset > now_ms:
-            return _bounded((reset - now_ms) / 1000)
-    return None
-
-
-def _nested(document: Mapping[str, object], *path: str) -> Mapping[str, object]:
-    place: object = document
-    for name in path:
-        place = place.get(name) if isinstance(place, dict) else None
-    return place if isinstance(place, dict) else {}
-
-
-def _seconds(value: object, now_ms: int) -> float | None:
-    """Read a Retry-After: seconds, or an HTTP date (RFC 9110 §10.2.3)."""
-    if (number := _number(value)) is not None:
-        return number
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = parsedate_to_datetime(value)
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return aware.timestamp() - now_ms / 1000
-    except (ValueError, OverflowError):
-        return None
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if 0 <= number < 1e15 else None
-
-
-def _bounded(seconds: float) -> int:
-    return min(MAX_RETRY_AFTER_SECONDS, max(1, ceil(seconds)))

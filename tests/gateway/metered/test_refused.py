@@ -110,6 +110,18 @@ async def test_the_secret_key_may_come_as_anthropics_clients_send_it(
 
 
 @EACH
+async def test_a_rate_limits_wait_is_told_in_seconds(stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken) -> None:
+    """However upstream states it."""
+    error = {"code": 429, "message": "slow down"}
+    delayed = {**error, "metadata": {"raw": json.dumps({"error": {"details": [{"retryDelay": "12s"}]}})}}
+    for stated, headers in ((error, {"Retry-After": "12s"}), (error, {"Retry-After-Ms": "11500"}), (delayed, {})):
+        openrouter.play = refuses(429, stated, headers)
+        answer = await ask(stack, spoken)
+        assert (answer.refusal, answer.headers["Retry-After"]) == ((429, "rate_limited"), "12")
+        assert said(answer, spoken)["retryAfter"] == 12
+
+
+@EACH
 async def test_the_requests_id_stands_where_libraries_look_for_it(
     stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
 ) -> None:

@@ -1,0 +1,90 @@
+"""How long a refusal says to wait, in whichever of the known ways it says it.
+
+Rule: what cannot be read is absent, and nothing makes a caller wait for more than an hour.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from math import ceil
+
+MAX_RETRY_AFTER_SECONDS = 3600
+
+# `30s`, `6m0s`, `120ms`: how OpenAI and Google write a time.
+_DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?(?:ms|h|m|s)){1,4}", re.ASCII)
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)", re.ASCII)
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+# Google's RetryInfo, in the refusal itself or, with its quotes escaped, in the provider's words.
+_RETRY_DELAY = re.compile(rb'retryDelay\\*"\s{0,8}:\s{0,8}\\*"?([0-9.hms]{1,32})')
+# A reset is a moment or a distance; no distance is so long, and no moment so early (2001, in seconds and in ms).
+_LEAST_EPOCH_SECONDS = 1e9
+_LEAST_EPOCH_MS = 1e12
+
+
+def retry_after_seconds(
+    headers: Mapping[str, str], document: Mapping[str, object], body: bytes, *, now_ms: int
+) -> int | None:
+    """Return the wait in whole seconds, 1 to an hour; None where none is stated.
+
+    `headers` are the refusal's, in any case; `document` is its `body`, read. The order: a header, the header that the
+    provider sent, the body's words, the moment at which the limit is reset.
+    """
+    sent = {name.lower(): value for name, value in headers.items()}
+    listed = nested(document, "error", "metadata", "headers")
+    inner = {name.lower(): value for name, value in listed.items()}
+    waits = [_wait(place, now_ms) for place in (sent, inner)]
+    waits.append(_seconds(nested(document, "error", "availability").get("retry_after"), now_ms))
+    if (delay := _RETRY_DELAY.search(body)) is not None:
+        waits.append(_seconds(delay[1].decode(), now_ms))
+    waits += [_until_reset(place.get("x-ratelimit-reset"), now_ms) for place in (inner, sent)]
+    stated = next((each for each in waits if each is not None), None)
+    return None if stated is None else min(MAX_RETRY_AFTER_SECONDS, max(1, ceil(stated)))
+
+
+def nested(document: Mapping[str, object], *path: str) -> Mapping[str, object]:
+    """Return the object at the end of a path, an empty one where there is none."""
+    place: object = document
+    for name in path:
+        place = place.get(name) if isinstance(place, dict) else None
+    return place if isinstance(place, dict) else {}
+
+
+def _wait(headers: Mapping[str, object], now_ms: int) -> float | None:
+    in_ms = _number(headers.get("retry-after-ms"))
+    return in_ms / 1000 if in_ms is not None else _seconds(headers.get("retry-after"), now_ms)
+
+
+def _seconds(value: object, now_ms: int) -> float | None:
+    """Read a Retry-After: seconds, a duration, or an HTTP date (RFC 9110 §10.2.3)."""
+    if (number := _number(value)) is not None:
+        return number
+    if not isinstance(value, str):
+        return None
+    if _DURATION.fullmatch(value.strip()):
+        return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _PART.findall(value))
+    try:
+        moment = parsedate_to_datetime(value)
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return aware.timestamp() - now_ms / 1000
+    except (ValueError, OverflowError):
+        return None
+
+
+def _until_reset(value: object, now_ms: int) -> float | None:
+    """Read an X-RateLimit-Reset: a moment in milliseconds or seconds, or how long it is until then."""
+    number = _number(value)
+    if number is None or number < _LEAST_EPOCH_SECONDS:
+        return _seconds(value, now_ms)
+    left = number / (1000 if number >= _LEAST_EPOCH_MS else 1) - now_ms / 1000
+    return left if left > 0 else None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if 0 <= number < 1e15 else None
