@@ -5,6 +5,7 @@ import base64
 import json
 import struct
 from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 import openai
 import pytest
@@ -288,6 +289,22 @@ async def test_an_error_in_mid_stream_is_raised(
         assert await anext(pieces) == "Hel"
         with pytest.raises(openai.APIError, match="provider lost"):
             await anext(pieces)
+    assert len(attempts.paths) == 1
+
+
+@pytest.mark.parametrize("kind", ["error", "response.failed"])
+async def test_an_error_event_of_responses_is_the_librarys_object(
+    openrouter: FakeOpenRouter, library: Library, attempts: Attempts, kind: str
+) -> None:
+    """Where upstream uses the dialect's own events the library hands them on, and raises nothing by itself."""
+    why = {"code": "server_error", "message": "provider lost"}
+    said = why if kind == "error" else {"response": response(status="failed", error=why)}
+    openrouter.play = says(STARTS["responses"], event({"type": kind, "sequence_number": 4, **said}))
+    async with library() as client, await client.responses.create(model=MODEL, input="?", stream=True) as stream:
+        *_, last = [came async for came in stream]
+    told: Any = last.to_dict()
+    found = told if kind == "error" else told["response"]["error"]
+    assert (last.type, found["code"], found["message"]) == (kind, "server_error", "provider lost")
     assert len(attempts.paths) == 1
 
 
