@@ -11,6 +11,7 @@ from gateway.errors import AuthError, ConsentRequired, InvalidRequest, Unavailab
 from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
 from gateway.ledger.record import Hold
+from gateway.metered.token_count import count_tokens
 from gateway.money import nano_from_usd, usd_from_nano
 from gateway.openrouter.prices import Prices
 from gateway.payers.apps import App, authorization_of
@@ -117,6 +118,10 @@ class Api:
         if hold is None or hold.admitted_ms is None:
             raise InvalidRequest("No request of this app has this id, or it is older than the ledger.", status=404)
         return call.answer(_usage(segments[0], hold))
+
+    async def count_tokens(self, call: Call, _: tuple[str, ...]) -> web.Response:
+        """POST /v1/messages/count_tokens."""
+        return await count_tokens(self._services.apps, call)
 
     async def models(self, call: Call, _: tuple[str, ...]) -> web.Response:
         """GET /v1/models: OpenRouter's list."""

@@ -20,6 +20,7 @@ _CODES = (
     errors.Unavailable,
     errors.WattfareError,
 )
+_ANY_BODY: _Json = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
 # Either will do.
 _SCHEMES = {"secretKey": ("secretKey", "secretKeyHeader")}
 _USD_OR_NULL: _Json = {"type": ["number", "null"]}
@@ -67,6 +68,9 @@ def _paths() -> _Json:
             "delete": _operation("End the connection (with a secret key: of appUserId)", token, None),
         },
         **{f"/v1/{dialect.value}": {"post": _metered()} for dialect in Dialect},
+        "/v1/messages/count_tokens": {
+            "post": {**_operation("What a prompt counts, free", secret, "TokenCount"), "requestBody": _ANY_BODY}
+        },
         "/v1/usage/{requestId}": {
             "get": _operation("What one request cost", secret, "Usage", parameters=[_in_path("requestId")])
         },
@@ -92,10 +96,12 @@ def _paths() -> _Json:
 
 
 def _metered() -> _Json:
-    body = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
     user = [{"$ref": "#/components/parameters/User"}]
     answer = {"description": "OpenRouter's bytes, as they came"}
-    return {**_operation("Run a model at the user's cost", "secretKey", answer, parameters=user), "requestBody": body}
+    return {
+        **_operation("Run a model at the user's cost", "secretKey", answer, parameters=user),
+        "requestBody": _ANY_BODY,
+    }
 
 
 def _operation(
@@ -147,6 +153,7 @@ def _schemas() -> _Json:
             },
             required=["state"],
         ),
+        "TokenCount": _object({"input_tokens": {"type": "integer"}}, required=["input_tokens"]),
         "Usage": _object(
             {
                 "requestId": {"type": "string"},

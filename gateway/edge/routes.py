@@ -15,8 +15,10 @@ from gateway.metered.proxy import Proxy
 from gateway.openrouter.dialects import WIRE, Dialect
 
 _PREFIXES = ("/v1", "/api/v1")
-# How an error of ours is said on each metered path, whatever is wrong with the call.
-_ENCLOSES = {f"{prefix}/{dialect.value}": WIRE[dialect].enclose for prefix in _PREFIXES for dialect in Dialect}
+_COUNT_TOKENS = f"/{Dialect.MESSAGES.value}/count_tokens"
+# How an error of ours is said on each path of a dialect, whatever is wrong with the call.
+_SPEAKS = {**{f"/{dialect.value}": dialect for dialect in Dialect}, _COUNT_TOKENS: Dialect.MESSAGES}
+_ENCLOSES = {prefix + path: WIRE[dialect].enclose for prefix in _PREFIXES for path, dialect in _SPEAKS.items()}
 
 Handler = Callable[[Call, tuple[str, ...]], Awaitable[web.StreamResponse]]
 
@@ -104,6 +106,7 @@ def _table(proxy: Proxy, api: Api) -> list[Route]:
 
     return [
         *(Route(f"/{dialect.value}", {"POST": metered(dialect)}) for dialect in Dialect),
+        Route(_COUNT_TOKENS, {"POST": api.count_tokens}),
         Route("/sessions", {"POST": api.create_session}),
         Route("/status", {"GET": api.status}),
         Route(

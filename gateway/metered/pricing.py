@@ -119,7 +119,7 @@ def estimate_nano(
     completion_tokens = usage.completion_tokens if usage else None
     cached, written = (usage.cached_tokens, usage.written_tokens) if usage and usage.prompt_tokens else (0, 0)
     if prompt_tokens is None:
-        prompt_tokens = -(-request.prompt_bytes // ESTIMATE_BYTES_PER_TOKEN)
+        prompt_tokens = estimated_prompt_tokens(request)
     if completion_tokens is None:
         completion_tokens = -(-completion_bytes // ESTIMATE_BYTES_PER_TOKEN) if request.has_output else 0
         if request.max_tokens is not None:
@@ -128,6 +128,11 @@ def estimate_nano(
     models = (request.model, *request.fallbacks)
     tokens = _Tokens(max(0, prompt_tokens - cached - written), cached, written, completion_tokens)
     return max([_estimate_for(each, request, listed, tokens) for each in models])
+
+
+def estimated_prompt_tokens(request: ChatRequest) -> int:
+    """Return what the text of a prompt is expected to count, without its images."""
+    return -(-request.prompt_bytes // ESTIMATE_BYTES_PER_TOKEN)
 
 
 class _Tokens(NamedTuple):

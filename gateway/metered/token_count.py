@@ -1,0 +1,26 @@
+"""POST /v1/messages/count_tokens: what a prompt is expected to count, told without upstream, payer or hold.
+
+Rule: it is free, so it asks for a secret key and touches no budget.
+"""
+
+import asyncio
+
+from aiohttp import web
+
+from gateway.call import Call
+from gateway.metered.body import ChatRequest
+from gateway.metered.pricing import estimated_prompt_tokens
+from gateway.openrouter.dialects import Dialect
+from gateway.payers.apps import Apps, authorization_of
+
+# The largest image that Anthropic does not make smaller (https://docs.anthropic.com/en/docs/build-with-claude/vision).
+_IMAGE_TOKENS = 1600
+
+
+async def count_tokens(apps: Apps, call: Call) -> web.Response:
+    """Answer `{input_tokens}`. Raises AuthError, InvalidRequest, Unavailable."""
+    caller = await apps.authenticate(authorization_of(call.request.headers))
+    call.notes["app"], call.notes["mode"] = caller.app.app_id, caller.mode
+    # Not beside a stream: a large body takes seconds to weigh.
+    request = await asyncio.to_thread(ChatRequest.parse, await call.body(), Dialect.MESSAGES)
+    return call.answer({"input_tokens": estimated_prompt_tokens(request) + request.images * _IMAGE_TOKENS})
