@@ -163,6 +163,15 @@ async def test_a_tool_is_called_and_its_result_is_answered(openrouter: FakeOpenR
     assert json.loads(openrouter.last.body)["messages"] == turns
 
 
+async def test_tokens_are_counted_free(stack: Stack, openrouter: FakeOpenRouter, library: Library) -> None:
+    """With tools and without a ceiling, as the library asks; upstream hears nothing of it."""
+    async with library() as client:
+        counted = await client.messages.count_tokens(model=MODEL, messages=HELLO, tools=[WEATHER])
+    assert counted.input_tokens > 0
+    assert openrouter.received == []
+    assert await stack.nothing_is_lost()
+
+
 async def test_an_abort_reaches_upstream_and_is_booked(
     stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: Attempts
 ) -> None:
