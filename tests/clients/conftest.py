@@ -1,0 +1,14 @@
+"""Fixtures of the client libraries' tests: the real gateway and Valkey, a scripted OpenRouter, attempts counted."""
+
+import pytest
+
+from tests.clients.attempts import Attempts
+from tests.gateway.conftest import openrouter, stack
+
+__all__ = ["attempts", "openrouter", "stack"]
+
+
+@pytest.fixture
+def attempts() -> Attempts:
+    """What a client sent to the gateway."""
+    return Attempts()
