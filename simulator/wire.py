@@ -6,6 +6,7 @@ The bytes of each dialect are those of its form: chat.py, embeddings.py, respons
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from typing import Protocol
 
 import orjson
@@ -114,7 +115,7 @@ class AnswerPlan:
             return "length"
         return "tool_calls" if self.tool else "stop"
 
-    @property
+    @cached_property
     def content(self) -> str:
         """All that is said."""
         return "".join(map(self.piece, range(self.completion_tokens)))
