@@ -27,6 +27,7 @@ _PROMPT = {
 }
 _DEMANDS = ("required", "any")
 _RESULT = "tool"
+_WORD = re.compile(r"[\w-]+")
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,9 @@ def _called(body: Mapping[str, object], dialect: str, text: str) -> tuple[str, o
         return None
     if isinstance(named, str):
         return (named, offered[named]) if named in offered else None
-    wanted = [name for name in offered if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)]
+    # One pass over the text, however many tools are offered.
+    words = set(_WORD.findall(text))
+    wanted = [name for name in offered if name in words]
     if kind in _DEMANDS:
         wanted = wanted or list(offered)
     return (wanted[0], offered[wanted[0]]) if wanted else None

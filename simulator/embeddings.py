@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import shake_256
 
-import orjson
-
 from simulator.chat import ChatForm, plain_error
 from simulator.variants import Fault
 from simulator.wire import AnswerPlan, cost_members
@@ -46,7 +44,7 @@ class EmbeddingsForm(ChatForm):
 
     def _vector(self, given: object) -> object:
         """Return a vector of length 1."""
-        drawn = shake_256(orjson.dumps(given, default=float)).digest(2 * self.dimensions)
+        drawn = shake_256(repr(given).encode()).digest(2 * self.dimensions)
         numbers = [drawn[at] * 256 + drawn[at + 1] - 32_767.5 for at in range(0, len(drawn), 2)]
         length = math.sqrt(sum(number * number for number in numbers))
         form = f"<{self.dimensions}f"
@@ -60,8 +58,14 @@ def embeddings_form(body: Mapping[str, object], inputs: list[object]) -> Embeddi
     dimensions = DEFAULT_DIMENSIONS if asked is None else asked
     if not isinstance(dimensions, int) or isinstance(dimensions, bool) or not 1 <= dimensions <= MAX_DIMENSIONS:
         return f"dimensions must be a whole number from 1 to {MAX_DIMENSIONS}"
+    if not all(isinstance(each, str) or _is_tokens(each) for each in inputs):
+        return "input must be texts or lists of tokens"
     if len(inputs) * dimensions > MAX_VALUES:
         return f"input and dimensions ask for more than {MAX_VALUES} numbers"
     return EmbeddingsForm(
         inputs=tuple(inputs), dimensions=dimensions, is_packed=body.get("encoding_format") == "base64"
     )
+
+
+def _is_tokens(given: object) -> bool:
+    return isinstance(given, list) and all(isinstance(each, int) for each in given)

@@ -121,7 +121,9 @@ class _Maker:
     def _object(self, schema: Mapping[str, object], depth: int) -> dict[str, object]:
         listed = schema.get("properties")
         properties: Mapping[str, object] = listed if isinstance(listed, dict) else {}
-        names = [name for name in _list(schema.get("required")) if isinstance(name, str)]
+        required = _list(schema.get("required"))
+        self._spend(len(required))
+        names = [name for name in required if isinstance(name, str)]
         if depth <= _FULL_DEPTH:
             names = [*properties, *(name for name in names if name not in properties)]
         made: dict[str, object] = {}
@@ -135,7 +137,7 @@ class _Maker:
         least, most = _limit(schema, "minItems"), _limit(schema, "maxItems")
         wanted = max(least or 0, len(first), 1 if depth <= _FULL_DEPTH and schema.get("items") is not False else 0)
         count = wanted if most is None else max(min(wanted, most), 0)
-        self._spend(count)
+        self._spend(count + len(first))
         rest = [schema.get("items", True)] * (count - len(first))
         return [self.make(each, depth + 1) for each in (first + rest)[:count]]
 

@@ -138,8 +138,11 @@ def responses_form(body: Mapping[str, object]) -> ResponsesForm:
     """Return the form that a request asks for."""
     text = body.get("text")
     form = text.get("format") if isinstance(text, dict) else None
-    # A schema comes back as it was sent, but for decimals, which no JSON writer takes.
-    return ResponsesForm(orjson.loads(orjson.dumps(form, default=float)) if isinstance(form, dict) else None)
+    try:
+        # A schema comes back as it was sent, but for decimals; one that no JSON writer takes does not.
+        return ResponsesForm(orjson.loads(orjson.dumps(form, default=float)) if isinstance(form, dict) else None)
+    except TypeError:
+        return ResponsesForm()
 
 
 def _starts(plan: AnswerPlan) -> int:

@@ -41,7 +41,15 @@ def test_base64_holds_the_same_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"dimensions": 0}, {"dimensions": True}, {"dimensions": MAX_DIMENSIONS + 1}, {"input": ["a"] * 2049}]
+    "fields",
+    [
+        {"dimensions": 0},
+        {"dimensions": True},
+        {"dimensions": MAX_DIMENSIONS + 1},
+        {"input": ["a"] * 2049},
+        {"input": [{}]},
+        {"input": [[0.5]]},
+    ],
 )
 def test_more_than_can_be_made_is_a_400(fields: dict[str, Any]) -> None:
     """Neither dimensions nor inputs without bounds."""

@@ -76,6 +76,8 @@ _WIDE = {f"p{each}": {"$ref": "#/$defs/A"} for each in range(9)}
         {"$ref": "#"},
         {"type": "string", "minLength": MAX_SIZE + 1},
         {"type": "array", "minItems": 10**9},
+        {"type": "array", "minItems": 19_000, "items": {"required": [0] * 100_000}},
+        {"type": "array", "minItems": 19_000, "items": {"prefixItems": [0] * 100_000, "maxItems": 0, "items": {}}},
         {"type": "array", "minItems": 100, "items": {"const": "x" * 1000}},
         {"$ref": "#/$defs/A", "$defs": {"A": {"type": "object", "properties": _WIDE, "required": list(_WIDE)}}},
         {"type": "object", "properties": {"self": {"$ref": "#"}}, "required": ["self"]},

@@ -72,3 +72,10 @@ def test_a_short_answer_is_incomplete() -> None:
     last = events(ask_in("responses", "sandbox/long-20", max_output_tokens=5))[-1]
     assert last["type"] == "response.incomplete"
     assert last["response"]["incomplete_details"] == {"reason": "max_output_tokens"}
+
+
+def test_a_format_that_no_writer_takes_is_not_repeated() -> None:
+    """It is no reason not to answer."""
+    form = {"type": "text", "odd": 10**30}
+    found = document(ask_in("responses", stream=False, text={"format": form}))
+    assert found["text"] == {"format": {"type": "text"}}
