@@ -8,13 +8,12 @@ from contextlib import suppress
 from aiohttp import web
 
 from sandbox.bill import Entry, GenerationState
-from sandbox.state import STATE_KEY, SandboxState, json_body, whole_response
+from sandbox.state import API_PATH, STATE_KEY, SandboxState, json_body, whole_response
 from simulator.answers import SimulatedAnswer, simulate
 
 # How soon a client's hang-up is noticed in a pause: aiohttp tells a handler of it only by cancelling it.
 _WATCH_SECONDS = 0.02
 
-API_PATH = "/api/v1/"
 DIALECTS = ("chat/completions", "completions", "embeddings", "responses", "messages")
 """The paths below API_PATH that answer."""
 

@@ -9,9 +9,9 @@ from aiohttp.typedefs import Handler
 
 from sandbox import accounts, consent
 from sandbox.bill import Bill
-from sandbox.chat import API_PATH, DIALECTS, answer_request
+from sandbox.chat import DIALECTS, answer_request
 from sandbox.settings import SandboxSettings
-from sandbox.state import STATE_KEY, RefusedError, SandboxState, error_response
+from sandbox.state import API_PATH, STATE_KEY, RefusedError, SandboxState, error_response
 from simulator.variants import MODELS
 
 BILL_KEY = web.AppKey("bill", Bill)
@@ -61,7 +61,7 @@ async def _error_boundary(request: web.Request, handler: Handler) -> web.StreamR
     try:
         return await handler(request)
     except RefusedError as refused:
-        return error_response(refused.error, refused.user_id)
+        return error_response(refused.error, refused.user_id, request.path)
 
 
 async def _add_edge_headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -108,7 +108,7 @@ def simulate(
     A pause longer than `keepalive_ms` (at least 1) is broken by comments, or by blanks before JSON.
     """
     made = _FORMS[dialect](body)
-    form = ChatForm() if isinstance(made, str) else made
+    form = _CHAT if isinstance(made, str) else made
     name = body.get("model")
     variant = find_variant(name) if isinstance(name, str) else None
     if variant is None and free and isinstance(name, str) and _SLUG.match(name):
@@ -134,6 +134,12 @@ def simulate(
         **_produced(variant, asked, has_output=streams),
     )
     return _rendered(_priced(plan, free=free), streamed=streams and body.get("stream") is True)
+
+
+def refusal_form(dialect: str) -> Form:
+    """Return the form in which `dialect` refuses; whatever is none refuses like chat."""
+    made = _FORMS[dialect]({}) if dialect in _FORMS else _CHAT
+    return _CHAT if isinstance(made, str) else made
 
 
 def error_answer(
