@@ -8,23 +8,27 @@ from contextlib import suppress
 from aiohttp import web
 
 from sandbox.bill import Entry, GenerationState
-from sandbox.state import STATE_KEY, SandboxState, json_body, whole_response
+from sandbox.state import API_PATH, STATE_KEY, SandboxState, json_body, whole_response
 from simulator.answers import SimulatedAnswer, simulate
 
 # How soon a client's hang-up is noticed in a pause: aiohttp tells a handler of it only by cancelling it.
 _WATCH_SECONDS = 0.02
 
+DIALECTS = ("chat/completions", "completions", "embeddings", "responses", "messages")
+"""The paths below API_PATH that answer."""
+
 _ALPHABET = string.ascii_letters + string.digits
 
 
-async def chat_completions(request: web.Request) -> web.StreamResponse:
-    """Answer `POST /chat/completions`."""
+async def answer_request(request: web.Request) -> web.StreamResponse:
+    """Answer a `POST` to any of DIALECTS."""
     state = request.app[STATE_KEY]
     api_key = state.payer_of(request)
     answer = simulate(
         await json_body(request),
         generation_id=_generation_id(state),
         created_seconds=int(state.now()),
+        dialect=request.path.removeprefix(API_PATH),
         user_id=api_key.user_id,
         keepalive_ms=state.settings.keepalive_ms,
     )

@@ -9,9 +9,9 @@ from aiohttp.typedefs import Handler
 
 from sandbox import accounts, consent
 from sandbox.bill import Bill
-from sandbox.chat import chat_completions
+from sandbox.chat import DIALECTS, answer_request
 from sandbox.settings import SandboxSettings
-from sandbox.state import STATE_KEY, RefusedError, SandboxState, error_response
+from sandbox.state import API_PATH, STATE_KEY, RefusedError, SandboxState, error_response
 from simulator.variants import MODELS
 
 BILL_KEY = web.AppKey("bill", Bill)
@@ -37,7 +37,7 @@ def create_app(settings: SandboxSettings, *, now: Callable[[], float] = time.tim
     app.on_response_prepare.append(_add_edge_headers)
     app.add_routes(
         [
-            web.post("/api/v1/chat/completions", chat_completions),
+            *(web.post(API_PATH + dialect, answer_request) for dialect in DIALECTS),
             web.get("/api/v1/models", accounts.models),
             web.get("/api/v1/models/{author}/{slug}/endpoints", accounts.endpoints),
             web.get("/api/v1/generation", accounts.generation),
@@ -61,7 +61,7 @@ async def _error_boundary(request: web.Request, handler: Handler) -> web.StreamR
     try:
         return await handler(request)
     except RefusedError as refused:
-        return error_response(refused.error, refused.user_id)
+        return error_response(refused.error, refused.user_id, request.path)
 
 
 async def _add_edge_headers(request: web.Request, response: web.StreamResponse) -> None:

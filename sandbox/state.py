@@ -9,9 +9,10 @@ from aiohttp import web
 from sandbox.api_keys import ApiKey, ApiKeys
 from sandbox.bill import Bill
 from sandbox.settings import SandboxSettings
-from simulator.answers import SOME_USER_ID, SimulatedAnswer, error_answer
+from simulator.answers import SOME_USER_ID, SimulatedAnswer, error_answer, refusal_form
 from simulator.variants import KEY_LIMIT, USER_NOT_FOUND, ErrorAnswer
 
+API_PATH = "/api/v1/"
 _NO_KEY = ErrorAnswer(401, "Missing Authentication header", with_user=False)
 _NO_CREDIT = ErrorAnswer(402, "Insufficient credits. Add more using https://openrouter.ai/credits")
 _NO_INFERENCE = ErrorAnswer(403, "Management keys cannot be used for inference", with_user=False)
@@ -67,9 +68,9 @@ class SandboxState:
 STATE_KEY = web.AppKey("state", SandboxState)
 
 
-def error_response(error: ErrorAnswer, user_id: str) -> web.Response:
-    """Return an error answer in OpenRouter's shape."""
-    return whole_response(error_answer(error, user_id=user_id))
+def error_response(error: ErrorAnswer, user_id: str, path: str) -> web.Response:
+    """Return an error answer in the shape of the dialect at `path`; any other path has chat's."""
+    return whole_response(error_answer(error, user_id=user_id, form=refusal_form(path.removeprefix(API_PATH))))
 
 
 def whole_response(answer: SimulatedAnswer) -> web.Response:

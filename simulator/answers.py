@@ -1,20 +1,26 @@
-"""What a stand-in OpenRouter answers to a chat-completions request, byte for byte, and what it bills for it.
+"""What a stand-in OpenRouter answers to a request in any dialect, byte for byte, and what it bills for it.
 
 Pure: no I/O, no clock, no randomness; the caller gives the id and the time.
 Tokens are counted simply: four characters of text are one token, a rest counts as one.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
+from typing import TypedDict
 
 import orjson
 
 from gateway.money import nano_from_usd
+from simulator.asked import Asked, inputs_of, read_request
+from simulator.chat import ChatForm
+from simulator.embeddings import embeddings_form
+from simulator.messages import MessagesForm
+from simulator.responses import responses_form
 from simulator.variants import ECHO, Abort, ErrorAnswer, Fault, ModelVariant, find_variant
-from simulator.wire import CHARACTERS_PER_TOKEN, AnswerPlan, Chunk, Chunks, error_body, usd_literal
+from simulator.wire import CHARACTERS_PER_TOKEN, AnswerPlan, Chunk, Chunks, Form, usd_literal
 
 # The account a key belongs to, when the caller does not name one. Real error bodies carry it; a proxy must drop it.
 SOME_USER_ID = "user_2sandboxSANDBOX2sandboxSAND"
@@ -27,6 +33,15 @@ _HALVED = {Fault.ERROR_LAST, Fault.CUT, Fault.SILENT}
 
 # OpenRouter's zero-completion insurance: an answer that ends in one of these costs nothing.
 _UNBILLED = {Fault.BARE_ERROR, Fault.ERROR_WITH_USAGE, Fault.ERROR_LAST}
+
+_CHAT = ChatForm()
+_FORMS: Mapping[str, Callable[[Mapping[str, object]], Form | str]] = {
+    "chat/completions": lambda _: _CHAT,
+    "completions": lambda _: ChatForm(is_text=True),
+    "embeddings": lambda body: embeddings_form(body, inputs_of(body)),
+    "responses": responses_form,
+    "messages": lambda _: MessagesForm(),
+}
 
 
 @dataclass(frozen=True)
@@ -81,38 +96,60 @@ def simulate(
     *,
     generation_id: str,
     created_seconds: int,
+    dialect: str = "chat/completions",
     free: bool = False,
     user_id: str = SOME_USER_ID,
     keepalive_ms: int = KEEPALIVE_MS,
 ) -> SimulatedAnswer:
-    """Return the answer to a chat-completions body.
+    """Return the answer to a request; `dialect` is the path below `/v1/`.
 
     `free` is the gateway's test mode: only models of a given price state one, and any `author/slug` answers like echo.
-    A name that is in no table is otherwise a 400, as is a body without messages or with an impossible max_tokens.
+    A name that is in no table is otherwise a 400, as is a body without a prompt or with an impossible ceiling.
     A pause longer than `keepalive_ms` (at least 1) is broken by comments, or by blanks before JSON.
     """
+    made = _FORMS[dialect](body)
+    form = _CHAT if isinstance(made, str) else made
     name = body.get("model")
     variant = find_variant(name) if isinstance(name, str) else None
     if variant is None and free and isinstance(name, str) and _SLUG.match(name):
         variant = ModelVariant(ECHO, name)
     if variant is None:
         text = f"{name} is not a valid model ID" if name else "No models provided"
-        return error_answer(ErrorAnswer(400, text[:300]), user_id=user_id)
+        return error_answer(ErrorAnswer(400, text[:300]), user_id=user_id, form=form)
     if variant.model.fault is Fault.REFUSED:
-        return error_answer(variant.model.error, model=variant.name, user_id=user_id)
-    problem = _problem_of(body)
+        return error_answer(variant.model.error, model=variant.name, user_id=user_id, form=form)
+    asked = read_request(body, dialect)
+    problem = asked.problem or (made if isinstance(made, str) else "")
     if problem:
-        return error_answer(ErrorAnswer(400, problem), model=variant.name, user_id=user_id)
-    plan = _decide(variant, body, generation_id, created_seconds, keepalive_ms, user_id)
-    return _rendered(_priced(plan, free=free), streamed=body.get("stream") is True)
+        return error_answer(ErrorAnswer(400, problem), model=variant.name, user_id=user_id, form=form)
+    streams = dialect != "embeddings"
+    plan = AnswerPlan(
+        form=form,
+        variant=variant,
+        id=generation_id if streams else generation_id.replace("gen-", "gen-emb-", 1),
+        created=created_seconds,
+        keepalive_ms=keepalive_ms,
+        user_id=user_id,
+        prompt_tokens=max(1, sum(map(count_tokens, asked.texts))),
+        **_produced(variant, asked, has_output=streams),
+    )
+    return _rendered(_priced(plan, free=free), streamed=streams and body.get("stream") is True)
 
 
-def error_answer(error: ErrorAnswer, *, model: str = "", user_id: str = SOME_USER_ID) -> SimulatedAnswer:
+def refusal_form(dialect: str) -> Form:
+    """Return the form in which `dialect` refuses; whatever is none refuses like chat."""
+    made = _FORMS[dialect]({}) if dialect in _FORMS else _CHAT
+    return _CHAT if isinstance(made, str) else made
+
+
+def error_answer(
+    error: ErrorAnswer, *, model: str = "", user_id: str = SOME_USER_ID, form: Form = _CHAT
+) -> SimulatedAnswer:
     """Return an error answer that carries its own status: no generation, nothing billed."""
     headers = [("Content-Type", "application/json")]
     if error.retry_after_seconds is not None:
         headers.append(("Retry-After", str(error.retry_after_seconds)))
-    chunks = (Chunk(orjson.dumps(error_body(error, user_id))),)
+    chunks = (Chunk(orjson.dumps(form.refusal(error, user_id))),)
     return SimulatedAnswer(error.code, tuple(headers), chunks, model, provider="", finish_reason="error")
 
 
@@ -163,69 +200,23 @@ def count_tokens(text: str) -> int:
     return -(-len(text) // CHARACTERS_PER_TOKEN)
 
 
-def _problem_of(body: Mapping[str, object]) -> str | None:
-    if not _messages(body) and not isinstance(body.get("prompt"), str):
-        return 'Input required: specify "prompt" or "messages"'
-    limit = _output_limit(body)
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
-        return "max_tokens must be a positive integer"
-    return None
+class _Output(TypedDict):
+    text: str | None
+    tool: str
+    completion_tokens: int
+    is_cut_short: bool
 
 
-def _output_limit(body: Mapping[str, object]) -> object:
-    named = [body.get(field) for field in ("max_tokens", "max_completion_tokens")]
-    limits = [limit for limit in named if limit is not None]
-    whole = [limit for limit in limits if isinstance(limit, int)]
-    return min(whole) if limits and len(whole) == len(limits) else next(iter(limits), None)
-
-
-def _messages(body: Mapping[str, object]) -> list[Mapping[str, object]]:
-    messages = body.get("messages")
-    return [message for message in messages if isinstance(message, dict)] if isinstance(messages, list) else []
-
-
-def _text(content: object) -> str:
-    """Return the text of a message's content, a string or a list of parts."""
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    texts = [part.get("text") for part in parts if isinstance(part, dict)]
-    return "".join(text for text in texts if isinstance(text, str))
-
-
-def _decide(
-    variant: ModelVariant,
-    body: Mapping[str, object],
-    generation_id: str,
-    created_seconds: int,
-    keepalive_ms: int,
-    user_id: str,
-) -> AnswerPlan:
-    messages = _messages(body)
-    texts = [_text(message.get("content")) for message in messages] or [str(body.get("prompt"))]
-    asked = [text for text, message in zip(texts, messages, strict=False) if message.get("role") == "user"]
-    text = None if variant.length_tokens else ((asked or texts)[-1] or "Hello from the sandbox.")
-    wanted = variant.length_tokens or count_tokens(text or "")
-    limit = _output_limit(body)
-    affordable = min(variant.max_completion_tokens, limit) if isinstance(limit, int) else variant.max_completion_tokens
-    tokens = min(wanted, affordable)
-    return AnswerPlan(
-        variant=variant,
-        id=generation_id,
-        created=created_seconds,
-        text=text,
-        keepalive_ms=keepalive_ms,
-        user_id=user_id,
-        prompt_tokens=max(1, sum(map(count_tokens, texts))),
-        completion_tokens=_produced(variant.model.fault, tokens),
-        is_cut_short=tokens < wanted,
-    )
-
-
-def _produced(fault: Fault, tokens: int) -> int:
-    if fault is Fault.BARE_ERROR:
-        return 0
-    return -(-tokens // 2) if fault in _HALVED else tokens
+def _produced(variant: ModelVariant, asked: Asked, *, has_output: bool) -> _Output:
+    """Return what is said: JSON where it is asked for, a text of fixed length, or the question."""
+    text = asked.content
+    if text is None and not variant.length_tokens:
+        text = asked.text
+    wanted = count_tokens(text) if text is not None else variant.length_tokens or 0
+    tokens = min(wanted, variant.max_completion_tokens, asked.limit or wanted) if has_output else 0
+    fault = variant.model.fault
+    sent = 0 if fault is Fault.BARE_ERROR else -(-tokens // 2) if fault in _HALVED else tokens
+    return _Output(text=text, tool=asked.tool, completion_tokens=sent, is_cut_short=has_output and tokens < wanted)
 
 
 def _priced(plan: AnswerPlan, *, free: bool) -> AnswerPlan:
@@ -246,7 +237,7 @@ def _rendered(plan: AnswerPlan, *, streamed: bool) -> SimulatedAnswer:
     model = plan.model
     bare = model.fault is Fault.BARE_ERROR
     headers = [("Content-Type", "text/event-stream" if streamed else "application/json"), ("Cache-Control", "no-cache")]
-    if model.header_id and not bare:
+    if model.header_id and plan.form.header_id and not bare:
         headers.append(("X-Generation-Id", plan.id))
     return SimulatedAnswer(
         status=200,

@@ -392,5 +392,5 @@ def model_entry(variant: ModelVariant) -> dict[str, object]:
             "is_moderated": False,
         },
         "per_request_limits": None,
-        "supported_parameters": ["max_tokens", "stop", "temperature"],
+        "supported_parameters": ["max_tokens", "response_format", "structured_outputs", "tool_choice", "tools"],
     }

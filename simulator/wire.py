@@ -1,11 +1,13 @@
-"""The bytes of a stand-in OpenRouter's answers: comments, chunks, usage, errors, blanks before JSON.
+"""How a stand-in OpenRouter sends an answer: comments, pieces, faults and ends, blanks before JSON.
 
-The forms are those recorded from OpenRouter in 2025 and 2026, key order included.
+The bytes of each dialect are those of its form: chat.py, embeddings.py, responses.py, messages.py.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
+from typing import Protocol
 
 import orjson
 
@@ -30,10 +32,55 @@ class Chunk:
     tokens: int = 0
 
 
+class Pieces(Protocol):
+    """Makes the event of one token."""
+
+    def __call__(self, token: int, /) -> bytes: ...
+
+
+class Form(Protocol):
+    """One dialect's bytes. Each method returns whole events, or b"" where the dialect says nothing there."""
+
+    @property
+    def header_id(self) -> bool:
+        """Whether the id stands in a header, too."""
+
+    def refusal(self, error: ErrorAnswer, user_id: str) -> dict[str, object]:
+        """Return the JSON of an error without a generation."""
+
+    def bare_error(self, plan: "AnswerPlan") -> bytes:
+        """Say that error inside a stream."""
+
+    def start(self, plan: "AnswerPlan") -> bytes:
+        """Say what comes before any output."""
+
+    def pieces(self, plan: "AnswerPlan") -> Pieces:
+        """Return what makes the event of each token."""
+
+    def close(self, plan: "AnswerPlan", /) -> bytes:
+        """Say that the output is whole."""
+
+    def half_usage(self, plan: "AnswerPlan", cost_usd: str) -> bytes:
+        """State a usage that is not the last."""
+
+    def usage(self, plan: "AnswerPlan", *, stated: bool) -> bytes:
+        """Say what ended the answer, with its usage or without."""
+
+    def error(self, plan: "AnswerPlan") -> bytes:
+        """Say an error with or without usage, as the fault has it."""
+
+    def end(self) -> bytes:
+        """End the stream."""
+
+    def document(self, plan: "AnswerPlan") -> Mapping[str, object]:
+        """Return the answer that is not streamed."""
+
+
 @dataclass(frozen=True)
 class AnswerPlan:
     """An answer with everything decided but the form: streamed or not."""
 
+    form: Form
     variant: ModelVariant
     id: str
     created: int
@@ -43,6 +90,7 @@ class AnswerPlan:
     prompt_tokens: int
     completion_tokens: int
     is_cut_short: bool
+    tool: str = ""
     cost_usd: str = "0"
     start_usd: Decimal = Decimal(0)
 
@@ -63,7 +111,24 @@ class AnswerPlan:
             return None
         if self.model.fault in (Fault.ERROR_LAST, Fault.BARE_ERROR):
             return "error"
-        return "length" if self.is_cut_short else "stop"
+        if self.is_cut_short:
+            return "length"
+        return "tool_calls" if self.tool else "stop"
+
+    @cached_property
+    def content(self) -> str:
+        """All that is said."""
+        return "".join(map(self.piece, range(self.completion_tokens)))
+
+    @property
+    def opaque(self) -> str:
+        """The part of the id that is like no other's."""
+        return self.id.rpartition("-")[2]
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether there is an error in the answer."""
+        return self.model.fault in (Fault.ERROR_BILLED, Fault.ERROR_WITH_USAGE, Fault.ERROR_LAST)
 
     def piece(self, token: int) -> str:
         """Return the text of one token."""
@@ -86,14 +151,6 @@ class Chunks:
         return _split(chunks, size) if size else chunks
 
 
-def error_body(error: ErrorAnswer, user_id: str) -> dict[str, object]:
-    """Return the JSON of an error without a generation, as it stands in an error answer or bare in a 200."""
-    body: dict[str, object] = {"error": _error(error)}
-    if error.with_user:
-        body["user_id"] = user_id
-    return body
-
-
 def usd_literal(usd: Decimal) -> str:
     """Return `usd` as JavaScript writes a number: no trailing zeros, an exponent below a millionth."""
     if usd == 0:
@@ -106,28 +163,45 @@ def usd_literal(usd: Decimal) -> str:
     return f"{digits[0]}{point}{digits[1:]}e{shortest.adjusted()}"
 
 
-def _error(error: ErrorAnswer) -> dict[str, object]:
-    if not error.coded:
-        return {"message": error.message, "http_status": error.code, "error_type": "not_found"}
-    metadata = {"metadata": error.metadata} if error.metadata is not None else {}
-    return {"message": error.message, "code": error.code, **metadata}
+def cost_members(plan: AnswerPlan, cost_usd: str | None = None) -> dict[str, object]:
+    """Return the members of a usage that state its cost; literals are written exactly as they are billed."""
+    model = plan.model
+    if model.fault is Fault.COST_MISSING:
+        return {}
+    billed = orjson.Fragment(cost_usd or plan.cost_usd)
+    fee = orjson.Fragment("0") if model.is_byok else billed
+    stated: dict[str, object] = {"cost": None if model.fault is Fault.COST_NULL else fee}
+    if model.states_byok:
+        stated["is_byok"] = model.is_byok
+    return {**stated, "cost_details": {"upstream_inference_cost": billed}}
+
+
+def data(event: Mapping[str, object]) -> bytes:
+    """Return one event without a name."""
+    return b"data: " + orjson.dumps(event) + b"\n\n"
 
 
 def _stream(plan: AnswerPlan) -> Iterator[Chunk]:
     yield Chunk(COMMENT)
     yield Chunk(COMMENT)
+    if plan.model.fault is not Fault.BARE_ERROR and (start := plan.form.start(plan)):
+        yield Chunk(start)
     yield from _tokens(plan)
-    yield from _ENDINGS[plan.model.fault](plan)
+    for said in _ending(plan):
+        if said:
+            yield Chunk(said)
+    if plan.model.fault is Fault.SILENT:
+        yield Chunk(b"", FOREVER_MS)
 
 
 def _tokens(plan: AnswerPlan) -> Iterator[Chunk]:
-    before, after = _event(plan, None, content="\0").split(b'"\\u0000"')
+    event_of = plan.form.pieces(plan)
+    rest_ms = plan.variant.pause_ms % plan.keepalive_ms
     for token in range(plan.completion_tokens):
         yield from _kept_alive(plan.variant.pause_ms, plan.keepalive_ms, COMMENT)
         if plan.model.comments_between:
             yield Chunk(COMMENT)
-        rest_ms = plan.variant.pause_ms % plan.keepalive_ms
-        yield Chunk(before + orjson.dumps(plan.piece(token)) + after, rest_ms, tokens=1)
+        yield Chunk(event_of(token), rest_ms, tokens=1)
 
 
 def _kept_alive(pause_ms: int, period_ms: int, sign: bytes) -> Iterator[Chunk]:
@@ -136,128 +210,27 @@ def _kept_alive(pause_ms: int, period_ms: int, sign: bytes) -> Iterator[Chunk]:
         yield Chunk(sign, period_ms)
 
 
-def _event(
-    plan: AnswerPlan,
-    finish_reason: str | None,
-    *,
-    content: str = "",
-    error: ErrorAnswer | None = None,
-    usage: dict[str, object] | None = None,
-) -> bytes:
-    choice = {
-        "index": 0,
-        "delta": {"content": content, "role": "assistant"},
-        "finish_reason": finish_reason,
-        "native_finish_reason": finish_reason,
-    }
-    event: dict[str, object] = {
-        "id": plan.id,
-        "object": "chat.completion.chunk",
-        "created": plan.created,
-        "model": plan.slug,
-        "provider": plan.model.provider,
-    }
-    if usage is not None:
-        event["service_tier"] = None
-    event["choices"] = [choice]
-    if error is not None:
-        event["error"] = _error(error)
-    if usage is not None:
-        event["usage"] = usage
-    return b"data: " + orjson.dumps(event) + b"\n\n"
-
-
-def _usage(plan: AnswerPlan, cost_usd: str | None = None) -> dict[str, object]:
-    """Return the usage object; cost literals are written exactly as they are billed."""
-    model = plan.model
-    billed = orjson.Fragment(cost_usd or plan.cost_usd)
-    usage: dict[str, object] = {
-        "prompt_tokens": plan.prompt_tokens,
-        "completion_tokens": plan.completion_tokens,
-        "total_tokens": plan.prompt_tokens + plan.completion_tokens,
-        "cost": orjson.Fragment("0") if model.is_byok else billed,
-        "is_byok": model.is_byok,
-        "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0, "audio_tokens": 0, "video_tokens": 0},
-        "cost_details": {"upstream_inference_cost": billed},
-        "completion_tokens_details": {"reasoning_tokens": 0, "image_tokens": 0, "audio_tokens": 0},
-    }
-    if model.fault is Fault.COST_NULL:
-        usage["cost"] = None
-    if model.fault is Fault.COST_MISSING:
-        del usage["cost"], usage["is_byok"], usage["cost_details"]
-    elif not model.states_byok:
-        del usage["is_byok"]
-    return usage
-
-
-def _finish(plan: AnswerPlan) -> Chunk:
-    return Chunk(_event(plan, plan.finish_reason))
-
-
-def _usage_chunk(plan: AnswerPlan, cost_usd: str | None = None) -> Chunk:
-    return Chunk(_event(plan, plan.finish_reason, usage=_usage(plan, cost_usd)))
-
-
-def _end_whole(plan: AnswerPlan) -> Iterator[Chunk]:
-    yield _finish(plan)
-    yield _usage_chunk(plan)
-    yield Chunk(DONE)
-
-
-def _end_bare_error(plan: AnswerPlan) -> Iterator[Chunk]:
-    yield Chunk(b"data: " + orjson.dumps(error_body(plan.model.error, plan.user_id)) + b"\n\n")
-
-
-def _end_error_billed(plan: AnswerPlan) -> Iterator[Chunk]:
-    yield Chunk(_event(plan, plan.finish_reason, error=plan.model.error))
-    yield _usage_chunk(plan)
-
-
-def _end_error_with_usage(plan: AnswerPlan) -> Iterator[Chunk]:
-    yield _finish(plan)
-    yield Chunk(_event(plan, None, error=plan.model.error, usage=_usage(plan)))
-    yield Chunk(DONE)
-
-
-def _end_error_last(plan: AnswerPlan) -> Iterator[Chunk]:
-    yield Chunk(_event(plan, "error", error=plan.model.error))
-
-
-def _end_without_usage(plan: AnswerPlan) -> Iterator[Chunk]:
-    yield _finish(plan)
-    yield Chunk(DONE)
-
-
-def _end_usage_doubled(plan: AnswerPlan) -> Iterator[Chunk]:
-    yield _finish(plan)
-    yield _usage_chunk(plan, usd_literal(Decimal(plan.cost_usd) / 2))
-    yield _usage_chunk(plan)
-    yield Chunk(DONE)
-
-
-def _end_cut(plan: AnswerPlan) -> Iterator[Chunk]:
-    event = _event(plan, None, content="never whole")
-    yield Chunk(event[: len(event) // 2])
-
-
-def _end_silent(_: AnswerPlan) -> Iterator[Chunk]:
-    yield Chunk(b"", FOREVER_MS)
-
-
-_ENDINGS: dict[Fault, Callable[[AnswerPlan], Iterator[Chunk]]] = {
-    Fault.NONE: _end_whole,
-    Fault.BARE_ERROR: _end_bare_error,
-    Fault.ERROR_BILLED: _end_error_billed,
-    Fault.ERROR_WITH_USAGE: _end_error_with_usage,
-    Fault.ERROR_LAST: _end_error_last,
-    Fault.USAGE_MISSING: _end_without_usage,
-    Fault.COST_MISSING: _end_whole,
-    Fault.COST_NULL: _end_whole,
-    Fault.USAGE_DOUBLED: _end_usage_doubled,
-    Fault.CUT: _end_cut,
-    Fault.SILENT: _end_silent,
-    Fault.HANGING: _end_whole,
-}
+def _ending(plan: AnswerPlan) -> tuple[bytes, ...]:
+    """Return what comes after the last token."""
+    form, fault = plan.form, plan.model.fault
+    match fault:
+        case Fault.BARE_ERROR:
+            return (form.bare_error(plan),)
+        case Fault.ERROR_BILLED | Fault.ERROR_LAST:
+            return (form.error(plan),)
+        case Fault.ERROR_WITH_USAGE:
+            return (form.close(plan), form.error(plan), form.end())
+        case Fault.USAGE_DOUBLED:
+            half = form.half_usage(plan, usd_literal(Decimal(plan.cost_usd) / 2))
+            return (form.close(plan), half, form.usage(plan, stated=True), form.end())
+        case Fault.CUT:
+            event = form.pieces(plan)(0)
+            return (event[: len(event) // 2],)
+        case Fault.SILENT:
+            return ()
+        case _:
+            stated = fault is not Fault.USAGE_MISSING
+            return (form.close(plan), form.usage(plan, stated=stated), form.end())
 
 
 def _whole(plan: AnswerPlan) -> Iterator[Chunk]:
@@ -265,46 +238,14 @@ def _whole(plan: AnswerPlan) -> Iterator[Chunk]:
     pause_ms = plan.variant.pause_ms * plan.completion_tokens
     yield Chunk(BLANKS)
     yield from _kept_alive(pause_ms, plan.keepalive_ms, BLANKS)
-    rest_ms = pause_ms % plan.keepalive_ms
     if plan.model.fault is Fault.SILENT:
         yield Chunk(b"", FOREVER_MS)
         return
-    body = orjson.dumps(_completion(plan))
+    is_bare = plan.model.fault is Fault.BARE_ERROR
+    document = plan.form.refusal(plan.model.error, plan.user_id) if is_bare else plan.form.document(plan)
+    body = orjson.dumps(document)
     cut = len(body) // 2 if plan.model.fault is Fault.CUT else len(body)
-    yield Chunk(BLANKS + body[:cut], rest_ms, tokens=plan.completion_tokens)
-
-
-def _completion(plan: AnswerPlan) -> dict[str, object]:
-    model = plan.model
-    if model.fault is Fault.BARE_ERROR:
-        return error_body(model.error, plan.user_id)
-    choice: dict[str, object] = {
-        "index": 0,
-        "logprobs": None,
-        "finish_reason": plan.finish_reason,
-        "native_finish_reason": plan.finish_reason,
-        "message": {
-            "role": "assistant",
-            "content": "".join(map(plan.piece, range(plan.completion_tokens))),
-            "refusal": None,
-            "reasoning": None,
-        },
-    }
-    if model.fault in (Fault.ERROR_BILLED, Fault.ERROR_WITH_USAGE, Fault.ERROR_LAST):
-        choice["error"] = _error(model.error)
-    completion: dict[str, object] = {
-        "id": plan.id,
-        "object": "chat.completion",
-        "created": plan.created,
-        "model": plan.slug,
-        "provider": model.provider,
-        "system_fingerprint": None,
-        "service_tier": None,
-        "choices": [choice],
-    }
-    if model.fault is not Fault.USAGE_MISSING:
-        completion["usage"] = _usage(plan)
-    return completion
+    yield Chunk(BLANKS + body[:cut], pause_ms % plan.keepalive_ms, tokens=plan.completion_tokens)
 
 
 def _split(chunks: Iterator[Chunk], size: int) -> Iterator[Chunk]:

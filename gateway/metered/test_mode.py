@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 
 import orjson
 
-from gateway.errors import InvalidRequest, UpstreamError
+from gateway.errors import UpstreamError
 from gateway.ledger.worst_case import WorstCase
 from gateway.metered.body import ChatRequest
 from gateway.metered.pricing import worst_case
-from gateway.openrouter.dialects import Dialect
 from gateway.openrouter.pricelist import PriceList
 from simulator.answers import simulate
 from simulator.variants import find_variant, model_entry
@@ -21,11 +20,9 @@ _ID_BYTES = 10
 
 
 class SimulatedConnection:
-    """One simulated answer, read like a connection to OpenRouter. Raises InvalidRequest for any dialect but chat."""
+    """One simulated answer, in any dialect, read like a connection to OpenRouter."""
 
     def __init__(self, chat: ChatRequest) -> None:
-        if chat.dialect is not Dialect.CHAT:
-            raise InvalidRequest("Test mode answers chat completions only. Use a live key for this.", status=422)
         self._chat = chat
         self._chunks: Iterator[Chunk] = iter(())
         self._cut = False
@@ -43,7 +40,13 @@ class SimulatedConnection:
         """Begin the answer. `on_progress` is called whenever there is more of it."""
         now = int(time.time())
         generation_id = f"gen-{now}-{secrets.token_hex(_ID_BYTES)}"
-        played = simulate(self._chat.document, generation_id=generation_id, created_seconds=now, free=True)
+        played = simulate(
+            self._chat.document,
+            generation_id=generation_id,
+            created_seconds=now,
+            dialect=self._chat.dialect.value,
+            free=True,
+        )
         self._on_progress, self._chunks, self._cut = on_progress, iter(played.chunks), played.cut
         self.status, self.headers = played.status, list(played.headers)
         self._play()

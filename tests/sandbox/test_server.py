@@ -216,3 +216,32 @@ async def test_a_bad_request_is_a_400(client: Client, payload: bytes) -> None:
 async def test_the_first_page_names_the_models(client: Client) -> None:
     """A person who opens the address finds what can be asked for."""
     assert "sandbox/slow-&lt;ms&gt;" in await (await client.get("/")).text()
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("chat/completions", {"error": {"message": "Missing Authentication header", "code": 401}}),
+        ("embeddings", {"error": {"message": "Missing Authentication header", "code": 401}}),
+        (
+            "responses",
+            {"error": {"message": "Missing Authentication header", "code": "authentication"}, "metadata": None},
+        ),
+        (
+            "messages",
+            {
+                "type": "error",
+                "error": {
+                    "type": "authentication_error",
+                    "message": "Missing Authentication header",
+                    "error_type": "authentication",
+                },
+                "request_id": None,
+            },
+        ),
+    ],
+)
+async def test_a_key_is_refused_in_the_dialects_own_words(client: Client, path: str, said: object) -> None:
+    """Before anything of the request was read."""
+    async with client.post(f"/api/v1/{path}", json={}) as response:
+        assert (response.status, await response.json()) == (401, said)

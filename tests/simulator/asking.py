@@ -18,6 +18,23 @@ def ask(
     return simulate(body, generation_id=GENERATION_ID, created_seconds=CREATED_SECONDS, free=free)
 
 
+PROMPTS: dict[str, dict[str, object]] = {
+    "chat/completions": {"messages": [{"role": "user", "content": "Say this back."}]},
+    "completions": {"prompt": "Say this back."},
+    "embeddings": {"input": "Say this back."},
+    "responses": {"input": "Say this back."},
+    "messages": {"messages": [{"role": "user", "content": "Say this back."}], "max_tokens": 64},
+}
+
+
+def ask_in(
+    dialect: str, model: str = "sandbox/echo", *, stream: bool = True, free: bool = False, **more: object
+) -> SimulatedAnswer:
+    """The answer to one question in any dialect."""
+    body = {"model": model, "stream": stream, **PROMPTS[dialect], **more}
+    return simulate(body, dialect=dialect, generation_id=GENERATION_ID, created_seconds=CREATED_SECONDS, free=free)
+
+
 def raw(answer: SimulatedAnswer) -> bytes:
     """Everything it sends."""
     return b"".join(chunk.data for chunk in answer.chunks)
@@ -25,7 +42,7 @@ def raw(answer: SimulatedAnswer) -> bytes:
 
 def events(answer: SimulatedAnswer) -> list[dict[str, Any]]:
     """The JSON events of a stream that came whole."""
-    lines = raw(answer).split(b"\n\n")
+    lines = [event.rpartition(b"\n")[2] for event in raw(answer).split(b"\n\n")]
     return [
         json.loads(line[6:], parse_float=Decimal)
         for line in lines

@@ -1,0 +1,96 @@
+"""Each dialect before the sandbox: what the ledger books is what was billed, under each fault."""
+
+import json
+
+import aiohttp
+import pytest
+
+from gateway.openrouter.dialects import Dialect
+from tests.gateway.conftest import BilledNano
+from tests.gateway.stack import Stack
+from tests.simulator.asking import PROMPTS
+
+_FAULTS = {
+    "sandbox/echo": "settled",
+    "sandbox/price-0.25": "settled",
+    "sandbox/byok": "settled",
+    "sandbox/usage-missing": "settled",
+    "sandbox/cost-missing": "settled",
+    "sandbox/cost-null": "settled",
+    "sandbox/usage-doubled": "settled",
+    "sandbox/stream-error": "void",
+    "sandbox/stream-error-402": "void",
+    "sandbox/stream-error-billed": "settled",
+    "sandbox/stream-error-usage": "settled",
+    "sandbox/hang-after-done": "settled",
+}
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("dialect", [each for each in Dialect if each is not Dialect.CHAT])
+@pytest.mark.parametrize("model", _FAULTS)
+async def test_an_answer_is_booked_at_its_bill(
+    sandboxed: Stack, billed_nano: BilledNano, dialect: Dialect, model: str, *, stream: bool
+) -> None:
+    """Whatever the dialect, as in chat."""
+    body = {"model": model, "stream": stream, **PROMPTS[dialect.value]}
+    answer = await sandboxed.ask(
+        "POST", f"/v1/{dialect.value}", body=json.dumps(body).encode(), headers=sandboxed.as_user()
+    )
+    assert answer.status == 200
+    [entry] = await sandboxed.booked()
+    assert (entry["status"], int(entry["cost_nano"])) == (_FAULTS[model], await billed_nano())
+    assert (await sandboxed.standing()).held_nano == 0
+
+
+_REFUSED = {
+    "sandbox/error-400": (400, "invalid_request"),
+    "sandbox/error-401": (402, "funding_invalid"),
+    "sandbox/error-402": (402, "funding_invalid"),
+    "sandbox/error-403-key": (402, "funding_invalid"),
+    "sandbox/error-403-moderation": (403, "invalid_request"),
+    "sandbox/error-404-uncoded": (404, "invalid_request"),
+    "sandbox/error-429": (429, "rate_limited"),
+    "sandbox/error-503": (502, "upstream"),
+    "sandbox/error-529": (502, "upstream"),
+}
+
+
+@pytest.mark.parametrize("dialect", [each for each in Dialect if each is not Dialect.CHAT])
+@pytest.mark.parametrize("model", _REFUSED)
+async def test_a_refusal_is_mapped_and_void(sandboxed: Stack, dialect: Dialect, model: str) -> None:
+    """Each dialect's own words for it mean the same."""
+    body = {"model": model, **PROMPTS[dialect.value]}
+    answer = await sandboxed.ask("POST", f"/v1/{dialect.value}", document=body, headers=sandboxed.as_user())
+    assert (answer.status, answer.document["error"]["code"]) == _REFUSED[model]
+    assert b"user_" not in answer.body
+    [entry] = await sandboxed.booked()
+    assert (entry["status"], entry["cost_nano"], entry["ended_by"]) == ("void", "0", "refused")
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+async def test_a_refused_credit_inside_an_answer_is_remembered(sandboxed: Stack, dialect: Dialect) -> None:
+    """The next call is refused here."""
+    body = {"model": "sandbox/stream-error-402", "stream": True, **PROMPTS[dialect.value]}
+    answer = await sandboxed.ask("POST", f"/v1/{dialect.value}", document=body, headers=sandboxed.as_user())
+    assert answer.status == 200
+    await sandboxed.booked()
+    assert (await sandboxed.chat()).refusal == (402, "funding_invalid")
+
+
+@pytest.mark.parametrize("dialect", [each for each in Dialect if each is not Dialect.CHAT])
+async def test_a_cut_is_booked_at_its_bill(sandboxed: Stack, billed_nano: BilledNano, dialect: Dialect) -> None:
+    """The caller sees the connection break, and what /generation says of that half is booked.
+
+    The id of an embeddings answer stands at its end: of one that was cut nothing can be asked, and it is estimated.
+    """
+    body = {"model": "sandbox/cut", "stream": True, **PROMPTS[dialect.value]}
+    with pytest.raises(aiohttp.ClientError):
+        await sandboxed.ask("POST", f"/v1/{dialect.value}", document=body, headers=sandboxed.as_user())
+    [entry] = await sandboxed.booked()
+    booked, billed = int(entry["cost_nano"]), await billed_nano()
+    if dialect is Dialect.EMBEDDINGS:
+        assert (entry["status"], booked >= billed) == ("estimated", True)
+    else:
+        assert booked == billed > 0
+    assert (await sandboxed.standing()).held_nano == 0
