@@ -46,7 +46,6 @@ _STALE_SECONDS = 0.5
 # A refusal is read to tell what it says; no recorded one is longer than some kilobytes.
 _REFUSAL_BYTES = 256 * 1024
 
-
 Upstream = Connection | SimulatedConnection
 
 
@@ -326,8 +325,6 @@ class Proxy:
         if status in (400, 404) and prices is not None and model in refused.message:
             refused.message += prices.did_you_mean(model)
         return refused
-
-    # -- small steps ---------------------------------------------------------------------------------------
 
     def _wait_for_more(self, request: OpenRequest, upstream: Upstream) -> Awaitable[None]:
         """Wait for news of upstream, or for the last second of an answer that hangs open after its end.

@@ -1,12 +1,14 @@
 """Requests in flight: a revocation, a pause or a closed app ends them within moments, on every process."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from aiohttp import ClientError
 
 from gateway import keys
 from gateway.call import Call
@@ -16,10 +18,11 @@ from gateway.ledger.holds import Ledger
 from gateway.ledger.outcomes import Admission
 from gateway.ledger.worst_case import WorstCase
 from gateway.metered.inflight import Inflight, OpenRequest
+from gateway.openrouter.connection import Connection
 from gateway.store.broadcast import Broadcast
 from gateway.store.store import Store
 from tests.clusters import ValkeyCluster
-from tests.fakes import EVENT_STREAM, FakeOpenRouter, Turn
+from tests.fakes import EVENT_STREAM, STREAMED, FakeOpenRouter, Turn, streams
 from tests.gateway.listed import chat
 from tests.gateway.stack import (
     PATIENCE_SECONDS,
@@ -340,3 +343,33 @@ async def test_sweeping_outlives_an_answer_that_nobody_expected(stack: Stack, mo
         await again.wait()
     sweeping.cancel()
     await asyncio.gather(sweeping, return_exceptions=True)
+
+
+async def test_who_leaves_in_the_turn_the_last_byte_went_out_still_owes(
+    stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is void once the whole request is with the kernel, whatever is noticed first."""
+    send = Connection.send
+
+    def send_and_lose(self: Connection, head: bytes, body: bytes, on_progress: Callable[[], None]) -> None:
+        [request] = stack.gateway.inflight
+
+        def taken() -> None:
+            self.is_sent = True
+            on_progress()
+            request.hang_up()
+
+        send(self, head, body, on_progress)
+        # As if the kernel took the last of it only in the next turn of the loop.
+        self.is_sent = False
+        asyncio.get_running_loop().call_soon(taken)
+
+    monkeypatch.setattr(Connection, "send", send_and_lose)
+    openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.0004}
+    openrouter.play = streams([STREAMED])
+    with contextlib.suppress(ClientError):
+        await stack.chat(question(stream=True))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not (entries := await stack.entries()):
+            await asyncio.sleep(0.01)
+    assert entries[0]["status"] != "void"

@@ -1,25 +1,21 @@
 """The metered path over real sockets: what reaches OpenRouter, what reaches the caller, what the ledger says."""
 
 import asyncio
-import contextlib
 import json
 import random
 import threading
-from collections.abc import Callable
 from decimal import ROUND_CEILING
 
 import pytest
-from aiohttp import ClientError
 
 from gateway.ledger import holds as ledger
 from gateway.metered.body import ChatRequest
 from gateway.metered.inflight import OpenRequest
 from gateway.metered.meter import Meter
-from gateway.openrouter.connection import Connection
 from gateway.openrouter.dialects import Dialect
 from tests.fakes import COST_NANO, EVENT_STREAM, MODEL, PLAIN, STREAMED, FakeOpenRouter, Turn, refuses, streams
 from tests.gateway.recordings import Recording, each_recording
-from tests.gateway.stack import FUNDING_KEY, PATIENCE_SECONDS, Stack, question
+from tests.gateway.stack import FUNDING_KEY, Stack, question
 
 pytestmark = pytest.mark.each_store
 
@@ -373,33 +369,3 @@ async def test_a_bug_within_an_answer_ends_it_without_a_second_head(
     assert (status, rest) == (200, b"9\r\n: first\n\n\r\n")
     [entry] = await stack.booked()
     assert (entry["status"], int(entry["cost_nano"])) == ("settled", COST_NANO)
-
-
-async def test_who_leaves_in_the_turn_the_last_byte_went_out_still_owes(
-    stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing is void once the whole request is with the kernel, whatever is noticed first."""
-    send = Connection.send
-
-    def send_and_lose(self: Connection, head: bytes, body: bytes, on_progress: Callable[[], None]) -> None:
-        [request] = stack.gateway.inflight
-
-        def taken() -> None:
-            self.is_sent = True
-            on_progress()
-            request.hang_up()
-
-        send(self, head, body, on_progress)
-        # As if the kernel took the last of it only in the next turn of the loop.
-        self.is_sent = False
-        asyncio.get_running_loop().call_soon(taken)
-
-    monkeypatch.setattr(Connection, "send", send_and_lose)
-    openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.0004}
-    openrouter.play = streams([STREAMED])
-    with contextlib.suppress(ClientError):
-        await stack.chat(question(stream=True))
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not (entries := await stack.entries()):
-            await asyncio.sleep(0.01)
-    assert entries[0]["status"] != "void"
