@@ -20,6 +20,7 @@ from gateway.payers.origins import is_loopback
 from gateway.payers.sessions import Session
 from gateway.services import Services
 
+_QUERY_MARKS = "!$%&'()*+,/:;=?@[]~"  # what a query may hold besides letters, digits and -._ (RFC 3986, and brackets)
 _PREFLIGHT_SECONDS = "600"  # a removed origin is refused by the calls themselves; Chromium keeps two hours at most
 
 
@@ -120,7 +121,8 @@ class Api:
 
     async def models(self, call: Call, _: tuple[str, ...]) -> web.Response:
         """GET /v1/models: OpenRouter's list."""
-        query = call.request.query_string
+        # As it stood on the wire: decoded, a line break in it would end our request line.
+        query = quote(call.request.rel_url.raw_query_string, safe=_QUERY_MARKS, errors="surrogateescape")
         return await self._page(call, f"models?{query}" if query else "models")
 
     async def endpoints(self, call: Call, segments: tuple[str, ...]) -> web.Response:

@@ -111,6 +111,8 @@ class Client:
         lines = [f"{name}: {value}\r\n" for name, value in headers]
         if funding_key is not None:
             lines.append(f"Authorization: Bearer {funding_key}\r\n")
+        if not (path.isascii() and path.isprintable()) or " " in path:
+            raise ValueError("a path holds what is no part of a URL")
         given = "".join(lines)
         if not given.count("\r") == given.count("\n") == len(lines):
             raise ValueError("a header holds a line break")

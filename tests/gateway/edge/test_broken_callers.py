@@ -179,3 +179,31 @@ async def test_the_consent_site_does_not_wait_for_a_body_either(consent_port: in
     async with a_caller(consent_port) as (reader, writer):
         writer.write("\r\n".join([*lines, "", ""]).encode())
         assert (await reader.readline()).startswith(b"HTTP/1.1 %d " % status)
+
+
+_SMUGGLED = (
+    "a=1%20HTTP/1.1%0D%0AHost:%20x%0D%0A%0D%0APOST%20/api/v1/chat/completions%20HTTP/1.1%0D%0A"
+    "Authorization:%20Bearer%20mine%0D%0AContent-Length:%20400%0D%0A%0D%0A"
+)
+
+
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        (_SMUGGLED, _SMUGGLED),
+        ("a=%00&b=%0a", "a=%00&b=%0a"),
+        ("category=code&x=a+b%20c", "category=code&x=a+b%20c"),
+        ('q="<>{}|^`', "q=%22%3C%3E%7B%7D%7C%5E%60"),
+    ],
+)
+async def test_a_query_reaches_upstream_as_it_stood_and_asks_one_thing(
+    stack: Stack, openrouter: FakeOpenRouter, query: str, asked: str
+) -> None:
+    """A line break in it is no end of our request line: else the next payer's key would be read as its body."""
+    before = len(openrouter.asked)
+    async with a_caller(stack.port) as (reader, writer):
+        writer.write(f"GET /v1/models?{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+    assert openrouter.asked[before:] == [f"/api/v1/models?{asked}"]
+    assert (await stack.chat()).status == 200
+    assert [one.target for one in openrouter.received] == ["/api/v1/chat/completions"]
