@@ -31,6 +31,7 @@ _NOTHING_LEFT = re.compile(r"can only afford (?:0\b|-)", re.IGNORECASE)
 # 403 has two meanings. Moderation, guardrails and regions carry their own metadata; the key's own limits do not.
 _CONTENT_METADATA = frozenset({"reasons", "flagged_input", "patterns", "model_slug"})
 _CONTENT_TYPES = frozenset({"content_policy_violation", "moderation", "guardrail"})
+_NAMES_OF_403 = frozenset({"permission_denied", "permission_error"})  # inside a 200, as /responses and /messages say it
 _ABOUT_THE_KEY = re.compile(
     r"key limit"
     r"|key\b.{0,40}\b(?:disabled|expired|revoked|deleted|exceeded|blocked|invalid)"
@@ -76,7 +77,7 @@ def concerns_funding(error: AnswerError, status: int | None = None) -> bool:
         return False
     if code in (401, 402):
         return True
-    if code == 403:
+    if code == 403 or (code is None and not _NAMES_OF_403.isdisjoint((error.code, error.error_type))):
         return _is_about_the_key(error)
     if error.code in FUNDING_NAMES or (error.error_type in FUNDING_NAMES and (code is None or _is_of_credit(error))):
         return True

@@ -68,10 +68,11 @@ async def test_a_refusal_is_mapped_and_void(sandboxed: Stack, dialect: Dialect, 
     assert (entry["status"], entry["cost_nano"], entry["ended_by"]) == ("void", "0", "refused")
 
 
+@pytest.mark.parametrize("model", ["sandbox/stream-error-402", "sandbox/stream-error-403-key"])
 @pytest.mark.parametrize("dialect", Dialect)
-async def test_a_refused_credit_inside_an_answer_is_remembered(sandboxed: Stack, dialect: Dialect) -> None:
+async def test_a_refused_credit_inside_an_answer_is_remembered(sandboxed: Stack, dialect: Dialect, model: str) -> None:
     """The next call is refused here."""
-    body = {"model": "sandbox/stream-error-402", "stream": True, **PROMPTS[dialect.value]}
+    body = {"model": model, "stream": True, **PROMPTS[dialect.value]}
     answer = await sandboxed.ask("POST", f"/v1/{dialect.value}", document=body, headers=sandboxed.as_user())
     assert answer.status == 200
     await sandboxed.booked()

@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import openai
 import pytest
 
 from gateway.openrouter.dialects import Dialect
@@ -196,3 +197,19 @@ async def test_where_waiting_helps_the_clients_are_told_to(
     assert second[0].refusal == (402, "budget_exceeded")
     assert second[0].headers["x-should-retry"] == "true"
     assert int(second[0].headers["Retry-After"]) == said(second[0], spoken)["retryAfter"] > 0
+
+
+@EACH
+async def test_the_openai_library_sends_what_may_be_billed_once(
+    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
+) -> None:
+    """It would send a 502 three times; and it shows the request's id."""
+    openrouter.play = hangs_up
+    async with openai.AsyncOpenAI(
+        api_key=stack.secret, base_url=f"{stack.url}/v1", default_headers={"x-wattfare-user": "ada"}, max_retries=2
+    ) as client:
+        with pytest.raises(openai.InternalServerError) as raised:
+            await client.post(f"/{spoken.dialect.value}", body=spoken.ask(stream=False), cast_to=object)
+    assert len(openrouter.received) == 1
+    [entry] = await stack.booked()
+    assert (raised.value.request_id, entry["status"]) == (entry["request_id"], "estimated")
