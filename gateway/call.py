@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import lru_cache
+from math import isfinite
 
 import orjson
 from aiohttp import HttpVersion11, web
@@ -185,7 +186,7 @@ def _as_json(document: object) -> bytes:
 
 def _written_out(value: object) -> object:
     match value:
-        case float():
+        case float() if isfinite(value):
             return orjson.Fragment(f"{Decimal(repr(value)):f}")
         case dict():
             return {name: _written_out(each) for name, each in value.items()}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from multidict import CIMultiDictProxy
 
 from gateway.call import REQUEST_ID
+from gateway.errors import InvalidRequest
 from gateway.openrouter.refusals import holds_secret
 
 # RFC 9110 §7.6.1, and what a proxy decides for itself.
@@ -41,8 +42,10 @@ _FORWARDED = frozenset(
 )
 # OpenRouter's, Anthropic's and OpenAI's own headers, and what their SDKs tell of themselves.
 _FORWARDED_PREFIXES = ("anthropic-", "openai-", "x-anthropic-", "x-openai-", "x-openrouter-", "x-stainless-")
-# A key of ours, a grant or a session token, wherever in a value.
-_OURS = re.compile(r"(?:sk|pk|gr)_(?:live|test)_|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+# A key of ours, a grant or a session token, wherever in a value. The bounds keep a search linear.
+_OURS = re.compile(r"(?:sk|pk|gr)_(?:live|test)_|eyJ[A-Za-z0-9_-]{1,400}\.[A-Za-z0-9_-]{1,8000}\.[A-Za-z0-9_-]")
+# All that goes on is searched for keys, on the event loop; real clients send one or two kilobytes.
+_MOST_FORWARDED_CHARS = 64 * 1024
 # Upstream's words about its own host, or about who may call it from a browser, are not ours to repeat.
 _NOT_PASSED_ON = _HOP_BY_HOP | {
     "alt-svc",
@@ -69,8 +72,14 @@ _NAMES = 4096
 
 
 def forwarded(headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
-    """Return the caller's headers that may go to OpenRouter, byte for byte: those of the list that hold no key."""
-    kept = [each for each in headers.items() if _goes_up(each[0]) and not _holds_key(each[1])]
+    """Return the caller's headers that may go to OpenRouter, byte for byte: those of the list that hold no key.
+
+    Raises InvalidRequest when they are too large.
+    """
+    listed = [each for each in headers.items() if _goes_up(each[0])]
+    if sum([len(value) for _, value in listed]) > _MOST_FORWARDED_CHARS:
+        raise InvalidRequest("The headers for OpenRouter have more than 64 kB. Send less in them.", status=431)
+    kept = [each for each in listed if not _holds_key(each[1])]
     if "Connection" in headers:
         named = {name.strip().lower() for value in headers.getall("Connection") for name in value.split(",")}
         kept = [each for each in kept if each[0].lower() not in named]

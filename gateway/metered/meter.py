@@ -179,8 +179,9 @@ class Meter:
 
     @property
     def funding_refused(self) -> bool:
-        """Whether an error inside a 200 says that the funding key or its credit is refused."""
-        return any(concerns_funding(error) for error in self._reading.scanner.errors)
+        """Whether upstream says that the funding key or its credit is refused: by its status, or inside a 200."""
+        status = None if self.status is None or 200 <= self.status < 300 else self.status
+        return any(concerns_funding(error, status) for error in self._reading.scanner.errors)
 
     def outcome(self) -> Outcome:
         """Return what is owed as things stand; the last unfinished event counts too."""

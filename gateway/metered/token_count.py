@@ -15,6 +15,8 @@ from gateway.payers.apps import Apps, authorization_of
 
 # The largest image that Anthropic does not make smaller (https://docs.anthropic.com/en/docs/build-with-claude/vision).
 _IMAGE_TOKENS = 1600
+# One at a time in a process: it is free, and a large one takes a core from the streams for seconds.
+_WEIGHING = asyncio.Semaphore(1)
 
 
 async def count_tokens(apps: Apps, call: Call) -> web.Response:
@@ -22,5 +24,7 @@ async def count_tokens(apps: Apps, call: Call) -> web.Response:
     caller = await apps.authenticate(authorization_of(call.request.headers))
     call.notes["app"], call.notes["mode"] = caller.app.app_id, caller.mode
     # Not beside a stream: a large body takes seconds to weigh.
-    request = await asyncio.to_thread(ChatRequest.parse, await call.body(), Dialect.MESSAGES)
+    body = await call.body()
+    async with _WEIGHING:
+        request = await asyncio.to_thread(ChatRequest.parse, body, Dialect.MESSAGES)
     return call.answer({"input_tokens": estimated_prompt_tokens(request) + request.images * _IMAGE_TOKENS})

@@ -3,6 +3,7 @@
 OpenRouter's words name the payer's account (`user_…`, `org_…`) and sometimes a key; neither leaves this file.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -44,11 +45,14 @@ _ABOUT_THE_KEY = re.compile(
 # Keys of OpenRouter and of providers (some show a part between asterisks), ours, and accounts: by their prefix, or by
 # an opaque id beside a word for one.
 _SECRETS = re.compile(
-    r"\b(?:sk|pk|gr|rk)[-_][A-Za-z0-9_*-]{4,}"
-    r"|\b(?:AIza|gsk_|xai-|fw_|hf_|AKIA)[A-Za-z0-9_*-]{8,}"
-    r"|\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"
-    r"|\b(?:user|org)_(?:(?=[A-Za-z0-9]*[0-9A-Z])[A-Za-z0-9]{4,}|[A-Za-z0-9]{20,})"
-    r"|\b(?:org|user|team|proj|acct)-[A-Za-z0-9]{12,}"
+    # Behind an escape that is still written out (as in `\n`), a letter stands where a boundary is. The bounds keep a
+    # search linear.
+    r"(?:\b|(?<=\\[bfnrt]))(?:"
+    r"(?:sk|pk|gr|rk)[-_][A-Za-z0-9_*-]{4,}"
+    r"|(?:AIza|gsk_|xai-|fw_|hf_|AKIA)[A-Za-z0-9_*-]{8,}"
+    r"|eyJ[A-Za-z0-9_-]{1,400}\.[A-Za-z0-9_-]{1,8000}\.[A-Za-z0-9_-]*"
+    r"|(?:user|org)_(?:(?=[A-Za-z0-9]{0,64}[0-9A-Z])[A-Za-z0-9]{4,}|[A-Za-z0-9]{20,})"
+    r"|(?:org|user|team|proj|acct)-[A-Za-z0-9]{12,})"
     r"|(?<=\b(?:team|user)[ :=])[0-9a-f]{8}-[0-9a-f-]{27}"
     r"|(?<=\b(?:ID|id)[ :=])[0-9a-f]{8}-[0-9a-f-]{27}"
     r"|(?<=\b(?:ID|id): )[0-9a-f]{8}-[0-9a-f-]{27}"
@@ -154,15 +158,17 @@ def _cleaned(value: object, depth: int) -> object:
 
 
 def _cleaned_text(text: str, depth: int) -> str:
-    """Return a text cleaned; one that is itself JSON, within as well, since escapes may hide what it names."""
-    text = _cleaned_words(text)
-    if text.lstrip()[:1] in ("{", "[") and depth:
-        try:
+    """Return a text cleaned; one that is itself JSON, within, since escapes may hide what it names."""
+    document: object = None
+    if text.lstrip()[:1] in ("{", "[", '"') and depth:
+        with contextlib.suppress(ValueError, RecursionError):
             document = json.loads(text)
-        except (ValueError, RecursionError):
-            document = None
-        if (cleaned := _cleaned(document, depth - 1)) != document:
+        if document is not None and (cleaned := _cleaned(document, depth - 1)) != document:
             text = json.dumps(cleaned, separators=(",", ":"))
+    if document is None and "\\u00" in text:
+        # A letter that is spelt as a number, in what cannot be read: it may be one of a key.
+        return "[removed]"
+    text = _cleaned_words(text)
     return text if len(text) <= _MOST_METADATA_CHARS else text[: _MOST_METADATA_CHARS - 1] + "…"
 
 

@@ -126,3 +126,12 @@ async def test_a_question_of_many_headers_is_answered(stack: Stack) -> None:
     for number in range(3):
         headers = {f"x-{number}-{each}": "1" for each in range(40)}
         assert (await stack.chat(question(), headers=stack.as_user(**headers))).status == 200
+
+
+async def test_headers_that_are_too_large_to_be_searched_are_refused(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """With what to do; nothing left, and nothing is held."""
+    large = {f"x-stainless-{number}": "eyJ" * 8_000 for number in range(3)}
+    answer = await stack.chat(headers=stack.as_user(**large))
+    assert answer.refusal == (431, "invalid_request")
+    assert openrouter.received == []
+    assert (await stack.standing()).held_nano == 0

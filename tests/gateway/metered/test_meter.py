@@ -4,8 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.errors import FundingInvalid
 from gateway.metered.meter import TRANSITIONS, Event, Meter, Reconcile, Settle, State, Void
 from gateway.money import nano_from_usd
+from gateway.openrouter.dialects import WIRE, Dialect
+from gateway.openrouter.refusals import refusal
 from gateway.openrouter.usage import Usage
 from tests.gateway.recordings import Recording, each_recording
 
@@ -348,3 +351,27 @@ def test_a_header_that_is_no_id_leaves_the_bodys_to_be_asked_by(bad: str) -> Non
     meter.opened(200, generation_id=bad)
     meter.body(b'data: {"id":"gen-2","choices":[]}\n\n')
     assert meter.generation_id == "gen-2"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_refused"),
+    [
+        (429, b'{"error":{"message":"You exceeded your current quota, please check your plan and billing"}}', False),
+        (502, b'{"error":{"code":401,"message":"No auth credentials found"}}', False),
+        (502, b'{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"}}', False),
+        (400, b'{"error":{"type":"authentication_error","message":"no"}}', False),
+        (403, b'{"error":{"message":"Key limit exceeded"}}', True),
+        (402, b'{"error":{"message":"Payment Required"}}', True),
+        (401, b'{"error":{"code":401,"message":"User not found"}}', True),
+    ],
+)
+def test_a_refusal_is_of_the_funding_by_its_status(status: int, body: bytes, *, is_refused: bool) -> None:
+    """What a provider's rate limit or fault says of keys and quota is not the payer's; the caller is told the same."""
+    meter = Meter(WIRE[Dialect.CHAT])
+    meter.sent()
+    meter.opened(status)
+    meter.body(body)
+    meter.ended()
+    assert meter.funding_refused is is_refused
+    told = refusal(status, {}, body, now_ms=0)
+    assert isinstance(told, FundingInvalid) is is_refused

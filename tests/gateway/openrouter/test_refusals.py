@@ -260,3 +260,16 @@ def test_any_refusal_is_one_of_ours(status: int, body: bytes, headers: dict[str,
 def test_an_error_inside_a_200_may_concern_the_funding_too(error: AnswerError, *, ours: bool) -> None:
     """Its code is a number, a numeric string, a name or absent."""
     assert concerns_funding(error) is ours
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        r'{"error":{"message":"bad key:\nsk-or-v1-abcdef0123","x":"cut of',
+        r'data: {"error":{"message":"bad key:\nsk-or-v1-abcdef0123"}}',
+        r'"{\"message\":\"sk-or-v1\\u002dabcdef0123\"}"',
+    ],
+)
+def test_a_key_in_words_that_are_not_whole_json_is_removed(raw: str) -> None:
+    """An escape in front of it is no letter of it."""
+    assert "abcdef0123" not in json.dumps(refused(400, "No.", {"raw": raw}).fields["metadata"])
