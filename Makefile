@@ -44,7 +44,7 @@ run: install ## gateway, consent site, stand-in OpenRouter, demo app and an embe
 sandbox: install ## the stand-in OpenRouter alone
 	$(BIN)/python -m sandbox
 
-test: install chromium ## every test, in about six minutes on two cores; pass options with ARGS="-k name"
+test: install chromium ## every test, in about seven minutes on two cores; pass options with ARGS="-k name"
 	$(BIN)/python -m pytest -n 3 $(ARGS)
 
 screenshots: install chromium ## photograph every state of the consent site into screenshots/
