@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from gateway import metrics
 from gateway.ledger.outcomes import Settlement
 from gateway.metered.inflight import OpenRequest
 from tests.fakes import COST_NANO, EVENT_STREAM, FakeOpenRouter, Turn
@@ -269,3 +270,11 @@ async def test_a_settlement_that_redis_refuses_for_a_while_is_repeated_and_stops
     [entry] = await stack.booked()
     assert int(entry["cost_nano"]) == COST_NANO
     assert (await stack.standing()).held_nano == 0
+
+
+async def test_the_time_to_the_first_byte_is_counted(sandboxed: Stack) -> None:
+    """Once for each answer that began."""
+    read = metrics.REGISTRY.get_sample_value
+    before = read("wattfare_first_byte_seconds_count") or 0
+    await sandboxed.chat(question("sandbox/echo"))
+    assert read("wattfare_first_byte_seconds_count") == before + 1
