@@ -32,7 +32,8 @@ _NOTHING_LEFT = re.compile(r"can only afford (?:0\b|-)", re.IGNORECASE)
 # 403 has two meanings. Moderation, guardrails and regions carry their own metadata; the key's own limits do not.
 _CONTENT_METADATA = frozenset({"reasons", "flagged_input", "patterns", "model_slug"})
 _CONTENT_TYPES = frozenset({"content_policy_violation", "moderation", "guardrail"})
-_NAMES_OF_403 = frozenset({"permission_denied", "permission_error"})  # inside a 200, as /responses and /messages say it
+# Inside a 200, /responses and /messages name it, each in its own words.
+_STATUS_OF_NAME = {"permission_denied": 403, "permission_error": 403}
 _ABOUT_THE_KEY = re.compile(
     r"key limit"
     r"|key\b.{0,40}\b(?:disabled|expired|revoked|deleted|exceeded|blocked|invalid)"
@@ -76,12 +77,12 @@ _HALF_SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 def concerns_funding(error: AnswerError, status: int | None = None) -> bool:
     """Tell whether OpenRouter refused the key or its credit, by HTTP `status` or by the code inside a 200."""
-    code = status if status is not None else _as_status(error.code)
+    code = status if status is not None else _status_of(error)
     if code not in (401, 403) and _is_about_the_request(error.message):
         return False
     if code in (401, 402):
         return True
-    if code == 403 or (code is None and not _NAMES_OF_403.isdisjoint((error.code, error.error_type))):
+    if code == 403:
         return _is_about_the_key(error)
     if error.code in FUNDING_NAMES or (error.error_type in FUNDING_NAMES and (code is None or _is_of_credit(error))):
         return True
@@ -192,10 +193,14 @@ def _is_about_the_key(error: AnswerError) -> bool:
     return error.error_type in FUNDING_NAMES or _ABOUT_THE_KEY.search(error.message) is not None
 
 
-def _as_status(code: int | str | None) -> int | None:
-    if isinstance(code, str):
-        return int(code) if len(code) == 3 and code.isascii() and code.isdigit() else None
-    return code
+def _status_of(error: AnswerError) -> int | None:
+    """Return the status that an error inside a 200 gives itself: by its code, or by a name that stands for one."""
+    code = error.code
+    if isinstance(code, int):
+        return code
+    if isinstance(code, str) and len(code) == 3 and code.isascii() and code.isdigit():
+        return int(code)
+    return _STATUS_OF_NAME.get(code or "") or _STATUS_OF_NAME.get(error.error_type or "")
 
 
 def _document(body: bytes) -> dict[str, object]:

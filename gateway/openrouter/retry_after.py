@@ -9,6 +9,8 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from math import ceil
 
+from gateway.openrouter.dialects import value_at
+
 MAX_RETRY_AFTER_SECONDS = 3600
 
 # `30s`, `6m0s`, `120ms`: how OpenAI and Google write a time.
@@ -44,9 +46,7 @@ def retry_after_seconds(
 
 def nested(document: Mapping[str, object], *path: str) -> Mapping[str, object]:
     """Return the object at the end of a path, an empty one where there is none."""
-    place: object = document
-    for name in path:
-        place = place.get(name) if isinstance(place, dict) else None
+    place = value_at(document, path)
     return place if isinstance(place, dict) else {}
 
 
