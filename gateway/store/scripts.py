@@ -1,10 +1,11 @@
 """The Lua scripts of every room. A header tells each one's keys, arguments, answers and repeats."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from gateway.store.connection import pack
+from gateway.store.connection import Arg, pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,10 @@ class Script:
     sha: str
     load: bytes
     """The command that makes it known to a server."""
+
+    def call(self, key_names: Sequence[str], args: Sequence[Arg]) -> bytes:
+        """Return the command that runs it."""
+        return pack(("EVALSHA", self.sha, len(key_names), *key_names, *args))
 
 
 def load() -> dict[str, Script]:

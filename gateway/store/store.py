@@ -153,9 +153,8 @@ class Store:
         `behind`: where there is a single server, also after all that was posted on this key's slot.
         """
         known = self._scripts[script]
-        packed = pack(("EVALSHA", known.sha, len(key_names), *key_names, *args))
         also = slot_of(behind) if behind is not None and self.is_single else None
-        return await self._answer(slot_of(key_names[0]), packed, known.load, also)
+        return await self._answer(slot_of(key_names[0]), known.call(key_names, args), known.load, also)
 
     async def call(self, command: str, *args: Arg) -> Reply:
         """Run one command on the key `args[0]`, after all that was posted on its slot. Raises Unavailable."""
@@ -266,16 +265,14 @@ class Store:
         are sent when it is back, after what was posted on the slot before. `on_reply` gets the reply, once.
         """
         known = self._scripts[script]
-        packed = pack(("EVALSHA", known.sha, len(key_names), *key_names, *args))
-        return self._outbox.post(slot_of(key_names[0]), packed, known.load, on_reply)
+        return self._outbox.post(slot_of(key_names[0]), known.call(key_names, args), known.load, on_reply)
 
     def keep(
         self, script: str, key_names: Sequence[str], args: Sequence[Arg] = (), on_reply: OnReply | None = None
     ) -> bool:
         """Do the same, and wait for nothing; tell whether it is kept: too many may be already."""
         known = self._scripts[script]
-        packed = pack(("EVALSHA", known.sha, len(key_names), *key_names, *args))
-        return self._outbox.keep(slot_of(key_names[0]), packed, known.load, on_reply) is not None
+        return self._outbox.keep(slot_of(key_names[0]), known.call(key_names, args), known.load, on_reply) is not None
 
     def post_command(self, command: str, *args: Arg, on_reply: OnReply | None = None) -> Awaitable[bool]:
         """Do the same with one command on the key `args[0]`."""
