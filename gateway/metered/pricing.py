@@ -173,17 +173,15 @@ def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int]) -> Worst
     price = _capped(price, caps)
     context = None if price.context_length is None else price.context_length * request.prompts
     own_prompt, each_image = _family(price.model)
-    text_tokens = prompt_tokens = _at_most(context, request.prompt_bytes + (own_prompt if request.has_output else 0))
-    if request.images:
-        all_tokens = request.prompt_bytes + (own_prompt if request.has_output else 0) + request.images * each_image
-        prompt_tokens = _at_most(context, all_tokens)
+    text_tokens = request.prompt_bytes + (own_prompt if request.has_output else 0)
+    prompt_tokens = _at_most(context, text_tokens + request.images * each_image)
     prompt_rate = price.rate(LONG_CACHE_RATES if request.long_cache else PROMPT_RATES, prompt_tokens)
     if request.long_cache:
         prompt_rate = max(prompt_rate, int(price.rate(("prompt",), prompt_tokens) * _LONG_CACHE_PREMIUM))
     fixed = prompt_rate * prompt_tokens
     if request.images:
         image = max(price.rate(("image",), prompt_tokens), each_image * price.rate(("image_token",), prompt_tokens))
-        fixed = max(fixed, prompt_rate * text_tokens + image * request.images)
+        fixed = max(fixed, prompt_rate * _at_most(context, text_tokens) + image * request.images)
     fixed += price.rate(("request",), prompt_tokens)
     per_token = price.rate(COMPLETION_RATES, prompt_tokens) * request.choices if max_tokens else 0
     # A ceiling within the budget for reasoning is refused upstream, or raised by the budget: then none shortens it.

@@ -28,22 +28,13 @@ def settlement(request: OpenRequest, outcome: Outcome, prices: PriceList | None)
     """Return the settlement of an outcome; of one that must be asked for, the estimate."""
     model, funding, ended_by = request.chat.model, _funding_verdict(request), request.ended_by
     match outcome:
-        case Settle():
-            return Settlement(
-                "settled",
-                outcome.cost_nano,
-                outcome.generation_id or "",
-                model,
-                outcome.usage.prompt_tokens,
-                outcome.usage.completion_tokens,
-                funding,
-                ended_by,
-            )
-        case Reconcile(usage=Usage(cost_nano=int(cost_nano)) as usage) if request.budget.mode == "test":
-            # There is nobody to ask for more.
+        case Settle(cost_nano=nano, usage=usage) | Reconcile(usage=Usage(cost_nano=int(nano)) as usage) if (
+            # In test mode there is nobody to ask for more than was stated.
+            isinstance(outcome, Settle) or request.budget.mode == "test"
+        ):
             prompt, completion = usage.prompt_tokens, usage.completion_tokens
             return Settlement(
-                "settled", cost_nano, outcome.generation_id or "", model, prompt, completion, funding, ended_by
+                "settled", nano, outcome.generation_id or "", model, prompt, completion, funding, ended_by
             )
         case Reconcile() if request.budget.mode == "live":
             # No id to ask by, or no hold to keep it in: the estimate is all there will ever be.
