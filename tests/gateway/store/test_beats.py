@@ -1,7 +1,6 @@
 """Each connection is proven before it carries a command, and whatever goes wrong the beats go on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -12,26 +11,11 @@ from gateway import keys
 from gateway.errors import Unavailable
 from gateway.store.server import Server
 from gateway.store.store import Store
+from tests.gateway.store.conftest import PATIENT_MS
 from tests.servers import ValkeyServer
 
-DEADLINE_MS = 1000
 SECONDS = 15
 KEY = "some:key"
-
-
-@pytest.fixture
-def server() -> Iterator[ValkeyServer]:
-    """A Valkey of this test's own."""
-    with ValkeyServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def store(server: ValkeyServer) -> AsyncIterator[Store]:
-    """A store on it."""
-    opened = await Store.open(server.url, deadline_ms=DEADLINE_MS)
-    yield opened
-    await opened.close()
 
 
 def server_of(store: Store) -> Server:
@@ -39,9 +23,9 @@ def server_of(store: Store) -> Server:
 
 
 @pytest.mark.parametrize("fault", [KeyError(5), AttributeError("writelines"), OSError("no route")])
-async def test_whatever_goes_wrong_on_the_way_is_an_outage_that_ends(store: Store, fault: Exception) -> None:
+async def test_whatever_goes_wrong_on_the_way_is_an_outage_that_ends(patient: Store, fault: Exception) -> None:
     """Some faults are not of the network's own kind; beats go on all the same."""
-    way: Any = server_of(store)
+    way: Any = server_of(patient)
     find = way.find
 
     async def fail() -> None:
@@ -52,45 +36,45 @@ async def test_whatever_goes_wrong_on_the_way_is_an_outage_that_ends(store: Stor
     with capture_logs() as lines:
         for _ in range(5):
             with pytest.raises(Unavailable):
-                await store.call("GET", KEY)
+                await patient.call("GET", KEY)
         way.find = find
         async with asyncio.timeout(SECONDS):
-            await store.opened()
+            await patient.opened()
     assert [line["event"] for line in lines] == ["store_away", "store_back"]
-    assert await store.call("GET", KEY) is None
+    assert await patient.call("GET", KEY) is None
 
 
-async def test_no_command_is_let_out_to_a_redis_that_is_not_ours(server: ValkeyServer, store: Store) -> None:
+async def test_no_command_is_let_out_to_a_redis_that_is_not_ours(server: ValkeyServer, patient: Store) -> None:
     """It was found out while calls and posts waited for a connection: they never leave."""
     with redis.Redis.from_url(server.url) as operator:
         operator.flushall()
-        server_of(store).drop()
-        waiting = [asyncio.ensure_future(store.call("SET", KEY, "too late")) for _ in range(20)]
-        posted = asyncio.ensure_future(store.post_command("SET", KEY, "too late"))
+        server_of(patient).drop()
+        waiting = [asyncio.ensure_future(patient.call("SET", KEY, "too late")) for _ in range(20)]
+        posted = asyncio.ensure_future(patient.post_command("SET", KEY, "too late"))
         for call in waiting:
             with pytest.raises(Unavailable):
                 await call
         assert not await posted
         for _ in range(3):
             with pytest.raises(Unavailable):
-                await store.call("SET", KEY, "too late")
+                await patient.call("SET", KEY, "too late")
         assert operator.get(KEY) is None
-        await store.beat(accept=True)
+        await patient.beat(accept=True)
         async with asyncio.timeout(SECONDS):
-            await store.opened()
+            await patient.opened()
         # A post is kept until it may leave.
-        assert await store.drained(SECONDS)
+        assert await patient.drained(SECONDS)
         assert operator.get(KEY) == b"too late"
 
 
-async def test_a_connection_that_broke_costs_no_call(server: ValkeyServer, store: Store) -> None:
+async def test_a_connection_that_broke_costs_no_call(server: ValkeyServer, patient: Store) -> None:
     """Nor a line in the log: calls on their way, and those that come, are made on the next one."""
     with redis.Redis.from_url(server.url) as operator, capture_logs() as lines:
         for _ in range(10):
-            calls = [asyncio.ensure_future(store.run("rate", ["r"], [1000, 60_000, str(n)])) for n in range(50)]
+            calls = [asyncio.ensure_future(patient.run("rate", ["r"], [1000, 60_000, str(n)])) for n in range(50)]
             await asyncio.sleep(0)
             operator.client_kill_filter(_type="normal", skipme=True)
-            await asyncio.gather(*calls, *(store.call("GET", KEY) for _ in range(50)))
+            await asyncio.gather(*calls, *(patient.call("GET", KEY) for _ in range(50)))
         assert operator.zcard("r") == 50
     assert lines == []
 
@@ -120,7 +104,7 @@ async def test_a_silent_connection_is_made_anew_without_an_outage(server: Valkey
 async def test_a_process_needs_one_place_and_takes_none_while_it_holds_one(server: ValkeyServer) -> None:
     """With every place taken it is away, and back as soon as one is free; bursts need no more than one."""
     with redis.Redis.from_url(server.url) as operator:
-        store = await Store.open(server.url, deadline_ms=DEADLINE_MS)
+        store = await Store.open(server.url, deadline_ms=PATIENT_MS)
         others = [redis.Redis.from_url(server.url) for _ in range(4)]
         try:
             await asyncio.gather(*(store.run("rate", ["r"], [100, 60_000, str(number)]) for number in range(48)))
@@ -147,10 +131,10 @@ async def test_a_process_needs_one_place_and_takes_none_while_it_holds_one(serve
                 other.close()
 
 
-async def test_a_beat_counts_on_under_its_key(server: ValkeyServer, store: Store) -> None:
+async def test_a_beat_counts_on_under_its_key(server: ValkeyServer, patient: Store) -> None:
     """Four times a second or so, whatever else is asked."""
     with redis.Redis.from_url(server.url) as operator:
         seen = int(operator.hget(keys.INSTANCE, "beat") or 0)
         async with asyncio.timeout(SECONDS):
             while int(operator.hget(keys.INSTANCE, "beat") or 0) < seen + 3:
-                await store.call("GET", KEY)
+                await patient.call("GET", KEY)

@@ -7,17 +7,10 @@ from typing import Any
 import pytest
 
 from gateway.store.connection import LOST, Access, Lost, Pipe, Place, connect, pack
-from tests.peers import Peer, open_peer
+from tests.peers import Peer
 from tests.servers import ValkeyServer
 
 _SECONDS = 10
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    """A server that says what the test says."""
-    async with open_peer() as running:
-        yield running
 
 
 @pytest.fixture

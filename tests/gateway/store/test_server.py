@@ -11,19 +11,12 @@ from structlog.testing import capture_logs
 from gateway.store.connection import LOST, Access, Lost, pack
 from gateway.store.server import Server
 from tests.lateness import watched
-from tests.peers import Peer, open_peer
+from tests.peers import Peer
 
 _DEADLINE_SECONDS = 0.05
 _SLACK_SECONDS = 0.1
 _SECONDS = 10
 _GET = pack(("GET", "a"))
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    """A server that says what the test says."""
-    async with open_peer() as running:
-        yield running
 
 
 @pytest.fixture

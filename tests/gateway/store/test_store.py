@@ -13,13 +13,13 @@ from structlog.testing import capture_logs
 from gateway import keys
 from gateway.errors import Unavailable
 from gateway.store.store import Store
+from tests.gateway.store.conftest import PATIENT_MS
 from tests.lateness import watched
 from tests.servers import ValkeyServer
 
 DEADLINE_MS = 100
 # What the calls themselves take: 500 of them end in one turn.
 SLACK_SECONDS = 0.1
-PATIENT_MS = 1000
 KEY = "some:key"
 # What was written survives a killed process without waiting for the disk.
 FAST = ("--appendfsync", "no", "--enable-debug-command", "yes")
@@ -36,16 +36,6 @@ def server() -> Iterator[ValkeyServer]:
 async def store(server: ValkeyServer) -> AsyncIterator[Store]:
     """A store on it, with the deadline of production."""
     opened = await Store.open(server.url, deadline_ms=DEADLINE_MS)
-    try:
-        yield opened
-    finally:
-        await opened.close()
-
-
-@pytest.fixture
-async def patient(server: ValkeyServer) -> AsyncIterator[Store]:
-    """A store on it that no loaded machine makes late: for what is no question of time."""
-    opened = await Store.open(server.url, deadline_ms=PATIENT_MS)
     try:
         yield opened
     finally:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +14,11 @@ from structlog.testing import capture_logs
 from gateway import keys
 from gateway.errors import Unavailable
 from gateway.store.store import Store
+from tests.gateway.store.conftest import PATIENT_MS
 from tests.servers import ValkeyServer
 from tests.tls import open_relay
 
-PATIENT_MS = 1000
 KEY = "some:key"
-
-
-@pytest.fixture
-def server() -> Iterator[ValkeyServer]:
-    """A Valkey of this test's own."""
-    with ValkeyServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def patient(server: ValkeyServer) -> AsyncIterator[Store]:
-    """A store on it that no loaded machine makes late."""
-    opened = await Store.open(server.url, deadline_ms=PATIENT_MS)
-    yield opened
-    await opened.close()
 
 
 def test_on_the_loop_of_production_a_mark_is_there_before_its_poster_goes_on() -> None:
