@@ -1,7 +1,6 @@
 """What each fault of an answer is booked at: the sandbox's bill to the nano-USD, and nothing stays held."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -9,56 +8,27 @@ from gateway import metrics
 from gateway.ledger.outcomes import Settlement
 from gateway.metered.inflight import OpenRequest
 from tests.fakes import COST_NANO, EVENT_STREAM, FakeOpenRouter, Turn
+from tests.gateway.conftest import BilledNano
+from tests.gateway.sandbox_outcomes import REFUSED, WHOLE
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, question
 from tests.servers import on_each_server, open_client
 
 pytestmark = pytest.mark.each_store
 
-Billed = Callable[[], Awaitable[int]]
-
-# Answers that come whole, each with how the ledger must call it.
-_WHOLE = {
-    "sandbox/echo": "settled",
-    "sandbox/slow-20": "settled",
-    "sandbox/long-50": "settled",
-    "sandbox/free": "settled",
-    "sandbox/unpriced": "settled",
-    "sandbox/price-0.25": "settled",
-    "sandbox/overrun": "settled",
-    "sandbox/exponent": "settled",
-    "sandbox/float-noise": "settled",
-    "sandbox/byok": "settled",
-    "sandbox/no-id-header": "settled",
-    "sandbox/comments": "settled",
-    "sandbox/split": "settled",
-    "sandbox/usage-missing": "settled",
-    "sandbox/cost-missing": "settled",
-    "sandbox/cost-null": "settled",
-    "sandbox/usage-doubled": "settled",
-    "sandbox/stream-error": "void",
-    "sandbox/stream-error-402": "void",
-    "sandbox/stream-error-403-key": "void",
-    "sandbox/stream-error-billed": "settled",
-    "sandbox/stream-error-usage": "settled",
-    "openai/gpt-4o-mini": "settled",
-    "anthropic/claude-sonnet-4": "settled",
-    "openai/gpt-4o-search-preview": "settled",
-    "openrouter/auto": "settled",
-}
 _FUNDING_ERRORS = {"sandbox/stream-error-402", "sandbox/stream-error-403-key"}
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-@pytest.mark.parametrize("model", _WHOLE)
+@pytest.mark.parametrize("model", WHOLE)
 async def test_an_answer_is_booked_at_its_bill(
-    sandboxed: Stack, billed_nano: Billed, model: str, *, stream: bool
+    sandboxed: Stack, billed_nano: BilledNano, model: str, *, stream: bool
 ) -> None:
     """A 200 reaches the caller, whatever stands in it, and is booked once at what was billed."""
     answer = await sandboxed.chat(question(model, stream=stream))
     assert answer.status == 200
     [entry] = await sandboxed.booked()
     assert int(entry["cost_nano"]) == await billed_nano()
-    assert entry["status"] == _WHOLE[model]
+    assert entry["status"] == WHOLE[model]
     standing = await sandboxed.standing()
     assert (standing.held_nano, standing.spent_nano) == (0, int(entry["cost_nano"]))
     assert int(entry["overrun_nano"]) == (50_000_000 - int(entry["hold_nano"]) if model == "sandbox/overrun" else 0)
@@ -71,7 +41,7 @@ async def test_an_answer_is_booked_at_its_bill(
     [("sandbox/cut", True), ("sandbox/cut", False), ("sandbox/stream-error-last", True)],
 )
 async def test_a_broken_answer_is_booked_at_its_bill(
-    sandboxed: Stack, billed_nano: Billed, model: str, *, stream: bool
+    sandboxed: Stack, billed_nano: BilledNano, model: str, *, stream: bool
 ) -> None:
     """Half an answer is billed by what /generation says of it."""
     async with sandboxed.session.post(
@@ -91,35 +61,14 @@ async def test_a_broken_answer_is_booked_at_its_bill(
     assert (await sandboxed.standing()).held_nano == 0
 
 
-# Refusals of upstream's: status and code for the caller. Each is void.
-_REFUSED = {
-    "sandbox/error-400": (400, "invalid_request"),
-    "sandbox/error-401": (402, "funding_invalid"),
-    "sandbox/error-402": (402, "funding_invalid"),
-    "sandbox/error-403-key": (402, "funding_invalid"),
-    "sandbox/error-403-moderation": (403, "invalid_request"),
-    "sandbox/error-404": (404, "invalid_request"),
-    "sandbox/error-404-uncoded": (404, "invalid_request"),
-    "sandbox/error-408": (504, "upstream"),
-    "sandbox/error-413": (413, "invalid_request"),
-    "sandbox/error-422": (422, "invalid_request"),
-    "sandbox/error-429": (429, "rate_limited"),
-    "sandbox/error-500": (502, "upstream"),
-    "sandbox/error-502": (502, "upstream"),
-    "sandbox/error-503": (502, "upstream"),
-    "sandbox/error-504": (504, "upstream"),
-    "sandbox/error-524": (504, "upstream"),
-    "sandbox/error-529": (502, "upstream"),
-    "sandbox/unknown": (400, "invalid_request"),
-}
-
-
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-@pytest.mark.parametrize("model", _REFUSED)
-async def test_a_refusal_is_mapped_and_void(sandboxed: Stack, billed_nano: Billed, model: str, *, stream: bool) -> None:
+@pytest.mark.parametrize("model", REFUSED)
+async def test_a_refusal_is_mapped_and_void(
+    sandboxed: Stack, billed_nano: BilledNano, model: str, *, stream: bool
+) -> None:
     """Upstream's status becomes ours by the contract's table; nothing is owed."""
     answer = await sandboxed.chat(question(model, stream=stream))
-    assert answer.refusal == _REFUSED[model]
+    assert answer.refusal == REFUSED[model]
     assert b"user_" not in answer.body
     assert answer.headers.get("Retry-After") == {"sandbox/error-429": "7", "sandbox/error-503": "3"}.get(model)
     [entry] = await sandboxed.booked()
@@ -131,7 +80,9 @@ async def test_a_refusal_is_mapped_and_void(sandboxed: Stack, billed_nano: Bille
 
 
 @pytest.mark.parametrize("model", ["sandbox/slow-20", "sandbox/abort-full", "sandbox/abort-free", "sandbox/silent"])
-async def test_a_client_that_hangs_up_is_booked_at_the_bill(sandboxed: Stack, billed_nano: Billed, model: str) -> None:
+async def test_a_client_that_hangs_up_is_booked_at_the_bill(
+    sandboxed: Stack, billed_nano: BilledNano, model: str
+) -> None:
     """Whatever upstream bills for an aborted answer, the ledger says the same."""
     document = question(model, stream=True, text="One two three four five six seven eight nine ten")
     async with sandboxed.session.post(
@@ -204,7 +155,7 @@ async def test_settling_again_changes_nothing(stack: Stack) -> None:
     assert (await stack.standing()).spent_nano == COST_NANO
 
 
-async def test_many_at_once_add_up_to_the_bill(sandboxed: Stack, billed_nano: Billed) -> None:
+async def test_many_at_once_add_up_to_the_bill(sandboxed: Stack, billed_nano: BilledNano) -> None:
     """Spend is the sum of what was billed, and the cap holds under a crowd."""
     await sandboxed.connect("0.01")
     models = ("sandbox/echo", "sandbox/exponent", "sandbox/usage-doubled", "sandbox/float-noise")

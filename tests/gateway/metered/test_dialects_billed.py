@@ -7,23 +7,24 @@ import pytest
 
 from gateway.openrouter.dialects import Dialect
 from tests.gateway.conftest import BilledNano
+from tests.gateway.sandbox_outcomes import REFUSED, WHOLE
 from tests.gateway.stack import Stack
 from tests.simulator.asking import PROMPTS
 
-_FAULTS = {
-    "sandbox/echo": "settled",
-    "sandbox/price-0.25": "settled",
-    "sandbox/byok": "settled",
-    "sandbox/usage-missing": "settled",
-    "sandbox/cost-missing": "settled",
-    "sandbox/cost-null": "settled",
-    "sandbox/usage-doubled": "settled",
-    "sandbox/stream-error": "void",
-    "sandbox/stream-error-402": "void",
-    "sandbox/stream-error-billed": "settled",
-    "sandbox/stream-error-usage": "settled",
-    "sandbox/hang-after-done": "settled",
-}
+_FAULTS = (
+    "sandbox/echo",
+    "sandbox/price-0.25",
+    "sandbox/byok",
+    "sandbox/usage-missing",
+    "sandbox/cost-missing",
+    "sandbox/cost-null",
+    "sandbox/usage-doubled",
+    "sandbox/stream-error",
+    "sandbox/stream-error-402",
+    "sandbox/stream-error-billed",
+    "sandbox/stream-error-usage",
+    "sandbox/hang-after-done",
+)
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
@@ -39,30 +40,17 @@ async def test_an_answer_is_booked_at_its_bill(
     )
     assert answer.status == 200
     [entry] = await sandboxed.booked()
-    assert (entry["status"], int(entry["cost_nano"])) == (_FAULTS[model], await billed_nano())
+    assert (entry["status"], int(entry["cost_nano"])) == (WHOLE[model], await billed_nano())
     assert (await sandboxed.standing()).held_nano == 0
 
 
-_REFUSED = {
-    "sandbox/error-400": (400, "invalid_request"),
-    "sandbox/error-401": (402, "funding_invalid"),
-    "sandbox/error-402": (402, "funding_invalid"),
-    "sandbox/error-403-key": (402, "funding_invalid"),
-    "sandbox/error-403-moderation": (403, "invalid_request"),
-    "sandbox/error-404-uncoded": (404, "invalid_request"),
-    "sandbox/error-429": (429, "rate_limited"),
-    "sandbox/error-503": (502, "upstream"),
-    "sandbox/error-529": (502, "upstream"),
-}
-
-
 @pytest.mark.parametrize("dialect", [each for each in Dialect if each is not Dialect.CHAT])
-@pytest.mark.parametrize("model", _REFUSED)
+@pytest.mark.parametrize("model", REFUSED)
 async def test_a_refusal_is_mapped_and_void(sandboxed: Stack, dialect: Dialect, model: str) -> None:
     """Each dialect's own words for it mean the same."""
     body = {"model": model, **PROMPTS[dialect.value]}
     answer = await sandboxed.ask("POST", f"/v1/{dialect.value}", document=body, headers=sandboxed.as_user())
-    assert (answer.status, answer.document["error"]["code"]) == _REFUSED[model]
+    assert (answer.status, answer.document["error"]["code"]) == REFUSED[model]
     assert b"user_" not in answer.body
     [entry] = await sandboxed.booked()
     assert (entry["status"], entry["cost_nano"], entry["ended_by"]) == ("void", "0", "refused")

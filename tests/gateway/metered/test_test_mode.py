@@ -6,6 +6,7 @@ import json
 import pytest
 
 from tests.fakes import FakeOpenRouter
+from tests.gateway.sandbox_outcomes import REFUSED
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, question
 
 
@@ -51,22 +52,12 @@ async def test_a_priced_model_spends_a_test_cap(stack: Stack, openrouter: FakeOp
     assert openrouter.received == []
 
 
-_FAULTS = {
-    "sandbox/error-400": (400, "invalid_request"),
-    "sandbox/error-402": (402, "funding_invalid"),
-    "sandbox/error-404": (404, "invalid_request"),
-    "sandbox/error-429": (429, "rate_limited"),
-    "sandbox/error-502": (502, "upstream"),
-    "sandbox/error-504": (504, "upstream"),
-}
-
-
-@pytest.mark.parametrize("model", _FAULTS)
+@pytest.mark.parametrize("model", [each for each in REFUSED if each != "sandbox/unknown"])
 async def test_a_fault_on_demand_is_mapped_like_a_real_one(stack: Stack, model: str) -> None:
     """An app can rehearse each refusal."""
     await stack.connect_test("1")
     answer = await stack.chat(question(model), headers=stack.as_user(secret=stack.test_secret))
-    assert answer.refusal == _FAULTS[model]
+    assert answer.refusal == REFUSED[model]
     assert b"user_" not in answer.body
     [entry] = await stack.booked(mode="test")
     assert (entry["status"], entry["cost_nano"]) == ("void", "0")
