@@ -1,6 +1,7 @@
 """Real servers for tests: started, killed, frozen and thawed by the test that owns them."""
 
-import contextlib
+import atexit
+import secrets
 import shutil
 import signal
 import socket
@@ -18,6 +19,11 @@ import redis.asyncio
 from devstore.embedded import server_binary
 
 READY_SECONDS = 20
+# Linux numbers outgoing connections from 32768 on; below 10240 stand the ports of well-known services.
+FIRST_PORT, LAST_PORT = 10_240, 32_768
+# More than any test has servers; the oldest are given back so that a long run keeps its file descriptors.
+MOST_CLAIMS = 200
+_CLAIMS: deque[socket.socket] = deque()
 
 
 class ValkeyServer:
@@ -152,9 +158,36 @@ def open_async_client(url: str) -> "redis.asyncio.Redis | redis.asyncio.RedisClu
 
 
 def free_ports(count: int) -> list[int]:
-    """Return loopback ports that nobody listens on now."""
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+    """Return loopback ports that nobody listens on, claimed for this process.
+
+    They lie below the range from which the kernel numbers outgoing connections: a port from inside that range can be
+    taken between this call and the listener's start, and while a stopped server waits to start again.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = FIRST_PORT + secrets.randbelow(LAST_PORT - FIRST_PORT)
+        if _claim(port):
+            ports.append(port)
+    return ports
+
+
+def _claim(port: int) -> bool:
+    """Claim a port among the test processes: whoever has its UDP twin may listen on it."""
+    claim = socket.socket(type=socket.SOCK_DGRAM)
+    try:
+        claim.bind(("127.0.0.1", port))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+    except OSError:
+        claim.close()
+        return False
+    _CLAIMS.append(claim)
+    if len(_CLAIMS) > MOST_CLAIMS:
+        _CLAIMS.popleft().close()
+    return True
+
+
+@atexit.register
+def _give_back() -> None:
+    for claim in _CLAIMS:
+        claim.close()
