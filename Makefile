@@ -6,42 +6,54 @@ SHELL := /bin/bash
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
+# One virtual environment: first what running needs, then, for checks and tests, the rest.
+RUNNABLE := .venv/.runnable
 INSTALLED := .venv/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 SANDBOX_URL := http://127.0.0.1:8082
 
 # Folders that hold Python now; the linters are pointed at no other.
 SOURCES := $(foreach folder,gateway consent_web sandbox simulator devstore demo scripts sdk/python tests benchmarks,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 SCRIPTS_JS := $(wildcard sdk/js/*.js sdk/js/*/*.js consent_web/static/*.js)
 
-.PHONY: help install run sandbox test soak chromium screenshots bench bench-peers bench-tools check lock accept-store rotate-master-key create-app rotate-secret connect-user revoke verify
+.PHONY: help install run sandbox test soak chromium screenshots bench bench-peers bench-tools check lock relock accept-store rotate-master-key create-app rotate-secret connect-user revoke verify
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
 
 install: $(INSTALLED) ## a virtual environment .venv/ and node_modules/ with everything the other commands need
 
-$(INSTALLED): requirements.txt requirements-dev.txt package.json package-lock.json .npmrc
+$(RUNNABLE): requirements-run.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Wattfare needs Python 3.11 or newer, and '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 || true)." >&2; \
-	  echo "Install a newer one, or name it: make install PYTHON=python3.12" >&2; exit 1; }
+	  echo "Install a newer one, or name it: make $(or $(MAKECMDGOALS),install) PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -y -q python3-venv; \
 	  else echo "Python's venv module is missing. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; fi; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@echo "Installing what running needs into .venv/ (some 100 MB; half a minute)."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) -r requirements-run.txt
 	@# The project is used where it stands, with no build step: one line in site-packages names its folders.
 	@printf '%s\n' "$(CURDIR)" "$(CURDIR)/sdk/python" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/wattfare.pth"
-	$(BIN)/npm ci --loglevel=error
 	@touch $@
 
-run: install ## gateway, consent site, stand-in OpenRouter, demo app and an embedded store, on 127.0.0.1
+$(INSTALLED): $(RUNNABLE) requirements-dev.txt tools/package.json tools/package-lock.json tools/.npmrc
+	@echo "Installing what checks and tests need into .venv/ and tools/node_modules/ (some 700 MB; two minutes)."
+	@$(PIP) -r requirements-dev.txt
+	@$(BIN)/npm ci --prefix tools --loglevel=error
+	@# Node looks for packages in the folders above a script, so the root has a link to them.
+	@test -L node_modules || rm -rf node_modules
+	@ln -sfn tools/node_modules node_modules
+	@touch $@
+
+run: $(RUNNABLE) ## gateway, consent site, stand-in OpenRouter, demo app and an embedded store, on 127.0.0.1
 	@echo "gateway       http://127.0.0.1:8080"
 	@echo "consent site  http://127.0.0.1:8081"
 	@echo "sandbox       $(SANDBOX_URL)   (stands in for OpenRouter)"
 	@echo "demo app      http://127.0.0.1:8083"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" OPENROUTER_BASE_URL=$(SANDBOX_URL) honcho start
 
-sandbox: install ## the stand-in OpenRouter alone
+sandbox: $(RUNNABLE) ## the stand-in OpenRouter alone
 	$(BIN)/python -m sandbox
 
 test: install chromium ## every test, in about seven minutes on two cores; pass options with ARGS="-k name"
@@ -74,30 +86,38 @@ ifneq ($(SCRIPTS_JS),)
 	$(BIN)/node node_modules/typescript/bin/tsc --project tsconfig.json
 endif
 
-lock: ## resolve requirements*.in and package.json anew into the lock files
-	@test -x $(BIN)/uv || $(MAKE) install
-	$(BIN)/uv pip compile --quiet --no-config --no-header --universal --python-version 3.11 --upgrade --generate-hashes --output-file requirements.txt requirements.in
-	$(BIN)/uv pip compile --quiet --no-config --no-header --universal --python-version 3.11 --upgrade --generate-hashes --constraints requirements.txt --output-file requirements-dev.txt requirements-dev.in
-	$(BIN)/npm update --package-lock-only --loglevel=error
-	@! grep -nE 'https?://|index-url|find-links|"resolved"' requirements.txt requirements-dev.txt package-lock.json || { echo "A lock names a place to download from." >&2; exit 1; }
+# Each lock keeps to the versions of the one before it.
+COMPILE := $(BIN)/uv pip compile --quiet --no-config --no-header --universal --python-version 3.11 $(UPGRADE) --generate-hashes
+LOCKS := requirements.txt requirements-run.txt requirements-dev.txt
 
-create-app: install ## register an app: ARGS="--name N --origin URL"
+lock: UPGRADE := --upgrade
+lock: relock ## resolve requirements*.in and tools/package.json anew into the lock files
+	cd tools && ../$(BIN)/npm update --package-lock-only --loglevel=error
+	@! grep -nE 'https?://|index-url|find-links|"resolved"' $(LOCKS) tools/package-lock.json || { echo "A lock names a place to download from." >&2; exit 1; }
+
+relock: ## the same for Python, moving no version that need not move
+	@test -x $(BIN)/uv || $(MAKE) install
+	$(COMPILE) --output-file requirements.txt requirements.in
+	$(COMPILE) --constraints requirements.txt --output-file requirements-run.txt requirements-run.in
+	$(COMPILE) --constraints requirements-run.txt --output-file requirements-dev.txt requirements-dev.in
+
+create-app: $(RUNNABLE) ## register an app: ARGS="--name N --origin URL"
 	@$(BIN)/python -m scripts.create_app $(ARGS)
 
-rotate-secret: install ## a new secret key for an app: ARGS="--app ID [--mode live|test] [--grace SECONDS]"
+rotate-secret: $(RUNNABLE) ## a new secret key for an app: ARGS="--app ID [--mode live|test] [--grace SECONDS]"
 	@$(BIN)/python -m scripts.rotate_secret $(ARGS)
 
-connect-user: install ## import a connection: ARGS="--app ID --user U --monthly-usd X --openrouter-key K"
+connect-user: $(RUNNABLE) ## import a connection: ARGS="--app ID --user U --monthly-usd X --openrouter-key K"
 	@$(BIN)/python -m scripts.connect_user $(ARGS)
 
-accept-store: install ## accept a Redis that lost data, once that is known and meant: ARGS=--yes
+accept-store: $(RUNNABLE) ## accept a Redis that lost data, once that is known and meant: ARGS=--yes
 	@$(BIN)/python -m scripts.accept_store $(ARGS)
 
-rotate-master-key: install ## seal every funding key anew under the newest master key
+rotate-master-key: $(RUNNABLE) ## seal every funding key anew under the newest master key
 	@$(BIN)/python -m scripts.rotate_master_key $(ARGS)
 
-revoke: install ## cut one user or a whole app: ARGS="--app ID [--user U]"
+revoke: $(RUNNABLE) ## cut one user or a whole app: ARGS="--app ID [--user U]"
 	@$(BIN)/python -m scripts.revoke $(ARGS)
 
-verify: install ## recompute every balance from the ledger: ARGS="[--against-upstream]"
+verify: $(RUNNABLE) ## recompute every balance from the ledger: ARGS="[--against-upstream]"
 	@$(BIN)/python -m scripts.verify $(ARGS)
