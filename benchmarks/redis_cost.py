@@ -128,7 +128,8 @@ async def cost(wire: Wire, steps: Mapping[str, Step], *, first: int, requests: i
     for start in range(first, first + requests, BATCH):
         numbers = range(start, start + BATCH)
         work = [
-            (Budget("live", "app2222222222222222", f"u{number % USERS}"), f"req_{number:032}") for number in numbers
+            (Budget.of_user("live", "app2222222222222222", f"u{number % USERS}"), f"req_{number:032}")
+            for number in numbers
         ]
         for name, step in steps.items():
             before = await wire.cpu_us()
@@ -168,11 +169,11 @@ def yardstick_steps(wire: Wire, shas: list[str]) -> dict[str, Step]:
     """What nginx + Lua sends for the same request."""
 
     async def admit(budget: Budget, request_id: str) -> object:
-        key = f"b:{{{budget.user_id}}}"
+        key = f"b:{{{budget.owner.tag}}}"
         return await wire.call("EVALSHA", shas[0], 2, key + "c", key + "h", 10**15, 100_000, request_id)
 
     async def settle(budget: Budget, request_id: str) -> object:
-        key = f"b:{{{budget.user_id}}}"
+        key = f"b:{{{budget.owner.tag}}}"
         return await wire.call("EVALSHA", shas[1], 2, key + "c", key + "h", 61_250, request_id)
 
     return {"admit": admit, "settle": settle}
@@ -188,7 +189,7 @@ async def measure(url: str, *, requests: int, depth: int) -> None:
         await wire.call("SCRIPT", "LOAD", script.text)
     shas = [(await wire.call("SCRIPT", "LOAD", text)).decode() for text in (YARDSTICK_ADMIT, YARDSTICK_SETTLE)]
     for user in range(USERS):
-        budget = Budget("live", "app2222222222222222", f"u{user}")
+        budget = Budget.of_user("live", "app2222222222222222", f"u{user}")
         yes: list[str | int] = [10**15, "s" * 120, "wallet", "https://example.org", "a" * 13, "", 1, "payer", "", ""]
         await wire.run("connect", [budget.budget, budget.history], yes)
     ways = {

@@ -1,7 +1,7 @@
 """Every Redis key there is, made here and nowhere else.
 
-All that one script touches shares one hash tag, `{appId:encoded appUserId}`, so a Redis Cluster keeps it in one slot.
-Whatever spans connections lies in slots of its own and is never needed for the correctness of a balance.
+All that one script touches shares one hash tag, its owner's, so a Redis Cluster keeps it in one slot.
+Whatever spans budgets lies in slots of its own and is never needed for the correctness of a balance.
 """
 
 import base64
@@ -10,7 +10,8 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from functools import cached_property
-from urllib.parse import quote, unquote
+
+from gateway.owners import Grant, Owner, User, parse_owner
 
 INSTANCE = "wf:instance"
 """hash: epoch, salt, beat, accepted, older, since_ms. What tells this Redis from an empty or older one."""
@@ -36,25 +37,42 @@ RANDOM_CHARS = 2 * RANDOM_BYTES  # in hexadecimal, which costs a tenth of base32
 
 @dataclass(frozen=True)
 class Budget:
-    """Who pays: one app's user in one mode. Its keys share one hash tag; each name is made once."""
+    """What one owner may spend: the names of its keys, which share one hash tag. Each name is made once."""
 
-    mode: str
-    app_id: str
-    user_id: str
+    owner: Owner
+
+    @classmethod
+    def of_user(cls, mode: str, app_id: str, user_id: str) -> "Budget":
+        """Return the budget of an app's user."""
+        return cls(User(mode, app_id, user_id))
+
+    @classmethod
+    def of_grant(cls, mode: str, app_id: str, digest: str) -> "Budget":
+        """Return the budget of the grant whose token has that SHA-256."""
+        return cls(Grant(mode, app_id, digest))
+
+    @cached_property
+    def mode(self) -> str:
+        """`live` or `test`."""
+        return self.owner.mode
+
+    @cached_property
+    def app_id(self) -> str:
+        """The app that spends."""
+        return self.owner.app_id
 
     @cached_property
     def name(self) -> str:
         """The budget's own name, from which `parse` builds it again; also the prefix of its keys."""
-        return f"wf:{self.mode}:{{{self.app_id}:{quote(self.user_id, safe='')}}}"
+        return f"wf:{self.mode}:{{{self.owner.tag}}}"
 
     @classmethod
     def parse(cls, name: str) -> "Budget":
         """Return the budget that `name` stands for. Raises ValueError."""
-        prefix, mode, rest = name.split(":", 2)
-        app_id, user = rest.removeprefix("{").removesuffix("}").split(":", 1)
+        prefix, mode, tag = name.split(":", 2)
         if prefix != "wf" or mode not in ("live", "test"):
             raise ValueError("not a budget's name")
-        return cls(mode, app_id, unquote(user))
+        return cls(parse_owner(mode, tag.removeprefix("{").removesuffix("}")))
 
     @cached_property
     def budget(self) -> str:
@@ -93,7 +111,7 @@ class Budget:
     @cached_property
     def place(self) -> str:
         """Where a sealed funding key of this budget belongs."""
-        return f"connection:{self.name}"
+        return f"{self.owner.kind}:{self.name}"
 
     def account(self, salt: bytes) -> str:
         """Return the short name that stands for this budget in request ids and logs: not reversible without `salt`."""

@@ -22,7 +22,7 @@ async def connect_user(services: Services, arguments: argparse.Namespace) -> Map
     key = arguments.openrouter_key
     if arguments.mode == "live" and (not key or not key.isascii() or not key.isprintable() or " " in key):
         raise CommandRefused("--openrouter-key is needed in live mode: a key as OpenRouter gives it, sk-or-v1-….")
-    budget = Budget(arguments.mode, arguments.app, arguments.user)
+    budget = Budget.of_user(arguments.mode, arguments.app, arguments.user)
     await services.connections.approve(budget, Approval(cap_nano, key if arguments.mode == "live" else None))
     return await services.connections.status(budget)
 

@@ -18,7 +18,7 @@ async def revoke(services: Services, arguments: argparse.Namespace) -> Mapping[s
         await services.connections.end_all(arguments.app)
         return {"revoked": arguments.app}
     for mode in (arguments.mode,) if arguments.mode else ("live", "test"):
-        await services.connections.revoke(Budget(mode, arguments.app, arguments.user))
+        await services.connections.revoke(Budget.of_user(mode, arguments.app, arguments.user))
     return {"revoked": f"{arguments.app}:{arguments.user}"}
 
 

@@ -22,7 +22,7 @@ from tests.servers import open_client
 pytestmark = pytest.mark.each_store
 
 PROCESSES = 4
-BUDGET = Budget("live", "app2222222222222222", "ada")
+BUDGET = Budget.of_user("live", "app2222222222222222", "ada")
 HOLD_NANO = 3_000_000
 CONTENDERS = 10_000
 AT_ONCE = 250

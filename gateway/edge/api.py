@@ -93,19 +93,19 @@ class Api:
 
     async def attempt(self, call: Call, segments: tuple[str, ...]) -> web.Response:
         """GET /v1/attempts/{nonce}: what became of one popup."""
-        budget, _session = await self._by_token(call)
+        _, session = await self._by_token(call)
         outcome = self._services.attempts.outcome
-        return call.answer(await outcome(budget.app_id, budget.mode, budget.user_id, segments[0]))
+        return call.answer(await outcome(session.app_id, session.mode, session.user_id, segments[0]))
 
     async def redeem(self, call: Call, segments: tuple[str, ...]) -> web.Response:
         """POST /v1/attempts/{nonce} `{code, verifier}`: the page that started a redirect makes its approval active."""
-        budget, _session = await self._by_token(call)
+        _, session = await self._by_token(call)
         document = await call.document()
         code, verifier = document.get("code"), document.get("verifier")
         if not isinstance(code, str) or not isinstance(verifier, str):
             raise InvalidRequest("Send {code, verifier}, both strings.", status=422)
         redeemed = await self._services.attempts.redeem(
-            budget.app_id, budget.mode, budget.user_id, segments[0], code=code, verifier=verifier
+            session.app_id, session.mode, session.user_id, segments[0], code=code, verifier=verifier
         )
         return call.answer(redeemed)
 
@@ -172,14 +172,14 @@ class Api:
     async def _by_secret(self, call: Call) -> Budget:
         caller = await self._services.apps.authenticate(authorization_of(call.request.headers))
         user_id = _user_id(_named_once(call.request.rel_url.raw_query_string, "appUserId"), "appUserId")
-        return self._charged(call, Budget(caller.mode, caller.app.app_id, user_id))
+        return self._charged(call, Budget.of_user(caller.mode, caller.app.app_id, user_id))
 
     async def _by_token(self, call: Call) -> tuple[Budget, Session]:
         scheme, _, token = call.request.headers.get("Authorization", "").partition(" ")
         session = self._services.sessions.read(token.strip() if scheme.lower() == "bearer" else "")
         app = await self._services.apps.find(session.app_id)
         self._check_origin(call, app, session)
-        return self._charged(call, Budget(session.mode, session.app_id, session.user_id)), session
+        return self._charged(call, Budget.of_user(session.mode, session.app_id, session.user_id)), session
 
     @staticmethod
     def _check_origin(call: Call, app: App | None, session: Session) -> None:

@@ -227,7 +227,7 @@ class Ledger:
         """Return the refusal of a user who is not connected; it says so where they are in the other mode."""
         mode, other = ("test", "live") if budget.mode == "test" else ("live", "test")
         with contextlib.suppress(Unavailable):
-            if (await self.standing(replace(budget, mode=other))).is_connected:
+            if (await self.standing(Budget(replace(budget.owner, mode=other)))).is_connected:
                 return NotConnected(
                     f"This user is connected in {other} mode only, and this is a {mode} key: test and live are apart. "
                     f"Use the {other} secret key, or have them connect in {mode} mode too."

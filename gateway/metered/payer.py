@@ -31,4 +31,4 @@ def payer(call: Call, caller: Caller) -> Budget:
 @lru_cache(_MOST_PAYERS)
 def known_budget(mode: str, app_id: str, user_header: str) -> Budget:
     """Return the budget of a payer header, its key names made once. Raises ValueError."""
-    return Budget(mode, app_id, from_header(user_header))
+    return Budget.of_user(mode, app_id, from_header(user_header))

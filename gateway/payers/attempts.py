@@ -49,7 +49,7 @@ class Asked:
     @property
     def budget(self) -> Budget:
         """Who would pay."""
-        return Budget(self.mode, self.app_id, self.user_id)
+        return Budget.of_user(self.mode, self.app_id, self.user_id)
 
     @property
     def attempt_id(self) -> str:

@@ -33,7 +33,7 @@ async def board(page: Page, app_site: AppSite, user: str) -> Page:
 
 
 def budget(app_site: AppSite, user: str) -> Budget:
-    return Budget("live", app_site.stack.keys["appId"], user)
+    return Budget.of_user("live", app_site.stack.keys["appId"], user)
 
 
 async def booked_usd(services: Services, app_site: AppSite, user: str) -> Decimal:

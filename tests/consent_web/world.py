@@ -146,7 +146,7 @@ class World:
         return jwt.encode({**said, **claims}, key, algorithm="HS256", headers={"kid": kid})
 
     def budget(self, user: str = "bob", mode: str = "live") -> Budget:
-        return Budget(mode, self.app_id, user)
+        return Budget.of_user(mode, self.app_id, user)
 
     async def begin(
         self,

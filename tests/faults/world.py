@@ -62,7 +62,7 @@ class FaultWorld:
 
     def budget(self, user: str) -> Budget:
         """A live user's budget."""
-        return Budget("live", self.app["appId"], user)
+        return Budget.of_user("live", self.app["appId"], user)
 
     @staticmethod
     def key(user: str) -> str:

@@ -114,7 +114,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @initialize(cap=caps)
     def open_budget(self, cap: int) -> None:
         """Connect a budget that no other run has."""
-        self.budget = Budget("live", "app2222222222222222", f"user {next(self.bench.users)}")
+        self.budget = Budget.of_user("live", "app2222222222222222", f"user {next(self.bench.users)}")
         self.requests: dict[str, Held] = {}
         self.days: dict[int, int] = {}
         self.connect(cap)

@@ -115,7 +115,7 @@ class Stack:
 
     def budget(self, user: str = USER, mode: str = "live") -> Budget:
         """The budget of one user of the app."""
-        return Budget(mode, self.app["appId"], user)
+        return Budget.of_user(mode, self.app["appId"], user)
 
     async def connect(self, usd: str = "5", *, user: str = USER, key: str = FUNDING_KEY) -> None:
         """Connect a live user with a cap."""

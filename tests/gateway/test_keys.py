@@ -14,14 +14,16 @@ _USERS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max
 @given(user=_USERS, mode=st.sampled_from(["live", "test"]))
 def test_a_budgets_name_leads_back_to_it(user: str, mode: str) -> None:
     """Whatever the user id holds."""
-    budget = Budget(mode, "app0123456789abcdef", user)
+    budget = Budget.of_user(mode, "app0123456789abcdef", user)
     assert Budget.parse(budget.name) == budget
 
 
 @given(user=_USERS)
 def test_everything_of_a_budget_lies_in_one_slot(user: str) -> None:
-    """Braces and colons of a user id make no hash tag of their own."""
-    budget = Budget("live", "app0123456789abcdef", user)
+    """Braces and colons of a user id make no hash tag of their own, and nor does a grant."""
+    grant = Budget.of_grant("live", "app0123456789abcdef", "a" * 64)
+    assert key_slot(grant.budget.encode()) == key_slot(grant.hold("req_x").encode())
+    budget = Budget.of_user("live", "app0123456789abcdef", user)
     names = [budget.budget, budget.days, budget.due, budget.ledger, budget.history, budget.hold("req_x")]
     assert len({key_slot(name.encode()) for name in names}) == 1
 
@@ -29,14 +31,14 @@ def test_everything_of_a_budget_lies_in_one_slot(user: str) -> None:
 @given(one=_USERS, other=_USERS)
 def test_two_users_share_no_key(one: str, other: str) -> None:
     """Neither with each other nor between modes."""
-    first, second = Budget("live", "appx", one), Budget("live", "appx", other)
+    first, second = Budget.of_user("live", "appx", one), Budget.of_user("live", "appx", other)
     assert (first.budget == second.budget) == (one == other)
-    assert Budget("test", "appx", one).budget != first.budget
+    assert Budget.of_user("test", "appx", one).budget != first.budget
 
 
 def test_a_request_id_leads_to_its_account() -> None:
     """`req_` and 37 lower-case characters; the account is not the user and needs the salt."""
-    budget = Budget("live", "app0123456789abcdef", "ada")
+    budget = Budget.of_user("live", "app0123456789abcdef", "ada")
     account = budget.account(b"salt")
     request_id = keys.request_id(account, bytes(range(12)))
     assert len(request_id) == 4 + 37
@@ -63,7 +65,7 @@ def test_what_is_no_budget_is_refused(name: str) -> None:
 
 def test_every_budget_has_a_shard_of_the_sweepers_list() -> None:
     """The same one each time, and all of them are used."""
-    shards = {Budget("live", "appx", str(number)).open_shard for number in range(500)}
+    shards = {Budget.of_user("live", "appx", str(number)).open_shard for number in range(500)}
     assert shards == {keys.open_shard(number) for number in range(keys.OPEN_SHARDS)}
 
 

@@ -15,7 +15,7 @@ from gateway.settings import Settings
 from scripts.verify import verify
 from tests.gateway.stack import RINGS
 
-BUDGET = Budget("live", "app2222222222222222", "a:b}{c/ü")
+BUDGET = Budget.of_user("live", "app2222222222222222", "a:b}{c/ü")
 KEY = "sk-or-v1-ada"
 DAY_MS = 86_400_000
 

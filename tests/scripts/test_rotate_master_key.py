@@ -35,7 +35,7 @@ def _settings(redis_url: str, folder: Path, master_keys: str) -> Settings:
 
 async def test_every_key_opens_without_the_old_master_key_afterwards(redis_url: str, tmp_path: Path) -> None:
     """The old key can be taken out of the ring, and a second run finds nothing to do."""
-    budget = Budget("live", "app0123456789abcdef", _USER)
+    budget = Budget.of_user("live", "app0123456789abcdef", _USER)
     async with open_services(_settings(redis_url, tmp_path, _OLD)) as services:
         await services.connections.approve(budget, Approval(10**9, "sk-or-v1-canary"))
         for request_id in ("open", "closed"):
@@ -61,7 +61,7 @@ async def test_every_key_opens_without_the_old_master_key_afterwards(redis_url: 
 
 async def test_a_key_that_no_ring_opens_is_told_and_left(redis_url: str, tmp_path: Path) -> None:
     """The command fails loudly: a connection would fail quietly later."""
-    budget = Budget("live", "app0123456789abcdef", "user")
+    budget = Budget.of_user("live", "app0123456789abcdef", "user")
     async with open_services(_settings(redis_url, tmp_path, _OLD)) as services:
         await services.connections.approve(budget, Approval(10**9, "sk-or-v1-canary"))
 

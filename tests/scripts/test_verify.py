@@ -15,8 +15,8 @@ from scripts.verify import forgotten
 from tests.gateway.lua.direct import rewritten
 from tests.scripts.books import BUDGET, DAY_MS, checked, connect, opened, spend, write_entry
 
-OTHER = Budget("test", "app2222222222222222", "bob")
-OLD = Budget("live", "app2222222222222222", "eve")
+OTHER = Budget.of_user("test", "app2222222222222222", "bob")
+OLD = Budget.of_user("live", "app2222222222222222", "eve")
 
 pytestmark = pytest.mark.each_store
 
@@ -160,7 +160,7 @@ async def test_a_lost_budget_is_named(services: Services, left: str) -> None:
 
 async def test_a_user_who_was_barred_before_connecting_is_no_lost_budget(services: Services) -> None:
     """There is a hash that counts revocations, and nothing else; wallets have keys that look alike."""
-    never = Budget("live", BUDGET.app_id, "never")
+    never = Budget.of_user("live", BUDGET.app_id, "never")
     await services.store.run("change", [never.budget, never.history], ["bar", "", "payer"])
     await services.store.call("HSET", wallet_budgets("w"), never.name, "device")
     answer = await checked(services)

@@ -9,7 +9,7 @@ from gateway.payers.connections import Approval
 from gateway.services import open_services
 from tests.gateway.stack import settings_for
 
-BUDGET = Budget("live", "app2222222222222222", "a:b}{c/ü")
+BUDGET = Budget.of_user("live", "app2222222222222222", "a:b}{c/ü")
 
 
 @pytest.mark.each_store

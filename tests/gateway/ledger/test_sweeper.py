@@ -39,7 +39,7 @@ class Orphanage:
     services: Services
     openrouter: FakeOpenRouter
     redis_url: str
-    budget: Budget = field(default_factory=lambda: Budget("live", "app" + "a" * 16, "ada"))
+    budget: Budget = field(default_factory=lambda: Budget.of_user("live", "app" + "a" * 16, "ada"))
     sweepers: list[tuple[Sweeper, Client]] = field(default_factory=list)
 
     def sweeper(self, reconcile_seconds: float = 300) -> Sweeper:
@@ -203,7 +203,7 @@ async def test_a_budget_that_cannot_be_swept_keeps_no_other_waiting(orphanage: O
     await orphanage.change_hold(damaged, estimate_nano="many")
     for number in range(5):
         await orphanage.orphan(number + 10)
-    others = [Budget("live", "app" + "a" * 16, f"other-{number}") for number in range(5)]
+    others = [Budget.of_user("live", "app" + "a" * 16, f"other-{number}") for number in range(5)]
     for number, other in enumerate(others):
         await orphanage.connect(other)
         await orphanage.orphan(number + 2, budget=other)
@@ -233,7 +233,7 @@ async def test_look_ups_that_hang_keep_no_other_payer_waiting(orphanage: Orphana
     async with asyncio.timeout(PATIENCE_SECONDS):
         while len(asked) < 4:
             await asyncio.sleep(0)
-    other = Budget("live", "app" + "a" * 16, "other")
+    other = Budget.of_user("live", "app" + "a" * 16, "other")
     await orphanage.connect(other)
     await orphanage.orphan(41, sent=False, generation="", budget=other)
     [entry] = await orphanage.entries(1, other)

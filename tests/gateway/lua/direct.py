@@ -9,7 +9,7 @@ from gateway.ledger.holds import read_admitted
 from gateway.ledger.record import CLOSED, OPEN, read_entry
 from gateway.store import scripts
 
-BUDGET = Budget("live", "app2222222222222222", "ada")
+BUDGET = Budget.of_user("live", "app2222222222222222", "ada")
 FUNDING = "sealed"
 KEEP_DAYS = 90
 DAY_MS = 86_400_000

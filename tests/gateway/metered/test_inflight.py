@@ -207,14 +207,14 @@ async def test_one_dead_master_keeps_no_other_users_from_being_renewed_and_cut()
         store = await Store.open(cluster.url, deadline_ms=500)
         ledger = Ledger(store, keep_days=90, lease_ms=600)
         inflight = Inflight(ledger)
-        budgets = [Budget("live", "app" + "a" * 16, f"user-{number}") for number in range(40)]
+        budgets = [Budget.of_user("live", "app" + "a" * 16, f"user-{number}") for number in range(40)]
         places = [(cluster.owner(each.budget), cluster.owner(each.open_shard)) for each in budgets]
         # The dead one's comes first; of the others one has its list there.
         chosen = [budgets[places.index(place)] for place in ((1, 1), (0, 1), (2, 0))]
         for budget in chosen:
             yes = (10**9, "sealed", "", "", "acct", "", "receipt", "payer", "", "")
             await store.run("connect", [budget.budget, budget.history], yes)
-            request = request_id("a" * 13, budget.user_id.encode().ljust(12))
+            request = request_id("a" * 13, budget.name.encode()[-12:])
             worst = WorstCase(fixed_nano=1000, per_token_zepto=0, max_tokens=100)
             admission = await ledger.admit(budget, request, worst, model="m", estimate_nano=5)
             call = SimpleNamespace(request_id=request, notes={}, on_hang_up=lambda _: None)
@@ -254,7 +254,7 @@ async def test_a_renewal_that_was_not_kept_is_posted_again() -> None:
     ledger = Ledger(cast("Store", store), keep_days=90, lease_ms=300)
     inflight = Inflight(ledger)
     call = SimpleNamespace(request_id=request_id("a" * 13, b"b" * 12), notes={}, on_hang_up=lambda _: None)
-    opened = OpenRequest(Budget("live", "app" + "a" * 16, "ada"), cast("Call", call), chat())
+    opened = OpenRequest(Budget.of_user("live", "app" + "a" * 16, "ada"), cast("Call", call), chat())
     opened.held(cast("Admission", SimpleNamespace(due_ms=0, hold_nano=0)))
     inflight.add(opened)
     ticking = asyncio.create_task(inflight.tick())

@@ -20,7 +20,7 @@ def _ended(meter: Meter, *, mode: str = "live", is_held: bool = True) -> Settlem
     request = SimpleNamespace(
         meter=meter,
         chat=_CHAT,
-        budget=Budget(mode, "appx", "ada"),
+        budget=Budget.of_user(mode, "appx", "ada"),
         admission=object() if is_held else None,
         ended_by="complete",
     )

@@ -11,7 +11,7 @@ from gateway.services import Services
 
 pytestmark = pytest.mark.each_store
 
-_ADA = Budget("live", "app0123456789abcdef", "ada")
+_ADA = Budget.of_user("live", "app0123456789abcdef", "ada")
 _USD = 10**9
 
 
@@ -36,7 +36,7 @@ async def test_lowering_never_raises(services: Services) -> None:
     with pytest.raises(ConsentRequired):
         await services.connections.lower(_ADA, 2 * _USD + 1)
     with pytest.raises(ConsentRequired):
-        await services.connections.lower(Budget("live", _ADA.app_id, "eve"), 1)
+        await services.connections.lower(Budget.of_user("live", _ADA.app_id, "eve"), 1)
     assert (await services.ledger.standing(_ADA)).cap_nano == 2 * _USD
     await services.connections.set_cap(_ADA, 9 * _USD)
     assert (await services.ledger.standing(_ADA)).cap_nano == 9 * _USD
@@ -62,7 +62,7 @@ async def test_a_pause_can_be_undone_and_a_revocation_cannot(services: Services)
 
 async def test_revoking_a_stranger_leaves_nothing(services: Services) -> None:
     """Idempotent, also for who never connected."""
-    eve = Budget("live", _ADA.app_id, "eve")
+    eve = Budget.of_user("live", _ADA.app_id, "eve")
     await services.connections.revoke(eve)
     assert (await services.ledger.standing(eve)).fields == {}
 
@@ -142,8 +142,8 @@ async def test_an_approval_is_repeated_by_its_receipt(services: Services) -> Non
 
 async def test_a_closed_app_ends_each_of_its_connections_once(services: Services) -> None:
     """Live and test alike; what had ended before, and another app's, are left alone."""
-    eve, tess = Budget("live", _ADA.app_id, "eve"), Budget("test", _ADA.app_id, "tess")
-    other = Budget("live", "app9999999999999999", "ada")
+    eve, tess = Budget.of_user("live", _ADA.app_id, "eve"), Budget.of_user("test", _ADA.app_id, "tess")
+    other = Budget.of_user("live", "app9999999999999999", "ada")
     for budget in (eve, tess, other):
         await services.connections.approve(budget, Approval(_USD, "sk-or-v1-eve"))
     await services.connections.revoke(eve, by=By.APP)

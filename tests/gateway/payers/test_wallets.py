@@ -10,7 +10,7 @@ from gateway.sealing import SealBroken
 from gateway.services import Services
 
 KEY = "sk-or-v1-0123456789abcdef"
-BUDGET = Budget("live", "appaaaaaaaaaaaaaaaa", "bob")
+BUDGET = Budget.of_user("live", "appaaaaaaaaaaaaaaaa", "bob")
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ async def test_a_revoked_connection_gets_no_new_key(services: Services, wallets:
 
 async def test_a_change_of_funding_leaves_one_receipt(services: Services, wallets: Wallets) -> None:
     """By the payer, for each living connection; taking away what is not there leaves none. Test mode gets no key."""
-    tried = Budget("test", BUDGET.app_id, "bob")
+    tried = Budget.of_user("test", BUDGET.app_id, "bob")
     visit = await wallets.fund_by_key(None, KEY)
     for budget in (BUDGET, tried):
         await wallets.add(visit, budget)
