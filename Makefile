@@ -16,7 +16,7 @@ SANDBOX_URL := http://127.0.0.1:8082
 SOURCES := $(foreach folder,gateway consent_web sandbox simulator devstore demo scripts sdk/python tests benchmarks,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 SCRIPTS_JS := $(wildcard sdk/js/*.js sdk/js/*/*.js consent_web/static/*.js)
 
-.PHONY: help install run sandbox test soak chromium screenshots bench bench-peers bench-tools check lock relock accept-store rotate-master-key create-app rotate-secret connect-user revoke verify
+.PHONY: help install run sandbox test soak chromium screenshots bench bench-peers bench-tools check lock relock accept-store rotate-master-key create-app list-apps show-app report rotate-secret connect-user revoke verify
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -106,6 +106,15 @@ create-app: $(RUNNABLE) ## register an app: ARGS="--name N --origin URL"
 
 rotate-secret: $(RUNNABLE) ## a new secret key for an app: ARGS="--app ID [--mode live|test] [--grace SECONDS]"
 	@$(BIN)/python -m scripts.rotate_secret $(ARGS)
+
+list-apps: $(RUNNABLE) ## every app with its users and spend: ARGS=--json
+	@$(BIN)/python -m scripts.list_apps $(ARGS)
+
+show-app: $(RUNNABLE) ## one app, its origins, keys and users: ARGS="--app ID"
+	@$(BIN)/python -m scripts.show_app $(ARGS)
+
+report: $(RUNNABLE) ## what was spent: ARGS="[--by app,user,model,day] [--days 30] [--app ID] [--csv|--json]"
+	@$(BIN)/python -m scripts.report $(ARGS)
 
 connect-user: $(RUNNABLE) ## import a connection: ARGS="--app ID --user U --monthly-usd X --openrouter-key K"
 	@$(BIN)/python -m scripts.connect_user $(ARGS)

@@ -7,29 +7,54 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from decimal import Decimal
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from devstore.embedded import EmbeddedError
 from gateway import logs
 from gateway.errors import WattfareError
 from gateway.services import Services, open_services
 from gateway.settings import Settings, SettingsError
+from scripts.table import said
 
 # An operator's command may wait for a busy Redis: no request waits for it.
 _DEADLINE_MS = 5000
 
+Answer = Mapping[str, Any]
 Work = Callable[[Services, argparse.Namespace], Awaitable[Mapping[str, object]]]
+Show = Callable[[Answer, argparse.Namespace], Iterable[str]]
+
+
+def lines(answer: Answer, _: argparse.Namespace | None = None) -> Iterator[str]:
+    """Yield an answer as a person reads it: each row of a list on a line of its own."""
+    for name, value in answer.items():
+        if isinstance(value, list) and value:
+            yield f"{name}:"
+            yield from (f"  {said(row)}" for row in value)
+        else:
+            yield f"{name}: {said(value)}"
+
+
+def exit_code(answer: Answer) -> int:
+    """Return 1 for an answer whose `ok` is false."""
+    return int(answer.get("ok") is False)
 
 
 class CommandRefused(Exception):
     """The command cannot do this; the message says what to do."""
 
 
-def run(parser: argparse.ArgumentParser, work: Work, *, despite_doubt: bool = False) -> None:
-    """Parse, open the stores, do the work and print its answer (`--json`: as JSON).
+def run(
+    parser: argparse.ArgumentParser,
+    work: Work,
+    *,
+    despite_doubt: bool = False,
+    show: Show = lines,
+    code: Callable[[Answer], int] = exit_code,
+) -> None:
+    """Parse, open the stores, do the work and print its answer (`--json`: as JSON; else as `show` says it).
 
-    Exits 1 with one line on failure, and after the answer when that has `ok` false.
+    Exits 1 with one line on failure, and after the answer with the `code` that it stands for.
     `despite_doubt`: also on a Redis that is refused because it may have lost data.
     """
     parser.add_argument("--json", action="store_true", help="print the answer as one JSON object")
@@ -41,30 +66,9 @@ def run(parser: argparse.ArgumentParser, work: Work, *, despite_doubt: bool = Fa
         sys.exit(f"{parser.prog}: {refused}")
     except WattfareError as failed:
         sys.exit(f"{parser.prog}: {failed.message}")
-    if arguments.json:
-        print(json.dumps(answer))
-    else:
-        for line in _lines(answer):
-            print(line)
-    if answer.get("ok") is False:
-        sys.exit(1)
-
-
-def _lines(answer: Mapping[str, object]) -> Iterator[str]:
-    """Yield an answer as a person reads it: each row of a list on a line of its own."""
-    for name, value in answer.items():
-        if isinstance(value, list) and value:
-            yield f"{name}:"
-            yield from (f"  {_said(row)}" for row in value)
-        else:
-            yield f"{name}: {_said(value)}"
-
-
-def _said(value: object) -> object:
-    """Return a value as a person reads it: parts side by side, an amount without an exponent."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{part}: {_said(of)}" for part, of in value.items())
-    return f"{Decimal(repr(value)):f}" if isinstance(value, float) else value
+    for line in (json.dumps(answer),) if arguments.json else show(answer, arguments):
+        print(line)
+    sys.exit(code(answer))
 
 
 async def _within(arguments: argparse.Namespace, work: Work, *, despite_doubt: bool) -> Mapping[str, object]:

@@ -1,10 +1,17 @@
-"""Import a connection: `python -m scripts.connect_user --app ID --user U --monthly-usd X --openrouter-key K`."""
+"""Import a connection: `python -m scripts.connect_user --app ID --user U --monthly-usd X --openrouter-key K`.
+
+Rule: a key that OpenRouter refuses is refused, unless `--unchecked` says that it is meant.
+"""
 
 import argparse
+import sys
 from collections.abc import Mapping
 
+from consent_web.openrouter import OpenRouter
+from gateway.errors import FundingInvalid, UpstreamError
 from gateway.keys import Budget
 from gateway.money import nano_from_usd
+from gateway.openrouter.client import Client
 from gateway.payers.connections import Approval
 from gateway.payers.identity import user_id_fault
 from gateway.services import Services
@@ -22,9 +29,28 @@ async def connect_user(services: Services, arguments: argparse.Namespace) -> Map
     key = arguments.openrouter_key
     if arguments.mode == "live" and (not key or not key.isascii() or not key.isprintable() or " " in key):
         raise CommandRefused("--openrouter-key is needed in live mode: a key as OpenRouter gives it, sk-or-v1-….")
+    if arguments.mode == "live" and not arguments.unchecked:
+        await _check(services, key)
     budget = Budget.of_user(arguments.mode, arguments.app, arguments.user)
     await services.connections.approve(budget, Approval(cap_nano, key if arguments.mode == "live" else None))
     return await services.connections.status(budget)
+
+
+async def _check(services: Services, key: str) -> None:
+    """Ask OpenRouter about a key. Raises CommandRefused when it refuses it, or when no payer's key is one."""
+    client = Client.of(services.settings)
+    try:
+        facts = await OpenRouter(services.settings.openrouter_base_url, client).facts(key)
+    except FundingInvalid as refused:
+        raise CommandRefused(f"{refused.message} --unchecked takes it all the same.") from None
+    except UpstreamError as away:
+        # An import must not hang on OpenRouter's being there; a bad key shows with its first request.
+        print(f"connect_user: the key was not checked. {away.message}", file=sys.stderr)
+        return
+    finally:
+        await client.close()
+    if facts.is_management:
+        raise CommandRefused("This is a management key, which can pay for nothing. --unchecked takes it all the same.")
 
 
 def _cap(arguments: argparse.Namespace) -> int | None:
@@ -47,5 +73,6 @@ if __name__ == "__main__":
     parser.add_argument("--user", required=True, help="the app's own user id")
     parser.add_argument("--monthly-usd", help="the cap in US dollars")
     parser.add_argument("--openrouter-key", help="the user's OpenRouter key")
+    parser.add_argument("--unchecked", action="store_true", help="take a key that OpenRouter refuses, too")
     parser.add_argument("--mode", choices=("live", "test"), default="live")
     run(parser, connect_user)

@@ -18,6 +18,8 @@ async def create_app(services: Services, arguments: argparse.Namespace) -> Mappi
     name = " ".join(arguments.name.split())
     if not 1 <= len(name) <= MAX_NAME_CHARS or not name.isprintable():
         raise CommandRefused(f"--name must be 1 to {MAX_NAME_CHARS} printable characters.")
+    if not arguments.origin:
+        raise CommandRefused("--origin is needed: without one no page of the app could ask its users.")
     try:
         origins = [register(text, loopback=not services.settings.production) for text in arguments.origin]
     except OriginRefused as refused:

@@ -1,9 +1,13 @@
-"""Cut one user, or a whole app: `python -m scripts.revoke --app ID [--user U] [--mode live|test]`. Idempotent."""
+"""Cut one user, or a whole app: `python -m scripts.revoke --app ID [--user U] [--mode live|test]`.
+
+Rule: who was never connected is an error, because a typing error must not look like a revocation. A repeat is none.
+"""
 
 import argparse
 from collections.abc import Mapping
 
 from gateway.keys import Budget
+from gateway.payers.apps import MODES
 from gateway.services import Services
 from scripts.command import CommandRefused, run
 
@@ -11,14 +15,22 @@ from scripts.command import CommandRefused, run
 async def revoke(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
     """End a connection, or close an app; answered when every gateway process has heard it."""
     if await services.apps.find(arguments.app) is None:
-        raise CommandRefused(f"There is no app {arguments.app}.")
+        raise CommandRefused(f"There is no app {arguments.app}. make list-apps names those there are.")
     if arguments.user is None:
         # First the app, which cuts all its streams at once; its connections may be many.
         await services.apps.close(arguments.app)
         await services.connections.end_all(arguments.app)
         return {"revoked": arguments.app}
-    for mode in (arguments.mode,) if arguments.mode else ("live", "test"):
-        await services.connections.revoke(Budget.of_user(mode, arguments.app, arguments.user))
+    modes = (arguments.mode,) if arguments.mode else MODES
+    budgets = [Budget.of_user(mode, arguments.app, arguments.user) for mode in modes]
+    known = [budget for budget in budgets if (await services.ledger.standing(budget)).state]
+    if not known:
+        raise CommandRefused(
+            f"No user {arguments.user!r} of this app was ever connected"
+            f"{f' in {arguments.mode} mode' if arguments.mode else ''}. make show-app lists its users."
+        )
+    for budget in known:
+        await services.connections.revoke(budget)
     return {"revoked": f"{arguments.app}:{arguments.user}"}
 
 

@@ -1,6 +1,7 @@
 """Recompute every balance from the ledger: `python -m scripts.verify [--json] [--against-upstream]`.
 
-Exits 1 on any difference. Budgets are named by app and account, as request ids and logs name them.
+Exits 1 on any difference, 3 where there is none but OpenRouter could not be asked about every key. Budgets are named by
+app and account, as request ids and logs name them.
 Rule: each budget is read in one step (the sweepers' list after it), so one that is in use raises no false alarm. What
 the ledger may have trimmed by age is not compared.
 """
@@ -8,6 +9,7 @@ the ledger may have trimmed by age is not compared.
 import argparse
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
@@ -26,7 +28,7 @@ from gateway.sealing import SealBroken, Sealer
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.store.store import Store
-from scripts.command import run
+from scripts.command import Answer, run
 
 # How soon a key's usage includes a request is not documented: what was settled within ten minutes is left out.
 _USAGE_LAG_MS = 600_000
@@ -36,6 +38,9 @@ _CLOCK_STEP_MS = 3_600_000
 _LATE_MS = 60_000
 # What a budget is made of, by the last part of its keys. Any of them tells that there is, or was, a budget.
 _PARTS = frozenset({"budget", "days", "due", "ledger"})
+
+# 2 is what argparse ends with.
+NOT_COMPARED = 3
 
 # What is wrong, the number that is stored, and the number that it should be.
 Fault = tuple[str, int, int]
@@ -103,8 +108,9 @@ async def verify(services: Services, arguments: argparse.Namespace) -> Mapping[s
         answer[name.replace("_nano", "_usd")] = usd_from_nano(value) if name.endswith("_nano") else value
     if arguments.against_upstream:
         compared = await against_upstream(services.settings, list(claims.values()))
-        answer |= {"upstream": compared, "unreadable_keys": unreadable}
-        answer["ok"] = not differences and all(each["ok"] for each in compared)
+        verdicts = Counter(str(each["verdict"]) for each in compared) + Counter({"not compared": len(unreadable)})
+        answer |= {"upstream": compared, "unreadable_keys": unreadable, "upstream_keys": dict(verdicts)}
+        answer["ok"] = not differences and not verdicts["less"] and not verdicts["not compared"]
     return answer | {"differences": [asdict(each) for each in differences]}
 
 
@@ -165,7 +171,7 @@ def _held(audit: Audit) -> Iterator[Fault]:
 
 def _requests(audit: Audit) -> Iterator[Fault]:
     """Compare each request's sum with its last cost, unless its first entry may be gone."""
-    for request_id, entries in _by_request(audit).items():
+    for request_id, entries in by_request(audit).items():
         if not _may_be_cut(audit, entries[0]):
             booked = sum(int(entry["delta_nano"]) for entry in entries)
             yield from _unequal(f"{request_id} is booked at", booked, int(entries[-1]["cost_nano"]))
@@ -203,7 +209,7 @@ def _lifetime(audit: Audit) -> Iterator[Fault]:
 def _overruns(audit: Audit) -> tuple[int, int]:
     """Return how many requests exceeded their hold, and by how much: a correction may add to that, never takes off."""
     count = nano = 0
-    for entries in _by_request(audit).values():
+    for entries in by_request(audit).values():
         # What a trimmed entry had counted is not known: its correction is taken to have added nothing.
         before = int(entries[0]["overrun_nano"]) if _may_be_cut(audit, entries[0]) else 0
         for overrun in (int(entry["overrun_nano"]) for entry in entries):
@@ -255,7 +261,7 @@ def claim(claims: dict[str, Claimed], sealer: Sealer, budget: Budget, audit: Aud
     claimed.accounts.append(account)
     version = audit.standing.fields.get("funding_version", b"").decode()
     recent_ms = time.time_ns() // 1_000_000 - _USAGE_LAG_MS
-    for entries in _by_request(audit).values():
+    for entries in by_request(audit).values():
         if entries[-1]["funding_version"] == version:
             claimed.add(entries[-1], recent_ms)
     return True
@@ -282,11 +288,28 @@ async def _compare(upstream: Client, claimed: Claimed) -> dict[str, object]:
     usage_nano = await _usage_nano(upstream, claimed.key)
     if usage_nano is None:
         note = "OpenRouter does not say what this key has used."
-        return {**found, "upstream_usd": None, "difference_usd": None, "ok": True, "note": note}
-    # Each request's fraction of a nano was rounded up.
-    is_more = claimed.old_nano > usage_nano + claimed.requests
+        return {**found, "upstream_usd": None, "difference_usd": None, "verdict": "not compared", "note": note}
     difference_usd = usd_from_nano(usage_nano - claimed.nano)
-    return {**found, "upstream_usd": usd_from_nano(usage_nano), "difference_usd": difference_usd, "ok": not is_more}
+    verdict = _verdict(claimed, usage_nano)
+    return {**found, "upstream_usd": usd_from_nano(usage_nano), "difference_usd": difference_usd, "verdict": verdict}
+
+
+def _verdict(claimed: Claimed, usage_nano: int) -> str:
+    """Return how OpenRouter's word stands to ours: `equal`, `more` (used elsewhere, or forgotten by us), `less` (a
+    fault), or `behind`: what it does not count yet is younger than it may take to count it.
+    """
+    # Each request's fraction of a nano was rounded up.
+    if claimed.old_nano > usage_nano + claimed.requests:
+        return "less"
+    if claimed.nano > usage_nano + claimed.requests:
+        return "behind"
+    return "equal" if usage_nano <= claimed.nano + claimed.estimated_nano else "more"
+
+
+def exit_code(answer: Answer) -> int:
+    """Return 1 for a difference, 3 where there is none but not every key could be compared with OpenRouter, else 0."""
+    is_different = answer["differences"] or answer.get("upstream_keys", {}).get("less")
+    return 1 if is_different else 0 if answer["ok"] else NOT_COMPARED
 
 
 async def _usage_nano(upstream: Client, key: str) -> int | None:
@@ -310,7 +333,8 @@ def _nano(usd: object) -> int:
     return nano_from_usd(usd)
 
 
-def _by_request(audit: Audit) -> dict[str, list[dict[str, str]]]:
+def by_request(audit: Audit) -> dict[str, list[dict[str, str]]]:
+    """Return the entries that are left of each request, oldest first."""
     found: dict[str, list[dict[str, str]]] = {}
     for entry in audit.entries:
         found.setdefault(entry["request_id"], []).append(entry)
@@ -329,4 +353,4 @@ def _number(audit: Audit, name: str) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="verify", description="Recompute every balance from the ledger.")
     parser.add_argument("--against-upstream", action="store_true", help="compare with OpenRouter's own usage, too")
-    run(parser, verify)
+    run(parser, verify, code=exit_code)

@@ -143,6 +143,12 @@ class Apps:
         self._cache[app_id] = (now, found)
         return found
 
+    async def every(self) -> list[App]:
+        """Return every app there is, closed ones too, by name. Raises Unavailable."""
+        names = await self._store.call("SMEMBERS", keys.APPS)
+        found = [await self._load(name.decode()) for name in names]
+        return sorted((app for app in found if app is not None), key=lambda app: (app.name, app.app_id))
+
     async def authenticate(self, authorization: str | None) -> Caller:
         """Return who calls, by `Bearer sk_{mode}_{appId}_{secret}`. Raises AuthError, Unavailable."""
         if (proven := self.proven(authorization)) is not None:

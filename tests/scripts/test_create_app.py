@@ -48,10 +48,11 @@ async def test_a_new_app_works_at_once_with_live_and_test_keys(redis_url: str, s
 @pytest.mark.parametrize(
     ("name", "origins"),
     [
-        ("", []),
-        (" ", []),
-        ("x" * 81, []),
-        ("a\x07b", []),
+        ("", ["https://app.example"]),
+        (" ", ["https://app.example"]),
+        ("x" * 81, ["https://app.example"]),
+        ("a\x07b", ["https://app.example"]),
+        ("X", []),
         ("X", ["http://app.example"]),
         ("X", ["https://app.example", "https://*.app.example"]),
         ("X", ["null"]),

@@ -69,3 +69,13 @@ async def test_an_unknown_app_is_refused(stack: Stack) -> None:
         await _revoke(stack, app="appnone", user="ada")
     with pytest.raises(CommandRefused):
         await _revoke(stack, app="appnone")
+
+
+@pytest.mark.parametrize("mode", [None, "live", "test"])
+async def test_a_user_who_was_never_connected_is_refused(stack: Stack, mode: str | None) -> None:
+    """The same, and a user of the other mode alone is none of this one."""
+    with pytest.raises(CommandRefused, match="ever connected"):
+        await _revoke(stack, user="adaa", mode=mode)
+    if mode == "test":
+        with pytest.raises(CommandRefused, match="in test mode"):
+            await _revoke(stack, user="ada", mode=mode)

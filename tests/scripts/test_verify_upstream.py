@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gateway.ledger.outcomes import Settlement
 from gateway.services import Services
+from scripts.verify import exit_code
 from tests.gateway.process import command, environment
 from tests.scripts.books import BUDGET, DAY_MS, KEY, checked, connect, opened, spend, write_entry
 
@@ -57,24 +58,30 @@ async def compared(redis_url: str, folder: Path, usage: object, status: int = 20
         return await checked(services, against_upstream=True)
 
 
-@pytest.mark.parametrize(("usage", "is_ok"), [(7e-07, True), (5, True), (6.97e-07, False), (0, False)])
-async def test_openrouter_must_know_of_all_we_booked(redis_url: str, tmp_path: Path, usage: float, is_ok: bool) -> None:
+@pytest.mark.parametrize(
+    ("usage", "verdict"), [(7e-07, "equal"), (1.5e-06, "equal"), (5, "more"), (6.97e-07, "less"), (0, "less")]
+)
+async def test_openrouter_must_know_of_all_we_booked(
+    redis_url: str, tmp_path: Path, usage: float, verdict: str
+) -> None:
     """More may be used elsewhere; less than the ledger's stated costs is a difference but for a nano of rounding."""
     answer = await compared(redis_url, tmp_path, usage)
-    assert answer["ok"] is is_ok
+    assert (answer["ok"], exit_code(answer)) == ((False, 1) if verdict == "less" else (True, 0))
     (upstream,) = answer["upstream"]
-    assert (upstream["ledger_usd"], upstream["upstream_usd"], upstream["ok"]) == (7e-07, usage, is_ok)
+    assert (upstream["ledger_usd"], upstream["upstream_usd"], upstream["verdict"]) == (7e-07, usage, verdict)
+    assert answer["upstream_keys"] == {verdict: 1}
     assert upstream["difference_usd"] == pytest.approx(usage - 7e-07, abs=1e-12)
     assert upstream["estimated_usd"] == 9e-07
 
 
 @pytest.mark.parametrize(("usage", "status"), [(None, 200), ("x", 200), (1, 401)])
-async def test_an_openrouter_that_does_not_say_is_no_difference(
+async def test_an_openrouter_that_does_not_say_is_neither_ok_nor_a_difference(
     redis_url: str, tmp_path: Path, usage: object, status: int
 ) -> None:
-    """It is told apart from a key that adds up."""
+    """It is told apart from a key that adds up, also by the exit code."""
     answer = await compared(redis_url, tmp_path, usage, status)
-    assert answer["ok"] is True
+    assert (answer["ok"], exit_code(answer)) == (False, 3)
+    assert answer["upstream_keys"] == {"not compared": 1}
     assert "note" in answer["upstream"][0]
     assert answer["upstream"][0]["difference_usd"] is None
 
@@ -90,7 +97,7 @@ async def test_the_operator_reads_both_words_and_the_difference_of_each_key(redi
         _, document, _ = await command("scripts.verify", "--against-upstream", "--json", variables=variables)
     assert code == 0
     amounts = "ledger_usd: 0.0000007, estimated_usd: 0.0000009, upstream_usd: 0.0000009, difference_usd: 0.0000002"
-    assert f"upstream:\n  accounts: ['{account}'], {amounts}, ok: True\n" in told
+    assert f"upstream:\n  accounts: {account}, {amounts}, verdict: equal\n" in told
     (upstream,) = json.loads(document)["upstream"]
     assert (upstream["accounts"], upstream["difference_usd"]) == ([account], 2e-07)
     assert KEY not in told + document

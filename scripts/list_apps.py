@@ -1,0 +1,52 @@
+"""List every app: `python -m scripts.list_apps [--json]`: origins, users and spend of the rolling month."""
+
+import argparse
+from collections.abc import Iterator, Mapping
+
+from gateway.keys import Budget
+from gateway.money import usd_from_nano
+from gateway.owners import User
+from gateway.payers.apps import MODES, App
+from gateway.services import Services
+from scripts.command import Answer, run
+from scripts.table import table
+
+
+async def list_apps(services: Services, _: argparse.Namespace) -> Mapping[str, object]:
+    """Return each app with how many users are connected in live mode and what they spent in the window."""
+    return {"apps": [await summary(services, app) for app in await services.apps.every()]}
+
+
+async def summary(services: Services, app: App) -> dict[str, object]:
+    """Return one app as JSON: `users` are connected in live mode, `usage.monthlyUsd` is live spend of the window."""
+    live = [await services.ledger.standing(budget) for budget in await members(services, app, "live")]
+    return {
+        "appId": app.app_id,
+        "name": app.name,
+        "origins": sorted(app.origins),
+        "closed": app.is_closed,
+        "users": sum(standing.is_connected for standing in live),
+        "usage": {"monthlyUsd": usd_from_nano(sum(standing.spent_nano for standing in live))},
+    }
+
+
+async def members(services: Services, app: App, mode: str | None = None) -> list[Budget]:
+    """Return every budget of an app, of one mode or of both."""
+    modes = MODES if mode is None else (mode,)
+    return [budget for each in modes for budget in await services.connections.members(each, app.app_id)]
+
+
+def said_owner(budget: Budget) -> str:
+    """Return who may spend a budget: the app's own user id, or `grant:` and the start of the token's digest."""
+    owner = budget.owner
+    return owner.user_id if isinstance(owner, User) else f"grant:{owner.digest[:16]}"
+
+
+def _shown(answer: Answer, _: argparse.Namespace) -> Iterator[str]:
+    if not answer["apps"]:
+        yield 'There is no app yet. make create-app ARGS="--name N --origin URL" registers one.'
+    yield from table([{**app, "usage": app["usage"]["monthlyUsd"]} for app in answer["apps"]])
+
+
+if __name__ == "__main__":
+    run(argparse.ArgumentParser(prog="list_apps", description="List every app."), list_apps, show=_shown)

@@ -1,0 +1,58 @@
+"""Listing the apps and showing one: who there is, what they may and what they spent."""
+
+import argparse
+import json
+
+import pytest
+
+from gateway.ledger.outcomes import Settlement
+from scripts.command import CommandRefused
+from scripts.list_apps import list_apps
+from scripts.show_app import show_app
+from tests.gateway.process import command, environment
+from tests.gateway.stack import ORIGIN, Stack
+from tests.scripts.books import spend
+
+pytestmark = pytest.mark.each_store
+
+
+async def test_each_app_is_listed_with_its_users_and_the_spend_of_the_window(redis_url: str, stack: Stack) -> None:
+    """Live ones alone; a revoked user's spend stays in the sum. For people it is a table."""
+    services = stack.gateway.services
+    await stack.connect(user="eve")
+    await stack.connect_test(user="tess")
+    await spend(services, "one", Settlement("settled", 3_000), budget=stack.budget("eve"))
+    await services.connections.revoke(stack.budget("eve"))
+    (app,) = (each for each in (await list_apps(services, argparse.Namespace()))["apps"] if each["users"])  # type: ignore[attr-defined]
+    assert app["appId"] == stack.app["appId"]
+    assert (app["origins"], app["closed"], app["users"]) == ([ORIGIN], False, 1)
+    assert app["usage"] == {"monthlyUsd": 3e-06}
+    code, out, _ = await command("scripts.list_apps", variables=environment(redis_url))
+    names, *rows = out.splitlines()
+    assert code == 0
+    assert names.split()[:2] == ["appId", "name"]
+    assert any(row.startswith(stack.app["appId"]) and row.endswith("0.000003") for row in rows)
+
+
+async def test_one_app_is_shown_with_its_users_and_never_a_secret(redis_url: str, stack: Stack) -> None:
+    """Each user it ever had, in both modes, with cap, spend and state; of a secret only its mode."""
+    await stack.connect("2.5", user="eve")
+    await stack.gateway.services.connections.revoke(stack.budget("eve"))
+    code, out, errors = await command(
+        "scripts.show_app", "--app", stack.app["appId"], "--json", variables=environment(redis_url)
+    )
+    assert (code, errors) == (0, "")
+    shown = json.loads(out)
+    assert [each["mode"] for each in shown["secrets"]] in (["live", "test"], ["test", "live"])
+    users = {each["appUserId"]: each for each in shown["connections"]}
+    assert (users["eve"]["state"], users["eve"]["spentUsd"]) == ("revoked", 0)
+    assert (users["ada"]["state"], users["ada"]["monthlyUsd"], users["ada"]["mode"]) == ("active", 5, "live")
+    assert stack.secret.rpartition("_")[2] not in out
+    _, told, _ = await command("scripts.show_app", "--app", stack.app["appId"], variables=environment(redis_url))
+    assert "connections:\n  appUserId" in told
+
+
+async def test_an_unknown_app_cannot_be_shown(stack: Stack) -> None:
+    """It says where the apps are listed."""
+    with pytest.raises(CommandRefused, match="list-apps"):
+        await show_app(stack.gateway.services, argparse.Namespace(app="appnone"))
