@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import NoReturn, Self
 
 from gateway.errors import InvalidRequest
-from gateway.metered.weight import weigh
+from gateway.metered.weight import allowance, weigh
 from gateway.openrouter.dialects import WIRE, Dialect, Wire
 from gateway.strict_json import strict_json
 
@@ -44,8 +44,10 @@ class ChatRequest:
 
     `model` is the first that may be billed, `fallbacks` the others of `models[]`. `max_tokens` is the caller's output
     ceiling for each of `choices` answers, `ceiling_field` the field it stands in (of two, the larger counts).
-    `prompt_bytes` bounds the prompt tokens from above (see `metered/pricing.py`), `images` counts image parts apart.
-    `open_ended`: tokens do not bound the cost. `long_cache`: a one-hour cache write is asked for.
+    `prompt_bytes` bounds the prompt tokens from above (see `metered/pricing.py`), `allowance` of them for what a
+    provider adds to the prompt; `images` counts image parts apart.
+    `open_ended`: tokens do not bound the cost. `asks_for_cache`: the body asks that the prompt be written to a cache,
+    `long_cache`: for an hour.
     """
 
     body: bytes
@@ -59,10 +61,12 @@ class ChatRequest:
     prompt_bytes: int
     images: int
     open_ended: bool
+    asks_for_cache: bool = False
     long_cache: bool = False
     prompts: int = 1
     thinking_tokens: int = 0
     dialect: Dialect = Dialect.CHAT
+    allowance: int = 0
 
     @classmethod
     def parse(cls, body: bytes, dialect: Dialect = Dialect.CHAT) -> Self:
@@ -85,10 +89,12 @@ class ChatRequest:
             prompt_bytes=weight.bytes,
             images=weight.images,
             open_ended=weight.unbounded or _is_open_ended(document, (model, *fallbacks), WIRE[dialect]),
+            asks_for_cache=weight.asks_for_cache,
             long_cache=weight.long_cache,
             prompts=prompts,
             thinking_tokens=_thinking_tokens(document),
             dialect=dialect,
+            allowance=allowance(document),
         )
 
     @property

@@ -15,7 +15,7 @@ Amounts are whole zepto-USD (1e-21) inside, so that a per-token price is exact, 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
@@ -62,6 +62,12 @@ _USUAL_CEILING_TOKENS = 32_768
 _CACHE_WRITE_PREMIUM = Decimal("1.25")
 _LONG_CACHE_PREMIUM = Decimal(2)
 
+# Families whose caches are written only where the body asks for it, at a premium then; those that write by themselves
+# take none (Gemini's implicit cache, DeepSeek) or list it (GPT from 5.6 on), and so may any that is not named here
+# (https://openrouter.ai/docs/guides/best-practices/prompt-caching).
+_ASKED_CACHE_FAMILIES = ("anthropic/", "google/", "qwen/", "deepseek/")
+_STORAGE_FAMILY = "google/"
+
 _PLAIN_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 _NO_LIST = PriceList({}, fetched_ms=0)
 # Lets providers' priority tiers answer, at prices that the list does not name.
@@ -70,23 +76,42 @@ _DEARER_SUFFIX = ":nitro"
 _LONG_PROMPT_TOKENS = 128_000
 
 
-def worst_case(request: ChatRequest, prices: PriceList | None, *, now_ms: int) -> WorstCase | None:
-    """Return what `request` can cost at most, or None when nothing bounds it and all that is left must be held."""
+class Prompt(NamedTuple):
+    """What the prompt of one model counts: tokens of its text, and of its images."""
+
+    text_tokens: int
+    image_tokens: int
+
+
+def bounded_prompt(request: ChatRequest, model: str) -> Prompt:
+    """Return what the prompt can count at most."""
+    own_prompt, each_image = _family(model)
+    return Prompt(request.prompt_bytes + (own_prompt if request.has_output else 0), request.images * each_image)
+
+
+def worst_case(
+    request: ChatRequest,
+    prices: PriceList | None,
+    *,
+    now_ms: int,
+    count: Callable[[ChatRequest, str], Prompt] = bounded_prompt,
+) -> WorstCase | None:
+    """Return what `request` can cost at most, or None when nothing bounds it and all that is left must be held.
+
+    `count`: what its prompt counts for one of its models; with another than the default this is no bound.
+    """
     if request.open_ended or prices is None or now_ms - prices.fetched_ms > MAX_AGE_MS:
         return None
     caps = _max_price(request.document)
-    if not request.fallbacks:
-        return _bound_of(request.model, request, prices, caps)
-    bounds = [_bound_of(model, request, prices, caps) for model in {request.model, *request.fallbacks}]
-    known = [bound for bound in bounds if bound is not None]
-    return _any_of(known) if len(known) == len(bounds) else None
-
-
-def _bound_of(model: str, request: ChatRequest, prices: PriceList, caps: Mapping[str, int]) -> WorstCase | None:
-    """Return the bound for one of the named models; None when its price is not known, or its output has no ceiling."""
-    listed = None if model.endswith(_DEARER_SUFFIX) else prices.find(model)
-    price = listed or _price_from_caps(model, caps)
-    return None if price is None else _bound(request, price, caps)
+    bounds: list[WorstCase] = []
+    for model in (request.model, *request.fallbacks):
+        listed = None if model.endswith(_DEARER_SUFFIX) else prices.find(model)
+        price = listed or _price_from_caps(model, caps)
+        bound = None if price is None else _bound(request, price, caps, count(request, price.model))
+        if bound is None:
+            return None
+        bounds.append(bound)
+    return bounds[0] if len(bounds) == 1 else _any_of(bounds)
 
 
 def _any_of(bounds: list[WorstCase]) -> WorstCase:
@@ -165,23 +190,20 @@ def _estimate_for(model: str, request: ChatRequest, prices: PriceList, tokens: _
     return min(MAX_NANO, nano_from_zepto(once + in_all))
 
 
-def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int]) -> WorstCase | None:
+def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int], prompt: Prompt) -> WorstCase | None:
     """Return the bound for one model, or None when its output has no ceiling."""
     max_tokens = _output_ceiling(request, price)
     if max_tokens is None:
         return None
     price = _capped(price, caps)
     context = None if price.context_length is None else price.context_length * request.prompts
-    own_prompt, each_image = _family(price.model)
-    text_tokens = request.prompt_bytes + (own_prompt if request.has_output else 0)
-    prompt_tokens = _at_most(context, text_tokens + request.images * each_image)
-    prompt_rate = price.rate(LONG_CACHE_RATES if request.long_cache else PROMPT_RATES, prompt_tokens)
-    if request.long_cache:
-        prompt_rate = max(prompt_rate, int(price.rate(("prompt",), prompt_tokens) * _LONG_CACHE_PREMIUM))
+    prompt_tokens = _at_most(context, prompt.text_tokens + prompt.image_tokens)
+    prompt_rate = _prompt_rate(request, price, prompt_tokens)
     fixed = prompt_rate * prompt_tokens
     if request.images:
-        image = max(price.rate(("image",), prompt_tokens), each_image * price.rate(("image_token",), prompt_tokens))
-        fixed = max(fixed, prompt_rate * _at_most(context, text_tokens) + image * request.images)
+        each_image = request.images * price.rate(("image",), prompt_tokens)
+        image = max(each_image, prompt.image_tokens * price.rate(("image_token",), prompt_tokens))
+        fixed = max(fixed, prompt_rate * _at_most(context, prompt.text_tokens) + image)
     fixed += price.rate(("request",), prompt_tokens)
     per_token = price.rate(COMPLETION_RATES, prompt_tokens) * request.choices if max_tokens else 0
     # A ceiling within the budget for reasoning is refused upstream, or raised by the budget: then none shortens it.
@@ -190,6 +212,20 @@ def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int]) -> Worst
     is_open = request.has_output and request.max_tokens is None and price.max_completion_tokens is None
     usual = _USUAL_CEILING_TOKENS + request.thinking_tokens if is_open else None
     return WorstCase(nano_from_zepto(fixed), per_token, max_tokens, least, usual)
+
+
+def _prompt_rate(request: ChatRequest, price: Price, prompt_tokens: int) -> int:
+    """Return the dearest rate that a token of the prompt can have: written to a cache where that may be."""
+    plain = price.rate(("prompt",), prompt_tokens)
+    if not request.asks_for_cache and price.model.removeprefix("~").startswith(_ASKED_CACHE_FAMILIES):
+        return plain
+    written = price.rate(("input_cache_write",), prompt_tokens)
+    if written < plain:
+        # Some lists name Gemini's storage alone, which comes on top of the prompt's own price.
+        written = plain + written if price.model.removeprefix("~").startswith(_STORAGE_FAMILY) else plain
+    if request.long_cache:
+        written = max(written, price.rate(LONG_CACHE_RATES, prompt_tokens), int(plain * _LONG_CACHE_PREMIUM))
+    return written
 
 
 def _output_ceiling(request: ChatRequest, price: Price) -> int | None:

@@ -9,12 +9,10 @@ from aiohttp import web
 
 from gateway.call import Call
 from gateway.metered.body import ChatRequest
-from gateway.metered.pricing import estimated_prompt_tokens
+from gateway.metered.expected import expected_tokens, prompt_measure
 from gateway.openrouter.dialects import Dialect
 from gateway.payers.apps import Apps, authorization_of
 
-# The largest image that Anthropic does not make smaller (https://docs.anthropic.com/en/docs/build-with-claude/vision).
-_IMAGE_TOKENS = 1600
 # One at a time in a process: it is free, and a large one takes a core from the streams for seconds.
 _WEIGHING = asyncio.Semaphore(1)
 
@@ -27,4 +25,5 @@ async def count_tokens(apps: Apps, call: Call) -> web.Response:
     body = await call.body()
     async with _WEIGHING:
         request = await asyncio.to_thread(ChatRequest.parse, body, Dialect.MESSAGES)
-    return call.answer({"input_tokens": estimated_prompt_tokens(request) + request.images * _IMAGE_TOKENS})
+    measure = await prompt_measure(request)
+    return call.answer({"input_tokens": expected_tokens(request, request.model, measure)})

@@ -34,6 +34,8 @@ _UNBOUNDED_PARTS = frozenset(
 _MEDIA_FIELDS = frozenset({"messages", "input", "prompt", "system"})
 # With these a provider writes instructions of its own into the prompt.
 _INSTRUCTING_FIELDS = frozenset({"tools", "functions", "response_format", "output_config", "text"})
+# With any of these a provider writes the prompt into a cache: OpenRouter turns one into another.
+_CACHE_FIELDS = frozenset({"cache_control", "prompt_cache_breakpoint", "prompt_cache_options"})
 _OTHER_DATA = re.compile(r"\s*data:(?!image/)", re.IGNORECASE)
 
 
@@ -44,6 +46,7 @@ class Weight:
     bytes: int = 0
     images: int = 0
     unbounded: bool = False
+    asks_for_cache: bool = False
     long_cache: bool = False
 
 
@@ -53,7 +56,7 @@ def weigh(document: Mapping[str, object]) -> Weight:
     Image payloads are left out where OpenRouter takes images; tool schemas are text whatever they call themselves.
     Iterative, so that nesting costs no stack.
     """
-    weight = Weight(_allowance(document))
+    weight = Weight(allowance(document), asks_for_cache=not _CACHE_FIELDS.isdisjoint(document))
     todo: list[tuple[object, str]] = [(value, field) for field, value in document.items()]
     while todo:
         value, field = todo.pop()
@@ -72,9 +75,10 @@ def weigh(document: Mapping[str, object]) -> Weight:
 def _weigh_object(members: Mapping[str, object], weight: Weight, field: str) -> Iterator[object]:
     """Count the keys of one object below `field` of the body, and yield the values still to be counted."""
     kind = members.get("type") if field in _MEDIA_FIELDS else None
-    is_image = isinstance(kind, str) and kind in _IMAGE_PARTS
+    is_image = _is_image(members, field)
     weight.images += is_image
     weight.unbounded |= isinstance(kind, str) and kind in _UNBOUNDED_PARTS
+    weight.asks_for_cache |= not _CACHE_FIELDS.isdisjoint(members)
     weight.long_cache |= members.get("ttl") == "1h"
     weight.bytes += OBJECT_ALLOWANCE
     for key, value in members.items():
@@ -83,6 +87,41 @@ def _weigh_object(members: Mapping[str, object], weight: Weight, field: str) -> 
             yield value
         elif _is_other_media(value):
             weight.unbounded = True
+
+
+@dataclass(slots=True)
+class Texts:
+    """The texts of a prompt one by one, and how many values and objects they stand in."""
+
+    texts: list[str]
+    values: int = 0
+    objects: int = 0
+
+
+def prompt_texts(document: Mapping[str, object]) -> Texts:
+    """Return what `weigh` counts, as it is: every key and value but the payloads of images."""
+    found = Texts([])
+    todo: list[tuple[object, str]] = [(value, field) for field, value in document.items()]
+    while todo:
+        value, field = todo.pop()
+        found.values += 1
+        if isinstance(value, str):
+            found.texts.append(value)
+        elif isinstance(value, dict):
+            found.objects += 1
+            found.texts.extend(value)
+            is_image = _is_image(value, field)
+            todo.extend((each, field) for key, each in value.items() if not (is_image and key in _IMAGE_PAYLOADS))
+        elif isinstance(value, list):
+            todo.extend((each, field) for each in value)
+        else:
+            found.texts.append(str(value))
+    return found
+
+
+def _is_image(members: Mapping[str, object], field: str) -> bool:
+    kind = members.get("type")
+    return field in _MEDIA_FIELDS and isinstance(kind, str) and kind in _IMAGE_PARTS
 
 
 def _is_other_media(payload: object) -> bool:
@@ -114,7 +153,8 @@ def _growth(letter: str) -> int:
     return max(0, len(unicodedata.normalize("NFKD", letter).encode()) - len(letter.encode()))
 
 
-def _allowance(document: Mapping[str, object]) -> int:
+def allowance(document: Mapping[str, object]) -> int:
+    """Return the tokens that a provider may add to the prompt of a body, whatever stands in it."""
     if _INSTRUCTING_FIELDS.isdisjoint(document):
         return REQUEST_ALLOWANCE
     instructed = any(document.get(field) for field in _INSTRUCTING_FIELDS)

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from decimal import Decimal
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -102,20 +102,62 @@ def test_a_cheaper_override_never_lowers_the_hold() -> None:
     assert bound(chat(max_tokens=1), entry(overrides=cheap)) == bound(chat(max_tokens=1), entry())
 
 
-def test_cache_writes_raise_the_prompt() -> None:
-    """The one-hour write price counts only when the body asks for one hour."""
-    plain = chat(model="anthropic/claude-sonnet-4", max_tokens=1)
-    part = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
-    hour = chat(model="anthropic/claude-sonnet-4", max_tokens=1, messages=[{"role": "user", "content": [part]}])
+CACHED = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}
 
-    assert bound(plain, SONNET).fixed_nano == plain.prompt_bytes * 3750
+
+def cached(model: str = "a/b", **control: str) -> ChatRequest:
+    part = {**CACHED, "cache_control": {"type": "ephemeral", **control}}
+    return chat(model=model, max_tokens=1, messages=[{"role": "user", "content": [part]}])
+
+
+def test_cache_writes_raise_the_prompt_where_the_body_asks_for_them() -> None:
+    """For five minutes or, at another price, for an hour."""
+    model = str(SONNET["id"])
+    plain, five, hour = chat(model=model, max_tokens=1), cached(model), cached(model, ttl="1h")
+
+    assert bound(plain, SONNET).fixed_nano == plain.prompt_bytes * 3000
+    assert bound(five, SONNET).fixed_nano == five.prompt_bytes * 3750
     assert bound(hour, SONNET).fixed_nano == hour.prompt_bytes * 6000
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"cache_control": {"type": "ephemeral"}},
+        {"prompt_cache_options": {"mode": "explicit"}},
+        {"tools": [{"type": "function", "function": {"name": "a"}, "cache_control": None}]},
+        {"messages": [{"role": "tool", "content": [{"type": "text", "prompt_cache_breakpoint": {}}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": [CACHED]}]}]},
+    ],
+)
+def test_every_way_to_ask_for_a_cache_is_seen(fields: dict[str, Any]) -> None:
+    """OpenRouter turns one dialect's mark into another's, wherever it stands."""
+    request = chat(model=str(SONNET["id"]), **{"max_tokens": 1, **fields})
+
+    assert bound(request, SONNET).fixed_nano == request.prompt_bytes * 3750
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-5.6", "somebody/new"])
+def test_a_family_that_may_write_by_itself_is_held_at_that_price(model: str) -> None:
+    """GPT from 5.6 on bills its automatic writes; what another does is not known."""
+    request = chat(model=model, max_tokens=1)
+
+    assert bound(request, entry(model, input_cache_write="0.00000125")).fixed_nano == request.prompt_bytes * 1250
+
+
+def test_storage_comes_on_top_where_the_list_names_it_alone() -> None:
+    """A write price below the prompt's is Gemini's storage, not a discount."""
+    model = "google/gemini-2.5-pro"
+    request = cached(model)
+
+    assert bound(request, entry(model, input_cache_write="0.0000003")).fixed_nano == request.prompt_bytes * 1300
+    assert bound(request, entry(model, input_cache_write="0.0000013")).fixed_nano == request.prompt_bytes * 1300
+    assert bound(chat(model=model, max_tokens=1), entry(model, input_cache_write="0.0000013")).fixed_nano % 1000 == 0
 
 
 def test_an_hour_in_the_cache_costs_twice_the_prompt_where_the_list_is_silent() -> None:
     """Older lists name the five-minute price alone."""
-    part = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
-    request = chat(max_tokens=1, messages=[{"role": "user", "content": [part]}])
+    request = cached(ttl="1h")
 
     assert bound(request, entry(input_cache_write="0.00000125")).fixed_nano == request.prompt_bytes * 2000
 
@@ -305,7 +347,7 @@ def test_an_estimate_uses_an_old_list_too() -> None:
 )
 def test_no_charge_by_the_list_is_above_the_worst_case(prompt: int, cached: int, output: int) -> None:
     """Whatever share of the prompt is written to the cache and however much comes, the hold covers it."""
-    request = chat("x" * (prompt // 10), model="anthropic/claude-sonnet-4", max_tokens=max(1, output))
+    request = chat("x" * (prompt // 10), model="anthropic/claude-sonnet-4", max_tokens=max(1, output), system=[CACHED])
     tokens = min(request.prompt_bytes, 1_000_000)
     written = tokens * cached // 100
     long = 2 if tokens > 200_000 else 1
