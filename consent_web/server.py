@@ -20,7 +20,7 @@ from consent_web.openrouter import OpenRouter
 from consent_web.site import SITE, Site, build
 from gateway.logs import log
 from gateway.openrouter.client import Client
-from gateway.services import open_services
+from gateway.services import open_services, refuse_eviction
 from gateway.settings import Settings
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -47,8 +47,9 @@ def create_app(site: Site) -> web.Application:
 
 @contextlib.asynccontextmanager
 async def open_site(settings: Settings) -> AsyncIterator[Site]:
-    """Yield a site on the settings' Redis. Raises EmbeddedError."""
+    """Yield a site on the settings' Redis. Raises EmbeddedError, SettingsError (a Redis that may evict)."""
     async with open_services(settings) as services:
+        await refuse_eviction(services.store)
         client = Client.of(settings)
         try:
             yield build(services, OpenRouter(settings.openrouter_base_url, client))

@@ -8,7 +8,7 @@ import secrets
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from gateway.settings import KeyRing
+from gateway.key_rings import KeyRing
 
 _NONCE_BYTES = 12  # GCM's own size: NIST SP 800-38D §5.2.1.1
 

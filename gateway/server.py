@@ -24,7 +24,7 @@ from gateway.metered.inflight import Inflight
 from gateway.metered.proxy import Proxy
 from gateway.openrouter.client import Client
 from gateway.openrouter.prices import Prices
-from gateway.services import Services, open_services
+from gateway.services import Services, open_services, refuse_eviction
 from gateway.settings import Settings
 from gateway.store.broadcast import Cut
 
@@ -104,8 +104,9 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
-    """Yield a gateway that is ready to listen."""
+    """Yield a gateway that is ready to listen. Raises EmbeddedError, SettingsError (a Redis that may evict)."""
     async with open_services(settings) as services:
+        await refuse_eviction(services.store)
         client = Client.of(settings)
         tasks: list[asyncio.Task[None]] = []
         gateway = _assemble(services, client)

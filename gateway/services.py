@@ -7,10 +7,13 @@ import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import orjson
 
 from devstore.embedded import ensure
+from gateway.environment import SettingsError
+from gateway.errors import Unavailable
 from gateway.ledger.holds import Ledger
 from gateway.logs import log
 from gateway.payers.apps import Apps
@@ -26,6 +29,7 @@ from gateway.store.broadcast import Broadcast
 from gateway.store.epoch import Memory, newest
 from gateway.store.store import Store
 
+KEEPS_ALL: Final = "noeviction"
 # So much of what was known is lost with a killed process; a beat is a quarter of a second.
 _REMEMBER_SECONDS = 2.0
 
@@ -85,6 +89,23 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         is_over.set()
         await asyncio.gather(remembering, return_exceptions=True)
         await store.close()
+
+
+async def refuse_eviction(store: Store) -> None:
+    """Raise SettingsError where Redis may drop keys when it is full: a hold or a day of spend would be one of them.
+
+    A Redis that is away, or that tells nobody, is taken as it is.
+    """
+    if not store.is_open:
+        return
+    with contextlib.suppress(Unavailable):
+        for server in await store.about("memory"):
+            policy = server.get("maxmemory_policy", KEEPS_ALL)
+            if policy != KEEPS_ALL:
+                raise SettingsError(
+                    f"REDIS_URL names a Redis that may evict keys (maxmemory-policy {policy}), and with them money;"
+                    f" set its maxmemory-policy to {KEEPS_ALL}."
+                )
 
 
 def _recall(settings: Settings) -> Memory:

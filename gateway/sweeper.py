@@ -8,20 +8,22 @@ import uvloop
 
 from devstore.embedded import EmbeddedError
 from gateway import logs
+from gateway.environment import SettingsError
 from gateway.ledger.sweeper import Sweeper
 from gateway.logs import log
 from gateway.openrouter.client import Client
-from gateway.services import open_services
-from gateway.settings import Settings, SettingsError
+from gateway.services import open_services, refuse_eviction
+from gateway.settings import Settings
 
 
 async def serve(settings: Settings) -> None:
-    """Sweep, and nothing else, until SIGTERM or SIGINT. Raises EmbeddedError."""
+    """Sweep, and nothing else, until SIGTERM or SIGINT. Raises EmbeddedError, SettingsError."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with open_services(settings) as services:
+        await refuse_eviction(services.store)
         upstream = Client.of(settings)
         sweeper = Sweeper(services.ledger, upstream, services.sealer, reconcile_seconds=settings.reconcile_seconds)
         looking = loop.create_task(sweeper.run())

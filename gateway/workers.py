@@ -17,7 +17,8 @@ import uvloop
 
 from devstore.embedded import EmbeddedError
 from gateway import logs, metrics
-from gateway.settings import Settings, SettingsError
+from gateway.environment import SettingsError
+from gateway.settings import Settings
 
 _POLL_SECONDS = 0.2
 _RESTART_SECONDS = 1.0
@@ -50,7 +51,7 @@ def _serve(package: str, settings: Settings, *, number: int) -> bool:
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
         uvloop.run(server.serve(settings, shared_port=settings.workers > 1))
-    except (EmbeddedError, OSError) as refused:
+    except (SettingsError, EmbeddedError, OSError) as refused:
         print(f"{package}: {refused}", file=sys.stderr)  # noqa: T201 - the one line that says why
         return False
     return True

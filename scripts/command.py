@@ -12,9 +12,10 @@ from typing import Any
 
 from devstore.embedded import EmbeddedError
 from gateway import logs
+from gateway.environment import SettingsError
 from gateway.errors import WattfareError
 from gateway.services import Services, open_services
-from gateway.settings import Settings, SettingsError
+from gateway.settings import Settings
 from scripts.table import said
 
 # An operator's command may wait for a busy Redis: no request waits for it.

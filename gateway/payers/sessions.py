@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import jwt
 
 from gateway.errors import AuthError
+from gateway.key_rings import KeyRing
 from gateway.money import MAX_NANO, usd_from_nano
 from gateway.payers.credentials import no_session_token
 from gateway.payers.identity import user_id_fault
-from gateway.settings import KeyRing
 
 LIFE_SECONDS = 600  # enough for a person to read and decide; the popup spends the token at its start
 # Clocks of two hosts drift; RFC 7519 §4.1.4 names "no more than a few minutes".

@@ -174,6 +174,18 @@ class Store:
                 for key in found:
                     yield key.decode()
 
+    async def about(self, section: str) -> list[dict[str, str]]:
+        """Return what each server that serves keys says of itself in one section of INFO. Raises Unavailable.
+
+        Keys are INFO's own names, and `name`: its address, empty for a single server.
+        """
+        found = []
+        for master in self._routes.masters:
+            said = (await self._ask(master, "INFO", section)).decode(errors="replace")
+            pairs = (line.split(":", 1) for line in said.splitlines() if ":" in line)
+            found.append({"name": master.name, **{name: value.strip() for name, value in pairs}})
+        return found
+
     async def _answer(self, slot: int, packed: bytes, load: bytes = b"", also: int | None = None) -> Reply:
         """Send one command to the server that holds `slot`, and follow the slot where it has gone. Raises Unavailable.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.process import command, environment
+from tests.servers import ValkeyServer
 
 _REDIS = "redis://127.0.0.1:1/0"
 _PRODUCTION = {"WATTFARE_ENV": "production", "WATTFARE_PUBLIC_URL": "https://api.example"}
@@ -18,6 +19,8 @@ _PRODUCTION |= {"WATTFARE_CONSENT_URL": "https://consent.example"}
         ("REDIS_URL", {}),
         ("WATTFARE_MASTER_KEYS", {}),
         ("WATTFARE_JWT_KEYS", {}),
+        ("WATTFARE_PUBLIC_URL", {}),
+        ("WATTFARE_CONSENT_URL", {"WATTFARE_CONSENT_URL": "https://api.example"}),
         ("PORT", {"PORT": "many"}),
         ("WEB_CONCURRENCY", {"WEB_CONCURRENCY": "0"}),
     ],
@@ -43,3 +46,12 @@ async def test_a_port_in_use_is_one_line(redis_url: str) -> None:
     assert code == 1
     assert errors.count("\n") == 1
     assert port in errors
+
+
+async def test_a_redis_that_may_evict_ends_the_start_in_one_line() -> None:
+    """A full Redis would drop holds and days of spend without a word."""
+    with ValkeyServer(options=("--maxmemory-policy", "allkeys-lru")) as evicting:
+        for module in ("gateway", "consent_web", "gateway.sweeper"):
+            code, out, errors = await command(module, variables=environment(evicting.url))
+            assert (code, out, errors.count("\n")) == (1, "", 1)
+            assert errors.startswith(f"{module}: REDIS_URL names a Redis that may evict")

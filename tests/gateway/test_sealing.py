@@ -2,8 +2,8 @@
 
 import pytest
 
+from gateway.key_rings import KeyRing
 from gateway.sealing import SealBroken, Sealer
-from gateway.settings import KeyRing
 
 _OLD, _NEW = ("old", b"o" * 32), ("new", b"n" * 32)
 _PLACE = "connection:x"

@@ -1,16 +1,20 @@
 """The stores of one process: opened on one Redis, and remembering it where they are told to."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
 
 import orjson
+import pytest
 from structlog.testing import capture_logs
 
-from gateway.services import _remember, open_services
+from gateway.environment import SettingsError
+from gateway.errors import Unavailable
+from gateway.services import _remember, open_services, refuse_eviction
 from tests.gateway.stack import PATIENCE_SECONDS, settings_for
-from tests.servers import open_client
+from tests.servers import ValkeyServer, open_client
 
 
 async def test_everything_stands_on_one_open_store(redis_url: str) -> None:
@@ -41,6 +45,19 @@ async def test_a_redis_that_was_emptied_meanwhile_is_refused(redis_url: str, tmp
         assert services.store.why_closed
     async with open_services(settings_for(redis_url, "http://127.0.0.1:1")) as services:
         assert services.store.is_open
+
+
+async def test_a_redis_that_may_evict_is_refused_and_one_that_is_away_is_not() -> None:
+    """Whatever its limit is now; the line names the variable and the policy. Who is away is met later."""
+    with ValkeyServer(options=("--maxmemory-policy", "volatile-lru")) as evicting:
+        async with open_services(settings_for(evicting.url, "http://127.0.0.1:1")) as services:
+            with pytest.raises(SettingsError, match=r"^REDIS_URL .*volatile-lru.*noeviction"):
+                await refuse_eviction(services.store)
+            evicting.kill()
+            with contextlib.suppress(Unavailable):
+                await services.store.beat()
+            await refuse_eviction(services.store)
+        evicting.start()
 
 
 async def test_a_killed_process_leaves_what_it_knew(redis_url: str, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import jwt
 import pytest
 
 from gateway.errors import AuthError
+from gateway.key_rings import KeyRing
 from gateway.payers.sessions import Sessions
-from gateway.settings import KeyRing
 
 _OLD, _NEW = ("old", b"o" * 32), ("new", b"n" * 32)
 

@@ -372,6 +372,12 @@ async def test_every_key_is_found(patient: Store) -> None:
     assert {key async for key in patient.each_key("found:*")} == {f"found:{number}" for number in range(700)}
 
 
+async def test_each_server_tells_of_itself(patient: Store) -> None:
+    """By the names of INFO; a single server needs no name of its own."""
+    (told,) = await patient.about("memory")
+    assert (told["name"], told["maxmemory_policy"]) == ("", "noeviction")
+
+
 async def test_a_beat_that_is_refused_does_not_end_the_beating(server: ValkeyServer, patient: Store) -> None:
     """A Redis that may not run scripts for a while is away for that while, and every later outage ends too."""
     with redis.Redis.from_url(server.url) as operator:
