@@ -57,6 +57,8 @@ class Call:
         self._most_body_bytes = most_body_bytes
         self.started = time.perf_counter()
         self.notes: dict[str, object] = {}
+        self.allowed_origin = ""
+        """The page's origin, once it is known to be registered for the app of the call's session token."""
         self.is_told = False
         self.status = 0
         self.enclose: Callable[[int, Mapping[str, object]], dict[str, object]] | None = None

@@ -134,11 +134,6 @@ def app(app_id: str) -> str:
     return f"wf:app:{app_id}"
 
 
-def origin(origin: str) -> str:
-    """set: the apps that registered this origin (preflights carry no token to tell the app)."""
-    return f"wf:origin:{origin}"
-
-
 def members(mode: str, app_id: str) -> str:
     """set: the names of an app's budgets."""
     return f"wf:members:{mode}:{app_id}"

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, quote
 from aiohttp import web
 
 from gateway.call import Call
-from gateway.edge import openapi
+from gateway.edge import cors, openapi
 from gateway.errors import AuthError, ConsentRequired, InvalidRequest, Unavailable, UpstreamError
 from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
@@ -17,12 +17,10 @@ from gateway.openrouter.prices import Prices
 from gateway.payers.apps import App, authorization_of
 from gateway.payers.connections import Approval, By, Connections
 from gateway.payers.identity import user_id_fault
-from gateway.payers.origins import is_loopback
 from gateway.payers.sessions import Session
 from gateway.services import Services
 
 _QUERY_MARKS = "!$%&'()*+,/:;=?@[]~"  # what a query may hold besides letters, digits and -._ (RFC 3986, and brackets)
-_PREFLIGHT_SECONDS = "600"  # a removed origin is refused by the calls themselves; Chromium keeps two hours at most
 
 
 class Api:
@@ -138,29 +136,6 @@ class Api:
         author, slug = (quote(segment, safe=":~") for segment in segments)
         return await self._page(call, f"models/{author}/{slug}/endpoints")
 
-    async def preflight(self, call: Call, methods: list[str]) -> web.Response:
-        """Answer a browser's question. It carries no token, so any app's registered origin is let through."""
-        origin = call.request.headers.get("Origin", "")
-        headers = {"Vary": "Origin", **call.own_headers()}
-        if origin and origin.isascii() and (is_loopback(origin) or await self._services.apps.is_registered(origin)):
-            headers |= {
-                "Access-Control-Allow-Origin": origin,
-                "Access-Control-Allow-Methods": ", ".join(methods),
-                "Access-Control-Allow-Headers": "Authorization, Content-Type",
-                "Access-Control-Max-Age": _PREFLIGHT_SECONDS,
-            }
-        else:
-            call.notes["refused_origin"] = _readable(origin)
-        return web.Response(status=204, headers=headers)
-
-    def allow_origin(self, call: Call, response: web.StreamResponse) -> None:
-        """Add the CORS headers for the origin that the session token's app has registered."""
-        origin = call.notes.pop("allowed_origin", None)
-        if isinstance(origin, str):
-            response.headers["Access-Control-Allow-Origin"] = origin
-            response.headers["Access-Control-Expose-Headers"] = "x-wattfare-request-id, Retry-After"
-            response.headers["Vary"] = "Origin"
-
     @property
     def _connections(self) -> Connections:
         return self._services.connections
@@ -189,9 +164,9 @@ class Api:
         if origin is None:
             return
         if not app.allows_origin(origin, session.mode):
-            said = call.notes["refused_origin"] = _readable(origin)
+            said = call.notes["refused_origin"] = cors.readable(origin)
             raise AuthError(f"The origin {said} is not registered for this app. Register it, or use a test key.")
-        call.notes["allowed_origin"] = origin
+        call.allowed_origin = origin
 
     def _charged(self, call: Call, budget: Budget) -> Budget:
         if not self._services.store.salt:
@@ -207,11 +182,6 @@ class Api:
             raise InvalidRequest("OpenRouter has no such model list.", status=document.status)
         headers = {**call.own_headers(), "Cache-Control": "public, max-age=300", "Access-Control-Allow-Origin": "*"}
         return web.Response(body=document.body, content_type="application/json", headers=headers)
-
-
-def _readable(origin: str) -> str:
-    """Return an origin that was refused, as message and log may show it: whoever sends it chooses its bytes."""
-    return origin[:200].encode("ascii", "replace").decode()
 
 
 def _user_id(value: object, name: str) -> str:

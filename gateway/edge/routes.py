@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway.call import Call
+from gateway.edge import cors
 from gateway.edge.api import Api
 from gateway.errors import InvalidRequest, WattfareError
 from gateway.logs import log
@@ -41,7 +42,6 @@ class Routes:
     """
 
     def __init__(self, proxy: Proxy, api: Api, *, caller_seconds: float, most_body_bytes: int, public_url: str) -> None:
-        self._api = api
         self._public_url = public_url
         self._caller_seconds = caller_seconds
         self._most_body_bytes = most_body_bytes
@@ -56,18 +56,18 @@ class Routes:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         call = Call(request, silence_seconds=self._caller_seconds, most_body_bytes=self._most_body_bytes)
+        is_for_pages = False
         try:
             call.enclose = _ENCLOSES.get(call.path)
             route, segments = self._find(call)
-            if call.request.method == "OPTIONS" and route.browser:
-                response: web.StreamResponse = await self._api.preflight(call, sorted(route.handlers))
+            is_for_pages = route.browser
+            if call.request.method == "OPTIONS" and is_for_pages:
+                response: web.StreamResponse = cors.preflight(call, sorted(route.handlers))
             else:
                 response = await _choose(route.handlers, call.request.method)(call, segments)
-                if route.browser:
-                    self._api.allow_origin(call, response)
             call.status = response.status
         except WattfareError as error:
-            response = await self._refuse(call, error)
+            response = call.refuse(error)
         except asyncio.CancelledError:
             call.status = 499
             raise
@@ -80,9 +80,11 @@ class Routes:
             # The type and the place are enough to find a bug; values may be a prompt or a key.
             place = traceback.extract_tb(bug.__traceback__)[-1]
             log.error("bug", request_id=call.request_id, error=type(bug).__name__, at=f"{place.name}:{place.lineno}")
-            response = await self._refuse(call, WattfareError("Something broke on our side. Try again."))
+            response = call.refuse(WattfareError("Something broke on our side. Try again."))
         finally:
             call.tell(call.status)
+        if is_for_pages:
+            cors.let_read(call, response)
         return response
 
     def _find(self, call: Call) -> tuple[Route, tuple[str, ...]]:
@@ -110,11 +112,6 @@ class Routes:
         url = self._public_url
         bases = f"The base URL is {url}/v1 for OpenAI's clients, {url} for Anthropic's"
         return f"There is nothing at this path. Use /v1{below}. {bases}, without a slash at its end."
-
-    async def _refuse(self, call: Call, error: WattfareError) -> web.Response:
-        response = call.refuse(error)
-        self._api.allow_origin(call, response)
-        return response
 
 
 def _table(proxy: Proxy, api: Api) -> list[Route]:

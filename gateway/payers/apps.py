@@ -84,8 +84,6 @@ class Apps:
         issued = {mode: secrets.token_hex(_SECRET_BYTES) for mode in MODES}
         for mode, secret in issued.items():
             fields += [f"secret:{mode}:{sha256_hex(secret)}", ""]
-        for origin in origins:
-            await self._store.call("SADD", keys.origin(origin), app_id)
         await self._store.call("HSET", keys.app(app_id), *fields)
         await self._store.call("SADD", keys.APPS, app_id)
         return {
@@ -182,10 +180,6 @@ class Apps:
         is_short = len(authorization or "") <= _LONGEST_KEPT
         if is_short and cached is not None and all(secret.expires_ms is None for secret in caller.app.secrets):
             self._callers[authorization] = (cached[0] + _CACHE_SECONDS, caller)
-
-    async def is_registered(self, origin: str) -> bool:
-        """Tell whether any app registered `origin`: a preflight has no token to name the app. Raises Unavailable."""
-        return bool(await self._store.call("EXISTS", keys.origin(origin)))
 
     @property
     def hears_cuts(self) -> bool:

@@ -56,11 +56,3 @@ async def test_an_unknown_app_cannot_be_rotated_or_closed(services: Services) ->
     with pytest.raises(KeyError):
         await services.apps.close("appnone")
     assert await services.apps.find("appnone") is None
-
-
-async def test_origins_are_known_to_preflights(services: Services) -> None:
-    """Any app's registered origin, by its exact form."""
-    await services.apps.create("A", ["https://a.example"])
-    assert await services.apps.is_registered("https://a.example")
-    assert not await services.apps.is_registered("https://b.example")
-    assert not await services.apps.is_registered("")
