@@ -16,7 +16,7 @@ SANDBOX_URL := http://127.0.0.1:8082
 SOURCES := $(foreach folder,gateway consent_web sandbox simulator devstore demo scripts sdk/python tests benchmarks,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 SCRIPTS_JS := $(wildcard sdk/js/*.js sdk/js/*/*.js consent_web/static/*.js)
 
-.PHONY: help install run sandbox test soak chromium screenshots bench bench-peers bench-tools check lock relock accept-store rotate-master-key create-app list-apps show-app report rotate-secret connect-user revoke verify
+.PHONY: help install run sandbox test soak chromium screenshots bench bench-peers bench-tools check lock relock minify accept-store rotate-master-key create-app list-apps show-app report rotate-secret connect-user revoke verify
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -100,6 +100,11 @@ relock: ## the same for Python, moving no version that need not move
 	$(COMPILE) --output-file requirements.txt requirements.in
 	$(COMPILE) --constraints requirements.txt --output-file requirements-run.txt requirements-run.in
 	$(COMPILE) --constraints requirements-run.txt --output-file requirements-dev.txt requirements-dev.in
+
+# esbuild's installer puts the program itself in the place of its script; then Node cannot start it.
+minify: install ## sdk/js/client.min.js, what browsers download, from sdk/js/client.js
+	@esbuild=node_modules/esbuild/bin/esbuild; ! grep -q '^#!' $$esbuild || esbuild="$(BIN)/node $$esbuild"; \
+	$$esbuild sdk/js/client.js --bundle --minify --format=esm --log-level=error --outfile=sdk/js/client.min.js
 
 create-app: $(RUNNABLE) ## register an app: ARGS="--name N --origin URL"
 	@$(BIN)/python -m scripts.create_app $(ARGS)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _SDK = _HERE.parent / "sdk" / "js"
+_TYPES = {".js": "text/javascript", ".ts": "application/typescript"}  # mimetypes takes .ts for a video
 _HASH_CHARS = 12  # 48 bits: enough to tell versions apart, short enough for a URL
 
 
@@ -46,17 +47,21 @@ class Assets:
         return f"/static/{self.version}/{name}"
 
     def sdk(self, name: str) -> tuple[Asset, bool] | None:
-        """Return a file of the SDK and whether `name` holds its hash (`client.<hash>.js`); None when there is none."""
-        parts = name.split(".")
-        if len(parts) not in {2, 3} or parts[-1] != "js" or not parts[0].replace("-", "").isalnum():
+        """Return a file of the SDK and whether `name` holds its hash (`client.<hash>.js`); None when there is none.
+
+        Of a script with a minified build that build is returned; `client.d.ts` are its types.
+        """
+        stem, _, rest = name.partition(".")
+        if not stem.replace("-", "").isalnum():
             return None
-        file = self.sdk_folder / f"{parts[0]}.js"
-        if not file.is_file():
+        endings = (".d.ts",) if rest == "d.ts" else (".min.js", ".js")
+        file = next((file for end in endings if (file := self.sdk_folder / f"{stem}{end}").is_file()), None)
+        if file is None:
             return None
         asset = _asset(file)
-        if len(parts) == 2:
+        if rest in {"js", "d.ts"}:
             return asset, False
-        return (asset, True) if parts[1] == sdk_hash(asset) else None
+        return (asset, True) if rest == f"{sdk_hash(asset)}.js" else None
 
 
 def sdk_hash(asset: Asset) -> str:
@@ -65,5 +70,5 @@ def sdk_hash(asset: Asset) -> str:
 
 
 def _asset(file: Path) -> Asset:
-    kind = "text/javascript" if file.suffix == ".js" else mimetypes.guess_type(file.name)[0]
+    kind = _TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0]
     return Asset(file.read_bytes(), kind or "application/octet-stream")

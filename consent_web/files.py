@@ -1,5 +1,9 @@
 """Files that any page may load: the site's own under a hashed folder, the browser SDK by name and by hash."""
 
+import gzip
+from functools import lru_cache
+
+import brotli
 from aiohttp import web
 
 from consent_web.assets import Asset
@@ -8,6 +12,7 @@ from consent_web.site import SITE
 _FOR_EVER = "public, max-age=31536000, immutable"
 # What the plain SDK name stands for changes with each release: a browser may cache it for five minutes.
 _FOR_MINUTES = "public, max-age=300"
+_MOST_PACKED = 64  # the site's files and the SDK's, each in two codings
 
 
 def routes() -> list[web.RouteDef]:
@@ -21,7 +26,7 @@ async def own(request: web.Request) -> web.Response:
     asset = assets.own.get(request.match_info["name"])
     if asset is None or request.match_info["version"] != assets.version:
         raise web.HTTPNotFound
-    return _file(asset, _FOR_EVER)
+    return _file(request, asset, _FOR_EVER)
 
 
 async def sdk(request: web.Request) -> web.Response:
@@ -30,7 +35,7 @@ async def sdk(request: web.Request) -> web.Response:
     if found is None:
         raise web.HTTPNotFound
     asset, is_hashed = found
-    response = _file(asset, _FOR_EVER if is_hashed else _FOR_MINUTES)
+    response = _file(request, asset, _FOR_EVER if is_hashed else _FOR_MINUTES)
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return response
@@ -41,6 +46,17 @@ async def icon(_: web.Request) -> web.Response:
     return web.Response(status=204, headers={"Cache-Control": _FOR_MINUTES})
 
 
-def _file(asset: Asset, caching: str) -> web.Response:
-    headers = {"Cache-Control": caching}
-    return web.Response(body=asset.body, content_type=asset.content_type, charset="utf-8", headers=headers)
+def _file(request: web.Request, asset: Asset, caching: str) -> web.Response:
+    headers, body = {"Cache-Control": caching, "Vary": "Accept-Encoding"}, asset.body
+    accepted = {word.strip() for word in request.headers.get("Accept-Encoding", "").lower().split(",")}
+    coding = next((coding for coding in ("br", "gzip") if coding in accepted), None)
+    if coding is not None:
+        headers["Content-Encoding"], body = coding, _packed(asset.body, coding)
+    return web.Response(body=body, content_type=asset.content_type, charset="utf-8", headers=headers)
+
+
+@lru_cache(_MOST_PACKED)
+def _packed(body: bytes, coding: str) -> bytes:
+    """Return a file at its smallest: packed once, sent often."""
+    packed: bytes = brotli.compress(body) if coding == "br" else gzip.compress(body, mtime=0)
+    return packed

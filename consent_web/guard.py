@@ -286,7 +286,12 @@ def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     fresh = request.get(_FRESH)
     if fresh:
         _set_cookie(response, BROWSER_COOKIE, fresh, _BROWSER_SECONDS)
-    if isinstance(response, web.Response) and not response.prepared and response.body:
+    if (
+        isinstance(response, web.Response)
+        and not response.prepared
+        and response.body
+        and "Content-Encoding" not in response.headers
+    ):
         response.enable_compression()
 
 

@@ -3,7 +3,7 @@ import { askFunding } from './paying.js'
 import { askConsent } from './review.js'
 import { screen } from './screens.js'
 import { forgetTime, watchTime } from './time.js'
-import { ask, findOpener, Refusal, report, takeFragment } from './wire.js'
+import { ask, findOpener, Refusal, report, reportFault, takeFragment } from './wire.js'
 
 /** @typedef {import('./wire.js').Attempt} Attempt */
 /** @typedef {import('./wire.js').Asked} Asked */
@@ -19,6 +19,7 @@ async function attemptStep(step, retry) {
     await step()
   } catch (refused) {
     const { reason, message } = refused instanceof Refusal ? refused : { reason: 'unknown', message: 'Something went wrong. Nothing was allowed.' }
+    reportFault(reason)
     screen(reason, { message, retry: retry ?? (() => void attemptStep(step)) })
   }
 }
@@ -37,11 +38,15 @@ async function begin(asked) {
   const body = { key: asked.key, session: asked.session, nonce: asked.nonce }
   if (asked.mode === 'redirect') return open({ ...body, returnUrl: asked.returnUrl, challenge: asked.challenge })
   if (!window.opener) return screen('no_opener')
-  if (window.opener.top !== window.opener && !asked.key.startsWith('pk_test_')) return screen('framed')
+  if (window.opener.top !== window.opener && !asked.key.startsWith('pk_test_')) {
+    screen('framed')
+    await findOpener(asked.nonce)
+    return reportFault('framed')
+  }
   screen('verifying')
-  const origin = await findOpener(asked.nonce)
+  const { origin, session } = await findOpener(asked.nonce)
   if (!origin) return screen('no_answer')
-  await open({ ...body, origin })
+  await open({ ...body, session: asked.session || session, origin })
 }
 
 /** @param {Record<string, unknown>} body */
@@ -59,6 +64,7 @@ async function resume(id) {
 /** @param {Attempt} attempt */
 function render(attempt) {
   current = attempt
+  reportFault('')
   document.title = `${attempt.app.name} asks for an AI budget – ${location.host}`
   if (attempt.state !== 'pending' && attempt.state !== 'claimed') return finish(attempt)
   watchTime(attempt, {
@@ -92,6 +98,7 @@ async function allow(attempt, usd) {
   } catch (refused) {
     if (refused instanceof Refusal && ['expired', 'elsewhere', 'answered', 'closed'].includes(refused.reason)) {
       forgetTime()
+      reportFault(refused.reason)
       screen(refused.reason, { message: refused.message })
       return ''
     }

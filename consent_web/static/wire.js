@@ -66,7 +66,7 @@ export async function ask(path, body, csrf = '') {
 }
 
 /**
- * Read what the app asks from the fragment and remove it at once: it holds the session token.
+ * Read what the app asks from the fragment and remove it at once: it may hold the session token.
  * @returns {Asked | null}
  */
 export function takeFragment() {
@@ -80,28 +80,32 @@ export function takeFragment() {
   }
 }
 
+/** The page that answered: it alone hears of faults. */
+let answered = { origin: '', nonce: '' }
+
 /**
- * Ask "who opened me?" until the opener answers with our nonce. Resolves to its origin as the browser reports it,
- * or to an empty string when nobody answers in time.
+ * Ask "who opened me?" until the opener answers with our nonce. Resolves to its origin as the browser reports it, and
+ * the session token if the answer brings it; to empty strings when nobody answers in time.
  * @param {string} nonce
- * @returns {Promise<string>}
+ * @returns {Promise<{origin: string, session: string}>}
  */
 export function findOpener(nonce) {
   const opener = /** @type {Window} */ (window.opener)
   return new Promise((resolve) => {
     const hello = () => opener.postMessage({ ns: NS, v: 1, type: 'hello', nonce }, '*')
     const timer = setInterval(hello, HELLO_MS)
-    const end = (/** @type {string} */ origin) => {
+    const end = (/** @type {string} */ origin, /** @type {unknown} */ session) => {
       clearInterval(timer)
       clearTimeout(limit)
       removeEventListener('message', hear)
-      resolve(origin)
+      answered = { origin, nonce }
+      resolve({ origin, session: typeof session === 'string' ? session : '' })
     }
     const hear = (/** @type {MessageEvent} */ event) => {
       if (event.source !== opener || event.origin === 'null' || !isAnswer(event.data, nonce)) return
-      end(event.origin)
+      end(event.origin, event.data.session)
     }
-    const limit = setTimeout(() => end(''), HELLO_FOR_MS)
+    const limit = setTimeout(() => end('', ''), HELLO_FOR_MS)
     addEventListener('message', hear)
     hello()
   })
@@ -112,6 +116,15 @@ function isAnswer(message, nonce) {
   if (typeof message !== 'object' || message === null || Array.isArray(message)) return false
   const said = /** @type {Record<string, unknown>} */ (message)
   return said.ns === NS && said.v === 1 && said.type === 'opener' && said.nonce === nonce
+}
+
+/**
+ * Tell the page that answered which fault the payer is shown, or with an empty `reason` that it is mended.
+ * @param {string} reason
+ */
+export function reportFault(reason) {
+  const { origin, nonce } = answered
+  if (origin && window.opener) window.opener.postMessage({ ns: NS, v: 1, type: 'fault', nonce, reason }, origin)
 }
 
 /**

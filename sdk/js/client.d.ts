@@ -10,8 +10,11 @@ export interface ConnectionStatus {
   remainingUsd: number | null;
 }
 
-/** Why a payer did not approve. */
-export type Reason = 'denied' | 'closed' | 'expired';
+/**
+ * Why a payer did not approve: their answer, or the code of the fault that the consent window showed, such as `origin`
+ * (this page's origin is not registered for the app), `auth`, `cooldown` or `offline`.
+ */
+export type Reason = 'denied' | 'closed' | 'expired' | (string & {});
 
 /** What `connect()` resolves to. `reason` is there when the payer did not approve. */
 export interface ConnectResult extends ConnectionStatus {
@@ -55,12 +58,14 @@ export class WattfareError extends Error {
     message: string,
     code?: WattfareErrorCode,
     status?: number,
-    more?: { cause?: unknown; retry?: (options?: ConnectOptions) => Promise<any> },
+    more?: { cause?: unknown; reason?: Reason; retry?: (options?: ConnectOptions) => Promise<any> },
   );
   static code: WattfareErrorCode | undefined;
   code: WattfareErrorCode;
   /** HTTP status; 0 when no server answered. */
   status: number;
+  /** Why there is no grant. */
+  reason: Reason | undefined;
   /** Tries again with the same options and those given here. Call it from a click. */
   retry: ((options?: ConnectOptions) => Promise<any>) | undefined;
   /** The envelope a server sends, to pass on: `Response.json(error.toJSON(), { status: error.status || 502 })`. */
@@ -112,6 +117,8 @@ export interface ConnectOptions {
   signal?: AbortSignal;
   /** `auto` opens a popup, or leaves the page and comes back where a popup cannot work. */
   mode?: 'auto' | 'popup' | 'redirect';
+  /** Where a redirect comes back to: a return URL that the app has registered. Default: this page. */
+  returnURL?: string;
 }
 
 export interface GrantOptions {

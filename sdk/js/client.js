@@ -20,8 +20,11 @@ const ASK_CLOSED_MS = 2_500;
 const ASK_OPEN_MS = 10_000;
 /** An approval on its way to the server when the window closed gets this long. */
 const GRACE_MS = 2_000;
+/** After the window closed it is settled within five seconds, whatever a server does. */
+const SETTLED_MS = 4_500;
+/** An error's wrappers are a handful; what is larger is no error of ours. */
+const MOST_LOOKS = 99;
 const STORED = 'wattfare:';
-const RETURNED = ['wattfare_attempt', 'wattfare_code', 'wattfare_error'];
 
 /** What the server answers for a user who has no connection. */
 const NOT_CONNECTED = { connected: false, limits: null, usage: { monthlyUsd: 0 }, remainingUsd: 0 };
@@ -47,14 +50,15 @@ export class WattfareError extends Error {
    * @param {string} message
    * @param {WattfareErrorCode} [code]
    * @param {number} [status]
-   * @param {{cause?: unknown, retry?: (options?: ConnectOptions) => Promise<any>}} [more]
+   * @param {{cause?: unknown, reason?: Reason, retry?: (options?: ConnectOptions) => Promise<any>}} [more]
    */
-  constructor(message, code, status = 0, { cause, retry } = {}) {
+  constructor(message, code, status = 0, { cause, reason, retry } = {}) {
     super(message, { cause });
     /** @type {WattfareErrorCode} */
     this.code = code ?? new.target.code ?? 'unknown';
     this.status = status;
     this.name = `Wattfare${KINDS[this.code] ?? ''}Error`;
+    this.reason = reason;
     this.retry = retry;
   }
 
@@ -85,13 +89,13 @@ export const WattfareAuthError = /* @__PURE__ */ kind('auth');
 export const WattfareNetworkError = /* @__PURE__ */ kind('network');
 
 /**
- * The Wattfare error inside what a library threw or a server answered, or null: looks through the AI SDK's and the
- * OpenAI SDK's wrappers.
+ * The Wattfare error inside what a library threw or a server answered, or null: looks through the wrappers of the AI
+ * SDK, the OpenAI SDK and axios, and through AggregateError.
  * @param {any} error
  * @returns {WattfareError | null}
  */
 export function toWattfareError(error) {
-  return unwrap(error, 0, 5);
+  return unwrap(error, 0, new Set());
 }
 
 /** @param {unknown} error */
@@ -107,17 +111,18 @@ export function isNotConnected(error) {
 /**
  * @param {any} error
  * @param {number} status of the wrapper
- * @param {number} depth
+ * @param {Set<object>} seen what was looked at, so that a loop ends
  * @returns {WattfareError | null}
  */
-function unwrap(error, status, depth) {
+function unwrap(error, status, seen) {
   if (typeof error === 'string' && error.startsWith('{')) error = parsed(error);
-  if (!error || typeof error !== 'object' || !depth) return null;
+  if (!error || typeof error !== 'object' || seen.has(error) || seen.size > MOST_LOOKS) return null;
   if (error instanceof WattfareError) return error;
+  seen.add(error);
   status = error.status ?? error.statusCode ?? status;
-  const { error: inner, responseBody, lastError, data, cause, code, message } = error;
-  for (const next of [inner, responseBody, lastError, data, cause]) {
-    const found = unwrap(next, status, depth - 1);
+  const { error: inner, responseBody, response, errors, lastError, data, cause, code, message } = error;
+  for (const next of [inner, responseBody, response, lastError, data, cause].concat(errors)) {
+    const found = unwrap(next, status, seen);
     if (found) return found;
   }
   return SENT.includes(code) && typeof message === 'string' ? new WattfareError(message, code, Number(status) || 0) : null;
@@ -130,11 +135,13 @@ const TRANSIENT = ['network', 'unavailable', 'rate_limited'];
  * @param {CreateOptions} options
  * @returns {Wattfare}
  */
-export function createWattfare({ publishableKey, session, baseURL = 'https://wattfare.com', consentURL }) {
-  if (typeof publishableKey !== 'string' || !publishableKey.startsWith('pk_'))
-    throw new WattfareAuthError('publishableKey must start with pk_.');
-  const base = baseURL.replace(/\/+$/, '').replace(/(\/api)?\/v1$/, '');
-  const consent = (consentURL ?? new URL(base).origin).replace(/\/+$/, '');
+export function createWattfare(options) {
+  const { publishableKey, session, baseURL = 'https://wattfare.com', consentURL } = options ?? {};
+  if (!/^pk_/.test(publishableKey)) throw new WattfareAuthError('publishableKey must start with pk_.');
+  if (!/^(string|function)$/.test(session && typeof session))
+    throw wrong('session must be a URL that answers {token}, or a function.');
+  const base = bare(baseURL, 'baseURL').replace(/(\/api)?\/v1$/, '');
+  const consent = bare(consentURL ?? new URL(base).origin, 'consentURL');
   const consentOrigin = new URL(consent).origin;
   const inBrowser = typeof window !== 'undefined';
 
@@ -196,6 +203,9 @@ export function createWattfare({ publishableKey, session, baseURL = 'https://wat
     return (asking ??= askSession().finally(() => (asking = undefined)));
   }
 
+  /** @param {unknown} [cause] */
+  const unreachable = (cause) => new WattfareNetworkError(`${base} cannot be reached from this page.`, 'network', 0, { cause });
+
   /**
    * @param {string} method
    * @param {string} path
@@ -216,16 +226,11 @@ export function createWattfare({ publishableKey, session, baseURL = 'https://wat
       });
       answer = parsed(await response.text());
     } catch (cause) {
-      throw new WattfareNetworkError(
-        `${base} cannot be reached, or this page's origin is not registered for the app.`,
-        'network',
-        0,
-        { cause },
-      );
+      throw unreachable(cause);
     }
     const { ok, status } = response;
     if (ok && (answer || status === 204)) return answer;
-    throw unwrap(answer, status, 2) ?? new WattfareError(`${base} answered ${status}.`, 'unknown', status);
+    throw unwrap(answer, status, new Set()) ?? new WattfareError(`${base} answered ${status}.`, 'unknown', status);
   }
 
   /**
@@ -258,7 +263,8 @@ export function createWattfare({ publishableKey, session, baseURL = 'https://wat
   function run(type, { signal }, open, retry) {
     const aborted = () => new WattfareError('Aborted by the app.', 'aborted', 0, { cause: signal?.reason });
     if (signal?.aborted) return Promise.reject(aborted());
-    const running = flows[type];
+    // A window that was closed is being looked up still: this click opens a new one.
+    const running = flows[type]?.child?.closed ? undefined : flows[type];
     running?.child?.focus();
     const flow = running ?? start(type, open, retry);
     signal?.addEventListener('abort', () => flow.fail(aborted()), { once: true });
@@ -278,14 +284,15 @@ export function createWattfare({ publishableKey, session, baseURL = 'https://wat
   function start(type, open, retry) {
     const over = new AbortController();
     const flow = /** @type {Flow} */ ({ over: over.signal });
-    flow.done = new Promise((resolve) => {
+    flow.done = new Promise((resolve, reject) => {
       flow.end = (outcome) => {
         over.abort();
-        resolve(outcome);
+        Promise.resolve(outcome).then(resolve, reject);
       };
       flow.fail = (error) => {
         shut(flow.child);
-        flow.end(Promise.reject(error));
+        over.abort();
+        reject(error);
       };
       if (!inBrowser) throw new WattfareError('Call this in a browser.', 'ssr');
       open(flow);
@@ -294,7 +301,7 @@ export function createWattfare({ publishableKey, session, baseURL = 'https://wat
     flow.done
       .catch((error) => emit('error', Object.assign(error, { retry })))
       .finally(() => {
-        delete flows[type];
+        if (flows[type] === flow) delete flows[type];
         emit('close', { type });
       });
     return (flows[type] = flow);
@@ -318,6 +325,14 @@ export function createWattfare({ publishableKey, session, baseURL = 'https://wat
     let polling = false;
     let closedAtMs = 0;
     let askAtMs = Date.now() + ASK_OPEN_MS;
+    /** Goes to the consent page by message: browsers keep a fragment in their history files. @type {string | undefined} */
+    let session;
+    /** What the window said went wrong, and what a server did. @type {Reason | undefined} */
+    let fault;
+    /** @type {unknown} */
+    let failure;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let alarm;
 
     /** @param {AttemptAnswer} answer */
     function settle(answer) {
@@ -326,6 +341,11 @@ export function createWattfare({ publishableKey, session, baseURL = 'https://wat
       flow.end(conclude({ reason: /** @type {Reason} */ (state), ...answer }));
       return true;
     }
+
+    const giveUp = () => settle({ state: 'denied', reason: fault || 'closed' });
+
+    /** @param {unknown} error */
+    const lose = (error) => (fault ? giveUp() : flow.fail(error));
 
     async function ask() {
       if (polling || !sent) return;
@@ -337,24 +357,35 @@ export function createWattfare({ publishableKey, session, baseURL = 'https://wat
         const answer = await (type === 'grant' ? call('GET', path, publishableKey) : callAsUser('GET', path));
         if (flow.over.aborted || settle(answer) || !closed) return;
         const unknown = answer.state === 'unknown';
-        if (unknown && !greeted && (await isIsolated())) flow.end(isolated());
-        else if (unknown || Date.now() - closedAtMs > GRACE_MS) settle({ state: 'denied', reason: 'closed' });
+        if (unknown && !greeted && (await isIsolated())) {
+          if (flow.over.aborted) return;
+          clearTimeout(alarm);
+          flow.end(isolated());
+        } else if (unknown || Date.now() - closedAtMs > GRACE_MS) giveUp();
       } catch (error) {
-        if (closed && !TRANSIENT.includes(/** @type {WattfareError} */ (error).code)) flow.fail(error);
+        failure = error;
+        if (closed && !TRANSIENT.includes(/** @type {WattfareError} */ (error).code)) lose(error);
       } finally {
         polling = false;
       }
     }
 
-    const look = setInterval(() => {
+    function look() {
       if (child.closed && !closedAtMs) {
         askAtMs = closedAtMs = Date.now();
-        if (!sent) settle({ state: 'denied', reason: 'closed' });
+        alarm = setTimeout(() => lose(failure ?? unreachable()), SETTLED_MS);
+        if (!sent) giveUp();
       }
       if (Date.now() >= askAtMs) ask();
-    }, LOOK_MS);
-    flow.over.onabort = () => clearInterval(look);
-    document.addEventListener('visibilitychange', ask, { signal: flow.over });
+    }
+    const looking = setInterval(look, LOOK_MS);
+    flow.over.onabort = () => clearInterval(looking);
+    // Timers of a page in the background come late, and a closed window shows the page again.
+    const seen = () => {
+      askAtMs = 0;
+      look();
+    };
+    document.addEventListener('visibilitychange', seen, { signal: flow.over });
     addEventListener(
       'message',
       ({ source, origin, data }) => {
@@ -362,14 +393,15 @@ export function createWattfare({ publishableKey, session, baseURL = 'https://wat
         if (data?.ns !== 'wattfare' || data.v !== 1 || data.nonce !== nonce) return;
         if (data.type === 'hello') {
           greeted = true;
-          child.postMessage({ ns: 'wattfare', v: 1, type: 'opener', nonce }, consentOrigin);
-        } else if (data.type === 'result') settle({ ...data, state: data.outcome });
+          child.postMessage({ ns: 'wattfare', v: 1, type: 'opener', nonce, session }, consentOrigin);
+        } else if (data.type === 'fault') fault = `${data.reason}`;
+        else if (data.type === 'result') settle({ ...data, state: data.outcome });
       },
       { signal: flow.over },
     );
 
     (async () => {
-      if (type === 'connect') fields.s = spent = await token(true);
+      if (type === 'connect') session = spent = await token(true);
       if (child.closed) return;
       child.location.replace(address({ n: nonce, t: type, ...fields }));
       sent = true;
@@ -377,18 +409,20 @@ export function createWattfare({ publishableKey, session, baseURL = 'https://wat
   }
 
   /**
-   * The way for pages that no window can speak to: leave, and come back.
+   * The way for pages that no window can speak to: leave, and come back. No message can bring the token there.
+   * @param {string} [returnURL]
    * @param {AbortSignal} [over]
    */
-  async function leave(over) {
+  async function leave(returnURL = withoutReturn().href, over) {
     const nonce = random(16);
     const verifier = random(32);
     const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(verifier));
     const s = (spent = await token(true));
     if (over?.aborted) return;
-    const [r, hash = ''] = location.href.split('#');
-    sessionStorage.setItem(STORED + nonce, JSON.stringify({ verifier, hash }));
-    location.assign(address({ s, n: nonce, t: 'connect', m: 'redirect', r, c: base64url(new Uint8Array(digest)) }));
+    const back = new URL(returnURL, location.href);
+    sessionStorage.setItem(STORED + nonce, JSON.stringify({ verifier, hash: back.hash }));
+    back.hash = '';
+    location.assign(address({ s, n: nonce, t: 'connect', m: 'redirect', r: back.href, c: base64url(new Uint8Array(digest)) }));
     // The Back button may bring this page back as it was.
     return new Promise((resolve) =>
       addEventListener('pageshow', () => resolve({ ...NOT_CONNECTED, reason: 'closed' }), { once: true }),
@@ -400,17 +434,11 @@ export function createWattfare({ publishableKey, session, baseURL = 'https://wat
 
   /** @returns {Promise<ConnectResult | null>} */
   async function finish() {
-    const url = new URL(location.href);
-    const [nonce, code, error] = RETURNED.map((name) => {
-      const value = url.searchParams.get(name);
-      url.searchParams.delete(name);
-      return value;
-    });
-    if (!nonce && !error) return null;
+    const { href, attempt: nonce, code, error } = withoutReturn();
+    if (!nonce) return null;
     const stored = parsed(sessionStorage.getItem(STORED + nonce));
     sessionStorage.removeItem(STORED + nonce);
-    if (stored) url.hash = stored.hash;
-    history.replaceState(history.state, '', url);
+    history.replaceState(history.state, '', href + (stored?.hash ?? ''));
     if (!code) return { ...NOT_CONNECTED, reason: error === 'expired' ? error : 'denied' };
     if (!stored)
       throw new WattfareError('This tab did not start it. Connect again.', 'invalid_request');
@@ -426,19 +454,23 @@ export function createWattfare({ publishableKey, session, baseURL = 'https://wat
   /** @type {Wattfare} */
   const wattfare = {
     connect(options = {}) {
-      const { mode = 'auto' } = options;
+      const { mode = 'auto', returnURL } = options;
       const leaves = mode === 'redirect' || (mode === 'auto' && inBrowser && crossOriginIsolated);
       return run(
         'connect',
         options,
         (flow) =>
-          leaves ? leave(flow.over).then(flow.end, flow.fail) : popup(flow, 'connect', {}, connected, mode === 'auto' ? leave : cut),
+          leaves
+            ? leave(returnURL, flow.over).then(flow.end, flow.fail)
+            : popup(flow, 'connect', {}, connected, mode === 'auto' ? () => leave(returnURL) : cut),
         (more) => wattfare.connect({ ...options, ...more }),
       );
     },
 
     requestGrant(options) {
-      const { requests, maxUsd } = options;
+      const { requests, maxUsd } = options ?? {};
+      if (!(Number.isInteger(requests) && requests > 0) || !(maxUsd == null || maxUsd > 0))
+        return Promise.reject(wrong('requests must be a whole number, maxUsd more than 0.'));
       const fields = { r: `${requests}`, ...(maxUsd != null && { u: `${maxUsd}` }) };
       return run('grant', options, (flow) => popup(flow, 'grant', fields, granted, cut), () => wattfare.requestGrant(options));
     },
@@ -479,12 +511,12 @@ export function createWattfare({ publishableKey, session, baseURL = 'https://wat
  * @property {Promise<any>} [waiting] what callers hold
  */
 
-/** @param {AttemptAnswer} answer @returns {Promise<Grant>} */
+/** @param {any} answer an AttemptAnswer @returns {Promise<Grant>} */
 async function granted({ state, reason, grantToken, expiresAt }) {
   if (state !== 'approved')
-    throw new WattfareError(`No grant: ${reason}.`, reason === 'closed' ? 'popup_closed' : reason);
+    throw new WattfareError(`No grant: ${reason}.`, reason === state ? reason : 'popup_closed', 0, { reason });
   if (!grantToken) throw new WattfareGrantError('The grant token was lost. Ask for a new grant.');
-  return { grantToken, expiresAt: /** @type {number} */ (expiresAt) };
+  return { grantToken, expiresAt };
 }
 
 /** @returns {Promise<never>} */
@@ -493,6 +525,28 @@ async function cut() {
     'Cross-Origin-Opener-Policy: same-origin cuts this page off from the window. Send same-origin-allow-popups.',
     'coop_isolated',
   );
+}
+
+/** @param {string} message */
+const wrong = (message) => new WattfareError(message, 'invalid_request');
+
+/** @param {string} url @param {string} name @returns {string} without slashes at its end */
+function bare(url, name) {
+  if (!/^https?:\/\/./.test(url)) throw wrong(`${name} must be a URL such as https://host.`);
+  return url.replace(/\/+$/, '');
+}
+
+/** This page's address without what a redirect brought back, and that: the last one counts, an older one may be left. */
+function withoutReturn() {
+  const url = new URL(location.href);
+  /** @type {{attempt?: string, code?: string, error?: string}} */
+  let found = {};
+  for (const [name, value] of [...url.searchParams]) {
+    const [, what] = /^wattfare_(attempt|code|error)$/.exec(name) ?? [];
+    if (what) found = { ...(what !== 'attempt' && found), [what]: value };
+    if (what) url.searchParams.delete(name);
+  }
+  return { href: url.href, ...found };
 }
 
 /** Whether this page's own headers cut it off from its popups. No browser tells a page but its server does. */
@@ -513,13 +567,11 @@ function explain({ document }) {
  * @param {Window} [child]
  */
 function shut(child) {
-  child?.close();
-  for (let look = 1; look < 33; look++) setTimeout(() => child?.close(), look * LOOK_MS);
+  for (let look = 0; look < 33; look++) setTimeout(() => child?.close(), look * LOOK_MS);
 }
 
 function features() {
-  const [left, top] = [screenX + (outerWidth - 420) / 2, screenY + (outerHeight - 680) / 2];
-  return `popup,width=420,height=680,left=${left | 0},top=${top | 0}`;
+  return `popup,width=420,height=680,left=${(screenX + outerWidth / 2 - 210) | 0},top=${(screenY + outerHeight / 2 - 340) | 0}`;
 }
 
 /** @param {string | null} text @returns {any} */
@@ -546,8 +598,8 @@ const base64url = (bytes) =>
  * @returns {Promise<T>}
  */
 function within(promise, ms, late) {
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let timer;
-  const alarm = new Promise((_, reject) => (timer = setTimeout(() => reject(late()), ms)));
-  return /** @type {Promise<T>} */ (Promise.race([promise, alarm])).finally(() => clearTimeout(timer));
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(late()), ms);
+    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
 }

@@ -148,5 +148,5 @@ async def test_the_sdk_is_served_to_every_page(world: World, visitor: Visitor) -
         "*",
         "cross-origin",
     )
-    for name in ("client.000000000000.js", "nothing.js", "..%2f..%2fpackage.json", "client.d.ts"):
+    for name in ("client.000000000000.js", "nothing.js", "..%2f..%2fpackage.json", "client.test.mjs", "nothing.d.ts"):
         assert (await visitor.get(f"/sdk/{name}")).status == 404

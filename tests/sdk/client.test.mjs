@@ -185,6 +185,10 @@ test('the error inside what libraries throw is found', () => {
     'AI SDK, APICallError': Object.assign(new Error('x'), { statusCode: 402, responseBody: JSON.stringify(body), data: undefined }),
     'AI SDK, RetryError': Object.assign(new Error('x'), { lastError: { statusCode: 402, responseBody: JSON.stringify(body) } }),
     'OpenAI SDK, APIError': Object.assign(new Error('402 The cap is spent.'), { status: 402, code: 'budget_exceeded', error: body.error }),
+    axios: Object.assign(new Error('x'), { code: 'ERR_BAD_REQUEST', response: { status: 402, data: body } }),
+    'axios, as text': Object.assign(new Error('x'), { response: { status: 402, data: JSON.stringify(body) } }),
+    AggregateError: new AggregateError([new Error('x'), Object.assign(new Error('x'), { status: 402, error: body.error })], 'all failed'),
+    'AI SDK, RetryError with errors': Object.assign(new Error('x'), { errors: [null, { statusCode: 402, data: body }] }),
     'a cause': new Error('x', { cause: new WattfareError('The cap is spent.', 'budget_exceeded', 402) }),
   }
   for (const [name, error] of Object.entries(wrapped)) {
@@ -199,6 +203,7 @@ test('the error inside what libraries throw is found', () => {
 test('what is not ours is null', () => {
   const loop = {}
   loop.cause = loop
+  loop.errors = [loop, { cause: loop }]
   const foreign = [null, undefined, 'text', '{"broken', 7, loop, new Error('x'), Object.assign(new Error('x'), { code: 'ECONNRESET' })]
   for (const error of [...foreign, { code: 'context_length_exceeded', message: 'x' }, { code: 'auth' }])
     assert.equal(toWattfareError(error), null)

@@ -9,7 +9,7 @@ export const backwards: typeof read = written
 const wattfare = written.createWattfare({ publishableKey: 'pk_live_x', session: '/wattfare-token' })
 export async function snippets(): Promise<void> {
   const status: written.ConnectResult = await wattfare.connect({ mode: 'redirect', signal: AbortSignal.timeout(1) })
-  const reason: 'denied' | 'closed' | 'expired' | undefined = status.reason
+  const reason: string | undefined = status.reason
   const cap: number | null | undefined = status.limits?.monthlyUsd
   const { grantToken, expiresAt }: { grantToken: string; expiresAt: number } = await wattfare.requestGrant({ requests: 3 })
   const off: () => void = wattfare.on('change', ({ remainingUsd }) => remainingUsd?.toFixed(2))

@@ -1,0 +1,2 @@
+/** Types of the minified build, which is client.js. */
+export * from './client.js';
