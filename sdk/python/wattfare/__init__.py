@@ -1,5 +1,7 @@
 """Let the person who uses your app bring the AI budget: the Python half of Wattfare for an app's backend."""
 
+from wattfare.answers import ConnectionStatus, GrantStatus, Limits, Session, Usage
+from wattfare.client import AsyncWattfare, Wattfare
 from wattfare.errors import (
     WattfareAuthError,
     WattfareBudgetExceededError,
@@ -13,8 +15,17 @@ from wattfare.errors import (
     is_not_connected,
     to_wattfare_error,
 )
+from wattfare.session_handlers import SessionUser
 
 __all__ = [
+    "AsyncWattfare",
+    "ConnectionStatus",
+    "GrantStatus",
+    "Limits",
+    "Session",
+    "SessionUser",
+    "Usage",
+    "Wattfare",
     "WattfareAuthError",
     "WattfareBudgetExceededError",
     "WattfareError",
