@@ -5,22 +5,22 @@ Rule: nothing changes by GET. A POST comes from a page of this site, in this bro
 
 import asyncio
 import hmac
-import json
 import re
 import secrets
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 
 import aiohttp_jinja2
 import orjson
 from aiohttp import web
 
-from consent_web.site import SITE, Handler
+from consent_web.site import SITE, Handler, Site
 from gateway.digest import sha256_hex
 from gateway.errors import ConsentRequired, InvalidRequest, Unavailable, WattfareError
 from gateway.logs import log
 from gateway.payers.wallets import VISIT_SECONDS, Visit
+from gateway.strict_json import strict_json
 
 BROWSER_COOKIE = "__Host-wattfare-browser"
 WALLET_COOKIE = "__Host-wattfare-wallet"
@@ -69,7 +69,7 @@ class Browser:
     csrf: str
 
 
-def nonce(request: web.Request) -> str:
+def nonce(request: web.BaseRequest) -> str:
     """Return the nonce that this answer's scripts and styles carry."""
     if _NONCE not in request:
         request[_NONCE] = secrets.token_urlsafe(18)
@@ -126,19 +126,17 @@ async def json_post(request: web.Request, *, check_csrf: bool = True) -> tuple[B
 
 
 async def read_json(request: web.Request) -> dict[str, object]:
-    """Return a JSON object. NaN and Infinity are read as floats, for the field's own check to refuse (422).
+    """Return a JSON object, numbers with a fraction as Decimal.
 
-    Raises InvalidRequest (400).
+    Raises InvalidRequest: 400, 408, and 422 for NaN and Infinity, which are wrong amounts more than wrong JSON.
     """
     await _read_in_time(request)
+    body = await request.read()
     try:
-        body = json.loads(await request.text(), parse_float=Decimal, parse_int=_bounded_int)
-    except (ValueError, LookupError, RecursionError):
-        # LookupError: the charset is not known.
-        raise InvalidRequest("The body is not JSON.", status=400) from None
-    if not isinstance(body, dict):
-        raise InvalidRequest("The body must be a JSON object.", status=400)
-    return body
+        return strict_json(body)
+    except InvalidRequest as refused:
+        refused.status = 422 if b"NaN" in body or b"Infinity" in body else refused.status
+        raise
 
 
 async def form_post(request: web.Request) -> Mapping[str, str]:
@@ -184,12 +182,25 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = _refusal(request, _from_http(answer))
         if "Allow" in answer.headers:
             response.headers["Allow"] = answer.headers["Allow"]
-    except Exception:
-        log.exception(
-            "consent_failed", path=request.match_info.route.resource and request.match_info.route.resource.canonical
-        )
+    except Exception as bug:
+        # The type and the place are enough to find a bug; values may be a token or a key.
+        place, resource = traceback.extract_tb(bug.__traceback__)[-1], request.match_info.route.resource
+        at = f"{place.name}:{place.lineno}"
+        log.error("bug", error=type(bug).__name__, at=at, path=resource.canonical if resource is not None else "")
         response = _refusal(request, WattfareError("Something went wrong here. Nothing was changed. Try again."))
-    _add_headers(request, response)
+    _add_headers(request, response, request.app[SITE])
+    return response
+
+
+def refuse_http(request: web.BaseRequest, site: Site, answer: web.HTTPException) -> web.Response:
+    """Return what aiohttp refuses before the site sees it, in our words."""
+    return refuse_malformed(request, site, _from_http(answer))
+
+
+def refuse_malformed(request: web.BaseRequest, site: Site, refused: WattfareError) -> web.Response:
+    """Return the answer to a request that is no HTTP: our words and headers, and nothing that it holds."""
+    response = web.Response(text=f"{refused.message}\n", status=refused.status)
+    _add_headers(request, response, site)
     return response
 
 
@@ -241,13 +252,6 @@ def _check_csrf(found: Browser, token: str) -> None:
         raise ConsentRequired("This page is out of date. Reload it and try again.")
 
 
-def _bounded_int(text: str) -> int:
-    # No amount and no time has more digits; Python's own limit of 4300 is for other uses.
-    if len(text) > 20:
-        raise ValueError("too many digits")
-    return int(text)
-
-
 def _wants_json(request: web.Request) -> bool:
     return request.content_type == "application/json" or "application/json" in request.headers.get("Accept", "")
 
@@ -272,8 +276,7 @@ def _refusal(request: web.Request, refused: WattfareError) -> web.Response:
     return response
 
 
-def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    site = request.app[SITE]
+def _add_headers(request: web.BaseRequest, response: web.StreamResponse, site: Site) -> None:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers["Content-Security-Policy"] = _policy(nonce(request))

@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import aiohttp_jinja2
 import jinja2
@@ -18,14 +19,14 @@ from consent_web import apps_pages, dashboard, files, funding, guard, popup
 from consent_web.money_text import cap_text, exact, usd
 from consent_web.openrouter import OpenRouter
 from consent_web.site import SITE, Site, build
+from gateway.errors import InvalidRequest
 from gateway.logs import log
 from gateway.openrouter.client import Client
+from gateway.protocol import CallerServer
 from gateway.services import open_services, refuse_eviction
 from gateway.settings import Settings
 
 _TEMPLATES = Path(__file__).parent / "templates"
-# How long a connection may be idle, and how long a head may take: aiohttp has one timer for both, of an hour.
-_KEEPALIVE_SECONDS = 75.0
 
 
 def create_app(site: Site) -> web.Application:
@@ -57,9 +58,29 @@ async def open_site(settings: Settings) -> AsyncIterator[Site]:
             await client.close()
 
 
+class SiteRunner(web.AppRunner):
+    """Serves the site by the protocol that the gateway uses."""
+
+    async def _make_server(self) -> web.Server:
+        await super()._make_server()  # starts the application; the server that it makes is aiohttp's own
+        app = self.app
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            try:
+                return await app._handle(cast("web.Request", request))  # noqa: SLF001 - aiohttp makes its server so
+            except web.HTTPException as answer:
+                # What aiohttp refuses before any middleware: an Expect that is none.
+                return guard.refuse_http(request, app[SITE], answer)
+
+        def refuse(request: web.BaseRequest, refused: InvalidRequest) -> web.Response:
+            return guard.refuse_malformed(request, app[SITE], refused)
+
+        return CallerServer(handle, refuse, request_factory=app._make_request)  # noqa: SLF001
+
+
 def make_runner(app: web.Application, *, drain_seconds: float) -> web.AppRunner:
-    """Return what serves the site, and closes a connection that is idle, or whose head takes, for too long."""
-    return web.AppRunner(app, access_log=None, shutdown_timeout=drain_seconds, keepalive_timeout=_KEEPALIVE_SECONDS)
+    """Return what serves the site."""
+    return SiteRunner(app, shutdown_timeout=drain_seconds)
 
 
 async def serve(settings: Settings, *, shared_port: bool) -> None:

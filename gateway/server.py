@@ -11,9 +11,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
-from gateway.call import Call, CallerConnection
+from gateway.call import Call
 from gateway.edge.api import Api
 from gateway.edge.routes import Routes
 from gateway.errors import InvalidRequest
@@ -24,52 +23,23 @@ from gateway.metered.inflight import Inflight
 from gateway.metered.proxy import Proxy
 from gateway.openrouter.client import Client
 from gateway.openrouter.prices import Prices
+from gateway.protocol import CallerServer
 from gateway.services import Services, open_services, refuse_eviction
 from gateway.settings import Settings
 from gateway.store.broadcast import Cut
 
-# A token names a user of 256 bytes; some clients send long cookies and trace headers beside it.
-_HEADER_BYTES = 32 * 1024
-# How long a connection may be idle, and how long a head may take: aiohttp has one timer for both.
-_KEEPALIVE_SECONDS = 75.0
-_LINGER_SECONDS = 5.0
 _SETTLE_SECONDS = 5.0
 # Small resources answer within a few calls of Redis.
 _SMALL_SECONDS = 2.0
 
 
-class _Protocol(CallerConnection):
-    """A caller's connection, whose own errors (a malformed request) come in the envelope and log no byte of it."""
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Return the envelope for a request that is no HTTP."""
-        del exc, message
-        call = Call(request)
-        said = InvalidRequest("This is not a well-formed HTTP request.", status=status if status < 500 else 400)
-        response = call.refuse(said)
-        response.force_close()
-        call.tell(response.status)
-        return response
-
-
-class _Server(web.Server):
-    def __call__(self) -> RequestHandler:
-        return _Protocol(
-            self,
-            loop=self._loop,
-            access_log=None,  # type: ignore[arg-type]
-            keepalive_timeout=_KEEPALIVE_SECONDS,
-            lingering_time=_LINGER_SECONDS,
-            max_line_size=_HEADER_BYTES,
-            max_field_size=_HEADER_BYTES,
-            auto_decompress=False,
-        )
+def _refuse(request: web.BaseRequest, refused: InvalidRequest) -> web.Response:
+    """Return the envelope for a request that is no HTTP."""
+    call = Call(request)
+    call.path = ""  # nothing of it is logged
+    response = call.refuse(refused)
+    call.tell(response.status)
+    return response
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +47,7 @@ class Gateway:
     """A running gateway: what serves it, and what a test may look into."""
 
     services: Services
-    server: _Server
+    server: CallerServer
     inflight: Inflight
     sweeper: Sweeper
     prices: Prices
@@ -156,8 +126,7 @@ def _assemble(services: Services, client: Client) -> Gateway:
         most_body_bytes=settings.max_body_mb * 1024 * 1024,
         public_url=settings.public_url,
     )
-    # The handler carries its request on when its caller leaves: it is told of that, not cancelled.
-    server = _Server(routes.handle, handler_cancellation=False)
+    server = CallerServer(routes.handle, _refuse)
     return Gateway(services, server, inflight, sweeper, prices)
 
 

@@ -16,7 +16,7 @@ import orjson
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from consent_web.server import create_app, open_site
+from consent_web.server import create_app, make_runner, open_site
 from consent_web.site import Site
 from gateway.keys import Budget
 from gateway.services import Services, open_services
@@ -231,8 +231,8 @@ async def a_world(redis_url: str, data_dir: Path) -> AsyncIterator[World]:
     async with (
         open_services(settings) as services,
         open_site(settings) as site,
-        _serving(create_app(site), listening),
-        _serving(create_sandbox(SandboxSettings()), upstream),
+        _serving(make_runner(create_app(site), drain_seconds=1), listening),
+        _serving(web.AppRunner(create_sandbox(SandboxSettings()), shutdown_timeout=1), upstream),
         aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
     ):
         keys = await site.apps.create("Acme", [ORIGIN])
@@ -240,8 +240,7 @@ async def a_world(redis_url: str, data_dir: Path) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
-async def _serving(app: web.Application, listening: socket.socket) -> AsyncIterator[None]:
-    runner = web.AppRunner(app, shutdown_timeout=1)
+async def _serving(runner: web.AppRunner, listening: socket.socket) -> AsyncIterator[None]:
     await runner.setup()
     try:
         await web.SockSite(runner, listening).start()

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from consent_web import guard
 from consent_web import server as consent_server
-from gateway import server as gateway_server
+from gateway import protocol
 from gateway.call import CallerConnection
 from gateway.metered.body import ChatRequest
 from gateway.openrouter.dialects import Dialect
@@ -88,8 +88,8 @@ async def test_a_caller_who_half_closes_has_hung_up(stack: Stack, openrouter: Fa
 @pytest.fixture
 async def hasty(redis_url: str, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stack]:
     """A gateway that waits for no caller longer than 0.3 s."""
-    monkeypatch.setattr(gateway_server, "_LINGER_SECONDS", 0.1)
-    monkeypatch.setattr(gateway_server, "_KEEPALIVE_SECONDS", 0.3)
+    monkeypatch.setattr(protocol, "LINGER_SECONDS", 0.1)
+    monkeypatch.setattr(protocol, "KEEPALIVE_SECONDS", 0.3)
     quick = settings_for(redis_url, openrouter.url, WATTFARE_CALLER_SILENCE_SECONDS="0.3")
     async with open_stack(quick) as stack:
         await stack.connect()
@@ -144,7 +144,7 @@ async def test_a_head_that_trickles_is_not_waited_for(hasty: Stack) -> None:
 @pytest.fixture
 async def consent_port(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     """A consent site that waits for no browser longer than 0.3 s; yields its port."""
-    monkeypatch.setattr(consent_server, "_KEEPALIVE_SECONDS", 0.3)
+    monkeypatch.setattr(protocol, "KEEPALIVE_SECONDS", 0.3)
     monkeypatch.setattr(guard, "_BODY_SECONDS", 0.3)
     environ = {"REDIS_URL": redis_url, "WATTFARE_DATA_DIR": str(tmp_path), "WATTFARE_REDIS_DEADLINE_MS": "2000"}
     async with consent_server.open_site(Settings.load(environ, default_port=8081)) as site:

@@ -1,0 +1,84 @@
+"""How both servers speak HTTP with callers: aiohttp's protocol with limits, and words, of our own.
+
+Rule: what is no HTTP is answered in our words and with our headers; no byte of it is repeated or logged.
+"""
+
+import traceback
+from collections.abc import Awaitable, Callable
+
+from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp.web_protocol import RequestHandler
+
+from gateway.call import CallerConnection
+from gateway.errors import InvalidRequest
+from gateway.logs import log
+
+# A session token names a user of 256 bytes; some clients send long cookies and trace headers beside it.
+HEADER_BYTES = 32 * 1024
+# How long a connection may be idle, and how long a head may take: aiohttp has one timer for both.
+KEEPALIVE_SECONDS = 75.0
+# How long the rest of a body that nobody reads may take before the connection is closed.
+LINGER_SECONDS = 5.0
+_VERSIONS = (HttpVersion10, HttpVersion11)
+
+Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Refuse = Callable[[web.BaseRequest, InvalidRequest], web.Response]
+
+
+class CallerServer(web.Server):
+    """Serves callers by `handle`; `refuse` makes the answer to what is no HTTP, and is given no byte of it.
+
+    `more`: as of aiohttp's Server. A handler is not cancelled when its caller leaves.
+    """
+
+    def __init__(self, handle: Handle, refuse: Refuse, **more: object) -> None:
+        def checked(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+            return handle(request) if request.version in _VERSIONS else self._refuse_version(request)
+
+        super().__init__(checked, handler_cancellation=False, **more)  # type: ignore[arg-type]
+        self.refuse = refuse
+
+    def __call__(self) -> RequestHandler:
+        """Return the protocol of one more connection."""
+        return _Protocol(
+            self,
+            loop=self._loop,
+            access_log=None,  # type: ignore[arg-type]
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            lingering_time=LINGER_SECONDS,
+            max_line_size=HEADER_BYTES,
+            max_field_size=HEADER_BYTES,
+            auto_decompress=False,
+        )
+
+    async def _refuse_version(self, request: web.BaseRequest) -> web.Response:
+        request._cache["version"] = HttpVersion11  # noqa: SLF001 - else the status line repeats the caller's
+        response = self.refuse(request, InvalidRequest("Use HTTP/1.1."))
+        response.force_close()
+        return response
+
+
+class _Protocol(CallerConnection):
+    """A caller's connection."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the answer to a request that is no HTTP."""
+        del exc, message
+        server = self._manager
+        if not isinstance(server, CallerServer):
+            raise TypeError("a protocol of another server")
+        said = InvalidRequest("This is not a well-formed HTTP request.", status=status if status < 500 else 400)
+        response = server.refuse(request, said)
+        response.force_close()
+        return response
+
+    def log_exception(self, *_: object, exc_info: BaseException | None = None, **__: object) -> None:
+        """Say what broke, and where: values may be a prompt or a key."""
+        place = traceback.extract_tb(exc_info.__traceback__)[-1] if exc_info and exc_info.__traceback__ else None
+        log.error("bug", error=type(exc_info).__name__, at=f"{place.name}:{place.lineno}" if place else "")

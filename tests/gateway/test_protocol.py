@@ -1,0 +1,132 @@
+"""What is no HTTP, at both servers: our words and headers, nothing repeated, nothing logged, nobody kept waiting."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from consent_web import server as consent_server
+from gateway.call import CallerConnection
+from gateway.protocol import CallerServer
+from gateway.settings import Settings
+from tests.gateway.stack import PATIENCE_SECONDS, Stack
+
+# Stands for what a request may hold: a cookie, a token, a key. No answer and no log line may repeat it.
+MARK = b"canary7Qx"
+_COOKIE = b"Cookie: __Host-wattfare-wallet=" + MARK
+
+# Each is a whole request; what follows a bad line must not be waited for.
+MALFORMED = {
+    "a cookie bomb": b"GET / HTTP/1.1\r\nHost: x\r\n" + _COOKIE + b"; x=" + b"A" * 40_000 + b"\r\n\r\n",
+    "a byte no header may hold": b"GET / HTTP/1.1\r\nHost: x\r\n" + _COOKIE + b"\x00\r\n\r\n",
+    "a header without a colon": b"GET / HTTP/1.1\r\nHost: x\r\n" + MARK + b"\r\n\r\n",
+    "a header name with a blank": b"GET / HTTP/1.1\r\nHost: x\r\nX " + MARK + b": 1\r\n\r\n",
+    "a folded header": b"GET / HTTP/1.1\r\nHost: x\r\nX-A: 1\r\n " + MARK + b"\r\n\r\n",
+    "a bare line feed": b"GET /" + MARK + b" HTTP/1.1\nHost: x\nX: \x01\n\n",
+    "a long address": b"GET /" + MARK + b"a" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "an address that is none": b"GET http://[" + MARK + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a port that is none": b"GET http://x:" + MARK + b"/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a method that is none": b"G@T /" + MARK + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "an unknown method": MARK + b" / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "no version": b"GET /" + MARK + b"\r\n\r\n",
+    "a version to come": b"GET /" + MARK + b" HTTP/2.0\r\nHost: x\r\n\r\n",
+    "a version long gone": b"GET /" + MARK + b" HTTP/0.9\r\nHost: x\r\n\r\n",
+    "a version that is none": b"GET / HTTP/" + MARK + b"\r\nHost: x\r\n\r\n",
+    "another protocol": b"\x16\x03\x01" + MARK + b"\r\n\r\n",
+    "HTTP/2 by prior knowledge": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + MARK,
+    "two lengths": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 9\r\n\r\n" + MARK,
+    "a length and chunks": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n"
+    + MARK,
+    "a length that is none": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +" + MARK + b"\r\n\r\n",
+    "a length below zero": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -9\r\n\r\n" + MARK,
+    "an expectation that is none": b"GET / HTTP/1.1\r\nHost: x\r\nExpect: " + MARK + b"\r\n\r\n",
+}
+
+
+async def ask(port: int, request: bytes) -> bytes:
+    """Send a request, then nothing more; return what comes back until the connection ends."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            writer.write(request.replace(b"Host: x\r\n", b"Host: x\r\nConnection: close\r\n", 1))
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+def headers_of(answer: bytes) -> dict[str, str]:
+    head = answer.partition(b"\r\n\r\n")[0].decode()
+    return {name.lower(): value for name, _, value in (line.partition(": ") for line in head.split("\r\n")[1:])}
+
+
+async def check_each(port: int, own_headers: set[str], caplog: pytest.LogCaptureFixture) -> list[bytes]:
+    """Play every malformed request; return the answers."""
+    answers = []
+    with capture_logs() as lines, caplog.at_level(logging.DEBUG):
+        for name, request in MALFORMED.items():
+            answer = await ask(port, request)
+            assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4")), (name, answer[:200])
+            assert MARK not in answer, (name, answer)
+            found = headers_of(answer)
+            assert own_headers <= set(found), (name, found)
+            assert found["server"] == "wattfare", name
+            assert b"aiohttp" not in answer, name
+            answers.append(answer)
+    for said in [json.dumps(lines, default=repr), caplog.text]:
+        assert MARK.decode() not in said
+        assert "Traceback" not in said
+    return answers
+
+
+async def test_the_gateway_repeats_nothing_of_what_is_no_http(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
+    """Each malformed request gets the envelope."""
+    own = {"x-wattfare-request-id", "x-content-type-options", "cache-control"}
+    for answer in await check_each(stack.port, own, caplog):
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] in {"invalid_request", "auth"}
+
+
+@pytest.fixture
+async def consent_port(redis_url: str, tmp_path: Path) -> AsyncIterator[int]:
+    """A consent site's port."""
+    environ = {"REDIS_URL": redis_url, "WATTFARE_DATA_DIR": str(tmp_path), "WATTFARE_REDIS_DEADLINE_MS": "2000"}
+    async with consent_server.open_site(Settings.load(environ, default_port=8081)) as site:
+        runner = consent_server.make_runner(consent_server.create_app(site), drain_seconds=0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            yield runner.addresses[0][1]
+        finally:
+            await runner.cleanup()
+
+
+async def test_the_consent_site_repeats_nothing_of_what_is_no_http(
+    consent_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Cookies and token parts stood in its log; and each answer can be framed by nobody."""
+    own = {"x-frame-options", "content-security-policy", "referrer-policy", "x-content-type-options", "cache-control"}
+    for answer in await check_each(consent_port, own, caplog):
+        assert "frame-ancestors 'none'" in headers_of(answer)["content-security-policy"]
+
+
+async def test_a_bug_below_the_handler_is_told_by_type_and_place(caplog: pytest.LogCaptureFixture) -> None:
+    """No traceback, and no word of the exception: it may hold a prompt or a key."""
+
+    async def handle(_: web.BaseRequest) -> web.StreamResponse:
+        raise AssertionError("never called")
+
+    server = CallerServer(handle, lambda *_: web.Response())
+    connection = server()
+    assert isinstance(connection, CallerConnection)
+    try:
+        raise ValueError(MARK.decode())
+    except ValueError as bug:
+        with capture_logs() as lines:
+            connection.log_exception("Unhandled exception", exc_info=bug)
+    [line] = lines
+    assert (line["event"], line["error"]) == ("bug", "ValueError")
+    assert MARK.decode() not in json.dumps(lines) + caplog.text
