@@ -5,6 +5,7 @@ Rule: lowering a cap, pausing and revoking take effect with one post. Raising as
 
 import csv
 import io
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -24,6 +25,10 @@ _CSV_FIELDS = (
     "ended_by",
 )  # fmt: skip
 _HISTORY_FIELDS = ("at", "event", "by", "words", "cap_nano", "sha256")
+
+# Full-width forms too: some spreadsheets take them for the plain ones.
+_FORMULA_SIGNS = set("=+-@\uff1d\uff0b\uff0d\uff20")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
 def routes() -> list[web.RouteDef]:
@@ -212,9 +217,12 @@ def _iso(ms: str) -> str:
 
 
 def _harmless(cell: str) -> str:
-    """Quote a cell that a spreadsheet would run as a formula: a model's name comes from outside."""
-    is_formula = cell[:1] in {"=", "+", "@", "\t", "\r"} or (cell[:1] == "-" and not cell[1:2].isdigit())
-    return f"'{cell}" if is_formula else cell
+    """Quote a cell that a spreadsheet would run as a formula: a model's name comes from outside.
+
+    A minus begins a formula too, unless the whole cell is a number. Some programs skip blanks before it.
+    """
+    is_formula = cell.lstrip()[:1] in _FORMULA_SIGNS or cell[:1] in {"\t", "\r", "\n"}
+    return f"'{cell}" if is_formula and not _NUMBER.fullmatch(cell) else cell
 
 
 def _csv(fields: tuple[str, ...], lines: list[dict[str, str]]) -> web.Response:

@@ -5,6 +5,7 @@ Rule: no message of ours repeats a key or OpenRouter's words, which may name the
 
 import base64
 import hashlib
+import re
 import time
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,13 +14,17 @@ from urllib.parse import urlencode
 import orjson
 
 from gateway.errors import FundingInvalid, UpstreamError
-from gateway.money import nano_from_usd
+from gateway.money import MAX_NANO, NANO_PER_USD, nano_from_usd
 from gateway.openrouter.client import Client, Document
 
 # What a key has left changes with every request: it is asked for anew after this.
 _FACTS_SECONDS = 20.0
 _MOST_FACTS = 1000
+_MOST_BYTES = 64 * 1024  # what OpenRouter says of a key is less than a kilobyte
+_MOST_USD = Decimal(MAX_NANO // NANO_PER_USD)
 _KEY_LABEL = "Wattfare AI budget"
+# What an Authorization header can carry, whatever form OpenRouter gives its keys next.
+_KEY = re.compile(r"[!-~]{8,512}")
 
 
 class CodeRefused(Exception):
@@ -68,18 +73,18 @@ class OpenRouter:
     async def exchange(self, code: str, verifier: str) -> Issued:
         """Return the key for a code. Raises CodeRefused, UpstreamError."""
         body = {"code": code, "code_verifier": verifier, "code_challenge_method": "S256"}
-        status, found = _read(await self._client.post_json("auth/keys", body))
+        status, found = _read(await self._client.post_json("auth/keys", body, most_bytes=_MOST_BYTES))
         key = found.get("key")
         if status in {400, 403, 404}:
             raise CodeRefused
-        if status != 200 or not isinstance(key, str):
+        if status != 200 or not isinstance(key, str) or not _KEY.fullmatch(key):
             raise _away()
         user_id = found.get("user_id")
         return Issued(key, user_id if isinstance(user_id, str) and user_id else None)
 
     async def facts(self, key: str) -> KeyFacts:
         """Return what OpenRouter says of a key. Raises FundingInvalid when it refuses the key, UpstreamError."""
-        status, found = _read(await self._client.fetch("key", key))
+        status, found = _read(await self._client.fetch("key", key, most_bytes=_MOST_BYTES))
         if status in {401, 403}:
             raise FundingInvalid("OpenRouter does not accept this key. Check that it is whole and not deleted.")
         facts = found.get("data")
@@ -122,4 +127,5 @@ def _away() -> UpstreamError:
 def _nano(amount: object) -> int | None:
     if isinstance(amount, bool) or not isinstance(amount, int | float):
         return None
-    return nano_from_usd(max(Decimal(0), Decimal(repr(amount))))
+    # More than we can count is as good as that: no cap of ours comes near it.
+    return nano_from_usd(min(max(Decimal(0), Decimal(repr(amount))), _MOST_USD))

@@ -174,7 +174,10 @@ def _origin(text: object) -> str:
 
 def _origin_of(url: str) -> str:
     """Return the origin of a return URL, which `_RETURN_URL` has matched."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""  # brackets around what is no address
     return _origin(f"{parts.scheme}://{parts.netloc}")
 
 

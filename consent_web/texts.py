@@ -14,7 +14,7 @@ from gateway.payers.attempts import Asked
 TEXT_VERSION = "2026-11"
 # What fits on two lines of the popup at its smallest width.
 _MOST_NAME = 48
-_MOST_LABEL = 64
+_MOST_LABEL = 80
 
 
 def app_name(name: str) -> str:

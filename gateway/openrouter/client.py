@@ -85,23 +85,26 @@ class Client:
         """Ask what one generation cost. Raises UpstreamError when OpenRouter cannot be asked."""
         return await self.fetch(f"generation?id={quote(generation_id, safe='')}", funding_key)
 
-    async def fetch(self, path: str, funding_key: str | None = None) -> Document:
-        """GET a document below `/api/v1/`. Raises UpstreamError when OpenRouter cannot be asked."""
+    async def fetch(self, path: str, funding_key: str | None = None, *, most_bytes: int = _DOCUMENT_BYTES) -> Document:
+        """GET a document below `/api/v1/`. Raises UpstreamError when OpenRouter cannot be asked, or it is larger."""
         request = self._head("GET", path, [("Accept", "application/json")], funding_key)
         async with _within(_LOOKUP_SECONDS):
             kept = self.take_idle()
             if kept is not None:
                 # It may have been closed while it was idle; what only asks may ask again.
                 with contextlib.suppress(UpstreamError):
-                    return await _read_whole(kept, request)
-            return await _read_whole(await self.connect(), request)
+                    return await _read_whole(kept, request, most_bytes)
+            return await _read_whole(await self.connect(), request, most_bytes)
 
-    async def post_json(self, path: str, document: Mapping[str, object]) -> Document:
+    async def post_json(
+        self, path: str, document: Mapping[str, object], *, most_bytes: int = _DOCUMENT_BYTES
+    ) -> Document:
         """POST a small document below `/api/v1/`, without a key and never twice. Raises UpstreamError."""
         body = json.dumps(document).encode()
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
         async with _within(_LOOKUP_SECONDS):
-            return await _read_whole(await self.connect(), self._head("POST", path, headers, None) + body)
+            request = self._head("POST", path, headers, None) + body
+            return await _read_whole(await self.connect(), request, most_bytes)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -130,7 +133,7 @@ async def _within(seconds: float) -> AsyncIterator[None]:
         raise UpstreamError("OpenRouter did not answer in time. Try again.", status=504) from None
 
 
-async def _read_whole(connection: Connection, request: bytes) -> Document:
+async def _read_whole(connection: Connection, request: bytes, most_bytes: int) -> Document:
     """Send a small request and return its answer, whole. Raises UpstreamError."""
     progress = asyncio.Event()
     body = bytearray()
@@ -139,13 +142,13 @@ async def _read_whole(connection: Connection, request: bytes) -> Document:
         while True:
             progress.clear()
             body += connection.take()
-            if len(body) > _DOCUMENT_BYTES:
+            if len(body) > most_bytes:
                 raise UpstreamError("OpenRouter's document is too large.")
             if connection.failure is not None:
                 raise connection.failure
             if connection.is_ended and connection.status is not None:
                 content_type = (connection.header("content-type") or "application/octet-stream").partition(";")[0]
-                plain = decoded(bytes(body), connection.header("content-encoding"), _DOCUMENT_BYTES)
+                plain = decoded(bytes(body), connection.header("content-encoding"), most_bytes)
                 return Document(connection.status, plain, content_type.strip().lower())
             await progress.wait()
     except Undecodable:
