@@ -25,6 +25,9 @@ export function h(tag, props = {}, ...children) {
  */
 export const apart = (text) => `\u2068${text}\u2069`
 
+/** An id that nobody outside can name in a fragment. */
+export const secretId = () => `x${crypto.getRandomValues(new Uint32Array(4)).join('')}`
+
 /**
  * Show one screen and put the reader at its heading.
  * @param {...Child} children
@@ -32,6 +35,7 @@ export const apart = (text) => `\u2068${text}\u2069`
 export function show(...children) {
   const main = /** @type {HTMLElement} */ (document.getElementById('main'))
   main.replaceChildren(...children.filter((child) => child !== null && child !== undefined && child !== false))
+  main.scrollTop = 0
   const heading = main.querySelector('h1')
   heading?.setAttribute('tabindex', '-1')
   heading?.focus({ preventScroll: true })

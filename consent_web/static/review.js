@@ -1,6 +1,6 @@
 /** The question: who asks, for how much, paid by what. Allow exists only here, after the server verified the origin. */
-import { disarm, isArmed, isMeant, watch } from './arming.js'
-import { apart, h, say, show } from './dom.js'
+import { disarm, isMeant, watch } from './arming.js'
+import { apart, h, say, secretId, show } from './dom.js'
 
 /** @typedef {import('./wire.js').Attempt} Attempt */
 /** @typedef {import('./wire.js').Choice} Choice */
@@ -12,6 +12,15 @@ const WARNINGS = {
   free: ['warn', 'This account has not bought credit yet: most models will refuse.'],
   low: ['warn', 'Little is left on this key.'],
   unlimited: ['warn', 'This key has no limit of its own: the cap here is the only wall.'],
+}
+
+/** Why Allow does not work, in words. @type {Record<import('./arming.js').Why, string>} */
+const HINTS = {
+  ready: '',
+  wait: '',
+  small: 'This window is too small to show what you would allow. Make it larger.',
+  unread: 'Scroll to see all of it first.',
+  move: 'Move the pointer, then press again.',
 }
 
 /**
@@ -26,7 +35,7 @@ export function head(attempt) {
       h('div', { class: 'face', 'aria-hidden': 'true' }, attempt.app.initial),
       h('div', { class: 'grow' },
         h('p', { class: 'name' }, h('bdi', {}, attempt.app.name)),
-        h('p', {}, h('span', { class: 'mono' }, attempt.origin), ' ', attempt.isRedirect
+        h('p', {}, h('span', { class: 'origin' }, attempt.origin), ' ', attempt.isRedirect
           // Redirect mode has no opener to verify: the approval is held until the app's own page redeems it.
           ? h('span', { class: 'soft small whole-word' }, 'you go back there')
           : h('span', { class: 'proof' }, '✓ verified just now')))))
@@ -43,8 +52,10 @@ export function askConsent(attempt, ways) {
   const pays = attempt.mode === 'live'
   const fault = h('p', { class: 'note bad', role: 'alert', hidden: true })
   const ready = h('p', { class: 'hide', role: 'status' })
+  const hint = h('p', { class: 'hint', role: 'status', hidden: true })
   const deny = h('button', { type: 'button', class: 'deny', onclick: ways.deny }, 'Don’t allow')
-  const allow = h('button', { type: 'button', class: 'act', id: 'allow', onclick: async (event) => {
+  // No control here has an id: whoever opened this window could focus it by a fragment.
+  const allow = h('button', { type: 'button', class: 'act', 'data-answer': 'allow', onclick: async (event) => {
     if (!isMeant(event)) return
     const usd = cap ? cap.read() : null
     if (Number.isNaN(usd)) return
@@ -64,7 +75,7 @@ export function askConsent(attempt, ways) {
   if (cap) cap.onchange = label
   label()
   const current = attempt.current
-  show(
+  show(h('div', { class: 'scroll' },
     head(attempt),
     pays && !current && h('p', { class: 'small soft hide' }, 'Step 2 of 2'),
     sentence,
@@ -76,14 +87,17 @@ export function askConsent(attempt, ways) {
     h('ul', { class: 'terms' },
       h('li', {}, h('b', {}, 'It can '), attempt.text.can),
       h('li', {}, h('b', {}, 'It cannot '), attempt.text.cannot),
-      h('li', {}, attempt.text.stop)),
-    h('div', { class: 'pair last' }, deny, allow),
+      h('li', {}, attempt.text.stop))),
+    h('div', { class: 'answers' }, hint, h('div', { class: 'pair' }, deny, allow)),
     ready,
   )
-  watch(() => {
-    allow.setAttribute('aria-disabled', String(!isArmed()))
-    ready.textContent = isArmed() ? 'Ready.' : 'Ready in a moment.'
-  })
+  const parts = [...document.querySelectorAll('.who .name, .who .origin'), sentence, ...(cap && pays ? [cap.element] : [])]
+  watch((why) => {
+    const isReady = why === 'ready' || why === 'move'
+    allow.setAttribute('aria-disabled', String(!isReady))
+    ready.textContent = isReady ? 'Ready.' : 'Ready in a moment.'
+    if (hint.textContent !== HINTS[why]) say(hint, HINTS[why])
+  }, parts)
 }
 
 /**
@@ -114,15 +128,16 @@ class Cap {
     const listed = choices.find((choice) => choice.usd === chosen.usd)
     /** @type {Choice | null} */
     this.picked = listed ?? (choices.length ? null : chosen)
-    this.fault = h('p', { class: 'fault', id: 'cap-fault', role: 'alert', hidden: true })
+    const [range, fault] = [secretId(), secretId()]
+    this.fault = h('p', { class: 'fault', id: fault, role: 'alert', hidden: true })
     this.input = /** @type {HTMLInputElement} */ (h('input', {
-      type: 'text', id: 'amount', inputmode: 'decimal', autocomplete: 'off', 'aria-describedby': 'cap-fault cap-range',
+      type: 'text', inputmode: 'decimal', autocomplete: 'off', 'aria-describedby': `${fault} ${range}`,
       oninput: () => { this.check(false); this.onchange() },
     }))
     this.input.value = listed || !choices.length ? '' : chosen.text.replace('$', '').replace(',', '')
     this.other = h('div', { class: 'stack other', hidden: Boolean(this.picked) },
-      h('label', { class: 'field', for: 'amount' }, 'Amount in US dollars per month'), this.input,
-      h('p', { class: 'small soft', id: 'cap-range' }, this.options.range), this.fault)
+      h('label', { class: 'field' }, 'Amount in US dollars per month', this.input),
+      this.fault, h('p', { class: 'small soft', id: range }, this.options.range))
     this.element = h('fieldset', {},
       h('legend', {}, 'Monthly cap ', h('span', { class: 'small soft' }, attempt.text.month)),
       h('div', { class: 'choices' }, ...choices.map((choice) => this.radio(choice)), this.radio(null)), this.other)

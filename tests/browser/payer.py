@@ -40,7 +40,7 @@ async def authorize(popup: Page, account: str) -> None:
 
 def allow_button(popup: Page) -> Locator:
     """The button that says yes."""
-    return popup.locator("#allow")
+    return popup.locator("[data-answer=allow]")
 
 
 async def allow(popup: Page) -> None:

@@ -106,8 +106,12 @@ async def test_the_keyboard_alone_decides(page: Page, app_site: AppSite, user: s
     reached: list[str] = []
     while "allow" not in reached and len(reached) < 20:
         await popup.keyboard.press("Tab")
-        reached.append(await popup.evaluate("document.activeElement.id || document.activeElement.textContent"))
+        reached.append(
+            await popup.evaluate("document.activeElement.dataset.answer ?? document.activeElement.textContent")
+        )
     assert reached[-2:] == ["Don’t allow", "allow"]
+    # Each key started the wait anew.
+    await expect(payer.allow_button(popup)).to_have_attribute("aria-disabled", "false")
     await popup.keyboard.press("Enter")
     assert (await payer.outcome(page))["connected"] is True
 

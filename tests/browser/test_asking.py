@@ -39,8 +39,41 @@ async def test_P07_the_popup_names_the_account_before_allow(
     account = popup.get_by_text("For your Acme Notes account bob@acme.example <b>evil.", exact=True)
     await expect(account).to_be_visible()
     assert await account.evaluate(
-        "line => line.compareDocumentPosition(document.getElementById('allow')) & Node.DOCUMENT_POSITION_FOLLOWING"
+        "(line, allow) => line.compareDocumentPosition(allow) & Node.DOCUMENT_POSITION_FOLLOWING",
+        await payer.allow_button(popup).element_handle(),
     )
+
+
+async def test_no_control_of_the_question_can_be_named_by_a_fragment(page: Page, app_site: AppSite, user: str) -> None:
+    """Whoever opened the window may set its fragment: nothing that takes focus has an id or a name to be found by."""
+    await payer.visit(page, app_site, user)
+    popup = await payer.press_connect(page)
+    await payer.paste_key(popup)
+    await popup.get_by_label("Other").check(force=True)
+    named = await popup.evaluate(
+        "[...document.querySelectorAll('main :is(button, input, a, summary, select, textarea)')].map(({ id }) => id)"
+    )
+    assert len(named) > 6
+    assert set(named) == {""}
+
+
+async def test_what_was_not_in_view_cannot_be_allowed(page: Page, app_site: AppSite, user: str) -> None:
+    """With large text the amount is below the edge: Allow arms, and says so, once it was scrolled to."""
+    await payer.visit(page, app_site, user)
+    popup = await payer.press_connect(page)
+    await payer.paste_key(popup)
+    await payer.allow_button(popup).wait_for()
+    await popup.set_viewport_size({"width": 360, "height": 400})
+    await popup.evaluate("document.documentElement.style.fontSize = '200%'")
+    await popup.get_by_role("button", name="Change").click()
+    await popup.get_by_role("button", name="Back").click()
+    await expect(popup.get_by_text("Scroll to see all of it first.")).to_be_visible()
+    for part in (popup.get_by_role("heading"), popup.get_by_role("group", name="Monthly cap")):
+        await expect(payer.allow_button(popup)).to_have_attribute("aria-disabled", "true")
+        await part.evaluate("(part) => part.scrollIntoView({ block: 'end' })")
+        # What is in view is told once a frame.
+        await popup.evaluate("new Promise((seen) => requestAnimationFrame(() => requestAnimationFrame(seen)))")
+    await expect(payer.allow_button(popup)).to_have_attribute("aria-disabled", "false")
 
 
 async def test_I17_after_two_refusals_the_app_must_rest(page: Page, app_site: AppSite, user: str) -> None:
@@ -53,7 +86,7 @@ async def test_I17_after_two_refusals_the_app_must_rest(page: Page, app_site: Ap
     await expect(popup.get_by_role("heading", name="You said no twice")).to_be_visible()
     assert await payer.allow_button(popup).count() == 0
     await payer.close_window(popup)
-    assert (await payer.outcome(page, 3))["reason"] == "closed"
+    assert (await payer.outcome(page, 3))["reason"] == "cooldown"
     await payer.visit(page, app_site, user, mode="test", app="hostile")
     await payer.allow_button(await payer.press_connect(page)).wait_for()
 

@@ -151,7 +151,7 @@ async def question(staging: Staging) -> None:
     await staging.look("popup-review-other")
     await page.get_by_label("Amount in US dollars").fill("0.2")
     await page.mouse.move(10, 10)
-    await page.locator("#allow[aria-disabled=false]").click()
+    await page.locator("[data-answer=allow][aria-disabled=false]").click()
     await staging.look("popup-review-other-refused")
     changes: dict[str, Callable[[dict[str, object]], None]] = {
         "label": lambda body: _put(body, "text", account="For your Acme Notes account bob@example.com."),
@@ -200,10 +200,10 @@ async def endings(staging: Staging) -> None:
         await staging.look(f"popup-{state}")
         await staging.normal()
     await staging.visit(staging.consent_url(mode="test"))
-    await page.locator("#allow[aria-disabled=false]").wait_for()
+    await page.locator("[data-answer=allow][aria-disabled=false]").wait_for()
     await page.route("**/approve", lambda _: asyncio.sleep(0))
     await page.mouse.move(20, 20)
-    await page.locator("#allow").click()
+    await page.locator("[data-answer=allow]").click()
     await page.get_by_role("button", name="Saving").wait_for()
     await staging.look("popup-saving")
     await staging.normal()
@@ -235,13 +235,13 @@ async def _fund(staging: Staging) -> None:
     await page.get_by_role("button", name="Paste an OpenRouter key").click()
     await page.get_by_label("OpenRouter key").fill(f"sk-or-v1-limit14.20-{secrets.token_hex(16)}")
     await page.get_by_role("button", name="Use this key").click()
-    await page.locator("#allow").wait_for()
+    await page.locator("[data-answer=allow]").wait_for()
 
 
 async def _ask(staging: Staging, name: str, url: str) -> None:
     """Show a question and look at it."""
     await staging.visit(url)
-    await staging.page.locator("#allow").wait_for()
+    await staging.page.locator("[data-answer=allow]").wait_for()
     await staging.look(name)
 
 
