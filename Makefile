@@ -10,7 +10,6 @@ BIN := .venv/bin
 RUNNABLE := .venv/.runnable
 INSTALLED := .venv/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
-SANDBOX_URL := http://127.0.0.1:8082
 
 # Folders that hold Python now; the linters are pointed at no other.
 SOURCES := $(foreach folder,gateway consent_web sandbox simulator devstore demo scripts sdk/python tests benchmarks,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
@@ -46,12 +45,8 @@ $(INSTALLED): $(RUNNABLE) requirements-dev.txt tools/package.json tools/package-
 	@ln -sfn tools/node_modules node_modules
 	@touch $@
 
-run: $(RUNNABLE) ## gateway, consent site, stand-in OpenRouter, demo app and an embedded store, on 127.0.0.1
-	@echo "gateway       http://127.0.0.1:8080"
-	@echo "consent site  http://127.0.0.1:8081"
-	@echo "sandbox       $(SANDBOX_URL)   (stands in for OpenRouter)"
-	@echo "demo app      http://127.0.0.1:8083"
-	@PATH="$(CURDIR)/$(BIN):$$PATH" OPENROUTER_BASE_URL=$(SANDBOX_URL) honcho start
+run: $(RUNNABLE) ## gateway, consent site, sandbox OpenRouter, demo app and embedded store; GATEWAY_PORT= CONSENT_PORT= SANDBOX_PORT= DEMO_PORT=
+	@$(BIN)/python -m scripts.run_locally
 
 sandbox: $(RUNNABLE) ## the stand-in OpenRouter alone
 	$(BIN)/python -m sandbox

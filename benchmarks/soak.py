@@ -299,6 +299,9 @@ def main() -> None:
     print(json.dumps(dict(sorted(seen.items())), indent=2))
     for line in wrong:
         print("WRONG", line)
+    asked = sum(count for name, count in seen.items() if name.isdigit())
+    verdict = f"{len(wrong)} things are wrong" if wrong else "ledger and bill are equal, and nothing is held or leaked"
+    print(f"{'FAILED' if wrong else 'OK'}: {verdict}, after {asked} answers (SEED={seed} STORE={kind}).")
     sys.exit(1 if wrong else 0)
 
 

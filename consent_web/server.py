@@ -15,7 +15,7 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
-from consent_web import apps_pages, dashboard, files, funding, guard, popup
+from consent_web import apps_pages, dashboard, files, funding, guard, health, popup
 from consent_web.money_text import cap_text, exact, usd
 from consent_web.openrouter import OpenRouter
 from consent_web.site import SITE, Site, build
@@ -31,7 +31,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 def create_app(site: Site) -> web.Application:
     """Return a site as an aiohttp application."""
-    app = web.Application(middlewares=[guard.edge], client_max_size=guard.BODY_BYTES)
+    app = web.Application(middlewares=[health.logged, guard.edge], client_max_size=guard.BODY_BYTES)
     app[SITE] = site
     environment = aiohttp_jinja2.setup(
         app,
@@ -42,7 +42,16 @@ def create_app(site: Site) -> web.Application:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"usd": usd, "exact": exact, "cap": cap_text, "moment": moment, "stamp": stamp}
-    app.add_routes([*popup.routes(), *funding.routes(), *dashboard.routes(), *apps_pages.routes(), *files.routes()])
+    app.add_routes(
+        [
+            *popup.routes(),
+            *funding.routes(),
+            *dashboard.routes(),
+            *apps_pages.routes(),
+            *files.routes(),
+            *health.routes(),
+        ]
+    )
     return app
 
 

@@ -38,6 +38,8 @@ class Site:
     wallets: Wallets
     openrouter: OpenRouter
     assets: Assets
+    answers: Callable[[], Awaitable[bool]]
+    """Whether the stores are there and the ones we knew."""
 
     @property
     def host(self) -> str:
@@ -62,4 +64,5 @@ def build(services: Services, openrouter: OpenRouter) -> Site:
         wallets=services.wallets,
         openrouter=openrouter,
         assets=Assets.load(),
+        answers=services.store.answers,
     )

@@ -76,6 +76,9 @@ class Environment:
             raise SettingsError(f"{name} must have no query and no fragment, such as {default}.")
         return value
 
+    def optional_url(self, name: str) -> str | None:
+        return self.web_url(name, "https://host.example") if self.text(name) else None
+
     def proxy_for(self, url: str) -> str | None:
         """The proxy on the way to `url`, as the usual variables name it (in lower case, too). None for http://."""
         target = urlsplit(url)

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON line for each event, on standard output.
+"""Structured logs: one line for each event, on standard output; JSON, or for a person in a terminal words.
 
 Rule: no line holds a key, a prompt or a user id in clear.
 """
@@ -21,12 +21,14 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 _requests_to: "_TurnWriter | None" = None
 
 
-def configure(level: str = "info") -> None:
-    """Write every line as JSON to standard output, also those of libraries (warnings and errors).
+def configure(level: str = "info", form: str = "auto") -> None:
+    """Write every line to standard output, also those of libraries (warnings and errors).
 
-    `level`: debug, info, warning or error; lines of ours below it are dropped.
+    `level`: debug, info, warning or error; lines of ours below it are dropped. `form`: json, text, or auto: text in a
+    terminal, else JSON.
     """
-    global _requests_to
+    global _requests_to, _line
+    _line = _text_line if form == "text" or (form == "auto" and sys.stdout.isatty()) else _json_line
     lowest, writer = logging.getLevelNamesMapping()[level.upper()], _TurnWriter(sys.stdout)
     structlog.configure(
         processors=[_line],
@@ -49,12 +51,30 @@ def log_request(facts: EventDict) -> None:
         _requests_to.write(f"{_line(None, 'info', facts)}\n")
 
 
-def _line(_: object, level: str, event: EventDict) -> str:
-    """Return one line of ours."""
+def _json_line(_: object, level: str, event: EventDict) -> str:
+    """Return one line of ours for a program."""
     event["level"] = level
     seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
     event["time"] = f"{_second(seconds)}.{nanos // 1000:06d}Z"
     return orjson.dumps(event, default=repr).decode()
+
+
+def _text_line(_: object, level: str, event: EventDict) -> str:
+    """Return one line of ours for a person: what happened, then what belongs to it."""
+    said = str(event.pop("event", ""))
+    if said == "request":
+        # What a person looks for first in a log of requests.
+        said = " ".join(str(event.pop(name)) for name in ("method", "path", "page", "status") if name in event)
+    facts = "  ".join(f"{name}={_in_words(value)}" for name, value in event.items())
+    return f"{'' if level == 'info' else level.upper() + ' '}{said}{'  ' if facts else ''}{facts}"
+
+
+def _in_words(value: object) -> str:
+    # repr where a blank, a line break or an escape code of a terminal could be taken for our own.
+    return value if isinstance(value, str) and value.isprintable() and " " not in value else repr(value)
+
+
+_line = _json_line
 
 
 @lru_cache(2)

@@ -119,13 +119,7 @@ def _assemble(services: Services, client: Client) -> Gateway:
         closing=Closing(ledger, prices, sweeper),
         caller_seconds=settings.caller_silence_seconds,
     )
-    routes = Routes(
-        proxy,
-        Api(services, prices),
-        caller_seconds=settings.caller_silence_seconds,
-        most_body_bytes=settings.max_body_mb * 1024 * 1024,
-        public_url=settings.public_url,
-    )
+    routes = Routes(proxy, Api(services, prices), settings)
     server = CallerServer(routes.handle, _refuse)
     return Gateway(services, server, inflight, sweeper, prices)
 

@@ -21,6 +21,7 @@ MAX_BODY_MB: Final = 1024  # a body is held in memory, several times over while 
 CONSENT_PORT: Final = 8081  # where the consent site listens by default
 
 _LOG_LEVELS = ("debug", "info", "warning", "error")
+_LOG_FORMATS = ("auto", "json", "text")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,10 @@ class Settings:
     state_file: Path | None
     """Where the epoch and beat of Redis are remembered over a restart; None: nowhere."""
     log_level: str
+    log_format: str
+    """`json`, `text`, or `auto`: text in a terminal."""
+    demo_url: str | None
+    """Where the demo app is, for the page at `/`; `make run` sets it."""
     ledger_days: int
     """How many UTC days ledger entries and closed holds are kept."""
     hold_seconds: float
@@ -119,6 +124,10 @@ class Settings:
             data_dir=data_dir,
             state_file=Path(state_file).expanduser().absolute() if state_file else None,
             log_level=source.choice("WATTFARE_LOG_LEVEL", "info", _LOG_LEVELS),
+            log_format=source.choice("WATTFARE_LOG_FORMAT", "auto", _LOG_FORMATS),
+            demo_url=source.web_url("WATTFARE_DEMO_URL", "http://127.0.0.1:8083")
+            if source.text("WATTFARE_DEMO_URL")
+            else None,
             ledger_days=source.integer("WATTFARE_LEDGER_DAYS", 90, least=MIN_LEDGER_DAYS, most=MAX_LEDGER_DAYS),
             hold_seconds=source.seconds("WATTFARE_HOLD_SECONDS", 60),
             sweeper=source.choice("WATTFARE_SWEEPER", "on", ("on", "off")) == "on",

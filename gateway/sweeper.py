@@ -42,7 +42,7 @@ def main() -> None:
     """Run the sweeper as a process of its own. Exits 1 with one line when it cannot start."""
     try:
         settings = Settings.load()
-        logs.configure(settings.log_level)
+        logs.configure(settings.log_level, settings.log_format)
         uvloop.run(serve(settings))
     except (SettingsError, EmbeddedError, OSError) as refused:
         print(f"gateway.sweeper: {refused}", file=sys.stderr)  # noqa: T201 - the one line that says why

@@ -35,7 +35,7 @@ def main(package: str, *, default_port: int) -> None:
         settings = Settings.load(default_port=default_port)
     except SettingsError as refused:
         sys.exit(f"{package}: {refused}")
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     if settings.workers == 1:
         sys.exit(0 if _serve(package, settings, number=0) else 1)
     sys.exit(_Supervisor(package, settings).run())
@@ -58,7 +58,7 @@ def _serve(package: str, settings: Settings, *, number: int) -> bool:
 
 
 def _work(package: str, settings: Settings, number: int) -> None:
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     sys.exit(0 if _serve(package, settings, number=number) else _CANNOT_START)
 
 

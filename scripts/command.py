@@ -16,6 +16,7 @@ from gateway.environment import SettingsError
 from gateway.errors import WattfareError
 from gateway.services import Services, open_services
 from gateway.settings import Settings
+from scripts.settings import command_environment
 from scripts.table import said
 
 # An operator's command may wait for a busy Redis: no request waits for it.
@@ -73,7 +74,7 @@ def run(
 
 
 async def _within(arguments: argparse.Namespace, work: Work, *, despite_doubt: bool) -> Mapping[str, object]:
-    settings = Settings.load().patient(_DEADLINE_MS)
+    settings = Settings.load(command_environment()).patient(_DEADLINE_MS)
     async with open_services(settings) as services:
         if not services.store.is_open and not despite_doubt:
             raise CommandRefused(services.store.why_closed)

@@ -10,10 +10,12 @@ from aiohttp import web
 from gateway.call import Call
 from gateway.edge import cors
 from gateway.edge.api import Api
+from gateway.edge.home import pages
 from gateway.errors import InvalidRequest, WattfareError
 from gateway.logs import log
 from gateway.metered.proxy import Proxy
 from gateway.openrouter.dialects import WIRE, Dialect
+from gateway.settings import Settings
 
 _PREFIXES = ("/v1", "/api/v1")
 _LONGEST_PATH = 200  # no path of ours is longer, and a message is to be read
@@ -35,21 +37,18 @@ class Route:
 
 
 class Routes:
-    """Finds the handler of a call and answers for whatever it throws.
+    """Finds the handler of a call and answers for whatever it throws."""
 
-    `caller_seconds`: how long a call's body may stand still. `most_body_bytes`: how large that of a metered call may
-    be. `public_url`: the origin that callers use.
-    """
-
-    def __init__(self, proxy: Proxy, api: Api, *, caller_seconds: float, most_body_bytes: int, public_url: str) -> None:
-        self._public_url = public_url
-        self._caller_seconds = caller_seconds
-        self._most_body_bytes = most_body_bytes
+    def __init__(self, proxy: Proxy, api: Api, settings: Settings) -> None:
+        self._public_url = settings.public_url
+        self._caller_seconds = settings.caller_silence_seconds
+        self._most_body_bytes = settings.max_body_mb * 1024 * 1024
         self._routes = _table(proxy, api)
         self._fixed = {
             "/healthz": Route("", {"GET": api.healthz}),
             "/readyz": Route("", {"GET": api.readyz}),
             "/openapi.json": Route("", {"GET": api.openapi}),
+            **{path: Route("", {"GET": handler}) for path, handler in pages(settings).items()},
             **{prefix + route.path: route for route in self._routes if "*" not in route.path for prefix in _PREFIXES},
         }
 

@@ -30,6 +30,7 @@ class Prices:
         self._upstream = upstream
         self._pages: OrderedDict[str, tuple[float, Document]] = OrderedDict()
         self.current: PriceList | None = None
+        self._is_away = False
 
     async def start(self) -> None:
         """Take up the copy in Redis when OpenRouter does not answer at once."""
@@ -63,8 +64,14 @@ class Prices:
                 raise ValueError("an empty list")
             self.current = listed
         except (UpstreamError, ValueError) as failed:
-            log.warning("prices_not_refreshed", reason=str(failed)[:200])
+            # One line for an absence, however often it is tried.
+            if not self._is_away:
+                log.warning("prices_away", reason=str(failed)[:200], retry_seconds=_RETRY_SECONDS)
+            self._is_away = True
             return False
+        if self._is_away:
+            log.info("prices_back", models=len(listed))
+        self._is_away = False
         with contextlib.suppress(Unavailable):
             await self._store.call("HSET", keys.PRICES, "raw", document.body, "fetched_ms", fetched_ms)
         return True

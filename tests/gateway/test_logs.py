@@ -148,23 +148,42 @@ async def test_a_refused_request_is_one_line_with_its_code(stack: Stack) -> None
     assert lines[0]["request_id"] != lines[1]["request_id"]
 
 
-def test_libraries_too_write_json_lines() -> None:
-    """What a library warns of is a JSON line on standard output; below its level nothing is said."""
+@contextmanager
+def _written(level: str, form: str = "auto") -> Iterator[io.StringIO]:
+    """What goes to standard output meanwhile, configured anew."""
     out = io.StringIO()
     before = structlog.get_config()
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, lowest = root.handlers[:], root.level
     try:
         with redirect_stdout(out):
-            logs.configure("warning")
-            logging.getLogger("aiohttp").warning("odd %s", "thing")
-            logging.getLogger("aiohttp").info("quiet")
-            structlog.get_logger().info("quiet")
-            structlog.get_logger().warning("said", number=1)
+            logs.configure(level, form)
+            yield out
     finally:
         structlog.configure(**before)
         root.handlers[:] = handlers
-        root.setLevel(level)
+        root.setLevel(lowest)
+        logs._requests_to = None
+
+
+def test_libraries_too_write_json_lines() -> None:
+    """What a library warns of is a JSON line on standard output; below its level nothing is said."""
+    with _written("warning") as out:
+        logging.getLogger("aiohttp").warning("odd %s", "thing")
+        logging.getLogger("aiohttp").info("quiet")
+        structlog.get_logger().info("quiet")
+        structlog.get_logger().warning("said", number=1)
     told = [json.loads(line) for line in out.getvalue().splitlines()]
     assert [line["event"] for line in told] == ["odd thing", "said"]
     assert [line["level"] for line in told] == ["warning", "warning"]
+
+
+def test_a_person_in_a_terminal_reads_words() -> None:
+    """A request by what was asked and answered, a warning by its level; nothing in a value ends a line."""
+    with _written("info", "text") as out:
+        logs.log_request({"method": "GET", "path": "/v1/status", "status": 200, "user": "a b\n\x1b[2J"})
+        structlog.get_logger().warning("store_away", server="main")
+    assert out.getvalue().splitlines() == [
+        "GET /v1/status 200  user='a b\\n\\x1b[2J'",
+        "WARNING store_away  server=main",
+    ]

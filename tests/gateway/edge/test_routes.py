@@ -19,7 +19,6 @@ _PATHS: dict[str, set[str]] = {
     "/models/a/b/endpoints": {"GET", "HEAD"},
 }
 _UNKNOWN = (
-    "/",
     "/v1",
     "/v1/",
     "/v2/models",

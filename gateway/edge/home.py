@@ -1,0 +1,74 @@
+"""What a person finds who opens the API's own address: a page that says what this is, and the docs as they stand.
+
+Rule: it is made once, of settings alone; it takes no input, runs no script and loads nothing from elsewhere.
+"""
+
+import base64
+import hashlib
+from collections.abc import Awaitable, Callable
+from html import escape
+from pathlib import Path
+
+from aiohttp import web
+
+from gateway.call import Call
+from gateway.settings import Settings
+
+_DOCS = Path(__file__).parents[2] / "docs"
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:42rem;margin:3rem auto;padding:0 1rem}"
+    "body{color:#1b1b1b;background:#fff}"
+    "code,pre{font:14px/1.5 ui-monospace,monospace}pre{overflow-x:auto;padding:.75rem;background:#f3f3f1}"
+    "@media(prefers-color-scheme:dark){body{color:#eee;background:#161616}a{color:#9ec5ff}pre{background:#222}}"
+)
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+Handler = Callable[[Call, tuple[str, ...]], Awaitable[web.StreamResponse]]
+
+
+def pages(settings: Settings) -> dict[str, Handler]:
+    """Return what answers GET at each path: the page at `/`, and each document below `/docs/` as it stands."""
+    documents = {f"/docs/{path.name}": path.read_bytes() for path in sorted(_DOCS.glob("*.md"))}
+    titles = {path: _title(text, path.rpartition("/")[2]) for path, text in documents.items()}
+    page = _answer(_page(settings, titles).encode(), "text/html", {"Content-Security-Policy": _POLICY})
+    # Browsers show plain text and download Markdown.
+    return {"/": page, **{path: _answer(text, "text/plain", {}) for path, text in documents.items()}}
+
+
+def _answer(body: bytes, content_type: str, headers: dict[str, str]) -> Handler:
+    async def answer(call: Call, _: tuple[str, ...]) -> web.Response:
+        sent = {**headers, "X-Content-Type-Options": "nosniff", **call.own_headers()}
+        return web.Response(body=body, content_type=content_type, charset="utf-8", headers=sent)
+
+    return answer
+
+
+def _page(settings: Settings, titles: dict[str, str]) -> str:
+    base = escape(settings.public_url)
+    links = [(settings.consent_url, "What did my apps spend? The payer's dashboard")]
+    if settings.demo_url is not None:
+        links.insert(0, (settings.demo_url, "Try it: the demo app"))
+    links.append(("/openapi.json", "Every path of this API, as OpenAPI 3.1"))
+    links += list(titles.items())
+    items = "".join(f'<li><a href="{escape(url)}">{escape(text)}</a></li>' for url, text in links)
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>Wattfare gateway</title><style>{_STYLE}</style>"
+        "<h1>Wattfare gateway</h1>"
+        "<p>An OpenAI-compatible API to OpenRouter. The app's user pays, within a cap they set, until they stop it.</p>"
+        f"<ul>{items}</ul>"
+        "<p>Any OpenAI client works; the base URL and one header change:</p>"
+        f"<pre>curl {base}/v1/chat/completions \\\n"
+        '  -H "Authorization: Bearer sk_live_…" -H "x-wattfare-user: alice" \\\n'
+        '  -H "Content-Type: application/json" \\\n'
+        '  -d \'{"model": "openai/gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}\'</pre></html>'
+    )
+
+
+def _title(text: bytes, name: str) -> str:
+    first = text.decode(errors="replace").partition("\n")[0]
+    return f"{first.removeprefix('# ')} ({name})" if first.startswith("# ") else name
