@@ -6,13 +6,52 @@ docs/ledger.md has what was measured.
 
 import asyncio
 import math
+import re
 from functools import cache, partial
+from typing import NamedTuple
 
 from gateway.ledger.worst_case import WorstCase
 from gateway.metered.body import ChatRequest
 from gateway.metered.pricing import Prompt, bounded_prompt, worst_case
 from gateway.metered.tokenizer import Measure, measured
 from gateway.openrouter.pricelist import PriceList
+
+
+class Margin(NamedTuple):
+    """What a family's tokenizer takes at most: o200k's tokens of ASCII times a factor, and the rest of a `Measure`.
+
+    Bytes outside ASCII count one each (rare Han and cuneiform are that at nearly all), repeats as they are measured.
+    `is_o200k`: it is that tokenizer itself, so that its count of all of the text holds.
+    """
+
+    ascii_tokens: float
+    digits: float
+    capitals: float = 0.5
+    blanks: float = 1.0
+    is_o200k: bool = False
+
+
+# By the first pattern that a model's id matches. Each factor is above what the corpus takes at any tokenizer of the
+# family that can be had as a package: `python -m benchmarks.token_margins` measures it, docs/ledger.md has the table.
+_MARGINS = (
+    # The published vocabulary of GPT-4o and all since; a few tokens more for what its template cuts.
+    (
+        r"openai/(gpt-4o|chatgpt-4o|gpt-4\.1|gpt-4\.5|gpt-5|gpt-oss|o[134]\b|codex)",
+        Margin(1.05, 0, 0, 0, is_o200k=True),
+    ),
+    (r"openai/gpt-(4|3\.5)", Margin(1.25, 0)),
+    # Claude 3 to Opus 4.6; what follows counts half as many again (English 1.5, German compounds 2.4).
+    (r"anthropic/claude-(3|instant|2|(sonnet|opus|haiku)-4(\.[0-6])?(:|$))", Margin(1.5, 0, 1.0)),
+    (r"anthropic/", Margin(2.2, 0)),
+    (r"deepseek/", Margin(1.4, 0)),
+    (r"meta-llama/llama-(3|4)", Margin(1.4, 0)),
+    (r"google/(gemini|gemma)", Margin(1.5, 1)),
+    (r"qwen/", Margin(1.4, 1)),
+    # Its older vocabulary has no piece for two blanks but spaces.
+    (r"mistralai/", Margin(1.5, 1, 0.5, 4.0)),
+)
+# Above all of these but the newest Claude, whose tokenizer is like no other.
+_UNKNOWN = Margin(1.7, 1, 1.0, 2.0)
 
 # Counting holds Python's lock for a part of its time: more at once would only take turns.
 _COUNTING = asyncio.Semaphore(2)
@@ -54,9 +93,22 @@ def expected_tokens(request: ChatRequest, model: str, measure: Measure | None) -
 def _expected_prompt(measure: Measure, request: ChatRequest, model: str) -> Prompt:
     most = bounded_prompt(request, model)
     own = most.text_tokens - request.prompt_bytes + request.allowance
+    tokens = family_tokens(measure, model) + _frame(measure) + own
+    return Prompt(min(most.text_tokens, tokens), most.image_tokens)
+
+
+def family_tokens(measure: Measure, model: str) -> int:
+    """Return how many tokens a text is expected to be at most for the tokenizer of a model's family."""
     margin = _margin(model)
-    tokens = measure.ascii_tokens * margin + measure.digits + measure.blanks + measure.other_bytes + _frame(measure)
-    return Prompt(min(most.text_tokens, math.ceil(tokens) + own), most.image_tokens)
+    if margin.is_o200k:
+        return math.ceil(measure.tokens * margin.ascii_tokens)
+    return measure.other_bytes + math.ceil(
+        measure.ascii_tokens * margin.ascii_tokens
+        + measure.digits * margin.digits
+        + measure.capitals * margin.capitals
+        + measure.blanks * margin.blanks
+        + measure.repeats
+    )
 
 
 def _frame(measure: Measure) -> int:
@@ -64,5 +116,6 @@ def _frame(measure: Measure) -> int:
 
 
 @cache
-def _margin(_model: str) -> float:
-    return 1.4
+def _margin(model: str) -> Margin:
+    name = model.removeprefix("~")
+    return next((margin for family, margin in _MARGINS if re.match(family, name)), _UNKNOWN)

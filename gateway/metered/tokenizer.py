@@ -8,30 +8,38 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import NamedTuple, Protocol
 
-from gateway.metered.weight import Texts, prompt_texts
+from gateway.metered.weight import Texts, growth, prompt_texts
 
 # The tokenizer holds Python's lock: a piece takes half a millisecond, the worst one (a rule of `=`) nine.
 _PIECE_CHARS = 16_384
 
 _OTHER = re.compile(r"[^\x00-\x7f]+")
 _DIGITS = re.compile(r"[0-9]{2,}")
-_BLANKS = re.compile(r"[ \t\r\n]{8,}")
+# Capitals that begin no word: one tokenizer has few pieces for them.
+_CAPITALS = re.compile(r"(?<=[A-Za-z_])[A-Z]+")
+_REPEATS = re.compile(r"([^\s0-9])\1{3,}")
+_SPACES = re.compile(r" {16,}")
+_FEEDS = re.compile(r"\t{2,}|\n{2,}|\r{2,}")
+_CHANGES = re.compile(r" (?=[\t\r\n])|\t(?=[ \r\n])|\n(?=[ \t\r])|\r(?=[ \t\n])")
 
 
 class Measure(NamedTuple):
-    """A prompt's text, whatever its model. `tokens`: o200k's count of all of it, `ascii_tokens`: of its ASCII part.
+    """A text, whatever its model. `tokens`: o200k's count of all of it, `ascii_tokens`: of its ASCII part.
 
-    `digits`: how many more tokens there are where each digit is one; `blanks`: the same for runs of blanks;
-    `other_bytes`: bytes outside ASCII; `values`, `objects`: what templates put marks round.
+    What other tokenizers may take beyond that: `digits`, where each is a token; `capitals` within words; `repeats` of
+    one character; `blanks`, in runs; `other_bytes`, those outside ASCII, written out. `values` and `objects` are what
+    a template puts marks round.
     """
 
-    tokens: int
-    ascii_tokens: int
-    digits: int
-    blanks: int
-    other_bytes: int
-    values: int
-    objects: int
+    tokens: int = 0
+    ascii_tokens: int = 0
+    digits: int = 0
+    capitals: int = 0
+    repeats: int = 0
+    blanks: int = 0
+    other_bytes: int = 0
+    values: int = 0
+    objects: int = 0
 
 
 class _Tokenizer(Protocol):
@@ -52,24 +60,50 @@ def _tokenizer() -> _Tokenizer | None:
 
 def measured(document: Mapping[str, object]) -> Measure | None:
     """Return what the prompt of a body measures; None where there is no tokenizer. For a thread: it takes its time."""
+    return measured_text(prompt_texts(document))
+
+
+def measured_text(found: Texts) -> Measure | None:
+    """Return what texts measure together; None where there is no tokenizer."""
     tokenizer = _tokenizer()
     if tokenizer is None:
         return None
-    return _measured(tokenizer, prompt_texts(document))
+    sums = [0] * 7
+    for piece in _pieces("\n".join(found.texts)):
+        for at, amount in enumerate(_measured(tokenizer, piece)):
+            sums[at] += amount
+    return Measure(*sums)._replace(values=found.values, objects=found.objects)
 
 
-def _measured(tokenizer: _Tokenizer, found: Texts) -> Measure:
-    text = "\n".join(found.texts)
-    tokens = ascii_tokens = sum(map(tokenizer.count, _pieces(text)))
+def _measured(tokenizer: _Tokenizer, piece: str) -> tuple[int, ...]:
+    tokens = ascii_tokens = tokenizer.count(piece)
     other_bytes = 0
-    if not text.isascii():
-        ascii_text = _OTHER.sub("\n", text)
-        ascii_tokens = sum(map(tokenizer.count, _pieces(ascii_text)))
-        other_bytes = len(text.encode()) - len(text.encode("ascii", "ignore"))
-        text = ascii_text
-    digits = sum(len(run) - -(-len(run) // 3) for run in _DIGITS.findall(text))
-    blanks = sum(len(run) // 8 for run in _BLANKS.findall(text))
-    return Measure(tokens, ascii_tokens, digits, blanks, other_bytes, found.values, found.objects)
+    if not piece.isascii():
+        others = "".join(_OTHER.findall(piece))
+        other_bytes = len(others.encode()) + growth(others)
+        piece = _OTHER.sub("\n", piece)
+        ascii_tokens = tokenizer.count(piece)
+    return (
+        tokens,
+        ascii_tokens,
+        sum(len(run) - -(-len(run) // 3) for run in _DIGITS.findall(piece)),
+        sum(map(len, _CAPITALS.findall(piece))),
+        sum(_repeated(run) for run in _REPEATS.finditer(piece)),
+        _blanks(piece),
+        other_bytes,
+    )
+
+
+def _repeated(run: re.Match[str]) -> int:
+    """Return the tokens of one character in a row: a letter may be one each, of a rule five make one."""
+    length = run.end() - run.start()
+    return length if run[1].isalpha() else -(-length // 4)
+
+
+def _blanks(piece: str) -> int:
+    """Return the tokens of blanks where o200k makes one of a run: sixteen spaces, four others, and each change."""
+    spaces = sum(len(run) // 16 for run in _SPACES.findall(piece))
+    return spaces + sum(-(-len(run) // 4) for run in _FEEDS.findall(piece)) + len(_CHANGES.findall(piece))
 
 
 def _pieces(text: str) -> Iterator[str]:

