@@ -9,7 +9,7 @@ from consent_web import guard, texts
 from consent_web.site import SITE, Site
 from gateway.errors import InvalidRequest
 from gateway.payers.connections import Connection
-from gateway.payers.wallets import Visit
+from gateway.payers.stays import Visit
 
 DAYS = 30  # the rolling month of the ledger
 _DAY_SECONDS = 86_400
@@ -60,7 +60,7 @@ async def connections(site: Site, visit: Visit) -> list[Connected]:
     """Return the connections that a visit may see: those that can spend first, then by spend. Raises Unavailable."""
     found = [await site.connections.find(budget) for budget in await site.wallets.budgets(visit)]
     # A connection that another wallet has taken over since is listed here still, but only that wallet may see it.
-    mine = [await _named(site, one) for one in found if one.wallet == visit.wallet_id]
+    mine = [await _named(site, one) for one in found if one.wallet in visit.wallet_ids]
     return sorted(mine, key=lambda one: (not one.is_living, one.is_test, -one.standing.spent_nano, one.name))
 
 
@@ -76,7 +76,7 @@ async def connection(request: web.Request) -> tuple[Visit, Connected]:
     for budget in await site.wallets.budgets(visit):
         if site.connections.account(budget) == request.match_info["ref"]:
             one = await site.connections.find(budget)
-            if one.wallet == visit.wallet_id:
+            if one.wallet in visit.wallet_ids:
                 return visit, await _named(site, one)
     raise InvalidRequest("There is no such app in your AI budget.", status=404)
 

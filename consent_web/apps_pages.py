@@ -13,10 +13,11 @@ from functools import partial
 import orjson
 from aiohttp import web
 
-from consent_web import account, chart, guard, history
+from consent_web import account, chart, guard, history, proof
 from consent_web.account import Connected
 from consent_web.money_text import CapRefused, cap_from_text, cap_text, exact
 from consent_web.site import SITE, Site
+from gateway.errors import ConsentRequired
 from gateway.payers.connections import By
 
 _SHOWN_REQUESTS = 100  # more than a person reads; the exports have all
@@ -56,7 +57,7 @@ async def set_cap(request: web.Request) -> web.StreamResponse:
     """Answer `POST /apps/{ref}/cap`: `monthly_usd`, and to raise also `confirmed` with the same amount."""
     site = request.app[SITE]
     fields = await guard.form_post(request)
-    _, one = await account.connection(request)
+    visit, one = await account.connection(request)
     typed, now = fields.get("monthly_usd", ""), one.standing.cap_nano
     try:
         cap_nano = cap_from_text(typed, asked_nano=None)
@@ -64,6 +65,13 @@ async def set_cap(request: web.Request) -> web.StreamResponse:
         return await _page(request, one, typed=typed, fault=str(refused), status=422)
     if now is not None and cap_nano > now and fields.get("confirmed") != str(cap_nano):
         return _confirm_raise(request, one, typed, cap_nano)
+    if now is not None and cap_nano > now and not one.is_test:
+        try:
+            await proof.check(site, visit, one, cap_nano)
+        except ConsentRequired as refused:
+            return guard.page(
+                request, "prove.html", {"message": refused.message, "back": f"/apps/{one.ref}"}, status=403
+            )
     await site.connections.set_cap(one.budget, cap_nano)
     return _back(one)
 

@@ -6,9 +6,7 @@ from consent_web import account, guard, view
 from consent_web.account import Connected
 from consent_web.money_text import exact, usd
 from consent_web.site import SITE
-from gateway.errors import ConsentRequired
 from gateway.payers.connections import By
-from gateway.payers.wallets import OWNER
 
 
 def routes() -> list[web.RouteDef]:
@@ -35,7 +33,7 @@ async def home(request: web.Request) -> web.Response:
         "apps": apps,
         "total": _total(apps),
         "is_known": visit is not None,
-        "is_owner": visit is not None and visit.level == OWNER,
+        "is_owner": visit is not None,
     }
     return guard.page(request, "home.html", shown)
 
@@ -86,6 +84,7 @@ async def stop(request: web.Request) -> web.StreamResponse:
         if one.is_living:
             await site.connections.revoke(one.budget, by=By.PAYER)
     await account.bar(site, visit)
+    await site.wallets.cut_off(visit)
     return _see("/")
 
 
@@ -98,7 +97,7 @@ async def funding(request: web.Request) -> web.Response:
         "held": held,
         "facts": await view.funding(site, visit) if held else None,
         "apps": [one for one in await account.connections(site, visit) if one.is_living and not one.is_test],
-        "is_owner": visit.level == OWNER,
+        "is_owner": True,
     }
     return guard.page(request, "funding.html", shown)
 
@@ -126,8 +125,6 @@ async def remove(request: web.Request) -> web.StreamResponse:
     """Answer `POST /funding/remove`: the wallet and its connections have no key, and approvals under way are void."""
     await guard.form_post(request)
     visit = await account.owner(request)
-    if visit.level != OWNER:
-        raise ConsentRequired("Prove that the OpenRouter account is yours before you change how this wallet pays.")
     await request.app[SITE].wallets.remove_funding(visit)
     await account.bar(request.app[SITE], visit)
     return _see("/funding")
@@ -136,12 +133,8 @@ async def remove(request: web.Request) -> web.StreamResponse:
 async def leave(request: web.Request) -> web.StreamResponse:
     """Answer `POST /leave`: this browser is no longer in the wallet; nothing else changes."""
     await guard.form_post(request)
-    visit = await guard.visit(request)
-    if visit is not None:
-        await request.app[SITE].wallets.leave(visit)
-    response = _see("/")
-    guard.forget(response)
-    return response
+    await guard.leave(request)
+    return _see("/")
 
 
 def _total(apps: list[Connected]) -> dict[str, int]:

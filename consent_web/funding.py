@@ -6,16 +6,18 @@ The callback page itself changes nothing: its script posts what it was given.
 """
 
 import re
+from collections.abc import Awaitable
 
 from aiohttp import web
 
-from consent_web import guard, view
+from consent_web import account, guard, proof, view
 from consent_web.openrouter import CodeRefused
 from consent_web.popup import found
 from consent_web.site import SITE, Site
 from gateway.errors import FundingInvalid, InvalidRequest, UpstreamError, WattfareError
 from gateway.payers.attempts import Attempt
 from gateway.payers.authorizations import Authorization
+from gateway.payers.wallets import KEEP, SWITCH, OtherWallet
 
 _STATE = re.compile(r"[A-Za-z0-9_-]{43}")
 _CODE = re.compile(r"[!-~]{1,512}")
@@ -30,6 +32,7 @@ def routes() -> list[web.RouteDef]:
         web.post("/fund/start", start),
         web.get("/fund/callback/{state}", callback_page),
         web.post("/fund/finish", finish),
+        web.post("/fund/choose", choose),
         web.post("/fund/key", paste_into_wallet),
         web.post("/consent/attempts/{attempt}/key", paste),
         web.post("/consent/attempts/{attempt}/wallet", change_wallet),
@@ -50,11 +53,12 @@ async def start(request: web.Request) -> web.Response:
     attempt_id = body.get("attempt") or ""
     if not isinstance(attempt_id, str) or (attempt_id and not _ATTEMPT.fullmatch(attempt_id)):
         raise InvalidRequest("This window was opened without a request. Start again from the app.")
+    _with_secret(request)
     if attempt_id:
         if await site.attempts.find(attempt_id, browser.digest) is None:
             raise InvalidRequest("This request was opened in another browser.", status=403)
         await site.attempts.note_fault(attempt_id, "")
-    begun = await site.authorizations.begin(browser.digest, attempt_id)
+    begun = await site.authorizations.begin(_holder(request, browser), attempt_id)
     url = site.openrouter.authorize_url(f"{site.origin}/fund/callback/{begun.state}", begun.verifier)
     return guard.json_response({"url": url})
 
@@ -71,24 +75,25 @@ async def finish(request: web.Request) -> web.Response:
     browser, body = await guard.json_post(request)
     state, code = body.get("state"), body.get("code")
     is_state = isinstance(state, str) and _STATE.fullmatch(state)
-    begun = await site.authorizations.take(str(state), browser.digest) if is_state else None
+    begun = await site.authorizations.find(str(state), _holder(request, browser)) if is_state else None
     if begun is None:
-        raise InvalidRequest(
-            "This authorization was not started in this browser, or was used before. Start again.",
-            fields={"reason": "state"},
-        )
-    attempt_id = begun.attempt
-    try:
-        if not isinstance(code, str) or not _CODE.fullmatch(code):
-            raise _fault("denied", "OpenRouter did not give a key. Nothing was changed.")
-        response = await _exchange(request, code, begun)
-    except WattfareError as refused:
-        if attempt_id:
-            await site.attempts.note_fault(attempt_id, str(refused.fields.get("reason", "failed")))
-        raise
-    if attempt_id:
-        await site.attempts.note_fault(attempt_id, "done")
-    return response
+        raise _stale()
+    if begun.is_issued:
+        return await _noted(site, begun, _fund(request, begun, way=""))
+    with_code = isinstance(code, str) and _CODE.fullmatch(code)
+    return await _noted(site, begun, _exchange(request, str(code), begun) if with_code else _told_no(site, begun))
+
+
+async def choose(request: web.Request) -> web.Response:
+    """Answer `POST /fund/choose`: `{state, way: keep|switch}` → `{attempt}`, after `finish` asked for it."""
+    site = request.app[SITE]
+    browser, body = await guard.json_post(request)
+    state, way = body.get("state"), body.get("way")
+    is_state = isinstance(state, str) and _STATE.fullmatch(state) and way in (KEEP, SWITCH)
+    begun = await site.authorizations.find(str(state), _holder(request, browser)) if is_state else None
+    if begun is None or not begun.is_issued:
+        raise _stale()
+    return await _noted(site, begun, _fund(request, begun, way=str(way)))
 
 
 async def paste(request: web.Request) -> web.Response:
@@ -97,40 +102,36 @@ async def paste(request: web.Request) -> web.Response:
     _, body = await guard.json_post(request)
     _, attempt = await found(request)
     _still_open(attempt)
-    return await _paste(request, site, body, attempt.attempt_id)
+    return await _paste(request, site, body, attempt.asked.budget.name)
 
 
 async def paste_into_wallet(request: web.Request) -> web.Response:
     """Answer `POST /fund/key`: `{key}` → `{funding}`, from the dashboard."""
     site = request.app[SITE]
-    browser, body = await guard.json_post(request)
-    return await _paste(request, site, body, browser.digest)
+    _, body = await guard.json_post(request)
+    return await _paste(request, site, body, (await account.owner(request)).wallet_id)
 
 
 async def change_wallet(request: web.Request) -> web.Response:
     """Answer `POST /consent/attempts/{attempt}/wallet` (“Not you?”): this browser leaves its wallet."""
-    site = request.app[SITE]
     await guard.json_post(request)
     await found(request)
-    visit = await guard.visit(request)
-    if visit is not None:
-        await site.wallets.leave(visit)
-    response = guard.json_response({"funding": None})
-    guard.forget(response)
-    return response
+    await guard.leave(request)
+    return guard.json_response({"funding": None})
 
 
 async def _paste(request: web.Request, site: Site, body: dict[str, object], whose: str) -> web.Response:
+    _with_secret(request)
     key = body.get("key")
     key = key.strip() if isinstance(key, str) else ""
     if not _PASTED.fullmatch(key):
         raise _fault("key_form", "That is not an OpenRouter key. It starts with sk-or-.", status=422)
     await site.limits.admit_key(whose)
     await _check(site, key)
-    visit = await site.wallets.fund_by_key(await guard.visit(request), key)
-    response = guard.json_response({"funding": await view.funding(site, visit)})
-    guard.remember(response, visit)
-    return response
+    way = SWITCH if body.get("way") == SWITCH else ""
+    visit = await site.wallets.fund_by_key(await guard.visit(request), guard.guest(request), key, way=way)
+    guard.remember(request, visit)
+    return guard.json_response({"funding": await view.funding(site, visit)})
 
 
 async def _exchange(request: web.Request, code: str, begun: Authorization) -> web.Response:
@@ -140,10 +141,59 @@ async def _exchange(request: web.Request, code: str, begun: Authorization) -> we
     except CodeRefused:
         raise _fault("code", "OpenRouter's answer was used or has expired. Start again.") from None
     await _check(site, issued.key)
-    visit = await site.wallets.fund_by_account(await guard.visit(request), issued.key, issued.user_id)
-    response = guard.json_response({"attempt": begun.attempt})
-    guard.remember(response, visit)
-    return response
+    kept = await site.authorizations.issue(begun, issued.key, issued.user_id)
+    if kept is None:
+        raise _stale()
+    return await _fund(request, kept, way="")
+
+
+async def _fund(request: web.Request, issued: Authorization, *, way: str) -> web.Response:
+    """Fund by the key that an authorization has brought; the state is used up then."""
+    site = request.app[SITE]
+    visit = await guard.visit(request)
+    funded = await site.wallets.fund_by_account(visit, guard.guest(request), issued.key, issued.user_id, way=way)
+    guard.remember(request, funded)
+    await site.authorizations.end(issued)
+    return guard.json_response({"attempt": issued.attempt})
+
+
+async def _told_no(site: Site, begun: Authorization) -> web.Response:
+    await site.authorizations.end(begun)
+    raise _fault("denied", "OpenRouter did not give a key. Nothing was changed.")
+
+
+async def _noted(site: Site, begun: Authorization, step: Awaitable[web.Response]) -> web.Response:
+    """Take a step of an authorization, and tell the popup that waits for it how it ended."""
+    fault = "failed"
+    try:
+        answer = await step
+        fault = "done"
+    except WattfareError as refused:
+        # A choice between two accounts is still to be made: the popup goes on waiting.
+        fault = "" if isinstance(refused, OtherWallet) else str(refused.fields.get("reason", "failed"))
+        raise
+    else:
+        return answer
+    finally:
+        if begun.attempt:
+            await site.attempts.note_fault(begun.attempt, fault)
+
+
+def _holder(request: web.Request, browser: guard.Browser) -> str:
+    """Return whose an authorization is: the browser's cookie alone may have been planted from another port."""
+    return f"{browser.digest}:{guard.guest(request).secret_sha256}"
+
+
+def _with_secret(request: web.Request) -> None:
+    if not guard.guest(request).secret_sha256:
+        raise proof.needed("This page did not prove that it is ours.")
+
+
+def _stale() -> InvalidRequest:
+    return InvalidRequest(
+        "This authorization was not started in this browser, or was used before. Start again.",
+        fields={"reason": "state"},
+    )
 
 
 async def _check(site: Site, key: str) -> None:
@@ -161,7 +211,7 @@ async def _check(site: Site, key: str) -> None:
 
 
 def _still_open(attempt: Attempt) -> None:
-    if attempt.state != "pending":
+    if attempt.state not in {"pending", "claimed"}:
         raise InvalidRequest("This request was already answered.", status=409, fields={"reason": "answered"})
 
 

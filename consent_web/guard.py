@@ -15,16 +15,20 @@ import aiohttp_jinja2
 import orjson
 from aiohttp import web
 
+from consent_web.browser_label import browser_label
 from consent_web.site import SITE, Handler, Site
 from gateway.digest import sha256_hex
 from gateway.errors import ConsentRequired, InvalidRequest, Unavailable, WattfareError
 from gateway.logs import log
-from gateway.payers.wallets import VISIT_SECONDS, Visit
+from gateway.payers.stays import VISIT_SECONDS, Guest, Visit
 from gateway.strict_json import strict_json
 
 BROWSER_COOKIE = "__Host-wattfare-browser"
 WALLET_COOKIE = "__Host-wattfare-wallet"
 CSRF_HEADER = "x-wattfare-csrf"
+# What our pages keep in localStorage: a page on another port of this host gets our cookies, but not this.
+SECRET_HEADER = "x-wattfare-secret"  # noqa: S105 - the header's name
+SECRET_FIELD = "secret"  # noqa: S105
 CSRF_FIELD = "csrf"
 _BROWSER_SECONDS = 24 * 60 * 60  # outlasts every attempt it is bound to
 _COOKIE_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -35,6 +39,8 @@ _FRAMES = {"iframe", "frame", "embed", "object", "fencedframe"}
 
 _NONCE = web.RequestKey("nonce", str)
 _FRESH = web.RequestKey("fresh_browser", str)
+_WALLET = web.RequestKey("wallet_cookie", str)
+_SECRET = web.RequestKey("secret", str)
 
 # Every feature that Chromium knows is off, except passkeys (publickey-credentials), of this site alone.
 _FEATURES = (
@@ -99,17 +105,31 @@ def known_browser(request: web.Request) -> Browser:
 async def visit(request: web.Request) -> Visit | None:
     """Return the browser's visit of a wallet; None when it is in none. Raises Unavailable."""
     token = request.cookies.get(WALLET_COOKIE, "")
-    return await request.app[SITE].wallets.visit(token if _COOKIE_TOKEN.fullmatch(token) else "")
+    return await request.app[SITE].stays.find(token if _COOKIE_TOKEN.fullmatch(token) else "", guest(request))
 
 
-def remember(response: web.StreamResponse, visit: Visit) -> None:
-    """Set the wallet cookie of a visit."""
-    _set_cookie(response, WALLET_COOKIE, visit.token, VISIT_SECONDS)
+def guest(request: web.Request) -> Guest:
+    """Return what the browser brings besides its cookies: its secret, as header or field, and what it calls itself."""
+    secret = request[_SECRET] if _SECRET in request else request.headers.get(SECRET_HEADER, "")
+    label = browser_label(request.headers.get("User-Agent", ""))
+    return Guest(sha256_hex(secret) if _COOKIE_TOKEN.fullmatch(secret) else "", label)
 
 
-def forget(response: web.StreamResponse) -> None:
-    """Delete the wallet cookie."""
-    _set_cookie(response, WALLET_COOKIE, "", 0)
+def remember(request: web.Request, visit: Visit) -> None:
+    """Set the wallet cookie of a visit with whatever answers the request, be it an error."""
+    request[_WALLET] = visit.token
+
+
+async def leave(request: web.Request) -> None:
+    """Sign this browser out of its wallet. Raises Unavailable.
+
+    The stay behind the cookie ends only with its secret: a cookie that another page has read must not take away its
+    payer's way to stop.
+    """
+    found = await visit(request)
+    if found is not None and found.is_trusted:
+        await request.app[SITE].stays.end(found.wallet_id, found.device)
+    request[_WALLET] = ""
 
 
 async def json_post(request: web.Request, *, check_csrf: bool = True) -> tuple[Browser, dict[str, object]]:
@@ -151,6 +171,7 @@ async def form_post(request: web.Request) -> Mapping[str, str]:
         raise InvalidRequest("The form could not be read.", status=400) from None
     fields = {name: value for name, value in posted.items() if isinstance(value, str)}
     _check_csrf(found, fields.get(CSRF_FIELD, ""))
+    request[_SECRET] = fields.get(SECRET_FIELD, "")
     return fields
 
 
@@ -289,6 +310,9 @@ def _add_headers(request: web.BaseRequest, response: web.StreamResponse, site: S
     fresh = request.get(_FRESH)
     if fresh:
         _set_cookie(response, BROWSER_COOKIE, fresh, _BROWSER_SECONDS)
+    if _WALLET in request:
+        token = request[_WALLET]
+        _set_cookie(response, WALLET_COOKIE, token, VISIT_SECONDS if token else 0)
     if (
         isinstance(response, web.Response)
         and not response.prepared

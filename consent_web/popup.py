@@ -4,6 +4,7 @@ Rule: no approval without an origin that the browser itself reported and the app
 (a session token, a publishable key) opens an attempt; only the payer's browser decides it.
 """
 
+import contextlib
 import re
 import secrets
 from urllib.parse import quote, urlsplit
@@ -11,15 +12,16 @@ from urllib.parse import quote, urlsplit
 import jwt
 from aiohttp import web
 
-from consent_web import guard, texts, view
-from consent_web.money_text import CapRefused, cap_from_json
+from consent_web import guard, proof, texts, view
+from consent_web.money_text import CapRefused, cap_from_json, cap_text
 from consent_web.site import SITE, Site
-from gateway.errors import AuthError, FundingInvalid, InvalidRequest
+from gateway.errors import AuthError, FundingInvalid, InvalidRequest, Unavailable
 from gateway.payers.apps import App
 from gateway.payers.attempts import Asked, Attempt, Decision
 from gateway.payers.connections import Approval
 from gateway.payers.origins import OriginRefused, normalize
 from gateway.payers.sessions import Session
+from gateway.payers.stays import Visit
 
 _KEY = re.compile(r"pk_(live|test)_(app[a-z2-7]{16})")
 _NONCE = re.compile(r"[A-Za-z0-9_-]{16,128}")
@@ -52,8 +54,13 @@ async def begin(request: web.Request) -> web.Response:
     site = request.app[SITE]
     browser, body = await guard.json_post(request, check_csrf=False)
     asked, session = await _asked(site, body)
-    await site.limits.admit_attempt(asked, browser.digest)
+    await site.limits.check_cooldown(asked, browser.digest)
     attempt = await site.attempts.create(asked, browser=browser.digest, jti=session.jti)
+    await site.limits.admit_attempt(asked, browser.digest)
+    if asked.mode == "test" and await guard.visit(request) is None:
+        # Nothing is paid before the yes, so its wallet begins here: the cookie must have come back before something
+        # is connected, or a lost answer would leave it where nobody can stop it.
+        guard.remember(request, await site.wallets.enter(guard.guest(request)))
     return await _answer(request, browser, attempt)
 
 
@@ -68,26 +75,33 @@ async def approve(request: web.Request) -> web.Response:
     site = request.app[SITE]
     browser, body = await guard.json_post(request)
     _, attempt = await found(request)
-    if attempt.state not in {"pending", "claimed"}:
-        return await _decided(request, browser, attempt)
     asked = attempt.asked
+    if attempt.state not in {"pending", "claimed"}:
+        if attempt.state in {"approved", "held"}:
+            _check_same(site, attempt.decision["cap_nano"], _cap(asked, body), was_carried_out=True)
+        return await _decided(request, browser, attempt)
     app = await _app(site, asked.app_id)
     if not app.allows_origin(asked.origin, asked.mode):
         raise _origin_refused(asked.origin)
     cap_nano = _cap(asked, body)
-    visit = await guard.visit(request)
-    key = await _funding_key(site, asked, visit.wallet_id if visit else None)
-    visit = await site.wallets.enter(visit)
-    await site.wallets.add(visit, asked.budget)
+    visit = await _payer(request, asked, cap_nano)
+    key = await _funding_key(site, asked, visit.wallet_id)
+    if attempt.state == "claimed":
+        attempt = await _take_back(site, attempt, cap_nano)
+        if attempt.state != "pending":
+            return await _decided(request, browser, attempt)
+    await site.wallets.add(visit, asked.budget, attempt_id=attempt.attempt_id if asked.challenge else "")
     name = texts.app_name(app.name)
     decision = Decision(
         approval=Approval(cap_nano, key, visit.wallet_id, asked.origin),
         text=texts.receipt(asked, name, site.host, cap_nano),
         code=secrets.token_urlsafe(32) if asked.challenge else "",
     )
-    response = await _decided(request, browser, await site.attempts.approve(attempt, decision))
-    guard.remember(response, visit)
-    return response
+    decided = await site.attempts.approve(attempt, decision)
+    with contextlib.suppress(Unavailable):
+        # Last, and it may fail: the cookie that the browser has goes on working.
+        guard.remember(request, await site.stays.renew(visit))
+    return await _decided(request, browser, decided)
 
 
 async def deny(request: web.Request) -> web.Response:
@@ -209,10 +223,53 @@ def _cap(asked: Asked, body: dict[str, object]) -> int | None:
         raise InvalidRequest(str(refused), status=422, fields={"reason": "cap"}) from None
 
 
-async def _funding_key(site: Site, asked: Asked, wallet_id: str | None) -> str | None:
+async def _payer(request: web.Request, asked: Asked, cap_nano: int | None) -> Visit:
+    """Return the visit of the wallet that is to pay. Raises ConsentRequired, FundingInvalid, InvalidRequest."""
+    visit = await guard.visit(request)
+    if asked.mode == "test":
+        if visit is None:
+            raise InvalidRequest(
+                "Your browser sent no cookie. Allow cookies for this site and try again.",
+                status=403,
+                fields={"reason": "cookies"},
+            )
+        return visit
+    if visit is None:
+        raise FundingInvalid("Choose how to pay first.")
+    site = request.app[SITE]
+    await proof.check(site, visit, await site.connections.find(asked.budget), cap_nano or 0)
+    return visit
+
+
+async def _take_back(site: Site, attempt: Attempt, cap_nano: int | None) -> Attempt:
+    """Take back an earlier yes that was not carried out, so that it can be given again; one for another cap is told.
+
+    Raises InvalidRequest 409.
+    """
+    now = await site.attempts.release(attempt)
+    _check_same(site, attempt.decision["cap_nano"], cap_nano, was_carried_out=now.state != "pending")
+    return now
+
+
+def _check_same(site: Site, earlier: str, cap_nano: int | None, *, was_carried_out: bool) -> None:
+    """Refuse a yes to another amount than that of an earlier yes: what is stored is what the button said.
+
+    `earlier`: nano-USD, empty for no cap. Raises InvalidRequest 409.
+    """
+    if earlier == ("" if cap_nano is None else str(cap_nano)):
+        return
+    said = f"Your earlier answer ({cap_text(int(earlier)) if earlier else 'no cap'})"
+    if was_carried_out:
+        reason, words = "answered", f"{said} was carried out. Change it at {site.host}."
+    else:
+        reason, words = "again", f"{said} was not carried out and does not count any more. Decide again."
+    raise InvalidRequest(words, status=409, fields={"reason": reason})
+
+
+async def _funding_key(site: Site, asked: Asked, wallet_id: str) -> str | None:
     if asked.mode == "test":
         return None
-    key = await site.wallets.funding_key(wallet_id) if wallet_id else None
+    key = await site.wallets.funding_key(wallet_id)
     if key is None:
         raise FundingInvalid("Choose how to pay first.")
     return key

@@ -17,6 +17,7 @@ from gateway.payers.authorizations import Authorizations
 from gateway.payers.connections import Connections
 from gateway.payers.limits import Limits
 from gateway.payers.sessions import Sessions
+from gateway.payers.stays import Stays
 from gateway.payers.wallets import Wallets
 from gateway.services import Services
 
@@ -35,6 +36,7 @@ class Site:
     attempts: Attempts
     authorizations: Authorizations
     limits: Limits
+    stays: Stays
     wallets: Wallets
     openrouter: OpenRouter
     assets: Assets
@@ -61,6 +63,7 @@ def build(services: Services, openrouter: OpenRouter) -> Site:
         attempts=services.attempts,
         authorizations=services.authorizations,
         limits=services.limits,
+        stays=services.stays,
         wallets=services.wallets,
         openrouter=openrouter,
         assets=Assets.load(),

@@ -22,7 +22,7 @@ from gateway.errors import FundingInvalid, UpstreamError
 from gateway.money import NANO_PER_USD, usd_from_nano
 from gateway.payers.attempts import Asked, Attempt
 from gateway.payers.connections import Connection
-from gateway.payers.wallets import Visit
+from gateway.payers.stays import Visit
 
 _LOW_NANO = NANO_PER_USD  # a dollar may be gone within one conversation
 
@@ -46,7 +46,8 @@ async def attempt(site: Site, shown: Attempt, name: str, visit: Visit | None) ->
         "fault": shown.fault,
         "funding": None,
     }
-    if asked.mode == "live" and visit is not None:
+    # A cookie alone may have been planted: what it pays with is not this person's to allow.
+    if asked.mode == "live" and visit is not None and visit.is_trusted:
         body["funding"] = await funding(site, visit)
     return body
 

@@ -180,13 +180,28 @@ def cooldown(app_id: str, browser: str) -> str:
 
 
 def wallet(wallet_id: str) -> str:
-    """hash: created_ms and, with funding, funding, last4, source, key_sha256, limit."""
+    """hash: created_ms; with funding funding, last4, source, key_sha256; account (digest), merged (another wallet)."""
     return f"wf:wallet:{{{wallet_id}}}"
 
 
 def wallet_budgets(wallet_id: str) -> str:
-    """hash: budget name → the device that approved it."""
+    """hash: budget name → the stay that approved it; after `!`: one that was cut off, which left it its old key."""
     return f"wf:wallet:{{{wallet_id}}}:budgets"
+
+
+def wallet_waiting(wallet_id: str) -> str:
+    """hash: attempt id → budget name: approvals of redirect mode that the app may still redeem."""
+    return f"wf:wallet:{{{wallet_id}}}:waiting"
+
+
+def wallet_absorbed(wallet_id: str) -> str:
+    """set: the wallets that were merged into this one."""
+    return f"wf:wallet:{{{wallet_id}}}:absorbed"
+
+
+def wallet_stays(wallet_id: str) -> str:
+    """set: the names of the stays in this wallet; those that have ended may still be named."""
+    return f"wf:wallet:{{{wallet_id}}}:stays"
 
 
 def wallet_place(wallet_id: str) -> str:
@@ -194,18 +209,28 @@ def wallet_place(wallet_id: str) -> str:
     return f"wallet:{wallet_id}"
 
 
+def stay(wallet_id: str, device: str) -> str:
+    """hash: one browser's stay in a wallet: secret_sha256, label, since_ms, seen_ms, key_sha256."""
+    return f"wf:wallet:{{{wallet_id}}}:stay:{device}"
+
+
+def stay_proof(wallet_id: str, device: str) -> str:
+    """string: the payer behind this stay has just proved who they are."""
+    return f"wf:wallet:{{{wallet_id}}}:proof:{device}"
+
+
 def visit(token_sha256: str) -> str:
-    """hash: a browser's stay in a wallet: wallet, level, device."""
+    """hash: a cookie's value: wallet, device (the stay it belongs to), before (the digest of the value it replaces)."""
     return f"wf:visit:{token_sha256}"
 
 
 def identity(provider: str, digest: str) -> str:
-    """string: the wallet of an account at `provider`, or of a funding key, by keyed hash."""
+    """string: the wallet of an account at `provider`, by keyed hash."""
     return f"wf:identity:{provider}:{digest}"
 
 
 def authorization(state_sha256: str) -> str:
-    """hash: an authorization at OpenRouter that is under way: browser, verifier, attempt."""
+    """hash: an authorization at OpenRouter that is under way: holder, verifier, attempt, issued."""
     return f"wf:authorization:{state_sha256}"
 
 

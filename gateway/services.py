@@ -22,6 +22,7 @@ from gateway.payers.authorizations import Authorizations
 from gateway.payers.connections import Connections
 from gateway.payers.limits import Limits
 from gateway.payers.sessions import Sessions
+from gateway.payers.stays import Stays
 from gateway.payers.wallets import Wallets
 from gateway.sealing import Sealer
 from gateway.settings import Settings
@@ -49,6 +50,7 @@ class Services:
     attempts: Attempts
     authorizations: Authorizations
     limits: Limits
+    stays: Stays
     wallets: Wallets
 
 
@@ -68,6 +70,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     sealer = Sealer(settings.master_keys)
     connections = Connections(store, ledger, sealer, broadcast)
     is_over = asyncio.Event()
+    stays = Stays(store)
     remembering = asyncio.get_running_loop().create_task(_keep_remembering(settings.state_file, store, is_over))
     try:
         yield Services(
@@ -80,9 +83,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             ledger=ledger,
             connections=connections,
             attempts=Attempts(store, connections, sealer),
-            authorizations=Authorizations(store),
+            authorizations=Authorizations(store, sealer),
             limits=Limits(store),
-            wallets=Wallets(store, sealer),
+            stays=stays,
+            wallets=Wallets(store, sealer, stays),
         )
     finally:
         await broadcast.close()

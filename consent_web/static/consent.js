@@ -96,6 +96,14 @@ async function allow(attempt, usd) {
     finish({ ...attempt, ...decided })
     return ''
   } catch (refused) {
+    if (refused instanceof Refusal && refused.reason === 'proof') {
+      pay({ ...attempt, fault: 'proof' }, () => render(attempt))
+      return ''
+    }
+    if (refused instanceof Refusal && refused.reason === 'again') {
+      await attemptStep(() => resume(attempt.id))
+      return refused.message
+    }
     if (refused instanceof Refusal && ['expired', 'elsewhere', 'answered', 'closed'].includes(refused.reason)) {
       forgetTime()
       reportFault(refused.reason)

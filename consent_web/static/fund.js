@@ -1,4 +1,5 @@
 /** The window that goes to OpenRouter and comes back. It posts what came back once, tells the popup, and closes. */
+import { h, show } from './dom.js'
 import { screen } from './screens.js'
 import { ask, Refusal } from './wire.js'
 
@@ -20,7 +21,34 @@ async function finish() {
   const code = given.get('code')
   // The code must not stay in the history or in the address bar.
   history.replaceState(null, '', '/fund/callback')
-  const { attempt } = await ask('/fund/finish', code ? { state, code } : { state, error: 'denied' }, meta('csrf'))
+  try {
+    done(await ask('/fund/finish', code ? { state, code } : { state, error: 'denied' }, meta('csrf')))
+  } catch (refused) {
+    if (!(refused instanceof Refusal) || refused.reason !== 'other_wallet') throw refused
+    choose(state, refused)
+  }
+}
+
+/** @type {Record<string, string>} */
+const WAYS = { keep: 'Keep this budget, pay with the new key', switch: 'Use the other account’s own budget' }
+
+/**
+ * Ask which of two budgets is meant, both named by their keys.
+ * @param {string} state
+ * @param {Refusal} refused
+ */
+function choose(state, refused) {
+  const take = (/** @type {string} */ way) => ask('/fund/choose', { state, way }, meta('csrf')).then(done).catch(failed)
+  show(h('section', { class: 'state', 'data-state': 'other_wallet' },
+    h('h1', {}, 'Which budget do you mean?'),
+    h('p', { role: 'status' }, refused.message),
+    h('div', { class: 'stack' },
+      ...refused.ways.map((way) => h('button', { type: 'button', onclick: () => void take(way) }, WAYS[way] ?? way)),
+      h('button', { type: 'button', onclick: () => window.close() }, 'Change nothing'))))
+}
+
+/** @param {{attempt: string}} answer */
+function done({ attempt }) {
   if (!attempt) return location.replace(DASHBOARD)
   tell(attempt)
   screen('answered_funding')
@@ -35,8 +63,11 @@ function tell(attempt) {
 }
 
 const isStart = meta('step') === 'start'
-;(isStart ? start() : finish()).catch((/** @type {unknown} */ refused) => {
+
+/** @param {unknown} refused */
+function failed(refused) {
   const known = refused instanceof Refusal ? refused : new Refusal('That did not work. Start again.', 'unknown')
   if (!isStart) tell('')
   screen(known.reason === 'offline' ? 'offline' : 'funding', { message: known.message, ...(isStart && { retry: () => location.reload() }) })
-})
+}
+;(isStart ? start() : finish()).catch(failed)

@@ -13,6 +13,7 @@ const FAULTS = {
   code: 'OpenRouter’s answer came too late or was used before. Start again.',
   key_refused: 'OpenRouter does not accept that key. It may be deleted, disabled or not whole.',
   key_management: 'That key can do more than pay. Use an ordinary one.',
+  proof: 'To allow more than before, prove that you are who pays: with OpenRouter, or with the key that pays now.',
   away: 'OpenRouter did not answer. Try again in a moment.',
 }
 
@@ -32,25 +33,33 @@ export function askFunding(attempt, ways) {
     type: 'password', id: 'key', autocomplete: 'off', spellcheck: 'false', autocapitalize: 'none',
     placeholder: 'sk-or-…', 'aria-describedby': 'key-help pay-fault',
   }))
+  let way = ''
   const save = async (/** @type {Event} */ event) => {
     event.preventDefault()
     const typed = key.value
     say(fault, '')
     try {
-      await ask(`/consent/attempts/${attempt.id}/key`, { key: typed }, attempt.csrf)
+      await ask(`/consent/attempts/${attempt.id}/key`, { key: typed, ...(way && { way }) }, attempt.csrf)
       key.value = ''
       ways.go()
     } catch (refused) {
+      if (refused instanceof Refusal && refused.reason === 'other_wallet') {
+        // Said once, with both keys named: the same button then starts another budget.
+        way = 'switch'
+        use.textContent = 'Start another budget with this key'
+        return say(fault, refused.message)
+      }
       key.value = ''
       key.setAttribute('aria-invalid', 'true')
       say(fault, refused instanceof Refusal ? refused.message : 'That did not work. Try again.')
       key.focus()
     }
   }
+  const use = h('button', { type: 'submit', class: 'act' }, 'Use this key')
   const form = h('form', { class: 'stack', onsubmit: save, hidden: true },
     h('label', { class: 'field', for: 'key' }, 'OpenRouter key'), key,
     h('p', { class: 'small soft', id: 'key-help' }, 'Kept encrypted; shown never again. A key with a limit is safest.'),
-    h('button', { type: 'submit', class: 'act' }, 'Use this key'))
+    use)
   const toggle = h('button', { type: 'button', 'aria-expanded': 'false', onclick: () => {
     form.hidden = !form.hidden
     toggle.setAttribute('aria-expanded', String(!form.hidden))

@@ -1,4 +1,5 @@
 /** What the popup talks to: its own server, and the page that opened it. */
+import { secret } from './secret.js'
 
 /** @typedef {{usd: number, text: string, short: string, suggested: boolean}} Choice */
 /** @typedef {{chosen: Choice, choices: Choice[], leastUsd: number, mostUsd: number, range: string}} CapChoice */
@@ -31,10 +32,11 @@ const HELLO_FOR_MS = 5000
 
 /** A refusal of our server, or of the network (`reason` is `offline`). */
 export class Refusal extends Error {
-  /** @param {string} message @param {string} reason */
-  constructor(message, reason) {
+  /** @param {string} message @param {string} reason @param {string[]} [ways] what may be answered to it */
+  constructor(message, reason, ways = []) {
     super(message)
     this.reason = reason
+    this.ways = ways
   }
 }
 
@@ -50,7 +52,7 @@ export async function ask(path, body, csrf = '') {
   try {
     answer = await fetch(path, {
       method: body ? 'POST' : 'GET',
-      headers: { accept: 'application/json', ...(body && { 'content-type': 'application/json', 'x-wattfare-csrf': csrf }) },
+      headers: { accept: 'application/json', 'x-wattfare-secret': secret(), ...(body && { 'content-type': 'application/json', 'x-wattfare-csrf': csrf }) },
       ...(body && { body: JSON.stringify(body) }),
       credentials: 'same-origin',
       redirect: 'error',
@@ -62,7 +64,7 @@ export async function ask(path, body, csrf = '') {
   const found = await answer.json().catch(() => ({}))
   if (answer.ok) return found
   const error = found.error ?? {}
-  throw new Refusal(String(error.message ?? 'That did not work. Try again.'), String(error.reason ?? error.code ?? 'unknown'))
+  throw new Refusal(String(error.message ?? 'That did not work. Try again.'), String(error.reason ?? error.code ?? 'unknown'), Array.isArray(error.ways) ? error.ways : [])
 }
 
 /**

@@ -1,12 +1,16 @@
 """Attempts: one consent popup, from the session token it spends to the payer's decision, bound to one browser.
 
-Rule: what was asked is frozen at the start, what was decided at the first decision; a repeat gets the first answer.
+Rule: what was asked is frozen at the start, what was decided at the first decision that was carried out; a repeat gets
+the first answer. A yes that was not carried out is taken back before there is another: what is stored is what the
+button said.
 Rule: an attempt is stored under its own app, user and nonce, so another app's token finds nothing.
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
+import secrets
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 
@@ -14,7 +18,7 @@ import orjson
 
 from gateway import keys
 from gateway.digest import sha256_hex
-from gateway.errors import AuthError, InvalidRequest
+from gateway.errors import AuthError, InvalidRequest, NotConnected, WattfareError
 from gateway.keys import Budget
 from gateway.payers.connections import Approval, By, Connections
 from gateway.sealing import Sealer
@@ -141,13 +145,21 @@ class Attempts:
             return None
         return await self._attempt(fields)
 
+    async def held(self, attempt_id: str) -> Attempt | None:
+        """Return an approval that the app has not redeemed yet, for the payer who gave it. Raises Unavailable."""
+        fields = await self._fields(attempt_id)
+        attempt = await self._attempt(fields) if fields else None
+        return attempt if attempt is not None and attempt.state == "held" else None
+
     async def approve(self, attempt: Attempt, decision: Decision) -> Attempt:
         """Say yes, once: a repeat changes nothing and returns the first answer.
 
-        Raises InvalidRequest (409 decided otherwise, 410 expired), Unavailable.
+        A yes that cannot be carried out is taken back, so that the payer may decide again.
+        Raises InvalidRequest (409 decided otherwise, or `again`: stopped meanwhile; 410 expired), Unavailable.
         """
         asked, approval = attempt.asked, decision.approval
         kept = {
+            "claim": secrets.token_hex(16),
             "cap_nano": "" if approval.cap_nano is None else str(approval.cap_nano),
             "text": decision.text,
             "wallet": approval.wallet,
@@ -159,15 +171,49 @@ class Attempts:
         await self._move(attempt.attempt_id, "claim", orjson.dumps(kept).decode())
         claimed = await self._load(attempt.attempt_id)
         if claimed.state == "claimed":
-            if asked.challenge:
-                await self._move(attempt.attempt_id, "hold")
+            if claimed.decision["claim"] != kept["claim"]:
+                raise _overtaken()
+            try:
+                if asked.challenge:
+                    await self._move(attempt.attempt_id, "hold")
+                else:
+                    await self._connect(claimed)
+            except WattfareError as failed:
+                # Where this fails too, the next answer of the payer does it.
+                with contextlib.suppress(WattfareError):
+                    claimed = await self.release(claimed)
+                if claimed.state == "approved":
+                    return claimed
+                raise _overtaken() if isinstance(failed, NotConnected) else failed from None
+        return await self._load(attempt.attempt_id)
+
+    async def release(self, attempt: Attempt) -> Attempt:
+        """Take back a yes that was not carried out; one that was carried out becomes approved.
+
+        Returns the attempt as it then stands: pending, or as it was decided. Raises Unavailable.
+        """
+        if attempt.state == "claimed":
+            if await self._was_carried_out(attempt):
+                await self._end(attempt)
             else:
-                await self._connect(claimed)
+                await self._move(attempt.attempt_id, "release", attempt.decision["claim"])
         return await self._load(attempt.attempt_id)
 
     async def deny(self, attempt: Attempt) -> Attempt:
-        """Say no, once. Raises InvalidRequest (409 decided otherwise, 410 expired), Unavailable."""
-        await self._move(attempt.attempt_id, "deny")
+        """Say no, once: also to a yes that was not carried out, or that the app has not redeemed.
+
+        Raises InvalidRequest (409 approved before, 410 expired), Unavailable.
+        """
+        code = await self._decide(attempt.attempt_id, "deny")
+        if code is Decide.OTHERWISE:
+            now = await self._load(attempt.attempt_id)
+            if now.state not in {"claimed", "held"}:
+                raise _answered()
+            if await self._was_carried_out(now):
+                # The payer never heard of their yes; their no is what they said last.
+                await self._connections.revoke(now.asked.budget, by=By.PAYER)
+            code = await self._decide(attempt.attempt_id, "cancel", now.decision["claim"])
+        _check(code)
         return await self._load(attempt.attempt_id)
 
     async def extend(self, attempt: Attempt) -> Attempt:
@@ -192,7 +238,7 @@ class Attempts:
 
     async def note_fault(self, attempt_id: str, fault: str) -> None:
         """Tell the popup why funding failed, or with an empty `fault` that it did not. Raises Unavailable."""
-        await self._store.call("HSET", keys.attempt(attempt_id), "fault", fault)
+        await self._store.run("note", [keys.attempt(attempt_id)], [fault])
 
     async def outcome(self, app_id: str, mode: str, user_id: str, nonce: str) -> dict[str, object]:
         """Return `{state, status?}` for the app's own page. `status` comes with an approval. Raises Unavailable."""
@@ -221,7 +267,12 @@ class Attempts:
         if attempt.state == "expired":
             raise _expired()
         if attempt.state == "held":
-            await self._connect(attempt)
+            try:
+                await self._connect(attempt)
+            except NotConnected:
+                # The payer stopped it before it began: nothing is pending any more.
+                await self._move(attempt_id, "cancel", attempt.decision["claim"])
+                raise
         return await self.outcome(app_id, mode, user_id, nonce)
 
     async def _connect(self, attempt: Attempt) -> None:
@@ -238,25 +289,33 @@ class Attempts:
             revocations=int(decision["revocations"]),
             by=By.PAYER,
             text=decision["text"],
-            receipt_id=attempt.attempt_id,
+            receipt_id=decision["claim"],
         )
         await self._connections.approve(asked.budget, approval)
-        # The key is sealed in the connection and the code is used: keep only what a repeat needs.
-        kept = {**decision, "funding": "", "code": ""}
-        await self._move(attempt.attempt_id, "approve", orjson.dumps(kept).decode())
+        await self._end(attempt)
 
     def _seal(self, attempt: Attempt, key: str | None) -> str:
         if key is None:
             return ""
         return base64.b64encode(self._sealer.seal(key, place=_place(attempt.attempt_id))).decode()
 
-    async def _move(self, attempt_id: str, verb: str, decision: str = "") -> None:
-        code, _, _ = await self._store.run("decide", [keys.attempt(attempt_id)], [verb, decision])
-        match Decide(code):
-            case Decide.UNKNOWN | Decide.EXPIRED:
-                raise _expired()
-            case Decide.OTHERWISE:
-                raise _answered()
+    async def _was_carried_out(self, attempt: Attempt) -> bool:
+        """Tell whether a yes was carried out. If not, it never will be."""
+        await self._connections.bar(attempt.asked.budget)
+        return await self._connections.has_receipt(attempt.asked.budget, attempt.decision["claim"])
+
+    async def _end(self, attempt: Attempt) -> None:
+        """Call an attempt approved whose yes was carried out."""
+        # The key is sealed in the connection and the code is used: keep only what a repeat needs.
+        kept = {**attempt.decision, "funding": "", "code": ""}
+        await self._move(attempt.attempt_id, "approve", orjson.dumps(kept).decode())
+
+    async def _move(self, attempt_id: str, verb: str, given: str = "") -> None:
+        _check(await self._decide(attempt_id, verb, given))
+
+    async def _decide(self, attempt_id: str, verb: str, given: str = "") -> Decide:
+        code, _, _ = await self._store.run("decide", [keys.attempt(attempt_id)], [verb, given])
+        return Decide(code)
 
     async def _load(self, attempt_id: str) -> Attempt:
         fields = await self._fields(attempt_id)
@@ -284,6 +343,13 @@ class Attempts:
         )
 
 
+def _check(code: Decide) -> None:
+    if code in {Decide.UNKNOWN, Decide.EXPIRED}:
+        raise _expired()
+    if code is Decide.OTHERWISE:
+        raise _answered()
+
+
 def _spent() -> InvalidRequest:
     return InvalidRequest(
         "This session token was already used for another request. Ask your backend for a new one.",
@@ -294,6 +360,14 @@ def _spent() -> InvalidRequest:
 
 def _answered() -> InvalidRequest:
     return InvalidRequest("This request was already answered.", status=409, fields={"reason": "answered"})
+
+
+def _overtaken() -> InvalidRequest:
+    return InvalidRequest(
+        "It was answered or stopped elsewhere at the same moment, so this answer does not count. Decide again.",
+        status=409,
+        fields={"reason": "again"},
+    )
 
 
 def _expired() -> InvalidRequest:

@@ -24,6 +24,8 @@ from gateway.store.broadcast import Broadcast, Cut
 from gateway.store.replies import strings
 from gateway.store.store import Store
 
+# As many as `receipt.lua` looks at: an approval that is asked about was made just now.
+_RECENT_RECEIPTS = 16
 LIVING = frozenset({"active", "paused"})
 
 
@@ -194,6 +196,11 @@ class Connections:
         """
         found = await self._store.call("XREVRANGE", budget.history, "+", "-", "COUNT", most)
         return [_receipt(strings(raw)) for _, raw in found]
+
+    async def has_receipt(self, budget: Budget, receipt_id: str) -> bool:
+        """Tell whether an approval of the last few changes was carried out, by its `receipt_id`. Raises Unavailable."""
+        found = await self._store.call("XREVRANGE", budget.history, "+", "-", "COUNT", _RECENT_RECEIPTS)
+        return any(fields.get(b"receipt") == receipt_id.encode() for _, fields in found)
 
     async def revocations(self, budget: Budget) -> int:
         """Return how often it was revoked or barred: what was approved before the last time is void."""

@@ -13,11 +13,13 @@ from gateway.store.store import Store
 _MINUTE_MS = 60_000
 # The contract's number: a token lives for ten minutes, so a backend needs one for each user that arrives.
 SESSIONS_AN_APP = 120
-# A person opens a handful of popups a minute; an app's page under load a few hundred.
+# A person opens a handful of popups a minute. Counted for each app: no app uses up another one's, and anybody can make
+# themselves a browser's cookie; for each user of an app too: its backend says who that is.
 ATTEMPTS_A_BROWSER = 20
-ATTEMPTS_AN_APP = 300
+ATTEMPTS_A_USER = 20
 # A pasted key is checked at OpenRouter: enough for slips, too few to search for keys.
-KEYS_AN_ATTEMPT = 10
+# Counted for a wallet or an app's user: neither is made at will, as a browser's cookie is.
+KEYS_A_PAYER = 10
 _KEYS_WINDOW_MS = 10 * _MINUTE_MS
 # As many as attempts: each may need one.
 AUTHORIZATIONS_A_BROWSER = 20
@@ -37,10 +39,10 @@ class Limits:
         said = f"At most {SESSIONS_AN_APP} sessions a minute for each app. Keep a token until it expires."
         await self._admit(keys.session_rate(app_id), SESSIONS_AN_APP, _MINUTE_MS, said=said)
 
-    async def admit_attempt(self, asked: Asked, browser: str) -> None:
-        """Let an attempt begin in the browser of that digest. Raises RateLimited, Unavailable.
+    async def check_cooldown(self, asked: Asked, browser: str) -> None:
+        """Refuse an attempt while the payer's refusals keep the app waiting, with the `reason` `cooldown`.
 
-        While the payer's refusals keep the app waiting the error's `reason` is `cooldown`.
+        Raises RateLimited, Unavailable.
         """
         wait_ms = await self._store.call("PTTL", keys.cooldown(asked.app_id, browser))
         if wait_ms > 0:
@@ -49,15 +51,21 @@ class Limits:
             )
             refused.fields["reason"] = "cooldown"
             raise refused
+
+    async def admit_attempt(self, asked: Asked, browser: str) -> None:
+        """Let an attempt go on in the browser of that digest. Raises RateLimited, Unavailable.
+
+        Call it when the attempt's token is spent: before that, one token counts without end against whoever it names.
+        """
         for what, whose, most in (
-            ("attempts-browser", browser, ATTEMPTS_A_BROWSER),
-            ("attempts-app", asked.app_id, ATTEMPTS_AN_APP),
+            ("attempts-browser", f"{asked.app_id}:{browser}", ATTEMPTS_A_BROWSER),
+            ("attempts-user", asked.budget.name, ATTEMPTS_A_USER),
         ):
             await self._admit(keys.consent_rate(what, whose), most, _MINUTE_MS, call_id=asked.attempt_id)
 
     async def admit_key(self, whose: str) -> None:
-        """Let a pasted key be tried; `whose`: the attempt's or the browser's name. Raises RateLimited, Unavailable."""
-        await self._admit(keys.consent_rate("keys", whose), KEYS_AN_ATTEMPT, _KEYS_WINDOW_MS)
+        """Let a pasted key be tried; `whose`: the app user's or the wallet's name. Raises RateLimited, Unavailable."""
+        await self._admit(keys.consent_rate("keys", whose), KEYS_A_PAYER, _KEYS_WINDOW_MS)
 
     async def admit_authorization(self, browser: str) -> None:
         """Let an authorization at OpenRouter begin. Raises RateLimited, Unavailable."""

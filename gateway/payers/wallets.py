@@ -1,38 +1,47 @@
-"""Wallets: who pays, without an account. A random id behind a cookie, its funding key, and the connections it made.
+"""Wallets: who pays, without an account. A random id, its funding key, and the connections it made.
 
-Rule: a cookie's value is never stored, only its digest. A funding key is sealed to its wallet's place.
-Rule: whoever merely holds the funding key may pay with it, but sees only what their own browser approved; the wallet's
-own cookie or a fresh authorization by the same OpenRouter account opens all of it.
+Rule: a funding key is sealed to its wallet's place. A pasted key opens no wallet: whoever has one pays from a wallet
+of their own.
+Rule: no act of funding takes a payer's apps out of their sight. Where it would, it is refused with both keys named.
+Rule: a budget that a cut off stay approved keeps the key it had; the key that replaced it does not pay for that.
 """
 
 import hmac
 import secrets
+import time
 from dataclasses import dataclass
 
 from gateway import keys
 from gateway.digest import sha256_hex
-from gateway.errors import Unavailable
+from gateway.errors import InvalidRequest, Unavailable
 from gateway.keys import Budget
+from gateway.payers.stays import UNSEEN_SECONDS, Guest, Stays, Visit
 from gateway.sealing import Sealer
 from gateway.store.replies import strings, text
 from gateway.store.store import Store
 
-# Browsers limit a cookie's life to 400 days (RFC 6265bis §5.5); the visit behind it ends with it.
-VISIT_SECONDS = 400 * 24 * 60 * 60
-OWNER, PAYER = "owner", "payer"
+# Before the name of the stay that approved a budget: that stay was cut off.
+_CUT_OFF = "!"
+SWITCH, KEEP = "switch", "keep"
+"""What a payer may answer to OtherWallet: leave this wallet for another one; keep it, and pay with the new key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """A browser that is in a wallet. `level`: owner (sees all of it) or payer (pays, sees its own connections).
+class OtherWallet(InvalidRequest):
+    """409: this key would take the browser out of its wallet. The error names the keys of both, and the ways to go on.
 
-    `token`: the cookie's value. `device`: one name over all visits of this browser; connections remember it.
+    `may_keep`: whether the wallet may be kept and paid with the new key.
     """
 
-    token: str
-    wallet_id: str
-    level: str
-    device: str
+    def __init__(self, old_last4: str, new_last4: str, *, may_keep: bool) -> None:
+        here = f"This browser holds an AI budget that pays with the key ····{old_last4}"
+        said = (
+            f"{here}. The key ····{new_last4} comes from another OpenRouter account."
+            if may_keep
+            else f"{here}, and has not proved that it may change it. Prove it with that very key or its OpenRouter "
+            f"account, or start a budget of its own with ····{new_last4}: then this browser no longer shows the first."
+        )
+        ways = [KEEP, SWITCH] if may_keep else [SWITCH]
+        super().__init__(said, status=409, fields={"reason": "other_wallet", "ways": ways})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,66 +56,72 @@ class Funding:
 class Wallets:
     """The store of wallets."""
 
-    def __init__(self, store: Store, sealer: Sealer) -> None:
+    def __init__(self, store: Store, sealer: Sealer, stays: Stays) -> None:
         self._store = store
         self._sealer = sealer
+        self._stays = stays
 
-    async def visit(self, token: str) -> Visit | None:
-        """Return the visit that a cookie's value stands for. Raises Unavailable."""
-        fields = await self._hash(keys.visit(sha256_hex(token))) if token else {}
-        return Visit(token, fields["wallet"], fields["level"], fields["device"]) if fields else None
+    async def enter(self, guest: Guest) -> Visit:
+        """Return a visit of a new wallet, which expires unless it is used. Raises Unavailable."""
+        return await self._stays.begin(await self._create(), guest)
 
-    async def enter(self, visit: Visit | None) -> Visit:
-        """Return the same visit under a new cookie value, or without one a visit of a new wallet. Raises Unavailable.
+    async def fund_by_account(
+        self, visit: Visit | None, guest: Guest, key: str, user_id: str | None, *, way: str = ""
+    ) -> Visit:
+        """Take a key that OpenRouter issued to `user_id` just now.
 
-        The old cookie value is not valid any more.
+        The account's wallet is entered; one that this browser holds, and that no account owns, is merged into it.
+        `way`: the answer to OtherWallet. Raises OtherWallet, Unavailable.
         """
-        if visit is not None:
-            return await self._begin(visit.wallet_id, visit.level, visit.device, leave=visit)
-        wallet_id = secrets.token_urlsafe(16)
-        await self._store.call("HSET", keys.wallet(wallet_id), "level", OWNER)
-        return await self._begin(wallet_id, OWNER, secrets.token_hex(8))
-
-    async def leave(self, visit: Visit) -> None:
-        """End a browser's visit; the wallet and its connections stay. Raises Unavailable."""
-        await self._store.call("DEL", keys.visit(sha256_hex(visit.token)))
-
-    async def fund_by_account(self, visit: Visit | None, key: str, user_id: str | None) -> Visit:
-        """Take a key that OpenRouter issued to `user_id` just now; the account's wallet is entered as its owner.
-
-        A wallet that the browser owns, and that no other account owns, is merged into it. Raises Unavailable.
-        """
-        if user_id is None:
-            return await self._funded(await self.enter(visit), key, "oauth")
-        place = keys.identity("openrouter", self._digest(user_id))
-        known = await self._text("GET", place)
-        mine = await self._text("HGET", keys.wallet(visit.wallet_id), "account") if visit else None
-        if known is None:
-            ours = visit if visit is not None and visit.level == OWNER and mine is None else None
-            entered = await self.enter(ours)
-            if visit is not None and ours is None:
-                await self.leave(visit)
-            await self._store.call("SET", place, entered.wallet_id)
-            await self._store.call("HSET", keys.wallet(entered.wallet_id), "account", self._digest(user_id))
+        account = "" if user_id is None else self._digest(user_id)
+        known = await self._wallet_of(account)
+        mine = await self._account_of(visit)
+        fits = visit is not None and bool(account) and (mine == account or (visit.is_trusted and not mine))
+        if visit is not None and visit.is_trusted and (not account or (not fits and way == KEEP)):
+            # It pays, and says nothing about who the wallet's owner is; unless nobody paid before.
+            if await self.funding(visit.wallet_id) is None:
+                await self._stays.prove(visit)
+            return await self._funded(await self._stays.renew(visit), key, "oauth")
+        if visit is not None and not fits and way != SWITCH:
+            await self._refuse_to_lose(visit, key)
+        if visit is None or not fits:
+            entered = await self._stays.begin(known or await self._create(), guest, instead=visit)
+        elif not visit.is_trusted:
+            entered = await self._stays.begin(visit.wallet_id, guest, instead=visit)
+        elif known is None or known == visit.wallet_id:
+            entered = await self._stays.renew(visit)
         else:
-            if visit is not None and visit.level == OWNER and mine is None and visit.wallet_id != known:
-                await self._merge(visit.wallet_id, known)
-            device = visit.device if visit is not None else secrets.token_hex(8)
-            entered = await self._begin(known, OWNER, device, leave=visit)
+            entered = await self._merge(visit, known)
+        if account:
+            await self._store.call("SET", keys.identity("openrouter", account), entered.wallet_id)
+            await self._store.call("HSET", keys.wallet(entered.wallet_id), "account", account)
+            await self._stays.unbind(entered)
+        await self._stays.prove(entered)
         return await self._funded(entered, key, "oauth")
 
-    async def fund_by_key(self, visit: Visit | None, key: str) -> Visit:
-        """Take a pasted key. Without a visit, the wallet it already funds is entered as a payer. Raises Unavailable."""
-        place = keys.identity("key", self._digest(key))
-        known = await self._text("GET", place) if visit is None else None
-        # Only while that very key still pays: a replaced one must not lead to the key that replaced it.
-        if known is not None and await self._text("HGET", keys.wallet(known), "key_sha256") == sha256_hex(key):
-            return await self._begin(known, PAYER, secrets.token_hex(8))
-        if visit is not None and visit.level == PAYER:
-            visit = None  # whoever only pays from a wallet does not change its funding
-        entered = await self.enter(visit)
-        await self._store.call("SET", place, entered.wallet_id, "NX")
-        return await self._funded(entered, key, "pasted")
+    async def fund_by_key(self, visit: Visit | None, guest: Guest, key: str, *, way: str = "") -> Visit:
+        """Take a pasted key: for the wallet that the browser proves to hold, else for a new one.
+
+        The key that already pays proves a browser whose secret was lost. Raises OtherWallet, Unavailable.
+        """
+        held = await self.funding(visit.wallet_id) if visit is not None else None
+        is_known = held is not None and hmac.compare_digest(held.key_sha256, sha256_hex(key))
+        if visit is not None and not visit.is_trusted and is_known:
+            entered = await self._stays.begin(visit.wallet_id, guest, instead=visit, key_sha256=sha256_hex(key))
+            await self._stays.prove(entered)
+            return entered
+        if visit is not None and visit.is_trusted:
+            entered = await self._funded(await self._stays.renew(visit), key, "pasted")
+        else:
+            if visit is not None and way != SWITCH:
+                await self._refuse_to_lose(visit, key)
+            entered = await self._funded(
+                await self._stays.begin(await self._create(), guest, instead=visit), key, "pasted"
+            )
+        if held is None or is_known or visit is None or not visit.is_trusted:
+            # A key that only replaces another one says nothing about who the wallet's owner is.
+            await self._stays.prove(entered)
+        return entered
 
     async def funding(self, wallet_id: str) -> Funding | None:
         """Return how a wallet pays; None when it has no funding. Raises Unavailable."""
@@ -120,55 +135,121 @@ class Wallets:
 
     async def remove_funding(self, visit: Visit) -> None:
         """Forget the key, here and in every connection of it: their requests are refused. Raises Unavailable."""
+        await self.cut_off(visit)
         await self._store.call("HDEL", keys.wallet(visit.wallet_id), "funding", "last4", "source", "key_sha256")
-        for budget in await self.budgets(visit):
-            await self._fund(budget, visit.wallet_id, b"")
+        for name, device in (await self._listed(visit)).items():
+            if not device.startswith(_CUT_OFF):
+                await self._fund(Budget.parse(name), visit, b"")
 
-    async def add(self, visit: Visit, budget: Budget) -> None:
-        """List a connection in the wallet. Call it before the connection is opened: what can spend must be listed.
+    async def cut_off(self, visit: Visit) -> None:
+        """End each other stay that nothing but the funding key proved. What it approved keeps the key it has.
 
         Raises Unavailable.
         """
+        bound = set(await self._stays.bound(visit.wallet_id)) - {visit.device}
+        for wallet_id in visit.wallet_ids:
+            for name, device in (await self._hash(keys.wallet_budgets(wallet_id))).items():
+                if device in bound:
+                    await self._store.call("HSET", keys.wallet_budgets(wallet_id), name, _CUT_OFF + device)
+        for device in bound:
+            await self._stays.end(visit.wallet_id, device)
+
+    async def add(self, visit: Visit, budget: Budget, *, attempt_id: str = "") -> None:
+        """List a connection in the wallet. Call it before the connection is opened: what can spend must be listed.
+
+        `attempt_id`: of an approval that waits for the app to redeem it. Raises Unavailable.
+        """
         await self._store.call("HSET", keys.wallet_budgets(visit.wallet_id), budget.name, visit.device)
+        if attempt_id:
+            await self._store.call("HSET", keys.wallet_waiting(visit.wallet_id), attempt_id, budget.name)
+        await self._store.call("PERSIST", keys.wallet(visit.wallet_id))
 
     async def budgets(self, visit: Visit) -> list[Budget]:
-        """Return the connections that this visit may see. Raises Unavailable."""
-        listed = await self._hash(keys.wallet_budgets(visit.wallet_id))
-        return [
-            Budget.parse(name)
-            for name, device in sorted(listed.items())
-            if visit.level == OWNER or device == visit.device
-        ]
+        """Return the connections that were listed in a wallet, those merged into it too. Raises Unavailable."""
+        return [Budget.parse(name) for name in sorted(await self._listed(visit))]
+
+    async def waiting(self, visit: Visit) -> list[str]:
+        """Return the attempts of redirect mode that were approved from a wallet and not decided since.
+
+        Raises Unavailable.
+        """
+        found: set[str] = set()
+        for wallet_id in visit.wallet_ids:
+            found |= set(await self._hash(keys.wallet_waiting(wallet_id)))
+        return sorted(found)
+
+    async def stop_waiting(self, visit: Visit, attempt_id: str) -> None:
+        """Take an attempt off the list of those that wait. Raises Unavailable."""
+        for wallet_id in visit.wallet_ids:
+            await self._store.call("HDEL", keys.wallet_waiting(wallet_id), attempt_id)
+
+    async def _merge(self, visit: Visit, wallet_id: str) -> Visit:
+        """Let the wallet of a visit be part of another one, by one write that cannot be half done."""
+        await self._store.call("SADD", keys.wallet_absorbed(wallet_id), visit.wallet_id)
+        await self._stays.move(visit, wallet_id)
+        await self._store.call("HSET", keys.wallet(visit.wallet_id), "merged", wallet_id)
+        await self._store.call("HDEL", keys.wallet(visit.wallet_id), "funding", "last4", "source", "key_sha256")
+        await self._store.call("PERSIST", keys.wallet(visit.wallet_id))
+        absorbed = await self._store.call("SMEMBERS", keys.wallet_absorbed(wallet_id))
+        merged = Visit(
+            visit.token,
+            wallet_id,
+            visit.device,
+            frozenset({wallet_id, *(text(one) for one in absorbed)}),
+            visit.is_trusted,
+        )
+        return await self._stays.renew(merged)
+
+    async def _refuse_to_lose(self, visit: Visit, key: str) -> None:
+        """Refuse to take a browser out of a wallet that lists connections. Raises OtherWallet."""
+        if not await self.budgets(visit):
+            return
+        held = await self.funding(visit.wallet_id)
+        raise OtherWallet(held.last4 if held is not None else "none", key[-4:], may_keep=visit.is_trusted)
+
+    async def _create(self) -> str:
+        """Begin a wallet. It expires unless its cookie comes back, and never once it has approved something."""
+        wallet_id = secrets.token_urlsafe(16)
+        await self._store.call("HSET", keys.wallet(wallet_id), "created_ms", time.time_ns() // 1_000_000)
+        await self._store.call("EXPIRE", keys.wallet(wallet_id), UNSEEN_SECONDS)
+        return wallet_id
+
+    async def _account_of(self, visit: Visit | None) -> str:
+        """Return the account that owns the wallet of a visit, by its digest; empty when none does."""
+        return await self._text("HGET", keys.wallet(visit.wallet_id), "account") or "" if visit is not None else ""
+
+    async def _wallet_of(self, account: str) -> str | None:
+        """Return the wallet of an account; None when it has none, or one that has expired."""
+        known = await self._text("GET", keys.identity("openrouter", account)) if account else None
+        return known if known and await self._store.call("EXISTS", keys.wallet(known)) else None
 
     async def _funded(self, visit: Visit, key: str, source: str) -> Visit:
         """Keep the key in the wallet and give it to every living connection of it, but to none of test mode."""
         wallet_id = visit.wallet_id
+        held = await self.funding(wallet_id)
+        if held is not None and held.key_sha256 != sha256_hex(key):
+            await self.cut_off(visit)
+            await self._stays.unbind(visit)
         sealed = self._sealer.seal(key, place=keys.wallet_place(wallet_id))
         fields = ("funding", sealed, "last4", key[-4:], "source", source, "key_sha256", sha256_hex(key))
         await self._store.call("HSET", keys.wallet(wallet_id), *fields)
-        for budget in await self.budgets(visit):
-            if budget.mode == "live":
-                await self._fund(budget, wallet_id, self._sealer.seal(key, place=budget.place))
+        for name, device in (await self._listed(visit)).items():
+            budget = Budget.parse(name)
+            if budget.mode == "live" and not device.startswith(_CUT_OFF):
+                await self._fund(budget, visit, self._sealer.seal(key, place=budget.place))
         return visit
 
-    async def _fund(self, budget: Budget, wallet_id: str, sealed: bytes) -> None:
-        await self._store.run("fund", [budget.budget, budget.history], [wallet_id, sealed, secrets.token_hex(16)])
+    async def _fund(self, budget: Budget, visit: Visit, sealed: bytes) -> None:
+        for wallet_id in sorted(visit.wallet_ids):
+            args: list[str | bytes] = [wallet_id, sealed, secrets.token_hex(16)]
+            await self._store.run("fund", [budget.budget, budget.history], args)
 
-    async def _merge(self, old: str, new: str) -> None:
-        for name, device in (await self._hash(keys.wallet_budgets(old))).items():
-            await self._store.call("HSET", keys.wallet_budgets(new), name, device)
-            await self._store.run("replace", [Budget.parse(name).budget], ["wallet", old, new])
-        await self._store.call("DEL", keys.wallet(old))
-        await self._store.call("DEL", keys.wallet_budgets(old))
-
-    async def _begin(self, wallet_id: str, level: str, device: str, *, leave: Visit | None = None) -> Visit:
-        visit = Visit(secrets.token_urlsafe(32), wallet_id, level, device)
-        key = keys.visit(sha256_hex(visit.token))
-        await self._store.call("HSET", key, "wallet", wallet_id, "level", level, "device", device)
-        await self._store.call("EXPIRE", key, VISIT_SECONDS)
-        if leave is not None:
-            await self.leave(leave)
-        return visit
+    async def _listed(self, visit: Visit) -> dict[str, str]:
+        listed: dict[str, str] = {}
+        # The visit's own wallet last: a connection that stands in two was approved anew from that one.
+        for wallet_id in sorted(visit.wallet_ids, key=lambda one: one == visit.wallet_id):
+            listed |= await self._hash(keys.wallet_budgets(wallet_id))
+        return listed
 
     async def _hash(self, key: str) -> dict[str, str]:
         return strings(await self._store.call("HGETALL", key))

@@ -9,8 +9,9 @@ NUMBERS = [
     *(f"O{number:02}" for number in range(1, 11)),
     *(f"I{number:02}" for number in range(1, 19)),
     *(f"F{number:02}" for number in range(1, 13)),
+    *(f"W{number:02}" for number in (1, 2, 3, 4, 6, 7, 8)),
 ]
-_NUMBERED = re.compile(r"_(?:[POIF]\d\d)(?=_)")
+_NUMBERED = re.compile(r"_(?:[POIFW]\d\d)(?=_)")
 
 
 def listed() -> str:
@@ -33,7 +34,7 @@ def test_each_named_test_exists() -> None:
 
 def test_each_test_with_a_number_is_listed() -> None:
     """And stands in the row of its number."""
-    rows = {row[2:5]: row for row in listed().splitlines() if re.match(r"\| [POIF]\d\d ", row)}
+    rows = {row[2:5]: row for row in listed().splitlines() if re.match(r"\| [POIFW]\d\d ", row)}
     for name in written():
         for number in _NUMBERED.findall(name):
             assert f"`{name}`" in rows[number[1:]]
@@ -41,7 +42,7 @@ def test_each_test_with_a_number_is_listed() -> None:
 
 def test_each_item_of_the_checklist_has_a_test_or_a_reason() -> None:
     """Every number has a row; a row without a test is explained below."""
-    rows = {row[2:5]: row for row in listed().splitlines() if re.match(r"\| [POIF]\d\d ", row)}
+    rows = {row[2:5]: row for row in listed().splitlines() if re.match(r"\| [POIFW]\d\d ", row)}
     assert list(rows) == NUMBERS
     _, _, reasons = listed().partition("## Not shown here, and why")
     assert [number for number, row in rows.items() if "`test_" not in row and f"**{number}**" not in reasons] == []

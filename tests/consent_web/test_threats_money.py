@@ -87,20 +87,23 @@ async def test_P03_forms_of_the_dashboard_need_their_token(world: World, visitor
 
 
 async def test_P04_approving_twice_gives_one_connection_and_one_receipt(world: World, visitor: Visitor) -> None:
-    """The second yes, even with another cap, gets the first answer."""
+    """The second yes gets the first answer; one to another cap is told that it came too late."""
     attempt = await world.funded(visitor)
     path = f"/consent/attempts/{attempt}/approve"
     first = await visitor.post(path, {"monthlyUsd": 5})
-    again = await visitor.post(path, {"monthlyUsd": 500})
+    again = await visitor.post(path, {"monthlyUsd": 5})
     assert again.json["result"] == first.json["result"]
+    other = await visitor.post(path, {"monthlyUsd": 500})
+    assert (other.status, other.reason, "$5.00" in other.text) == (409, "answered", True)
     assert len(await world.site.connections.receipts(world.budget())) == 1
+    assert (await world.site.ledger.standing(world.budget())).cap_nano == 5_000_000_000
 
 
 async def test_P04_an_old_yes_does_not_undo_a_revocation(world: World, visitor: Visitor) -> None:
     """Replaying an approved attempt after a revoke leaves the connection dead."""
     attempt = await world.connected(visitor)
     await world.site.connections.revoke(world.budget())
-    await visitor.post(f"/consent/attempts/{attempt}/approve", {"monthlyUsd": 5})
+    await visitor.post(f"/consent/attempts/{attempt}/approve", {"monthlyUsd": 10})
     assert not await is_connected(world)
 
 
@@ -197,6 +200,7 @@ async def test_P09_get_changes_nothing(world: World, visitor: Visitor) -> None:
     await world.funded(visitor, token=world.token("eve"))
     started = await visitor.post("/fund/start", {})
     back = await world.authorize(str(started.json["url"]))
+    await visitor.get("/")  # the newest cookie is seen: the one before it goes
     before = await dump(world)
     inside = (f"/consent/attempts/{attempt}", "/spend", back, "/funding/remove", "/sdk/client.js", "/favicon.ico")
     of_app = (f"/apps/{ref}", f"/apps/{ref}/revoke", f"/apps/{ref}/export.csv", f"/apps/{ref}/export.json")

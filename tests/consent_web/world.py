@@ -59,6 +59,7 @@ class Visitor:
     http: aiohttp.ClientSession
     cookies: dict[str, str] = field(default_factory=dict)
     csrf: str = ""
+    secret: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 
     async def send(self, method: str, path: str, *, headers: dict[str, str] | None = None, **body: object) -> Fetched:
         sent = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()), **(headers or {})}
@@ -77,7 +78,8 @@ class Visitor:
             return Fetched(answer.status, answer.headers, await answer.text())
 
     async def get(self, path: str, **headers: str) -> Fetched:
-        return await self.send("GET", path, headers=headers)
+        """Load what a page or its script asks for; a script sends the secret, and to a page it makes no difference."""
+        return await self.send("GET", path, headers={"x-wattfare-secret": self.secret, **headers})
 
     async def post(self, path: str, body: object = None, *, headers: dict[str, str] | None = None) -> Fetched:
         """Post JSON as a script of the site does. A header given as an empty text is left out."""
@@ -86,6 +88,7 @@ class Visitor:
             "Sec-Fetch-Site": "same-origin",
             "Origin": self.base,
             "x-wattfare-csrf": self.csrf,
+            "x-wattfare-secret": self.secret,
         }
         raw = body if isinstance(body, bytes) else orjson.dumps({} if body is None else body)
         answer = await self.send("POST", path, headers={**own, **(headers or {})}, data=raw)
@@ -96,7 +99,9 @@ class Visitor:
     async def submit(self, path: str, headers: dict[str, str] | None = None, **fields: str) -> Fetched:
         """Send a form as a page of the site does: its Referrer-Policy makes Chromium hide the origin."""
         own = {"Sec-Fetch-Site": "same-origin", "Origin": "null"}
-        return await self.send("POST", path, headers={**own, **(headers or {})}, data={"csrf": self.csrf, **fields})
+        return await self.send(
+            "POST", path, headers={**own, **(headers or {})}, data={"csrf": self.csrf, "secret": self.secret, **fields}
+        )
 
     async def open(self) -> None:
         """Load a page, for its cookie."""

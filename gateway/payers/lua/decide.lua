@@ -1,7 +1,9 @@
---[[ decide: move an attempt along its one way: pending -> claimed -> approved, claimed -> held -> approved, or pending -> denied.
+--[[ decide: move an attempt along its way: pending -> claimed -> approved, claimed -> held -> approved, pending -> denied.
+A claim that was not carried out goes back: claimed -> pending ('release'), claimed or held -> denied ('cancel').
 KEYS[1] attempt  hash
-ARGV[1] verb       'claim', 'hold', 'approve', 'deny'
-ARGV[2] decision   for 'claim': what was decided, kept with the attempt; '' = keep
+ARGV[1] verb   'claim', 'hold', 'approve', 'deny', 'release', 'cancel'
+ARGV[2] given  for 'claim' and 'approve': what was decided, as JSON, kept with the attempt; '' = keep.
+               For 'release' and 'cancel': the `claim` of the decision that they take back
 RETURNS {code, state, decision}
   1 moved, 0 it had come that far before, -1 not known, -2 expired, -3 it was decided otherwise
 REPEAT returns 0 with the first decision and changes nothing. ]]
@@ -11,18 +13,23 @@ local moves = {
   hold = { from = { claimed = true }, to = 'held', past = { held = true, approved = true } },
   approve = { from = { claimed = true, held = true }, to = 'approved', past = { approved = true } },
   deny = { from = { pending = true }, to = 'denied', past = { denied = true } },
+  release = { from = { claimed = true }, to = 'pending', past = { pending = true }, takes_back = true },
+  cancel = { from = { claimed = true, held = true }, to = 'denied', past = { denied = true }, takes_back = true },
 }
-local attempt_key, move = KEYS[1], moves[ARGV[1]]
+local attempt_key, move, given = KEYS[1], moves[ARGV[1]], ARGV[2]
 local fields = redis.call('HMGET', attempt_key, 'state', 'expires_ms', 'decision')
 local state, decision = fields[1], fields[3] or ''
 if not state then return {-1, '', ''} end
 if move.past[state] then return {0, state, decision} end
 if not move.from[state] then return {-3, state, decision} end
 local now_ms = clock()
-if state ~= 'claimed' and now_ms >= tonumber(fields[2]) then return {-2, state, decision} end
-if ARGV[2] ~= '' then
-  decision = ARGV[2]
-  redis.call('HSET', attempt_key, 'decision', decision)
+if state ~= 'claimed' and not move.takes_back and now_ms >= tonumber(fields[2]) then return {-2, state, decision} end
+if move.takes_back then
+  -- Another claim may have taken the place of the one that is meant.
+  if cjson.decode(decision).claim ~= given then return {-3, state, decision} end
+  decision = ''
+elseif given ~= '' then
+  decision = given
 end
-redis.call('HSET', attempt_key, 'state', move.to, 'decided_ms', whole(now_ms))
+redis.call('HSET', attempt_key, 'state', move.to, 'decision', decision, 'decided_ms', whole(now_ms))
 return {1, move.to, decision}

@@ -1,12 +1,14 @@
 """Attempts: spent tokens, one answer, and what another token may learn (the HTTP side is in tests/consent_web)."""
 
+import asyncio
 import secrets
 
 import pytest
 
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, NotConnected
+from gateway.keys import Budget
 from gateway.keys import attempt as attempt_key
-from gateway.payers.attempts import KEPT_MS, LIFE_MS, MOST_EXTENSIONS, Asked, Attempts, Decision
+from gateway.payers.attempts import KEPT_MS, LIFE_MS, MOST_EXTENSIONS, Asked, Attempt, Attempts, Decision
 from gateway.payers.connections import Approval
 from gateway.services import Services
 
@@ -60,20 +62,65 @@ async def test_another_token_learns_nothing(attempts: Attempts) -> None:
         assert await attempts.outcome(*where, "n1") == {"state": "unknown"}
 
 
-async def test_a_crash_between_yes_and_connection_is_finished_by_the_next_yes(
-    services: Services, attempts: Attempts
-) -> None:
-    """The claim is kept with its cap and sealed key; whoever repeats the yes completes it as it was decided."""
+async def crashed(services: Services, attempts: Attempts, *, connects: bool) -> Attempt:
+    """Leave an attempt as a process does that is killed after its claim: before it connects, or right after."""
     attempt = await attempts.create(asked(), browser="b1", jti=jti())
     approve = services.connections.approve
-    services.connections.approve = None  # type: ignore[method-assign, assignment]
-    with pytest.raises(TypeError):
+
+    async def dies(budget: Budget, approval: Approval) -> None:
+        if connects:
+            await approve(budget, approval)
+        raise asyncio.CancelledError
+
+    services.connections.approve = dies  # type: ignore[method-assign]
+    with pytest.raises(asyncio.CancelledError):
         await attempts.approve(attempt, yes())
     services.connections.approve = approve  # type: ignore[method-assign]
-    assert (await attempts.outcome("appaaaaaaaaaaaaaaaa", "live", "bob", "n1"))["state"] == "pending"
-    done = await attempts.approve(attempt, yes(cap_nano=900_000_000_000))
+    left = await attempts.find(attempt.attempt_id, "b1")
+    assert left is not None
+    assert left.state == "claimed"
+    return left
+
+
+async def test_a_yes_that_was_not_carried_out_is_taken_back(services: Services, attempts: Attempts) -> None:
+    """Killed between claim and connection: what is pressed next is what counts, and the first yes never does."""
+    left = await crashed(services, attempts, connects=False)
+    with pytest.raises(InvalidRequest, match="Decide again"):
+        await attempts.approve(left, yes(cap_nano=900_000_000_000))
+    back = await attempts.release(left)
+    assert (back.state, back.decision) == ("pending", {})
+    with pytest.raises(NotConnected):
+        # The killed process was only slow.
+        await attempts._connect(left)
+    done = await attempts.approve(back, yes(cap_nano=2_000_000_000))
     assert done.state == "approved"
+    assert (await services.ledger.standing(asked().budget)).cap_nano == 2_000_000_000
+
+
+async def test_a_yes_that_was_carried_out_is_found_so(services: Services, attempts: Attempts) -> None:
+    """Killed between connection and approval: it is approved, and keeps no key."""
+    left = await crashed(services, attempts, connects=True)
+    done = await attempts.release(left)
+    assert (done.state, done.decision["funding"]) == ("approved", "")
     assert (await services.ledger.standing(asked().budget)).cap_nano == 5_000_000_000
+
+
+@pytest.mark.parametrize("connects", [False, True])
+async def test_a_no_undoes_a_yes_that_the_payer_never_heard_of(
+    services: Services, attempts: Attempts, *, connects: bool
+) -> None:
+    """Whatever a killed process left: it is denied, and a slow one opens nothing after that."""
+    left = await crashed(services, attempts, connects=connects)
+    assert (await attempts.deny(left)).state == "denied"
+    with pytest.raises(NotConnected):
+        await attempts._connect(left)
+    assert not (await services.ledger.standing(asked().budget)).is_connected
+
+
+async def test_a_fault_that_is_noted_late_brings_nothing_back(services: Services, attempts: Attempts) -> None:
+    """An attempt that has expired meanwhile stays away."""
+    await attempts.note_fault("a" * 64, "denied")
+    assert await services.store.call("EXISTS", attempt_key("a" * 64)) == 0
 
 
 async def test_an_approved_attempt_keeps_no_key(services: Services, attempts: Attempts) -> None:

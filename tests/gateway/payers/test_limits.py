@@ -7,7 +7,7 @@ import pytest
 from gateway import keys
 from gateway.errors import RateLimited
 from gateway.payers.attempts import Asked, Attempt
-from gateway.payers.limits import KEYS_AN_ATTEMPT, Limits
+from gateway.payers.limits import KEYS_A_PAYER, Limits
 from gateway.store.store import Store
 
 BROWSER = "b" * 64
@@ -42,14 +42,14 @@ async def test_a_repeated_attempt_counts_once(store: Store) -> None:
     limits = Limits(store)
     for nonce in ("n1", "n1", "n2"):
         await limits.admit_attempt(asked(nonce), BROWSER)
-    assert await store.call("ZCARD", keys.consent_rate("attempts-browser", BROWSER)) == 2
-    assert await store.call("ZCARD", keys.consent_rate("attempts-app", "appx")) == 2
+    assert await store.call("ZCARD", keys.consent_rate("attempts-browser", f"appx:{BROWSER}")) == 2
+    assert await store.call("ZCARD", keys.consent_rate("attempts-user", asked().budget.name)) == 2
 
 
-async def test_keys_are_counted_for_each_attempt(store: Store) -> None:
-    """One attempt's tries leave another its own."""
+async def test_keys_are_counted_for_each_payer(store: Store) -> None:
+    """One payer's tries leave another their own."""
     limits = Limits(store)
-    for _ in range(KEYS_AN_ATTEMPT):
+    for _ in range(KEYS_A_PAYER):
         await limits.admit_key("one")
     with pytest.raises(RateLimited):
         await limits.admit_key("one")
@@ -61,11 +61,11 @@ async def test_the_second_refusal_starts_a_cooldown_of_that_app_alone(store: Sto
     limits = Limits(store)
     for nonce in ("n1", "n1"):
         await limits.note_denial(denied(nonce), BROWSER)
-    await limits.admit_attempt(asked("n2"), BROWSER)
+    await limits.check_cooldown(asked("n2"), BROWSER)
     await limits.note_denial(denied("n2"), BROWSER)
     with pytest.raises(RateLimited) as refused:
-        await limits.admit_attempt(asked("n3"), BROWSER)
+        await limits.check_cooldown(asked("n3"), BROWSER)
     assert refused.value.fields["reason"] == "cooldown"
     assert "in 5 min" in refused.value.message
-    await limits.admit_attempt(asked("n3", app_id="appy"), BROWSER)
-    await limits.admit_attempt(asked("n3"), "c" * 64)
+    await limits.check_cooldown(asked("n3", app_id="appy"), BROWSER)
+    await limits.check_cooldown(asked("n3"), "c" * 64)

@@ -1,0 +1,26 @@
+/**
+ * The secret that this browser keeps beside its cookies. A page on another port of this host reads and sets cookies; this
+ * it cannot read. Where storage is blocked the secret lasts as long as the page.
+ */
+
+const NAME = 'wattfare-secret'
+const FORM = /^[A-Za-z0-9_-]{43}$/
+let kept = ''
+
+function fresh() {
+  const bytes = String.fromCharCode(...crypto.getRandomValues(new Uint8Array(32)))
+  return btoa(bytes).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '')
+}
+
+/** @returns {string} */
+export function secret() {
+  try {
+    if (!FORM.test(localStorage.getItem(NAME) ?? '')) localStorage.setItem(NAME, fresh())
+    // Read again: another tab may have been faster.
+    kept = localStorage.getItem(NAME) ?? kept
+  } catch {
+    // Storage is blocked.
+  }
+  if (!FORM.test(kept)) kept = fresh()
+  return kept
+}

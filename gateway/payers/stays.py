@@ -1,0 +1,192 @@
+"""Stays: which browsers are in which wallet, by a cookie's value and a secret that only our own pages can read.
+
+Rule: neither value is stored, only its digest. A cookie's value works until a newer one of its stay was seen: the
+answer that carries the newer one may never arrive.
+Rule: the cookie alone may look, lower, pause and stop. Whatever adds to what may be spent needs the secret too, because
+a page on another port of the same host reads and sets cookies, and cannot read our storage.
+"""
+
+import asyncio
+import hmac
+import secrets
+import time
+from dataclasses import dataclass
+
+from gateway import keys
+from gateway.digest import sha256_hex
+from gateway.store.replies import strings, text
+from gateway.store.store import Store
+
+# Browsers limit a cookie's life to 400 days (RFC 6265bis §5.5); the visit behind it ends with it.
+VISIT_SECONDS = 400 * 24 * 60 * 60
+# A cookie that never came back: as long as an attempt (an hour) is remembered (a day), and some more.
+UNSEEN_SECONDS = 26 * 60 * 60
+# Who has just proved the account may raise for this long: enough for some changes, too short for a lent laptop.
+_PROOF_MS = 10 * 60 * 1000
+# The list of browsers shows days; a write for each page would be for nothing.
+_SEEN_EVERY_MS = 60 * 60 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """The browser that asks: the digest of its secret ('': it sent none), and a label such as `Firefox on Linux`."""
+
+    secret_sha256: str
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A browser that is in a wallet.
+
+    `token`: the cookie's value. `device`: the name of its stay; connections remember it. `wallet_ids`: the wallet and
+    those merged into it. `is_trusted`: the browser has the secret of its stay too.
+    """
+
+    token: str
+    wallet_id: str
+    device: str
+    wallet_ids: frozenset[str]
+    is_trusted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """One browser in a wallet, as its payer sees it. Times in unix milliseconds; `seen_ms` is exact to the hour."""
+
+    device: str
+    label: str
+    since_ms: int
+    seen_ms: int
+
+
+class Stays:
+    """The store of stays."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def find(self, token: str, guest: Guest) -> Visit | None:
+        """Return the visit that a cookie's value stands for. Raises Unavailable."""
+        fields = await self._hash(keys.visit(sha256_hex(token))) if token else {}
+        if not fields:
+            return None
+        wallet_id, device = fields["wallet"], fields["device"]
+        merged, key_sha256 = await self._store.call("HMGET", keys.wallet(wallet_id), "merged", "key_sha256")
+        if merged:
+            wallet_id = text(merged)
+            key_sha256 = await self._store.call("HGET", keys.wallet(wallet_id), "key_sha256")
+        stay, absorbed = await asyncio.gather(
+            self._hash(keys.stay(wallet_id, device)), self._store.call("SMEMBERS", keys.wallet_absorbed(wallet_id))
+        )
+        bound_to = stay.get("key_sha256", "")
+        # Without `since_ms` it is what a late note left of a stay that has ended.
+        if "since_ms" not in stay or (bound_to and bound_to != text(key_sha256 or b"")):
+            return None
+        await self._note_seen(token, wallet_id, device, fields.get("before", ""), int(stay["seen_ms"]))
+        wallet_ids = frozenset({wallet_id, *(text(one) for one in absorbed)})
+        return Visit(token, wallet_id, device, wallet_ids, is_trusted=_is_same(stay["secret_sha256"], guest))
+
+    async def begin(self, wallet_id: str, guest: Guest, *, instead: Visit | None = None, key_sha256: str = "") -> Visit:
+        """Return a new stay in a wallet. It takes the place of the stay `instead` once its cookie was seen, if that was
+        this browser's own: who has read or planted a cookie ends nobody's stay by it.
+
+        `key_sha256`: of the funding key that alone proved it; the stay ends when the wallet pays with another.
+        Raises Unavailable.
+        """
+        device = secrets.token_hex(8)
+        fields = {"secret_sha256": guest.secret_sha256, "label": guest.label, "key_sha256": key_sha256}
+        await self._put(wallet_id, device, {**fields, "since_ms": str(_now_ms()), "seen_ms": "0"}, UNSEEN_SECONDS)
+        own = instead if instead is not None and instead.is_trusted else None
+        return await self._issue(wallet_id, device, frozenset({wallet_id}), own)
+
+    async def renew(self, visit: Visit) -> Visit:
+        """Return the same stay under a new cookie value; the old one works until the new one was seen.
+
+        One that is not trusted stays as it is. Raises Unavailable.
+        """
+        if not visit.is_trusted:
+            return visit
+        return await self._issue(visit.wallet_id, visit.device, visit.wallet_ids, visit)
+
+    async def move(self, visit: Visit, wallet_id: str) -> None:
+        """Let a stay go on in another wallet. Raises Unavailable."""
+        fields = await self._hash(keys.stay(visit.wallet_id, visit.device))
+        if fields:
+            await self._put(wallet_id, visit.device, fields, VISIT_SECONDS)
+
+    async def end(self, wallet_id: str, device: str) -> None:
+        """End a stay: no cookie of it is valid any more. Idempotent. Raises Unavailable."""
+        await self._store.call("DEL", keys.stay(wallet_id, device), keys.stay_proof(wallet_id, device))
+        await self._store.call("SREM", keys.wallet_stays(wallet_id), device)
+
+    async def all(self, wallet_id: str) -> list[Stay]:
+        """Return the browsers that are in a wallet, the latest seen first. Raises Unavailable."""
+        found = await self._read_all(wallet_id)
+        stays = [Stay(device, one["label"], int(one["since_ms"]), int(one["seen_ms"])) for device, one in found]
+        return sorted(stays, key=lambda one: -max(one.seen_ms, one.since_ms))
+
+    async def bound(self, wallet_id: str) -> list[str]:
+        """Return the stays that nothing but a funding key proved. Raises Unavailable."""
+        return [device for device, one in await self._read_all(wallet_id) if one.get("key_sha256")]
+
+    async def unbind(self, visit: Visit) -> None:
+        """Let a stay outlast the key that proved it: its browser has just proved more. Raises Unavailable."""
+        await self._store.call("HDEL", keys.stay(visit.wallet_id, visit.device), "key_sha256")
+
+    async def prove(self, visit: Visit) -> None:
+        """Note that the payer behind a visit has just proved who they are. Raises Unavailable."""
+        await self._store.call("SET", keys.stay_proof(visit.wallet_id, visit.device), "1", "PX", _PROOF_MS)
+
+    async def is_proved(self, visit: Visit) -> bool:
+        """Tell whether the payer behind a visit has proved who they are within ten minutes. Raises Unavailable."""
+        return bool(await self._store.call("EXISTS", keys.stay_proof(visit.wallet_id, visit.device)))
+
+    async def _issue(self, wallet_id: str, device: str, wallet_ids: frozenset[str], instead: Visit | None) -> Visit:
+        token = secrets.token_urlsafe(32)
+        before = sha256_hex(instead.token) if instead is not None else ""
+        key = keys.visit(sha256_hex(token))
+        await self._store.call("HSET", key, "wallet", wallet_id, "device", device, "before", before)
+        await self._store.call("EXPIRE", key, VISIT_SECONDS if instead is not None else UNSEEN_SECONDS)
+        return Visit(token, wallet_id, device, wallet_ids, is_trusted=True)
+
+    async def _put(self, wallet_id: str, device: str, fields: dict[str, str], seconds: int) -> None:
+        key = keys.stay(wallet_id, device)
+        await self._store.call("HSET", key, *(part for pair in fields.items() for part in pair))
+        await self._store.call("EXPIRE", key, seconds)
+        await self._store.call("SADD", keys.wallet_stays(wallet_id), device)
+        await self._store.call("EXPIRE", keys.wallet_stays(wallet_id), VISIT_SECONDS)
+
+    async def _note_seen(self, token: str, wallet_id: str, device: str, before: str, seen_ms: int) -> None:
+        """Note that a cookie came back: the one before it is not valid any more."""
+        digest = sha256_hex(token)
+        if before:
+            old = await self._hash(keys.visit(before))
+            await self._store.call("DEL", keys.visit(before))
+            if old and old["device"] != device:
+                await self.end(old["wallet"], old["device"])
+            await self._store.call("HDEL", keys.visit(digest), "before")
+        if _now_ms() - seen_ms < _SEEN_EVERY_MS:
+            return
+        key = keys.stay(wallet_id, device)
+        await self._store.call("HSET", key, "seen_ms", _now_ms())
+        for kept in (key, keys.visit(digest)):
+            await self._store.call("EXPIRE", kept, VISIT_SECONDS)
+        # A wallet that has approved something does not expire at all: XX leaves it so.
+        await self._store.call("EXPIRE", keys.wallet(wallet_id), VISIT_SECONDS, "XX")
+
+    async def _read_all(self, wallet_id: str) -> list[tuple[str, dict[str, str]]]:
+        devices = sorted(text(one) for one in await self._store.call("SMEMBERS", keys.wallet_stays(wallet_id)))
+        found = await asyncio.gather(*(self._hash(keys.stay(wallet_id, device)) for device in devices))
+        return [(device, one) for device, one in zip(devices, found, strict=True) if "since_ms" in one]
+
+    async def _hash(self, key: str) -> dict[str, str]:
+        return strings(await self._store.call("HGETALL", key))
+
+
+def _is_same(secret_sha256: str, guest: Guest) -> bool:
+    return bool(secret_sha256) and hmac.compare_digest(secret_sha256, guest.secret_sha256)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,51 @@
+"""Faults at each step that the consent site takes on its store."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.errors import Unavailable
+from gateway.store.store import Store
+
+
+@dataclass
+class Fault:
+    """What happens at the command of that `number`, counted from 0, and (`lasts`) at each one after it.
+
+    `kind`: `lost` (never carried out), `late` (carried out, and its answer lost), `killed` (lost, and whoever waits for
+    it is gone too).
+    """
+
+    kind: str
+    number: int
+    lasts: bool = True
+    seen: int = 0
+
+    @property
+    def was_met(self) -> bool:
+        """Whether so many commands came."""
+        return self.seen > self.number
+
+
+@contextmanager
+def failing(store: Store, fault: Fault) -> Iterator[Fault]:
+    """Let a store fail until the block ends."""
+    answer = store._answer
+
+    async def fails(*args: Any, **named: Any) -> Any:
+        number, fault.seen = fault.seen, fault.seen + 1
+        if number < fault.number or (number > fault.number and not fault.lasts):
+            return await answer(*args, **named)
+        if fault.kind == "late" and number == fault.number:
+            await answer(*args, **named)
+        if fault.kind == "killed":
+            raise asyncio.CancelledError
+        raise Unavailable
+
+    store._answer = fails  # type: ignore[method-assign]
+    try:
+        yield fault
+    finally:
+        store._answer = answer  # type: ignore[method-assign]

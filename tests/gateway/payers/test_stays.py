@@ -1,0 +1,78 @@
+"""Stays: cookies that replace each other without getting lost, and what ends them."""
+
+import pytest
+
+from gateway import keys
+from gateway.digest import sha256_hex
+from gateway.payers.stays import UNSEEN_SECONDS, VISIT_SECONDS, Guest, Stays
+from gateway.services import Services
+
+MINE = Guest("a" * 64, "Firefox on Linux")
+OTHER = Guest("b" * 64)
+
+
+@pytest.fixture
+def stays(services: Services) -> Stays:
+    """The store of stays."""
+    return services.stays
+
+
+async def test_an_old_cookie_lives_until_the_new_one_is_seen(stays: Stays) -> None:
+    """A lost answer loses nothing, however many there are; what was seen ends what came before it, and that alone."""
+    first = await stays.begin("w", MINE)
+    second, third = await stays.renew(first), await stays.renew(first)
+    assert await stays.find(first.token, MINE) == first
+    assert await stays.find(third.token, MINE) == third
+    assert await stays.find(first.token, MINE) is None
+    assert await stays.find(second.token, MINE) == second
+    assert {first.device, second.device, third.device} == {first.device}
+
+
+async def test_the_secret_tells_the_browser_from_one_that_read_its_cookie(stays: Stays) -> None:
+    """Without it, with another one, or where none was ever given, a visit is not trusted."""
+    visit = await stays.begin("w", MINE)
+    bare = await stays.begin("w", Guest(""))
+    found = [await stays.find(visit.token, guest) for guest in (MINE, OTHER, Guest(""))]
+    assert [one is not None and one.is_trusted for one in found] == [True, False, False]
+    silent = await stays.find(bare.token, Guest(""))
+    assert silent is not None
+    assert not silent.is_trusted
+
+
+async def test_a_stay_that_was_ended_does_not_come_back(services: Services, stays: Stays) -> None:
+    """No cookie of it is valid, not by a late note either that it was seen; it leaves the list."""
+    visit, other = await stays.begin("w", MINE), await stays.begin("w", OTHER)
+    newer = await stays.renew(visit)
+    assert [one.label for one in await stays.all("w") if one.device == visit.device] == ["Firefox on Linux"]
+    await stays.end("w", visit.device)
+    await services.store.call("HSET", keys.stay("w", visit.device), "seen_ms", 1)
+    for token in (visit.token, newer.token):
+        assert await stays.find(token, MINE) is None
+    assert [one.device for one in await stays.all("w")] == [other.device]
+
+
+async def test_what_takes_the_place_of_a_stay_ends_it_when_it_is_seen(stays: Stays) -> None:
+    """A browser that goes on in another wallet leaves the first one open to nobody."""
+    first = await stays.begin("w1", MINE)
+    second = await stays.begin("w2", MINE, instead=first)
+    assert await stays.find(first.token, MINE) == first
+    assert await stays.find(second.token, MINE) == second
+    assert await stays.find(first.token, MINE) is None
+    assert await stays.all("w1") == []
+
+
+async def test_a_cookie_that_never_came_back_expires_in_a_day(services: Services, stays: Stays) -> None:
+    """And lives for 400 days from when it did."""
+    visit = await stays.begin("w", MINE)
+    names = [keys.visit(sha256_hex(visit.token)), keys.stay("w", visit.device)]
+    assert all([UNSEEN_SECONDS - 9 < await services.store.call("TTL", name) <= UNSEEN_SECONDS for name in names])
+    await stays.find(visit.token, MINE)
+    assert all([VISIT_SECONDS - 9 < await services.store.call("TTL", name) <= VISIT_SECONDS for name in names])
+
+
+async def test_a_proof_lasts_for_ten_minutes_and_for_one_browser(services: Services, stays: Stays) -> None:
+    """Another browser of the same wallet proves for itself."""
+    visit, other = await stays.begin("w", MINE), await stays.begin("w", OTHER)
+    await stays.prove(visit)
+    assert (await stays.is_proved(visit), await stays.is_proved(other)) == (True, False)
+    assert 590_000 < await services.store.call("PTTL", keys.stay_proof("w", visit.device)) <= 600_000
