@@ -8,6 +8,7 @@ hide what stands beside them.
 import unicodedata
 
 from consent_web.money_text import cap_text
+from gateway.payers.app_names import INVISIBLE
 from gateway.payers.attempts import Asked
 
 # A new wording gets a new version; each receipt names the one that was shown.
@@ -64,11 +65,11 @@ def receipt(asked: Asked, name: str, host: str, cap_nano: int | None) -> str:
 
 
 def _tame(text: str, most: int) -> str:
-    """Drop invisible and direction-changing characters (Unicode C*), fold white space, cut to `most` characters."""
+    """Drop invisible and direction-changing characters, fold white space, cut to `most` characters."""
     seen = "".join(
         " " if unicodedata.category(character).startswith("Z") else character
         for character in unicodedata.normalize("NFC", text)
-        if not unicodedata.category(character).startswith("C")
+        if not unicodedata.category(character).startswith("C") and character not in INVISIBLE
     )
     folded = " ".join(seen.split())
     return folded if len(folded) <= most else folded[: most - 1] + "…"

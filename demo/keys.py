@@ -13,7 +13,7 @@ from pathlib import Path
 
 from demo.settings import DemoSettings
 
-_NAME = "Wattfare Demo"
+_NAME = "Demo App"
 
 
 class NoKeysError(Exception):

@@ -79,6 +79,23 @@ class Environment:
     def optional_url(self, name: str) -> str | None:
         return self.web_url(name, "https://host.example") if self.text(name) else None
 
+    def line(self, name: str, default: str, *, most: int) -> str:
+        """A few words that people read."""
+        value = self.text(name) or default
+        if len(value) > most or not value.isprintable():
+            raise SettingsError(f"{name} must be at most {most} characters on one line.")
+        return value
+
+    def link(self, name: str) -> str | None:
+        """Where a person is sent: a web page, or an address to write to. Also without OPERATOR_ in its name."""
+        value = self.text(name) or self.text(name.replace("OPERATOR_", ""))
+        if value is None or re.fullmatch(r"mailto:[^\s@]+@[^\s@]+", value):
+            return value
+        parts = _split(value)
+        if parts is None or parts.scheme not in ("http", "https") or parts.username is not None:
+            raise SettingsError(f"{name} must be an http:// or https:// URL, or mailto: with an address.")
+        return value
+
     def proxy_for(self, url: str) -> str | None:
         """The proxy on the way to `url`, as the usual variables name it (in lower case, too). None for http://."""
         target = urlsplit(url)

@@ -12,16 +12,35 @@ from typing import Final
 
 from gateway.environment import Environment, SettingsError
 from gateway.key_rings import KeyRing, read_key_rings
+from gateway.money import NANO_PER_USD
 
 MIN_LEDGER_DAYS: Final = 31  # the rolling month is 30 UTC days; verify needs all of it
 MAX_LEDGER_DAYS: Final = 36_500  # a hundred years: more is a slip of the keyboard
 MAX_WORKERS: Final = 256  # more processes than any host has cores
 MAX_METRICS_PORT: Final = 65_000  # leaves room for a port for each worker above it
+MAX_CAP_USD: Final = 1000  # a higher monthly cap for one app is taken for a typing error
 MAX_BODY_MB: Final = 1024  # a body is held in memory, several times over while it is read
 CONSENT_PORT: Final = 8081  # where the consent site listens by default
 
+_OPERATOR_CHARS = 60  # what fits on a line of the popup
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _LOG_FORMATS = ("auto", "json", "text")
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who runs this, as every page that a payer sees says: a name, and where terms, privacy and help are (or None)."""
+
+    name: str
+    terms_url: str | None = None
+    privacy_url: str | None = None
+    support_url: str | None = None
+
+    @classmethod
+    def read(cls, source: Environment, name: str) -> "Operator":
+        """Return what the environment says; without a name of its own it is called `name`. Raises SettingsError."""
+        links = (source.link(f"WATTFARE_OPERATOR_{each}_URL") for each in ("TERMS", "PRIVACY", "SUPPORT"))
+        return cls(source.line("WATTFARE_OPERATOR_NAME", name, most=_OPERATOR_CHARS), *links)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +100,9 @@ class Settings:
     """How long a caller may take nothing of an answer."""
     max_body_mb: int
     """How large the body of a metered call may be, in MB of 1,048,576 bytes."""
+    operator: Operator
+    default_cap_nano: int
+    """The monthly cap, in nano-USD, that the popup proposes, and the most of an app's wish that it preselects."""
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, *, default_port: int = 8080) -> "Settings":
@@ -139,7 +161,14 @@ class Settings:
             upstream_keepalive_seconds=source.seconds("WATTFARE_UPSTREAM_KEEPALIVE_SECONDS", 1800),
             caller_silence_seconds=source.seconds("WATTFARE_CALLER_SILENCE_SECONDS", 120),
             max_body_mb=source.integer("WATTFARE_MAX_BODY_MB", 32, least=1, most=MAX_BODY_MB),
+            operator=Operator.read(source, "this machine" if not production else consent_url.partition("://")[2]),
+            default_cap_nano=NANO_PER_USD * source.integer("WATTFARE_DEFAULT_CAP_USD", 10, least=1, most=MAX_CAP_USD),
         )
+
+    @property
+    def own_names(self) -> tuple[str, str]:
+        """What no app may call itself: the operator, and the host that asks payers."""
+        return self.operator.name, self.consent_url.partition("://")[2]
 
     def patient(self, redis_deadline_ms: int) -> "Settings":
         """Return these settings with another Redis deadline, for a command that no request waits for."""

@@ -6,18 +6,18 @@ Rule: the secrets are shown this once; only their digests are stored.
 import argparse
 from collections.abc import Mapping
 
+from gateway.payers import app_names
 from gateway.payers.origins import OriginRefused, register
 from gateway.services import Services
 from scripts.command import CommandRefused, run
 
-MAX_NAME_CHARS = 80  # payers see some 48 of them (consent_web/texts.py)
-
 
 async def create_app(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
     """Check name and origins, and return the new app's keys."""
-    name = " ".join(arguments.name.split())
-    if not 1 <= len(name) <= MAX_NAME_CHARS or not name.isprintable():
-        raise CommandRefused(f"--name must be 1 to {MAX_NAME_CHARS} printable characters.")
+    try:
+        name = app_names.check(arguments.name, services.settings.own_names)
+    except app_names.NameRefused as refused:
+        raise CommandRefused(f"--name {refused}") from None
     if not arguments.origin:
         raise CommandRefused("--origin is needed: without one no page of the app could ask its users.")
     try:

@@ -44,6 +44,19 @@ async def test_P07_the_popup_names_the_account_before_allow(
     )
 
 
+async def test_the_origin_is_never_smaller_than_the_name(page: Page, app_site: AppSite, user: str) -> None:
+    """What the browser proved stands as large as what the app calls itself, on both screens."""
+    await payer.visit(page, app_site, user)
+    popup = await payer.press_connect(page)
+    for step in ("paying", "asking"):
+        await popup.locator(".origin").wait_for()
+        size = "(line) => parseFloat(getComputedStyle(line).fontSize)"
+        assert await popup.locator(".origin").evaluate(size) >= await popup.locator(".name").evaluate(size)
+        if step == "paying":
+            await payer.paste_key(popup)
+            await payer.allow_button(popup).wait_for()
+
+
 async def test_no_control_of_the_question_can_be_named_by_a_fragment(page: Page, app_site: AppSite, user: str) -> None:
     """Whoever opened the window may set its fragment: nothing that takes focus has an id or a name to be found by."""
     await payer.visit(page, app_site, user)

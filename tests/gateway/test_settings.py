@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.key_rings import KeyRing
-from gateway.settings import Settings
+from gateway.settings import Operator, Settings
 from tests.gateway.environments import NEW, PRODUCTION, RINGS, load, refusal, ring_text
 
 
@@ -29,6 +29,22 @@ def test_an_empty_environment_is_development_with_the_contracts_defaults(
     assert settings.upstream_first_byte_seconds == 300
     assert (settings.upstream_silence_seconds, settings.caller_silence_seconds) == (120, 120)
     assert settings.max_body_mb == 32
+    assert settings.operator == Operator("this machine")
+    assert settings.default_cap_nano == 10_000_000_000
+
+
+def test_the_operator_is_named_with_terms_privacy_and_help() -> None:
+    """By the whole names, or by the short ones; in production without a name it is the consent site's host."""
+    links = {
+        "TERMS": "https://acme.example/terms?v=2",
+        "PRIVACY": "https://acme.example/p",
+        "SUPPORT": "mailto:a@b.example",
+    }
+    told = Operator("Acme Inc", *links.values())
+    for prefix in ("WATTFARE_OPERATOR_", "WATTFARE_"):
+        named = {f"{prefix}{name}_URL": url for name, url in links.items()}
+        assert load(WATTFARE_OPERATOR_NAME="Acme Inc", **named).operator == told
+    assert Settings.load(PRODUCTION).operator == Operator("pay.example")
 
 
 def test_the_processs_own_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -79,6 +95,7 @@ def test_an_empty_value_counts_as_missing() -> None:
         ("WATTFARE_UPSTREAM_SILENCE_SECONDS", "3", "upstream_silence_seconds", 3),
         ("WATTFARE_CALLER_SILENCE_SECONDS", "4", "caller_silence_seconds", 4),
         ("WATTFARE_MAX_BODY_MB", "10", "max_body_mb", 10),
+        ("WATTFARE_DEFAULT_CAP_USD", "25", "default_cap_nano", 25_000_000_000),
     ],
 )
 def test_a_good_value_is_taken(name: str, value: str, attribute: str, parsed: object) -> None:
@@ -112,6 +129,12 @@ def test_a_good_value_is_taken(name: str, value: str, attribute: str, parsed: ob
         ("WEB_CONCURRENCY", "2.5"),
         ("WATTFARE_MAX_BODY_MB", "0"),
         ("WATTFARE_MAX_BODY_MB", "1025"),
+        ("WATTFARE_DEFAULT_CAP_USD", "0"),
+        ("WATTFARE_DEFAULT_CAP_USD", "1001"),
+        ("WATTFARE_OPERATOR_NAME", "x" * 61),
+        ("WATTFARE_OPERATOR_NAME", "a\nb"),
+        ("WATTFARE_OPERATOR_TERMS_URL", "javascript:alert(1)"),
+        ("WATTFARE_OPERATOR_SUPPORT_URL", "mailto:nobody"),
         ("WATTFARE_DRAIN_SECONDS", "soon"),
         ("WATTFARE_DRAIN_SECONDS", "-1"),
         ("WATTFARE_DRAIN_SECONDS", "inf"),

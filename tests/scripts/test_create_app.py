@@ -52,6 +52,8 @@ async def test_a_new_app_works_at_once_with_live_and_test_keys(redis_url: str, s
         (" ", ["https://app.example"]),
         ("x" * 81, ["https://app.example"]),
         ("a\x07b", ["https://app.example"]),
+        ("OpenRouter ✓", ["https://app.example"]),
+        ("This Machine", ["https://app.example"]),
         ("X", []),
         ("X", ["http://app.example"]),
         ("X", ["https://app.example", "https://*.app.example"]),
