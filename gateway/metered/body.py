@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import NoReturn, Self
 
 from gateway.errors import InvalidRequest
+from gateway.metered.media import Size
 from gateway.metered.weight import allowance, weigh
 from gateway.openrouter.dialects import WIRE, Dialect, Wire
 from gateway.strict_json import strict_json
@@ -45,7 +46,7 @@ class ChatRequest:
     `model` is the first that may be billed, `fallbacks` the others of `models[]`. `max_tokens` is the caller's output
     ceiling for each of `choices` answers, `ceiling_field` the field it stands in (of two, the larger counts).
     `prompt_bytes` bounds the prompt tokens from above (see `metered/pricing.py`), `allowance` of them for what a
-    provider adds to the prompt; `images` counts image parts apart.
+    provider adds to the prompt; `images` has the size of each image, where it is known.
     `open_ended`: tokens do not bound the cost. `asks_for_cache`: the body asks that the prompt be written to a cache,
     `long_cache`: for an hour.
     """
@@ -59,7 +60,7 @@ class ChatRequest:
     ceiling_field: str | None
     choices: int
     prompt_bytes: int
-    images: int
+    images: tuple[Size | None, ...]
     open_ended: bool
     asks_for_cache: bool = False
     long_cache: bool = False
@@ -87,7 +88,7 @@ class ChatRequest:
             ceiling_field=ceiling_field,
             choices=_choices(document, dialect) * prompts,
             prompt_bytes=weight.bytes,
-            images=weight.images,
+            images=tuple(weight.images),
             open_ended=weight.unbounded or _is_open_ended(document, (model, *fallbacks), WIRE[dialect]),
             asks_for_cache=weight.asks_for_cache,
             long_cache=weight.long_cache,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from gateway.ledger.worst_case import WorstCase
 from gateway.metered.body import ChatRequest
+from gateway.metered.media import usual_image_tokens
 from gateway.metered.pricing import Prompt, bounded_prompt, worst_case
 from gateway.metered.tokenizer import Measure, measured
 from gateway.openrouter.pricelist import PriceList
@@ -94,7 +95,8 @@ def _expected_prompt(measure: Measure, request: ChatRequest, model: str) -> Prom
     most = bounded_prompt(request, model)
     own = most.text_tokens - request.prompt_bytes + request.allowance
     tokens = family_tokens(measure, model) + _frame(measure) + own
-    return Prompt(min(most.text_tokens, tokens), most.image_tokens)
+    images = sum([usual_image_tokens(model, size) for size in request.images])
+    return Prompt(min(most.text_tokens, tokens), min(most.image_tokens, images))
 
 
 def family_tokens(measure: Measure, model: str) -> int:

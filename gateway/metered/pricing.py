@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from gateway.ledger.worst_case import MIN_OUTPUT_TOKENS, WorstCase
 from gateway.metered.body import ChatRequest
+from gateway.metered.media import image_tokens as image_tokens_of
 from gateway.money import MAX_NANO, nano_from_zepto
 from gateway.openrouter.pricelist import (
     COMPLETION_RATES,
@@ -43,11 +44,6 @@ MAX_AGE_MS = 24 * 3600 * 1000
 
 # Text in other languages than English runs to two or three bytes a token; four is the usual rule of thumb for English.
 ESTIMATE_BYTES_PER_TOKEN = 4
-
-# The most an image can take in the prompt: 16,384 tokens is the ceiling of Qwen's vision models, above those of Claude
-# (some 5,000), Gemini (some 4,200) and GPT-5. gpt-4o-mini counts 2,833 tokens and 5,667 for each of up to 8 tiles.
-IMAGE_TOKENS = 16_384
-_IMAGE_TOKENS_OF_FAMILY = {"gpt-4o-mini": 48_169}
 
 # Some providers put a system prompt of their own before a conversation that has none. The most that was billed beyond
 # the body in recorded exchanges of late 2025: Devstral 1,234 tokens and Mistral Small 561, Llama 3.3 956, Grok 4 687.
@@ -85,8 +81,8 @@ class Prompt(NamedTuple):
 
 def bounded_prompt(request: ChatRequest, model: str) -> Prompt:
     """Return what the prompt can count at most."""
-    own_prompt, each_image = _family(model)
-    return Prompt(request.prompt_bytes + (own_prompt if request.has_output else 0), request.images * each_image)
+    image_tokens = sum([image_tokens_of(model, size) for size in request.images])
+    return Prompt(request.prompt_bytes + (_own_prompt(model) if request.has_output else 0), image_tokens)
 
 
 def worst_case(
@@ -180,7 +176,7 @@ def _estimate_for(model: str, request: ChatRequest, prices: PriceList, tokens: _
         return min(MAX_NANO, nano_from_zepto(prompt * tokens.prompt + completion * tokens.completion))
     once = price.rate(("request",), 0)
     if request.images:
-        once += request.images * price.rate(("image",), 0)
+        once += len(request.images) * price.rate(("image",), 0)
     prompt = price.rate(("prompt",), tokens.prompt)
     in_all = prompt * tokens.plain + price.rate(("completion",), tokens.prompt) * tokens.completion
     if tokens.cached:
@@ -201,7 +197,7 @@ def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int], prompt: 
     prompt_rate = _prompt_rate(request, price, prompt_tokens)
     fixed = prompt_rate * prompt_tokens
     if request.images:
-        each_image = request.images * price.rate(("image",), prompt_tokens)
+        each_image = len(request.images) * price.rate(("image",), prompt_tokens)
         image = max(each_image, prompt.image_tokens * price.rate(("image_token",), prompt_tokens))
         fixed = max(fixed, prompt_rate * _at_most(context, prompt.text_tokens) + image)
     fixed += price.rate(("request",), prompt_tokens)
@@ -246,11 +242,9 @@ def _at_most(limit: int | None, tokens: int) -> int:
 
 
 @lru_cache(4096)
-def _family(model: str) -> tuple[int, int]:
-    """Return what the providers of a model's family write into the prompt, and what an image takes there, in tokens."""
-    own = [tokens for family, tokens in _OWN_PROMPT_TOKENS_OF_FAMILY.items() if family in model]
-    image = [tokens for family, tokens in _IMAGE_TOKENS_OF_FAMILY.items() if family in model]
-    return own[0] if own else 0, image[0] if image else IMAGE_TOKENS
+def _own_prompt(model: str) -> int:
+    """Return what the providers of a model's family write into the prompt, in tokens."""
+    return next((tokens for family, tokens in _OWN_PROMPT_TOKENS_OF_FAMILY.items() if family in model), 0)
 
 
 def _capped(price: Price, caps: Mapping[str, int]) -> Price:

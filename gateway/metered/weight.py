@@ -8,9 +8,11 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
+
+from gateway.metered.media import Size, image_size
 
 # Tokens that a chat template adds and no byte of the body stands for. Role markers and separators cost 3 to 8 tokens a
 # message in the published templates (ChatML, Llama 3, Gemma, Harmony); default system prompts some tens of tokens
@@ -44,7 +46,7 @@ class Weight:
     """What the document puts into the prompt, counted from above."""
 
     bytes: int = 0
-    images: int = 0
+    images: list[Size | None] = field(default_factory=list)
     unbounded: bool = False
     asks_for_cache: bool = False
     long_cache: bool = False
@@ -76,17 +78,35 @@ def _weigh_object(members: Mapping[str, object], weight: Weight, field: str) -> 
     """Count the keys of one object below `field` of the body, and yield the values still to be counted."""
     kind = members.get("type") if field in _MEDIA_FIELDS else None
     is_image = _is_image(members, field)
-    weight.images += is_image
     weight.unbounded |= isinstance(kind, str) and kind in _UNBOUNDED_PARTS
     weight.asks_for_cache |= not _CACHE_FIELDS.isdisjoint(members)
     weight.long_cache |= members.get("ttl") == "1h"
     weight.bytes += OBJECT_ALLOWANCE
+    payloads: list[object] = []
     for key, value in members.items():
         weight.bytes += _most_bytes(key, field)
         if not (is_image and key in _IMAGE_PAYLOADS):
             yield value
-        elif _is_other_media(value):
-            weight.unbounded = True
+        else:
+            payloads.append(value)
+            weight.unbounded |= _is_other_media(value)
+    if is_image:
+        weight.images += _sizes(payloads)
+
+
+def _sizes(payloads: list[object]) -> list[Size | None]:
+    """Return the size of each image that a part may stand for: one, unless it names several."""
+    found: list[str] = []
+    for payload in payloads:
+        if isinstance(payload, str):
+            found.append(payload)
+        elif isinstance(payload, dict):
+            found += [each for key, each in payload.items() if key in _IMAGE_PAYLOADS and isinstance(each, str)]
+            if any(isinstance(each, dict | list) for each in payload.values()):
+                found.append("")
+        elif payload is not None:
+            found.append("")
+    return [image_size(each) for each in found] or [None]
 
 
 @dataclass(slots=True)

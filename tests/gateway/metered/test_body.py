@@ -38,7 +38,7 @@ def test_a_plain_request_is_understood() -> None:
     assert request.body is raw
     assert request.document == MINIMAL
     assert (request.model, request.fallbacks, request.stream, request.choices) == ("a/b", (), False, 1)
-    assert (request.max_tokens, request.ceiling_field, request.images, request.open_ended) == (None, None, 0, False)
+    assert (request.max_tokens, request.ceiling_field, request.images, request.open_ended) == (None, None, (), False)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_unknown_fields_pass() -> None:
 
 def test_a_paired_surrogate_escape_is_a_character() -> None:
     """Only half a pair is refused, wherever it stands; an escaped backslash before `u` is no escape."""
-    assert ChatRequest.parse(b'{"model":"m","messages":["\\ud83d\\ude00","\\\\ud800"]}').images == 0
+    assert ChatRequest.parse(b'{"model":"m","messages":["\\ud83d\\ude00","\\\\ud800"]}').images == ()
 
 
 def test_models_stand_in_for_model() -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.ledger.worst_case import WorstCase
 from gateway.metered.body import ChatRequest
-from gateway.metered.pricing import IMAGE_TOKENS, MAX_AGE_MS, estimate_nano, worst_case
+from gateway.metered.media import MOST_IMAGE_TOKENS
+from gateway.metered.pricing import MAX_AGE_MS, estimate_nano, worst_case
 from gateway.money import MAX_NANO
 from gateway.openrouter.dialects import Dialect
 from gateway.openrouter.usage import Usage
@@ -186,10 +187,12 @@ def test_an_image_is_held_at_its_price_or_at_its_tokens() -> None:
     request = chat(max_tokens=1, messages=[{"role": "user", "content": [image, image]}])
     text = request.prompt_bytes * 1000
 
-    assert bound(request, entry(context=10**6)).fixed_nano == text + 2 * IMAGE_TOKENS * 1000
+    assert bound(request, entry(context=10**6)).fixed_nano == text + 2 * MOST_IMAGE_TOKENS * 1000
     assert bound(request, entry(context=10_000)).fixed_nano == 10_000 * 1000
     assert bound(request, entry(context=10**6, image="0.5")).fixed_nano == text + 1_000_000_000
-    assert bound(request, entry(context=10**6, image_token="0.001")).fixed_nano == text + 2 * IMAGE_TOKENS * 1_000_000
+    assert (
+        bound(request, entry(context=10**6, image_token="0.001")).fixed_nano == text + 2 * MOST_IMAGE_TOKENS * 1_000_000
+    )
 
 
 def test_the_dearest_of_model_and_fallbacks_is_held() -> None:

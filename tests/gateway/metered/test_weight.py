@@ -1,7 +1,10 @@
 """What a body puts into the prompt: never less than what may be billed, and no image's payload."""
 
+import base64
 import json
+import struct
 import unicodedata
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -25,7 +28,7 @@ def test_images_are_counted_and_their_payload_is_not() -> None:
     ]
     request = parsed(messages=[{"role": "user", "content": parts}])
 
-    assert request.images == 2
+    assert request.images == (None, None)
     assert 2000 < request.prompt_bytes < 3000
 
 
@@ -34,7 +37,7 @@ def test_an_image_in_a_tool_result_is_counted() -> None:
     image = {"type": "image", "source": {"type": "base64", "data": "A" * 10_000}}
     request = parsed(messages=[{"role": "user", "content": [{"type": "tool_result", "content": [image]}]}])
 
-    assert (request.images, request.prompt_bytes < 1000) == (1, True)
+    assert (request.images, request.prompt_bytes < 1000) == ((None,), True)
 
 
 @settings(max_examples=100, deadline=None)
@@ -81,3 +84,39 @@ def test_a_one_hour_cache_is_noticed() -> None:
 
     assert parsed(messages=[{"role": "user", "content": [part]}]).long_cache
     assert not parsed().long_cache
+
+
+def png(width: int, height: int) -> str:
+    head = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBBI", 13, b"IHDR", width, height, 8, 2, 0, 0, 0, 0)
+    return base64.b64encode(head + struct.pack(">I4sI", 0, b"IDAT", 0)).decode()
+
+
+def test_an_image_has_the_size_that_its_file_says() -> None:
+    """In each dialect's place for it, nested or not, however its JSON is escaped."""
+    url = f"data:image/png;base64,{png(640, 480)}"
+    source = {"type": "base64", "media_type": "image/png", "data": png(32, 64)}
+    nested = {"type": "tool_result", "content": [{"type": "image", "source": source}]}
+    content = [{"type": "image_url", "image_url": {"url": url, "detail": "high"}}, nested]
+    request = parsed(messages=[{"role": "user", "content": content}], input=[{"type": "input_image", "image_url": url}])
+
+    assert sorted(request.images, key=str) == [(32, 64), (640, 480), (640, 480)]
+    escaped = json.dumps({**MINIMAL, "messages": [{"role": "user", "content": content[:1]}]}).replace("/", "\\/")
+    assert ChatRequest.parse(escaped.encode()).images == ((640, 480),)
+
+
+@pytest.mark.parametrize(
+    ("part", "images"),
+    [
+        ({"image_url": {"url": png(9, 9)}, "source": {"data": png(8, 8)}}, ((9, 9), (8, 8))),
+        ({"image_url": {"url": png(9, 9), "data": "https://a.example/b.png"}}, ((9, 9), None)),
+        ({"image_url": [png(9, 9), png(8, 8)]}, (None,)),
+        ({"image_url": {"url": png(9, 9), "image": {"url": "https://a.example/b.png"}}}, ((9, 9), None)),
+        ({"source": {"type": "file", "file_id": "f"}}, (None,)),
+        ({}, (None,)),
+    ],
+)
+def test_an_image_part_with_more_than_one_payload_counts_all(part: object, images: object) -> None:
+    """Which of them is taken is not known."""
+    request = parsed(messages=[{"role": "user", "content": [{"type": "image_url", **cast(dict[str, object], part)}]}])
+
+    assert request.images == images
