@@ -42,6 +42,14 @@ def least_cap_nano(asked_nano: int | None) -> int:
     return MIN_CAP_NANO if asked_nano is None else min(MIN_CAP_NANO, asked_nano)
 
 
+def cap_range(asked_nano: int | None, joint: str) -> str:
+    """Return which caps a person may set, as `$0.50 {joint} $1,000.00`: whole cents, and what the app asks for."""
+    least = least_cap_nano(asked_nano)
+    least_typed = -(-least // NANO_PER_CENT) * NANO_PER_CENT
+    said = f"{usd(least_typed)} {joint} {usd(MAX_CAP_NANO)}"
+    return said if least == least_typed else f"{said}, or {cap_text(least)}"
+
+
 def cap_from_json(value: object, *, asked_nano: int | None) -> int:
     """Return the cap in nano-USD for a JSON number that was read as Decimal or int. Raises CapRefused."""
     if isinstance(value, bool) or not isinstance(value, Decimal | int):
@@ -60,7 +68,7 @@ def cap_from_text(text: str, *, asked_nano: int | None) -> int:
 
 def _checked(amount: Decimal, asked_nano: int | None) -> int:
     least = least_cap_nano(asked_nano)
-    refusal = CapRefused(f"The cap must be between {cap_text(least)} and {usd(MAX_CAP_NANO)}.")
+    refusal = CapRefused(f"The cap must be between {cap_range(asked_nano, 'and')}.")
     if not amount.is_finite() or amount <= 0:
         raise refusal
     try:

@@ -9,7 +9,6 @@ import re
 import secrets
 from urllib.parse import quote, urlsplit
 
-import jwt
 from aiohttp import web
 
 from consent_web import guard, proof, texts, view
@@ -19,7 +18,7 @@ from gateway.errors import AuthError, FundingInvalid, InvalidRequest, Unavailabl
 from gateway.payers.apps import App
 from gateway.payers.attempts import Asked, Attempt, Decision
 from gateway.payers.connections import Approval
-from gateway.payers.origins import OriginRefused, normalize
+from gateway.payers.origins import OriginRefused, is_address, normalize
 from gateway.payers.sessions import Session
 from gateway.payers.stays import Visit
 
@@ -144,7 +143,10 @@ async def _asked(site: Site, body: dict[str, object]) -> tuple[Asked, Session]:
     if key is None or not isinstance(nonce, str) or not _NONCE.fullmatch(nonce) or not isinstance(token, str):
         raise InvalidRequest("The app sent an incomplete request.", fields={"reason": "malformed"})
     session = site.sessions.read(token)
-    if (session.mode, session.app_id) != key.groups():
+    mode, app_id = key.groups()
+    if session.app_id == app_id and session.mode != mode:
+        raise _modes_differ(mode, session.mode)
+    if (session.mode, session.app_id) != (mode, app_id):
         raise AuthError("This session token belongs to another app or mode. Ask your backend for a new one.")
     app = await _app(site, session.app_id)
     return_url, challenge = _redirect(body)
@@ -158,7 +160,7 @@ async def _asked(site: Site, body: dict[str, object]) -> tuple[Asked, Session]:
         nonce=nonce,
         origin=origin,
         limit_nano=session.limit_nano,
-        label=_label(token),
+        label=session.label,
         return_url=return_url,
         challenge=challenge,
     )
@@ -193,13 +195,6 @@ def _origin_of(url: str) -> str:
     except ValueError:
         return ""  # brackets around what is no address
     return _origin(f"{parts.scheme}://{parts.netloc}")
-
-
-def _label(token: str) -> str:
-    """Return the optional claim `userLabel` of a token whose signature was checked before."""
-    claims: dict[str, object] = jwt.decode(token, options={"verify_signature": False})
-    label = claims.get("userLabel")
-    return label[:500] if isinstance(label, str) else ""
 
 
 async def _app(site: Site, app_id: str) -> App:
@@ -303,10 +298,22 @@ async def _result(site: Site, attempt: Attempt) -> dict[str, object]:
     return {"redirect": f"{asked.return_url}{joint}wattfare_attempt={quote(asked.nonce)}&{said}"}
 
 
+def _modes_differ(page: str, backend: str) -> AuthError:
+    refused = AuthError(
+        f"The app's page uses a {page} key (pk_{page}_…) and its backend a {backend} key (sk_{backend}_…). Nothing was "
+        f"allowed. Whoever builds this app: use two keys of one mode."
+    )
+    refused.fields["detail"] = "modes"
+    return refused
+
+
 def _origin_refused(origin: str) -> InvalidRequest:
     shown = texts.user_label(origin) or "This page"
+    said = f"{shown} is not an address that this app has registered."
+    if is_address(origin):
+        said += " Addresses cannot be registered: use a host name, or with a test key localhost."
     return InvalidRequest(
-        f"{shown} is not an address that this app has registered.",
+        said,
         status=403,
         fields={"reason": "origin", "origin": shown},
     )

@@ -11,6 +11,7 @@ from consent_web.money_text import (
     MAX_CAP_NANO,
     NANO_PER_CENT,
     PRESETS_NANO,
+    cap_range,
     cap_text,
     exact,
     least_cap_nano,
@@ -71,7 +72,7 @@ def cap_choice(asked: Asked, now: Connection) -> dict[str, object] | None:
         "choices": [_choice(nano, suggested=nano == limit) for nano in amounts],
         "leastUsd": usd_from_nano(least),
         "mostUsd": usd_from_nano(MAX_CAP_NANO),
-        "range": f"From {cap_text(least)} to {usd(MAX_CAP_NANO)}, in US dollars.",
+        "range": f"From {cap_range(limit, 'to')}, in US dollars.",
     }
 
 

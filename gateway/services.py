@@ -84,7 +84,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             connections=connections,
             attempts=Attempts(store, connections, sealer),
             authorizations=Authorizations(store, sealer),
-            limits=Limits(store),
+            limits=Limits(store, cools_down=settings.production),
             stays=stays,
             wallets=Wallets(store, sealer, stays),
         )

@@ -31,6 +31,7 @@ const SCREENS = {
     sign: '!', tone: 'warn', title: 'This request is no longer valid',
     lines: ['The app’s session has ended or was not valid. Nothing was allowed.', 'Go back to the app and try again.'],
   },
+  modes: { sign: '!', tone: 'warn', title: 'The app mixes test and live', lines: ['{message}'] },
   spent: {
     sign: '!', tone: 'warn', title: 'This request was already used',
     lines: ['Each request opens one window. Nothing more was allowed.', 'Go back to the app and try again.'],

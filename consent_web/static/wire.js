@@ -64,7 +64,7 @@ export async function ask(path, body, csrf = '') {
   const found = await answer.json().catch(() => ({}))
   if (answer.ok) return found
   const error = found.error ?? {}
-  throw new Refusal(String(error.message ?? 'That did not work. Try again.'), String(error.reason ?? error.code ?? 'unknown'), Array.isArray(error.ways) ? error.ways : [])
+  throw new Refusal(String(error.message ?? 'That did not work. Try again.'), String(error.detail ?? error.reason ?? error.code ?? 'unknown'), Array.isArray(error.ways) ? error.ways : [])
 }
 
 /**

@@ -1,5 +1,6 @@
 """The small resources over HTTP: sessions, status, connections, usage, models, health. CONTRACT §2."""
 
+import re
 from decimal import Decimal
 from urllib.parse import parse_qs, quote
 
@@ -20,6 +21,8 @@ from gateway.payers.identity import user_id_fault
 from gateway.payers.sessions import Session
 from gateway.services import Services
 
+_MOST_LABEL = 80  # what fits on two lines of the popup
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _QUERY_MARKS = "!$%&'()*+,/:;=?@[]~"  # what a query may hold besides letters, digits and -._ (RFC 3986, and brackets)
 
 
@@ -48,13 +51,17 @@ class Api:
         """POST /v1/sessions."""
         caller = await self._services.apps.authenticate(authorization_of(call.request.headers))
         document = await call.document()
+        _refuse_others(document, ("appUserId", "requestLimit", "userLabel"))
         user_id = _user_id(document.get("appUserId"), "appUserId")
         limit = document.get("requestLimit")
         if limit is not None and not isinstance(limit, dict):
             raise InvalidRequest("requestLimit must be an object such as {'monthlyUsd': 20}.", status=422)
+        _refuse_others(limit or {}, ("monthlyUsd",), "requestLimit.")
         limit_nano = _cap_nano(limit.get("monthlyUsd"), "requestLimit.monthlyUsd") if limit else None
+        label = _label(document.get("userLabel"))
         await self._services.limits.admit_session(caller.app.app_id)
-        token, expires_at = self._services.sessions.mint(caller.app.app_id, user_id, caller.mode, limit_nano)
+        mint = self._services.sessions.mint
+        token, expires_at = mint(caller.app.app_id, user_id, caller.mode, limit_nano, label=label)
         return call.answer({"token": token, "expiresAt": expires_at})
 
     async def status(self, call: Call, _: tuple[str, ...]) -> web.Response:
@@ -189,6 +196,28 @@ def _user_id(value: object, name: str) -> str:
     if fault is not None or not isinstance(value, str):
         raise InvalidRequest(f"{name} {fault}.", status=422)
     return value
+
+
+def _refuse_others(document: dict[str, object], known: tuple[str, ...], within: str = "") -> None:
+    """Raise InvalidRequest for a member that has no meaning here: a misspelled one would be dropped in silence."""
+    for name in document:
+        if name not in known:
+            said = f"The field {within + name[:_MOST_LABEL]!a} is not known here."
+            raise InvalidRequest(f"{said} Known: {', '.join(within + each for each in known)}.", status=422)
+
+
+def _label(label: object) -> str:
+    """Return the account's name as the payer knows it, '' for none. Raises InvalidRequest 422."""
+    if label is None:
+        return ""
+    is_shown = isinstance(label, str) and any(character.isprintable() and character != " " for character in label)
+    if not isinstance(label, str) or not 1 <= len(label) <= _MOST_LABEL or not is_shown or _CONTROL.search(label):
+        raise InvalidRequest(
+            f"userLabel must be 1 to {_MOST_LABEL} characters that can be shown: what the user knows their account by,"
+            " such as an e-mail address.",
+            status=422,
+        )
+    return label
 
 
 def _named_once(query: str, name: str) -> str | None:

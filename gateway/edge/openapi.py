@@ -127,12 +127,16 @@ def _operation(
     return operation
 
 
+def _session_request(usd: _Json) -> _Json:
+    label = {"type": "string", "minLength": 1, "maxLength": 80}
+    fields = {"appUserId": {"type": "string"}, "requestLimit": _object({"monthlyUsd": usd}), "userLabel": label}
+    return _object(fields, required=["appUserId"])
+
+
 def _schemas() -> _Json:
     usd = {"type": "number", "exclusiveMinimum": 0}
     return {
-        "SessionRequest": _object(
-            {"appUserId": {"type": "string"}, "requestLimit": _object({"monthlyUsd": usd})}, required=["appUserId"]
-        ),
+        "SessionRequest": _session_request(usd),
         "Session": _object({"token": {"type": "string"}, "expiresAt": {"type": "integer", "description": "unix s"}}),
         "CapRequest": _object({"monthlyUsd": usd}),
         "RedeemRequest": _object(

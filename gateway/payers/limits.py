@@ -29,10 +29,14 @@ _COOLDOWN_MS = 5 * _MINUTE_MS
 
 
 class Limits:
-    """The counters of recent calls and the cooldowns."""
+    """The counters of recent calls and the cooldowns. `cools_down`: whether refusals start one.
 
-    def __init__(self, store: Store) -> None:
+    Not in development: who builds an app says no to it all day.
+    """
+
+    def __init__(self, store: Store, *, cools_down: bool = True) -> None:
         self._store = store
+        self._cools_down = cools_down
 
     async def admit_session(self, app_id: str) -> None:
         """Let an app's backend mint a session token. Raises RateLimited, Unavailable."""
@@ -73,6 +77,8 @@ class Limits:
 
     async def note_denial(self, attempt: Attempt, browser: str) -> None:
         """Count a refusal; the second within a minute starts the cooldown. Raises Unavailable."""
+        if not self._cools_down:
+            return
         app_id = attempt.asked.app_id
         counted = keys.consent_rate("denials", f"{app_id}:{browser}")
         if await self._store.run("rate", [counted], [_DENIALS, _MINUTE_MS, attempt.attempt_id]):

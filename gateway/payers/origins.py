@@ -54,10 +54,12 @@ def register(text: str, *, loopback: bool) -> str:
         raise OriginRefused(f"{origin} is a loopback origin. Test keys accept it without registering.")
     parts = urlsplit(origin)
     host = (parts.hostname or "").rstrip(".")
+    if is_address(origin):
+        raise OriginRefused(
+            f"{origin} is an address. Register a host name. On this machine test keys take http://localhost, any port."
+        )
     if parts.scheme != "https":
-        raise OriginRefused(f"{origin} is not encrypted. Register https://{host}.")
-    if _address(host) is not None:
-        raise OriginRefused(f"{origin} is an address. Register a host name.")
+        raise OriginRefused(f"{origin} is not encrypted. Register https://{parts.netloc}.")
     if _suffixes().publicsuffix(host) == host:
         raise OriginRefused(f"{origin} is a public suffix that many owners share. Register your own host under it.")
     return origin
@@ -73,6 +75,15 @@ def is_loopback(origin: str) -> bool:
         return True
     address = _address(host)
     return address is not None and address.is_loopback
+
+
+def is_address(origin: str) -> bool:
+    """Tell whether the host of an origin is an IP address, which no app can register."""
+    try:
+        host = urlsplit(origin).hostname or ""
+    except ValueError:
+        return False
+    return _address(host) is not None
 
 
 def _host(name: str) -> str:

@@ -22,7 +22,10 @@ _LEEWAY_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a valid token says. `limit_nano` is the cap the app asks for, None when it asked for none."""
+    """What a valid token says. `limit_nano` is the cap the app asks for, None when it asked for none.
+
+    `label`: the account's name as its user knows it, '' when the app named none.
+    """
 
     app_id: str
     user_id: str
@@ -30,6 +33,7 @@ class Session:
     limit_nano: int | None
     jti: str
     expires_at: int
+    label: str = ""
 
 
 class Sessions:
@@ -38,7 +42,7 @@ class Sessions:
     def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
 
-    def mint(self, app_id: str, user_id: str, mode: str, limit_nano: int | None) -> tuple[str, int]:
+    def mint(self, app_id: str, user_id: str, mode: str, limit_nano: int | None, *, label: str = "") -> tuple[str, int]:
         """Return a token and its `expiresAt` in unix seconds. `limit_nano`: the cap the app asks for, None for none."""
         now = int(time.time())
         expires_at = now + LIFE_SECONDS
@@ -51,6 +55,7 @@ class Sessions:
             "iat": now,
             "exp": expires_at,
             "jti": secrets.token_urlsafe(16),
+            **({"userLabel": label} if label else {}),
         }
         return jwt.encode(claims, key, algorithm="HS256", headers={"kid": kid}), expires_at
 
@@ -91,7 +96,10 @@ def _session(claims: dict[str, object]) -> Session:
     expires_at = claims["exp"]
     if not isinstance(expires_at, int):
         raise TypeError("exp")
-    return Session(app_id, user_id, str(mode), _limit_nano(claims.get("limits")), jti, expires_at)
+    label = claims.get("userLabel", "")
+    if not isinstance(label, str):
+        raise TypeError("userLabel")
+    return Session(app_id, user_id, str(mode), _limit_nano(claims.get("limits")), jti, expires_at, label)
 
 
 def _limit_nano(limits: object) -> int | None:

@@ -1,5 +1,7 @@
 """The popup over HTTP: from a token to a connection, and every way it must not get there."""
 
+import pytest
+
 from gateway import keys
 from gateway.payers.attempts import KEPT_MS, MOST_EXTENSIONS
 from tests.consent_web.world import Visitor, World
@@ -65,3 +67,45 @@ async def test_only_the_payers_own_page_gets_more_time(world: World, visitor: Vi
     denied = await world.begin(other, token=world.token("eve2"))
     await other.post(f"/consent/attempts/{denied.json['id']}/deny")
     assert (await other.post(f"/consent/attempts/{denied.json['id']}/extend")).status == 409
+
+
+async def test_a_page_and_a_backend_of_two_modes_are_told_so(world: World, visitor: Visitor) -> None:
+    """`pk_live` on the page, `sk_test` behind it, or the other way round: not "another app"."""
+    for page, backend in (("live", "test"), ("test", "live")):
+        answer = await world.begin(visitor, mode=page, token=world.token(mode=backend))
+        assert (answer.status, answer.reason) == (401, "auth")
+        assert '"detail":"modes"' in answer.text
+        assert f"pk_{page}_" in answer.text
+        assert f"sk_{backend}_" in answer.text
+
+
+async def test_an_address_in_the_local_network_is_told_what_helps(world: World, visitor: Visitor) -> None:
+    """It can be registered for no app; with its port it is named."""
+    token = world.token(mode="test")
+    answer = await world.begin(visitor, mode="test", token=token, origin="http://192.168.1.5:3000")
+    assert (answer.status, answer.reason) == (403, "origin")
+    assert "http://192.168.1.5:3000 is not" in answer.text
+    assert "localhost" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        (0.0005, "From $0.01 to $1,000.00, or $0.0005, in US dollars."),
+        (0.1, "From $0.10 to $1,000.00, in US dollars."),
+        (None, "From $0.50 to $1,000.00, in US dollars."),
+    ],
+)
+async def test_a_wish_under_the_least_cap_gets_true_words(
+    world: World, visitor: Visitor, wish: float | None, said: str
+) -> None:
+    """What the window says may be set is what the server takes."""
+    attempt_id = await world.funded(visitor, token=world.token(limit_usd=wish))
+    shown = (await visitor.get(f"/consent/attempts/{attempt_id}")).json["cap"]
+    assert isinstance(shown, dict)
+    assert shown["range"] == said
+    least = 0.01 if wish == 0.0005 else shown["leastUsd"]
+    refused = await visitor.post(f"/consent/attempts/{attempt_id}/approve", {"monthlyUsd": 0.0001})
+    assert said.removeprefix("From ").split(" to ")[0] in refused.text
+    approved = await visitor.post(f"/consent/attempts/{attempt_id}/approve", {"monthlyUsd": least})
+    assert approved.status == 200, approved.text

@@ -71,6 +71,40 @@ async def test_a_test_key_makes_test_tokens_without_limits(stack: Stack) -> None
     assert claims[0]["jti"] != claims[1]["jti"]
 
 
+async def test_a_session_names_the_account_as_its_user_knows_it(stack: Stack) -> None:
+    """`userLabel` is the claim of the same name."""
+    document = {"appUserId": "7", "userLabel": "Ada Lovelace (ada@x.example)"}
+    answer = await stack.ask("POST", "/v1/sessions", document=document, headers=_bearer(stack.secret))
+    claims = jwt.decode(answer.document["token"], _JWT_KEY, algorithms=["HS256"])
+    assert claims["userLabel"] == document["userLabel"]
+
+
+@pytest.mark.parametrize("label", ["", "x" * 81, " ", "\u200b\u2060", "a\nb", "a\x00", "a\x85b", 7, ["ada"], {}])
+async def test_a_label_that_cannot_be_shown_is_refused(stack: Stack, label: object) -> None:
+    """1 to 80 characters, one of them visible, none a control character."""
+    document = {"appUserId": "7", "userLabel": label}
+    answer = await stack.ask("POST", "/v1/sessions", document=document, headers=_bearer(stack.secret))
+    assert answer.refusal == (422, "invalid_request")
+    assert "userLabel" in answer.document["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("document", "named"),
+    [
+        ({"appUserId": "7", "userlabel": "Ada"}, "'userlabel'"),
+        ({"appUserId": "7", "requestLimit": {"monthlyUSD": 5}}, "'requestLimit.monthlyUSD'"),
+        ({"appUserId": "7", "limits": {"monthlyUsd": 5}}, "'limits'"),
+        ({"appUserId": "7", "\n" + "x" * 900: 1}, "'\\nxxx"),
+    ],
+)
+async def test_an_unknown_field_of_a_session_is_named(stack: Stack, document: dict[str, object], named: str) -> None:
+    """A misspelled limit would be no limit, without a word."""
+    answer = await stack.ask("POST", "/v1/sessions", document=document, headers=_bearer(stack.secret))
+    assert answer.refusal == (422, "invalid_request")
+    assert named in answer.document["error"]["message"]
+    assert len(answer.document["error"]["message"]) < 200
+
+
 async def test_200_at_once_are_120_and_80(stack: Stack) -> None:
     """Exactly 120 a minute for each app; the rest are told when to come again. Another app is not touched."""
     asked = {"document": {"appUserId": "ada"}, "headers": _bearer(stack.secret)}

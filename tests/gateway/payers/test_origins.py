@@ -1,5 +1,7 @@
 """Origins: one form, registered by exact name, compared for equality."""
 
+import re
+
 import pytest
 
 from gateway.payers.origins import OriginRefused, is_loopback, normalize, register
@@ -73,6 +75,20 @@ def test_a_shared_or_plain_place_cannot_be_registered(text: str) -> None:
     """No plain http, no address, no public suffix, no loopback in production."""
     with pytest.raises(OriginRefused):
         register(text, loopback=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("http://192.168.1.5:3000", "http://192.168.1.5:3000 is an address. Register a host name."),
+        ("https://[2001:db8::1]:8443", "https://[2001:db8::1]:8443 is an address."),
+        ("http://app.example.com:3000", "Register https://app.example.com:3000."),
+    ],
+)
+def test_what_is_refused_is_named_with_its_port(text: str, said: str) -> None:
+    """And nothing is advised that would be refused again."""
+    with pytest.raises(OriginRefused, match=re.escape(said)):
+        register(text, loopback=True)
 
 
 def test_a_host_of_ones_own_can_be_registered() -> None:

@@ -19,7 +19,11 @@ def test_what_is_minted_reads_back() -> None:
         token, expires_at = made.mint("app0123456789abcdef", "é:{x}", "test", limit)
         session = made.read(token)
         assert (session.app_id, session.user_id, session.mode) == ("app0123456789abcdef", "é:{x}", "test")
-        assert (session.limit_nano, session.expires_at) == (limit, expires_at)
+        assert (session.limit_nano, session.expires_at, session.label) == (limit, expires_at, "")
+    assert (
+        made.read(made.mint("app0123456789abcdef", "ada", "live", None, label="ada@x.example")[0]).label
+        == "ada@x.example"
+    )
 
 
 def test_an_older_key_of_the_ring_still_reads() -> None:
