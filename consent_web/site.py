@@ -26,9 +26,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One consent site."""
+    """One consent site. `origin` is its own, `gateway` the API's."""
 
     origin: str
+    gateway: str
     apps: Apps
     sessions: Sessions
     ledger: Ledger
@@ -56,6 +57,7 @@ def build(services: Services, openrouter: OpenRouter) -> Site:
     """Return a site on the stores that the gateway uses too."""
     return Site(
         origin=services.settings.consent_url,
+        gateway=services.settings.public_url,
         apps=services.apps,
         sessions=services.sessions,
         ledger=services.ledger,
