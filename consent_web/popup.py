@@ -7,7 +7,7 @@ Rule: no approval without an origin that the browser itself reported and the app
 import contextlib
 import re
 import secrets
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -15,6 +15,7 @@ from consent_web import guard, proof, texts, view
 from consent_web.money_text import CapRefused, cap_from_json, cap_text
 from consent_web.site import SITE, Site
 from gateway.errors import AuthError, FundingInvalid, InvalidRequest, Unavailable
+from gateway.payers import return_urls
 from gateway.payers.apps import App
 from gateway.payers.attempts import Asked, Attempt, Decision
 from gateway.payers.connections import Approval
@@ -26,8 +27,6 @@ _KEY = re.compile(r"pk_(live|test)_(app[a-z2-7]{16})")
 _NONCE = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _ATTEMPT = re.compile(r"[0-9a-f]{64}")
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
-_MOST_URL = 2000  # what every browser and server in use takes
-_RETURN_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(?:[/?][!-~]*)?")
 
 
 def routes() -> list[web.RouteDef]:
@@ -80,8 +79,7 @@ async def approve(request: web.Request) -> web.Response:
             _check_same(site, attempt.decision["cap_nano"], _cap(asked, body), was_carried_out=True)
         return await _decided(request, browser, attempt)
     app = await _app(site, asked.app_id)
-    if not app.allows_origin(asked.origin, asked.mode):
-        raise _origin_refused(asked.origin)
+    _check_place(app, asked)
     cap_nano = _cap(asked, body)
     visit = await _payer(request, asked, cap_nano)
     key = await _funding_key(site, asked, visit.wallet_id)
@@ -150,21 +148,31 @@ async def _asked(site: Site, body: dict[str, object]) -> tuple[Asked, Session]:
         raise AuthError("This session token belongs to another app or mode. Ask your backend for a new one.")
     app = await _app(site, session.app_id)
     return_url, challenge = _redirect(body)
-    origin = _origin_of(return_url) if return_url else _origin(body.get("origin"))
-    if not app.allows_origin(origin, session.mode):
-        raise _origin_refused(origin)
     asked = Asked(
         mode=session.mode,
         app_id=session.app_id,
         user_id=session.user_id,
         nonce=nonce,
-        origin=origin,
+        origin=return_urls.split(return_url)[0] if return_url else _origin(body.get("origin")),
         limit_nano=session.limit_nano,
         label=session.label,
         return_url=return_url,
         challenge=challenge,
     )
+    _check_place(app, asked)
     return asked, session
+
+
+def _check_place(app: App, asked: Asked) -> None:
+    """Refuse a page that the app has not registered: one that asks, or one that redirect mode would go back to.
+
+    Raises InvalidRequest 403.
+    """
+    if asked.challenge:
+        if not app.returns_to(asked.return_url, asked.mode):
+            raise _return_url_refused(asked.return_url)
+    elif not app.allows_origin(asked.origin, asked.mode):
+        raise _origin_refused(asked.origin)
 
 
 def _redirect(body: dict[str, object]) -> tuple[str, str]:
@@ -175,8 +183,8 @@ def _redirect(body: dict[str, object]) -> tuple[str, str]:
     if not isinstance(url, str) or not isinstance(challenge, str) or not _CHALLENGE.fullmatch(challenge):
         raise InvalidRequest("The app sent an incomplete request.", fields={"reason": "malformed"})
     plain = url.partition("#")[0]
-    if len(url) > _MOST_URL or not _RETURN_URL.fullmatch(plain) or "\\" in plain:
-        raise _origin_refused(url[:100])
+    if not return_urls.split(plain)[0]:
+        raise _return_url_refused(plain)
     return plain, challenge
 
 
@@ -186,15 +194,6 @@ def _origin(text: object) -> str:
         return text if isinstance(text, str) and normalize(text) == text else ""
     except (OriginRefused, ValueError):
         return ""
-
-
-def _origin_of(url: str) -> str:
-    """Return the origin of a return URL, which `_RETURN_URL` has matched."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return ""  # brackets around what is no address
-    return _origin(f"{parts.scheme}://{parts.netloc}")
 
 
 async def _app(site: Site, app_id: str) -> App:
@@ -305,6 +304,15 @@ def _modes_differ(page: str, backend: str) -> AuthError:
     )
     refused.fields["detail"] = "modes"
     return refused
+
+
+def _return_url_refused(url: str) -> InvalidRequest:
+    shown = texts.user_label(url[:100]) or "This address"
+    return InvalidRequest(
+        f"{shown} is not a return URL that this app has registered. It must be registered whole.",
+        status=403,
+        fields={"reason": "return_url"},
+    )
 
 
 def _origin_refused(origin: str) -> InvalidRequest:

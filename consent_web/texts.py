@@ -52,7 +52,7 @@ def receipt(asked: Asked, name: str, host: str, cap_nano: int | None) -> str:
     said = parts(asked, name, host)
     sentence = said["sentence"].replace("{cap}", cap).replace("{app}", name)
     lines = [
-        f"{name}, asked by {asked.origin}.",
+        f"{name}, asked by {asked.return_url or asked.origin}.",
         sentence,
         said["account"],
         f"It can {said['can']}",

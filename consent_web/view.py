@@ -41,6 +41,7 @@ async def attempt(site: Site, shown: Attempt, name: str, visit: Visit | None) ->
         "app": {"name": name, "initial": name[:1].upper()},
         "origin": asked.origin,
         "isRedirect": bool(asked.challenge),
+        "returnUrl": asked.return_url,
         "text": texts.parts(asked, name, site.host),
         "cap": cap_choice(asked, now),
         "current": _current(now),

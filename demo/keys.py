@@ -38,7 +38,8 @@ def load_keys(settings: DemoSettings) -> AppKeys:
 
 
 def _register(origin: str) -> dict[str, str]:
-    command = [sys.executable, "-m", "scripts.create_app", "--name", _NAME, "--origin", origin, "--json"]
+    asked = ("--name", _NAME, "--origin", origin, "--return-url", f"{origin}/?*", "--json")
+    command = [sys.executable, "-m", "scripts.create_app", *asked]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode != 0:
         raise NoKeysError(f"The demo could not register its app. {run.stderr.strip()}")

@@ -130,7 +130,7 @@ def open_shard(number: int) -> str:
 
 
 def app(app_id: str) -> str:
-    """hash: name, origins, secrets, state."""
+    """hash: name, origins, return_urls, secrets, created_ms, closed_ms."""
     return f"wf:app:{app_id}"
 
 

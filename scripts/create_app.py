@@ -1,34 +1,52 @@
-"""Register an app: `python -m scripts.create_app --name N --origin URL [--origin URL …] [--json]`.
+"""Register an app: `python -m scripts.create_app --name N --origin URL … [--return-url URL …] [--json]`.
 
 Rule: the secrets are shown this once; only their digests are stored.
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from gateway.payers import app_names
 from gateway.payers.origins import OriginRefused, register
+from gateway.payers.return_urls import register as register_return_url
 from gateway.services import Services
 from scripts.command import CommandRefused, run
 
 
 async def create_app(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
     """Check name and origins, and return the new app's keys."""
-    try:
-        name = app_names.check(arguments.name, services.settings.own_names)
-    except app_names.NameRefused as refused:
-        raise CommandRefused(f"--name {refused}") from None
+    name = checked_name(arguments.name, services)
     if not arguments.origin:
         raise CommandRefused("--origin is needed: without one no page of the app could ask its users.")
+    origins = checked("--origin", arguments.origin, register, services)
+    return_urls = checked("--return-url", arguments.return_url, register_return_url, services)
+    return await services.apps.create(name, origins, return_urls)
+
+
+def checked_name(text: str, services: Services) -> str:
+    """Return an app's name as it is stored. Raises CommandRefused."""
     try:
-        origins = [register(text, loopback=not services.settings.production) for text in arguments.origin]
+        return app_names.check(text, services.settings.own_names)
+    except app_names.NameRefused as refused:
+        raise CommandRefused(f"--name {refused}") from None
+
+
+def checked(option: str, texts: Iterable[str], register: Callable[..., str], services: Services) -> list[str]:
+    """Return addresses as they are stored. `register` is that of their kind. Raises CommandRefused."""
+    try:
+        return [register(text, loopback=not services.settings.production) for text in texts]
     except OriginRefused as refused:
-        raise CommandRefused(f"--origin {refused}") from None
-    return await services.apps.create(name, origins)
+        raise CommandRefused(f"{option} {refused}") from None
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="create_app", description="Register an app and print its keys, once.")
     parser.add_argument("--name", required=True, help="what payers see")
     parser.add_argument("--origin", action="append", default=[], help="an origin of the app's pages, repeatable")
+    parser.add_argument(
+        "--return-url",
+        action="append",
+        default=[],
+        help="an address that redirect mode returns to, repeatable; a `?*` at its end takes any query",
+    )
     run(parser, create_app)

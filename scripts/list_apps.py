@@ -24,6 +24,7 @@ async def summary(services: Services, app: App) -> dict[str, object]:
         "appId": app.app_id,
         "name": app.name,
         "origins": sorted(app.origins),
+        "returnUrls": sorted(app.return_urls),
         "closed": app.is_closed,
         "users": sum(standing.is_connected for standing in live),
         "usage": {"monthlyUsd": usd_from_nano(sum(standing.spent_nano for standing in live))},

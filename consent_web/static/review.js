@@ -37,7 +37,7 @@ export function head(attempt) {
         h('p', { class: 'name' }, h('bdi', {}, attempt.app.name)),
         h('p', {}, h('span', { class: 'origin' }, attempt.origin), ' ', attempt.isRedirect
           // Redirect mode has no opener to verify: the approval is held until the app's own page redeems it.
-          ? h('span', { class: 'soft small whole-word' }, 'you go back there')
+          ? h('span', { class: 'soft small' }, 'you go back to ', h('span', { class: 'mono' }, attempt.returnUrl))
           : h('span', { class: 'proof' }, '✓ verified just now')))))
 }
 

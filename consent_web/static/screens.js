@@ -23,6 +23,10 @@ const SCREENS = {
     sign: '!', tone: 'bad', title: 'This page cannot be verified',
     lines: ['{message}', 'If you do not know the page, close both windows. If you build this app, register exactly that address.'],
   },
+  return_url: {
+    sign: '!', tone: 'bad', title: 'This app may not return there',
+    lines: ['{message}', 'If you build this app, register exactly that address as a return URL.'],
+  },
   malformed: {
     sign: '!', tone: 'warn', title: 'This request is incomplete',
     lines: ['The app sent something this window does not understand. Nothing was allowed.', 'Go back to the app and try again.'],

@@ -16,6 +16,7 @@ import { secret } from './secret.js'
  * @property {{name: string, initial: string}} app
  * @property {string} origin
  * @property {boolean} isRedirect
+ * @property {string} returnUrl the whole address, in redirect mode
  * @property {{sentence: string, account: string, can: string, cannot: string, stop: string, month: string}} text
  * @property {CapChoice | null} cap
  * @property {{state: string, cap: string, spent: string, spentExact: string} | null} current

@@ -1,4 +1,4 @@
-"""The apps: who may call, with which secret, from which origins.
+"""The apps: who may call, with which secret, from which origins, and where redirect mode returns to.
 
 Rule: only a secret's SHA-256 is stored. A process may cache an app's record for a second; a rotation or closing drops
 it on every process (`broadcast`) before it is answered.
@@ -16,6 +16,7 @@ import orjson
 from gateway import keys
 from gateway.digest import sha256_hex
 from gateway.errors import AuthError
+from gateway.payers import return_urls
 from gateway.payers.credentials import no_secret_key
 from gateway.payers.origins import is_loopback
 from gateway.store.broadcast import Broadcast, Cut
@@ -49,10 +50,15 @@ class App:
     origins: frozenset[str]
     secrets: tuple[Secret, ...]
     is_closed: bool
+    return_urls: frozenset[str] = frozenset()
 
     def allows_origin(self, origin: str, mode: str) -> bool:
         """Tell whether a page on `origin` may speak for this app. Test mode takes every loopback origin too."""
         return origin in self.origins or (mode == "test" and is_loopback(origin))
+
+    def returns_to(self, url: str, mode: str) -> bool:
+        """Tell whether redirect mode may go back to `url`. Test mode takes every loopback URL too."""
+        return return_urls.allows(self.return_urls, url, mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +79,14 @@ class Apps:
         self._callers: dict[str | None, tuple[float, Caller]] = {}
         self._forgotten = 0
 
-    async def create(self, name: str, origins: Iterable[str]) -> dict[str, str]:
+    async def create(self, name: str, origins: Iterable[str], return_urls: Iterable[str] = ()) -> dict[str, str]:
         """Register an app; return its id and keys, the secrets in clear for this one time. Raises Unavailable.
 
-        `origins`: as `origins.register` returns them.
+        `origins`, `return_urls`: as `register` of origins.py and return_urls.py returns them.
         """
         app_id = "app" + base64.b32encode(secrets.token_bytes(_APP_ID_BYTES)).decode().lower()
-        origins = sorted(set(origins))
-        fields: list[str | int] = ["name", name, "origins", orjson.dumps(origins).decode(), "created_ms", _now_ms()]
+        fields: list[str | int] = ["name", name, "created_ms", _now_ms()]
+        fields += ["origins", _listed(origins), "return_urls", _listed(return_urls)]
         issued = {mode: secrets.token_hex(_SECRET_BYTES) for mode in MODES}
         for mode, secret in issued.items():
             fields += [f"secret:{mode}:{sha256_hex(secret)}", ""]
@@ -93,6 +99,27 @@ class Apps:
             "testPublishableKey": f"pk_test_{app_id}",
             "testSecretKey": f"sk_test_{app_id}_{issued['test']}",
         }
+
+    async def update(
+        self,
+        app_id: str,
+        *,
+        name: str | None = None,
+        origins: Iterable[str] | None = None,
+        return_urls: Iterable[str] | None = None,
+    ) -> None:
+        """Change what is given of an app; its keys stay. Every process goes by it before this returns.
+
+        Raises KeyError (no such app), Unavailable.
+        """
+        await self._known(app_id)
+        fields: list[str] = []
+        fields += [] if name is None else ["name", name]
+        fields += [] if origins is None else ["origins", _listed(origins)]
+        fields += [] if return_urls is None else ["return_urls", _listed(return_urls)]
+        if fields:
+            await self._store.call("HSET", keys.app(app_id), *fields)
+            await self._broadcast.send(Cut("secrets", app_id))
 
     async def rotate(self, app_id: str, mode: str, *, grace_seconds: int) -> str:
         """Return a new secret key that works at once; the old ones expire now, or after a grace.
@@ -224,6 +251,7 @@ class Apps:
             frozenset(orjson.loads(fields[b"origins"])),
             tuple(found),
             is_closed=b"closed_ms" in fields,
+            return_urls=frozenset(orjson.loads(fields.get(b"return_urls", b"[]"))),
         )
 
 
@@ -238,6 +266,10 @@ def authorization_of(headers: Mapping[str, str]) -> str | None:
     if key.strip().startswith("pk_"):
         raise AuthError("x-api-key holds a publishable key (pk_…). Send your secret key (sk_…), from your backend.")
     return f"Bearer {key}"
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return orjson.dumps(sorted(set(texts))).decode()
 
 
 def _is_app_id(text: str) -> bool:

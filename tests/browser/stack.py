@@ -76,7 +76,7 @@ async def started(redis_url: str, *, app_origins: list[str]) -> AsyncIterator[Br
 
 
 async def _create_app(environ: dict[str, str], name: str, origins: list[str]) -> dict[str, str]:
-    listed = [argument for origin in origins for argument in ("--origin", origin)]
+    listed = [argument for origin in origins for argument in ("--origin", origin, "--return-url", f"{origin}/?*")]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "scripts.create_app", "--name", name, *listed, "--json"),
         env=environ,

@@ -18,7 +18,7 @@ from tests.browser.stack import ROOT
 from tests.consent_web.world import World, a_world
 from tests.screens.board_states import BOARD_STEPS
 from tests.screens.popup_states import POPUP_STEPS
-from tests.screens.staging import POPUP, Staging, Step
+from tests.screens.staging import APP_ORIGIN, POPUP, Staging, Step
 from tests.servers import ValkeyServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -78,7 +78,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 @pytest.mark.parametrize("step", [*POPUP_STEPS, *BOARD_STEPS], ids=lambda step: step.__name__)
 async def test_no_state_keeps_anybody_out(browser: Browser, world: World, step: Step) -> None:
     """Every state of the step, by the very list that is photographed."""
-    keys = await world.site.apps.create("Acme Notes", ["https://notes.acme.example"])
+    keys = await world.site.apps.create("Acme Notes", [APP_ORIGIN], [f"{APP_ORIGIN}/"])
     context = await browser.new_context(viewport={"width": POPUP[0], "height": POPUP[1]}, reduced_motion="reduce")
     context.set_default_timeout(10_000)
     staging = Staging(world, keys["appId"], await context.new_page(), inspect)

@@ -6,11 +6,10 @@ import pytest
 
 from gateway import keys
 from gateway.errors import AuthError, NotConnected
-from tests.consent_web.world import Visitor, World, a_key, challenge_of
+from tests.consent_web.world import RETURN_URL, Visitor, World, a_key, challenge_of
 
 NONCE = "n" * 24
 VERIFIER = "v" * 64
-RETURN_URL = "https://acme.example/app?tab=1"
 
 
 async def approved(world: World, visitor: Visitor) -> str:

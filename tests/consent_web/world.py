@@ -25,6 +25,7 @@ from sandbox.server import create_app as create_sandbox
 from sandbox.settings import SandboxSettings
 
 ORIGIN = "https://acme.example"
+RETURN_URL = f"{ORIGIN}/app?tab=1"
 JsonObject = dict[str, object]
 
 
@@ -240,7 +241,7 @@ async def a_world(redis_url: str, data_dir: Path) -> AsyncIterator[World]:
         _serving(web.AppRunner(create_sandbox(SandboxSettings()), shutdown_timeout=1), upstream),
         aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
     ):
-        keys = await site.apps.create("Acme", [ORIGIN])
+        keys = await site.apps.create("Acme", [ORIGIN], [RETURN_URL])
         yield World(site, services, base, openrouter, http, keys["appId"], keys["secretKey"])
 
 

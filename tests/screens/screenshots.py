@@ -10,7 +10,7 @@ from playwright.async_api import Browser, Page, async_playwright
 from tests.consent_web.world import World, a_world
 from tests.screens.board_states import BOARD_STEPS
 from tests.screens.popup_states import POPUP_STEPS
-from tests.screens.staging import POPUP, Staging, Step
+from tests.screens.staging import APP_ORIGIN, POPUP, Staging, Step
 
 FOLDER = Path(__file__).parents[2] / "screenshots"
 SCHEMES = ("light", "dark")
@@ -31,7 +31,7 @@ async def photograph(page: Page, name: str) -> None:
 
 async def stage(world: World, browser: Browser, step: Step) -> None:
     """Go through one step in a window of its own."""
-    keys = await world.site.apps.create("Acme Notes", ["https://notes.acme.example"])
+    keys = await world.site.apps.create("Acme Notes", [APP_ORIGIN], [f"{APP_ORIGIN}/"])
     context = await browser.new_context(viewport={"width": POPUP[0], "height": POPUP[1]}, reduced_motion="reduce")
     staging = Staging(world, keys["appId"], await context.new_page(), photograph)
     await staging.normal()

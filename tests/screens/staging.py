@@ -55,7 +55,7 @@ class Staging:
 
     async def of_app(self, name: str, origin: str = APP_ORIGIN) -> "Staging":
         """Return the same for a new app."""
-        keys = await self.site.apps.create(name, [origin])
+        keys = await self.site.apps.create(name, [origin], [f"{origin}/"])
         return replace(self, app_id=keys["appId"])
 
     async def visit(self, url: str) -> None:

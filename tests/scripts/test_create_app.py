@@ -24,6 +24,8 @@ async def test_a_new_app_works_at_once_with_live_and_test_keys(redis_url: str, s
             "HTTPS://App.Example.com:443/",
             "--origin",
             "http://localhost:3000",
+            "--return-url",
+            "https://App.Example.com/back",
             "--json",
         ),
         variables=variables,
@@ -41,6 +43,7 @@ async def test_a_new_app_works_at_once_with_live_and_test_keys(redis_url: str, s
     known = await stack.gateway.services.apps.find(app["appId"])
     assert known is not None
     assert known.origins == {"https://app.example.com", "http://localhost:3000"}
+    assert known.return_urls == {"https://app.example.com/back"}
     stored = await stack.redis.hgetall(f"wf:app:{app['appId']}")
     assert all(app["secretKey"].rsplit("_", 1)[1].encode() not in part for pair in stored.items() for part in pair)
 
@@ -64,7 +67,7 @@ async def test_a_bad_name_or_origin_registers_nothing(stack: Stack, name: str, o
     """It is refused with what to change."""
     before = await stack.redis.smembers("wf:apps")
     with pytest.raises(CommandRefused, match=r"^--(name|origin) "):
-        await create_app(stack.gateway.services, argparse.Namespace(name=name, origin=origins))
+        await create_app(stack.gateway.services, argparse.Namespace(name=name, origin=origins, return_url=[]))
     assert await stack.redis.smembers("wf:apps") == before
 
 
