@@ -96,6 +96,15 @@ class FundingInvalid(WattfareError):
         super().__init__(message)
 
 
+_GRANT_REASONS = {
+    "unknown": "This app was given no such grant in this key's mode, or it is older than the ledger.",
+    "ended": "The user has ended this grant.",
+    "used_up": "All requests of this grant are used.",
+    "expired": "This grant has expired.",
+    "over_budget": "What is left of this grant's dollars cannot carry this request.",
+}
+
+
 class GrantInvalid(WattfareError):
     """402: the grant is unknown, of another app, expired, used up or over its dollar cap."""
 
@@ -103,6 +112,16 @@ class GrantInvalid(WattfareError):
 
     def __init__(self, message: str = "This grant cannot be used. Ask the user for a new one.") -> None:
         super().__init__(message)
+
+    @classmethod
+    def because(cls, reason: str) -> "GrantInvalid":
+        """Return the refusal for `unknown`, `ended` (by whom paid), `used_up`, `expired` or `over_budget`.
+
+        What is not this app's, in this mode, is `unknown` like what never was.
+        """
+        refused = cls(f"{_GRANT_REASONS[reason]} Ask the user for a new one.")
+        refused.fields["reason"] = reason
+        return refused
 
 
 class RateLimited(WattfareError):

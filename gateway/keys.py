@@ -25,6 +25,9 @@ GATEWAYS = "wf:gateways"
 CUTS = "wf:cuts"
 """pub/sub channel: revocations and rotations that every process must hear."""
 
+ENDINGS = "wf:endings"
+"""zset: name of a grant's budget, score = ms when it expires. What is to be dropped then; no admission asks it."""
+
 PRICES = "wf:prices"
 """hash: the last good copy of OpenRouter's model list (`raw`, `fetched_ms`)."""
 
@@ -137,6 +140,11 @@ def app(app_id: str) -> str:
 def members(mode: str, app_id: str) -> str:
     """set: the names of an app's budgets."""
     return f"wf:members:{mode}:{app_id}"
+
+
+def grants(mode: str, app_id: str) -> str:
+    """zset: the names of an app's grants' budgets, score = ms when each expires."""
+    return f"wf:grants:{mode}:{app_id}"
 
 
 def session_rate(app_id: str) -> str:

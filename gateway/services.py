@@ -16,10 +16,12 @@ from gateway.environment import SettingsError
 from gateway.errors import Unavailable
 from gateway.ledger.holds import Ledger
 from gateway.logs import log
+from gateway.money import NANO_PER_USD
 from gateway.payers.apps import Apps
 from gateway.payers.attempts import Attempts
 from gateway.payers.authorizations import Authorizations
 from gateway.payers.connections import Connections
+from gateway.payers.grants import Bounds
 from gateway.payers.limits import Limits
 from gateway.payers.sessions import Sessions
 from gateway.payers.stays import Stays
@@ -34,6 +36,8 @@ KEEPS_ALL: Final = "noeviction"
 # So much of what was known is lost with a killed process; a beat is a quarter of a second.
 _REMEMBER_SECONDS = 2.0
 
+_BOUNDS = Bounds(requests=100, total_nano=100 * NANO_PER_USD, life_ms=3_600_000, request_nano=NANO_PER_USD)
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -47,6 +51,7 @@ class Services:
     sealer: Sealer
     ledger: Ledger
     connections: Connections
+    grant_bounds: Bounds
     attempts: Attempts
     authorizations: Authorizations
     limits: Limits
@@ -82,6 +87,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             sealer=sealer,
             ledger=ledger,
             connections=connections,
+            grant_bounds=_BOUNDS,
             attempts=Attempts(store, connections, sealer),
             authorizations=Authorizations(store, sealer),
             limits=Limits(store, cools_down=settings.production),

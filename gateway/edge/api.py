@@ -8,15 +8,26 @@ from aiohttp import web
 
 from gateway.call import Call
 from gateway.edge import cors, openapi
-from gateway.errors import AuthError, ConsentRequired, InvalidRequest, Unavailable, UpstreamError
+from gateway.errors import (
+    AuthError,
+    ConsentRequired,
+    GrantInvalid,
+    InvalidRequest,
+    Unavailable,
+    UpstreamError,
+    WattfareError,
+)
 from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
 from gateway.ledger.record import Hold
+from gateway.metered.payer import GRANT_HEADER, payer
 from gateway.metered.token_count import count_tokens
 from gateway.money import nano_from_usd, usd_from_nano
 from gateway.openrouter.prices import Prices
+from gateway.owners import Grant
 from gateway.payers.apps import App, authorization_of
 from gateway.payers.connections import Approval, By, Connections
+from gateway.payers.grants import status_of as grant_status
 from gateway.payers.identity import user_id_fault
 from gateway.payers.sessions import Session
 from gateway.services import Services
@@ -113,6 +124,24 @@ class Api:
             session.app_id, session.mode, session.user_id, segments[0], code=code, verifier=verifier
         )
         return call.answer(redeemed)
+
+    async def grant(self, call: Call, _: tuple[str, ...]) -> web.Response:
+        """GET /v1/grants: what is left of the grant that the header names."""
+        caller = await self._services.apps.authenticate(authorization_of(call.request.headers))
+        budget = payer(call, caller)
+        if not isinstance(budget.owner, Grant):
+            raise InvalidRequest(f"Send {GRANT_HEADER}. What a user has left is at /v1/status?appUserId=.")
+        return call.answer(grant_status(await self._ledger.standing(self._charged(call, budget))))
+
+    async def refused(self, call: Call, error: WattfareError) -> WattfareError:
+        """Return what a refused call is told: another refusal once its app tries too many grants that are none."""
+        app_id = call.notes.get("app")
+        if isinstance(error, GrantInvalid) and error.fields.get("reason") == "unknown" and isinstance(app_id, str):
+            try:
+                await self._services.limits.note_unknown_grant(app_id)
+            except WattfareError as too_often:
+                return too_often
+        return error
 
     async def usage(self, call: Call, segments: tuple[str, ...]) -> web.Response:
         """GET /v1/usage/{requestId}: what one request cost, also after the client hung up."""

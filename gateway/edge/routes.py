@@ -40,6 +40,7 @@ class Routes:
     """Finds the handler of a call and answers for whatever it throws."""
 
     def __init__(self, proxy: Proxy, api: Api, settings: Settings) -> None:
+        self._api = api
         self._public_url = settings.public_url
         self._caller_seconds = settings.caller_silence_seconds
         self._most_body_bytes = settings.max_body_mb * 1024 * 1024
@@ -66,7 +67,7 @@ class Routes:
                 response = await _choose(route.handlers, call.request.method)(call, segments)
             call.status = response.status
         except WattfareError as error:
-            response = call.refuse(error)
+            response = call.refuse(await self._api.refused(call, error))
         except asyncio.CancelledError:
             call.status = 499
             raise
@@ -128,6 +129,7 @@ def _table(proxy: Proxy, api: Api) -> list[Route]:
             browser=True,
         ),
         Route("/attempts/*", {"GET": api.attempt, "POST": api.redeem}, browser=True),
+        Route("/grants", {"GET": api.grant}),
         Route("/usage/*", {"GET": api.usage}),
         Route("/models", {"GET": api.models}),
         Route("/models/*/*/endpoints", {"GET": api.endpoints}),

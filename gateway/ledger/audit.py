@@ -50,7 +50,7 @@ async def read_audit(store: Store, budget: Budget) -> Audit:
     return Audit(
         now_ms=now_ms,
         today=today,
-        standing=standing_of(spent, by_name(paired(kept))),
+        standing=standing_of(spent, by_name(paired(kept)), now_ms=now_ms),
         days=by_day,
         holds=tuple(
             (text(name), due_ms, *_held(raw))

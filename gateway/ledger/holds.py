@@ -10,12 +10,14 @@ from enum import IntEnum
 from functools import lru_cache
 
 from gateway import keys
-from gateway.errors import BudgetExceeded, FundingInvalid, NotConnected, Unavailable
+from gateway.errors import BudgetExceeded, FundingInvalid, GrantInvalid, NotConnected, Unavailable, WattfareError
 from gateway.keys import Budget
+from gateway.ledger.endings import Endings
 from gateway.ledger.outcomes import Admission, Booked, Claim, HandOver, Renewal, Settlement, Standing, standing_of
 from gateway.ledger.record import Hold, read_entry, read_hold
 from gateway.ledger.worst_case import WorstCase
 from gateway.money import ZEPTO_PER_NANO, usd_text
+from gateway.owners import Grant, Owner
 from gateway.store.connection import Reply
 from gateway.store.replies import by_name, paired, text
 from gateway.store.store import Store
@@ -59,21 +61,25 @@ class Ledger:
         self._store = store
         self._keep_days = keep_days
         self.lease_ms = lease_ms
+        self.keep_ms = keep_days * _DAY_MS
+        self.endings = Endings(store)
 
     async def admit(
         self, budget: Budget, request_id: str, worst: WorstCase | None, *, model: str, estimate_nano: int
     ) -> Admission:
         """Place a hold for `worst` (None: the price is not known, all that is left is held).
 
-        Raises NotConnected, BudgetExceeded, FundingInvalid, Unavailable. After Unavailable the hold may exist: void it.
+        Raises NotConnected, BudgetExceeded, GrantInvalid, FundingInvalid, Unavailable.
+        After Unavailable the hold may exist: void it.
         """
         names, args = self._admit_words(budget, request_id, worst, model=model, estimate_nano=estimate_nano)
         reply = await self._store.run("admit", names, args, behind=budget.open_shard)
-        code, hold, max_tokens, spent, held, cap, overdue, due_ms, funding = read_admitted(reply)
+        uses_left, code, hold, max_tokens, spent, held, cap, overdue, due_ms, funding = read_admitted(reply)
         if code == Admit.NOT_CONNECTED:
-            raise await self._not_connected(budget)
+            raise await self._not_connected(budget.owner)
         if code < 0:
-            raise _refusal(Admit(code), spent, held, cap)
+            refused = _refusal(Admit(code), spent, held, cap)
+            raise _of_grant(refused) if isinstance(budget.owner, Grant) else refused
         return Admission(
             hold_nano=hold,
             max_tokens=max_tokens if code == _SHORTENED else None,
@@ -81,6 +87,7 @@ class Ledger:
             funding=funding,
             due_ms=due_ms,
             is_overdue=overdue == 1,
+            uses_left=None if uses_left < 0 else uses_left,
         )
 
     # -- posts: kept by the store until Redis has them -------------------------------------------------------
@@ -180,8 +187,8 @@ class Ledger:
 
     async def standing(self, budget: Budget) -> Standing:
         """Return what a budget is worth now. Raises Unavailable."""
-        _, spent, *flat = await self._store.run("standing", [budget.budget, budget.days])
-        return standing_of(spent, by_name(paired(flat)))
+        now_ms, spent, *flat = await self._store.run("standing", [budget.budget, budget.days])
+        return standing_of(spent, by_name(paired(flat)), now_ms=now_ms)
 
     async def days(self, budget: Budget) -> dict[int, int]:
         """Return nano-USD by UTC day number, as far back as the ledger reaches. Raises Unavailable."""
@@ -223,16 +230,21 @@ class Ledger:
         """Note that nothing of a budget is open; twice, a lease apart, takes it off the list. Raises Unavailable."""
         await self._store.run("index", [budget.open_shard], ["rest", budget.name, self.lease_ms])
 
-    async def _not_connected(self, budget: Budget) -> NotConnected:
-        """Return the refusal of a user who is not connected; it says so where they are in the other mode."""
-        mode, other = ("test", "live") if budget.mode == "test" else ("live", "test")
+    async def _not_connected(self, owner: Owner) -> NotConnected | GrantInvalid:
+        """Return the refusal of an owner that may not spend.
+
+        Of a user it says where they are connected in the other mode; of a grant, why it carries nothing.
+        """
+        mode, other = ("test", "live") if owner.mode == "test" else ("live", "test")
         with contextlib.suppress(Unavailable):
-            if (await self.standing(Budget(replace(budget.owner, mode=other)))).is_connected:
+            if isinstance(owner, Grant):
+                return GrantInvalid.because((await self.standing(Budget(owner))).end or "used_up")
+            if (await self.standing(Budget(replace(owner, mode=other)))).is_connected:
                 return NotConnected(
                     f"This user is connected in {other} mode only, and this is a {mode} key: test and live are apart. "
                     f"Use the {other} secret key, or have them connect in {mode} mode too."
                 )
-        return NotConnected()
+        return GrantInvalid() if isinstance(owner, Grant) else NotConnected()
 
     def _index_words(self, budget: Budget) -> Words:
         return [budget.open_shard], ["add", budget.name, self.lease_ms]
@@ -251,15 +263,16 @@ class Ledger:
         names = [budget.budget, budget.days, budget.due, budget.hold(request_id), budget.ledger]
         args: list[str | int] = [request_id, settlement.status, settlement.cost_nano, settlement.generation_id]
         tokens = f"{_known(settlement.prompt_tokens)} {_known(settlement.completion_tokens)}"
-        args += [_line(settlement.model), tokens, settlement.funding, self._keep_days * _DAY_MS, settlement.ended_by]
+        args += [_line(settlement.model), tokens, settlement.funding, self.keep_ms, settlement.ended_by]
         args.append(FUNDING_TRIAL_MS)
         return names, args
 
 
-def read_admitted(reply: bytes) -> tuple[int, int, int, int, int, int, int, int, bytes]:
+def read_admitted(reply: bytes) -> tuple[int, int, int, int, int, int, int, int, int, bytes]:
     """Return what `admit.lua` answers, in its order."""
-    code, hold, max_tokens, spent, held, cap, overdue, due_ms, funding = reply.split(b" ", 8)
-    return int(code), int(hold), int(max_tokens), int(spent), int(held), int(cap), int(overdue), int(due_ms), funding
+    uses, code, hold, tokens, spent, held, cap, overdue, due, funding = reply.split(b" ", 9)
+    sums = int(spent), int(held), int(cap)
+    return int(uses), int(code), int(hold), int(tokens), *sums, int(overdue), int(due), funding
 
 
 def _booked(reply: Reply) -> Booked:
@@ -296,7 +309,14 @@ def _attach_words(
     return names, [request_id, generation_id, *known, ended_by, funding, FUNDING_TRIAL_MS]
 
 
-def _refusal(verdict: Admit, spent: int, held: int, cap: int) -> Exception:
+def _of_grant(refused: WattfareError) -> WattfareError:
+    """Return a refusal as a grant says it: dollars that no request in flight will free end it (CONTRACT §4)."""
+    if isinstance(refused, BudgetExceeded) and "retryAfter" not in refused.fields:
+        return GrantInvalid.because("over_budget")
+    return refused
+
+
+def _refusal(verdict: Admit, spent: int, held: int, cap: int) -> WattfareError:
     left = usd_text(max(0, cap - spent))
     match verdict:
         case Admit.FUNDING_REFUSED:

@@ -4,7 +4,7 @@ What each request makes is a NamedTuple: a frozen dataclass takes five times as 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gateway.store.replies import text
@@ -17,7 +17,8 @@ class Admission(NamedTuple):
     """A placed hold. `max_tokens` is set when the answer must be shortened; `funding` is the sealed key.
 
     `due_ms`: when it is overdue, by Redis's clock, unless it is renewed; `post_sent` needs it.
-    `is_overdue`: another hold of this budget waits for the sweeper.
+    `is_overdue`: another hold of this budget waits for the sweeper. `uses_left`: how many requests a grant still
+    carries; None where they are not counted.
     """
 
     hold_nano: int
@@ -26,6 +27,7 @@ class Admission(NamedTuple):
     funding: bytes
     due_ms: int
     is_overdue: bool = False
+    uses_left: int | None = None
 
 
 class Settlement(NamedTuple):
@@ -68,18 +70,50 @@ class Booked(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a budget is worth now."""
+    """What a budget is worth now, by Redis's clock."""
 
     state: str
     cap_nano: int | None
     spent_nano: int
     held_nano: int
     fields: dict[str, bytes]
+    now_ms: int = field(default=0, compare=False)
+    """When it was read."""
 
     @property
     def is_connected(self) -> bool:
         """Whether the budget may be spent from."""
         return self.state == "active"
+
+    @property
+    def uses(self) -> int | None:
+        """How many requests a grant carries in all; None for a connection, whose requests are not counted."""
+        found = self.fields.get("uses")
+        return None if found is None else int(found)
+
+    @property
+    def used(self) -> int:
+        """How many of them are open or were billed."""
+        return int(self.fields.get("used", 0))
+
+    @property
+    def expires_ms(self) -> int:
+        """When a grant expires, in unix milliseconds; 0 for a connection."""
+        return int(self.fields.get("expires_ms", 0))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether a grant is used up or has expired: its state says neither."""
+        return self.uses is not None and (self.used >= self.uses or self.now_ms >= self.expires_ms)
+
+    @property
+    def end(self) -> str:
+        """Why a grant carries nothing: `unknown`, `ended`, `expired`, `used_up`; empty while it lives."""
+        if not self.is_connected:
+            return "ended" if self.state else "unknown"
+        if not self.has_ended:
+            return ""
+        return "expired" if self.now_ms >= self.expires_ms else "used_up"
 
     @property
     def revocations(self) -> int:
@@ -121,7 +155,7 @@ def sum_by_day(entries: Iterable[dict[str, str]]) -> dict[int, int]:
     return days
 
 
-def standing_of(spent_nano: int, fields: dict[str, bytes]) -> Standing:
+def standing_of(spent_nano: int, fields: dict[str, bytes], *, now_ms: int = 0) -> Standing:
     """Return what a budget's hash says, and what was spent in the window."""
     cap = fields.get("cap_nano", b"")
     return Standing(
@@ -130,4 +164,5 @@ def standing_of(spent_nano: int, fields: dict[str, bytes]) -> Standing:
         spent_nano=spent_nano,
         held_nano=int(fields.get("held_nano", 0)),
         fields=fields,
+        now_ms=now_ms,
     )

@@ -61,16 +61,25 @@ class Sweeper:
     async def run(self) -> None:
         """Look through every shard for ever. Of several processes one looks at a budget, and one claims a hold."""
         while True:
-            for shard in random.sample(range(OPEN_SHARDS), OPEN_SHARDS):
+            # The shard after the last stands for the grants that have expired.
+            for shard in random.sample(range(OPEN_SHARDS + 1), OPEN_SHARDS + 1):
                 try:
-                    for budget in await self._ledger.ripe(shard, most=_MOST_BUDGETS, lease_ms=_CLAIM_MS):
-                        self.notice(budget)
+                    await (self._look_into(shard) if shard < OPEN_SHARDS else self._end_grants())
                 except Unavailable:
                     pass  # The others may lie on servers that answer.
                 except Exception as fault:
                     # One who stops for good leaves holds that never come free.
                     log.error("sweep_failed", error=type(fault).__name__)
             await asyncio.sleep(_LOOK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes out
+
+    async def _look_into(self, shard: int) -> None:
+        for budget in await self._ledger.ripe(shard, most=_MOST_BUDGETS, lease_ms=_CLAIM_MS):
+            self.notice(budget)
+
+    async def _end_grants(self) -> None:
+        """Drop the funding keys of grants that have expired. Raises Unavailable."""
+        for budget in await self._ledger.endings.ripe(most=_MOST_BUDGETS, lease_ms=_CLAIM_MS):
+            await self._ledger.endings.finish(budget)
 
     def look_at(self, budget: Budget) -> None:
         """Have what is overdue in a budget swept: here, or by whichever process sweeps."""

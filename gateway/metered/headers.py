@@ -9,6 +9,8 @@ from multidict import CIMultiDictProxy
 
 from gateway.call import REQUEST_ID
 from gateway.errors import InvalidRequest
+from gateway.ledger.outcomes import Admission
+from gateway.money import usd_text
 from gateway.openrouter.refusals import holds_secret
 
 # RFC 9110 §7.6.1, and what a proxy decides for itself.
@@ -120,6 +122,16 @@ def _goes_up(name: str) -> bool:
     if lowered in _HOP_BY_HOP or lowered.startswith(_OUR_PREFIX):
         return False
     return lowered in _FORWARDED or lowered.startswith(_FORWARDED_PREFIXES)
+
+
+def told_of(admission: Admission) -> list[str]:
+    """Return the header lines, each with its end, that tell a caller what its admission left."""
+    told = {
+        "remaining-usd": None if admission.remaining_nano is None else usd_text(admission.remaining_nano),
+        "grant-remaining": admission.uses_left,
+        "max-tokens": admission.max_tokens,
+    }
+    return [f"x-wattfare-{name}: {value}\r\n" for name, value in told.items() if value is not None]
 
 
 @lru_cache(_NAMES)

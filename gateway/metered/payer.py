@@ -3,9 +3,11 @@
 from functools import lru_cache
 
 from gateway.call import Call
-from gateway.errors import GrantInvalid, InvalidRequest
+from gateway.errors import GrantInvalid, InvalidRequest, NotConnected
 from gateway.keys import Budget
+from gateway.owners import Grant
 from gateway.payers.apps import Caller
+from gateway.payers.grants import grant_of
 from gateway.payers.identity import from_header
 
 USER_HEADER = "x-wattfare-user"
@@ -21,11 +23,18 @@ def payer(call: Call, caller: Caller) -> Budget:
     if len(users) + len(grants) != 1:
         raise InvalidRequest(f"Send exactly one of {USER_HEADER} and {GRANT_HEADER}, once.")
     if grants:
-        raise GrantInvalid
+        return grant_of(grants[0], caller.mode, caller.app.app_id)
     try:
         return known_budget(caller.mode, caller.app.app_id, users[0])
     except ValueError as fault:
         raise InvalidRequest(f"{USER_HEADER} {fault}.") from None
+
+
+def cut_off(budget: Budget) -> NotConnected | GrantInvalid:
+    """Return what to answer whose payer has ended it meanwhile."""
+    if isinstance(budget.owner, Grant):
+        return GrantInvalid.because("ended")
+    return NotConnected("The user has ended this connection.")
 
 
 @lru_cache(_MOST_PAYERS)

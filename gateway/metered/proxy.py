@@ -13,20 +13,19 @@ from collections.abc import Awaitable
 from aiohttp import web
 
 from gateway.call import REQUEST_ID, Call
-from gateway.errors import NotConnected, Unavailable, UpstreamError, WattfareError
+from gateway.errors import Unavailable, UpstreamError, WattfareError
 from gateway.ledger.holds import Ledger
 from gateway.ledger.outcomes import Admission
 from gateway.logs import log
 from gateway.metered.answer import Answer
 from gateway.metered.body import ChatRequest
 from gateway.metered.closing import Closing
-from gateway.metered.headers import forwarded, passed_on
+from gateway.metered.headers import forwarded, passed_on, told_of
 from gateway.metered.inflight import NEVER, Inflight, OpenRequest, Stopped
 from gateway.metered.meter import Void
-from gateway.metered.payer import payer
+from gateway.metered.payer import cut_off, payer
 from gateway.metered.pricing import estimate_nano, worst_case
 from gateway.metered.test_mode import SimulatedConnection, simulated_worst_case
-from gateway.money import usd_text
 from gateway.openrouter.client import Client
 from gateway.openrouter.connection import Connection
 from gateway.openrouter.dialects import WIRE, Dialect, Said
@@ -224,7 +223,7 @@ class Proxy:
         renewal = await self._ledger.renew(request.budget, request.request_id)
         request.due_ms = renewal.due_ms
         if not renewal.is_active or await self._apps.is_closed(request.budget.app_id):
-            raise NotConnected
+            raise cut_off(request.budget)
         if not renewal.is_held:
             # Frozen for longer than a hold lives: the sweeper gave its money back, and others may have it.
             raise Unavailable
@@ -362,7 +361,7 @@ class Proxy:
         answer, meter = request.answer, request.meter
         with contextlib.suppress(ConnectionError):
             if answer is None or not answer.has_begun:
-                refused = request.refused = request.call.refuse(NotConnected())
+                refused = request.refused = request.call.refuse(cut_off(request.budget))
                 refused.force_close()
                 await request.within(_LAST_WORDS_SECONDS, refused.prepare(request.call.request))
                 await request.within(_LAST_WORDS_SECONDS, refused.write_eof())
@@ -370,7 +369,8 @@ class Proxy:
                 # Words in the midst of JSON or of gzip, or after an end that is still on its way, would be no answer.
                 request.call.close()
             else:
-                said = Said("not_connected", "billing_error", "The user has ended this connection.", meter.events)
+                ended = cut_off(request.budget)
+                said = Said(ended.code, ended.type, ended.message, meter.events)
                 # The blank line ends an event that was cut in half, so that ours is read as one.
                 gap = b"" if request.at_event_end else b"\n\n"
                 answer.send(gap + WIRE[request.chat.dialect].say(said), is_last=True)
@@ -382,11 +382,7 @@ def _own_lines(request: OpenRequest, admission: Admission, *, has_request_id: bo
     if has_request_id:
         del own[REQUEST_ID]
     lines = [f"{name}: {value}\r\n" for name, value in own.items()]
-    if admission.remaining_nano is not None:
-        lines.append(f"x-wattfare-remaining-usd: {usd_text(admission.remaining_nano)}\r\n")
-    if admission.max_tokens is not None:
-        lines.append(f"x-wattfare-max-tokens: {admission.max_tokens}\r\n")
-    return lines
+    return lines + told_of(admission)
 
 
 def _stop_if_over(request: OpenRequest) -> None:

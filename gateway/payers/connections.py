@@ -1,4 +1,4 @@
-"""Connections: a payer's yes to one app's user, with its cap, its funding key, its end and the receipt of each change.
+"""What a payer said yes to, connection or grant: its cap, its funding key, its end and the receipt of each change.
 
 Rule: the state lies in Redis and is read by every admission; nothing is cached. A revocation is answered only when
 every gateway process has heard it (`broadcast`).
@@ -6,6 +6,7 @@ Rule: each change leaves one receipt, written by the script that makes the chang
 """
 
 import secrets
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,6 +19,7 @@ from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
 from gateway.ledger.outcomes import Standing
 from gateway.money import usd_from_nano
+from gateway.owners import Grant
 from gateway.payers.apps import MODES
 from gateway.sealing import Sealer
 from gateway.store.broadcast import Broadcast, Cut
@@ -38,12 +40,20 @@ class By(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Term:
+    """What bounds a grant beside its dollars: how many requests, and how long from the yes."""
+
+    requests: int
+    life_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Approval:
     """What the payer (or the operator, or in test mode the app) approved. `cap_nano` None: no cap, test mode only.
 
     `revocations`: how many there had been at the yes; None when the yes is given now.
     `text`: the words the payer said yes to. `receipt_id`: one for each approval, so that a repeat of it changes
-    nothing; empty: each call is an approval of its own.
+    nothing; empty: each call is an approval of its own. `term`: for a grant, and only for one.
     """
 
     cap_nano: int | None
@@ -54,6 +64,7 @@ class Approval:
     by: By = By.OPERATOR
     text: str = ""
     receipt_id: str = ""
+    term: Term | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +83,7 @@ class Connection:
     @property
     def is_living(self) -> bool:
         """Whether it can spend, now or after a resume."""
-        return self.standing.state in LIVING
+        return self.standing.state in LIVING and not self.standing.has_ended
 
     @property
     def wallet(self) -> str:
@@ -129,23 +140,27 @@ class Connections:
         return budget.account(self._store.salt)
 
     async def approve(self, budget: Budget, approval: Approval) -> None:
-        """Connect, or approve again. Spend stays: revoking is no way to reset a cap. Safe to repeat by `receipt_id`.
+        """Connect, or approve again; of a grant, open it. Spend stays: revoking is no way to reset a cap.
 
-        Raises NotConnected when it was revoked since the yes, Unavailable.
+        Safe to repeat by `receipt_id`. Raises NotConnected when it was revoked since the yes, Unavailable.
         """
+        if (approval.term is None) is isinstance(budget.owner, Grant):
+            raise ValueError("a grant has a term, and nothing else has one")
         if budget.mode == "live" and (approval.cap_nano is None or approval.funding_key is None):
             raise ValueError("a live connection needs a cap and a funding key")
         # Listed before it can spend: a request id must always lead to its budget.
         account = self.account(budget)
-        await self._store.call("SET", keys.account(account), budget.name)
-        await self._store.call("SADD", keys.members(budget.mode, budget.app_id), budget.name)
+        term = [] if approval.term is None else await self._list_grant(budget, account, approval.term)
+        if not term:
+            await self._store.call("SET", keys.account(account), budget.name)
+            await self._store.call("SADD", keys.members(budget.mode, budget.app_id), budget.name)
         sealed = b"" if approval.funding_key is None else self._sealer.seal(approval.funding_key, place=budget.place)
         cap = "" if approval.cap_nano is None else approval.cap_nano
         since = "" if approval.revocations is None else approval.revocations
         receipt_id = approval.receipt_id or secrets.token_hex(16)
         digest = sha256_hex(approval.text) if approval.text else ""
         receipt = [receipt_id, approval.by, approval.text, digest]
-        args = [cap, sealed, approval.wallet, approval.origin, account, since, *receipt]
+        args = [cap, sealed, approval.wallet, approval.origin, account, since, *receipt, *term]
         if await self._store.run("connect", [budget.budget, budget.history], args) < 0:
             raise NotConnected("The user has stopped this since they approved it. Ask them to connect again.")
 
@@ -184,7 +199,7 @@ class Connections:
         Raises Unavailable; a repeat goes on where it stopped.
         """
         for mode in MODES:
-            for budget in await self.members(mode, app_id):
+            for budget in (*await self.members(mode, app_id), *await self.grants(mode, app_id)):
                 await self._change(budget, "close", By.OPERATOR)
 
     async def receipts(self, budget: Budget, *, most: int = 200) -> list[dict[str, str]]:
@@ -215,11 +230,26 @@ class Connections:
         names = await self._store.call("SMEMBERS", keys.members(mode, app_id))
         return [Budget.parse(name.decode()) for name in sorted(names)]
 
+    async def grants(self, mode: str, app_id: str) -> list[Budget]:
+        """Return the grants of an app that live, or ended no longer ago than ledgers are kept. Raises Unavailable."""
+        names = await self._store.call("ZRANGE", keys.grants(mode, app_id), 0, -1)
+        return [Budget.parse(name.decode()) for name in names]
+
     async def budget_of(self, request_id: str) -> Budget | None:
         """Return the budget that a request id belongs to. Raises Unavailable."""
         account = keys.account_of(request_id)
         name = await self._store.call("GET", keys.account(account)) if account else None
         return Budget.parse(name.decode()) if name else None
+
+    async def _list_grant(self, budget: Budget, account: str, term: Term) -> list[int]:
+        """List a grant for as long as anything is left of it; return what `connect.lua` takes of its term."""
+        now_ms, keep_ms = time.time_ns() // 1_000_000, self._ledger.keep_ms
+        listed = keys.grants(budget.mode, budget.app_id)
+        await self._store.call("SET", keys.account(account), budget.name, "PX", term.life_ms + 2 * keep_ms)
+        await self._store.call("ZADD", listed, now_ms + term.life_ms, budget.name)
+        await self._store.call("ZREMRANGEBYSCORE", listed, "-inf", now_ms - 2 * keep_ms)
+        await self._ledger.endings.expect(budget, after_ms=term.life_ms)
+        return [term.requests, term.life_ms, keep_ms]
 
     async def _change(self, budget: Budget, verb: str, by: By, *, cap_nano: int | None = None) -> int:
         args = [verb, "" if cap_nano is None else cap_nano, by]

@@ -23,6 +23,8 @@ KEYS_A_PAYER = 10
 _KEYS_WINDOW_MS = 10 * _MINUTE_MS
 # As many as attempts: each may need one.
 AUTHORIZATIONS_A_BROWSER = 20
+# Slips of an app's pages and expired tabs. No number of tries finds a token of 256 bits; this keeps them out of Redis.
+UNKNOWN_GRANTS_AN_APP = 60
 # The second refusal within a minute starts the cooldown: one may be a slip. Five minutes outlast an app that insists.
 _DENIALS = 1
 _COOLDOWN_MS = 5 * _MINUTE_MS
@@ -66,6 +68,11 @@ class Limits:
             ("attempts-user", asked.budget.name, ATTEMPTS_A_USER),
         ):
             await self._admit(keys.consent_rate(what, whose), most, _MINUTE_MS, call_id=asked.attempt_id)
+
+    async def note_unknown_grant(self, app_id: str) -> None:
+        """Count a token that is no grant of that app; what is one is never refused for it. Raises RateLimited."""
+        said = "This app has sent too many grant tokens that are none. Send the token that requestGrant() gave."
+        await self._admit(keys.consent_rate("unknown-grants", app_id), UNKNOWN_GRANTS_AN_APP, _MINUTE_MS, said=said)
 
     async def admit_key(self, whose: str) -> None:
         """Let a pasted key be tried; `whose`: the app user's or the wallet's name. Raises RateLimited, Unavailable."""

@@ -19,7 +19,8 @@ from redis.asyncio.cluster import RedisCluster
 from gateway.keys import Budget
 from gateway.ledger.outcomes import Standing
 from gateway.money import nano_from_usd
-from gateway.payers.connections import Approval
+from gateway.payers.connections import Approval, By, Term
+from gateway.payers.grants import grant_of, new_token
 from gateway.server import Gateway, open_gateway
 from gateway.settings import Settings
 from tests.fakes import MODEL
@@ -125,6 +126,30 @@ class Stack:
         """Connect a test user."""
         cap = None if usd is None else nano_from_usd(usd)
         await self.gateway.services.connections.approve(self.budget(user, "test"), Approval(cap, None))
+
+    async def grant(
+        self, requests: int = 3, usd: str = "0.5", *, mode: str = "live", life_ms: int = 3_600_000, wallet: str = ""
+    ) -> str:
+        """Approve a grant; return its token."""
+        token = new_token(mode)
+        approval = Approval(
+            nano_from_usd(usd),
+            FUNDING_KEY if mode == "live" else None,
+            wallet,
+            ORIGIN,
+            by=By.PAYER,
+            term=Term(requests, life_ms),
+        )
+        await self.gateway.services.connections.approve(self.granted(token), approval)
+        return token
+
+    def granted(self, token: str) -> Budget:
+        """The budget of a grant."""
+        return grant_of(token, token.split("_")[1], self.app["appId"])
+
+    def as_grant(self, token: str, *, secret: str | None = None, **more: str) -> dict[str, str]:
+        """The headers of a metered call that a grant pays."""
+        return {"Authorization": f"Bearer {secret or self.secret}", "x-wattfare-grant": token, **more}
 
     def as_user(self, user: str = USER, *, secret: str | None = None, **more: str) -> dict[str, str]:
         """The headers of a metered call."""

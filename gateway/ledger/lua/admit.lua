@@ -15,25 +15,30 @@ ARGV[6] keep_days      how long day buckets are kept
 ARGV[7] model          without a line end
 ARGV[8] funded         '1' = a funding key is needed (live mode)
 ARGV[9] trial_ms       how long a refused funding key rests between two trials
-RETURNS 'code hold_nano max_tokens spent_nano held_nano cap_nano overdue due_ms funding': a table of nine costs Redis more
-  code: 0 held, 1 held and shortened to max_tokens, -1 not connected, -2 cap spent, -3 what is left cannot carry it,
+RETURNS 'uses_left code hold_nano max_tokens spent_nano held_nano cap_nano overdue due_ms funding': a table costs Redis more
+  uses_left: how many requests a grant carries after this one; -1 where they are not counted
+  code: 0 held, 1 held and shortened to max_tokens, -1 not connected, or a grant that has ended,
+  -2 cap spent, -3 what is left cannot carry it,
   -4 only requests in flight hold the rest, -5 funding refused, -6 this id was voided, or closed without a hold
   cap_nano is -1 without a cap. overdue is 1 when a hold here waits for the sweeper. due_ms is when this one is
   overdue, 0 without an open hold. funding is sealed bytes: there may be blanks in it.
 REPEAT the same request id returns the first answer and changes nothing. ]]
 -- include: window
 -- include: hold
+-- include: uses
 local budget_key, due_key, hold_key = KEYS[1], KEYS[3], KEYS[4]
 local now_ms, today = clock()
 local now = whole(now_ms)
 -- Numbers are passed on as the text they came as where that may be: to print one costs half as much as a command.
-local state, cap_nano, held_nano, funding, version, refused, window_day, window_nano = unpack(redis.call('HMGET', budget_key,
-  'state', 'cap_nano', 'held_nano', 'funding', 'funding_version', 'funding_refused', 'window_day', 'window_nano'))
+local state, cap_nano, held_nano, funding, version, refused, window_day, window_nano, uses = unpack(redis.call('HMGET', budget_key,
+  'state', 'cap_nano', 'held_nano', 'funding', 'funding_version', 'funding_refused', 'window_day', 'window_nano', 'uses'))
 local cap, held, worst = tonumber(cap_nano or ''), tonumber(held_nano or '0'), tonumber(ARGV[2])
 local code, amount, max_tokens = 0, worst or 0, 0
 funding = funding or ''
 
-if state ~= 'active' then
+-- Uses in flight count as taken, and nobody waits for one to come back.
+local used = uses and redis.call('HGET', budget_key, 'used')
+if state ~= 'active' or uses and has_ended(budget_key, uses, used, now_ms) then
   code, window_nano = -1, '0'
 else
   window_nano, window_day = roll_window(budget_key, KEYS[2], today, tonumber(ARGV[6]), window_day, window_nano)
@@ -66,7 +71,7 @@ else
 end
 
 local function answer(...)
-  return table.concat({...}, ' ')
+  return (uses and whole(uses - used) or '-1') .. ' ' .. table.concat({...}, ' ')
 end
 
 local overdue = redis.call('ZCOUNT', due_key, '-inf', now) > 0 and '1' or '0'
@@ -86,9 +91,11 @@ if not is_placed then
   return answer(said, nano, told_tokens, told_spent, held_nano or 0, cap_told, 0, told_due, first == 'open' and sealed or '')
 end
 held_nano = whole(held + amount)
+if uses then used = redis.call('HINCRBY', budget_key, 'used', 1) end
 redis.call('HSET', budget_key, 'held_nano', held_nano, 'used_ms', now)
 if refused then redis.call('HSET', budget_key, 'funding_trial_ms', whole(now_ms + tonumber(ARGV[9]))) end
 local due_ms = whole(now_ms + tonumber(ARGV[5]))
 redis.call('ZADD', due_key, due_ms, ARGV[1])
-return verdict .. ' ' .. amount_nano .. ' ' .. tokens .. ' ' .. window_nano .. ' ' .. held_nano .. ' ' .. cap_told .. ' ' .. overdue
+return (uses and whole(uses - used) or '-1') .. ' ' .. verdict .. ' ' .. amount_nano .. ' ' .. tokens .. ' ' .. window_nano
+  .. ' ' .. held_nano .. ' ' .. cap_told .. ' ' .. overdue
   .. ' ' .. due_ms .. ' ' .. funding

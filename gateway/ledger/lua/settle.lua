@@ -19,6 +19,7 @@ REPEAT changes nothing. One exception: a hold closed at an estimate, or voided b
   OpenRouter states later; the ledger then gets a second entry with the difference. ]]
 -- include: window
 -- include: hold
+-- include: uses
 local budget_key, days_key, hold_key = KEYS[1], KEYS[2], KEYS[4]
 local status, cost_nano = ARGV[2], ARGV[2] == 'void' and '0' or ARGV[3]
 local state, generation_id, _, model, admitted, nano, day, admitted_ms, version, code, cost_before, overrun_before
@@ -38,9 +39,8 @@ if not hold and status == 'void' then
   return '1 void 0 0'
 end
 
-local window_day, newest, refused = unpack(redis.call('HMGET', budget_key, 'window_day', 'funding_version', 'funding_refused'))
-local keep_days = ARGV[8] / DAY_MS
-local is_lost = not hold or admitted_ms == ''
+local window_day, newest, refused, uses = unpack(redis.call('HMGET', budget_key, 'window_day', 'funding_version', 'funding_refused', 'uses'))
+local keep_days, is_lost = ARGV[8] / DAY_MS, not hold or admitted_ms == ''
 if is_lost or not window_day then
   -- Whatever was admitted has a window of its day, or of a later one: only without an admission the day is asked for.
   local now_ms, today = clock()
@@ -54,9 +54,7 @@ end
 if state == 'open' and nano ~= '0' then
   redis.call('HINCRBY', budget_key, 'held_nano', '-' .. nano)
 end
-if state == 'open' or not hold then
-  cost_before, overrun_before = '0', '0'
-end
+if state == 'open' or not hold then cost_before, overrun_before = '0', '0' end
 local cost, delta_nano = tonumber(cost_nano), cost_nano
 if cost_before ~= '0' then delta_nano = whole(cost - tonumber(cost_before)) end
 local is_first_of_day = true
@@ -95,4 +93,5 @@ local entry = is_first_of_day
     'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed)
   or redis.call('XADD', KEYS[5], '*', 'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed)
 redis.call('SET', hold_key, closed .. '\n' .. entry:match('^%d+'), 'PX', ARGV[8])
+if uses then settle_use(state, status, ARGV[8], budget_key, KEYS[3], days_key, KEYS[5]) end
 return '1 ' .. status .. ' ' .. cost_nano .. ' ' .. overrun_nano

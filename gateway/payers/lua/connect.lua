@@ -11,6 +11,10 @@ ARGV[7] receipt_id   one for each approval: a repeat is known by it
 ARGV[8] by           who approved: 'payer', 'app' (test mode), 'operator'
 ARGV[9] text         the words that the payer said yes to; '' = there were none
 ARGV[10] sha256      of the text
+For a grant three more; it is approved once, under an owner of its own:
+ARGV[11] uses        how many requests it carries
+ARGV[12] life_ms     how long, from now
+ARGV[13] keep_ms     how long the ledger is kept: so long what is left of the grant stays
 RETURNS the version of the funding key, -1 it was revoked or barred since it was approved
 REPEAT changes nothing, and returns the version or, after a revocation, -1. Without a text and a funding key nothing changes either, and no receipt
 is written, when all is as it was. ]]
@@ -31,4 +35,8 @@ redis.call('HSETNX', budget_key, 'created_ms', whole(now_ms))
 redis.call('HDEL', budget_key, 'funding_refused', 'funding_trial_ms', 'revoked_ms')
 write_receipt(history_key, ARGV[7], 'approved', ARGV[8], now_ms, 'cap_nano', cap, 'origin', origin, 'text', text,
   'sha256', ARGV[10])
+if ARGV[11] then
+  redis.call('HSET', budget_key, 'uses', ARGV[11], 'used', '0', 'expires_ms', whole(now_ms + tonumber(ARGV[12])))
+  for _, key in ipairs({budget_key, history_key}) do redis.call('PEXPIRE', key, whole(ARGV[12] + ARGV[13])) end
+end
 return redis.call('HINCRBY', budget_key, 'funding_version', 1)

@@ -1,20 +1,22 @@
---[[ fund: give a living connection another funding key, only while it is still that wallet's, and write the receipt.
+--[[ fund: give a living connection or grant another funding key, only while it is still that wallet's; write the receipt.
 KEYS[1] budget   hash
 KEYS[2] history  stream
 ARGV[1] wallet      whose it must be
 ARGV[2] funding     sealed; '' = none: requests are refused until there is another
 ARGV[3] receipt_id  one for each change: a repeat is known by it
-RETURNS 1 done, 0 nothing to change, or it is not connected by this wallet
+RETURNS 1 done, 0 nothing to change, or it is not connected by this wallet, or a grant that has ended
 REPEAT returns 0 and changes nothing. ]]
 -- include: window
 -- include: receipt
+-- include: uses
 local budget_key, history_key, funding = KEYS[1], KEYS[2], ARGV[2]
-local fields = redis.call('HMGET', budget_key, 'state', 'wallet', 'funding')
+local fields = redis.call('HMGET', budget_key, 'state', 'wallet', 'funding', 'uses', 'used')
+local now_ms = clock()
 if (fields[1] ~= 'active' and fields[1] ~= 'paused') or fields[2] ~= ARGV[1] then return 0 end
+if fields[4] and has_ended(budget_key, fields[4], fields[5], now_ms) then return 0 end
 if (funding == '' and (fields[3] or '') == '') or is_written(history_key, ARGV[3]) then return 0 end
 redis.call('HSET', budget_key, 'funding', funding)
 redis.call('HDEL', budget_key, 'funding_refused', 'funding_trial_ms')
 redis.call('HINCRBY', budget_key, 'funding_version', 1)
-local now_ms = clock()
 write_receipt(history_key, ARGV[3], funding == '' and 'unfunded' or 'funded', 'payer', now_ms)
 return 1

@@ -61,7 +61,7 @@ class Scripts:
         names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id)]
         bound = f"{fixed} {per_token} {min_tokens} {usual_tokens}"
         found = self.run("admit", names, request_id, worst, bound, 7, lease_ms, KEEP_DAYS, "m", int(funded), TRIAL_MS)
-        code, hold, max_tokens, spent, held, cap, overdue, due_ms, key = read_admitted(found)
+        _, code, hold, max_tokens, spent, held, cap, overdue, due_ms, key = read_admitted(found)
         return [code, hold, max_tokens, spent, held, cap, key, overdue, due_ms]
 
     def settle(

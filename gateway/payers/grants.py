@@ -1,0 +1,101 @@
+"""One-time grants: so many requests, up to so many dollars, for so long, without a user and without a session.
+
+Rule: a token is made once, at the yes, and only its SHA-256 is stored. It finds its grant under the app and mode of the
+secret key that redeems it, so with any other key it finds what was never there.
+Rule: a grant is a budget like a connection's: the ledger holds, settles, sweeps and cuts both by the same scripts.
+"""
+
+import re
+import secrets
+from dataclasses import dataclass
+from decimal import Decimal
+
+from gateway.digest import sha256_hex
+from gateway.errors import GrantInvalid, InvalidRequest
+from gateway.keys import Budget
+from gateway.ledger.outcomes import Standing
+from gateway.money import NANO_PER_USD, nano_from_usd, usd_from_nano, usd_text
+
+_TOKEN_BYTES = 32  # 256 bits: no search finds one, so a plain SHA-256 of it may be stored
+_TOKEN = re.compile(r"gr_(live|test)_[0-9a-f]{64}")
+# The contract's: less than a cent buys no answer that is worth a window.
+_LEAST_NANO = NANO_PER_USD // 100
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What an app asks for: how many requests, and what they may cost together."""
+
+    requests: int
+    cap_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a grant may be at most. `request_nano`: what each request adds to the sum of one without `maxUsd`."""
+
+    requests: int
+    total_nano: int
+    life_ms: int
+    request_nano: int
+
+    def ask(self, requests: object, max_usd: object) -> Ask:
+        """Return what an app asks for, checked; `max_usd` None: for as much as the operator's ceiling comes to.
+
+        Raises InvalidRequest 422.
+        """
+        if isinstance(requests, bool) or not isinstance(requests, int) or not 1 <= requests <= self.requests:
+            raise _refused(f"requests must be a whole number from 1 to {self.requests}.")
+        if max_usd is None:
+            return Ask(requests, requests * self.request_nano)
+        try:
+            if isinstance(max_usd, bool) or not isinstance(max_usd, int | Decimal):
+                raise ValueError("no amount")
+            cap_nano = nano_from_usd(max_usd)
+        except ValueError:
+            cap_nano = 0
+        if not _LEAST_NANO <= cap_nano <= self.total_nano:
+            within = f"from {usd_text(_LEAST_NANO)} to {usd_text(self.total_nano)}"
+            raise _refused(f"maxUsd must be a number of US dollars {within}.")
+        return Ask(requests, cap_nano)
+
+
+def new_token(mode: str) -> str:
+    """Return the token of a new grant."""
+    return f"gr_{mode}_{secrets.token_hex(_TOKEN_BYTES)}"
+
+
+def grant_of(token: str, mode: str, app_id: str) -> Budget:
+    """Return the budget that a token names for the caller of that app and mode. Raises GrantInvalid.
+
+    Whether there is one, the ledger tells. It is looked up by the token's digest, so how long that takes tells nothing.
+    """
+    found = _TOKEN.fullmatch(token)
+    if found is None or found[1] != mode:
+        raise GrantInvalid.because("unknown")
+    return Budget.of_grant(mode, app_id, sha256_hex(token))
+
+
+def status_of(standing: Standing) -> dict[str, object]:
+    """Return what `GET /v1/grants` answers, also when the grant has ended. Raises GrantInvalid."""
+    if standing.uses is None:
+        raise GrantInvalid.because("unknown")
+    active = is_active(standing)
+    return {
+        "requestsRemaining": standing.uses - standing.used if active else 0,
+        "requests": standing.uses,
+        "maxUsd": None if standing.cap_nano is None else usd_from_nano(standing.cap_nano),
+        "spentUsd": usd_from_nano(standing.spent_nano),
+        "expiresAt": standing.expires_ms // 1000,
+        "active": active,
+    }
+
+
+def is_active(standing: Standing) -> bool:
+    """Tell whether a grant may still be redeemed: neither ended nor expired, nor used up, nor its dollars spent."""
+    is_spent = standing.cap_nano is not None and standing.spent_nano >= standing.cap_nano
+    return standing.is_connected and not standing.has_ended and not is_spent
+
+
+def _refused(message: str) -> InvalidRequest:
+    return InvalidRequest(message, status=422, fields={"reason": "grant"})

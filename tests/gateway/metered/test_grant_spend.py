@@ -1,0 +1,175 @@
+"""Metered calls that a grant pays: N means N, a use comes back once, and no other key can spend it."""
+
+import asyncio
+
+from gateway.payers.connections import By
+from gateway.payers.limits import UNKNOWN_GRANTS_AN_APP
+from tests.fakes import COST_NANO, STREAMED, FakeOpenRouter, Turn, refuses, streams, whole_answer
+from tests.gateway.stack import PATIENCE_SECONDS, Answer, Stack, question
+
+SEVEN = 7
+
+
+def reason(answer: Answer) -> str:
+    """Why a grant was refused."""
+    assert answer.refusal == (402, "grant_invalid")
+    found: str = answer.document["error"]["reason"]
+    return found
+
+
+async def status(stack: Stack, token: str) -> Answer:
+    return await stack.ask("GET", "/v1/grants", headers=stack.as_grant(token))
+
+
+async def test_a_grant_pays_for_so_many_requests(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """Each answer says how many are left; the next one is refused; the token goes nowhere."""
+    token = await stack.grant(2)
+    answers = [await stack.chat(headers=stack.as_grant(token)) for _ in range(3)]
+    assert [each.status for each in answers] == [200, 200, 402]
+    assert [each.headers["x-wattfare-grant-remaining"] for each in answers[:2]] == ["1", "0"]
+    assert answers[0].headers["x-wattfare-remaining-usd"] == "0.5"
+    assert reason(answers[2]) == "used_up"
+    await stack.quiet()
+    found = (await status(stack, token)).document
+    assert (found["requestsRemaining"], found["requests"], found["active"]) == (0, 2, False)
+    assert found["spentUsd"] * 10**9 == 2 * COST_NANO
+    assert len(openrouter.received) == 2
+    assert all("x-wattfare-grant" not in each.names and token not in str(each) for each in openrouter.received)
+
+
+async def test_a_hundred_at_once_are_as_many_as_the_grant_carries(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """Uses in flight count as taken, and nobody waits for one."""
+    token = await stack.grant(SEVEN)
+    answers = await asyncio.gather(*(stack.chat(headers=stack.as_grant(token)) for _ in range(100)))
+    assert sorted(each.status for each in answers) == [200] * SEVEN + [402] * (100 - SEVEN)
+    assert len(openrouter.received) == SEVEN
+
+
+async def test_no_other_key_finds_it(stack: Stack) -> None:
+    """Another app's secret, the other mode's and a made-up token get the very same answer."""
+    token = await stack.grant()
+    other = await stack.gateway.services.apps.create("Other", [])
+    headers = [
+        stack.as_grant(token, secret=other["secretKey"]),
+        stack.as_grant(token, secret=stack.test_secret),
+        stack.as_grant("gr_live_" + "0" * 64),
+        stack.as_grant("nonsense"),
+    ]
+    said = set()
+    for each in headers:
+        for answer in (await stack.chat(headers=each), await stack.ask("GET", "/v1/grants", headers=each)):
+            assert reason(answer) == "unknown"
+            said.add(answer.document["error"]["message"])
+    assert len(said) == 1
+    assert (await status(stack, token)).document["requestsRemaining"] == 3
+
+
+async def test_a_refusal_before_any_work_gives_the_use_back(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """Once each, however often it happens; an answer takes it for good."""
+    token = await stack.grant(1)
+    openrouter.play = refuses(429, {"code": 429, "message": "slow down"})
+    for _ in range(3):
+        assert (await stack.chat(headers=stack.as_grant(token))).status == 429
+        await stack.quiet()
+    openrouter.play = whole_answer
+    assert (await stack.chat(headers=stack.as_grant(token))).status == 200
+    assert reason(await stack.chat(headers=stack.as_grant(token))) == "used_up"
+
+
+async def test_a_caller_who_hangs_up_has_used_a_request(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """Work was done for it."""
+    begun = asyncio.Event()
+
+    async def play(turn: Turn) -> None:
+        await turn.head(200, {"Content-Type": "text/event-stream", "X-Generation-Id": "gen-1-fake"})
+        await turn.send(b'data: {"id":"gen-1-fake","choices":[{"index":0,"delta":{"content":"Hello"}}]}\n\n')
+        begun.set()
+        await turn.until_gone()
+
+    openrouter.play = play
+    openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.001, "model": "acme/large"}
+    token = await stack.grant(1)
+    asking = asyncio.create_task(stack.chat(question(stream=True), headers=stack.as_grant(token)))
+    await begun.wait()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await status(stack, token)).document["spentUsd"] == 0:
+            await asyncio.sleep(0.01)
+    assert reason(await stack.chat(headers=stack.as_grant(token))) == "used_up"
+
+
+async def test_dollars_bind_a_grant_as_they_do_a_cap(stack: Stack) -> None:
+    """Too little for the request, or all spent: invalid, and nothing leaves."""
+    token = await stack.grant(3, "0.00001")
+    answer = await stack.chat(question(max_tokens=9000), headers=stack.as_grant(token))
+    assert reason(answer) == "over_budget"
+    assert (await status(stack, token)).document["requestsRemaining"] == 3
+
+
+async def test_ending_a_grant_cuts_its_stream_and_lets_nothing_in(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """By the same broadcast as a revocation; the stream says why."""
+    begun = asyncio.Event()
+
+    async def play(turn: Turn) -> None:
+        await turn.head(200, {"Content-Type": "text/event-stream", "X-Generation-Id": "gen-1-fake"})
+        await turn.send(b'data: {"id":"gen-1-fake","choices":[{"index":0,"delta":{"content":"Hello"}}]}\n\n')
+        begun.set()
+        await turn.until_gone()
+
+    openrouter.play = play
+    token = await stack.grant()
+    asking = asyncio.create_task(stack.chat(question(stream=True), headers=stack.as_grant(token)))
+    await begun.wait()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await stack.gateway.services.connections.revoke(stack.granted(token), by=By.PAYER)
+        answer = await asking
+    assert b"grant_invalid" in answer.body
+    assert reason(await stack.chat(headers=stack.as_grant(token))) == "ended"
+    assert (await status(stack, token)).document["active"] is False
+
+
+async def test_a_stream_that_was_let_in_outlives_its_grant(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """Expiry closes the door; what is inside ends in order, and its cost is booked."""
+    go_on = asyncio.Event()
+
+    async def play(turn: Turn) -> None:
+        await go_on.wait()
+        await streams([STREAMED])(turn)
+
+    openrouter.play = play
+    token = await stack.grant(life_ms=300)
+    asking = asyncio.create_task(stack.chat(question(stream=True), headers=stack.as_grant(token)))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not (await stack.gateway.services.ledger.standing(stack.granted(token))).has_ended:
+            await asyncio.sleep(0.01)
+    assert reason(await stack.chat(headers=stack.as_grant(token))) == "expired"
+    go_on.set()
+    assert (await asking).body.endswith(b"data: [DONE]\n\n")
+    await stack.quiet()
+    assert (await status(stack, token)).document["spentUsd"] * 10**9 == COST_NANO
+
+
+async def test_a_test_grant_costs_nothing_and_needs_no_key(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """It is counted like a live one; the simulator answers."""
+    token = await stack.grant(1, mode="test")
+    headers = stack.as_grant(token, secret=stack.test_secret)
+    assert (await stack.chat(headers=headers)).status == 200
+    assert reason(await stack.chat(headers=headers)) == "used_up"
+    assert openrouter.received == []
+
+
+async def test_guessing_is_slowed_down_for_the_app_that_guesses(stack: Stack) -> None:
+    """After so many tokens that are none 429, for that app alone, and never for a grant that is one."""
+    token = await stack.grant()
+    codes = [(await status(stack, f"gr_live_{number:064x}")).status for number in range(UNKNOWN_GRANTS_AN_APP + 1)]
+    assert codes == [402] * UNKNOWN_GRANTS_AN_APP + [429]
+    assert (await stack.chat(headers=stack.as_grant(token))).status == 200
+
+
+async def test_one_payer_is_named_and_the_grant_resource_wants_a_grant(stack: Stack) -> None:
+    """Both headers are refused; a user there is told where to look."""
+    token = await stack.grant()
+    both = stack.as_user() | stack.as_grant(token)
+    assert (await stack.chat(headers=both)).refusal == (400, "invalid_request")
+    assert (await stack.ask("GET", "/v1/grants", headers=stack.as_user())).refusal == (400, "invalid_request")
