@@ -1,4 +1,4 @@
-"""What a wallet's owner sees: each connection with its app, its origin, its spend and its state."""
+"""What a wallet's owner sees: each connection and each grant with its app, its origin, its spend and its state."""
 
 import time
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from gateway.payers.stays import Visit
 DAYS = 30  # the rolling month of the ledger
 _DAY_SECONDS = 86_400
 _STATES = {"active": "Active", "paused": "Paused", "revoked": "Stopped"}
+_ENDS = {"used_up": "Used up", "expired": "Expired", "ended": "Ended"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,20 @@ class Connected(Connection):
         return self.origin or "imported by the operator"
 
     @property
+    def is_grant(self) -> bool:
+        """Whether it is a one-time grant."""
+        return self.standing.uses is not None
+
+    @property
+    def requests(self) -> str:
+        """How many of a grant's requests are used."""
+        return f"{self.standing.used} of {self.standing.uses} request{'' if self.standing.uses == 1 else 's'}"
+
+    @property
     def state(self) -> str:
         """The state in words; a connection without a usable key says so."""
+        if self.is_grant and self.standing.end:
+            return _ENDS[self.standing.end]
         if self.standing.state == "active" and not self.is_test and not self.is_funded:
             return "No funding"
         if self.standing.state == "active" and self.is_refused:
@@ -57,7 +70,10 @@ async def owner(request: web.Request) -> Visit:
 
 
 async def connections(site: Site, visit: Visit) -> list[Connected]:
-    """Return the connections that a visit may see: those that can spend first, then by spend. Raises Unavailable."""
+    """Return the connections and grants that a visit may see: those that can spend first, then by spend.
+
+    Raises Unavailable.
+    """
     found = [await site.connections.find(budget) for budget in await site.wallets.budgets(visit)]
     # A connection that another wallet has taken over since is listed here still, but only that wallet may see it.
     mine = [await _named(site, one) for one in found if one.wallet in visit.wallet_ids]

@@ -17,8 +17,9 @@ from consent_web import account, chart, guard, history, proof
 from consent_web.account import Connected
 from consent_web.money_text import CapRefused, cap_from_text, cap_text, exact
 from consent_web.site import SITE, Site
-from gateway.errors import ConsentRequired
+from gateway.errors import ConsentRequired, InvalidRequest
 from gateway.payers.connections import By
+from gateway.payers.stays import Visit
 
 _SHOWN_REQUESTS = 100  # more than a person reads; the exports have all
 _CSV_FIELDS = (
@@ -57,7 +58,7 @@ async def set_cap(request: web.Request) -> web.StreamResponse:
     """Answer `POST /apps/{ref}/cap`: `monthly_usd`, and to raise also `confirmed` with the same amount."""
     site = request.app[SITE]
     fields = await guard.form_post(request)
-    visit, one = await account.connection(request)
+    visit, one = await _of_a_connection(request)
     typed, now = fields.get("monthly_usd", ""), one.standing.cap_nano
     try:
         cap_nano = cap_from_text(typed, asked_nano=None)
@@ -161,10 +162,18 @@ async def _page(
     return guard.page(request, "app.html", shown, status=status)
 
 
+async def _of_a_connection(request: web.Request) -> tuple[Visit, Connected]:
+    """Return the connection that the path names. Raises InvalidRequest 404 for a grant: it is ended, or as it was."""
+    visit, one = await account.connection(request)
+    if one.is_grant:
+        raise InvalidRequest("A one-time grant can be ended, and not be changed.", status=404)
+    return visit, one
+
+
 async def _change(request: web.Request, verb: str) -> web.StreamResponse:
     connections = request.app[SITE].connections
     await guard.form_post(request)
-    _, one = await account.connection(request)
+    _, one = await (account.connection(request) if verb == "revoke" else _of_a_connection(request))
     act: dict[str, Callable[..., Awaitable[None]]] = {
         "pause": connections.pause,
         "resume": connections.resume,

@@ -30,7 +30,8 @@ async def home(request: web.Request) -> web.Response:
     apps = await account.connections(site, visit) if visit is not None else []
     shown = {
         "csrf": browser.csrf,
-        "apps": apps,
+        "apps": [one for one in apps if not one.is_grant],
+        "grants": [one for one in apps if one.is_grant],
         "total": _total(apps),
         "is_known": visit is not None,
         "is_owner": visit is not None,

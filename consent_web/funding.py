@@ -15,7 +15,7 @@ from consent_web.openrouter import CodeRefused
 from consent_web.popup import found
 from consent_web.site import SITE, Site
 from gateway.errors import FundingInvalid, InvalidRequest, UpstreamError, WattfareError
-from gateway.payers.attempts import Attempt
+from gateway.payers.asked import Attempt
 from gateway.payers.authorizations import Authorization
 from gateway.payers.wallets import KEEP, SWITCH, OtherWallet
 

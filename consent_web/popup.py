@@ -17,13 +17,13 @@ from consent_web.site import SITE, Site
 from gateway.errors import AuthError, FundingInvalid, InvalidRequest, Unavailable
 from gateway.payers import return_urls
 from gateway.payers.apps import App
-from gateway.payers.attempts import Asked, Attempt, Decision
+from gateway.payers.asked import Asked, Attempt, Decision
 from gateway.payers.connections import Approval
+from gateway.payers.credentials import publishable
 from gateway.payers.origins import OriginRefused, is_address, normalize
 from gateway.payers.sessions import Session
 from gateway.payers.stays import Visit
 
-_KEY = re.compile(r"pk_(live|test)_(app[a-z2-7]{16})")
 _NONCE = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _ATTEMPT = re.compile(r"[0-9a-f]{64}")
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -38,6 +38,7 @@ def routes() -> list[web.RouteDef]:
         web.post("/consent/attempts/{attempt}/approve", approve),
         web.post("/consent/attempts/{attempt}/deny", deny),
         web.post("/consent/attempts/{attempt}/extend", extend),
+        web.post("/consent/attempts/{attempt}/handed-on", hand_on),
     ]
 
 
@@ -48,12 +49,21 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def begin(request: web.Request) -> web.Response:
-    """Answer `POST /consent/attempts`: `{key, session, nonce, origin}`, redirect mode `{…, returnUrl, challenge}`."""
+    """Answer `POST /consent/attempts`: `{key, session, nonce, origin}`, redirect mode `{…, returnUrl, challenge}`.
+
+    For a grant `{key, grant: {requests, maxUsd?}, nonce, origin}`: its nonce opens one attempt, as a token does.
+    """
     site = request.app[SITE]
     browser, body = await guard.json_post(request, check_csrf=False)
-    asked, session = await _asked(site, body)
+    if "grant" in body:
+        asked = await _asked_grant(site, body)
+        spent = f"grant:{asked.nonce}"
+        await site.limits.admit_grant(asked, browser.digest)
+    else:
+        asked, session = await _asked(site, body)
+        spent = session.jti
     await site.limits.check_cooldown(asked, browser.digest)
-    attempt = await site.attempts.create(asked, browser=browser.digest, jti=session.jti)
+    attempt = await site.attempts.create(asked, browser=browser.digest, jti=spent)
     await site.limits.admit_attempt(asked, browser.digest)
     if asked.mode == "test" and await guard.visit(request) is None:
         # Nothing is paid before the yes, so its wallet begins here: the cookie must have come back before something
@@ -118,6 +128,15 @@ async def extend(request: web.Request) -> web.Response:
     return guard.json_response(view.left(await request.app[SITE].attempts.extend(attempt)))
 
 
+async def hand_on(request: web.Request) -> web.Response:
+    """Answer `POST …/handed-on`: the app has the token of its grant, which is forgotten here → `{}`."""
+    await guard.json_post(request)
+    _, attempt = await found(request)
+    if attempt.state not in {"pending", "claimed"}:
+        await request.app[SITE].attempts.handed_on(attempt)
+    return guard.json_response({})
+
+
 async def found(request: web.Request) -> tuple[guard.Browser, Attempt]:
     """Return the attempt that the path names, if it is this browser's. Raises InvalidRequest 403."""
     browser = guard.browser(request)
@@ -136,12 +155,12 @@ async def found(request: web.Request) -> tuple[guard.Browser, Attempt]:
 
 async def _asked(site: Site, body: dict[str, object]) -> tuple[Asked, Session]:
     """Return what is asked, checked, and the session it is asked by. Raises AuthError, InvalidRequest, Unavailable."""
-    key = _KEY.fullmatch(str(body.get("key")))
+    key = publishable(str(body.get("key")))
     nonce, token = body.get("nonce"), body.get("session")
     if key is None or not isinstance(nonce, str) or not _NONCE.fullmatch(nonce) or not isinstance(token, str):
         raise InvalidRequest("The app sent an incomplete request.", fields={"reason": "malformed"})
     session = site.sessions.read(token)
-    mode, app_id = key.groups()
+    mode, app_id = key
     if session.app_id == app_id and session.mode != mode:
         raise _modes_differ(mode, session.mode)
     if (session.mode, session.app_id) != (mode, app_id):
@@ -173,6 +192,28 @@ def _check_place(app: App, asked: Asked) -> None:
             raise _return_url_refused(asked.return_url)
     elif not app.allows_origin(asked.origin, asked.mode):
         raise _origin_refused(asked.origin)
+
+
+async def _asked_grant(site: Site, body: dict[str, object]) -> Asked:
+    """Return what is asked of a page with nothing but a publishable key. Raises AuthError, InvalidRequest."""
+    key, nonce, grant = publishable(str(body.get("key"))), body.get("nonce"), body.get("grant")
+    if key is None or not isinstance(nonce, str) or not _NONCE.fullmatch(nonce) or not isinstance(grant, dict):
+        raise InvalidRequest("The app sent an incomplete request.", fields={"reason": "malformed"})
+    mode, app_id = key
+    app = await _app(site, app_id)
+    ask = site.grant_bounds.ask(grant.get("requests"), grant.get("maxUsd"))
+    asked = Asked(
+        mode=mode,
+        app_id=app_id,
+        user_id="",
+        nonce=nonce,
+        origin=_origin(body.get("origin")),
+        limit_nano=ask.cap_nano,
+        requests=ask.requests,
+        life_ms=site.grant_bounds.life_ms,
+    )
+    _check_place(app, asked)
+    return site.attempts.with_token(asked)
 
 
 def _redirect(body: dict[str, object]) -> tuple[str, str]:
@@ -209,7 +250,7 @@ async def _app(site: Site, app_id: str) -> App:
 
 def _cap(asked: Asked, body: dict[str, object]) -> int | None:
     """Return the cap in nano-USD. Only test mode may go without. Raises InvalidRequest 422."""
-    if asked.mode == "test" and body.get("monthlyUsd") is None:
+    if asked.is_grant or (asked.mode == "test" and body.get("monthlyUsd") is None):
         return asked.limit_nano
     try:
         return cap_from_json(body.get("monthlyUsd"), asked_nano=asked.limit_nano)
@@ -289,6 +330,10 @@ async def _result(site: Site, attempt: Attempt) -> dict[str, object]:
         return {}
     if not asked.challenge:
         outcome = "approved" if state == "approved" else "denied"
+        if asked.is_grant:
+            return {
+                "result": {"outcome": outcome, **(await site.attempts.grant(attempt) if state == "approved" else {})}
+            }
         return {"result": {"outcome": outcome, "status": await site.connections.status(asked.budget)}}
     if state == "approved":
         return {}  # redeemed: the code has been used

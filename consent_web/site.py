@@ -15,6 +15,7 @@ from gateway.payers.apps import Apps
 from gateway.payers.attempts import Attempts
 from gateway.payers.authorizations import Authorizations
 from gateway.payers.connections import Connections
+from gateway.payers.grants import Bounds
 from gateway.payers.limits import Limits
 from gateway.payers.sessions import Sessions
 from gateway.payers.stays import Stays
@@ -34,6 +35,7 @@ class Site:
     sessions: Sessions
     ledger: Ledger
     connections: Connections
+    grant_bounds: Bounds
     attempts: Attempts
     authorizations: Authorizations
     limits: Limits
@@ -62,6 +64,7 @@ def build(services: Services, openrouter: OpenRouter) -> Site:
         sessions=services.sessions,
         ledger=services.ledger,
         connections=services.connections,
+        grant_bounds=services.grant_bounds,
         attempts=services.attempts,
         authorizations=services.authorizations,
         limits=services.limits,

@@ -21,7 +21,7 @@ from consent_web.openrouter import KeyFacts
 from consent_web.site import Site
 from gateway.errors import FundingInvalid, UpstreamError
 from gateway.money import NANO_PER_USD, usd_from_nano
-from gateway.payers.attempts import Asked, Attempt
+from gateway.payers.asked import Asked, Attempt
 from gateway.payers.connections import Connection
 from gateway.payers.stays import Visit
 
@@ -43,7 +43,8 @@ async def attempt(site: Site, shown: Attempt, name: str, visit: Visit | None) ->
         "isRedirect": bool(asked.challenge),
         "returnUrl": asked.return_url,
         "text": texts.parts(asked, name, site.host),
-        "cap": cap_choice(asked, now),
+        "cap": None if asked.is_grant else cap_choice(asked, now),
+        "grant": _grant(asked),
         "current": _current(now),
         "fault": shown.fault,
         "funding": None,
@@ -52,6 +53,13 @@ async def attempt(site: Site, shown: Attempt, name: str, visit: Visit | None) ->
     if asked.mode == "live" and visit is not None and visit.is_trusted:
         body["funding"] = await funding(site, visit)
     return body
+
+
+def _grant(asked: Asked) -> dict[str, object] | None:
+    """Return what a grant's screen needs beside its text; None for a connection."""
+    if not asked.is_grant:
+        return None
+    return {"lifeSeconds": asked.life_ms // 1000, "button": texts.grant_button(asked), "said": texts.granted(asked)}
 
 
 def left(shown: Attempt) -> dict[str, object]:

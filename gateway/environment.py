@@ -7,6 +7,7 @@ the value may be a key.
 import re
 import ssl
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
@@ -15,6 +16,7 @@ from gateway.redis_url import is_host
 
 _OPENROUTER = "https://openrouter.ai"
 _INTEGER = re.compile(r"[0-9]{1,9}")
+_USD = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?")
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,3})?")
 
 
@@ -47,6 +49,16 @@ class Environment:
         if not _INTEGER.fullmatch(value) or not least <= int(value) <= most:
             raise SettingsError(f"{name} must be a whole number from {least} to {most}; the default is {default}.")
         return int(value)
+
+    def usd(self, name: str, default: int, *, most: int) -> Decimal:
+        """An amount of US dollars, exact."""
+        value = self.text(name)
+        usd = Decimal(default if value is None else value if _USD.fullmatch(value) else 0)
+        if not 0 < usd <= most:
+            raise SettingsError(
+                f"{name} must be an amount of US dollars above 0, at most {most}; the default is {default}."
+            )
+        return usd
 
     def seconds(self, name: str, default: float, *, zero: bool = False) -> float:
         value = self.text(name)

@@ -16,7 +16,6 @@ from gateway.environment import SettingsError
 from gateway.errors import Unavailable
 from gateway.ledger.holds import Ledger
 from gateway.logs import log
-from gateway.money import NANO_PER_USD
 from gateway.payers.apps import Apps
 from gateway.payers.attempts import Attempts
 from gateway.payers.authorizations import Authorizations
@@ -35,8 +34,6 @@ from gateway.store.store import Store
 KEEPS_ALL: Final = "noeviction"
 # So much of what was known is lost with a killed process; a beat is a quarter of a second.
 _REMEMBER_SECONDS = 2.0
-
-_BOUNDS = Bounds(requests=100, total_nano=100 * NANO_PER_USD, life_ms=3_600_000, request_nano=NANO_PER_USD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +84,12 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             sealer=sealer,
             ledger=ledger,
             connections=connections,
-            grant_bounds=_BOUNDS,
+            grant_bounds=Bounds(
+                requests=settings.grants.requests,
+                total_nano=settings.grants.total_nano,
+                life_ms=settings.grants.seconds * 1000,
+                request_nano=settings.grants.request_nano,
+            ),
             attempts=Attempts(store, connections, sealer),
             authorizations=Authorizations(store, sealer),
             limits=Limits(store, cools_down=settings.production),

@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.environment import Environment, SettingsError
 from gateway.key_rings import KeyRing, read_key_rings
-from gateway.money import NANO_PER_USD
+from gateway.money import NANO_PER_USD, nano_from_usd
 
 MIN_LEDGER_DAYS: Final = 31  # the rolling month is 30 UTC days; verify needs all of it
 MAX_LEDGER_DAYS: Final = 36_500  # a hundred years: more is a slip of the keyboard
@@ -20,6 +20,9 @@ MAX_WORKERS: Final = 256  # more processes than any host has cores
 MAX_METRICS_PORT: Final = 65_000  # leaves room for a port for each worker above it
 MAX_CAP_USD: Final = 1000  # a higher monthly cap for one app is taken for a typing error
 MAX_BODY_MB: Final = 1024  # a body is held in memory, several times over while it is read
+MAX_GRANT_REQUESTS: Final = 10_000  # more is no handful of requests, but a connection
+MAX_GRANT_USD: Final = 1000  # as much as one connection may spend in a month
+MAX_GRANT_SECONDS: Final = 86_400  # CONTRACT §4: at most 24 hours
 CONSENT_PORT: Final = 8081  # where the consent site listens by default
 
 _OPERATOR_CHARS = 60  # what fits on a line of the popup
@@ -41,6 +44,30 @@ class Operator:
         """Return what the environment says; without a name of its own it is called `name`. Raises SettingsError."""
         links = (source.link(f"WATTFARE_OPERATOR_{each}_URL") for each in ("TERMS", "PRIVACY", "SUPPORT"))
         return cls(source.line("WATTFARE_OPERATOR_NAME", name, most=_OPERATOR_CHARS), *links)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantSettings:
+    """What a one-time grant may be.
+
+    At most so many `requests`, and `total_nano` where the app names a sum; where it names none, `request_nano` for each
+    request. It lives for `seconds`.
+    """
+
+    requests: int
+    total_nano: int
+    request_nano: int
+    seconds: int
+
+    @classmethod
+    def load(cls, source: Environment) -> "GrantSettings":
+        """Return what the environment says of grants. Raises SettingsError."""
+        return cls(
+            requests=source.integer("WATTFARE_GRANT_MAX_REQUESTS", 100, least=1, most=MAX_GRANT_REQUESTS),
+            total_nano=nano_from_usd(source.usd("WATTFARE_GRANT_MAX_USD", 100, most=MAX_GRANT_USD)),
+            request_nano=nano_from_usd(source.usd("WATTFARE_GRANT_REQUEST_USD", 1, most=MAX_GRANT_USD)),
+            seconds=source.integer("WATTFARE_GRANT_SECONDS", 3600, least=1, most=MAX_GRANT_SECONDS),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +130,7 @@ class Settings:
     operator: Operator
     default_cap_nano: int
     """The monthly cap, in nano-USD, that the popup proposes, and the most of an app's wish that it preselects."""
+    grants: GrantSettings
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, *, default_port: int = 8080) -> "Settings":
@@ -163,6 +191,7 @@ class Settings:
             max_body_mb=source.integer("WATTFARE_MAX_BODY_MB", 32, least=1, most=MAX_BODY_MB),
             operator=Operator.read(source, "this machine" if not production else consent_url.partition("://")[2]),
             default_cap_nano=NANO_PER_USD * source.integer("WATTFARE_DEFAULT_CAP_USD", 10, least=1, most=MAX_CAP_USD),
+            grants=GrantSettings.load(source),
         )
 
     @property

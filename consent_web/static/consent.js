@@ -2,7 +2,7 @@
 import { askFunding } from './paying.js'
 import { askConsent } from './review.js'
 import { screen } from './screens.js'
-import { forgetTime, watchTime } from './time.js'
+import { forgetTime, until, watchTime } from './time.js'
 import { ask, findOpener, Refusal, report, reportFault, takeFragment } from './wire.js'
 
 /** @typedef {import('./wire.js').Attempt} Attempt */
@@ -34,9 +34,10 @@ async function start() {
 
 /** @param {Asked} asked */
 async function begin(asked) {
-  if (asked.type !== 'connect') return screen('malformed')
-  const body = { key: asked.key, session: asked.session, nonce: asked.nonce }
-  if (asked.mode === 'redirect') return open({ ...body, returnUrl: asked.returnUrl, challenge: asked.challenge })
+  const isGrant = asked.type === 'grant'
+  if (!isGrant && asked.type !== 'connect') return screen('malformed')
+  const body = { key: asked.key, nonce: asked.nonce, ...(isGrant ? { grant: asked.grant } : { session: asked.session }) }
+  if (asked.mode === 'redirect' && !isGrant) return open({ ...body, returnUrl: asked.returnUrl, challenge: asked.challenge })
   if (!window.opener) return screen('no_opener')
   if (window.opener.top !== window.opener && !asked.key.startsWith('pk_test_')) {
     screen('framed')
@@ -46,7 +47,7 @@ async function begin(asked) {
   screen('verifying')
   const { origin, session } = await findOpener(asked.nonce)
   if (!origin) return screen('no_answer')
-  await open({ ...body, session: asked.session || session, origin })
+  await open({ ...body, ...(!isGrant && { session: asked.session || session }), origin })
 }
 
 /** @param {Record<string, unknown>} body */
@@ -73,6 +74,10 @@ function render(attempt) {
   })
   if (attempt.mode === 'live' && !attempt.funding) return pay(attempt, null)
   if (attempt.funding && !attempt.funding.works) return pay({ ...attempt, fault: 'key_refused' }, null)
+  if (attempt.grant && attempt.mode === 'test') {
+    // Nothing can be spent, and no click would say more than the app's page has shown: a developer tries it again and again.
+    return void attemptStep(() => approve(attempt, {}))
+  }
   askConsent(attempt, {
     allow: (usd) => allow(attempt, usd),
     deny: () => void deny(attempt),
@@ -89,11 +94,15 @@ function pay(attempt, back) {
   askFunding(attempt, { go: () => void attemptStep(() => resume(attempt.id)), deny: () => void deny(attempt), back })
 }
 
+/** @param {Attempt} attempt @param {{monthlyUsd?: number}} cap */
+async function approve(attempt, cap) {
+  finish({ ...attempt, ...(await ask(`/consent/attempts/${attempt.id}/approve`, cap, attempt.csrf)) })
+}
+
 /** @param {Attempt} attempt @param {number | null} usd */
 async function allow(attempt, usd) {
   try {
-    const decided = await ask(`/consent/attempts/${attempt.id}/approve`, usd === null ? {} : { monthlyUsd: usd }, attempt.csrf)
-    finish({ ...attempt, ...decided })
+    await approve(attempt, usd === null ? {} : { monthlyUsd: usd })
     return ''
   } catch (refused) {
     if (refused instanceof Refusal && refused.reason === 'proof') {
@@ -134,6 +143,14 @@ function finish(attempt) {
   }
   report(attempt)
   if (state !== 'approved' && state !== 'denied') return screen(state)
+  if (attempt.grant && state === 'approved') {
+    // The page has the token now: it is nowhere else.
+    void ask(`/consent/attempts/${attempt.id}/handed-on`, {}, attempt.csrf).catch(() => {})
+    const end = until((attempt.result?.expiresAt ?? 0) * 1000)
+    screen('granted', { app: app.name, said: attempt.grant.said.replace('{until}', () => end) })
+    setTimeout(() => window.close(), CLOSE_AFTER_MS.approved)
+    return
+  }
   const limits = /** @type {{limits?: {monthlyUsd: number | null} | null}} */ (attempt.result?.status ?? {}).limits
   const usd = limits?.monthlyUsd
   const cap = usd === null || usd === undefined ? 'any amount, as this is test mode' : `$${usd.toFixed(2)} per month`

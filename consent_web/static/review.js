@@ -1,6 +1,7 @@
 /** The question: who asks, for how much, paid by what. Allow exists only here, after the server verified the origin. */
 import { disarm, isMeant, watch } from './arming.js'
 import { apart, h, say, secretId, show } from './dom.js'
+import { until } from './time.js'
 
 /** @typedef {import('./wire.js').Attempt} Attempt */
 /** @typedef {import('./wire.js').Choice} Choice */
@@ -68,9 +69,10 @@ export function askConsent(attempt, ways) {
   const sentence = h('h1', { class: 'ask' })
   const label = () => {
     const chosen = cap?.chosen()
-    allow.textContent = chosen ? `Allow up to ${chosen.short}/month` : cap ? 'Allow' : 'Allow test requests'
+    allow.textContent = attempt.grant ? attempt.grant.button : chosen ? `Allow up to ${chosen.short}/month` : cap ? 'Allow' : 'Allow test requests'
     sentence.textContent = attempt.text.sentence
       .replace('{cap}', () => chosen?.text ?? 'the amount below').replace('{app}', () => apart(attempt.app.name))
+      .replace('{until}', () => until(Date.now() + (attempt.grant?.lifeSeconds ?? 0) * 1000))
   }
   if (cap) cap.onchange = label
   label()

@@ -60,6 +60,7 @@ const SCREENS = {
   unavailable: { sign: '!', tone: 'warn', title: 'Back in a moment', lines: ['{host} cannot answer right now. Nothing was changed.'], retry: true },
   unknown: { sign: '!', tone: 'warn', title: 'That did not work', lines: ['{message}'], retry: true },
   approved: { sign: '✓', title: '{app} is connected', lines: ['Up to {cap}. You can change or stop it any time at {host}.', 'You can close this window.'] },
+  granted: { sign: '✓', title: '{app} may go on', lines: ['{said} You can end it any time at {host}.', 'You can close this window.'] },
   denied: { sign: '✕', tone: 'warn', title: 'Not allowed', lines: ['{app} gets nothing. You can close this window.'] },
   funding: { sign: '!', tone: 'warn', title: 'No key was saved', lines: ['{message}', 'You can close this window and go on in the other one.'] },
   answered_funding: { sign: '✓', title: 'Your key is saved', lines: ['Go on in the other window. You can close this one.'] },
@@ -70,7 +71,7 @@ const WAITING = new Set(['opening', 'verifying'])
 /**
  * Show a screen by name; an unknown name shows `unknown`.
  * @param {string} name
- * @param {{message?: string, app?: string, cap?: string, retry?: () => void}} [words]
+ * @param {{message?: string, app?: string, cap?: string, said?: string, retry?: () => void}} [words]
  */
 export function screen(name, words = {}) {
   const known = SCREENS[name] ?? SCREENS.unknown

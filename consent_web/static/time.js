@@ -27,6 +27,13 @@ function hide(isHidden) {
   disarm()
 }
 
+/** When a grant ends, by the payer's own clock: `14:05 today`. @param {number} endMs */
+export function until(endMs) {
+  const end = new Date(endMs)
+  const isToday = end.toDateString() === new Date().toDateString()
+  return `${end.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })} ${isToday ? 'today' : 'tomorrow'}`
+}
+
 /** Nothing is asked any more. */
 export function forgetTime() {
   clearInterval(timer)

@@ -19,13 +19,14 @@ import { secret } from './secret.js'
  * @property {string} returnUrl the whole address, in redirect mode
  * @property {{sentence: string, account: string, can: string, cannot: string, stop: string, month: string}} text
  * @property {CapChoice | null} cap
+ * @property {{lifeSeconds: number, button: string, said: string} | null} grant
  * @property {{state: string, cap: string, spent: string, spentExact: string} | null} current
  * @property {string} fault
  * @property {Funding | null} funding
- * @property {{outcome: string, status: unknown}} [result]
+ * @property {{outcome: string, status?: unknown, grantToken?: string, expiresAt?: number}} [result]
  * @property {string} [redirect]
  */
-/** @typedef {{key: string, session: string, nonce: string, type: string, mode: string, returnUrl: string, challenge: string}} Asked */
+/** @typedef {{key: string, session: string, nonce: string, type: string, mode: string, returnUrl: string, challenge: string, grant: {requests: number, maxUsd?: number}}} Asked */
 
 const NS = 'wattfare'
 const HELLO_MS = 250
@@ -77,9 +78,11 @@ export function takeFragment() {
   if (location.hash) history.replaceState(history.state, '', location.pathname)
   if (given.get('v') !== '1' || !given.get('n')) return null
   const text = (/** @type {string} */ name) => given.get(name) ?? ''
+  // What is no number becomes null in JSON, which the server refuses.
+  const grant = { requests: Number(text('r')), ...(given.has('u') && { maxUsd: Number(text('u')) }) }
   return {
     key: text('k'), session: text('s'), nonce: text('n'), type: text('t'),
-    mode: text('m') === 'redirect' ? 'redirect' : 'popup', returnUrl: text('r'), challenge: text('c'),
+    mode: text('m') === 'redirect' ? 'redirect' : 'popup', returnUrl: text('r'), challenge: text('c'), grant,
   }
 }
 
@@ -132,7 +135,7 @@ export function reportFault(reason) {
 
 /**
  * Tell the verified page how it ended. A page that moved to another origin does not get it.
- * @param {{nonce: string, origin: string, result?: {outcome: string, status: unknown}}} attempt
+ * @param {{nonce: string, origin: string, result?: Attempt['result']}} attempt
  */
 export function report({ nonce, origin, result }) {
   if (!result || !window.opener) return

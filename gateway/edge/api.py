@@ -27,6 +27,7 @@ from gateway.openrouter.prices import Prices
 from gateway.owners import Grant
 from gateway.payers.apps import App, authorization_of
 from gateway.payers.connections import Approval, By, Connections
+from gateway.payers.credentials import publishable
 from gateway.payers.grants import status_of as grant_status
 from gateway.payers.identity import user_id_fault
 from gateway.payers.sessions import Session
@@ -108,9 +109,13 @@ class Api:
         return web.Response(status=204, headers=call.own_headers())
 
     async def attempt(self, call: Call, segments: tuple[str, ...]) -> web.Response:
-        """GET /v1/attempts/{nonce}: what became of one popup."""
-        _, session = await self._by_token(call)
+        """GET /v1/attempts/{nonce}: what became of one popup; with a publishable key, of one that asked for a grant."""
         outcome = self._services.attempts.outcome
+        if (key := publishable(_bearer(call))) is not None:
+            mode, app_id = key
+            self._check_origin(call, await self._services.apps.find(app_id), mode)
+            return call.answer(await outcome(app_id, mode, "", segments[0]))
+        _, session = await self._by_token(call)
         return call.answer(await outcome(session.app_id, session.mode, session.user_id, segments[0]))
 
     async def redeem(self, call: Call, segments: tuple[str, ...]) -> web.Response:
@@ -186,20 +191,19 @@ class Api:
         return self._charged(call, Budget.of_user(caller.mode, caller.app.app_id, user_id))
 
     async def _by_token(self, call: Call) -> tuple[Budget, Session]:
-        scheme, _, token = call.request.headers.get("Authorization", "").partition(" ")
-        session = self._services.sessions.read(token.strip() if scheme.lower() == "bearer" else "")
+        session = self._services.sessions.read(_bearer(call))
         app = await self._services.apps.find(session.app_id)
-        self._check_origin(call, app, session)
+        self._check_origin(call, app, session.mode)
         return self._charged(call, Budget.of_user(session.mode, session.app_id, session.user_id)), session
 
     @staticmethod
-    def _check_origin(call: Call, app: App | None, session: Session) -> None:
+    def _check_origin(call: Call, app: App | None, mode: str) -> None:
         if app is None or app.is_closed:
-            raise AuthError("The app of this session token is closed.")
+            raise AuthError("The app of this key or session token is closed.")
         origin = call.request.headers.get("Origin")
         if origin is None:
             return
-        if not app.allows_origin(origin, session.mode):
+        if not app.allows_origin(origin, mode):
             said = call.notes["refused_origin"] = cors.readable(origin)
             raise AuthError(f"The origin {said} is not registered for this app. Register it, or use a test key.")
         call.allowed_origin = origin
@@ -218,6 +222,12 @@ class Api:
             raise InvalidRequest("OpenRouter has no such model list.", status=document.status)
         headers = {**call.own_headers(), "Cache-Control": "public, max-age=300", "Access-Control-Allow-Origin": "*"}
         return web.Response(body=document.body, content_type="application/json", headers=headers)
+
+
+def _bearer(call: Call) -> str:
+    """Return the bearer token that a call sent; empty without one."""
+    scheme, _, token = call.request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _user_id(value: object, name: str) -> str:

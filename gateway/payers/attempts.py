@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import hmac
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from enum import IntEnum
 
 import orjson
@@ -19,8 +19,9 @@ import orjson
 from gateway import keys
 from gateway.digest import sha256_hex
 from gateway.errors import AuthError, InvalidRequest, NotConnected, WattfareError
-from gateway.keys import Budget
-from gateway.payers.connections import Approval, By, Connections
+from gateway.payers.asked import Asked, Attempt, Decision
+from gateway.payers.connections import Approval, By, Connections, Term
+from gateway.payers.grants import new_token
 from gateway.sealing import Sealer
 from gateway.store.replies import strings
 from gateway.store.store import Store
@@ -34,59 +35,6 @@ MOST_EXTENSIONS = 10
 # A spent token is remembered for longer than it is valid: ten minutes, and a minute of drift between clocks.
 _SPENT_MS = 15 * 60 * 1000
 _SEEN_FROM_OUTSIDE = {"pending": "pending", "claimed": "pending", "held": "pending"}
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What an app asks, frozen. `limit_nano`: the cap it suggests. `return_url`, `challenge`: redirect mode only."""
-
-    mode: str
-    app_id: str
-    user_id: str
-    nonce: str
-    origin: str
-    limit_nano: int | None
-    label: str = ""
-    return_url: str = ""
-    challenge: str = ""
-
-    @property
-    def budget(self) -> Budget:
-        """Who would pay."""
-        return Budget.of_user(self.mode, self.app_id, self.user_id)
-
-    @property
-    def attempt_id(self) -> str:
-        """The attempt's name."""
-        return keys.attempt_id(self.mode, self.app_id, self.user_id, self.nonce)
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """An attempt as it stands. `state`: pending, claimed, held (redirect mode: approved, not yet redeemed), approved,
-    denied, expired. `fault`: why funding failed last, for the popup. `may_extend`: whether it can get more time.
-    """
-
-    asked: Asked
-    state: str
-    expires_ms: int
-    fault: str
-    decision: dict[str, str]
-    may_extend: bool
-
-    @property
-    def attempt_id(self) -> str:
-        """The attempt's name."""
-        return self.asked.attempt_id
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What the payer said yes to, and its exact text. `code`: redirect mode only, given to the app's page once."""
-
-    approval: Approval
-    text: str
-    code: str = ""
 
 
 class Decide(IntEnum):
@@ -134,6 +82,29 @@ class Attempts:
         if attempt is None:
             raise _spent()
         return attempt
+
+    def with_token(self, asked: Asked) -> Asked:
+        """Return what is asked, with the token that a grant will have."""
+        token = new_token(asked.mode)
+        sealed = base64.b64encode(self._sealer.seal(token, place=_place(asked.attempt_id))).decode()
+        return replace(asked, digest=sha256_hex(token), token=sealed)
+
+    async def grant(self, attempt: Attempt) -> dict[str, object]:
+        """Return `{grantToken, expiresAt}` of an approved grant; only the latter once it was handed on.
+
+        For the popup of the payer's own browser alone. Raises Unavailable.
+        """
+        asked = attempt.asked
+        found = await self._connections.find(asked.budget)
+        told: dict[str, object] = {"expiresAt": found.standing.expires_ms // 1000}
+        if asked.token:
+            told["grantToken"] = self._sealer.open(base64.b64decode(asked.token), place=_place(attempt.attempt_id))
+        return told
+
+    async def handed_on(self, attempt: Attempt) -> None:
+        """Forget the token of a decided grant: its app has it, or will never get it. Raises Unavailable."""
+        kept = orjson.dumps(asdict(replace(attempt.asked, token="")))
+        await self._store.call("HSET", keys.attempt(attempt.attempt_id), "asked", kept)
 
     async def find(self, attempt_id: str, browser: str) -> Attempt | None:
         """Return an attempt of the browser of that digest; None when there is none or it is another's.
@@ -241,7 +212,10 @@ class Attempts:
         await self._store.run("note", [keys.attempt(attempt_id)], [fault])
 
     async def outcome(self, app_id: str, mode: str, user_id: str, nonce: str) -> dict[str, object]:
-        """Return `{state, status?}` for the app's own page. `status` comes with an approval. Raises Unavailable."""
+        """Return `{state, status?}` for the app's own page, of a grant (no `user_id`) `{state, expiresAt?}`.
+
+        What is optional comes with an approval. Raises Unavailable.
+        """
         fields = await self._fields(keys.attempt_id(mode, app_id, user_id, nonce))
         if not fields:
             return {"state": "unknown"}
@@ -249,6 +223,10 @@ class Attempts:
         state = _SEEN_FROM_OUTSIDE.get(attempt.state, attempt.state)
         if state != "approved":
             return {"state": state}
+        if attempt.asked.is_grant:
+            # The token comes by message from the popup, and by no other way.
+            found = await self._connections.find(attempt.asked.budget)
+            return {"state": state, "expiresAt": found.standing.expires_ms // 1000}
         return {"state": state, "status": await self._connections.status(attempt.asked.budget)}
 
     async def redeem(
@@ -290,6 +268,7 @@ class Attempts:
             by=By.PAYER,
             text=decision["text"],
             receipt_id=decision["claim"],
+            term=Term(asked.requests, asked.life_ms) if asked.is_grant else None,
         )
         await self._connections.approve(asked.budget, approval)
         await self._end(attempt)

@@ -3,6 +3,9 @@
 Rule: no word of a credential is repeated.
 """
 
+import re
+
+_PUBLISHABLE = re.compile(r"pk_(live|test)_(app[a-z2-7]{16})")
 _OF_BACKEND = "a secret key, which stays with your backend"
 _OF_PAGE = "a session token, which is for your pages and makes no model calls"
 _KINDS = {
@@ -29,6 +32,12 @@ def no_session_token(authorization: str | None) -> str:
     if kind in (None, _OF_PAGE):
         return "This session token is not valid or has expired. Ask your backend for a new one."
     return f"This is {kind}. Here a page sends a session token, which your backend gets from POST /v1/sessions."
+
+
+def publishable(credential: str) -> tuple[str, str] | None:
+    """Return mode and app id of a publishable key, which names an app and proves nothing; None for anything else."""
+    found = _PUBLISHABLE.fullmatch(credential)
+    return (found[1], found[2]) if found else None
 
 
 def _kind(authorization: str | None) -> str | None:

@@ -7,7 +7,7 @@ import secrets
 
 from gateway import keys
 from gateway.errors import RateLimited
-from gateway.payers.attempts import Asked, Attempt
+from gateway.payers.asked import Asked, Attempt
 from gateway.store.store import Store
 
 _MINUTE_MS = 60_000
@@ -23,6 +23,9 @@ KEYS_A_PAYER = 10
 _KEYS_WINDOW_MS = 10 * _MINUTE_MS
 # As many as attempts: each may need one.
 AUTHORIZATIONS_A_BROWSER = 20
+# A person decides on some a minute, and an app that asks again after each no is an app that insists.
+GRANTS_A_BROWSER = 6
+_ASKED_TOO_OFTEN = "This app has asked too often. Nothing was allowed; it may ask again in a minute."
 # Slips of an app's pages and expired tabs. No number of tries finds a token of 256 bits; this keeps them out of Redis.
 UNKNOWN_GRANTS_AN_APP = 60
 # The second refusal within a minute starts the cooldown: one may be a slip. Five minutes outlast an app that insists.
@@ -31,7 +34,7 @@ _COOLDOWN_MS = 5 * _MINUTE_MS
 
 
 class Limits:
-    """The counters of recent calls and the cooldowns. `cools_down`: whether refusals start one.
+    """The counters of recent calls and the cooldowns. `cools_down`: whether there are any of the latter.
 
     Not in development: who builds an app says no to it all day.
     """
@@ -68,6 +71,20 @@ class Limits:
             ("attempts-user", asked.budget.name, ATTEMPTS_A_USER),
         ):
             await self._admit(keys.consent_rate(what, whose), most, _MINUTE_MS, call_id=asked.attempt_id)
+
+    async def admit_grant(self, asked: Asked, browser: str) -> None:
+        """Let a page ask a browser for a grant: it needs no session, so no backend of the app's holds it back.
+
+        Raises RateLimited, whose `reason` is `cooldown`, and Unavailable.
+        """
+        if not self._cools_down:
+            return
+        counted = keys.consent_rate("grants-browser", f"{asked.app_id}:{browser}")
+        try:
+            await self._admit(counted, GRANTS_A_BROWSER, _MINUTE_MS, call_id=asked.attempt_id, said=_ASKED_TOO_OFTEN)
+        except RateLimited as refused:
+            refused.fields["reason"] = "cooldown"
+            raise
 
     async def note_unknown_grant(self, app_id: str) -> None:
         """Count a token that is no grant of that app; what is one is never refused for it. Raises RateLimited."""

@@ -21,11 +21,13 @@ export interface ConnectResult extends ConnectionStatus {
   reason?: Reason;
 }
 
-export interface Grant {
+/** What `requestGrant()` resolves to. Without a token the payer did not approve, and `reason` says why. */
+export interface GrantResult {
   /** For your backend, as `x-wattfare-grant`. */
-  grantToken: string;
+  grantToken: string | null;
   /** Unix seconds. */
-  expiresAt: number;
+  expiresAt: number | null;
+  reason?: Reason;
 }
 
 export type WattfareErrorCode =
@@ -45,9 +47,6 @@ export type WattfareErrorCode =
   | 'network'
   | 'session_failed'
   | 'popup_blocked'
-  | 'popup_closed'
-  | 'denied'
-  | 'expired'
   | 'timeout'
   | 'coop_isolated'
   | 'aborted'
@@ -58,14 +57,12 @@ export class WattfareError extends Error {
     message: string,
     code?: WattfareErrorCode,
     status?: number,
-    more?: { cause?: unknown; reason?: Reason; retry?: (options?: ConnectOptions) => Promise<any> },
+    more?: { cause?: unknown; retry?: (options?: ConnectOptions) => Promise<any> },
   );
   static code: WattfareErrorCode | undefined;
   code: WattfareErrorCode;
   /** HTTP status; 0 when no server answered. */
   status: number;
-  /** Why there is no grant. */
-  reason: Reason | undefined;
   /** Tries again with the same options and those given here. Call it from a click. */
   retry: ((options?: ConnectOptions) => Promise<any>) | undefined;
   /** The envelope a server sends, to pass on: `Response.json(error.toJSON(), { status: error.status || 502 })`. */
@@ -103,8 +100,11 @@ export function isNotConnected(error: unknown): boolean;
 export interface CreateOptions {
   /** `pk_live_…` or `pk_test_…`. */
   publishableKey: string;
-  /** A URL of your backend, POSTed to, that answers `{token}` or the token alone; or a function that returns either. */
-  session: string | (() => SessionAnswer | Promise<SessionAnswer>);
+  /**
+   * A URL of your backend, POSTed to, that answers `{token}` or the token alone; or a function that returns either.
+   * Only `requestGrant()` needs none.
+   */
+  session?: string | (() => SessionAnswer | Promise<SessionAnswer>);
   /** Where the API is, with or without `/v1` or `/api/v1`. Default `https://wattfare.com`. */
   baseURL?: string;
   /** Where the consent page is. Default: the origin of `baseURL`. */
@@ -151,8 +151,8 @@ export interface Wattfare {
   connect(options?: ConnectOptions): Promise<ConnectResult>;
   status(): Promise<ConnectionStatus>;
   disconnect(): Promise<void>;
-  /** A few requests without an account. Call it from a click. Rejects when the payer says no. */
-  requestGrant(options: GrantOptions): Promise<Grant>;
+  /** A few requests without an account. Call it from a click. Resolves also when the payer says no: look at `reason`. */
+  requestGrant(options: GrantOptions): Promise<GrantResult>;
   /** Fetches the session token ahead, say on hover, so that the window fills faster. */
   prepare(): Promise<void>;
   /** The outcome of a connect by redirect, null on any other page load. `createWattfare` has called it already. */

@@ -6,8 +6,8 @@
  *
  * One file on purpose: a page can import it straight from /sdk/ with no second request.
  *
- * @import { AttemptAnswer, ConnectionStatus, ConnectOptions, ConnectResult, CreateOptions, Events, Grant,
- *   GrantOptions, Reason, Wattfare, WattfareErrorCode } from './client.js'
+ * @import { AttemptAnswer, ConnectionStatus, ConnectOptions, ConnectResult, CreateOptions, Events,
+ *   GrantOptions, GrantResult, Reason, Wattfare, WattfareErrorCode } from './client.js'
  */
 
 const SESSION_MS = 10_000;
@@ -50,15 +50,14 @@ export class WattfareError extends Error {
    * @param {string} message
    * @param {WattfareErrorCode} [code]
    * @param {number} [status]
-   * @param {{cause?: unknown, reason?: Reason, retry?: (options?: ConnectOptions) => Promise<any>}} [more]
+   * @param {{cause?: unknown, retry?: (options?: ConnectOptions) => Promise<any>}} [more]
    */
-  constructor(message, code, status = 0, { cause, reason, retry } = {}) {
+  constructor(message, code, status = 0, { cause, retry } = {}) {
     super(message, { cause });
     /** @type {WattfareErrorCode} */
     this.code = code ?? new.target.code ?? 'unknown';
     this.status = status;
     this.name = `Wattfare${KINDS[this.code] ?? ''}Error`;
-    this.reason = reason;
     this.retry = retry;
   }
 
@@ -128,6 +127,8 @@ function unwrap(error, status, seen) {
   return SENT.includes(code) && typeof message === 'string' ? new WattfareError(message, code, Number(status) || 0) : null;
 }
 
+const SESSION = 'session must be a URL or a function.';
+
 /** What asking again may mend. @type {unknown[]} */
 const TRANSIENT = ['network', 'unavailable', 'rate_limited'];
 
@@ -138,8 +139,8 @@ const TRANSIENT = ['network', 'unavailable', 'rate_limited'];
 export function createWattfare(options) {
   const { publishableKey, session, baseURL = 'https://wattfare.com', consentURL } = options ?? {};
   if (!/^pk_/.test(publishableKey)) throw new WattfareAuthError('publishableKey must start with pk_.');
-  if (!/^(string|function)$/.test(session && typeof session))
-    throw wrong('session must be a URL that answers {token}, or a function.');
+  // Only grants need none.
+  if (session !== undefined && !/^(str|fun)/.test(session && typeof session)) throw wrong(SESSION);
   const base = bare(baseURL, 'baseURL').replace(/(\/api)?\/v1$/, '');
   const consent = bare(consentURL ?? new URL(base).origin, 'consentURL');
   const consentOrigin = new URL(consent).origin;
@@ -171,6 +172,7 @@ export function createWattfare(options) {
     /** @type {any} */
     let answer;
     let status = 0;
+    if (!session) throw wrong(SESSION);
     try {
       const asked =
         typeof session === 'function'
@@ -355,13 +357,16 @@ export function createWattfare(options) {
       try {
         const path = `attempts/${nonce}`;
         const answer = await (type === 'grant' ? call('GET', path, publishableKey) : callAsUser('GET', path));
-        if (flow.over.aborted || settle(answer) || !closed) return;
+        if (flow.over.aborted) return;
+        const late = closed && Date.now() - closedAtMs > GRACE_MS;
+        // The token of a grant comes by message alone, which may still be on its way.
+        if ((type === 'grant' && answer.state === 'approved' && !late) || settle(answer) || !closed) return;
         const unknown = answer.state === 'unknown';
         if (unknown && !greeted && (await isIsolated())) {
           if (flow.over.aborted) return;
           clearTimeout(alarm);
           flow.end(isolated());
-        } else if (unknown || Date.now() - closedAtMs > GRACE_MS) giveUp();
+        } else if (unknown || late) giveUp();
       } catch (error) {
         failure = error;
         if (closed && !TRANSIENT.includes(/** @type {WattfareError} */ (error).code)) lose(error);
@@ -470,7 +475,7 @@ export function createWattfare(options) {
     requestGrant(options) {
       const { requests, maxUsd } = options ?? {};
       if (!(Number.isInteger(requests) && requests > 0) || !(maxUsd == null || maxUsd > 0))
-        return Promise.reject(wrong('requests must be a whole number, maxUsd more than 0.'));
+        return Promise.reject(wrong('requests must be a whole number, maxUsd above 0.'));
       const fields = { r: `${requests}`, ...(maxUsd != null && { u: `${maxUsd}` }) };
       return run('grant', options, (flow) => popup(flow, 'grant', fields, granted, cut), () => wattfare.requestGrant(options));
     },
@@ -511,11 +516,10 @@ export function createWattfare(options) {
  * @property {Promise<any>} [waiting] what callers hold
  */
 
-/** @param {any} answer an AttemptAnswer @returns {Promise<Grant>} */
+/** @param {any} answer an AttemptAnswer @returns {Promise<GrantResult>} */
 async function granted({ state, reason, grantToken, expiresAt }) {
-  if (state !== 'approved')
-    throw new WattfareError(`No grant: ${reason}.`, reason === state ? reason : 'popup_closed', 0, { reason });
-  if (!grantToken) throw new WattfareGrantError('The grant token was lost. Ask for a new grant.');
+  if (state !== 'approved') return { grantToken: null, expiresAt: null, reason };
+  if (!grantToken) throw new WattfareGrantError('The grant token was lost. Ask again.');
   return { grantToken, expiresAt };
 }
 

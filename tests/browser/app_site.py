@@ -107,8 +107,8 @@ async def serving(stack: BrowserStack, port: int) -> AsyncIterator[AppSite]:
 async def _page(request: web.Request) -> web.Response:
     """Answer with the app's page.
 
-    Query: `user`; `mode` live|test; `connect` popup|redirect|auto; `as` (see `_token`); `app` acme|hostile; `base` and
-    `consent` for other servers; `coop`, `coep`, `dip`, `csp`: headers.
+    Query: `user`; `mode` live|test; `session` none; `connect` popup|redirect|auto; `as` (see `_token`);
+    `app` acme|hostile; `base` and `consent` for other servers; `coop`, `coep`, `dip`, `csp`: headers.
     """
     site, query = request.app[_SITE], request.query
     mode, app = query.get("mode", "live"), query.get("app", "acme")
@@ -117,7 +117,7 @@ async def _page(request: web.Request) -> web.Response:
         user=query.get("user", "user"), mode=mode, app=app, **{"as": query.get("as", "")}
     )
     config = {
-        "session": str(session),
+        "session": None if query.get("session") == "none" else str(session),
         "connect": {"mode": query.get("connect", "auto")},
         "options": {
             "publishableKey": keys["publishableKey" if mode == "live" else "testPublishableKey"],

@@ -15,7 +15,7 @@ window.open = (...given) => {
 
 const { createWattfare } = await import('/client.js')
 const { session, options, connect } = JSON.parse(document.getElementById('config').textContent)
-globalThis.wattfare = createWattfare({ session, ...options })
+globalThis.wattfare = createWattfare({ ...(session && { session }), ...options })
 for (const name of ['change', 'open', 'close', 'error'])
   wattfare.on(name, (told) => events.push([name, told?.code ?? told?.connected ?? told?.type]))
 

@@ -1,8 +1,15 @@
 """One-time grants as the SDK asks for them: no session, the publishable key alone, and a token only by message."""
 
-import pytest
-from playwright.async_api import BrowserContext, Page
+# ruff: noqa: N802 - the names carry the checklist's ids
 
+import re
+import time
+
+import pytest
+from playwright.async_api import BrowserContext, Page, expect
+
+from gateway.payers.grants import grant_of
+from gateway.services import Services
 from tests.browser import fakes, payer
 from tests.browser.app_site import AppSite, Json
 
@@ -29,29 +36,101 @@ async def test_a_grant_needs_no_session(context: BrowserContext, app_site: AppSi
     asked: Json = await popup.evaluate("Object.fromEntries(asked)")
     nonce = asked.pop("n")
     assert asked == {"v": "1", "k": app_site.stack.keys["publishableKey"], "t": "grant", "r": "3", "u": "0.5"}
-    assert await popup.evaluate("answer") == {"ns": "wattfare", "v": 1, "type": "opener", "nonce": nonce}
+    answer = await popup.evaluate("answer")
+    assert answer == {"ns": "wattfare", "v": 1, "type": "opener", "nonce": nonce, "session": None}
     await popup.evaluate("finish({ outcome: 'approved', grantToken: 'gr_live_x', expiresAt: 1800000000 })")
     assert await payer.outcome(page) == {"grantToken": "gr_live_x", "expiresAt": 1800000000}
     assert tokens == []
 
 
-@pytest.mark.parametrize(
-    ("end", "code", "name"),
-    [
-        ("finish({ outcome: 'denied' })", "denied", "WattfareError"),
-        ("finish({ outcome: 'approved' })", "grant_invalid", "WattfareGrantError"),
-        ("close()", "popup_closed", "WattfareError"),
-    ],
-)
-async def test_no_grant_is_an_error(
-    context: BrowserContext, app_site: AppSite, user: str, end: str, code: str, name: str
+@pytest.mark.parametrize(("end", "reason"), [("finish({ outcome: 'denied' })", "denied"), ("close()", "closed")])
+async def test_no_grant_is_a_value_that_says_why(
+    context: BrowserContext, app_site: AppSite, user: str, end: str, reason: str
 ) -> None:
-    """A no, a lost token and a closed window are told apart."""
+    """A no and a closed window resolve, as in `connect()`."""
     await fakes.replace_consent(context, app_site)
     page, popup = await ask(context, app_site, user)
     await popup.evaluate(end)
+    assert await payer.outcome(page) == {"grantToken": None, "expiresAt": None, "reason": reason}
+
+
+async def test_a_yes_without_its_token_is_an_error(context: BrowserContext, app_site: AppSite, user: str) -> None:
+    """There is a grant, and nobody who could spend it."""
+    await fakes.replace_consent(context, app_site)
+    page, popup = await ask(context, app_site, user)
+    await popup.evaluate("finish({ outcome: 'approved' })")
     found = await payer.outcome(page)
-    assert (found["error"], found["name"], found["retries"]) == (code, name, True)
+    assert (found["error"], found["name"], found["retries"]) == ("grant_invalid", "WattfareGrantError", True)
+
+
+async def press_grant(page: Page) -> Page:
+    """Click Grant and return the window that opens."""
+    async with page.expect_popup() as opened:
+        await page.click("#grant")
+    return await opened.value
+
+
+async def redeem(site: AppSite, token: str, *, mode: str = "live") -> tuple[int, Json]:
+    """Let the app's backend ask a model, paid by the grant."""
+    body = {"model": "openai/gpt-4o-mini", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 40}
+    return await site.post("chat/completions", body, keys=site.stack.keys, mode=mode, x_wattfare_grant=token)
+
+
+async def test_from_a_publishable_key_to_a_metered_answer_to_the_dashboard(
+    context: BrowserContext, app_site: AppSite, services: Services
+) -> None:
+    """The page has no session and no backend call before it has the token; the token is in no URL and no history."""
+    urls: list[str] = []
+    context.on("request", lambda request: urls.append(request.url))
+    page = await context.new_page()
+    await payer.visit(page, app_site, "nobody", session="none")
+    popup = await press_grant(page)
+    await payer.paste_key(popup, "sk-or-v1-limit20-grants")
+    await expect(popup.get_by_role("heading", level=1)).to_contain_text(
+        re.compile(r"up to 3 requests paid by you, at most \$0\.50, until \d\d:\d\d.{0,3} (today|tomorrow)")
+    )
+    await expect(payer.allow_button(popup)).to_have_text("Allow up to $0.50")
+    await payer.allow(popup)
+    granted = await payer.outcome(page)
+    token = granted["grantToken"]
+    assert re.fullmatch("gr_live_[0-9a-f]{64}", token)
+    assert 3500 < granted["expiresAt"] - time.time() < 3700
+    answers = [await redeem(app_site, token) for _ in range(4)]
+    assert [status for status, _ in answers] == [200, 200, 200, 402]
+    assert answers[3][1]["error"]["code"] == "grant_invalid"
+    assert [url for url in urls if token in url or "/token" in url] == []
+    budget = grant_of(token, "live", app_site.stack.keys["appId"])
+    spent = (await services.ledger.standing(budget)).spent_nano
+    assert spent > 0
+    await page.goto(app_site.stack.consent)
+    once = page.get_by_role("region", name="One-time")
+    await expect(once).to_contain_text("Acme Notes")
+    await expect(once).to_contain_text("3 of 3 requests")
+    [kept] = [line for line in await services.connections.receipts(budget) if line["event"] == "approved"]
+    assert "up to 3 requests paid by you, at most $0.50, until" in kept["text"]
+
+
+async def test_a_test_key_asks_nobody_and_costs_nothing(context: BrowserContext, app_site: AppSite) -> None:
+    """The window approves by itself, once it knows who opened it."""
+    page = await context.new_page()
+    await payer.visit(page, app_site, "nobody", session="none", mode="test")
+    await press_grant(page)
+    token = (await payer.outcome(page))["grantToken"]
+    assert token.startswith("gr_test_")
+    assert [(await redeem(app_site, token, mode="test"))[0] for _ in range(4)] == [200, 200, 200, 402]
+
+
+async def test_P10_a_page_that_is_not_registered_gets_no_allow_button(
+    context: BrowserContext, app_site: AppSite
+) -> None:
+    """The verified origin is the only proof of a grant: a page elsewhere with the same key is turned away."""
+    page = await context.new_page()
+    await payer.visit(page, app_site, "nobody", session="none", host=app_site.evil)
+    popup = await press_grant(page)
+    await expect(popup.locator("[data-state=origin]")).to_be_visible()
+    await expect(payer.allow_button(popup)).to_have_count(0)
+    await payer.close_window(popup)
+    assert (await payer.outcome(page))["reason"] == "origin"
 
 
 async def test_a_yes_with_a_broken_status_is_asked_again(context: BrowserContext, app_site: AppSite, user: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.key_rings import KeyRing
+from gateway.money import NANO_PER_USD
 from gateway.settings import Operator, Settings
 from tests.gateway.environments import NEW, PRODUCTION, RINGS, load, refusal, ring_text
 
@@ -29,6 +30,9 @@ def test_an_empty_environment_is_development_with_the_contracts_defaults(
     assert settings.upstream_first_byte_seconds == 300
     assert (settings.upstream_silence_seconds, settings.caller_silence_seconds) == (120, 120)
     assert settings.max_body_mb == 32
+    bounds = settings.grants
+    assert (bounds.requests, bounds.seconds) == (100, 3600)
+    assert (bounds.total_nano, bounds.request_nano) == (100 * NANO_PER_USD, NANO_PER_USD)
     assert settings.operator == Operator("this machine")
     assert settings.default_cap_nano == 10_000_000_000
 
@@ -135,6 +139,12 @@ def test_a_good_value_is_taken(name: str, value: str, attribute: str, parsed: ob
         ("WATTFARE_OPERATOR_NAME", "a\nb"),
         ("WATTFARE_OPERATOR_TERMS_URL", "javascript:alert(1)"),
         ("WATTFARE_OPERATOR_SUPPORT_URL", "mailto:nobody"),
+        ("WATTFARE_GRANT_MAX_REQUESTS", "0"),
+        ("WATTFARE_GRANT_MAX_USD", "0"),
+        ("WATTFARE_GRANT_MAX_USD", "1001"),
+        ("WATTFARE_GRANT_REQUEST_USD", "1e-3"),
+        ("WATTFARE_GRANT_REQUEST_USD", "-1"),
+        ("WATTFARE_GRANT_SECONDS", "86401"),
         ("WATTFARE_DRAIN_SECONDS", "soon"),
         ("WATTFARE_DRAIN_SECONDS", "-1"),
         ("WATTFARE_DRAIN_SECONDS", "inf"),
@@ -194,3 +204,17 @@ def test_a_consent_site_on_another_port_knows_its_own_address(tmp_path: Path) ->
     assert Settings.load({**moved, "WATTFARE_CONSENT_URL": "https://pay.example"}, default_port=8081).consent_url == (
         "https://pay.example"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "attribute", "expected"),
+    [
+        ("WATTFARE_GRANT_MAX_REQUESTS", "7", "requests", 7),
+        ("WATTFARE_GRANT_MAX_USD", "2.5", "total_nano", 2_500_000_000),
+        ("WATTFARE_GRANT_REQUEST_USD", "0.000000001", "request_nano", 1),
+        ("WATTFARE_GRANT_SECONDS", "86400", "seconds", 86_400),
+    ],
+)
+def test_the_bounds_of_grants_can_be_set(name: str, value: str, attribute: str, expected: int) -> None:
+    """Amounts are exact."""
+    assert getattr(load(**{name: value}).grants, attribute) == expected

@@ -11,13 +11,15 @@ export async function snippets(): Promise<void> {
   const status: written.ConnectResult = await wattfare.connect({ mode: 'redirect', signal: AbortSignal.timeout(1) })
   const reason: string | undefined = status.reason
   const cap: number | null | undefined = status.limits?.monthlyUsd
-  const { grantToken, expiresAt }: { grantToken: string; expiresAt: number } = await wattfare.requestGrant({ requests: 3 })
+  const { grantToken, expiresAt, reason: none } = await wattfare.requestGrant({ requests: 3 })
+  const granted: [string | null, number | null, string | undefined] = [grantToken, expiresAt, none]
   const off: () => void = wattfare.on('change', ({ remainingUsd }) => remainingUsd?.toFixed(2))
   // @ts-expect-error: a status has no reason
   ;(await wattfare.status()).reason
   // @ts-expect-error: no such event
   wattfare.on('changed', () => {})
-  // @ts-expect-error: a session is needed
+  // @ts-expect-error: a key is needed; a session is not, where only grants are asked for
+  written.createWattfare({ session: '/wattfare-token' })
   written.createWattfare({ publishableKey: 'pk_live_x' })
-  console.log(reason, cap, grantToken, expiresAt, off)
+  console.log(reason, cap, granted, off)
 }

@@ -120,7 +120,7 @@ for (const [name, call] of Object.entries(CALLS))
       const outcome = await pass(5000, promise)
       assert.ok(outcome, 'it hangs')
       if (outcome.error) assert.match(outcome.error.name, /^Wattfare\w*Error$/)
-      else assert.equal(outcome.value.connected, false)
+      else assert.ok(outcome.value.connected === false || outcome.value.grantToken === null)
     })
 
 test('a server that hung before the window closed holds nothing up', async () => {
@@ -204,8 +204,25 @@ test('a grant that was not given says why', async () => {
   const { promise, child, nonce } = await opened(() => create().requestGrant({ requests: 3 }))
   browser.message(child, { ns: 'wattfare', v: 1, type: 'fault', nonce, reason: 'origin' })
   child.closed = true
-  const { error } = await pass(5000, promise)
-  assert.deepEqual([error.code, error.reason], ['popup_closed', 'origin'])
+  const { value } = await pass(5000, promise)
+  assert.deepEqual(value, { grantToken: null, expiresAt: null, reason: 'origin' })
+})
+
+test('a grant waits for its token, which the server never tells, and is lost with its window', async () => {
+  browser.reply = async () => json(200, { state: 'approved', expiresAt: 9e9 })
+  const { promise, child, nonce } = await opened(() => createWattfare({ publishableKey: KEY, baseURL: API, consentURL: CONSENT }).requestGrant({ requests: 3 }))
+  assert.equal(await pass(30_000, promise), undefined)
+  assert.ok(browser.asked.every(({ headers }) => headers.authorization === `Bearer ${KEY}`))
+  browser.message(child, { ns: 'wattfare', v: 1, type: 'result', nonce, outcome: 'approved', grantToken: 'gr_live_x', expiresAt: 9e9 })
+  assert.deepEqual((await pass(100, promise)).value, { grantToken: 'gr_live_x', expiresAt: 9e9 })
+  const lost = await opened(() => create().requestGrant({ requests: 3 }))
+  lost.child.closed = true
+  assert.equal((await pass(5000, lost.promise)).error.code, 'grant_invalid')
+})
+
+test('without a session only grants can be asked for', async () => {
+  const wattfare = createWattfare({ publishableKey: KEY, baseURL: API })
+  await assert.rejects(wattfare.status(), { code: 'invalid_request', message: /session/ })
 })
 
 test('the session token goes to the consent origin by message, and stands in no address', async () => {
@@ -223,7 +240,7 @@ test('the session token goes to the consent origin by message, and stands in no 
 test('arguments that are missing or wrong fail at once, in words, before any window', async () => {
   const made = { publishableKey: KEY, session: '/t' }
   assert.throws(() => createWattfare(), { name: 'WattfareAuthError', message: /pk_/ })
-  for (const session of [undefined, null, '', 7, {}])
+  for (const session of [null, '', 7, {}])
     assert.throws(() => createWattfare({ publishableKey: KEY, session }), { code: 'invalid_request', message: /session/ })
   for (const [name, value] of [['baseURL', ''], ['baseURL', '/api'], ['baseURL', 7], ['consentURL', 'budget.example'], ['consentURL', 'ftp://x']])
     assert.throws(() => createWattfare({ ...made, [name]: value }), { code: 'invalid_request', message: new RegExp(name) })

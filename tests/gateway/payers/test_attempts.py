@@ -8,7 +8,8 @@ import pytest
 from gateway.errors import InvalidRequest, NotConnected
 from gateway.keys import Budget
 from gateway.keys import attempt as attempt_key
-from gateway.payers.attempts import KEPT_MS, LIFE_MS, MOST_EXTENSIONS, Asked, Attempt, Attempts, Decision
+from gateway.payers.asked import Asked, Attempt, Decision
+from gateway.payers.attempts import KEPT_MS, LIFE_MS, MOST_EXTENSIONS, Attempts
 from gateway.payers.connections import Approval
 from gateway.services import Services
 

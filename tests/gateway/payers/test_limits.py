@@ -6,7 +6,7 @@ import pytest
 
 from gateway import keys
 from gateway.errors import RateLimited
-from gateway.payers.attempts import Asked, Attempt
+from gateway.payers.asked import Asked, Attempt
 from gateway.payers.limits import KEYS_A_PAYER, Limits
 from gateway.store.store import Store
 
