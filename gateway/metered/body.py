@@ -26,6 +26,9 @@ MAX_FALLBACKS = 64
 _WHITESPACE = re.compile(r"[ \t\n\r]*")
 
 
+# Its tokenizers mark words and capitals.
+_MARKED_FAMILY = "anthropic/"
+
 # Fields that make OpenRouter or the provider do billed work beyond the tokens of one answer (searches, other models,
 # rejected predictions, remote tools).
 _UNBOUNDED_FIELDS = ("plugins", "web_search_options", "prediction", "audio", "preset", "mcp_servers", "container")
@@ -77,7 +80,7 @@ class ChatRequest:
         ceiling_field, max_tokens = _ceiling(document, WIRE[dialect])
         _require_prompt(document, dialect)
         prompts = _prompts(document, dialect)
-        weight = weigh(document)
+        weight = weigh(document, is_marked=any(_MARKED_FAMILY in each for each in (model, *fallbacks)))
         return cls(
             body=body,
             document=document,

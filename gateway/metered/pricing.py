@@ -2,12 +2,12 @@
 
 A hold is a bound, never a bill: prices are those of a model's top provider, requests are settled at `usage.cost`.
 
-Prompt tokens are bounded from bytes. A byte-level BPE token (GPT, Claude, Llama 3, Qwen, DeepSeek, Mistral) stands for
+Prompt tokens are bounded from bytes. A byte-level BPE token (GPT, Llama 3, Qwen, DeepSeek, Mistral) stands for
 at least one byte of the text, and a SentencePiece token with byte fallback too, so a text of b UTF-8 bytes is at most
-b tokens. `weight.py` counts them: keys, numbers and unknown fields too, because any of them may reach the prompt,
-text that a tokenizer may write out first (NFKC) at its written-out length, and an allowance for what a chat template
-adds without any byte of the body. Real text takes a tenth to two fifths of the bound (`python -m
-benchmarks.prompt_bound`). Images are counted apart.
+b tokens; Claude's mark words and capitals besides. `weight.py` counts them: keys, numbers and unknown fields too,
+because any of them may reach the prompt, text that a tokenizer may write out first (NFKC) at its written-out length,
+and an allowance for what a chat template adds without any byte of the body. Real text takes a tenth to two fifths of
+the bound (`python -m benchmarks.prompt_bound`). Images are counted apart.
 
 Not bounded, because the list does not say it: a provider dearer than the model's top one. It is an overrun then.
 

@@ -120,3 +120,26 @@ def test_an_image_part_with_more_than_one_payload_counts_all(part: object, image
     request = parsed(messages=[{"role": "user", "content": [{"type": "image_url", **cast(dict[str, object], part)}]}])
 
     assert request.images == images
+
+
+# Texts of which Claude's rebuilt tokenizers (ctok 1.3.0) make more tokens than bytes, and how many.
+MARKED = {
+    "Q." * 16: 47,
+    "^ " * 16: 48,
+    "\u023e1" * 16: 111,
+    "\u03a9" * 30: 61,
+    "\U000182bb(/ " * 4: 32,
+}
+
+
+@pytest.mark.parametrize("text", MARKED)
+def test_a_tokenizer_that_marks_words_makes_no_more_of_a_text_than_is_counted(text: str) -> None:
+    """Asked of Claude, by name, by an alias or as a fallback."""
+    for model in ({"model": "anthropic/claude-opus-4.7"}, {"model": "~anthropic/x"}, {"models": ["anthropic/x"]}):
+        counted = parsed(messages=[text], **model).prompt_bytes - parsed(messages=[""], **model).prompt_bytes
+        assert counted >= MARKED[text]
+
+
+def test_other_tokenizers_have_no_marks() -> None:
+    """Each token of theirs stands for a byte at least."""
+    assert parsed(messages=["Q" * 50]).prompt_bytes - parsed(messages=[""]).prompt_bytes == 50
