@@ -5,7 +5,6 @@ On SIGTERM: stop accepting, let open requests finish, then close the connections
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +18,9 @@ from consent_web import apps_pages, dashboard, docs, files, funding, guard, heal
 from consent_web.money_text import cap_text, exact, usd
 from consent_web.openrouter import OpenRouter
 from consent_web.site import SITE, Site, build
+from gateway.duty import Duty
 from gateway.errors import InvalidRequest
+from gateway.listening import port_of
 from gateway.logs import log
 from gateway.openrouter.client import Client
 from gateway.protocol import CallerServer
@@ -93,20 +94,24 @@ def make_runner(app: web.Application, *, drain_seconds: float) -> web.AppRunner:
     return SiteRunner(app, shutdown_timeout=drain_seconds)
 
 
-async def serve(settings: Settings, *, shared_port: bool) -> None:
-    """Serve until SIGTERM or SIGINT. Raises EmbeddedError, OSError."""
-    async with open_site(settings) as site:
+async def serve(settings: Settings, duty: Duty | None = None) -> None:
+    """Serve until the duty ends. Raises EmbeddedError, SettingsError, OSError (a taken port)."""
+    duty = duty or Duty(settings)
+    async with duty.watched(), open_site(settings) as site:
         runner = make_runner(create_app(site), drain_seconds=settings.drain_seconds)
         await runner.setup()
         try:
-            listening = web.TCPSite(
-                runner, settings.host, settings.port, reuse_address=True, reuse_port=shared_port or None
-            )
-            await listening.start()
-            log.info("consent_listening", host=settings.host, port=settings.port)
-            await _told_to_stop()
+            sockets = await duty.listen(runner)
+            log.info("consent_listening", host=settings.host, port=port_of(sockets))
+            duty.ready()
+            await duty.stopped()
+            await asyncio.gather(*(listening.stop() for listening in tuple(runner.sites)))
+            if isinstance(runner.server, CallerServer):
+                runner.server.say_close()
+                await runner.server.left(min(duty.leave_seconds, settings.drain_seconds))
         finally:
             await runner.cleanup()
+    log.info("stopped")
 
 
 def moment(ms: int | str | None) -> str:
@@ -117,11 +122,3 @@ def moment(ms: int | str | None) -> str:
 def stamp(ms: int | str | None) -> str:
     """Return the same moment for a `datetime` attribute."""
     return datetime.fromtimestamp(int(ms) / 1000, UTC).isoformat(timespec="seconds") if ms else ""
-
-
-async def _told_to_stop() -> None:
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, told.set)
-    await told.wait()

@@ -14,6 +14,8 @@ from urllib.parse import SplitResult, urlsplit
 from gateway import redis_url
 from gateway.redis_url import is_host
 
+ENV_FILE = "WATTFARE_ENV_FILE"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OPENROUTER = "https://openrouter.ai"
 _INTEGER = re.compile(r"[0-9]{1,9}")
 _USD = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?")
@@ -22,6 +24,31 @@ _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,3})?")
 
 class SettingsError(ValueError):
     """One line that names a variable and says what to do. Holds no value of a secret."""
+
+
+def with_file(variables: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the variables with those of the file that WATTFARE_ENV_FILE names, if it does: lines of NAME=value.
+
+    A supervisor reads it anew on SIGHUP, which the environment of a running process cannot be. Raises SettingsError.
+    """
+    path = variables.get(ENV_FILE, "").strip()
+    if not path:
+        return variables
+    try:
+        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError):
+        raise SettingsError(f"{ENV_FILE} names a file that cannot be read.") from None
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        if not name or name.startswith("#"):
+            continue
+        if not equals or not _NAME.fullmatch(name):
+            raise SettingsError(f"{ENV_FILE} is malformed at line {number}; write NAME=value.")
+        if name in found or variables.get(name, "").strip():
+            raise SettingsError(f"{name} stands twice: in {ENV_FILE} and there again or in the environment; keep one.")
+        found[name] = value.strip().strip("'\"")
+    return {**variables, **found}
 
 
 class Environment:

@@ -3,6 +3,8 @@
 Rule: what is no HTTP is answered in our words and with our headers; no byte of it is repeated or logged.
 """
 
+import asyncio
+import contextlib
 import traceback
 from collections.abc import Awaitable, Callable
 
@@ -19,6 +21,8 @@ HEADER_BYTES = 32 * 1024
 KEEPALIVE_SECONDS = 75.0
 # How long the rest of a body that nobody reads may take before the connection is closed.
 LINGER_SECONDS = 5.0
+# How often is looked whether all connections are closed: a process that ends waits no longer than that for nothing.
+_LOOK_SECONDS = 0.02
 _VERSIONS = (HttpVersion10, HttpVersion11)
 
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -33,10 +37,28 @@ class CallerServer(web.Server):
 
     def __init__(self, handle: Handle, refuse: Refuse, **more: object) -> None:
         def checked(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+            if self._is_leaving:
+                # Its answer says `Connection: close`: the caller takes a new connection, to whoever listens now.
+                request._message = request._message._replace(should_close=True)  # noqa: SLF001 - aiohttp has no door
             return handle(request) if request.version in _VERSIONS else self._refuse_version(request)
 
         super().__init__(checked, handler_cancellation=False, **more)  # type: ignore[arg-type]
         self.refuse = refuse
+        self._is_leaving = False
+
+    def say_close(self) -> None:
+        """Close each kept connection from now on with its next answer.
+
+        To close it between two requests would lose the one that is on its way.
+        """
+        self._is_leaving = True
+
+    async def left(self, seconds: float) -> None:
+        """Wait until no connection is left, at most so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.connections:
+                    await asyncio.sleep(_LOOK_SECONDS)
 
     def __call__(self) -> RequestHandler:
         """Return the protocol of one more connection."""

@@ -5,18 +5,18 @@ On SIGTERM: stop accepting, let streams finish, settle what is open, then let go
 
 import asyncio
 import contextlib
-import signal
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from gateway.call import Call
+from gateway.duty import Duty
 from gateway.edge.api import Api
 from gateway.edge.routes import Routes
 from gateway.errors import InvalidRequest
 from gateway.ledger.sweeper import Sweeper
+from gateway.listening import port_of
 from gateway.logs import log
 from gateway.metered.closing import Closing
 from gateway.metered.inflight import Inflight
@@ -29,6 +29,8 @@ from gateway.settings import Settings
 from gateway.store.broadcast import Cut
 
 _SETTLE_SECONDS = 5.0
+# A request that came on a kept connection while the last streams finished.
+_LATE_SECONDS = 5.0
 # Small resources answer within a few calls of Redis.
 _SMALL_SECONDS = 2.0
 
@@ -124,29 +126,24 @@ def _assemble(services: Services, client: Client) -> Gateway:
     return Gateway(services, server, inflight, sweeper, prices)
 
 
-async def serve(settings: Settings, *, shared_port: bool = False) -> None:
-    """Run one gateway process until SIGTERM or SIGINT. `shared_port`: other workers listen on it too."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with open_gateway(settings) as gateway:
+async def serve(settings: Settings, duty: Duty | None = None) -> None:
+    """Run one gateway process until its duty ends. Raises EmbeddedError, SettingsError, OSError (a taken port)."""
+    duty = duty or Duty(settings)
+    async with duty.watched(), open_gateway(settings) as gateway:
         runner = web.ServerRunner(gateway.server, shutdown_timeout=_SMALL_SECONDS)
         await runner.setup()
-        site = web.TCPSite(runner, settings.host, settings.port, reuse_port=shared_port or None, backlog=2048)
-        await site.start()
-        log.info("listening", host=settings.host, port=_port(site, settings))
-        await stop.wait()
+        sockets = await duty.listen(runner)
+        log.info("listening", host=settings.host, port=port_of(sockets))
+        duty.ready()
+        await duty.stopped()
         log.info("draining", open_requests=len(gateway.inflight))
-        await site.stop()
+        await asyncio.gather(*(site.stop() for site in tuple(runner.sites)))
+        gateway.server.say_close()
         await gateway.inflight.ended(settings.drain_seconds)
+        await gateway.server.left(min(duty.leave_seconds, settings.drain_seconds))
+        # What came meanwhile has its time too, unless that is over.
+        await gateway.inflight.ended(min(_LATE_SECONDS, settings.drain_seconds))
         await gateway.end()
         await runner.cleanup()
         await gateway.sweeper.close(seconds=_SETTLE_SECONDS)
     log.info("stopped")
-
-
-def _port(site: web.TCPSite, settings: Settings) -> int:
-    server = site._server  # noqa: SLF001 - aiohttp tells the bound port nowhere else
-    sockets: tuple[socket.socket, ...] = getattr(server, "sockets", ()) or ()
-    return int(sockets[0].getsockname()[1]) if sockets else settings.port

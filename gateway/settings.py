@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from gateway.environment import Environment, SettingsError
+from gateway.environment import Environment, SettingsError, with_file
 from gateway.key_rings import KeyRing, read_key_rings
 from gateway.money import NANO_PER_USD, nano_from_usd
 
@@ -23,6 +23,7 @@ MAX_BODY_MB: Final = 1024  # a body is held in memory, several times over while 
 MAX_GRANT_REQUESTS: Final = 10_000  # more is no handful of requests, but a connection
 MAX_GRANT_USD: Final = 1000  # as much as one connection may spend in a month
 MAX_GRANT_SECONDS: Final = 86_400  # CONTRACT §4: at most 24 hours
+MAX_WATCHDOG_USEC: Final = 999_999_999  # a quarter of an hour
 CONSENT_PORT: Final = 8081  # where the consent site listens by default
 
 _OPERATOR_CHARS = 60  # what fits on a line of the popup
@@ -98,6 +99,10 @@ class Settings:
     metrics_port: int
     """0: no metrics. Worker n serves its own on this port + n."""
     drain_seconds: float
+    notify_socket: str | None
+    """Where systemd listens (NOTIFY_SOCKET)."""
+    watchdog_seconds: float
+    """How long systemd waits for a sign of life (WATCHDOG_USEC); 0: it does not."""
     data_dir: Path
     """Absolute. Holds the embedded server and the development keys."""
     state_file: Path | None
@@ -138,7 +143,7 @@ class Settings:
 
         In development without key rings it makes them, once, in `data_dir/keys.json`.
         """
-        source = Environment(os.environ if environ is None else environ)
+        source = Environment(with_file(os.environ if environ is None else environ))
         production = source.choice("WATTFARE_ENV", "development", ("development", "production")) == "production"
         data_dir = Path(source.text("WATTFARE_DATA_DIR") or ".wattfare").expanduser().absolute()
         state_file = source.text("WATTFARE_STATE_FILE")
@@ -148,12 +153,7 @@ class Settings:
         port = source.integer("PORT", default_port, least=0, most=65535)
         # When only the port of the consent site was changed, its default origin has that port.
         is_consent_site = default_port == CONSENT_PORT and host == "127.0.0.1" and port != 0
-        consent_url = f"http://127.0.0.1:{port if is_consent_site else CONSENT_PORT}"
-        public_url = source.origin("WATTFARE_PUBLIC_URL", "http://127.0.0.1:8080", production=production)
-        consent_url = source.origin("WATTFARE_CONSENT_URL", consent_url, production=production)
-        if public_url == consent_url:
-            # What a page of the API's origin could read or frame must not be the payer's.
-            raise SettingsError("WATTFARE_CONSENT_URL is the origin of WATTFARE_PUBLIC_URL; give each its own.")
+        public_url, consent_url = _origins(source, port if is_consent_site else CONSENT_PORT, production=production)
         openrouter_base_url = source.openrouter_url("OPENROUTER_BASE_URL")
         return cls(
             production=production,
@@ -171,13 +171,13 @@ class Settings:
             workers=source.integer("WEB_CONCURRENCY", 1, least=1, most=MAX_WORKERS),
             metrics_port=source.integer("WATTFARE_METRICS_PORT", 0, least=0, most=MAX_METRICS_PORT),
             drain_seconds=source.seconds("WATTFARE_DRAIN_SECONDS", 25, zero=True),
+            notify_socket=source.text("NOTIFY_SOCKET"),
+            watchdog_seconds=source.integer("WATCHDOG_USEC", 0, least=0, most=MAX_WATCHDOG_USEC) / 1_000_000,
             data_dir=data_dir,
             state_file=Path(state_file).expanduser().absolute() if state_file else None,
             log_level=source.choice("WATTFARE_LOG_LEVEL", "info", _LOG_LEVELS),
             log_format=source.choice("WATTFARE_LOG_FORMAT", "auto", _LOG_FORMATS),
-            demo_url=source.web_url("WATTFARE_DEMO_URL", "http://127.0.0.1:8083")
-            if source.text("WATTFARE_DEMO_URL")
-            else None,
+            demo_url=source.optional_url("WATTFARE_DEMO_URL"),
             ledger_days=source.integer("WATTFARE_LEDGER_DAYS", 90, least=MIN_LEDGER_DAYS, most=MAX_LEDGER_DAYS),
             hold_seconds=source.seconds("WATTFARE_HOLD_SECONDS", 60),
             sweeper=source.choice("WATTFARE_SWEEPER", "on", ("on", "off")) == "on",
@@ -202,3 +202,13 @@ class Settings:
     def patient(self, redis_deadline_ms: int) -> "Settings":
         """Return these settings with another Redis deadline, for a command that no request waits for."""
         return replace(self, redis_deadline_ms=redis_deadline_ms)
+
+
+def _origins(source: Environment, consent_port: int, *, production: bool) -> tuple[str, str]:
+    """Return the origins of the gateway and of the consent site. Raises SettingsError when they are one."""
+    public_url = source.origin("WATTFARE_PUBLIC_URL", "http://127.0.0.1:8080", production=production)
+    consent_url = source.origin("WATTFARE_CONSENT_URL", f"http://127.0.0.1:{consent_port}", production=production)
+    if public_url == consent_url:
+        # What a page of the API's origin could read or frame must not be the payer's.
+        raise SettingsError("WATTFARE_CONSENT_URL is the origin of WATTFARE_PUBLIC_URL; give each its own.")
+    return public_url, consent_url

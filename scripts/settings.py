@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.environment import Environment, SettingsError
+from gateway.environment import Environment, SettingsError, with_file
 from scripts.beside_run import read_run
 
 ROOT: Final = Path(__file__).parents[1]
@@ -50,7 +50,7 @@ class RunSettings:
 
 def service_to_serve(environ: Mapping[str, str] = os.environ) -> str:
     """Return what the Procfile's `web` is here, one of SERVICES. Raises SettingsError."""
-    value = Environment(environ).text("WATTFARE_SERVICE")
+    value = Environment(with_file(environ)).text("WATTFARE_SERVICE")
     if value not in SERVICES:
         raise SettingsError("WATTFARE_SERVICE must be gateway or consent: it says which of the two `web` is here.")
     return value
@@ -61,7 +61,7 @@ def command_environment(environ: Mapping[str, str] = os.environ) -> dict[str, st
 
     Raises SettingsError where the command would begin a store of its own, in a folder that nobody named.
     """
-    source = Environment(environ)
+    source = Environment(with_file(environ))
     if source.text("WATTFARE_ENV") == "production":
         return dict(environ)
     data_dir = _data_dir(source)

@@ -125,3 +125,22 @@ def test_the_apis_own_path_is_taken_off(given: str, base: str) -> None:
 def test_a_path_that_openrouter_does_not_have_is_refused(url: str) -> None:
     """Each request would be a 404 there, and the first payer would find out."""
     assert refusal({**RINGS, "OPENROUTER_BASE_URL": url}).startswith("OPENROUTER_BASE_URL has a path")
+
+
+def test_variables_may_stand_in_a_file(tmp_path: Path) -> None:
+    """Where a running process can read them anew; with comments, quotes and `export`, as shells write them."""
+    path = tmp_path / "env"
+    path.write_text("# ours\n\nexport PORT='9'\nHOST=\"::\"\n")
+    settings = load(WATTFARE_ENV_FILE=str(path), WEB_CONCURRENCY="3")
+    assert (settings.port, settings.host, settings.workers) == (9, "::", 3)
+
+
+@pytest.mark.parametrize("text", ["PORT", "PO RT=1", "PORT=1\nPORT=2", "WATTFARE_JWT_KEYS=hunter2"])
+def test_a_file_that_says_it_twice_or_not_at_all_is_refused(tmp_path: Path, text: str) -> None:
+    """What counts would be a guess; no value is repeated."""
+    path = tmp_path / "env"
+    path.write_text(text)
+    message = refusal({**RINGS, "WATTFARE_ENV_FILE": str(path)})
+    assert "WATTFARE_ENV_FILE" in message
+    assert "hunter2" not in message
+    assert refusal({**RINGS, "WATTFARE_ENV_FILE": str(tmp_path / "none")}).startswith("WATTFARE_ENV_FILE names a file")

@@ -44,7 +44,7 @@ MALFORMED = {
     + MARK,
     "a length that is none": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +" + MARK + b"\r\n\r\n",
     "a length below zero": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -9\r\n\r\n" + MARK,
-    "an expectation that is none": b"GET / HTTP/1.1\r\nHost: x\r\nExpect: " + MARK + b"\r\n\r\n",
+    "an expectation that is none": b"GET /none HTTP/1.1\r\nHost: x\r\nExpect: " + MARK + b"\r\n\r\n",
 }
 
 

@@ -17,7 +17,7 @@ from tests.gateway.stack import PATIENCE_SECONDS, Stack, question
 from tests.servers import free_ports
 
 
-def _workers(pid: int) -> set[int]:
+def workers_of(pid: int) -> set[int]:
     """The worker processes of a supervisor; Linux tells them by their parent."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return {int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()}
@@ -43,13 +43,13 @@ async def test_two_workers_share_a_port_and_a_revocation(
         assert {await ask() for _ in range(12)} == {200}
         await stack.gateway.services.connections.revoke(stack.budget())
         assert {await ask() for _ in range(12)} == {402}
-        workers = _workers(gateway.process.pid)
+        workers = workers_of(gateway.process.pid)
         assert len(workers) == 2
         os.kill(min(workers), signal.SIGKILL)
         died = await gateway.until("worker_died")
         assert died["exit_code"] == -signal.SIGKILL
         await gateway.until("listening")
-        assert len(_workers(gateway.process.pid)) == 2
+        assert len(workers_of(gateway.process.pid)) == 2
         code, errors = await gateway.end()
     assert (code, errors) == (0, "")
     assert sum('"stopped"' in line for line in gateway.lines) == 2

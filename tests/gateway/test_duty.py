@@ -1,0 +1,76 @@
+"""What a serving process tells whoever watches over it."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import socket
+from pathlib import Path
+
+from structlog.testing import capture_logs
+
+from gateway.duty import ALIVE, READY, REPLACED, Duty
+from gateway.settings import Settings
+from tests.gateway.environments import RINGS
+
+PATIENCE_SECONDS = 10
+
+
+def _settings(path: Path | None = None) -> Settings:
+    told = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "20000"} if path else {}
+    return Settings.load({**RINGS, **told, "PORT": "0"})
+
+
+async def test_systemd_hears_of_the_start_of_each_beat_and_of_the_end(tmp_path: Path) -> None:
+    """As sd_notify(3) has it; twice in the time that the watchdog allows."""
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(path))
+        systemd.setblocking(False)
+        loop = asyncio.get_running_loop()
+        duty = Duty(_settings(path))
+        async with asyncio.timeout(PATIENCE_SECONDS), duty.watched():
+            assert await loop.sock_recv(systemd, 100) == b"WATCHDOG=1"
+            duty.ready()
+            heard = {await loop.sock_recv(systemd, 100) for _ in range(4)}
+            assert heard == {b"READY=1", b"WATCHDOG=1"}
+            os.kill(os.getpid(), signal.SIGTERM)
+            await duty.stopped()
+            while await loop.sock_recv(systemd, 100) != b"STOPPING=1":
+                pass
+
+
+async def test_a_worker_tells_its_supervisor_and_takes_time_to_leave_when_replaced() -> None:
+    """Nothing goes to systemd, which knows the supervisor alone."""
+    heard, status = multiprocessing.Pipe(duplex=False)
+    duty = Duty(_settings(), status=status)
+    async with asyncio.timeout(PATIENCE_SECONDS), duty.watched():
+        usual_seconds = duty.leave_seconds
+        duty.ready()
+        os.kill(os.getpid(), REPLACED)
+        await duty.stopped()
+        assert duty.leave_seconds > usual_seconds
+    assert {heard.recv_bytes(), heard.recv_bytes()} == {ALIVE, READY}
+    heard.close()
+    status.close()
+
+
+async def test_a_closed_terminal_ends_no_stream() -> None:
+    """One process alone cannot take its own place: it says how, and goes on."""
+    duty = Duty(_settings())
+    with capture_logs() as lines:
+        async with duty.watched():
+            os.kill(os.getpid(), signal.SIGHUP)
+            while not lines:
+                await asyncio.sleep(0)
+    assert "WEB_CONCURRENCY" in lines[0]["reason"]
+
+
+async def test_a_watcher_that_is_gone_is_no_reason_to_stop(tmp_path: Path) -> None:
+    """Systemd's socket may vanish, the supervisor's end of the pipe may be closed."""
+    heard, status = multiprocessing.Pipe(duplex=False)
+    heard.close()
+    for duty in (Duty(_settings(tmp_path / "none")), Duty(_settings(), status=status)):
+        async with duty.watched():
+            duty.ready()
+    status.close()
