@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from consent_web import account, guard, view
+from consent_web import account, guard, view, waiting
 from consent_web.account import Connected
 from consent_web.money_text import exact, usd
 from consent_web.site import SITE
@@ -32,6 +32,7 @@ async def home(request: web.Request) -> web.Response:
         "csrf": browser.csrf,
         "apps": [one for one in apps if not one.is_grant],
         "grants": [one for one in apps if one.is_grant],
+        "waiting": await waiting.shown(site, visit) if visit is not None else [],
         "total": _total(apps),
         "is_known": visit is not None,
         "is_owner": visit is not None,
@@ -85,6 +86,7 @@ async def stop(request: web.Request) -> web.StreamResponse:
         if one.is_living:
             await site.connections.revoke(one.budget, by=By.PAYER)
     await account.bar(site, visit)
+    await waiting.end_all(site, visit)
     await site.wallets.cut_off(visit)
     return _see("/")
 

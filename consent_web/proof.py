@@ -9,6 +9,7 @@ Rule: lowering, pausing and stopping need neither.
 from consent_web.money_text import DEFAULT_CAP_NANO
 from consent_web.site import Site
 from gateway.errors import ConsentRequired
+from gateway.owners import User
 from gateway.payers.connections import Connection
 from gateway.payers.stays import Visit
 
@@ -37,11 +38,12 @@ def needed(why: str) -> ConsentRequired:
 async def _allowed(site: Site, visit: Visit, wanted: Connection) -> tuple[int, int]:
     """Return what the payer allows an app by now, in nano-USD: in all, and for the connection that is `wanted`.
 
-    An app that asks for one user after the other adds up.
+    An app that asks for one user after the other adds up. A grant ends by itself: it stands alone.
     """
     total = own = 0
-    for listed in await site.wallets.budgets(visit):
-        if (listed.mode, listed.app_id) != ("live", wanted.budget.app_id):
+    for listed in await site.wallets.budgets(visit) if isinstance(wanted.budget.owner, User) else ():
+        same = (listed.mode, listed.app_id) == ("live", wanted.budget.app_id)
+        if not same or not isinstance(listed.owner, User):
             continue
         one = await site.connections.find(listed)
         if one.is_living and one.wallet in visit.wallet_ids:

@@ -14,7 +14,7 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
-from consent_web import apps_pages, dashboard, docs, files, funding, guard, health, popup
+from consent_web import apps_pages, browsers, dashboard, docs, files, funding, guard, health, popup, waiting
 from consent_web.money_text import cap_text, exact, usd
 from consent_web.openrouter import OpenRouter
 from consent_web.site import SITE, Site, build
@@ -48,6 +48,8 @@ def create_app(site: Site) -> web.Application:
             *popup.routes(),
             *funding.routes(),
             *dashboard.routes(),
+            *waiting.routes(),
+            *browsers.routes(),
             *apps_pages.routes(),
             *docs.routes(),
             *files.routes(),

@@ -249,8 +249,7 @@ class Attempts:
                 await self._connect(attempt)
             except NotConnected:
                 # The payer stopped it before it began: nothing is pending any more.
-                await self._move(attempt_id, "cancel", attempt.decision["claim"])
-                raise
+                await self._decide(attempt_id, "cancel", attempt.decision["claim"])
         return await self.outcome(app_id, mode, user_id, nonce)
 
     async def _connect(self, attempt: Attempt) -> None:

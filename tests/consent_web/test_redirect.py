@@ -1,5 +1,8 @@
 """Redirect mode: an approval sleeps until the page that started it comes back for it."""
 
+# ruff: noqa: N802 - some names carry the checklist's ids
+
+import re
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -69,8 +72,8 @@ async def test_what_was_stopped_before_it_was_redeemed_never_opens(world: World,
     code = await approved(world, visitor)
     await visitor.read_csrf("/funding")
     assert (await visitor.submit(path)).status == 303
-    with pytest.raises(NotConnected):
-        await world.site.attempts.redeem(world.app_id, "live", "bob", NONCE, code=code, verifier=VERIFIER)
+    told = await world.site.attempts.redeem(world.app_id, "live", "bob", NONCE, code=code, verifier=VERIFIER)
+    assert told == {"state": "denied"}
     assert (await world.site.connections.status(world.budget()))["connected"] is False
 
 
@@ -98,3 +101,51 @@ async def test_popup_approvals_cannot_be_redeemed(world: World, visitor: Visitor
     await world.begin(visitor, nonce=NONCE)
     with pytest.raises(AuthError):
         await world.site.attempts.redeem(world.app_id, "live", "bob", NONCE, code="", verifier="")
+
+
+async def test_W05_what_waits_is_on_the_dashboard_and_can_be_taken_back(world: World, visitor: Visitor) -> None:
+    """With app, cap and the whole address, without script or secret; the app then hears `denied`."""
+    code = await approved(world, visitor)
+    page = await visitor.read_csrf("/")
+    for words in ("Acme", "$5.00", RETURN_URL):
+        assert words in page.text
+    (path,) = re.findall(r'action="(/waiting/[0-9a-f]{64}/end)"', page.text)
+    stranger = world.visitor()
+    await world.connected(stranger, "eve")
+    await stranger.read_csrf()
+    assert (await stranger.submit(path)).status == 404
+    assert (await visitor.submit(path, secret="")).status == 303
+    assert (await visitor.submit(path, secret="")).status == 404
+    assert "/waiting/" not in (await visitor.get("/")).text
+    redeem = world.site.attempts.redeem
+    for _ in range(2):
+        told = await redeem(world.app_id, "live", "bob", NONCE, code=code, verifier=VERIFIER)
+        assert told == {"state": "denied"}
+    assert not (await world.site.connections.status(world.budget()))["connected"]
+
+
+async def test_W05_what_was_picked_up_does_not_wait_any_more(world: World, visitor: Visitor) -> None:
+    """It stands among the apps then, and only there."""
+    code = await approved(world, visitor)
+    await world.site.attempts.redeem(world.app_id, "live", "bob", NONCE, code=code, verifier=VERIFIER)
+    page = await visitor.get("/")
+    assert ("/waiting/" in page.text, 'href="/apps/' in page.text) == (False, True)
+
+
+async def test_W05_the_screen_and_the_receipt_say_the_whole_address(world: World, visitor: Visitor) -> None:
+    """Not its origin alone."""
+    code = await approved(world, visitor)
+    await world.site.attempts.redeem(world.app_id, "live", "bob", NONCE, code=code, verifier=VERIFIER)
+    attempt = keys.attempt_id("live", world.app_id, "bob", NONCE)
+    assert (await visitor.get(f"/consent/attempts/{attempt}")).json["returnUrl"] == RETURN_URL
+    receipts = await world.site.connections.receipts(world.budget())
+    assert RETURN_URL in receipts[0]["text"]
+
+
+async def test_W05_a_return_url_that_was_taken_away_is_not_returned_to(world: World, visitor: Visitor) -> None:
+    """What was opened before it cannot be approved any more."""
+    begun = await world.begin(visitor, nonce=NONCE, returnUrl=RETURN_URL, challenge=challenge_of(VERIFIER))
+    await visitor.post(f"/consent/attempts/{begun.json['id']}/key", {"key": a_key()})
+    await world.site.apps.update(world.app_id, return_urls=["https://acme.example/other?*"])
+    answer = await visitor.post(f"/consent/attempts/{begun.json['id']}/approve", {"monthlyUsd": 5})
+    assert (answer.status, answer.reason) == (403, "return_url")

@@ -9,7 +9,7 @@ NUMBERS = [
     *(f"O{number:02}" for number in range(1, 11)),
     *(f"I{number:02}" for number in range(1, 19)),
     *(f"F{number:02}" for number in range(1, 13)),
-    *(f"W{number:02}" for number in (1, 2, 3, 4, 6, 7, 8)),
+    *(f"W{number:02}" for number in range(1, 9)),
 ]
 _NUMBERED = re.compile(r"_(?:[POIFW]\d\d)(?=_)")
 

@@ -26,8 +26,11 @@ local now_ms = clock()
 if state ~= 'claimed' and not move.takes_back and now_ms >= tonumber(fields[2]) then return {-2, state, decision} end
 if move.takes_back then
   -- Another claim may have taken the place of the one that is meant.
-  if cjson.decode(decision).claim ~= given then return {-3, state, decision} end
-  decision = ''
+  local taken = cjson.decode(decision)
+  if taken.claim ~= given then return {-3, state, decision} end
+  -- Of what was cancelled the digest of its code stays: whoever brings the code is told that it was.
+  taken.funding, taken.code = '', ''
+  decision = move.to == 'denied' and cjson.encode(taken) or ''
 elseif given ~= '' then
   decision = given
 end

@@ -1,0 +1,47 @@
+"""The browsers that hold a payer's wallet: which they are, and how to sign one out.
+
+Rule: signing out another browser needs the secret: a cookie that somebody has read must not take away its payer's way
+to stop.
+"""
+
+from aiohttp import web
+
+from consent_web import account, guard, proof
+from consent_web.site import SITE
+from gateway.errors import InvalidRequest
+
+
+def routes() -> list[web.RouteDef]:
+    """Return the paths of the list of browsers."""
+    return [
+        web.get("/browsers", show),
+        web.post("/browsers/{device}/end", end),
+    ]
+
+
+async def show(request: web.Request) -> web.Response:
+    """Answer `GET /browsers`."""
+    visit = await account.owner(request)
+    shown = {
+        "csrf": guard.known_browser(request).csrf,
+        "browsers": await request.app[SITE].stays.all(visit.wallet_id),
+        "own": visit.device,
+    }
+    return guard.page(request, "browsers.html", shown)
+
+
+async def end(request: web.Request) -> web.StreamResponse:
+    """Answer `POST /browsers/{device}/end`: that browser is signed out before the answer; its apps go on."""
+    site = request.app[SITE]
+    await guard.form_post(request)
+    visit = await account.owner(request)
+    if not visit.is_trusted:
+        raise proof.needed("This browser has not proved that the AI budget is yours.")
+    device = request.match_info["device"]
+    if device not in {one.device for one in await site.stays.all(visit.wallet_id)}:
+        raise InvalidRequest("That browser is signed out already.", status=404)
+    if device == visit.device:
+        await guard.leave(request)
+    else:
+        await site.stays.end(visit.wallet_id, device)
+    return web.Response(status=303, headers={"Location": "/" if device == visit.device else "/browsers"})

@@ -1,0 +1,78 @@
+"""Approvals of redirect mode that wait for their app to come back for them: on the dashboard, and ended singly.
+
+Rule: what was approved is seen and stopped by whoever approved it, also before it is a connection.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from consent_web import account, guard, texts
+from consent_web.money_text import cap_text
+from consent_web.site import SITE, Site
+from gateway.errors import InvalidRequest
+from gateway.payers.asked import Attempt
+from gateway.payers.stays import Visit
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One approval that waits, as its payer sees it. `until_ms`: when it is void by itself, in unix milliseconds."""
+
+    attempt_id: str
+    name: str
+    return_url: str
+    cap: str
+    until_ms: int
+
+
+def routes() -> list[web.RouteDef]:
+    """Return the paths of approvals that wait."""
+    return [web.post("/waiting/{attempt}/end", end)]
+
+
+async def shown(site: Site, visit: Visit) -> list[Waiting]:
+    """Return the approvals of a wallet that still wait. Raises Unavailable."""
+    return [await _named(site, attempt) for attempt in await _held(site, visit)]
+
+
+async def end(request: web.Request) -> web.StreamResponse:
+    """Answer `POST /waiting/{attempt}/end`: it can never become a connection."""
+    site = request.app[SITE]
+    await guard.form_post(request)
+    visit = await account.owner(request)
+    wanted = request.match_info["attempt"]
+    attempt = await site.attempts.held(wanted) if wanted in await site.wallets.waiting(visit) else None
+    if attempt is None:
+        raise InvalidRequest("Nothing waits under this address any more. Your apps show what is connected.", status=404)
+    await _end(site, visit, attempt)
+    return web.Response(status=303, headers={"Location": "/"})
+
+
+async def end_all(site: Site, visit: Visit) -> None:
+    """End every approval of a wallet that waits. Raises Unavailable."""
+    for attempt in await _held(site, visit):
+        await _end(site, visit, attempt)
+
+
+async def _end(site: Site, visit: Visit, attempt: Attempt) -> None:
+    await site.attempts.deny(attempt)
+    await site.wallets.stop_waiting(visit, attempt.attempt_id)
+
+
+async def _held(site: Site, visit: Visit) -> list[Attempt]:
+    found = await asyncio.gather(*(site.attempts.held(each) for each in await site.wallets.waiting(visit)))
+    return [attempt for attempt in found if attempt is not None]
+
+
+async def _named(site: Site, attempt: Attempt) -> Waiting:
+    asked, cap_nano = attempt.asked, attempt.decision["cap_nano"]
+    app = await site.apps.find(asked.app_id)
+    return Waiting(
+        attempt.attempt_id,
+        texts.app_name(app.name if app is not None else ""),
+        asked.return_url,
+        cap_text(int(cap_nano)) if cap_nano else "no cap",
+        attempt.expires_ms,
+    )
