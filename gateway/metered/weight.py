@@ -130,7 +130,9 @@ def prompt_texts(document: Mapping[str, object]) -> Texts:
         value, field = todo.pop()
         found.values += 1
         if isinstance(value, str):
-            found.texts.append(value)
+            # Some templates write a schema as JSON with every letter outside ASCII escaped, which is never shorter.
+            is_escaped = field in _INSTRUCTING_FIELDS and not value.isascii()
+            found.texts.append(json.dumps(value) if is_escaped else value)
         elif isinstance(value, dict):
             found.objects += 1
             found.texts.extend(value)

@@ -97,3 +97,39 @@ async def test_the_output_ceiling_costs_the_same() -> None:
 async def test_what_nothing_bounds_has_no_expected_amount() -> None:
     """All that is left must be held for it."""
     assert await expected_case(chat(), prices(entry()), None, now_ms=0) is None
+
+
+async def test_a_schema_outside_ascii_is_expected_as_escaped_json() -> None:
+    """Some templates write each letter of it as six."""
+    named = [{"type": "function", "function": {"name": "a", "description": "\u4e2d" * 1000}}]
+    plain, schema = chat(model="x/y", max_tokens=5, tomorrow=named), chat(model="x/y", max_tokens=5, tools=named)
+    most = bound(schema, entry("x/y", context=10**6))
+
+    escaped, letters = [await expected(each, entry("x/y", context=10**6)) for each in (schema, plain)]
+    assert letters.fixed_nano + 1_500_000 < escaped.fixed_nano <= most.fixed_nano
+
+
+async def test_an_images_pixels_are_part_of_what_is_expected() -> None:
+    """A remote one is expected at the most of its family, and held at the most of any."""
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    request = chat(model=str(SONNET["id"]), max_tokens=1, messages=[{"role": "user", "content": [image]}])
+
+    assert 5000 * 3000 < (await expected(request, SONNET)).fixed_nano < bound(request, SONNET).fixed_nano / 2
+
+
+async def test_the_tier_is_that_of_the_expected_count() -> None:
+    """A prompt whose bytes reach the long tier may be far from it in tokens."""
+    request = chat("The quick brown fox jumps over the lazy dog. " * 5000, model=str(SONNET["id"]), max_tokens=100)
+    found, most = await expected(request, SONNET), bound(request, SONNET)
+
+    assert (most.per_token_zepto, found.per_token_zepto) == (22_500 * 10**12, 15_000 * 10**12)
+    assert found.fixed_nano < most.fixed_nano / 4
+
+
+async def test_premiums_count_where_the_body_asks_for_a_cache() -> None:
+    """As in the bound."""
+    text = "The quick brown fox jumps over the lazy dog. " * 100
+    plain = chat(text, model=str(SONNET["id"]), max_tokens=1)
+    asks = chat(text, model=str(SONNET["id"]), max_tokens=1, cache_control={"type": "ephemeral"})
+
+    assert (await expected(asks, SONNET)).fixed_nano > 1.25 * (await expected(plain, SONNET)).fixed_nano
