@@ -12,7 +12,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from consent_web import guard, proof, texts, view
-from consent_web.money_text import CapRefused, cap_from_json, cap_text
+from consent_web.money_text import MAX_CAP_NANO, CapRefused, cap_from_json, cap_text
 from consent_web.site import SITE, Site
 from gateway.errors import AuthError, FundingInvalid, InvalidRequest, Unavailable
 from gateway.payers import return_urls
@@ -98,7 +98,7 @@ async def approve(request: web.Request) -> web.Response:
         if attempt.state != "pending":
             return await _decided(request, browser, attempt)
     await site.wallets.add(visit, asked.budget, attempt_id=attempt.attempt_id if asked.challenge else "")
-    name = texts.app_name(app.name)
+    name = _name(asked, app)
     decision = Decision(
         approval=Approval(cap_nano, key, visit.wallet_id, asked.origin),
         text=texts.receipt(asked, name, site.host, cap_nano),
@@ -175,6 +175,7 @@ async def _asked(site: Site, body: dict[str, object]) -> tuple[Asked, Session]:
         origin=return_urls.split(return_url)[0] if return_url else _origin(body.get("origin")),
         limit_nano=session.limit_nano,
         label=session.label,
+        app_name=app.name,
         return_url=return_url,
         challenge=challenge,
     )
@@ -209,6 +210,7 @@ async def _asked_grant(site: Site, body: dict[str, object]) -> Asked:
         nonce=nonce,
         origin=_origin(body.get("origin")),
         limit_nano=ask.cap_nano,
+        app_name=app.name,
         requests=ask.requests,
         life_ms=site.grant_bounds.life_ms,
     )
@@ -248,10 +250,17 @@ async def _app(site: Site, app_id: str) -> App:
     return app
 
 
+def _name(asked: Asked, app: App) -> str:
+    """Return the app's name as it was when it asked: what was shown is what the receipt says, also after a renaming."""
+    return texts.app_name(asked.app_name or app.name)
+
+
 def _cap(asked: Asked, body: dict[str, object]) -> int | None:
     """Return the cap in nano-USD. Only test mode may go without. Raises InvalidRequest 422."""
-    if asked.is_grant or (asked.mode == "test" and body.get("monthlyUsd") is None):
+    if asked.is_grant:
         return asked.limit_nano
+    if asked.mode == "test" and body.get("monthlyUsd") is None:
+        return None if asked.limit_nano is None else min(asked.limit_nano, MAX_CAP_NANO)  # as it was shown
     try:
         return cap_from_json(body.get("monthlyUsd"), asked_nano=asked.limit_nano)
     except CapRefused as refused:
@@ -314,7 +323,7 @@ async def _answer(request: web.Request, browser: guard.Browser, attempt: Attempt
     site = request.app[SITE]
     app = await _app(site, attempt.asked.app_id)
     visit = await guard.visit(request)
-    body = await view.attempt(site, attempt, texts.app_name(app.name), visit)
+    body = await view.attempt(site, attempt, _name(attempt.asked, app), visit)
     return guard.json_response({**body, "csrf": browser.csrf, **await _result(site, attempt)})
 
 

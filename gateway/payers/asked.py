@@ -27,6 +27,7 @@ class Asked:
     label: str = ""
     return_url: str = ""
     challenge: str = ""
+    app_name: str = ""
     requests: int = 0
     life_ms: int = 0
     digest: str = ""
