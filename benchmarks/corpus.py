@@ -17,9 +17,9 @@ _CHARS = 4000
 
 _ENGLISH = """
 The committee met on Tuesday to look at what had gone wrong. Nobody wanted to say it first, but the schedule had been
-too tight from the day it was drawn up, and everyone in the room had signed it. Margaret, who keeps the books, read out
+too tight from the day it was drawn up, and everyone in the room had signed it. The bookkeeper read out
 the figures in a flat voice: eleven weeks late, forty per cent over, two suppliers gone. "We could have stopped in
-March," she said, "and we'd have lost a tenth of it." There was a long silence. Outside, a lorry was unloading gravel.
+March," came the answer, "and we'd have lost a tenth of it." There was a long silence. Outside, a lorry was unloading gravel.
 
 To install the package, create a virtual environment first, then run the command below. If you see a permission error,
 do not use sudo: check that the environment is active. The configuration file is read once at start; changes need a
@@ -31,8 +31,8 @@ trade-off costs energy but saves water, which is why cacti, pineapples and agave
 """
 
 _RARE_ENGLISH = """
-Quixotic zephyrs vexed Jocasta's xylophone; phlegmatic wyverns juggled onyx gewgaws by the Guadalquivir. McGillicuddy,
-O'Shaughnessy & Szczepanski LLP (est. MDCCCXCIV) v. Popocatepetl Hydroponics GmbH, 17 F.4th 233: "caveat emptor," quoth
+Quixotic zephyrs vexed the xylophone's echo; phlegmatic wyverns juggled onyx gewgaws by the Guadalquivir. Szczebrzeszyn,
+O'Higgins & Llanfairpwllgwyngyll LLP (est. MDCCCXCIV) v. Popocatepetl Hydroponics GmbH, 17 F.4th 233: "caveat emptor," quoth
 the oenophile. Antidisestablishmentarianism, floccinaucinihilipilification, otorhinolaryngologist, pneumoconiosis,
 honorificabilitudinitatibus; 5-methyl-2-(propan-2-yl)cyclohexan-1-ol, acetylcholinesterase, dichlorodiphenyl-
 trichloroethane. iPhone eBay LaTeX GitHub PostgreSQL kubectl nginx systemd initramfs ffmpeg libx264 zstd btrfs eBPF.
@@ -107,7 +107,7 @@ Donaudampfschifffahrtsgesellschaft, Bundesverfassungsgericht, Krankenversicherun
 Zuotian wanshang xia le yi chang da yu, suoyi women mei neng qu shichang. Maicai de ren shuo xia ge xingqi hui zhang.
 Jana jioni kulinyesha mvua kubwa kwa hivyo hatukuweza kwenda sokoni; muuzaji alisema bei ya mboga itapanda wiki ijayo.
 Eilen illalla satoi rankasti, joten emme voineet menna torille; kauppias sanoi vihannesten hintojen nousevan.
-Wojciechowski, Krzysztof; Nguyen, Oluwaseun; Bhattacharyya, Ximenez; Featherstonehaugh, Nkechi; van der Merwe, Thijs.
+Bydgoszcz, Krzyworzeka; Nghe An, Ogbomosho; Bhubaneswar, Xochimilco; Featherstonehaugh, Nsukka; Noordwijkerhout.
 """
 
 # A few plain sentences in each language, written for this file.
