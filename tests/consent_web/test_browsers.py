@@ -5,7 +5,7 @@
 import re
 
 from consent_web.browser_label import browser_label
-from tests.consent_web.test_threats_wallets import approve, same_browser, shown
+from tests.consent_web.payers import approve, same_browser, shown
 from tests.consent_web.world import Visitor, World
 
 

@@ -3,55 +3,16 @@
 # ruff: noqa: N802 - the names carry the checklist's ids
 
 import asyncio
-import re
 import secrets
-from dataclasses import replace
 
 import aiohttp
 import pytest
 
-from gateway.payers.limits import ATTEMPTS_A_USER, KEYS_A_PAYER
-from gateway.payers.stays import Guest
 from tests.consent_web.faults import Fault, failing
+from tests.consent_web.payers import agrees, approve, return_as, same_browser, shown, stop, wallets_of
 from tests.consent_web.sight import is_connected
 from tests.consent_web.test_dashboard import ref_of
-from tests.consent_web.world import Fetched, Visitor, World, a_key
-
-WALLET = "__Host-wattfare-wallet"
-
-
-def same_browser(visitor: Visitor, **changed: object) -> Visitor:
-    """Return the browser with its cookies as they are now."""
-    return replace(visitor, cookies=dict(visitor.cookies), **changed)  # type: ignore[arg-type]
-
-
-async def shown(visitor: Visitor) -> int:
-    """Return how many living apps the dashboard shows."""
-    return len(re.findall(r'href="/apps/[a-z0-9]+/revoke"', (await visitor.get("/")).text))
-
-
-async def stop(visitor: Visitor) -> None:
-    """Stop everything, as the dashboard does without script."""
-    await visitor.read_csrf("/stop")
-    assert (await visitor.submit("/stop", secret="")).status == 303
-
-
-async def agrees(world: World, visitor: Visitor, user: str = "bob") -> bool:
-    """Tell whether a user's app is connected; the dashboard shows it then and only then, and stops it."""
-    connected = await is_connected(world, user)
-    assert await shown(visitor) == connected
-    if connected:
-        await stop(visitor)
-        assert not await is_connected(world, user)
-    return connected
-
-
-async def approve(visitor: Visitor, attempt: str, usd: float = 5) -> Fetched | None:
-    """Press Allow; None when the answer never comes."""
-    try:
-        return await visitor.post(f"/consent/attempts/{attempt}/approve", {"monthlyUsd": usd})
-    except aiohttp.ServerDisconnectedError:
-        return None
+from tests.consent_web.world import Visitor, World, a_key
 
 
 @pytest.mark.parametrize("mode", ["live", "test"])
@@ -159,6 +120,54 @@ async def test_W03_a_revocation_in_between_leaves_a_way_out(world: World, visito
     assert (await world.site.ledger.standing(world.budget())).cap_nano == 7_000_000_000
 
 
+@pytest.mark.parametrize("suggested", [None, 10])
+@pytest.mark.parametrize("pressed", [0.5, 10, 1000])
+@pytest.mark.parametrize("elsewhere", [None, 3])
+async def test_W03_what_was_shown_is_what_binds(
+    world: World, visitor: Visitor, suggested: int | None, pressed: float, elsewhere: int | None
+) -> None:
+    """Suggested or edited, reloaded, approved elsewhere meanwhile: cap, answer and receipt say the button's number."""
+    attempt = await world.funded(visitor, token=world.token(limit_usd=suggested))
+    if elsewhere is not None:
+        other = world.visitor()
+        assert await approve(other, await world.funded(other), elsewhere)
+    await visitor.get(f"/consent/attempts/{attempt}")
+    answer = await approve(visitor, attempt, pressed)
+    assert answer is not None
+    result = answer.json["result"]
+    assert isinstance(result, dict)
+    assert result["status"]["limits"] == {"monthlyUsd": pressed}
+    assert (await world.site.ledger.standing(world.budget())).cap_nano == pressed * 1e9
+    receipt = (await world.site.connections.receipts(world.budget()))[0]
+    assert (receipt["cap_nano"], f"up to ${pressed:,.2f} per month" in receipt["text"]) == (
+        f"{pressed * 1e9:.0f}",
+        True,
+    )
+
+
+@pytest.mark.parametrize("kind", ["lost", "late", "killed"])
+async def test_W04_a_store_that_fails_while_a_key_is_replaced_loses_nothing(world: World, kind: str) -> None:
+    """At every step: the cookie leads to the wallet, the app is seen, pays with one of the two keys, and stops."""
+    number = 0
+    while True:
+        user, visitor, old, new = f"user{number}", world.visitor(), a_key(), a_key()
+        await world.connected(visitor, user, key=old)
+        await visitor.read_csrf("/funding")
+        with failing(world.site.wallets._store, Fault(kind, number)) as fault:
+            try:
+                await same_browser(visitor).post("/fund/key", {"key": new})
+            except aiohttp.ServerDisconnectedError:
+                assert kind == "killed"
+        budget = world.budget(user)
+        sealed = (await world.site.ledger.standing(budget)).fields["funding"]
+        assert world.services.sealer.open(sealed, place=budget.place) in {old, new}
+        assert await agrees(world, visitor, user)
+        if not fault.was_met:
+            break
+        number += 1
+    assert number > 8
+
+
 async def test_W02_a_replaced_key_cuts_off_who_held_the_old_one(world: World, visitor: Visitor) -> None:
     """Who pasted the leaked key pays with that key alone: what they approved, and whatever they approve after it."""
     leaked, fresh = a_key(), a_key()
@@ -244,130 +253,3 @@ async def test_W04_a_store_that_fails_while_two_wallets_become_one_loses_neither
             break
         number += 1
     assert number > 10
-
-
-async def test_W06_one_token_locks_nobody_out(world: World, visitor: Visitor) -> None:
-    """It is spent by the first who brings it; what follows counts against nobody."""
-    token = world.token("evil")
-    for _ in range(40):
-        await world.begin(world.visitor(), token=token)
-    assert (await world.begin(visitor)).status == 200
-
-
-async def test_W06_popups_are_counted_for_each_user_of_an_app(world: World, visitor: Visitor) -> None:
-    """However many browsers somebody makes up, one user of an app uses up nobody else's."""
-    answers = [
-        (await world.begin(world.visitor(), token=world.token("evil"))).status for _ in range(ATTEMPTS_A_USER + 1)
-    ]
-    assert answers == [200] * ATTEMPTS_A_USER + [429]
-    assert (await world.begin(visitor)).status == 200
-
-
-async def test_W06_keys_are_not_tried_by_the_cookie(world: World) -> None:
-    """Browsers are made up at will; the app's user and the wallet are not."""
-    tries = []
-    for number in range(KEYS_A_PAYER + 1):
-        other = world.visitor()
-        begun = await world.begin(other, token=world.token("evil"))
-        key = f"sk-or-v1-revoked-{number:016}"
-        tries.append((await other.post(f"/consent/attempts/{begun.json['id']}/key", {"key": key})).status)
-    assert tries == [402] * KEYS_A_PAYER + [429]
-    bare = world.visitor()
-    await bare.read_csrf("/fund/start")
-    assert (await bare.post("/fund/key", {"key": a_key()})).status == 404
-
-
-async def test_W07_a_cookie_alone_only_takes_away(world: World, visitor: Visitor) -> None:
-    """A page on another port of the host has every cookie: it lowers, pauses and stops, and adds nothing."""
-    await world.connected(visitor, usd=8)
-    ref = await ref_of(visitor)
-    begun = await world.begin(visitor, token=world.token("eve"))
-    thief = same_browser(visitor, secret=secrets.token_urlsafe(32))
-    assert (await thief.get(f"/consent/attempts/{begun.json['id']}")).json["funding"] is None
-    for secret in ("", thief.secret):
-        thief.secret = secret
-        refused = await approve(thief, str(begun.json["id"]), 1)
-        assert refused is not None
-        assert (refused.status, refused.reason) == (403, "proof")
-        more = await thief.submit(f"/apps/{ref}/cap", monthly_usd="9", confirmed="9000000000", secret=secret)
-        assert (more.status, "Prove that it is you" in more.text) == (403, True)
-    assert (await thief.post("/fund/key", {"key": a_key()})).status == 409
-    assert (await world.site.ledger.standing(world.budget())).cap_nano == 8_000_000_000
-    assert (await thief.submit(f"/apps/{ref}/cap", monthly_usd="2", secret="")).status == 303
-    assert (await thief.submit(f"/apps/{ref}/pause", secret="")).status == 303
-    standing = await world.site.ledger.standing(world.budget())
-    assert (standing.cap_nano, standing.state) == (2_000_000_000, "paused")
-    await stop(thief)
-    assert (await world.site.ledger.standing(world.budget())).state == "revoked"
-    assert (await visitor.get("/funding")).status == 200
-
-
-async def test_W07_a_planted_cookie_neither_takes_a_key_nor_a_wallet(world: World, visitor: Visitor) -> None:
-    """Another port plants its own cookies: the payer's account, key and apps stay apart from its wallet."""
-    evil = world.visitor()
-    await world.connected(evil, "evil")
-    await evil.read_csrf("/fund/start")
-    started = await evil.post("/fund/start", {})
-    back = await world.authorize(str(started.json["url"]), "user_victim")
-    body = {"state": back.split("?")[0].rpartition("/")[2], "code": back.partition("code=")[2]}
-    # The victim's browser with the attacker's cookies: its script has another secret.
-    victim = same_browser(evil, secret=visitor.secret)
-    assert (await victim.post("/fund/finish", body)).status == 400
-    assert (await victim.post("/fund/key", {"key": a_key()})).reason == "other_wallet"
-    state, asked = await return_as(world, victim, "user_victim")
-    assert asked.reason == "other_wallet"
-    assert (await victim.post("/fund/choose", {"state": state, "way": "keep"})).status == 409
-    assert (await victim.post("/fund/choose", {"state": state, "way": "switch"})).status == 200
-    assert await shown(victim) == 0
-    assert await shown(evil) == 1
-    key = await world.site.wallets.funding_key(next(iter(await wallets_of(world, evil))))
-    assert key not in {await world.site.wallets.funding_key(one) for one in await wallets_of(world, victim)}
-
-
-async def test_W08_a_raise_beyond_what_was_allowed_asks_for_a_proof(world: World, visitor: Visitor) -> None:
-    """Cookie and secret allow an app's first caps up to the default; more needs the key or the account again."""
-    key = a_key()
-    await world.connected(visitor, usd=5, key=key)
-    await forget_proofs(world)
-    ref = await ref_of(visitor)
-    # Within the default cap of the app.
-    assert (await raise_to(visitor, ref, 9)).status == 303
-    second = str((await world.begin(visitor, token=world.token("eve"))).json["id"])
-    for user_cap, status in ((2, 403), (1, 200)):
-        answer = await approve(visitor, second, user_cap)
-        assert answer is not None
-        assert answer.status == status
-    assert (await raise_to(visitor, ref, 20)).status == 403
-    # Another key only replaces the one that pays; the key that pays is a proof.
-    await visitor.post("/fund/key", {"key": a_key()})
-    assert (await raise_to(visitor, ref, 20)).status == 403
-    await visitor.post("/fund/key", {"key": key})
-    await visitor.post("/fund/key", {"key": key})
-    assert (await raise_to(visitor, ref, 20)).status == 303
-    assert (await visitor.submit(f"/apps/{ref}/cap", monthly_usd="1")).status == 303
-
-
-async def raise_to(visitor: Visitor, ref: str, usd: int) -> Fetched:
-    """Raise an app's cap, and confirm it."""
-    return await visitor.submit(f"/apps/{ref}/cap", monthly_usd=str(usd), confirmed=f"{usd}000000000")
-
-
-async def return_as(world: World, visitor: Visitor, account: str) -> tuple[str, Fetched]:
-    """Authorize at OpenRouter as an account and come back. Returns the state and what was answered."""
-    await visitor.read_csrf("/fund/start")
-    started = await visitor.post("/fund/start", {})
-    back = await world.authorize(str(started.json["url"]), account)
-    state = back.split("?")[0].rpartition("/")[2]
-    return state, await visitor.post("/fund/finish", {"state": state, "code": back.partition("code=")[2]})
-
-
-async def wallets_of(world: World, visitor: Visitor) -> frozenset[str]:
-    """Return the ids of the wallets that a browser's cookie leads to."""
-    found = await world.site.stays.find(visitor.cookies[WALLET], Guest(""))
-    return frozenset() if found is None else found.wallet_ids
-
-
-async def forget_proofs(world: World) -> None:
-    """Let ten minutes pass."""
-    async for name in world.services.store.each_key("wf:wallet:*:proof:*"):
-        await world.services.store.call("DEL", name)

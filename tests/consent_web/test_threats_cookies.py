@@ -1,0 +1,120 @@
+"""Attacks on wallets (W…) with cookies that were made up, read or planted, or with a whole stolen profile."""
+
+# ruff: noqa: N802 - the names carry the checklist's ids
+
+import secrets
+
+from gateway.payers.limits import ATTEMPTS_A_USER, KEYS_A_PAYER
+from tests.consent_web.payers import (
+    approve,
+    forget_proofs,
+    raise_to,
+    return_as,
+    same_browser,
+    shown,
+    stop,
+    wallets_of,
+)
+from tests.consent_web.test_dashboard import ref_of
+from tests.consent_web.world import Visitor, World, a_key
+
+
+async def test_W06_one_token_locks_nobody_out(world: World, visitor: Visitor) -> None:
+    """It is spent by the first who brings it; what follows counts against nobody."""
+    token = world.token("evil")
+    for _ in range(40):
+        await world.begin(world.visitor(), token=token)
+    assert (await world.begin(visitor)).status == 200
+
+
+async def test_W06_popups_are_counted_for_each_user_of_an_app(world: World, visitor: Visitor) -> None:
+    """However many browsers somebody makes up, one user of an app uses up nobody else's."""
+    answers = [
+        (await world.begin(world.visitor(), token=world.token("evil"))).status for _ in range(ATTEMPTS_A_USER + 1)
+    ]
+    assert answers == [200] * ATTEMPTS_A_USER + [429]
+    assert (await world.begin(visitor)).status == 200
+
+
+async def test_W06_keys_are_not_tried_by_the_cookie(world: World) -> None:
+    """Browsers are made up at will; the app's user and the wallet are not."""
+    tries = []
+    for number in range(KEYS_A_PAYER + 1):
+        other = world.visitor()
+        begun = await world.begin(other, token=world.token("evil"))
+        key = f"sk-or-v1-revoked-{number:016}"
+        tries.append((await other.post(f"/consent/attempts/{begun.json['id']}/key", {"key": key})).status)
+    assert tries == [402] * KEYS_A_PAYER + [429]
+    bare = world.visitor()
+    await bare.read_csrf("/fund/start")
+    assert (await bare.post("/fund/key", {"key": a_key()})).status == 404
+
+
+async def test_W07_a_cookie_alone_only_takes_away(world: World, visitor: Visitor) -> None:
+    """A page on another port of the host has every cookie: it lowers, pauses and stops, and adds nothing."""
+    await world.connected(visitor, usd=8)
+    ref = await ref_of(visitor)
+    begun = await world.begin(visitor, token=world.token("eve"))
+    thief = same_browser(visitor, secret=secrets.token_urlsafe(32))
+    assert (await thief.get(f"/consent/attempts/{begun.json['id']}")).json["funding"] is None
+    for secret in ("", thief.secret):
+        thief.secret = secret
+        refused = await approve(thief, str(begun.json["id"]), 1)
+        assert refused is not None
+        assert (refused.status, refused.reason) == (403, "proof")
+        more = await thief.submit(f"/apps/{ref}/cap", monthly_usd="9", confirmed="9000000000", secret=secret)
+        assert (more.status, "Prove that it is you" in more.text) == (403, True)
+    assert (await thief.post("/fund/key", {"key": a_key()})).status == 409
+    assert (await world.site.ledger.standing(world.budget())).cap_nano == 8_000_000_000
+    assert (await thief.submit(f"/apps/{ref}/cap", monthly_usd="2", secret="")).status == 303
+    assert (await thief.submit(f"/apps/{ref}/pause", secret="")).status == 303
+    standing = await world.site.ledger.standing(world.budget())
+    assert (standing.cap_nano, standing.state) == (2_000_000_000, "paused")
+    await stop(thief)
+    assert (await world.site.ledger.standing(world.budget())).state == "revoked"
+    assert (await visitor.get("/funding")).status == 200
+
+
+async def test_W07_a_planted_cookie_neither_takes_a_key_nor_a_wallet(world: World, visitor: Visitor) -> None:
+    """Another port plants its own cookies: the payer's account, key and apps stay apart from its wallet."""
+    evil = world.visitor()
+    await world.connected(evil, "evil")
+    await evil.read_csrf("/fund/start")
+    started = await evil.post("/fund/start", {})
+    back = await world.authorize(str(started.json["url"]), "user_victim")
+    body = {"state": back.split("?")[0].rpartition("/")[2], "code": back.partition("code=")[2]}
+    # The victim's browser with the attacker's cookies: its script has another secret.
+    victim = same_browser(evil, secret=visitor.secret)
+    assert (await victim.post("/fund/finish", body)).status == 400
+    assert (await victim.post("/fund/key", {"key": a_key()})).reason == "other_wallet"
+    state, asked = await return_as(world, victim, "user_victim")
+    assert asked.reason == "other_wallet"
+    assert (await victim.post("/fund/choose", {"state": state, "way": "keep"})).status == 409
+    assert (await victim.post("/fund/choose", {"state": state, "way": "switch"})).status == 200
+    assert await shown(victim) == 0
+    assert await shown(evil) == 1
+    key = await world.site.wallets.funding_key(next(iter(await wallets_of(world, evil))))
+    assert key not in {await world.site.wallets.funding_key(one) for one in await wallets_of(world, victim)}
+
+
+async def test_W08_a_raise_beyond_what_was_allowed_asks_for_a_proof(world: World, visitor: Visitor) -> None:
+    """Cookie and secret allow an app's first caps up to the default; more needs the key or the account again."""
+    key = a_key()
+    await world.connected(visitor, usd=5, key=key)
+    await forget_proofs(world)
+    ref = await ref_of(visitor)
+    # Within the default cap of the app.
+    assert (await raise_to(visitor, ref, 9)).status == 303
+    second = str((await world.begin(visitor, token=world.token("eve"))).json["id"])
+    for user_cap, status in ((2, 403), (1, 200)):
+        answer = await approve(visitor, second, user_cap)
+        assert answer is not None
+        assert answer.status == status
+    assert (await raise_to(visitor, ref, 20)).status == 403
+    # Another key only replaces the one that pays; the key that pays is a proof.
+    await visitor.post("/fund/key", {"key": a_key()})
+    assert (await raise_to(visitor, ref, 20)).status == 403
+    await visitor.post("/fund/key", {"key": key})
+    await visitor.post("/fund/key", {"key": key})
+    assert (await raise_to(visitor, ref, 20)).status == 303
+    assert (await visitor.submit(f"/apps/{ref}/cap", monthly_usd="1")).status == 303
