@@ -29,6 +29,9 @@ from tests.servers import ValkeyServer
 
 CALLERS = 12
 PAYERS = 8
+# One-time grants among them: some are used up in a soak, some are not.
+GRANTS = {"grant-a": 40, "grant-b": 40, "grant-c": 100_000}
+NAMES = (*(f"payer-{number}" for number in range(PAYERS)), *GRANTS)
 SLOW = "sandbox/slow-10"
 MODELS = (
     "sandbox/echo",
@@ -53,7 +56,7 @@ MODELS = (
 QUIET_SECONDS = 60
 # Looked for in whatever was written: no prompt, and no funding key in clear.
 PROMPT = "canary-prompt"
-CANARIES = (PROMPT.encode(), FaultWorld.key("payer-").encode())
+CANARIES = (PROMPT.encode(), FaultWorld.key("payer-").encode(), FaultWorld.key("grant-").encode(), b"gr_live_")
 # From the admission of a request that no id came back of until OpenRouter counted it, by whole seconds on its side.
 TRAVEL_SECONDS = 5
 # No master of a Cluster is replaced: a freeze is shorter than this.
@@ -88,7 +91,7 @@ class Soak:
             "messages": [{"role": "user", "content": f"{PROMPT} " + "word " * chance.randint(1, 60)}],
         }
         leaves_after = chance.choice((None, None, 0, 300, 2000)) if stream else None
-        payer = f"payer-{chance.randrange(PAYERS)}"
+        payer = chance.choice(NAMES)
         try:
             async with asyncio.timeout(20), self.world.ask(gateway.url, payer, body) as answer:
                 self.seen[str(answer.status)] += 1
@@ -167,6 +170,8 @@ class Soak:
         self.gateways = [await self.forker.start(self.environment) for _ in range(2)]
         for number in range(PAYERS):
             await self.world.connect(f"payer-{number}", "50")
+        for name, requests in GRANTS.items():
+            await self.world.grant(name, requests, "50")
         fails = self.keep_restarting if isinstance(self.store, ValkeyServer) else self.keep_moving
         faults = (self.keep_killing(), self.keep_freezing(), self.keep_revoking(), fails(self.store))  # type: ignore[arg-type]
         async with asyncio.TaskGroup() as group:
@@ -180,11 +185,17 @@ class Soak:
 
     async def settle(self) -> list[str]:
         """Sweep until nothing is held; return what is wrong then."""
-        for number in range(PAYERS):
-            await self.world.swept(f"payer-{number}", seconds=QUIET_SECONDS)
+        for name in NAMES:
+            await self.world.swept(name, seconds=QUIET_SECONDS)
         wrong = []
-        for number in range(PAYERS):
-            wrong += await self.faults_of(f"payer-{number}")
+        for name in NAMES:
+            wrong += await self.faults_of(name)
+        for name, most in GRANTS.items():
+            standing = await self.world.services.ledger.standing(self.world.budget(name))
+            self.seen["uses"] += standing.used
+            self.seen["used up"] += standing.used == most
+            if standing.used > most or (standing.has_ended and standing.fields.get("funding")):
+                wrong.append(f"{name}: used {standing.used} of {most}, or its key outlived it")
         return wrong
 
     def leaked(self) -> list[str]:
@@ -208,7 +219,8 @@ class Soak:
         for entry in books.entries:
             self.seen[f"ledger {entry['status']}"] += 1
         if not books.agree:
-            return [f"{payer}: held {books.held_nano}, spent {books.spent_nano}, days {books.days_nano}"]
+            said = f"held {books.held_nano}, spent {books.spent_nano}, days {books.days_nano}, used {books.used}"
+            return [f"{payer}: {said}"]
         # A second entry of one request corrects the first.
         ended = {entry["request_id"]: entry for entry in books.entries}.values()
         booked: Counter[str] = Counter()

@@ -134,6 +134,7 @@ def differences_of(budget: Budget, audit: Audit, *, account: str, keep_days: int
         _requests(audit),
         _lifetime(audit),
         _records(audit),
+        _uses(audit),
     )
     for what, stored, computed in chain(*checks):
         yield Difference(budget.app_id, account, budget.mode, what, stored, computed)
@@ -230,6 +231,14 @@ def _records(audit: Audit) -> Iterator[Fault]:
         status, booked = last[request_id]["status"], int(last[request_id]["cost_nano"])
         if (state, cost) != (status, booked):
             yield f"{request_id} shows {state or 'no state'}, its last entry says {status}", cost, booked
+
+
+def _uses(audit: Audit) -> Iterator[Fault]:
+    """Compare the uses of a grant that are taken with the requests that are open or were billed."""
+    if audit.standing.uses is not None and audit.is_whole is not False:
+        held = sum(state == "open" for _, _, state, _ in audit.holds)
+        billed = sum(entries[-1]["status"] != "void" for entries in by_request(audit).values())
+        yield from _unequal("used", audit.standing.used, held + billed)
 
 
 async def forgotten(store: Store, budget: Budget, audit: Audit) -> AsyncIterator[Fault]:

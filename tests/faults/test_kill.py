@@ -47,7 +47,8 @@ async def _die(
     death: Death, world: FaultWorld, sandbox: Sandbox, forker: ProcessForker, environment: dict[str, str]
 ) -> str:
     """Let it happen; return what is wrong afterwards, nothing if all is well."""
-    await world.connect(death.user)
+    # A payer of either kind meets each point.
+    await (world.connect(death.user) if death.stream else world.grant(death.user, 1))
     gateway = await forker.start(environment, point=death.point, nth=death.nth)
     body = {"model": MODEL, "stream": death.stream, "messages": [{"role": "user", "content": "Say this back. " * 3}]}
     with contextlib.suppress(aiohttp.ClientError, ConnectionError):

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.soak import soak
 
 SEED = 2026
-USUAL = ("200", "hung up", "killed", "froze", "revoked", "ledger settled", "files that name a payer")
+USUAL = ("200", "hung up", "killed", "froze", "revoked", "ledger settled", "used up", "files that name a payer")
 
 
 @pytest.mark.timeout(200)

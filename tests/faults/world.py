@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from hashlib import sha256
 from typing import Any
@@ -16,7 +16,8 @@ from gateway.keys import Budget
 from gateway.ledger.sweeper import Sweeper
 from gateway.money import nano_from_usd
 from gateway.openrouter.client import Client, Timeouts
-from gateway.payers.connections import Approval
+from gateway.payers.connections import Approval, Term
+from gateway.payers.grants import grant_of, new_token
 from gateway.services import Services, open_services
 from gateway.settings import Settings
 from sandbox.bill import Bill, Entry
@@ -59,9 +60,13 @@ class FaultWorld:
     sweeper: Sweeper
     app: dict[str, str]
     client: aiohttp.ClientSession
+    tokens: dict[str, str] = field(default_factory=dict)
+    """The grants among the payers, by name."""
 
     def budget(self, user: str) -> Budget:
-        """A live user's budget."""
+        """A live user's budget, or a grant's."""
+        if user in self.tokens:
+            return grant_of(self.tokens[user], "live", self.app["appId"])
         return Budget.of_user("live", self.app["appId"], user)
 
     @staticmethod
@@ -73,13 +78,17 @@ class FaultWorld:
         """Connect a user; every user pays with a key of their own."""
         await self.services.connections.approve(self.budget(user), Approval(nano_from_usd(usd), self.key(user)))
 
+    async def grant(self, name: str, requests: int, usd: str = "5") -> None:
+        """Approve a grant: a payer under that name from now on, with a key of its own."""
+        self.tokens[name] = new_token("live")
+        approval = Approval(nano_from_usd(usd), self.key(name), term=Term(requests, 3_600_000))
+        await self.services.connections.approve(self.budget(name), approval)
+
     def headers(self, user: str) -> dict[str, str]:
         """The headers of a metered call."""
-        return {
-            "Authorization": f"Bearer {self.app['secretKey']}",
-            "x-wattfare-user": user,
-            "Content-Type": "application/json",
-        }
+        payer = {"x-wattfare-grant": self.tokens[user]} if user in self.tokens else {"x-wattfare-user": user}
+        secret = f"Bearer {self.app['secretKey']}"
+        return {"Authorization": secret, **payer, "Content-Type": "application/json"}
 
     def ask(self, url: str, user: str, body: Mapping[str, object]) -> "contextlib.AbstractAsyncContextManager[Any]":
         """Open one metered call."""
@@ -109,17 +118,19 @@ class FaultWorld:
         standing = await self.services.ledger.standing(budget)
         entries = await self.services.ledger.entries(budget)
         days = await self.services.ledger.days(budget)
-        return Books(standing.held_nano, standing.spent_nano, sum(days.values()), entries)
+        used = None if standing.uses is None else standing.used
+        return Books(standing.held_nano, standing.spent_nano, sum(days.values()), entries, used)
 
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """One user's money: held, spent, the sum of the day buckets, and the ledger."""
+    """One user's money: held, spent, the sum of the day buckets, and the ledger; of a grant, how often it was used."""
 
     held_nano: int
     spent_nano: int
     days_nano: int
     entries: list[dict[str, str]]
+    used: int | None = None
 
     @property
     def statuses(self) -> list[str]:
@@ -128,9 +139,11 @@ class Books:
 
     @property
     def agree(self) -> bool:
-        """Whether balance, day buckets and ledger say the same, and nothing is held."""
+        """Whether balance, day buckets and ledger say the same, and nothing is held; of a grant its uses, too."""
         told = sum(int(entry["delta_nano"]) for entry in self.entries)
-        return self.held_nano == 0 and told == self.spent_nano == self.days_nano
+        last = {entry["request_id"]: entry["status"] for entry in self.entries}
+        is_counted = self.used is None or self.used == sum(status != "void" for status in last.values())
+        return self.held_nano == 0 and told == self.spent_nano == self.days_nano and is_counted
 
 
 @contextlib.asynccontextmanager

@@ -9,7 +9,8 @@ from typing import Any
 from gateway.keys import Budget
 from gateway.ledger.outcomes import Settlement
 from gateway.ledger.worst_case import WorstCase
-from gateway.payers.connections import Approval
+from gateway.owners import Grant
+from gateway.payers.connections import Approval, Term
 from gateway.services import Services, open_services
 from gateway.settings import Settings
 from scripts.verify import verify
@@ -30,7 +31,8 @@ async def opened(redis_url: str, folder: Path, upstream: str = "http://127.0.0.1
 
 async def connect(services: Services, budget: Budget = BUDGET) -> None:
     key = KEY if budget.mode == "live" else None
-    await services.connections.approve(budget, Approval(10**10, key))
+    term = Term(100, 3_600_000) if isinstance(budget.owner, Grant) else None
+    await services.connections.approve(budget, Approval(10**10, key, term=term))
 
 
 async def spend(services: Services, request_id: str, *settlements: Settlement, budget: Budget = BUDGET) -> None:

@@ -52,14 +52,17 @@ async def test_a_closed_app_is_refused_everywhere(stack: Stack) -> None:
     assert answer.refusal == (401, "auth")
 
 
-async def test_closing_an_app_ends_its_connections(stack: Stack) -> None:
+async def test_closing_an_app_ends_its_connections_and_grants(stack: Stack) -> None:
     """Each learns of it in its history, once, and holds no funding key any more."""
     await stack.connect(user="eve")
+    token = await stack.grant()
     for _ in range(2):
         await _revoke(stack)
-    for user in ("ada", "eve"):
-        assert "funding" not in (await stack.standing(user)).fields
-        newest, _ = await stack.gateway.services.connections.receipts(stack.budget(user))
+    services = stack.gateway.services
+    for budget in (stack.budget("ada"), stack.budget("eve"), stack.granted(token)):
+        standing = await services.ledger.standing(budget)
+        assert (standing.state, "funding" in standing.fields) == ("revoked", False)
+        newest, _ = await services.connections.receipts(budget)
         assert (newest["event"], newest["by"]) == ("closed", "operator")
 
 

@@ -10,7 +10,7 @@ import pytest
 from gateway.keys import Budget
 from gateway.ledger.outcomes import Settlement
 from gateway.ledger.worst_case import WorstCase
-from gateway.payers.connections import Approval
+from gateway.payers.connections import Approval, Term
 from gateway.services import open_services
 from gateway.settings import Settings
 from scripts.rotate_master_key import rotate_master_key
@@ -33,11 +33,19 @@ def _settings(redis_url: str, folder: Path, master_keys: str) -> Settings:
     )
 
 
-async def test_every_key_opens_without_the_old_master_key_afterwards(redis_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("budget", "term"),
+    [
+        (Budget.of_user("live", "app0123456789abcdef", _USER), None),
+        (Budget.of_grant("live", "app0123456789abcdef", "9" * 64), Term(9, 3_600_000)),
+    ],
+)
+async def test_every_key_opens_without_the_old_master_key_afterwards(
+    redis_url: str, tmp_path: Path, budget: Budget, term: Term | None
+) -> None:
     """The old key can be taken out of the ring, and a second run finds nothing to do."""
-    budget = Budget.of_user("live", "app0123456789abcdef", _USER)
     async with open_services(_settings(redis_url, tmp_path, _OLD)) as services:
-        await services.connections.approve(budget, Approval(10**9, "sk-or-v1-canary"))
+        await services.connections.approve(budget, Approval(10**9, "sk-or-v1-canary", term=term))
         for request_id in ("open", "closed"):
             await services.ledger.admit(budget, request_id, WorstCase(1000, 0, 1), model="m", estimate_nano=1)
         await services.ledger.settle(budget, "closed", Settlement("settled", 5))

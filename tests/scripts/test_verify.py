@@ -17,6 +17,7 @@ from tests.scripts.books import BUDGET, DAY_MS, checked, connect, opened, spend,
 
 OTHER = Budget.of_user("test", "app2222222222222222", "bob")
 OLD = Budget.of_user("live", "app2222222222222222", "eve")
+GRANT = Budget.of_grant("live", "app2222222222222222", "9" * 64)
 
 pytestmark = pytest.mark.each_store
 
@@ -138,6 +139,20 @@ async def test_a_budget_that_is_swept_while_it_is_read_raises_no_alarm(services:
     await services.ledger.settle(BUDGET, "e", Settlement("void"))
     await services.store.call("ZREM", BUDGET.open_shard, BUDGET.name)
     assert [found async for found in forgotten(services.store, BUDGET, audit)] == []
+
+
+async def test_a_grants_uses_are_counted_from_its_ledger(services: Services) -> None:
+    """Open and billed requests are uses, also one that was billed after its void; a void is none."""
+    await connect(services, GRANT)
+    await spend(services, "g1", Settlement("settled", 5), budget=GRANT)
+    await spend(services, "g2", Settlement("void"), budget=GRANT)
+    await spend(services, "g3", Settlement("void"), Settlement("settled", 5), budget=GRANT)
+    await spend(services, "g4", budget=GRANT)
+    answer = await checked(services)
+    assert (answer["budgets"], answer["differences"]) == (3, [])
+    await services.store.call("HINCRBY", GRANT.budget, "used", -1)
+    (found,) = (await checked(services))["differences"]
+    assert (found["what"], found["stored_nano"], found["computed_nano"]) == ("used", 2, 3)
 
 
 async def test_a_doubled_entry_is_named(services: Services) -> None:
