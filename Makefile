@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 SOURCES := $(foreach folder,gateway consent_web sandbox simulator devstore demo scripts sdk/python tests benchmarks,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 SCRIPTS_JS := $(wildcard sdk/js/*.js sdk/js/*/*.js consent_web/static/*.js)
 
-.PHONY: help install run sandbox test soak chromium screenshots bench bench-peers bench-tools check lock relock minify accept-store rotate-master-key create-app update-app list-apps show-app report rotate-secret connect-user revoke verify
+.PHONY: help install run sandbox test soak chromium screenshots bench bench-peers bench-tools check lock relock minify accept-store rotate-master-key create-app update-app list-apps show-app report rotate-secret connect-user revoke doctor verify
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -130,6 +130,9 @@ rotate-master-key: $(RUNNABLE) ## seal every funding key anew under the newest m
 
 revoke: $(RUNNABLE) ## cut one user or a whole app: ARGS="--app ID [--user U]"
 	@$(BIN)/python -m scripts.revoke $(ARGS)
+
+doctor: $(RUNNABLE) ## check a deployment and say what to mend: ARGS="[--before-start] [--json]"
+	@$(BIN)/python -m scripts.doctor $(ARGS)
 
 verify: $(RUNNABLE) ## recompute every balance from the ledger: ARGS="[--against-upstream]"
 	@$(BIN)/python -m scripts.verify $(ARGS)

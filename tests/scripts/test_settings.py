@@ -67,10 +67,10 @@ def test_web_is_one_of_two_or_nothing(value: str) -> None:
 
 
 def test_the_procfile_names_commands_that_are_there() -> None:
-    """`web` and `worker` import, and neither of them sets a port: the platform does."""
+    """`web`, `worker` and `release` import, and none of them sets a port: the platform does."""
     lines = [line for line in (ROOT / "Procfile").read_text().splitlines() if line and not line.startswith("#")]
     commands = dict(line.split(": ", 1) for line in lines)
-    assert set(commands) == {"web", "worker"}
+    assert set(commands) == {"web", "worker", "release"}
     assert not any("PORT=" in told or "sandbox" in told or "demo" in told for told in commands.values())
     modules = [told.partition("-m ")[2].split()[0] for told in commands.values()]
     found = f"import importlib.util as u, sys; sys.exit(not all(u.find_spec(m) for m in {modules!r}))"
