@@ -54,12 +54,14 @@ async def start(request: web.Request) -> web.Response:
     if not isinstance(attempt_id, str) or (attempt_id and not _ATTEMPT.fullmatch(attempt_id)):
         raise InvalidRequest("This window was opened without a request. Start again from the app.")
     _with_secret(request)
+    attempt = await site.attempts.find(attempt_id, browser.digest) if attempt_id else None
     if attempt_id:
-        if await site.attempts.find(attempt_id, browser.digest) is None:
+        if attempt is None:
             raise InvalidRequest("This request was opened in another browser.", status=403)
         await site.attempts.note_fault(attempt_id, "")
+    limit_usd = await view.key_limit_usd(site, await guard.visit(request), attempt.asked if attempt else None)
     begun = await site.authorizations.begin(_holder(request, browser), attempt_id)
-    url = site.openrouter.authorize_url(f"{site.origin}/fund/callback/{begun.state}", begun.verifier)
+    url = site.openrouter.authorize_url(f"{site.origin}/fund/callback/{begun.state}", begun.verifier, limit_usd)
     return guard.json_response({"url": url})
 
 

@@ -1,4 +1,4 @@
-"""Amounts as a person reads and types them: in cents, with the exact value in the title. No float takes part."""
+"""Amounts as a person reads and types them, with the exact value in the title. No float takes part."""
 
 from decimal import Decimal
 
@@ -9,8 +9,8 @@ NANO_PER_CENT = NANO_PER_USD // 100
 MIN_CAP_NANO = NANO_PER_USD // 2
 # A higher monthly cap for one app is taken for a typing error.
 MAX_CAP_NANO = 1000 * NANO_PER_USD
+_TWO_DIGITS_NANO = 10 * NANO_PER_CENT
 PRESETS_NANO = tuple(dollars * NANO_PER_USD for dollars in (2, 5, 10, 20))
-DEFAULT_CAP_NANO = 10 * NANO_PER_USD
 
 
 class CapRefused(ValueError):
@@ -18,9 +18,13 @@ class CapRefused(ValueError):
 
 
 def usd(nano: int) -> str:
-    """Return `$12.34`, rounded down to cents; less than a cent but not zero reads `< $0.01`."""
-    if 0 < nano < NANO_PER_CENT:
-        return "< $0.01"
+    """Return `$12.34`, rounded down to cents; an amount with less than two digits in cents gets two: `$0.000023`."""
+    if nano < 0:
+        return f"–{usd(-nano)}"
+    if 0 < nano < _TWO_DIGITS_NANO and nano % NANO_PER_CENT:
+        # An AI request costs less than a cent.
+        places = 9 - (len(str(nano)) - 2)
+        return f"$0.{nano // 10 ** (9 - places):0{places}d}" if places < 9 else f"${exact(nano)}"
     cents = nano // NANO_PER_CENT
     return f"${cents // 100:,}.{cents % 100:02d}"
 

@@ -58,8 +58,11 @@ class OpenRouter:
         self._client = client
         self._seen: dict[str, tuple[float, KeyFacts]] = {}
 
-    def authorize_url(self, callback: str, verifier: str) -> str:
-        """Return where the payer says yes at OpenRouter. S256: the verifier itself stays here."""
+    def authorize_url(self, callback: str, verifier: str, limit_usd: int) -> str:
+        """Return where the payer says yes at OpenRouter. S256: the verifier itself stays here.
+
+        `limit_usd` proposes the key's own limit, for a month where OpenRouter's page takes a period (its API does).
+        """
         digest = hashlib.sha256(verifier.encode()).digest()
         challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
         query = {
@@ -67,6 +70,8 @@ class OpenRouter:
             "code_challenge": challenge,
             "code_challenge_method": "S256",
             "key_label": _KEY_LABEL,
+            "limit": limit_usd,
+            "usage_limit_type": "monthly",
         }
         return f"{self._base}/auth?{urlencode(query)}"
 

@@ -6,7 +6,6 @@ none.
 Rule: lowering, pausing and stopping need neither.
 """
 
-from consent_web.money_text import DEFAULT_CAP_NANO
 from consent_web.site import Site
 from gateway.errors import ConsentRequired
 from gateway.owners import User
@@ -24,7 +23,7 @@ async def check(site: Site, visit: Visit, one: Connection, cap_nano: int) -> Non
     if await site.stays.is_proved(visit):
         return
     before, now = await _allowed(site, visit, one)
-    if before - now + cap_nano > max(DEFAULT_CAP_NANO, before):
+    if before - now + cap_nano > max(site.default_cap_nano, before):
         raise needed("That is more than you have allowed this app before.")
 
 

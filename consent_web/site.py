@@ -21,6 +21,7 @@ from gateway.payers.sessions import Sessions
 from gateway.payers.stays import Stays
 from gateway.payers.wallets import Wallets
 from gateway.services import Services
+from gateway.settings import Operator
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -43,6 +44,8 @@ class Site:
     wallets: Wallets
     openrouter: OpenRouter
     assets: Assets
+    operator: Operator
+    default_cap_nano: int
     answers: Callable[[], Awaitable[bool]]
     """Whether the stores are there and the ones we knew."""
 
@@ -72,5 +75,7 @@ def build(services: Services, openrouter: OpenRouter) -> Site:
         wallets=services.wallets,
         openrouter=openrouter,
         assets=Assets.load(),
+        operator=services.settings.operator,
+        default_cap_nano=services.settings.default_cap_nano,
         answers=services.store.answers,
     )

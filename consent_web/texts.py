@@ -10,15 +10,17 @@ import time
 import unicodedata
 from datetime import UTC, datetime
 
-from consent_web.money_text import cap_text
+from consent_web.money_text import MAX_CAP_NANO, cap_text, usd
 from gateway.payers.app_names import INVISIBLE
 from gateway.payers.asked import Asked
 
 # A new wording gets a new version; each receipt names the one that was shown.
-TEXT_VERSION = "2026-11"
+TEXT_VERSION = "2026-11b"
 # What fits on two lines of the popup at its smallest width.
 _MOST_NAME = 48
 _MOST_LABEL = 80
+# Names in one sentence; the dashboard has all.
+_MOST_LISTED = 3
 
 
 def app_name(name: str) -> str:
@@ -32,21 +34,29 @@ def user_label(label: str) -> str:
 
 
 def parts(asked: Asked, name: str, host: str) -> dict[str, str]:
-    """Return the sentences of the consent, in the order of the screen."""
+    """Return the sentences of the consent, in the order of the screen. What is empty is not shown."""
     if asked.is_grant:
         return _grant_parts(asked, name, host)
-    if asked.mode == "test":
-        sentence = "{app} may run test requests. They never reach a model and cost nothing"
-        sentence += "; its test cap is {cap}." if asked.limit_nano is not None else "."
-    else:
-        sentence = "{app} may run AI requests paid by you, up to {cap} per month."
     label = user_label(asked.label)
+    account = f"For your {name} account {label}." if label else "For your account there; its name was not given."
+    said = {
+        "want": "",
+        "account": account,
+        "can": "",
+        "cannot": "",
+        "stop": f"Stop any time at {host}: it stops at once.",
+    }
+    if asked.mode == "test":
+        limit = "" if asked.limit_nano is None else " Its test cap is {cap} a month."
+        # Nothing beside it: a cap or a key in the same breath would say that something is paid after all.
+        return {**said, "sentence": "{app} may run test requests.", "month": f"They never reach a model.{limit}"}
+    amount = "" if asked.limit_nano is None else f" up to {cap_text(asked.limit_nano)} a month of"
     return {
-        "sentence": sentence,
-        "account": f"For your {name} account {label}." if label else f"{name} did not say for which account.",
+        **said,
+        "want": f"{{app}} would like to use{amount} your AI budget.",
+        "sentence": "{app} may run AI requests paid by you, up to {cap} per month.",
         "can": "send prompts through your key to models it chooses.",
         "cannot": "see your key, spend above the cap or see other apps.",
-        "stop": f"Stop any time at {host}: spend stops at once.",
         "month": "Rolling 30 days, UTC.",
     }
 
@@ -63,17 +73,23 @@ def granted(asked: Asked) -> str:
 
 
 def _grant_parts(asked: Asked, name: str, host: str) -> dict[str, str]:
-    if asked.mode == "test":
-        sentence = f"{{app}} may run up to {_requests(asked, 'test ')}, until {{until}}. They cost nothing."
-    else:
-        sentence = f"{{app}} may run up to {_requests(asked)} paid by you, at most {_sum(asked)}, until {{until}}."
-    return {
-        "sentence": sentence,
+    said = {
+        "want": "",
         "account": f"Once only: {name} is not connected to your budget.",
-        "can": "send prompts through your key to models it chooses.",
-        "cannot": "see your key, send or spend more, or see other apps.",
+        "can": "",
+        "cannot": "",
         "stop": f"End it any time at {host}: it stops at once.",
         "month": "",
+    }
+    if asked.mode == "test":
+        sentence = f"{{app}} may run up to {_requests(asked, 'test ')}, until {{until}}."
+        return {**said, "sentence": sentence, "month": "They never reach a model."}
+    return {
+        **said,
+        "want": f"{{app}} would like to use up to {_sum(asked)} of your AI budget, once.",
+        "sentence": f"{{app}} may run up to {_requests(asked)} paid by you, at most {_sum(asked)}, until {{until}}.",
+        "can": "send prompts through your key to models it chooses.",
+        "cannot": "see your key, send or spend more, or see other apps.",
     }
 
 
@@ -90,18 +106,52 @@ def receipt(asked: Asked, name: str, host: str, cap_nano: int | None) -> str:
     cap = "no cap" if cap_nano is None else cap_text(cap_nano)
     said = parts(asked, name, host)
     until = datetime.fromtimestamp(time.time() + asked.life_ms / 1000, UTC).strftime("%-d %b %Y, %H:%M UTC")
-    sentence = said["sentence"].replace("{cap}", cap).replace("{until}", until).replace("{app}", name)
+    # Only in our own words: what an app or its account is called may hold the same braces.
+    own = {
+        line: said[line].replace("{cap}", cap).replace("{until}", until).replace("{app}", name)
+        for line in ("sentence", "month")
+    }
     lines = [
         f"{name}, asked by {asked.return_url or asked.origin}.",
-        sentence,
+        own["sentence"],
         said["account"],
-        f"It can {said['can']}",
-        f"It cannot {said['cannot']}",
+        said["can"] and f"It can {said['can']}",
+        said["cannot"] and f"It cannot {said['cannot']}",
         said["stop"],
+        own["month"],
     ]
-    if said["month"] and cap_nano is not None:
-        lines.append(said["month"])
-    return " ".join([*lines, f"[{TEXT_VERSION}]"])
+    return " ".join(line for line in [*lines, f"[{TEXT_VERSION}]"] if line)
+
+
+def suggestion(asked: Asked, name: str) -> str:
+    """Return what the app would like, as its wish; empty when it named no amount."""
+    if asked.limit_nano is None:
+        return ""
+    most = f", more than the {usd(MAX_CAP_NANO)} that one app may have" if asked.limit_nano > MAX_CAP_NANO else ""
+    return f"{cap_text(asked.limit_nano)} was suggested by {name}{most}."
+
+
+def others(name: str, caps_nano: list[int]) -> str:
+    """Return what the payer allows the same app for other accounts; empty when nothing."""
+    if not caps_nano:
+        return ""
+    accounts = "another account" if len(caps_nano) == 1 else f"{len(caps_nano)} other accounts"
+    return f"{name} may already spend up to {usd(sum(caps_nano))} per month from you, for {accounts}."
+
+
+def standing(state: str, cap: str, spent: str) -> str:
+    """Return how the same account is connected now."""
+    if state == "paused":
+        return f"You paused this app. Allowing lets it spend again, up to the cap you choose here ({spent} spent)."
+    return f"Connected now with {cap} per month, {spent} spent. Allowing replaces the cap."
+
+
+def also_pays(names: list[str]) -> str:
+    """Return what a key pays for at once; empty when for nothing."""
+    if not names:
+        return ""
+    more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+    return f"It pays at once for {', '.join(names[:_MOST_LISTED])}{more} too."
 
 
 def _tame(text: str, most: int) -> str:

@@ -5,15 +5,13 @@ Rule: every word and amount is composed here; the page's script only lays them o
 
 import time
 
-from consent_web import texts
+from consent_web import account, texts
 from consent_web.money_text import (
-    DEFAULT_CAP_NANO,
     MAX_CAP_NANO,
     NANO_PER_CENT,
     PRESETS_NANO,
     cap_range,
     cap_text,
-    exact,
     least_cap_nano,
     usd,
 )
@@ -32,6 +30,9 @@ async def attempt(site: Site, shown: Attempt, name: str, visit: Visit | None) ->
     """Return the popup's JSON for an attempt. Raises Unavailable."""
     asked = shown.asked
     now = await site.connections.find(asked.budget)
+    mine = await account.connections(site, visit) if visit is not None and asked.mode == "live" else []
+    paid = [one for one in mine if one.is_living and not one.is_test and one.budget != asked.budget]
+    same_app = [one.standing.cap_nano or 0 for one in paid if one.budget.app_id == asked.app_id]
     body: dict[str, object] = {
         "id": shown.attempt_id,
         "nonce": asked.nonce,
@@ -43,9 +44,11 @@ async def attempt(site: Site, shown: Attempt, name: str, visit: Visit | None) ->
         "isRedirect": bool(asked.challenge),
         "returnUrl": asked.return_url,
         "text": texts.parts(asked, name, site.host),
-        "cap": None if asked.is_grant else cap_choice(asked, now),
+        "cap": None if asked.is_grant else cap_choice(asked, now, name, site.default_cap_nano),
         "grant": _grant(asked),
         "current": _current(now),
+        "others": texts.others(name, same_app),
+        "alsoPays": texts.also_pays(sorted({one.name for one in paid})),
         "fault": shown.fault,
         "funding": None,
     }
@@ -67,31 +70,34 @@ def left(shown: Attempt) -> dict[str, object]:
     return {"leftSeconds": max(0, shown.expires_ms / 1000 - time.time()), "mayExtend": shown.may_extend}
 
 
-def cap_choice(asked: Asked, now: Connection) -> dict[str, object] | None:
-    """Return what the cap may be, amounts in whole USD or cents; None when test mode asks for none."""
+def cap_choice(asked: Asked, now: Connection, name: str, default_nano: int) -> dict[str, object] | None:
+    """Return what the cap may be, amounts in whole USD or cents; None when test mode asks for none.
+
+    What is allowed already is proposed again; of an app's wish no more than the default is.
+    """
     limit = None if asked.limit_nano is None else min(asked.limit_nano, MAX_CAP_NANO)
     if asked.mode == "test":
-        return None if limit is None else {"chosen": _choice(limit, suggested=True), "choices": []}
+        return None if limit is None else {"chosen": _choice(limit), "choices": []}
     cap_nano = now.standing.cap_nano if now.is_living else None
-    amounts = sorted({*PRESETS_NANO, *([limit] if limit is not None else [])})
-    chosen = cap_nano if cap_nano is not None else limit if limit is not None else DEFAULT_CAP_NANO
+    amounts = sorted({*PRESETS_NANO, default_nano, *([limit] if limit is not None else [])})
+    chosen = cap_nano if cap_nano is not None else min(limit or default_nano, default_nano)
     least = least_cap_nano(limit)
     return {
-        "chosen": _choice(chosen, suggested=chosen == limit),
-        "choices": [_choice(nano, suggested=nano == limit) for nano in amounts],
+        "chosen": _choice(chosen),
+        "choices": [_choice(nano) for nano in amounts],
+        "suggestion": texts.suggestion(asked, name),
         "leastUsd": usd_from_nano(least),
         "mostUsd": usd_from_nano(MAX_CAP_NANO),
         "range": f"From {cap_range(limit, 'to')}, in US dollars.",
     }
 
 
-def _choice(nano: int, *, suggested: bool) -> dict[str, object]:
+def _choice(nano: int) -> dict[str, object]:
     whole = nano % NANO_PER_USD == 0
     return {
         "usd": usd_from_nano(nano),
         "text": cap_text(nano),
         "short": f"${nano // NANO_PER_USD:,}" if whole else cap_text(nano),
-        "suggested": suggested,
     }
 
 
@@ -99,12 +105,8 @@ def _current(now: Connection) -> dict[str, object] | None:
     if not now.is_living:
         return None
     standing, cap = now.standing, now.standing.cap_nano
-    return {
-        "state": standing.state,
-        "cap": "no cap" if cap is None else cap_text(cap),
-        "spent": usd(standing.spent_nano),
-        "spentExact": exact(standing.spent_nano),
-    }
+    capped = "no cap" if cap is None else cap_text(cap)
+    return {"cap": capped, "text": texts.standing(standing.state, capped, usd(standing.spent_nano))}
 
 
 async def funding(site: Site, visit: Visit) -> dict[str, object] | None:
@@ -113,7 +115,8 @@ async def funding(site: Site, visit: Visit) -> dict[str, object] | None:
     key = await site.wallets.funding_key(visit.wallet_id) if held else None
     if held is None or key is None:
         return None
-    shown: dict[str, object] = {"last4": held.last4, "source": held.source, "left": "", "warning": "", "works": True}
+    shown: dict[str, object] = {"last4": held.last4, "source": held.source, "works": True}
+    shown |= {"left": "", "leftUsd": None, "warning": ""}
     try:
         facts = await site.openrouter.recent_facts(key)
     except FundingInvalid:
@@ -124,14 +127,27 @@ async def funding(site: Site, visit: Visit) -> dict[str, object] | None:
 
 
 def describe(facts: KeyFacts) -> dict[str, object]:
-    """Return `left` for a person and `warning`: empty, unlimited, no_credit, low, free."""
+    """Return `left` for a person, `leftUsd` (None: no limit), `warning` (unlimited, no_credit, low, free, or empty)."""
     left = facts.remaining_nano
     period = {"daily": " today", "weekly": " this week", "monthly": " this month"}.get(facts.reset, "")
     text = "" if left is None else f"{usd(left)} left{period}"
+    warning = "unlimited" if facts.limit_nano is None else ""
     if left is not None and left < NANO_PER_CENT:
-        return {"left": text, "warning": "no_credit"}
-    if facts.is_free_tier:
-        return {"left": text, "warning": "free"}
-    if left is not None and left < _LOW_NANO:
-        return {"left": text, "warning": "low"}
-    return {"left": text, "warning": "unlimited" if facts.limit_nano is None else ""}
+        warning = "no_credit"
+    elif facts.is_free_tier:
+        warning = "free"
+    elif left is not None and left < _LOW_NANO:
+        warning = "low"
+    return {"left": text, "leftUsd": None if left is None else usd_from_nano(left), "warning": warning}
+
+
+async def key_limit_usd(site: Site, visit: Visit | None, asked: Asked | None) -> int:
+    """Return the limit to ask OpenRouter for with a key, in whole USD: what all caps of its payer come to.
+
+    A key without a limit of its own has our caps as the only wall.
+    """
+    mine = await account.connections(site, visit) if visit is not None else []
+    caps = [one.standing.cap_nano or 0 for one in mine if one.is_living and not one.is_test]
+    wished = site.default_cap_nano if asked is None or asked.limit_nano is None else asked.limit_nano
+    new = 0 if asked is None and caps else max(site.default_cap_nano, min(wished, MAX_CAP_NANO))
+    return -(-(sum(caps) + new) // NANO_PER_USD)

@@ -40,6 +40,11 @@ class Operator:
     privacy_url: str | None = None
     support_url: str | None = None
 
+    @property
+    def has_links(self) -> bool:
+        """Whether there is anything to link to."""
+        return any((self.terms_url, self.privacy_url, self.support_url))
+
     @classmethod
     def read(cls, source: Environment, name: str) -> "Operator":
         """Return what the environment says; without a name of its own it is called `name`. Raises SettingsError."""

@@ -12,6 +12,8 @@ const CLOSE_AFTER_MS = { approved: 1500, denied: 400 }
 
 /** @type {Attempt | null} */
 let current = null
+/** Whether how to pay was asked in this window: the question is then its second step. */
+let wasAsked = false
 
 /** @param {() => Promise<void>} step @param {() => void} [retry] */
 async function attemptStep(step, retry) {
@@ -79,6 +81,7 @@ function render(attempt) {
     return void attemptStep(() => approve(attempt, {}))
   }
   askConsent(attempt, {
+    isStep: wasAsked,
     allow: (usd) => allow(attempt, usd),
     deny: () => void deny(attempt),
     change: () => pay(attempt, () => render(attempt)),
@@ -91,6 +94,7 @@ function render(attempt) {
 
 /** @param {Attempt} attempt @param {(() => void) | null} back */
 function pay(attempt, back) {
+  wasAsked ||= !back
   askFunding(attempt, { go: () => void attemptStep(() => resume(attempt.id)), deny: () => void deny(attempt), back })
 }
 
@@ -153,8 +157,8 @@ function finish(attempt) {
   }
   const limits = /** @type {{limits?: {monthlyUsd: number | null} | null}} */ (attempt.result?.status ?? {}).limits
   const usd = limits?.monthlyUsd
-  const cap = usd === null || usd === undefined ? 'any amount, as this is test mode' : `$${usd.toFixed(2)} per month`
-  screen(state, { app: app.name, cap })
+  const what = attempt.mode === 'test' || typeof usd !== 'number' ? 'Its test requests cost nothing' : `Up to $${usd.toFixed(2)} per month`
+  screen(state, { app: app.name, what })
   setTimeout(() => window.close(), CLOSE_AFTER_MS[state])
 }
 

@@ -1,26 +1,12 @@
-/** Pasting a key on the dashboard: posted once, cleared at once. */
-import { say } from './dom.js'
-import { ask, Refusal } from './wire.js'
+/** Pasting a key on the dashboard. */
+import { pasteForm } from './key_field.js'
+import { ask } from './wire.js'
 
-const form = /** @type {HTMLFormElement} */ (document.getElementById('paste-form'))
-const key = /** @type {HTMLInputElement} */ (document.getElementById('key'))
-const fault = /** @type {HTMLElement} */ (document.getElementById('key-fault'))
+const place = /** @type {HTMLElement} */ (document.getElementById('paste-form'))
 const csrf = document.querySelector('meta[name=csrf]')?.getAttribute('content') ?? ''
 
-let way = ''
-
-form?.addEventListener('submit', async (event) => {
-  event.preventDefault()
-  const typed = key.value
-  say(fault, '')
-  try {
-    await ask('/fund/key', { key: typed, ...(way && { way }) }, csrf)
-    location.reload()
-  } catch (refused) {
-    if (refused instanceof Refusal && refused.reason === 'other_wallet') way = 'switch'
-    else key.value = ''
-    key.setAttribute('aria-invalid', 'true')
-    say(fault, refused instanceof Refusal ? refused.message : 'That did not work. Try again.')
-    key.focus()
-  }
-})
+place?.append(pasteForm({
+  help: place.dataset.help ?? '',
+  save: (key, way) => ask('/fund/key', { key, ...(way && { way }) }, csrf),
+  saved: () => location.reload(),
+}))

@@ -1,7 +1,8 @@
 /** Step 1 of 2: how to pay. OpenRouter opens in a window of its own, so that this one never leaves its app. */
-import { h, say, show } from './dom.js'
+import { apart, h, say, show } from './dom.js'
+import { pasteForm } from './key_field.js'
 import { head } from './review.js'
-import { ask, Refusal } from './wire.js'
+import { ask } from './wire.js'
 
 /** @typedef {import('./wire.js').Attempt} Attempt */
 
@@ -28,59 +29,40 @@ export function faultText(fault) {
  * @param {{go: () => void, deny: () => void, back: (() => void) | null}} ways
  */
 export function askFunding(attempt, ways) {
-  const fault = h('p', { class: 'note bad', role: 'alert', hidden: true, id: 'pay-fault' })
-  const key = /** @type {HTMLInputElement} */ (h('input', {
-    type: 'password', id: 'key', autocomplete: 'off', spellcheck: 'false', autocapitalize: 'none',
-    placeholder: 'sk-or-…', 'aria-describedby': 'key-help pay-fault',
-  }))
-  let way = ''
-  const save = async (/** @type {Event} */ event) => {
+  const isProof = attempt.fault === 'proof'
+  const fault = h('p', { class: 'note bad', role: 'alert', hidden: true })
+  const openrouter = h('a', { class: 'button act whole', href: `/fund/start#${attempt.id}`, target: '_blank', rel: 'noopener noreferrer', onclick: (event) => {
     event.preventDefault()
-    const typed = key.value
-    say(fault, '')
-    try {
-      await ask(`/consent/attempts/${attempt.id}/key`, { key: typed, ...(way && { way }) }, attempt.csrf)
-      key.value = ''
-      ways.go()
-    } catch (refused) {
-      if (refused instanceof Refusal && refused.reason === 'other_wallet') {
-        // Said once, with both keys named: the same button then starts another budget.
-        way = 'switch'
-        use.textContent = 'Start another budget with this key'
-        return say(fault, refused.message)
-      }
-      key.value = ''
-      key.setAttribute('aria-invalid', 'true')
-      say(fault, refused instanceof Refusal ? refused.message : 'That did not work. Try again.')
-      key.focus()
-    }
-  }
-  const use = h('button', { type: 'submit', class: 'act' }, 'Use this key')
-  const form = h('form', { class: 'stack', onsubmit: save, hidden: true },
-    h('label', { class: 'field', for: 'key' }, 'OpenRouter key'), key,
-    h('p', { class: 'small soft', id: 'key-help' }, 'Kept encrypted; shown never again. A key with a limit is safest.'),
-    use)
-  const toggle = h('button', { type: 'button', 'aria-expanded': 'false', onclick: () => {
-    form.hidden = !form.hidden
-    toggle.setAttribute('aria-expanded', String(!form.hidden))
-    if (!form.hidden) key.focus()
+    window.open(`/fund/start#${attempt.id}`, '_blank', 'noopener,popup,width=480,height=720')
+    waitForFunding(attempt, ways)
+  } }, 'Continue with OpenRouter')
+  const form = pasteForm({
+    help: ['Kept encrypted and never shown again.', isProof ? '' : attempt.alsoPays].join(' '),
+    save: (key, way) => ask(`/consent/attempts/${attempt.id}/key`, { key, ...(way && { way }) }, attempt.csrf),
+    saved: ways.go,
+  })
+  form.hidden = true
+  const toggle = h('button', { type: 'button', class: 'whole', onclick: () => {
+    form.hidden = false
+    toggle.hidden = true
+    // One main button at a time.
+    openrouter.classList.remove('act')
+    form.querySelector('input')?.focus()
   } }, 'Paste an OpenRouter key')
   show(
     head(attempt),
-    h('p', { class: 'small soft' }, 'Step 1 of 2'),
-    h('h1', {}, 'How do you want to pay?'),
-    h('p', { class: 'soft' }, 'You pay OpenRouter directly for what you use. The app never sees your key. Nothing is allowed yet.'),
+    h('div', { class: 'stack tight' },
+      !ways.back && h('p', { class: 'small soft' }, 'Step 1 of 2'),
+      h('h1', {}, isProof ? 'Prove that it is you' : ways.back ? 'Change how you pay' : attempt.text.want.replace('{app}', () => apart(attempt.app.name))),
+      h('p', { class: 'small soft' }, attempt.text.account)),
     fault,
-    h('a', { class: 'button act', href: `/fund/start#${attempt.id}`, target: '_blank', rel: 'noopener noreferrer', onclick: (event) => {
-      event.preventDefault()
-      window.open(`/fund/start#${attempt.id}`, '_blank', 'noopener,popup,width=480,height=720')
-      waitForFunding(attempt, ways)
-    } }, 'Continue with OpenRouter'),
-    toggle, form,
+    h('section', { class: 'stack tight', 'aria-label': 'How to pay' },
+      !ways.back && h('p', {}, 'First choose how to pay. Nothing is allowed yet; you set the amount next.'),
+      openrouter,
+      h('p', { class: 'small soft' }, 'OpenRouter sells access to AI models. You pay it directly for what is used; apps never see your key.'),
+      toggle, form),
     h('div', { class: 'last' },
-      ways.back
-        ? h('button', { type: 'button', class: 'whole', onclick: ways.back }, 'Back')
-        : h('button', { type: 'button', class: 'deny whole', onclick: ways.deny }, 'Don’t allow')),
+      h('button', { type: 'button', class: 'quiet whole', onclick: ways.back ?? ways.deny }, ways.back ? 'Back' : 'Cancel')),
   )
   say(fault, faultText(attempt.fault))
 }

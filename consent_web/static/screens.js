@@ -59,7 +59,7 @@ const SCREENS = {
   offline: { sign: '!', tone: 'warn', title: 'You seem to be offline', lines: ['This window cannot reach {host}. Nothing was changed.'], retry: true },
   unavailable: { sign: '!', tone: 'warn', title: 'Back in a moment', lines: ['{host} cannot answer right now. Nothing was changed.'], retry: true },
   unknown: { sign: '!', tone: 'warn', title: 'That did not work', lines: ['{message}'], retry: true },
-  approved: { sign: '✓', title: '{app} is connected', lines: ['Up to {cap}. You can change or stop it any time at {host}.', 'You can close this window.'] },
+  approved: { sign: '✓', title: '{app} is connected', lines: ['{what}. You can change or stop it any time at {host}.', 'You can close this window.'] },
   granted: { sign: '✓', title: '{app} may go on', lines: ['{said} You can end it any time at {host}.', 'You can close this window.'] },
   denied: { sign: '✕', tone: 'warn', title: 'Not allowed', lines: ['{app} gets nothing. You can close this window.'] },
   funding: { sign: '!', tone: 'warn', title: 'No key was saved', lines: ['{message}', 'You can close this window and go on in the other one.'] },
@@ -71,7 +71,7 @@ const WAITING = new Set(['opening', 'verifying'])
 /**
  * Show a screen by name; an unknown name shows `unknown`.
  * @param {string} name
- * @param {{message?: string, app?: string, cap?: string, said?: string, retry?: () => void}} [words]
+ * @param {{message?: string, app?: string, what?: string, said?: string, retry?: () => void}} [words]
  */
 export function screen(name, words = {}) {
   const known = SCREENS[name] ?? SCREENS.unknown
@@ -90,6 +90,8 @@ export function screen(name, words = {}) {
         ...known.lines.map((line) => h('p', { class: 'soft' }, fill(line)))),
       !isWaiting && h('div', { class: 'row' },
         known.retry && words.retry && h('button', { type: 'button', class: 'act', onclick: words.retry }, 'Try again'),
-        h('button', { type: 'button', onclick: () => window.close() }, 'Close window'))),
+        h('button', { type: 'button', onclick: () => window.close() }, 'Close window')),
+      // The SDK gives the app the same code as `reason`.
+      known.tone && name !== 'denied' && h('p', { class: 'code soft' }, 'For whoever builds the app: ', h('code', {}, name))),
   )
 }

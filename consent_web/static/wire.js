@@ -1,9 +1,9 @@
 /** What the popup talks to: its own server, and the page that opened it. */
 import { secret } from './secret.js'
 
-/** @typedef {{usd: number, text: string, short: string, suggested: boolean}} Choice */
-/** @typedef {{chosen: Choice, choices: Choice[], leastUsd: number, mostUsd: number, range: string}} CapChoice */
-/** @typedef {{last4: string, source: string, left: string, warning: string, works: boolean}} Funding */
+/** @typedef {{usd: number, text: string, short: string}} Choice */
+/** @typedef {{chosen: Choice, choices: Choice[], leastUsd: number, mostUsd: number, range: string, suggestion: string}} CapChoice */
+/** @typedef {{last4: string, source: string, left: string, leftUsd: number | null, warning: string, works: boolean}} Funding */
 /**
  * @typedef {object} Attempt
  * @property {string} id
@@ -17,10 +17,12 @@ import { secret } from './secret.js'
  * @property {string} origin
  * @property {boolean} isRedirect
  * @property {string} returnUrl the whole address, in redirect mode
- * @property {{sentence: string, account: string, can: string, cannot: string, stop: string, month: string}} text
+ * @property {{want: string, sentence: string, account: string, can: string, cannot: string, stop: string, month: string}} text
  * @property {CapChoice | null} cap
  * @property {{lifeSeconds: number, button: string, said: string} | null} grant
- * @property {{state: string, cap: string, spent: string, spentExact: string} | null} current
+ * @property {{cap: string, text: string} | null} current
+ * @property {string} others what this app has from the same payer for other accounts
+ * @property {string} alsoPays what a key of this payer pays for at once
  * @property {string} fault
  * @property {Funding | null} funding
  * @property {{outcome: string, status?: unknown, grantToken?: string, expiresAt?: number}} [result]

@@ -1,5 +1,7 @@
 """What people do in the browser, and what can be seen of it."""
 
+import re
+
 from playwright.async_api import Frame, Locator, Page, expect
 
 from tests.browser.app_site import AppSite, Json
@@ -58,7 +60,7 @@ async def press_allow(popup: Page) -> None:
 async def deny(popup: Page) -> None:
     """Say no; the window closes itself."""
     async with popup.expect_event("close"):
-        await popup.get_by_role("button", name="Don’t allow").click()
+        await popup.get_by_role("button", name=re.compile("^(Don’t allow|Cancel)$")).click()
 
 
 async def close_window(popup: Page) -> None:

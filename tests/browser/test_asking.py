@@ -23,7 +23,7 @@ async def test_P07_the_popup_says_that_no_account_was_named(page: Page, app_site
     await payer.visit(page, app_site, user, mode="test")
     popup = await payer.press_connect(page)
     await payer.allow_button(popup).wait_for()
-    await expect(popup.get_by_text("Acme Notes did not say for which account.")).to_be_visible()
+    await expect(popup.get_by_text("For your account there; its name was not given.")).to_be_visible()
 
 
 async def test_P07_the_popup_names_the_account_before_allow(
@@ -57,6 +57,39 @@ async def test_the_origin_is_never_smaller_than_the_name(page: Page, app_site: A
         if step == "paying":
             await payer.paste_key(popup)
             await payer.allow_button(popup).wait_for()
+
+
+async def test_a_cap_above_what_is_left_on_the_key_says_so(page: Page, app_site: AppSite, user: str) -> None:
+    """With each choice anew."""
+    await payer.visit(page, app_site, user)
+    popup = await payer.press_connect(page)
+    await payer.paste_key(popup, f"sk-or-v1-limit3-{user}")
+    said = popup.get_by_text("Only $3.00 left on this key, less than this cap.")
+    await expect(said).to_be_visible()
+    await popup.get_by_role("radio", name="$2").first.check(force=True)
+    await expect(said).to_be_hidden()
+
+
+async def test_a_refused_key_stays_in_its_field_with_the_reason_below(page: Page, app_site: AppSite, user: str) -> None:
+    """It can be shown and mended; there is one main button at a time, and nothing amber on the way to the question."""
+    await payer.visit(page, app_site, user)
+    popup = await payer.press_connect(page)
+    await payer.paste_key(popup, "sk-or-nothing!")
+    field = popup.get_by_label("OpenRouter key", exact=True)
+    said = popup.get_by_role("alert")
+    await expect(said).to_have_text("That is not an OpenRouter key. It starts with sk-or-.")
+    assert await field.input_value() == "sk-or-nothing!"
+    places = [await part.bounding_box() for part in (field, said)]
+    assert places[0] is not None
+    assert places[1] is not None
+    assert 0 < places[1]["y"] - places[0]["y"] < 80
+    assert await popup.locator(".act:visible").all_inner_texts() == ["Use this key"]
+    await popup.get_by_role("button", name="Show").click()
+    assert await field.evaluate("(field) => getComputedStyle(field).webkitTextSecurity") == "none"
+    await field.fill(f"sk-or-v1-plain-{user}")
+    await popup.get_by_role("button", name="Use this key").click()
+    await payer.allow_button(popup).wait_for()
+    assert await popup.locator(".warn:visible, .bad:visible").count() == 0
 
 
 async def test_no_control_of_the_question_can_be_named_by_a_fragment(page: Page, app_site: AppSite, user: str) -> None:

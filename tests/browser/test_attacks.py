@@ -127,7 +127,6 @@ async def test_O04_an_opener_that_becomes_the_app_is_not_believed(page: Page, ap
 
 async def test_O05_only_hello_goes_to_everyone(page: Page, app_site: AppSite, user: str) -> None:
     """A page that is not registered hears the hello and why it is refused, and nothing in it is worth hearing."""
-    # A live key: test keys take every loopback origin, and all hosts here are such.
     url, nonce = await attacker.consent_url(app_site, user, mode="live")
     await payer.visit(page, app_site, user, host=app_site.evil)
     await page.evaluate(attacker.ANSWER_EVERYTHING)
@@ -343,7 +342,7 @@ async def test_I11_the_opener_learns_nothing_from_the_window(page: Page, app_sit
     """A known payer's window and a stranger's look the same from outside: no frames, no readable address."""
     await payer.visit(page, app_site, user)
     popup = await payer.press_connect(page)
-    await popup.get_by_role("heading", name="How do you want to pay?").wait_for()
+    await popup.get_by_role("heading", name="would like to use").wait_for()
     look = """() => {
       const [child] = opened
       let read = 'no'
@@ -365,9 +364,10 @@ async def test_I13_a_pasted_key_is_never_seen_again(page: Page, app_site: AppSit
     popup.on("request", lambda request: addresses.append(request.url))
     await popup.get_by_role("button", name="Paste an OpenRouter key").click()
     field = popup.get_by_label("OpenRouter key", exact=True)
-    for name, value in (("type", "password"), ("autocomplete", "off"), ("spellcheck", "false")):
+    for name, value in (("type", "text"), ("autocomplete", "off"), ("spellcheck", "false")):
         assert await field.get_attribute(name) == value
     await field.fill(key)
+    assert await field.evaluate("(field) => getComputedStyle(field).webkitTextSecurity") == "disc"
     async with (
         popup.expect_response("**/key") as saved,
         popup.expect_response(lambda response: response.request.method == "GET") as shown,

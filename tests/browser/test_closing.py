@@ -65,7 +65,7 @@ async def test_F02_closed_while_funding(page: Page, app_site: AppSite, user: str
     """A window closed before it could pay is closed; nothing is connected."""
     await payer.visit(page, app_site, user)
     popup = await payer.press_connect(page)
-    await popup.get_by_role("heading", name="How do you want to pay?").wait_for()
+    await popup.get_by_role("heading", name="would like to use").wait_for()
     await popup.close()
     assert await payer.outcome(page) == CLOSED
     assert (await app_site.status(user))["connected"] is False

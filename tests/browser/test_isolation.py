@@ -119,7 +119,7 @@ async def test_coming_back_by_the_back_button_is_a_close(page: Page, app_site: A
     """Back from the consent page without an answer: the app works as before, nothing is connected."""
     await payer.visit(page, app_site, user, connect="redirect")
     await page.click("#connect")
-    await page.get_by_role("heading", name="How do you want to pay?").wait_for()
+    await page.get_by_role("heading", name="would like to use").wait_for()
     await page.go_back()
     await page.wait_for_function("globalThis.ready")
     assert (await page.evaluate("wattfare.status()"))["connected"] is False

@@ -60,11 +60,11 @@ async def test_spend_is_the_ledger_to_the_nano_usd(world: World, visitor: Visito
 
 
 async def test_a_cent_is_never_rounded_away(world: World, visitor: Visitor) -> None:
-    """What is under a cent reads so, with all its digits in the title."""
+    """What is under a cent shows two digits, with all of them in the title."""
     await world.connected(visitor)
     await spend(world, costs=(123,))
     page = await visitor.get("/")
-    assert 'title="$0.000000123">&lt; $0.01<' in page.text
+    assert 'title="$0.000000123">$0.00000012<' in page.text
 
 
 async def test_apps_are_sorted_by_spend(world: World, visitor: Visitor) -> None:

@@ -161,7 +161,7 @@ async def test_P07_the_account_is_named_or_its_absence_is(world: World, visitor:
     assert isinstance(named.json["text"], dict)
     assert isinstance(silent.json["text"], dict)
     assert named.json["text"]["account"] == "For your Acme account bob@acme.example."
-    assert silent.json["text"]["account"] == "Acme did not say for which account."
+    assert silent.json["text"]["account"] == "For your account there; its name was not given."
 
 
 async def test_P08_a_code_counts_only_with_our_state_in_this_browser_and_once(world: World, visitor: Visitor) -> None:

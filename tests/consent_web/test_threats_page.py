@@ -5,11 +5,15 @@
 import asyncio
 import re
 import time
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import jwt
 import pytest
+from aiohttp.test_utils import TestServer
 
+from consent_web.server import create_app
+from gateway.settings import Operator
 from tests.consent_web.sight import PAGES, dump
 from tests.consent_web.test_dashboard import ref_of
 from tests.consent_web.world import ORIGIN, Visitor, World, a_key, challenge_of
@@ -75,6 +79,23 @@ async def test_I01_and_I05_every_answer_carries_the_headers(world: World, visito
             "no-store" if path != "file" else "public, max-age=31536000, immutable"
         )
         assert answer.header("Cross-Origin-Opener-Policy") == ("" if path == "/consent" else "same-origin")
+
+
+async def test_every_page_says_who_runs_it(world: World, visitor: Visitor) -> None:
+    """With help, terms and privacy, in windows that leave ours; none draws a lock of its own."""
+    links = ("https://acme.example/help", "https://acme.example/terms", "https://acme.example/privacy")
+    operator = Operator("Acme Budgets", terms_url=links[1], privacy_url=links[2], support_url=links[0])
+    site = replace(world.site, operator=operator)
+    server = TestServer(create_app(site))
+    await server.start_server()
+    at_home = replace(visitor, base=str(server.make_url("")).rstrip("/"))
+    for path in PAGES:
+        answer = await at_home.get(path)
+        assert "Acme Budgets" in answer.text, path
+        for link in links:
+            assert f'<a href="{link}" target="_blank" rel="noopener noreferrer">' in answer.text, path
+        assert "You are on" not in answer.text
+    await server.close()
 
 
 async def test_I03_the_policy_lets_only_our_nonce_run(visitor: Visitor) -> None:

@@ -11,7 +11,7 @@ from tests.screens.staging import APP_ORIGIN, POPUP, Staging, Step
 
 FAULTS = (
     *("origin", "malformed", "auth", "spent", "elsewhere", "expired", "answered", "closed", "cookies", "cooldown"),
-    *("rate_limited", "unavailable", "unknown"),
+    *("rate_limited", "unavailable", "unknown", "return_url", "modes"),
 )
 WARNINGS = ("unchecked", "no_credit", "free", "low", "unlimited")
 FUNDING_FAULTS = ("denied", "code", "key_refused", "key_management", "away")
@@ -156,8 +156,13 @@ async def question(staging: Staging) -> None:
     changes: dict[str, Callable[[dict[str, object]], None]] = {
         "label": lambda body: _put(body, "text", account="For your Acme Notes account bob@example.com."),
         "connected": lambda body: body.update(
-            current={"state": "active", "cap": "$10.00", "spent": "$3.42", "spentExact": "3.42"}
+            current={"text": "Connected now with $10.00 per month, $3.42 spent. Allowing replaces the cap."}
         ),
+        "others": lambda body: body.update(
+            current={"text": "You paused this app. Allowing lets it spend again, up to the cap you choose here."},
+            others="Acme Notes may already spend up to $60.00 per month from you, for 3 other accounts.",
+        ),
+        "short": lambda body: _put(body, "funding", left="$1.20 left this month", leftUsd=1.2),
         "redirect": lambda body: body.update(isRedirect=True),
         "ending": lambda body: body.update(leftSeconds=119),
         "ending-for-good": lambda body: body.update(leftSeconds=119, mayExtend=False),
@@ -199,6 +204,13 @@ async def endings(staging: Staging) -> None:
         await page.wait_for_selector(f"[data-state={state}]")
         await staging.look(f"popup-{state}")
         await staging.normal()
+    grant = {"lifeSeconds": 3600, "button": "", "said": "Up to 3 requests, at most $0.50, until {until}."}
+    ended = {"outcome": "approved", "grantToken": "gr_test_x", "expiresAt": 1_800_000_000}
+    await staging.alter(lambda body: body.update(state="approved", grant=grant, result=ended))
+    await staging.visit(staging.consent_url(mode="test"))
+    await page.wait_for_selector("[data-state=granted]")
+    await staging.look("popup-granted")
+    await staging.normal()
     await staging.visit(staging.consent_url(mode="test"))
     await page.locator("[data-answer=allow][aria-disabled=false]").wait_for()
     await page.route("**/approve", lambda _: asyncio.sleep(0))

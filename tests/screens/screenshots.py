@@ -1,4 +1,7 @@
-"""Photograph every state of the consent site, light and dark, into `screenshots/`: `make screenshots`."""
+"""Photograph every state of the consent site, light and dark, into `screenshots/`: `make screenshots`.
+
+`contact-popup.png` and `contact-board.png` show all of them at once.
+"""
 
 import asyncio
 import shutil
@@ -15,6 +18,8 @@ from tests.screens.staging import APP_ORIGIN, POPUP, Staging, Step
 FOLDER = Path(__file__).parents[2] / "screenshots"
 SCHEMES = ("light", "dark")
 SMALL = ((320, 600), (360, 600), (480, 720))
+# Of the width that says most, in both schemes.
+SHEETS = {"popup": 360, "board": 768}
 LARGE = ((320, 640), (768, 900), (1100, 900))
 
 
@@ -39,6 +44,23 @@ async def stage(world: World, browser: Browser, step: Step) -> None:
     await context.close()
 
 
+async def contact_sheet(page: Page, kind: str, width: int) -> None:
+    """Put all photographs of one width beside each other, each with its name, into `contact-….png`."""
+    files = sorted(FOLDER.glob(f"*.{width}.*.png"))
+    shown = [file for file in files if file.name.startswith("board-") == (kind == "board")]
+    figures = "".join(f"<figure><img src='{file.name}'><figcaption>{file.stem}</figcaption></figure>" for file in shown)
+    style = f"body {{ margin: 8px; font: 12px sans-serif; columns: {1800 // (width // 2 + 20)} }}"
+    style += (
+        f"figure {{ margin: 0 0 12px; break-inside: avoid }} img {{ width: {width // 2}px; border: 1px solid #888 }}"
+    )
+    sheet = FOLDER / "sheet.html"
+    sheet.write_text(f"<!doctype html><style>{style}</style>{figures}")
+    await page.set_viewport_size({"width": 1800, "height": 900})
+    await page.goto(sheet.as_uri())
+    await page.screenshot(path=FOLDER / f"contact-{kind}.png", full_page=True)
+    sheet.unlink()
+
+
 async def main() -> None:
     """Make every photograph anew."""
     shutil.rmtree(FOLDER, ignore_errors=True)
@@ -49,6 +71,8 @@ async def main() -> None:
             browser = await playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
             for step in (*POPUP_STEPS, *BOARD_STEPS):
                 await stage(world, browser, step)
+            for kind, width in SHEETS.items():
+                await contact_sheet(await browser.new_page(), kind, width)
             await browser.close()
     print(f"{len(list(FOLDER.iterdir()))} photographs in {FOLDER.name}/")
 
