@@ -10,7 +10,9 @@ from gateway.payers import app_names
 from gateway.payers.origins import OriginRefused, register
 from gateway.payers.return_urls import register as register_return_url
 from gateway.services import Services
+from gateway.settings import Settings
 from scripts.command import CommandRefused, run
+from scripts.next_steps import next_steps
 
 
 async def create_app(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
@@ -49,4 +51,4 @@ if __name__ == "__main__":
         default=[],
         help="an address that redirect mode returns to, repeatable; a `?*` at its end takes any query",
     )
-    run(parser, create_app)
+    run(parser, create_app, show=lambda app, _: next_steps(app, Settings.load()))

@@ -6,10 +6,12 @@ import re
 
 import pytest
 
+from gateway.settings import Settings
 from scripts.command import CommandRefused
 from scripts.create_app import create_app
+from scripts.next_steps import next_steps
 from tests.gateway.process import command, environment
-from tests.gateway.stack import Stack, question
+from tests.gateway.stack import RINGS, Stack, question
 
 
 async def test_a_new_app_works_at_once_with_live_and_test_keys(redis_url: str, stack: Stack) -> None:
@@ -77,3 +79,21 @@ async def test_a_store_that_is_away_is_one_line() -> None:
     code, out, errors = await command("scripts.create_app", "--name", "X", variables=variables)
     assert (code, out, errors.count("\n")) == (1, "", 1)
     assert "REDIS_URL" in errors
+
+
+def test_what_to_do_next_can_be_pasted() -> None:
+    """Without `--json`: two lines of environment, the page, the backend, with the app's keys and this place's URLs."""
+    app = {
+        "appId": "app1",
+        "publishableKey": "pk_live_app1",
+        "secretKey": "sk_live_app1_x",
+        "testSecretKey": "sk_test_x",
+    }
+    urls = {"WATTFARE_PUBLIC_URL": "http://127.0.0.1:9080", "WATTFARE_CONSENT_URL": "http://127.0.0.1:9081"}
+    said = "\n".join(next_steps(app, Settings.load({**RINGS, **urls})))
+    assert "export PUBLIC_WATTFARE_KEY=pk_live_app1\nexport WATTFARE_SECRET_KEY=sk_live_app1_x\n" in said
+    assert "publishableKey: 'pk_live_app1'," in said
+    assert "from 'http://127.0.0.1:9081/sdk/client.js'" in said
+    assert 'AsyncWattfare(os.environ["WATTFARE_SECRET_KEY"], "http://127.0.0.1:9080")' in said
+    assert "http://127.0.0.1:9081/docs" in said
+    assert not re.search(r"127\.0\.0\.1:808|…|```", said)

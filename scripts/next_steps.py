@@ -1,0 +1,43 @@
+"""What a developer does with a new app: its environment, and the quickstart's snippets with its keys and URLs in them.
+
+Rule: the snippets are those of docs/quickstart.md, which the tests run.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from gateway.settings import Settings
+
+_QUICKSTART = Path(__file__).parent.parent / "docs" / "quickstart.md"
+_BLOCK = re.compile(r"^```\w+ id=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def next_steps(app: Mapping[str, object], settings: Settings) -> Iterator[str]:
+    """Yield, line by line, what to do with the keys that `create_app` made."""
+    for name, value in app.items():
+        yield f"{name}: {value}"
+    snippets = dict(_BLOCK.findall(_QUICKSTART.read_text()))
+    given = {
+        "pk_live_…": str(app["publishableKey"]),
+        "http://127.0.0.1:8080": settings.public_url,
+        "http://127.0.0.1:8081": settings.consent_url,
+    }
+    yield from _titled("For your app's environment. The secret keys are shown this once", "")
+    yield f"export PUBLIC_WATTFARE_KEY={app['publishableKey']}"
+    yield f"export WATTFARE_SECRET_KEY={app['secretKey']}"
+    yield from _titled("The page", _filled(snippets["page"], given))
+    yield from _titled("The backend, in Python", _filled(snippets["backend"], given))
+    yield from _titled("The backend, in JavaScript", _filled(snippets["backend-js"], given))
+    yield from _titled(f"All of it, step by step: {settings.consent_url}/docs", "")
+
+
+def _titled(title: str, text: str) -> list[str]:
+    """Return the lines of a part: a comment that no shell runs, then what is to be pasted."""
+    return ["", f"# {title}", *text.splitlines()]
+
+
+def _filled(snippet: str, given: Mapping[str, str]) -> str:
+    for written, meant in given.items():
+        snippet = snippet.replace(written, meant)
+    return snippet
