@@ -57,7 +57,7 @@ class Api:
 
     async def openapi(self, call: Call, _: tuple[str, ...]) -> web.Response:
         """GET /openapi.json."""
-        return call.answer(openapi.document())
+        return call.answer(openapi.document(self._services.settings.public_url))
 
     async def create_session(self, call: Call, _: tuple[str, ...]) -> web.Response:
         """POST /v1/sessions."""

@@ -1,4 +1,4 @@
-"""What a person finds who opens the API's own address: a page that says what this is, and the docs as they stand.
+"""What a person finds who opens the API's own address: a page that says what this is and where the docs are.
 
 Rule: it is made once, of settings alone; it takes no input, runs no script and loads nothing from elsewhere.
 """
@@ -7,14 +7,12 @@ import base64
 import hashlib
 from collections.abc import Awaitable, Callable
 from html import escape
-from pathlib import Path
 
 from aiohttp import web
 
 from gateway.call import Call
 from gateway.settings import Settings
 
-_DOCS = Path(__file__).parents[2] / "docs"
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:42rem;margin:3rem auto;padding:0 1rem}"
     "body{color:#1b1b1b;background:#fff}"
@@ -31,12 +29,8 @@ Handler = Callable[[Call, tuple[str, ...]], Awaitable[web.StreamResponse]]
 
 
 def pages(settings: Settings) -> dict[str, Handler]:
-    """Return what answers GET at each path: the page at `/`, and each document below `/docs/` as it stands."""
-    documents = {f"/docs/{path.name}": path.read_bytes() for path in sorted(_DOCS.glob("*.md"))}
-    titles = {path: _title(text, path.rpartition("/")[2]) for path, text in documents.items()}
-    page = _answer(_page(settings, titles).encode(), "text/html", {"Content-Security-Policy": _POLICY})
-    # Browsers show plain text and download Markdown.
-    return {"/": page, **{path: _answer(text, "text/plain", {}) for path, text in documents.items()}}
+    """Return what answers GET at `/`."""
+    return {"/": _answer(_page(settings).encode(), "text/html", {"Content-Security-Policy": _POLICY})}
 
 
 def _answer(body: bytes, content_type: str, headers: dict[str, str]) -> Handler:
@@ -47,13 +41,15 @@ def _answer(body: bytes, content_type: str, headers: dict[str, str]) -> Handler:
     return answer
 
 
-def _page(settings: Settings, titles: dict[str, str]) -> str:
+def _page(settings: Settings) -> str:
     base = escape(settings.public_url)
-    links = [(settings.consent_url, "What did my apps spend? The payer's dashboard")]
+    links = [
+        (f"{settings.consent_url}/docs", "The documentation, from a quickstart on"),
+        (settings.consent_url, "What did my apps spend? The payer's dashboard"),
+    ]
     if settings.demo_url is not None:
         links.insert(0, (settings.demo_url, "Try it: the demo app"))
     links.append(("/openapi.json", "Every path of this API, as OpenAPI 3.1"))
-    links += list(titles.items())
     items = "".join(f'<li><a href="{escape(url)}">{escape(text)}</a></li>' for url, text in links)
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
@@ -67,8 +63,3 @@ def _page(settings: Settings, titles: dict[str, str]) -> str:
         '  -H "Content-Type: application/json" \\\n'
         '  -d \'{"model": "openai/gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}\'</pre></html>'
     )
-
-
-def _title(text: bytes, name: str) -> str:
-    first = text.decode(errors="replace").partition("\n")[0]
-    return f"{first.removeprefix('# ')} ({name})" if first.startswith("# ") else name

@@ -1,35 +1,44 @@
-"""The OpenAPI 3.1 description of the HTTP API, as served at `/openapi.json`. Every path stands under `/api/v1` too."""
+"""The OpenAPI 3.1 description of the HTTP API, as served at `/openapi.json`. Every path stands under `/api/v1` too.
 
-from typing import Any
+Rule: it names every status that a path can answer with, but for 500, which is a bug.
+"""
 
-from gateway import errors
+from collections.abc import Iterable
+
+from gateway.edge.openapi_schemas import Json, ref, schemas
 from gateway.openrouter.dialects import Dialect
 
-_Json = dict[str, Any]
-
-_CODES = (
-    errors.AuthError,
-    errors.NotConnected,
-    errors.BudgetExceeded,
-    errors.FundingInvalid,
-    errors.GrantInvalid,
-    errors.RateLimited,
-    errors.InvalidRequest,
-    errors.UpstreamError,
-    errors.ConsentRequired,
-    errors.Unavailable,
-    errors.WattfareError,
-)
-_ANY_BODY: _Json = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
 # Either will do.
 _SCHEMES = {"secretKey": ("secretKey", "secretKeyHeader")}
-_USD_OR_NULL: _Json = {"type": ["number", "null"]}
-_TEXT_OR_NULL: _Json = {"type": ["string", "null"]}
-_COUNT_OR_NULL: _Json = {"type": ["integer", "null"]}
+_STATUSES = {
+    400: "The request is malformed",
+    401: "The key or token is missing, wrong, expired or revoked",
+    402: "Nobody pays: not connected, over the cap, or the funding key or grant is refused",
+    403: "Only the payer may do this",
+    404: "There is nothing by this name",
+    408: "The body stood still",
+    409: "It was done already, otherwise",
+    413: "The body is too large",
+    415: "The body is not JSON",
+    422: "A field is missing or wrong; the message names it",
+    429: "Too many requests: wait for Retry-After",
+    431: "The headers for OpenRouter are too large",
+    502: "OpenRouter or the provider failed",
+    503: "The store is away: nothing was spent, try again",
+    504: "OpenRouter or the provider took too long",
+}
+_READ = (400, 401, 422, 503)
+_WRITTEN = (*_READ, 408, 413, 415)
+_METERED = (*_WRITTEN, 402, 404, 429, 431, 502, 504)
+_ANSWER_HEADERS = {
+    "x-wattfare-request-id": "The id for /v1/usage/{requestId}",
+    "x-wattfare-remaining-usd": "What was left of the cap at admission",
+    "x-wattfare-max-tokens": "The ceiling that this answer was shortened to",
+}
 
 
-def document() -> _Json:
-    """Return the whole description."""
+def document(public_url: str) -> Json:
+    """Return the whole description of the API at `public_url`."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -37,6 +46,7 @@ def document() -> _Json:
             "version": "1",
             "description": "An OpenAI-compatible API to OpenRouter, paid by the app's user within a cap.",
         },
+        "servers": [{"url": public_url}, {"url": f"{public_url}/api", "description": "The same, below /api/v1"}],
         "paths": _paths(),
         "components": {
             "securitySchemes": {
@@ -44,7 +54,7 @@ def document() -> _Json:
                 "secretKeyHeader": {"type": "apiKey", "in": "header", "name": "x-api-key"},
                 "sessionToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
             },
-            "schemas": _schemas(),
+            "schemas": schemas(),
             "responses": {"Error": _json_answer("What went wrong, and what to do", "Error")},
             "parameters": {
                 "User": _parameter("x-wattfare-user", "header", "Who pays; percent-encoded UTF-8 when not ASCII"),
@@ -54,159 +64,111 @@ def document() -> _Json:
     }
 
 
-def _paths() -> _Json:
+def _paths() -> Json:
     connection = _json_answer("The connection as it stands", "ConnectionStatus")
     outcome = _json_answer("What became of the popup", "AttemptOutcome")
     secret, token = "secretKey", "sessionToken"
-    user_id = [{"$ref": "#/components/parameters/AppUserId"}]
+    user_id = {"$ref": "#/components/parameters/AppUserId"}
+    # Of a token its own user; with a secret key it names one.
+    maybe_user_id = {**_parameter("appUserId", "query", "With a secret key: whose"), "required": False}
+    nonce, request_id = _in_path("nonce"), _in_path("requestId")
     return {
-        "/v1/sessions": {"post": _operation("Mint a session token", secret, "Session", body="SessionRequest")},
-        "/v1/status": {"get": _operation("Read a connection", secret, connection, parameters=user_id)},
-        "/v1/connections": {
-            "get": _operation("Read the token's connection", token, connection),
-            "post": _operation("Lower the cap; in test mode approve", token, connection, body="CapRequest"),
-            "delete": _operation("End the connection (with a secret key: of appUserId)", token, None),
+        "/v1/sessions": {
+            "post": _operation("Mint a session token", secret, "Session", (*_WRITTEN, 429), body="SessionRequest")
         },
-        **{f"/v1/{dialect.value}": {"post": _metered()} for dialect in Dialect},
+        "/v1/status": {"get": _operation("Read a connection", secret, connection, _READ, parameters=[user_id])},
+        "/v1/connections": {
+            "get": _operation("Read the token's connection", token, connection, _READ),
+            "post": _operation(
+                "Lower the cap; in test mode approve", token, connection, (*_WRITTEN, 402, 403), body="CapRequest"
+            ),
+            "delete": {
+                **_operation("End a connection", token, None, _READ, parameters=[maybe_user_id]),
+                "security": [{"sessionToken": []}, {"secretKey": []}, {"secretKeyHeader": []}],
+            },
+        },
+        **{f"/v1/{dialect.value}": {"post": _metered(dialect)} for dialect in Dialect},
         "/v1/messages/count_tokens": {
-            "post": {**_operation("What a prompt counts, free", secret, "TokenCount"), "requestBody": _ANY_BODY}
+            "post": _operation("What a prompt counts, free", secret, "TokenCount", _WRITTEN, body="ModelRequest")
         },
         "/v1/usage/{requestId}": {
-            "get": _operation("What one request cost", secret, "Usage", parameters=[_in_path("requestId")])
+            "get": _operation("What one request cost", secret, "Usage", (*_READ, 404), parameters=[request_id])
         },
         "/v1/attempts/{nonce}": {
-            "get": _operation("The outcome of one popup", token, outcome, parameters=[_in_path("nonce")]),
+            "get": _operation("The outcome of one popup", token, outcome, (*_READ, 404), parameters=[nonce]),
             "post": _operation(
-                "Redeem a redirect", token, outcome, parameters=[_in_path("nonce")], body="RedeemRequest"
+                "Redeem a redirect",
+                token,
+                outcome,
+                (*_WRITTEN, 403, 404, 409),
+                parameters=[nonce],
+                body="RedeemRequest",
             ),
         },
-        "/v1/models": {"get": _operation("OpenRouter's models", None, {"description": "OpenRouter's list"})},
+        "/v1/models": {"get": _operation("OpenRouter's models", None, _LIST, _LISTED)},
         "/v1/models/{author}/{slug}/endpoints": {
             "get": _operation(
-                "One model's providers",
-                None,
-                {"description": "OpenRouter's list"},
-                parameters=[_in_path("author"), _in_path("slug")],
+                "One model's providers", None, _LIST, _LISTED, parameters=[_in_path("author"), _in_path("slug")]
             )
         },
-        "/healthz": {"get": _operation("The process lives", None, {"description": "Always 200"})},
-        "/readyz": {"get": _operation("Redis answers, keys are loaded", None, {"description": "Ready"})},
-        "/openapi.json": {"get": _operation("This document", None, {"description": "OpenAPI 3.1"})},
+        "/healthz": {"get": _operation("The process lives", None, "Health", ())},
+        "/readyz": {"get": _operation("Redis answers, keys are loaded", None, "Health", (503,))},
+        "/openapi.json": {"get": _operation("This document", None, _LIST, ())},
     }
 
 
-def _metered() -> _Json:
+_LIST: Json = {"description": "A JSON document", "content": {"application/json": {"schema": {"type": "object"}}}}
+_LISTED = (400, 404, 429, 502, 503, 504)
+
+
+def _metered(dialect: Dialect) -> Json:
+    answer = {
+        "description": "OpenRouter's bytes, as they came",
+        "headers": {
+            name: {"description": said, "schema": {"type": "string"}} for name, said in _ANSWER_HEADERS.items()
+        },
+        "content": {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {}},
+    }
+    summary = f"Run a model at the user's cost ({dialect.value})"
     user = [{"$ref": "#/components/parameters/User"}]
-    answer = {"description": "OpenRouter's bytes, as they came"}
-    return {
-        **_operation("Run a model at the user's cost", "secretKey", answer, parameters=user),
-        "requestBody": _ANY_BODY,
-    }
+    operation = _operation(summary, "secretKey", answer, _METERED, parameters=user, body="ModelRequest")
+    # OpenRouter's own refusal of a request keeps its status.
+    operation["responses"]["4XX"] = {"$ref": "#/components/responses/Error"}
+    return operation
 
 
 def _operation(
     summary: str,
     scheme: str | None,
-    answer: str | _Json | None,
+    answer: str | Json | None,
+    refusals: Iterable[int],
     *,
     body: str | None = None,
-    parameters: list[_Json] | None = None,
-) -> _Json:
+    parameters: list[Json] | None = None,
+) -> Json:
     if isinstance(answer, str):
-        answer = _json_answer(answer, answer)
+        answer = _json_answer(summary, answer)
     success = {"204": {"description": "Done"}} if answer is None else {"200": answer}
-    operation: _Json = {
+    refused = {str(status): _json_answer(_STATUSES[status], "Error") for status in sorted(refusals)}
+    operation: Json = {
         "summary": summary,
         "security": [{each: []} for each in _SCHEMES.get(scheme, (scheme,))] if scheme else [],
-        "responses": {**success, "default": {"$ref": "#/components/responses/Error"}},
+        "responses": {**success, **refused},
     }
     if parameters:
         operation["parameters"] = parameters
     if body:
-        operation["requestBody"] = {"content": {"application/json": {"schema": _ref(body)}}}
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": ref(body)}}}
     return operation
 
 
-def _session_request(usd: _Json) -> _Json:
-    label = {"type": "string", "minLength": 1, "maxLength": 80}
-    fields = {"appUserId": {"type": "string"}, "requestLimit": _object({"monthlyUsd": usd}), "userLabel": label}
-    return _object(fields, required=["appUserId"])
+def _json_answer(description: str, schema: str) -> Json:
+    return {"description": description, "content": {"application/json": {"schema": ref(schema)}}}
 
 
-def _schemas() -> _Json:
-    usd = {"type": "number", "exclusiveMinimum": 0}
-    return {
-        "SessionRequest": _session_request(usd),
-        "Session": _object({"token": {"type": "string"}, "expiresAt": {"type": "integer", "description": "unix s"}}),
-        "CapRequest": _object({"monthlyUsd": usd}),
-        "RedeemRequest": _object(
-            {"code": {"type": "string"}, "verifier": {"type": "string"}}, required=["code", "verifier"]
-        ),
-        "ConnectionStatus": _object(
-            {
-                "connected": {"type": "boolean"},
-                "limits": {"oneOf": [_object({"monthlyUsd": _USD_OR_NULL}), {"type": "null"}]},
-                "usage": _object({"monthlyUsd": {"type": "number"}}),
-                "remainingUsd": _USD_OR_NULL,
-            }
-        ),
-        "AttemptOutcome": _object(
-            {
-                "state": {"enum": ["pending", "approved", "denied", "expired", "unknown"]},
-                "status": _ref("ConnectionStatus"),
-            },
-            required=["state"],
-        ),
-        "TokenCount": _object({"input_tokens": {"type": "integer"}}, required=["input_tokens"]),
-        "Usage": _object(
-            {
-                "requestId": {"type": "string"},
-                "generationId": _TEXT_OR_NULL,
-                "model": _TEXT_OR_NULL,
-                "status": {"enum": ["open", "settled", "void", "estimated"]},
-                "costUsd": _USD_OR_NULL,
-                "holdUsd": {"type": "number"},
-                "overrunUsd": {"type": "number"},
-                "promptTokens": _COUNT_OR_NULL,
-                "completionTokens": _COUNT_OR_NULL,
-                "admittedAt": {"type": "number", "description": "unix s"},
-                "settledAt": _USD_OR_NULL,
-                "endedBy": _TEXT_OR_NULL,
-            }
-        ),
-        "Error": _object(
-            {
-                "error": _object(
-                    {
-                        "code": {"enum": [error.code for error in _CODES]},
-                        "message": {"type": "string"},
-                        "type": {"type": "string"},
-                        "requestId": {"type": "string"},
-                        "retryAfter": {"type": "integer", "description": "seconds"},
-                    },
-                    required=["code", "message", "type", "requestId"],
-                )
-            }
-        ),
-    }
-
-
-def _object(properties: _Json, *, required: list[str] | None = None) -> _Json:
-    schema: _Json = {"type": "object", "properties": properties}
-    return schema if required is None else {**schema, "required": required}
-
-
-def _ref(name: str) -> _Json:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _json_answer(description: str, schema: str) -> _Json:
-    return {"description": description, "content": {"application/json": {"schema": _ref(schema)}}}
-
-
-def _in_path(name: str) -> _Json:
+def _in_path(name: str) -> Json:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
-def _parameter(name: str, place: str, description: str) -> _Json:
-    return {"name": name, "in": place, "description": description, "schema": {"type": "string"}}
+def _parameter(name: str, place: str, description: str) -> Json:
+    return {"name": name, "in": place, "required": True, "description": description, "schema": {"type": "string"}}

@@ -91,7 +91,7 @@ async def test_python(snippet: Block, running: Stack, environ: dict[str, str]) -
 async def test_shell(snippet: Block, running: Stack, environ: dict[str, str]) -> None:
     """Each command succeeds."""
     process = await asyncio.create_subprocess_exec(
-        "bash", "-euo", "pipefail", "-c", ready(snippet.code, running), stdout=-1, stderr=-2
+        *("bash", "-euxo", "pipefail", "-c", ready(snippet.code, running)), stdout=-1, stderr=-2
     )
     out, _ = await process.communicate()
     assert process.returncode in {0, 23}, out.decode()  # 23: `head` had read enough

@@ -1,0 +1,12 @@
+"""The shapes that the OpenAPI document states."""
+
+from gateway.edge.openapi_schemas import schemas
+
+
+def test_every_schema_has_an_example_of_its_own_members() -> None:
+    """An example shows only members that the schema knows, and each that it requires."""
+    for name, schema in schemas().items():
+        [example] = schema["examples"]
+        assert set(schema.get("required", ())) <= set(example), name
+        if name != "ModelRequest":
+            assert set(example) <= set(schema["properties"]), name
