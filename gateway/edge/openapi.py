@@ -33,6 +33,7 @@ _METERED = (*_WRITTEN, 402, 404, 429, 431, 502, 504)
 _ANSWER_HEADERS = {
     "x-wattfare-request-id": "The id for /v1/usage/{requestId}",
     "x-wattfare-remaining-usd": "What was left of the cap at admission",
+    "x-wattfare-grant-remaining": "The requests that a grant has left",
     "x-wattfare-max-tokens": "The ceiling that this answer was shortened to",
 }
 
@@ -52,12 +53,16 @@ def document(public_url: str) -> Json:
             "securitySchemes": {
                 "secretKey": {"type": "http", "scheme": "bearer", "description": "sk_live_… or sk_test_…"},
                 "secretKeyHeader": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                "publishableKey": {"type": "http", "scheme": "bearer", "description": "pk_…, of a grant's popup"},
                 "sessionToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
             },
             "schemas": schemas(),
             "responses": {"Error": _json_answer("What went wrong, and what to do", "Error")},
             "parameters": {
-                "User": _parameter("x-wattfare-user", "header", "Who pays; percent-encoded UTF-8 when not ASCII"),
+                "User": _optional(
+                    "x-wattfare-user", "header", "Who pays, this or a grant; as percent-encoded UTF-8 when not ASCII"
+                ),
+                "Grant": _optional("x-wattfare-grant", "header", "The grant that pays, this or a user"),
                 "AppUserId": _parameter("appUserId", "query", "The app's own user id"),
             },
         },
@@ -70,7 +75,8 @@ def _paths() -> Json:
     secret, token = "secretKey", "sessionToken"
     user_id = {"$ref": "#/components/parameters/AppUserId"}
     # Of a token its own user; with a secret key it names one.
-    maybe_user_id = {**_parameter("appUserId", "query", "With a secret key: whose"), "required": False}
+    maybe_user_id = _optional("appUserId", "query", "With a secret key: whose")
+    grant = _parameter("x-wattfare-grant", "header", "The grant token")
     nonce, request_id = _in_path("nonce"), _in_path("requestId")
     return {
         "/v1/sessions": {
@@ -91,11 +97,17 @@ def _paths() -> Json:
         "/v1/messages/count_tokens": {
             "post": _operation("What a prompt counts, free", secret, "TokenCount", _WRITTEN, body="ModelRequest")
         },
+        "/v1/grants": {
+            "get": _operation("What is left of a grant", secret, "GrantStatus", (*_READ, 402, 429), parameters=[grant])
+        },
         "/v1/usage/{requestId}": {
             "get": _operation("What one request cost", secret, "Usage", (*_READ, 404), parameters=[request_id])
         },
         "/v1/attempts/{nonce}": {
-            "get": _operation("The outcome of one popup", token, outcome, (*_READ, 404), parameters=[nonce]),
+            "get": {
+                **_operation("The outcome of one popup", token, outcome, (*_READ, 404), parameters=[nonce]),
+                "security": [{"sessionToken": []}, {"publishableKey": []}],
+            },
             "post": _operation(
                 "Redeem a redirect",
                 token,
@@ -130,8 +142,8 @@ def _metered(dialect: Dialect) -> Json:
         "content": {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {}},
     }
     summary = f"Run a model at the user's cost ({dialect.value})"
-    user = [{"$ref": "#/components/parameters/User"}]
-    operation = _operation(summary, "secretKey", answer, _METERED, parameters=user, body="ModelRequest")
+    payer = [{"$ref": f"#/components/parameters/{name}"} for name in ("User", "Grant")]
+    operation = _operation(summary, "secretKey", answer, _METERED, parameters=payer, body="ModelRequest")
     # OpenRouter's own refusal of a request keeps its status.
     operation["responses"]["4XX"] = {"$ref": "#/components/responses/Error"}
     return operation
@@ -172,3 +184,7 @@ def _in_path(name: str) -> Json:
 
 def _parameter(name: str, place: str, description: str) -> Json:
     return {"name": name, "in": place, "required": True, "description": description, "schema": {"type": "string"}}
+
+
+def _optional(name: str, place: str, description: str) -> Json:
+    return {**_parameter(name, place, description), "required": False}

@@ -85,9 +85,30 @@ def _answers() -> Json:
             {
                 "state": {"enum": ["pending", "approved", "denied", "expired", "unknown"]},
                 "status": ref("ConnectionStatus"),
+                "grantToken": _TEXT,
+                "expiresAt": _MOMENT,
             },
             {"state": "approved", "status": _CONNECTED},
             required=["state"],
+        ),
+        "GrantStatus": _object(
+            {
+                "requestsRemaining": {"type": "integer"},
+                "requests": {"type": "integer"},
+                "maxUsd": _USD_OR_NULL,
+                "spentUsd": _USD,
+                "expiresAt": _MOMENT,
+                "active": {"type": "boolean"},
+            },
+            {
+                "requestsRemaining": 2,
+                "requests": 3,
+                "maxUsd": 0.5,
+                "spentUsd": 0.01,
+                "expiresAt": 1_795_000_000,
+                "active": True,
+            },
+            required=["requestsRemaining", "requests", "maxUsd", "spentUsd", "expiresAt", "active"],
         ),
         "TokenCount": _object({"input_tokens": {"type": "integer"}}, {"input_tokens": 12}, required=["input_tokens"]),
         "Usage": _object(

@@ -4,6 +4,7 @@ Rule: Python's lock is held for some milliseconds at a time, never for a whole p
 """
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import NamedTuple, Protocol
@@ -51,7 +52,9 @@ def _tokenizer() -> _Tokenizer | None:
     """Return o200k, None where its package is not installed. The first time takes half a second."""
     try:
         # Its Python side keeps a second copy of the vocabulary, and counts by making a list.
-        from bpe_openai import _bindings  # type: ignore[import-untyped]
+        # It opens its files in a way that Python 3.11 warns of, which would fail the request where warnings are errors.
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            from bpe_openai import _bindings  # type: ignore[import-untyped]
     except ImportError:
         return None
     tokenizer: _Tokenizer = _bindings.tokenizer_for_encoding("o200k_base")
