@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from gateway.edge.openapi_schemas import Json, ref, schemas
 from gateway.openrouter.dialects import Dialect
 
+_SECRET, _TOKEN = "secretKey", "sessionToken"
 # Either will do.
 _SCHEMES = {"secretKey": ("secretKey", "secretKeyHeader")}
 _STATUSES = {
@@ -30,6 +31,8 @@ _STATUSES = {
 _READ = (400, 401, 422, 503)
 _WRITTEN = (*_READ, 408, 413, 415)
 _METERED = (*_WRITTEN, 402, 404, 429, 431, 502, 504)
+_LIST: Json = {"description": "A JSON document", "content": {"application/json": {"schema": {"type": "object"}}}}
+_LISTED = (400, 404, 429, 502, 503, 504)
 _ANSWER_HEADERS = {
     "x-wattfare-request-id": "The id for /v1/usage/{requestId}",
     "x-wattfare-remaining-usd": "What was left of the cap at admission",
@@ -70,52 +73,16 @@ def document(public_url: str) -> Json:
 
 
 def _paths() -> Json:
-    connection = _json_answer("The connection as it stands", "ConnectionStatus")
-    outcome = _json_answer("What became of the popup", "AttemptOutcome")
-    secret, token = "secretKey", "sessionToken"
-    user_id = {"$ref": "#/components/parameters/AppUserId"}
-    # Of a token its own user; with a secret key it names one.
-    maybe_user_id = _optional("appUserId", "query", "With a secret key: whose")
-    grant = _parameter("x-wattfare-grant", "header", "The grant token")
-    nonce, request_id = _in_path("nonce"), _in_path("requestId")
     return {
-        "/v1/sessions": {
-            "post": _operation("Mint a session token", secret, "Session", (*_WRITTEN, 429), body="SessionRequest")
-        },
-        "/v1/status": {"get": _operation("Read a connection", secret, connection, _READ, parameters=[user_id])},
-        "/v1/connections": {
-            "get": _operation("Read the token's connection", token, connection, _READ),
-            "post": _operation(
-                "Lower the cap; in test mode approve", token, connection, (*_WRITTEN, 402, 403), body="CapRequest"
-            ),
-            "delete": {
-                **_operation("End a connection", token, None, _READ, parameters=[maybe_user_id]),
-                "security": [{"sessionToken": []}, {"secretKey": []}, {"secretKeyHeader": []}],
-            },
-        },
+        **_payers(),
         **{f"/v1/{dialect.value}": {"post": _metered(dialect)} for dialect in Dialect},
         "/v1/messages/count_tokens": {
-            "post": _operation("What a prompt counts, free", secret, "TokenCount", _WRITTEN, body="ModelRequest")
-        },
-        "/v1/grants": {
-            "get": _operation("What is left of a grant", secret, "GrantStatus", (*_READ, 402, 429), parameters=[grant])
+            "post": _operation("What a prompt counts, free", _SECRET, "TokenCount", _WRITTEN, body="ModelRequest")
         },
         "/v1/usage/{requestId}": {
-            "get": _operation("What one request cost", secret, "Usage", (*_READ, 404), parameters=[request_id])
-        },
-        "/v1/attempts/{nonce}": {
-            "get": {
-                **_operation("The outcome of one popup", token, outcome, (*_READ, 404), parameters=[nonce]),
-                "security": [{"sessionToken": []}, {"publishableKey": []}],
-            },
-            "post": _operation(
-                "Redeem a redirect",
-                token,
-                outcome,
-                (*_WRITTEN, 403, 404, 409),
-                parameters=[nonce],
-                body="RedeemRequest",
-            ),
+            "get": _operation(
+                "What one request cost", _SECRET, "Usage", (*_READ, 404), parameters=[_in_path("requestId")]
+            )
         },
         "/v1/models": {"get": _operation("OpenRouter's models", None, _LIST, _LISTED)},
         "/v1/models/{author}/{slug}/endpoints": {
@@ -129,8 +96,47 @@ def _paths() -> Json:
     }
 
 
-_LIST: Json = {"description": "A JSON document", "content": {"application/json": {"schema": {"type": "object"}}}}
-_LISTED = (400, 404, 429, 502, 503, 504)
+def _payers() -> Json:
+    """Return the paths of who pays: sessions, connections, popups, grants."""
+    connection = _json_answer("The connection as it stands", "ConnectionStatus")
+    outcome = _json_answer("What became of the popup", "AttemptOutcome")
+    user_id = {"$ref": "#/components/parameters/AppUserId"}
+    # Of a token its own user; with a secret key it names one.
+    maybe_user_id = _optional("appUserId", "query", "With a secret key: whose")
+    grant, nonce = _parameter("x-wattfare-grant", "header", "The grant token"), _in_path("nonce")
+    return {
+        "/v1/sessions": {
+            "post": _operation("Mint a session token", _SECRET, "Session", (*_WRITTEN, 429), body="SessionRequest")
+        },
+        "/v1/status": {"get": _operation("Read a connection", _SECRET, connection, _READ, parameters=[user_id])},
+        "/v1/connections": {
+            "get": _operation("Read the token's connection", _TOKEN, connection, _READ),
+            "post": _operation(
+                "Lower the cap; in test mode approve", _TOKEN, connection, (*_WRITTEN, 402, 403), body="CapRequest"
+            ),
+            "delete": {
+                **_operation("End a connection", _TOKEN, None, _READ, parameters=[maybe_user_id]),
+                "security": [{"sessionToken": []}, {"secretKey": []}, {"secretKeyHeader": []}],
+            },
+        },
+        "/v1/attempts/{nonce}": {
+            "get": {
+                **_operation("The outcome of one popup", _TOKEN, outcome, (*_READ, 404), parameters=[nonce]),
+                "security": [{"sessionToken": []}, {"publishableKey": []}],
+            },
+            "post": _operation(
+                "Redeem a redirect",
+                _TOKEN,
+                outcome,
+                (*_WRITTEN, 403, 404, 409),
+                parameters=[nonce],
+                body="RedeemRequest",
+            ),
+        },
+        "/v1/grants": {
+            "get": _operation("What is left of a grant", _SECRET, "GrantStatus", (*_READ, 402, 429), parameters=[grant])
+        },
+    }
 
 
 def _metered(dialect: Dialect) -> Json:
