@@ -91,25 +91,6 @@ def _answers() -> Json:
             {"state": "approved", "status": _CONNECTED},
             required=["state"],
         ),
-        "GrantStatus": _object(
-            {
-                "requestsRemaining": {"type": "integer"},
-                "requests": {"type": "integer"},
-                "maxUsd": _USD_OR_NULL,
-                "spentUsd": _USD,
-                "expiresAt": _MOMENT,
-                "active": {"type": "boolean"},
-            },
-            {
-                "requestsRemaining": 2,
-                "requests": 3,
-                "maxUsd": 0.5,
-                "spentUsd": 0.01,
-                "expiresAt": 1_795_000_000,
-                "active": True,
-            },
-            required=["requestsRemaining", "requests", "maxUsd", "spentUsd", "expiresAt", "active"],
-        ),
         "TokenCount": _object({"input_tokens": {"type": "integer"}}, {"input_tokens": 12}, required=["input_tokens"]),
         "Usage": _object(
             {
@@ -129,8 +110,22 @@ def _answers() -> Json:
             {"requestId": "req_…", "model": "openai/gpt-4o-mini", "status": "settled", "costUsd": 0.0000063},
             required=["requestId", "status"],
         ),
+        "GrantStatus": _grant(),
         "Health": _object({"status": _TEXT}, {"status": "ok"}, required=["status"]),
     }
+
+
+def _grant() -> Json:
+    known: Json = {
+        "requestsRemaining": {"type": "integer"},
+        "requests": {"type": "integer"},
+        "maxUsd": _USD_OR_NULL,
+        "spentUsd": _USD,
+        "expiresAt": _MOMENT,
+        "active": {"type": "boolean"},
+    }
+    left = {"requestsRemaining": 2, "requests": 3, "maxUsd": 0.5, "spentUsd": 0.01}
+    return _object(known, {**left, "expiresAt": 1_795_000_000, "active": True}, required=list(known))
 
 
 def _error() -> Json:
