@@ -17,17 +17,16 @@ from consent_web import guard
 from consent_web.site import SITE
 
 _ROOT = Path(__file__).parent.parent
-# In the order in which they are read; a page's name is its file's, but for the SDKs' own.
+_GUIDES = ("quickstart", "going-live", "concepts", "errors", "test-mode", "grants", "api", "migrating")
 _FILES = {
-    **{
-        name: f"docs/{name}.md"
-        for name in ("quickstart", "going-live", "concepts", "errors", "test-mode", "grants", "api", "migrating")
-    },
+    **{name: f"docs/{name}.md" for name in _GUIDES},
     "javascript": "sdk/js/README.md",
     "python": "sdk/python/README.md",
+    # Then the rest of the folder; a page's name is its file's, but for the SDKs' own.
     **{
         name: f"docs/{name}.md"
-        for name in ("tools", "page-headers", "prompt", "operating", "ledger", "wire", "sandbox", "threats", "why")
+        for name in ("tools", "page-headers", "prompt", *sorted(file.stem for file in (_ROOT / "docs").glob("*.md")))
+        if name not in _GUIDES
     },
 }
 _PAGE_LINK = re.compile(r"^(?:\.\./)*((?:docs|sdk)/)?([\w/-]+\.md)(?=#|$)")
