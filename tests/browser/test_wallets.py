@@ -1,0 +1,88 @@
+"""What only a browser shows of wallets: a secret that other ports cannot read, and the ways to prove and to choose."""
+
+# ruff: noqa: N802 - the names carry the checklist's ids
+
+import pytest
+from playwright.async_api import BrowserContext, Page, expect
+
+from gateway.services import Services
+from tests.browser import payer
+from tests.browser.app_site import AppSite
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def connected(page: Page, app_site: AppSite, user: str) -> str:
+    """Connect a user by a key of their own, which is returned."""
+    key = f"sk-or-v1-limit20-{user}"
+    await payer.visit(page, app_site, user)
+    assert (await payer.connect_by_key(page, key))["connected"] is True
+    return key
+
+
+async def test_W07_no_other_port_reads_the_secret_and_without_it_the_payer_proves_again(
+    context: BrowserContext, page: Page, app_site: AppSite, user: str
+) -> None:
+    """The gateway's port of the same host has the cookies and no secret; a cookie alone brings no Allow."""
+    key = await connected(page, app_site, user)
+    other = await context.new_page()
+    read = "localStorage.getItem('wattfare-secret')"
+    await other.goto(f"{app_site.stack.consent}/funding")
+    assert len(await other.evaluate(read)) == 43
+    await other.goto(app_site.stack.gateway)
+    assert await other.evaluate(read) is None
+    # Another browser into which the cookies were planted: its own secret is a different one.
+    await other.goto(f"{app_site.stack.consent}/funding")
+    await other.evaluate("localStorage.clear()")
+    await payer.visit(page, app_site, f"{user}-more")
+    popup = await payer.press_connect(page)
+    await payer.paste_key(popup, f"{key}-else")
+    await expect(popup.get_by_role("alert").filter(has_text="····")).to_be_visible()
+    await expect(payer.allow_button(popup)).to_have_count(0)
+    await popup.get_by_label("OpenRouter key", exact=True).fill(key)
+    await popup.get_by_role("button", name="Start another budget with this key").click()
+    await payer.press_allow(popup)
+    assert (await payer.outcome(page))["connected"] is True
+    await other.goto(app_site.stack.consent)
+    await expect(other.locator("[href$='/revoke']")).to_have_count(2)
+
+
+async def test_W08_more_than_the_default_asks_for_a_proof_in_the_popup(
+    page: Page, app_site: AppSite, services: Services, user: str
+) -> None:
+    """Allow for $50 leads to the way to prove it, and back to the question; the proof counts at once."""
+    key = await connected(page, app_site, user)
+    async for name in services.store.each_key("wf:wallet:*:proof:*"):
+        await services.store.call("DEL", name)
+    await payer.visit(page, app_site, f"{user}-more")
+    popup = await payer.press_connect(page)
+    for is_proved in (False, True):
+        await popup.get_by_label("Other").check(force=True)
+        await popup.get_by_role("textbox").fill("50")
+        await payer.press_allow(popup)
+        if not is_proved:
+            await expect(popup.get_by_text("prove that you are who pays")).to_be_visible()
+            await payer.paste_key(popup, key)
+    outcome = await payer.outcome(page)
+    assert outcome["limits"] == {"monthlyUsd": 50}
+
+
+async def test_W04_another_account_is_asked_about_in_its_window(page: Page, app_site: AppSite, user: str) -> None:
+    """Replacing the key while OpenRouter is logged in as somebody else: both ways are named, and the app stays."""
+    await payer.visit(page, app_site, user)
+    popup = await payer.press_connect(page)
+    first = "user_" + user.replace("-", "")
+    await payer.authorize(popup, first)
+    await payer.press_allow(popup)
+    assert (await payer.outcome(page))["connected"] is True
+    await page.goto(f"{app_site.stack.consent}/funding")
+    before = await page.get_by_text("····").first.text_content()
+    await page.get_by_role("link", name="Replace with OpenRouter").click()
+    await page.get_by_label("Account").fill(f"{first}second")
+    await page.get_by_role("button", name="Authorize").click()
+    await expect(page.get_by_role("heading", name="Which budget do you mean?")).to_be_visible()
+    await page.get_by_role("button", name="Keep this budget, pay with the new key").click()
+    await page.wait_for_url("**/funding")
+    assert await page.get_by_text("····").first.text_content() != before
+    await page.goto(app_site.stack.consent)
+    await expect(page.locator("[href$='/revoke']")).to_have_count(1)
