@@ -16,7 +16,7 @@ import hiredis
 
 from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
-from gateway.ledger.outcomes import Settlement
+from gateway.ledger.outcomes import Admission, Settlement
 from gateway.ledger.worst_case import WorstCase
 from gateway.store import scripts
 from gateway.store.store import Store
@@ -147,7 +147,8 @@ def gateway_steps(wire: Wire, *, with_id: bool) -> dict[str, Step]:
 
     async def admit(budget: Budget, request_id: str) -> object:
         admission = await ledger.admit(budget, request_id, WORST, model="acme/large", estimate_nano=1234)
-        due_ms[request_id] = admission.due_ms
+        if isinstance(admission, Admission):
+            due_ms[request_id] = admission.due_ms
         return admission
 
     async def sent(budget: Budget, request_id: str) -> object:

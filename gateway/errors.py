@@ -72,15 +72,21 @@ class NotConnected(WattfareError):
 class BudgetExceeded(WattfareError):
     """402: the cap is spent, or what is left cannot carry this request.
 
-    `retry_after_seconds` is set when only requests still in flight hold the rest. `limit`: what refused it, where that
-    is not the cap: `credit`, what the funding key affords.
+    `limit`: what refused it: `cap`, `in_flight` (requests in flight hold the rest; `retry_after_seconds` is set then),
+    `credit` (what the funding key affords). `fields`: the amounts that it was decided by.
     """
 
     code, type, default_status = "budget_exceeded", "insufficient_quota", 402
 
-    def __init__(self, message: str, *, limit: str | None = None, retry_after_seconds: int | None = None) -> None:
-        fields = None if limit is None else {"limit": limit}
-        super().__init__(message, fields=fields, retry_after_seconds=retry_after_seconds)
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: str,
+        fields: Mapping[str, object] | None = None,
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        super().__init__(message, fields={"limit": limit, **(fields or {})}, retry_after_seconds=retry_after_seconds)
         if retry_after_seconds is not None:
             self.headers[_SHOULD_RETRY] = "true"
 

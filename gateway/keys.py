@@ -102,6 +102,16 @@ class Budget:
         """stream: consent receipts and changes, append only."""
         return f"{self.name}:history"
 
+    @cached_property
+    def queue(self) -> str:
+        """zset: who waits for money of this budget, in the order of arrival."""
+        return f"{self.name}:queue"
+
+    @cached_property
+    def alive(self) -> str:
+        """hash: wake channel of a process → ms until which its waiters count."""
+        return f"{self.name}:alive"
+
     def hold(self, request_id: str) -> str:
         """hash: one request's hold, and after settlement its outcome."""
         return f"{self.name}:hold:{request_id}"
@@ -155,6 +165,11 @@ def session_rate(app_id: str) -> str:
 def account(account: str) -> str:
     """string: the budget that a request id's account part stands for."""
     return f"wf:account:{account}"
+
+
+def wakes(process: str) -> str:
+    """pub/sub channel: which requests of one process that wait for money should ask again."""
+    return f"wf:wakes:{process}"
 
 
 def acknowledgements(nonce: str) -> str:

@@ -15,6 +15,9 @@ SETTLED_USD = Counter("wattfare_settled_usd", "Cost booked, in US dollars.", reg
 OVERRUNS = Counter("wattfare_overruns", "Requests that cost more than their hold.", registry=REGISTRY)
 OVERRUN_USD = Counter("wattfare_overrun_usd", "Cost above the holds, in US dollars.", registry=REGISTRY)
 STORE_OUTAGES = Counter("wattfare_store_outages", "Times that Redis went away.", registry=REGISTRY)
+WAIT_SECONDS = Histogram(
+    "wattfare_wait_seconds", "How long requests waited for money that others in flight held.", registry=REGISTRY
+)
 FIRST_BYTE_SECONDS = Histogram(
     "wattfare_first_byte_seconds", "From the call to OpenRouter's first byte.", registry=REGISTRY
 )

@@ -18,9 +18,11 @@ from gateway.errors import InvalidRequest
 from gateway.ledger.sweeper import Sweeper
 from gateway.listening import port_of
 from gateway.logs import log
+from gateway.metered.admission import Admissions
 from gateway.metered.closing import Closing
 from gateway.metered.inflight import Inflight
 from gateway.metered.proxy import Proxy
+from gateway.metered.waiting import Waiting
 from gateway.openrouter.client import Client
 from gateway.openrouter.prices import Prices
 from gateway.protocol import CallerServer
@@ -51,6 +53,7 @@ class Gateway:
     services: Services
     server: CallerServer
     inflight: Inflight
+    waiting: Waiting
     sweeper: Sweeper
     prices: Prices
 
@@ -66,10 +69,12 @@ class Gateway:
     async def catch_up(self) -> None:
         """Act on what may have been said while nobody heard. Raises Unavailable."""
         self.services.apps.forget_all()
+        self.waiting.call_all()
         await self.inflight.check(self.services.apps.is_closed)
 
     async def end(self) -> None:
         """End what still runs, and wait until what is owed has reached Redis."""
+        self.waiting.stop()
         await self.inflight.end()
         await self.services.store.drained(_SETTLE_SECONDS)
 
@@ -84,7 +89,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         gateway = _assemble(services, client)
         try:
             await gateway.prices.start()
-            await services.broadcast.listen(gateway.hear, gateway.catch_up)
+            await services.broadcast.listen(gateway.hear, gateway.catch_up, gateway.waiting.hear)
             background = [gateway.prices.keep_fresh(), gateway.inflight.tick()]
             if settings.sweeper:
                 background.append(gateway.sweeper.run())
@@ -103,6 +108,16 @@ def _assemble(services: Services, client: Client) -> Gateway:
     settings, ledger = services.settings, services.ledger
     prices = Prices(services.store, client)
     inflight = Inflight(ledger)
+    waiting = Waiting(services.broadcast.process, may_wait=settings.admission_wait_seconds > 0)
+    admissions = Admissions(
+        ledger=ledger,
+        prices=prices,
+        inflight=inflight,
+        waiting=waiting,
+        goes_beyond=settings.holds == "expected",
+        wait_seconds=settings.admission_wait_seconds,
+        manage_url=f"{settings.consent_url}/",
+    )
     sweeper = Sweeper(
         ledger,
         client,
@@ -118,12 +133,13 @@ def _assemble(services: Services, client: Client) -> Gateway:
         client=client,
         prices=prices,
         inflight=inflight,
+        admissions=admissions,
         closing=Closing(ledger, prices, sweeper),
         caller_seconds=settings.caller_silence_seconds,
     )
     routes = Routes(proxy, Api(services, prices), settings)
     server = CallerServer(routes.handle, _refuse)
-    return Gateway(services, server, inflight, sweeper, prices)
+    return Gateway(services, server, inflight, waiting, sweeper, prices)
 
 
 async def serve(settings: Settings, duty: Duty | None = None) -> None:
@@ -139,6 +155,7 @@ async def serve(settings: Settings, duty: Duty | None = None) -> None:
         log.info("draining", open_requests=len(gateway.inflight))
         await asyncio.gather(*(site.stop() for site in tuple(runner.sites)))
         gateway.server.say_close()
+        gateway.waiting.stop()
         await gateway.inflight.ended(settings.drain_seconds)
         await gateway.server.left(min(duty.leave_seconds, settings.drain_seconds))
         # What came meanwhile has its time too, unless that is over.

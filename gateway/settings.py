@@ -119,6 +119,10 @@ class Settings:
     """Where the demo app is, for the page at `/`; `make run` sets it."""
     ledger_days: int
     """How many UTC days ledger entries and closed holds are kept."""
+    holds: str
+    """`expected` lets one request of a budget at a time go beyond its bound, `bound` none (CONTRACT §3)."""
+    admission_wait_seconds: float
+    """How long a request waits for others in flight to give money back; 0: not at all."""
     hold_seconds: float
     """How long a hold lives before the sweeper calls it overdue."""
     sweeper: bool
@@ -184,6 +188,8 @@ class Settings:
             log_format=source.choice("WATTFARE_LOG_FORMAT", "auto", _LOG_FORMATS),
             demo_url=source.optional_url("WATTFARE_DEMO_URL"),
             ledger_days=source.integer("WATTFARE_LEDGER_DAYS", 90, least=MIN_LEDGER_DAYS, most=MAX_LEDGER_DAYS),
+            holds=source.choice("WATTFARE_HOLDS", "expected", ("expected", "bound")),
+            admission_wait_seconds=source.seconds("WATTFARE_ADMISSION_WAIT_SECONDS", 20, zero=True),
             hold_seconds=source.seconds("WATTFARE_HOLD_SECONDS", 60),
             sweeper=source.choice("WATTFARE_SWEEPER", "on", ("on", "off")) == "on",
             reconcile_seconds=source.seconds("WATTFARE_RECONCILE_SECONDS", 300),

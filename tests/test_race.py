@@ -14,7 +14,7 @@ from gateway.errors import BudgetExceeded, RateLimited
 from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
 from gateway.ledger.outcomes import Settlement
-from gateway.ledger.worst_case import WorstCase
+from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.payers.limits import SESSIONS_AN_APP, Limits
 from gateway.store.store import Store
 from tests.servers import open_client
@@ -29,6 +29,7 @@ AT_ONCE = 250
 # The cap carries 300 of the contenders, and a rest that carries none.
 CAP_NANO = 300 * HOLD_NANO + HOLD_NANO // 2
 WORST = WorstCase(HOLD_NANO, 0, 1)
+STRICT = Terms(WORST, goes_beyond=False)
 
 Tally = dict[str, int]
 Contest = Callable[[Store, Ledger, int], Coroutine[Any, Any, Tally]]
@@ -51,7 +52,7 @@ async def at_once(calls: int, call: Callable[[int], Coroutine[Any, Any, str]]) -
 
 async def admit(ledger: Ledger, request_id: str) -> bool:
     try:
-        await ledger.admit(BUDGET, request_id, WORST, model="m", estimate_nano=0)
+        await ledger.admit(BUDGET, request_id, WORST, model="m", estimate_nano=0, terms=STRICT)
     except BudgetExceeded:
         return False
     return True

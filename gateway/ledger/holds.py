@@ -6,17 +6,26 @@ Every step is keyed by the request id and safe to repeat. `docs/ledger.md` holds
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from enum import IntEnum
-from functools import lru_cache
 
 from gateway import keys
-from gateway.errors import BudgetExceeded, FundingInvalid, GrantInvalid, NotConnected, Unavailable, WattfareError
+from gateway.errors import BudgetExceeded, GrantInvalid, NotConnected, Unavailable, WattfareError
 from gateway.keys import Budget
+from gateway.ledger.admission import NOT_CONNECTED, outcome, read_admitted, terms_words, turn_words
 from gateway.ledger.endings import Endings
-from gateway.ledger.outcomes import Admission, Booked, Claim, HandOver, Renewal, Settlement, Standing, standing_of
+from gateway.ledger.outcomes import (
+    Admission,
+    Booked,
+    Claim,
+    HandOver,
+    Renewal,
+    Settlement,
+    Standing,
+    Turn,
+    Waiting,
+    standing_of,
+)
 from gateway.ledger.record import Hold, read_entry, read_hold
-from gateway.ledger.worst_case import WorstCase
-from gateway.money import ZEPTO_PER_NANO, usd_text
+from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.owners import Grant, Owner
 from gateway.store.connection import Reply
 from gateway.store.replies import by_name, paired, text
@@ -24,30 +33,12 @@ from gateway.store.store import Store
 
 # How long a refused funding key rests before one request may try it again.
 FUNDING_TRIAL_MS = 5_000
-# What we tell a caller to wait when only requests in flight stand in the way: most answers end within seconds.
-RETRY_AFTER_SECONDS = 5
+_NO_TURN = Turn()
 _DAY_MS = 86_400_000
 
 
 Words = tuple[list[str], list[str | int]]
 """The key names and the arguments of a script."""
-
-
-class Admit(IntEnum):
-    """Return codes of `admit.lua`."""
-
-    HELD = 0
-    SHORTENED = 1
-    NOT_CONNECTED = -1
-    CAP_SPENT = -2
-    TOO_LITTLE_LEFT = -3
-    IN_FLIGHT = -4
-    FUNDING_REFUSED = -5
-    VOIDED = -6
-
-
-# A member of an enumeration is slow to find, and compares through Python.
-_SHORTENED = int(Admit.SHORTENED)
 
 
 def _nothing() -> None:
@@ -65,30 +56,38 @@ class Ledger:
         self.endings = Endings(store)
 
     async def admit(
-        self, budget: Budget, request_id: str, worst: WorstCase | None, *, model: str, estimate_nano: int
-    ) -> Admission:
-        """Place a hold for `worst` (None: the price is not known, all that is left is held).
+        self,
+        budget: Budget,
+        request_id: str,
+        worst: WorstCase | None,
+        *,
+        model: str,
+        estimate_nano: int,
+        terms: Terms | None = None,
+        turn: Turn = _NO_TURN,
+    ) -> Admission | Waiting:
+        """Place a hold for `worst` (None: the price is not known, all that is left is held), or have it wait.
 
+        Without `terms` a request whose bound does not fit is asked for them; it keeps its place meanwhile.
         Raises NotConnected, BudgetExceeded, GrantInvalid, FundingInvalid, Unavailable.
         After Unavailable the hold may exist: void it.
         """
-        names, args = self._admit_words(budget, request_id, worst, model=model, estimate_nano=estimate_nano)
-        reply = await self._store.run("admit", names, args, behind=budget.open_shard)
-        uses_left, code, hold, max_tokens, spent, held, cap, overdue, due_ms, funding = read_admitted(reply)
-        if code == Admit.NOT_CONNECTED:
+        names = [budget.budget, budget.days, budget.due, budget.hold(request_id), budget.queue, budget.alive]
+        total_nano = "" if worst is None else worst.total_nano
+        funded = "1" if budget.mode == "live" else "0"
+        args: list[str | int] = [request_id, total_nano, terms_words(worst, terms), estimate_nano, self.lease_ms]
+        args += (self._keep_days, _line(model), funded, FUNDING_TRIAL_MS, *turn_words(turn))
+        answered = read_admitted(await self._store.run("admit", names, args, behind=budget.open_shard))
+        if answered[1] == NOT_CONNECTED:
             raise await self._not_connected(budget.owner)
-        if code < 0:
-            refused = _refusal(Admit(code), spent, held, cap)
-            raise _of_grant(refused) if isinstance(budget.owner, Grant) else refused
-        return Admission(
-            hold_nano=hold,
-            max_tokens=max_tokens if code == _SHORTENED else None,
-            remaining_nano=None if cap < 0 else max(0, cap - spent),
-            funding=funding,
-            due_ms=due_ms,
-            is_overdue=overdue == 1,
-            uses_left=None if uses_left < 0 else uses_left,
-        )
+        found = outcome(answered, worst, terms)
+        if isinstance(found, Exception):
+            raise _of_grant(found) if isinstance(budget.owner, Grant) else found
+        return found
+
+    def keep_leave(self, budget: Budget, request_id: str, channel: str) -> None:
+        """Take a request out of the queue that nobody waits for any more, and wait for nothing."""
+        self._store.keep("leave", [budget.budget, budget.queue, budget.alive], [channel, request_id])
 
     # -- posts: kept by the store until Redis has them -------------------------------------------------------
 
@@ -187,8 +186,9 @@ class Ledger:
 
     async def standing(self, budget: Budget) -> Standing:
         """Return what a budget is worth now. Raises Unavailable."""
-        now_ms, spent, *flat = await self._store.run("standing", [budget.budget, budget.days])
-        return standing_of(spent, by_name(paired(flat)), now_ms=now_ms)
+        now_ms, spent, oldest_day, *flat = await self._store.run("standing", [budget.budget, budget.days])
+        oldest = None if oldest_day < 0 else oldest_day
+        return standing_of(spent, by_name(paired(flat)), now_ms=now_ms, oldest_day=oldest)
 
     async def days(self, budget: Budget) -> dict[int, int]:
         """Return nano-USD by UTC day number, as far back as the ledger reaches. Raises Unavailable."""
@@ -249,30 +249,13 @@ class Ledger:
     def _index_words(self, budget: Budget) -> Words:
         return [budget.open_shard], ["add", budget.name, self.lease_ms]
 
-    def _admit_words(
-        self, budget: Budget, request_id: str, worst: WorstCase | None, *, model: str, estimate_nano: int
-    ) -> Words:
-        names = [budget.budget, budget.days, budget.due, budget.hold(request_id)]
-        total_nano = "" if worst is None else worst.total_nano
-        funded = "1" if budget.mode == "live" else "0"
-        args: list[str | int] = [request_id, total_nano, _bound(worst), estimate_nano, self.lease_ms, self._keep_days]
-        args += (_line(model), funded, FUNDING_TRIAL_MS)
-        return names, args
-
     def _settle_words(self, budget: Budget, request_id: str, settlement: Settlement) -> Words:
-        names = [budget.budget, budget.days, budget.due, budget.hold(request_id), budget.ledger]
+        names = [budget.budget, budget.days, budget.due, budget.hold(request_id), budget.ledger, budget.queue]
         args: list[str | int] = [request_id, settlement.status, settlement.cost_nano, settlement.generation_id]
         tokens = f"{_known(settlement.prompt_tokens)} {_known(settlement.completion_tokens)}"
         args += [_line(settlement.model), tokens, settlement.funding, self.keep_ms, settlement.ended_by]
         args.append(FUNDING_TRIAL_MS)
         return names, args
-
-
-def read_admitted(reply: bytes) -> tuple[int, int, int, int, int, int, int, int, int, bytes]:
-    """Return what `admit.lua` answers, in its order."""
-    uses, code, hold, tokens, spent, held, cap, overdue, due, funding = reply.split(b" ", 9)
-    sums = int(spent), int(held), int(cap)
-    return int(uses), int(code), int(hold), int(tokens), *sums, int(overdue), int(due), funding
 
 
 def _booked(reply: Reply) -> Booked:
@@ -314,54 +297,6 @@ def _of_grant(refused: WattfareError) -> WattfareError:
     if isinstance(refused, BudgetExceeded) and "retryAfter" not in refused.fields:
         return GrantInvalid.because("over_budget")
     return refused
-
-
-def _refusal(verdict: Admit, spent: int, held: int, cap: int) -> WattfareError:
-    left = usd_text(max(0, cap - spent))
-    match verdict:
-        case Admit.FUNDING_REFUSED:
-            return FundingInvalid()
-        case Admit.CAP_SPENT:
-            return BudgetExceeded(
-                f"The monthly cap of {usd_text(cap)} USD is spent. "
-                "The user can raise it, or wait until spend is 30 days old."
-            )
-        case Admit.IN_FLIGHT:
-            return BudgetExceeded(
-                f"Requests in flight hold {usd_text(held)} of the {left} USD that are left. "
-                "Try again when they have ended.",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
-        case Admit.TOO_LITTLE_LEFT:
-            return BudgetExceeded(
-                f"The {left} USD that are left of the cap cannot carry this request. "
-                "Shorten the prompt, take a cheaper model, or ask the user to raise the cap."
-            )
-        case _:
-            return Unavailable("This request was given up before. Send it again.")
-
-
-def _bound(worst: WorstCase | None) -> str:
-    """Return what a ceiling changes of a worst case, as `admit.lua` takes it."""
-    if worst is None:
-        return "0 0  0"
-    least = "" if worst.least_tokens is None else min(worst.least_tokens, worst.max_tokens)
-    usual = worst.max_tokens if worst.usual_tokens is None else worst.usual_tokens
-    return f"{worst.fixed_nano} {per_token_nano(worst)} {least} {usual}"
-
-
-def per_token_nano(worst: WorstCase) -> str:
-    """Return the price of one more token as Lua reads it.
-
-    Lua counts in doubles: four steps above the exact price, no product with a number of tokens rounds to below it.
-    """
-    return _nano_as_double(worst.per_token_zepto)
-
-
-# There are as many as prices, and to print a double takes longer than all else that is said of a request.
-@lru_cache(maxsize=4096)
-def _nano_as_double(zepto: int) -> str:
-    return repr(zepto / ZEPTO_PER_NANO * (1 + 2**-50)) if zepto else "0"
 
 
 def _known(number: int | None) -> str | int:

@@ -11,6 +11,7 @@ from gateway.store.replies import text
 
 # The rolling month: the UTC day of the spend and the 29 days before it, as in lua/include/window.lua.
 WINDOW_DAYS = 30
+_DAY_SECONDS = 86_400
 
 
 class Admission(NamedTuple):
@@ -18,7 +19,8 @@ class Admission(NamedTuple):
 
     `due_ms`: when it is overdue, by Redis's clock, unless it is renewed; `post_sent` needs it.
     `is_overdue`: another hold of this budget waits for the sweeper. `uses_left`: how many requests a grant still
-    carries; None where they are not counted.
+    carries; None where they are not counted. `is_beyond`: it may cost more than is held; one open request of a budget
+    at most is so.
     """
 
     hold_nano: int
@@ -28,6 +30,28 @@ class Admission(NamedTuple):
     due_ms: int
     is_overdue: bool = False
     uses_left: int | None = None
+    is_beyond: bool = False
+
+
+class Waiting(NamedTuple):
+    """No hold yet. `place`: its place in the order of arrival, 0 without one.
+
+    `needs_terms`: ask again with what the request is expected to cost. Else it waits for the requests in flight.
+    """
+
+    place: int
+    needs_terms: bool
+
+
+class Turn(NamedTuple):
+    """Where a request stands among those that wait. `channel`: what its process hears; empty: it does not wait.
+
+    `place`: what an earlier answer told, 0 before. `is_over`: it has waited for its time.
+    """
+
+    channel: str = ""
+    place: int = 0
+    is_over: bool = False
 
 
 class Settlement(NamedTuple):
@@ -79,6 +103,13 @@ class Standing:
     fields: dict[str, bytes]
     now_ms: int = field(default=0, compare=False)
     """When it was read."""
+    oldest_day: int | None = None
+    """The first UTC day of the window with spend, as far as it was asked for."""
+
+    @property
+    def resets_at(self) -> int | None:
+        """When spend next falls out of the window, in unix seconds; None without any."""
+        return None if self.oldest_day is None else (self.oldest_day + WINDOW_DAYS) * _DAY_SECONDS
 
     @property
     def is_connected(self) -> bool:
@@ -121,6 +152,16 @@ class Standing:
         return int(self.fields.get("revocations", 0))
 
     @property
+    def overruns(self) -> int:
+        """How many requests ever cost more than their hold."""
+        return int(self.fields.get("overruns", 0))
+
+    @property
+    def overrun_nano(self) -> int:
+        """By how much in all."""
+        return int(self.fields.get("overrun_nano", 0))
+
+    @property
     def remaining_nano(self) -> int | None:
         """Cap less settled spend, never below 0; None without a cap."""
         return None if self.cap_nano is None else max(0, self.cap_nano - self.spent_nano)
@@ -155,7 +196,9 @@ def sum_by_day(entries: Iterable[dict[str, str]]) -> dict[int, int]:
     return days
 
 
-def standing_of(spent_nano: int, fields: dict[str, bytes], *, now_ms: int = 0) -> Standing:
+def standing_of(
+    spent_nano: int, fields: dict[str, bytes], *, now_ms: int = 0, oldest_day: int | None = None
+) -> Standing:
     """Return what a budget's hash says, and what was spent in the window."""
     cap = fields.get("cap_nano", b"")
     return Standing(
@@ -165,4 +208,5 @@ def standing_of(spent_nano: int, fields: dict[str, bytes], *, now_ms: int = 0) -
         held_nano=int(fields.get("held_nano", 0)),
         fields=fields,
         now_ms=now_ms,
+        oldest_day=oldest_day,
     )

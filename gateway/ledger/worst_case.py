@@ -6,6 +6,8 @@ from gateway.money import MAX_NANO, ZEPTO_PER_NANO, nano_from_zepto
 
 # Fewer than this many output tokens are no answer (CONTRACT §3.6).
 MIN_OUTPUT_TOKENS = 16
+# Nor are fewer than this where a cut answer is worthless: half a tool call, half a JSON document, thoughts alone.
+MIN_WHOLE_TOKENS = 1024
 
 
 class WorstCase(NamedTuple):
@@ -39,3 +41,18 @@ class WorstCase(NamedTuple):
         if self.per_token_zepto == 0:
             return self.max_tokens
         return min(self.max_tokens, rest * ZEPTO_PER_NANO // self.per_token_zepto)
+
+
+class Terms(NamedTuple):
+    """On which terms a request is let through when its bound does not fit.
+
+    `expected`: what it costs at most, but for a tokenizer that we do not know; no more than its bound. `goes_beyond`:
+    whether all that is left may be held for it where that amount fits (`WATTFARE_HOLDS=expected`); else `expected` is
+    the bound itself. `may_shorten`: whether its ceiling may be lowered. `ceiling`: the field that names one; empty
+    where there is none.
+    """
+
+    expected: WorstCase
+    goes_beyond: bool = True
+    may_shorten: bool = True
+    ceiling: str = "max_tokens"

@@ -61,6 +61,8 @@ class OpenRequest:
         self.started = self.clock()
         self.is_asked = False
         """Whether a hold may exist, whatever was answered."""
+        self.waited_seconds = 0.0
+        """How long it waited for money of its budget."""
         self.admission: Admission | None = None
         self.is_closed = False
         """Whether what it owes was posted."""

@@ -21,8 +21,9 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
 
-from gateway.ledger.worst_case import MIN_OUTPUT_TOKENS, WorstCase
+from gateway.ledger.worst_case import WorstCase
 from gateway.metered.body import ChatRequest
+from gateway.metered.floor import fewest_tokens
 from gateway.metered.media import image_tokens as image_tokens_of
 from gateway.money import MAX_NANO, nano_from_zepto
 from gateway.openrouter.pricelist import (
@@ -204,7 +205,7 @@ def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int], prompt: 
     per_token = price.rate(COMPLETION_RATES, prompt_tokens) * request.choices if max_tokens else 0
     # A ceiling within the budget for reasoning is refused upstream, or raised by the budget: then none shortens it.
     is_firm = price.obeys_ceiling and (request.max_tokens is None or request.max_tokens > request.thinking_tokens)
-    least = request.thinking_tokens + MIN_OUTPUT_TOKENS if is_firm else None
+    least = fewest_tokens(request.document, request.thinking_tokens) if is_firm else None
     is_open = request.has_output and request.max_tokens is None and price.max_completion_tokens is None
     usual = _USUAL_CEILING_TOKENS + request.thinking_tokens if is_open else None
     return WorstCase(nano_from_zepto(fixed), per_token, max_tokens, least, usual)

@@ -17,6 +17,7 @@ from gateway.errors import Unavailable, UpstreamError, WattfareError
 from gateway.ledger.holds import Ledger
 from gateway.ledger.outcomes import Admission
 from gateway.logs import log
+from gateway.metered.admission import Admissions
 from gateway.metered.answer import Answer
 from gateway.metered.body import ChatRequest
 from gateway.metered.closing import Closing
@@ -24,8 +25,7 @@ from gateway.metered.headers import forwarded, passed_on, told_of
 from gateway.metered.inflight import NEVER, Inflight, OpenRequest, Stopped
 from gateway.metered.meter import Void
 from gateway.metered.payer import cut_off, payer
-from gateway.metered.pricing import estimate_nano, worst_case
-from gateway.metered.test_mode import SimulatedConnection, simulated_worst_case
+from gateway.metered.test_mode import SimulatedConnection
 from gateway.openrouter.client import Client
 from gateway.openrouter.connection import Connection
 from gateway.openrouter.dialects import WIRE, Dialect, Said
@@ -61,6 +61,7 @@ class Proxy:
         client: Client,
         prices: Prices,
         inflight: Inflight,
+        admissions: Admissions,
         closing: Closing,
         caller_seconds: float,
     ) -> None:
@@ -72,6 +73,7 @@ class Proxy:
         self._timeouts = client.timeouts
         self._prices = prices
         self._inflight = inflight
+        self._admissions = admissions
         self._closing = closing
         self._caller_seconds = caller_seconds
 
@@ -139,31 +141,16 @@ class Proxy:
     # -- the steps, in their order -------------------------------------------------------------------------
 
     async def _admit(self, request: OpenRequest) -> Admission:
-        """Place the hold. From `is_asked` on, one may exist whatever this raises."""
-        budget, chat, prices = request.budget, request.chat, self._prices.current
-        if budget.mode == "test":
-            worst, estimate = simulated_worst_case(chat), 0
-        else:
-            worst = worst_case(chat, prices, now_ms=time.time_ns() // 1_000_000)
-            estimate = estimate_nano(chat, prices, completion_bytes=0)
-        if not self._inflight.is_indexed(budget, request.started):
-            await self._inflight.index(budget, request.started)
-        request.is_asked = True
-        request.reach("asked")
-        try:
-            admission = await self._ledger.admit(
-                budget, request.request_id, worst, model=chat.model, estimate_nano=estimate
-            )
-        except Unavailable:
-            raise
-        except Exception:
-            request.is_asked = False
-            raise
+        """Place the hold. Raises what `Admissions.admit` does, AuthError."""
+        admission = await self._admissions.admit(request)
         if admission.is_overdue:
-            self._closing.look_at(budget)
+            self._closing.look_at(request.budget)
         request.held(admission)
         request.reach("held")
         _stop_if_over(request)
+        if request.waited_seconds:
+            # Meanwhile the app may have been closed, or its secret rotated.
+            await self._apps.authenticate(authorization_of(request.call.request.headers))
         return admission
 
     async def _connection(self, request: OpenRequest) -> Upstream:

@@ -106,6 +106,11 @@ class Connection:
         return self.standing.fields.get("funding_refused") == b"1"
 
     @property
+    def overruns(self) -> tuple[int, int]:
+        """How many requests ever cost more than was held for them, and by how many nano-USD in all."""
+        return self.standing.overruns, self.standing.overrun_nano
+
+    @property
     def used_ms(self) -> int:
         """When a request was last let through, in unix milliseconds; 0 for never."""
         return int(self.standing.fields.get("used_ms", 0))
@@ -161,7 +166,7 @@ class Connections:
         digest = sha256_hex(approval.text) if approval.text else ""
         receipt = [receipt_id, approval.by, approval.text, digest]
         args = [cap, sealed, approval.wallet, approval.origin, account, since, *receipt, *term]
-        if await self._store.run("connect", [budget.budget, budget.history], args) < 0:
+        if await self._store.run("connect", _change_keys(budget), args) < 0:
             raise NotConnected("The user has stopped this since they approved it. Ask them to connect again.")
 
     async def lower(self, budget: Budget, cap_nano: int) -> None:
@@ -253,8 +258,12 @@ class Connections:
 
     async def _change(self, budget: Budget, verb: str, by: By, *, cap_nano: int | None = None) -> int:
         args = [verb, "" if cap_nano is None else cap_nano, by]
-        code: int = await self._store.run("change", [budget.budget, budget.history], args)
+        code: int = await self._store.run("change", _change_keys(budget), args)
         return code
+
+
+def _change_keys(budget: Budget) -> list[str]:
+    return [budget.budget, budget.history, budget.queue, budget.alive]
 
 
 def _receipt(fields: dict[str, str]) -> dict[str, str]:

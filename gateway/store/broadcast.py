@@ -18,7 +18,7 @@ import orjson
 from gateway import keys
 from gateway.errors import Unavailable
 from gateway.logs import log
-from gateway.store.connection import Lost
+from gateway.store.connection import Lost, Reply
 from gateway.store.store import Store
 
 # A process signs every second; one that missed two signs is dead or frozen, and is not waited for.
@@ -51,10 +51,12 @@ class Broadcast:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._process = secrets.token_hex(8)
+        self.process = secrets.token_hex(8)
+        """The name of this process, for as long as it lives."""
         self._tasks: list[asyncio.Task[None]] = []
         self._hear: Callable[[Cut], Awaitable[None]] | None = None
         self._missed: Callable[[], Awaitable[None]] | None = None
+        self._woken: Callable[[bytes], None] | None = None
         self._signed_at = float("-inf")
         self._is_caught_up = False
 
@@ -78,9 +80,17 @@ class Broadcast:
             return True
         return alive <= set(await self._store.call("SMEMBERS", keys.acknowledgements(nonce)))
 
-    async def listen(self, hear: Callable[[Cut], Awaitable[None]], missed: Callable[[], Awaitable[None]]) -> None:
-        """Start hearing cuts. `missed` runs at the start and after a gap, when cuts may have gone by unheard."""
-        self._hear, self._missed = hear, missed
+    async def listen(
+        self,
+        hear: Callable[[Cut], Awaitable[None]],
+        missed: Callable[[], Awaitable[None]],
+        woken: Callable[[bytes], None] | None = None,
+    ) -> None:
+        """Start hearing cuts. `missed` runs at the start and after a gap, when cuts may have gone by unheard.
+
+        `woken` gets what scripts say to this process alone (`keys.wakes`): nobody waits for that to be heard.
+        """
+        self._hear, self._missed, self._woken = hear, missed, woken
         subscribed = asyncio.Event()
         self._start(self._follow(subscribed))
         with contextlib.suppress(TimeoutError):
@@ -95,7 +105,7 @@ class Broadcast:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._tasks:
             with contextlib.suppress(Unavailable):
-                await self._store.run("gateways", [keys.GATEWAYS], [self._process, 0])
+                await self._store.run("gateways", [keys.GATEWAYS], [self.process, 0])
 
     async def _sign(self) -> None:
         while True:
@@ -108,7 +118,7 @@ class Broadcast:
 
     async def _sign_once(self) -> None:
         signed_at = time.monotonic()
-        await self._store.run("gateways", [keys.GATEWAYS], [self._process, _ALIVE_MS])
+        await self._store.run("gateways", [keys.GATEWAYS], [self.process, _ALIVE_MS])
         self._signed_at = signed_at
 
     async def _follow(self, subscribed: asyncio.Event) -> None:
@@ -121,7 +131,7 @@ class Broadcast:
             await asyncio.sleep(pause)
 
     async def _subscribe(self, subscribed: asyncio.Event) -> None:
-        subscription = await self._store.listener(keys.CUTS)
+        subscription = await self._store.listener(keys.CUTS, keys.wakes(self.process))
         catching_up: asyncio.Task[None] | None = None
         heard_at, is_asked = time.monotonic(), False
         try:
@@ -130,10 +140,13 @@ class Broadcast:
                 heard = await subscription.hear(_LOOK_SECONDS)
                 if heard is not None:
                     heard_at, is_asked = time.monotonic(), False
-                    if heard[0] == "subscribe":
+                    kind, channel, said = heard
+                    if channel != keys.CUTS:
+                        self._wake(kind, said)
+                    elif kind == "subscribe":
                         catching_up = asyncio.get_running_loop().create_task(self._catch_up(subscribed))
-                    elif heard[0] == "message":
-                        await self._act(heard[1])
+                    elif kind == "message":
+                        await self._act(said)
                 elif time.monotonic() - heard_at > 2 * _SILENCE_SECONDS and is_asked:
                     raise TimeoutError
                 elif time.monotonic() - heard_at > _SILENCE_SECONDS and not is_asked:
@@ -159,6 +172,10 @@ class Broadcast:
                 self._is_caught_up = True
                 subscribed.set()
 
+    def _wake(self, kind: str, said: Reply) -> None:
+        if kind == "message" and self._woken is not None:
+            self._woken(said)
+
     async def _act(self, message: bytes) -> None:
         try:
             kind, name, nonce = orjson.loads(message)
@@ -168,7 +185,7 @@ class Broadcast:
             await self._hear(Cut(kind, name))
         with contextlib.suppress(Unavailable):
             key = keys.acknowledgements(nonce)
-            await self._store.call("SADD", key, self._process)
+            await self._store.call("SADD", key, self.process)
             await self._store.call("PEXPIRE", key, _ACKNOWLEDGEMENT_MS)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:

@@ -302,8 +302,10 @@ class Store:
 
     # -- pub/sub ------------------------------------------------------------------------------------------
 
-    async def listener(self, channel: str) -> Subscription:
-        """Return a subscription to `channel` as soon as the server it belongs to is open; the caller closes it.
+    async def listener(self, channel: str, *more: str) -> Subscription:
+        """Return a subscription as soon as the server that `channel` belongs to is open; the caller closes it.
+
+        Whatever is published anywhere is heard there, so `more` channels may belong to any server.
 
         Raises Lost.
         """
@@ -311,7 +313,7 @@ class Store:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await server.opened.wait()
-        return await subscribe(server.place, self._access, channel)
+        return await subscribe(server.place, self._access, channel, *more)
 
     def where(self, channel: str) -> Place:
         """Return the place of the server that `channel` belongs to now."""

@@ -1,4 +1,4 @@
-"""A connection that listens on one channel. It is the second and last one that a process has to a server."""
+"""A connection that listens on channels. It is the second and last one that a process has to a server."""
 
 import asyncio
 
@@ -20,17 +20,20 @@ class Subscription(Pipe):
         self._is_listening = False
         self.owner = self
 
-    def listen(self, channel: str) -> None:
+    def listen(self, *channels: str) -> None:
         """Subscribe: from here on every word goes to `hear`."""
         self._is_listening = True
-        self.send_unread(pack(("SUBSCRIBE", channel)))
+        self.send_unread(pack(("SUBSCRIBE", *channels)))
 
     def ping(self) -> None:
         """Have the server say something."""
         self.send_unread(_PING)
 
-    async def hear(self, seconds: float) -> tuple[str, Reply] | None:
-        """Return the next word: its kind (subscribe, message, pong) and its text; None after so long. Raises Lost."""
+    async def hear(self, seconds: float) -> tuple[str, str, Reply] | None:
+        """Return the next word: its kind (subscribe, message, pong), its channel (a pong has none) and its text.
+
+        None after so long. Raises Lost.
+        """
         try:
             async with asyncio.timeout(seconds):
                 said = await self._said.get()
@@ -38,8 +41,8 @@ class Subscription(Pipe):
             return None
         if not isinstance(said, list):
             raise Lost(str(said))
-        kind, *_, text = said
-        return kind.decode(), text
+        kind, channel, *_, text = said if len(said) > 2 else (said[0], b"", *said[1:])
+        return kind.decode(), channel.decode(), text
 
     def data_received(self, data: bytes) -> None:
         """Take what is said."""
@@ -59,8 +62,8 @@ class Subscription(Pipe):
         del pipe
 
 
-async def subscribe(place: Place, access: Access, channel: str) -> Subscription:
-    """Return a subscription to `channel`; the caller closes it. Raises Lost."""
+async def subscribe(place: Place, access: Access, *channels: str) -> Subscription:
+    """Return a subscription to `channels`; the caller closes it. Raises Lost."""
     subscription = await connect(place.find, access, Subscription, limit_seconds=_CONNECT_SECONDS)
-    subscription.listen(channel)
+    subscription.listen(*channels)
     return subscription

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from anthropic.types import MessageParam, ToolParam
 
-from gateway.ledger.holds import RETRY_AFTER_SECONDS
+from gateway.ledger.admission import RETRY_AFTER_SECONDS
 from tests.clients.attempts import (
     FAILURES,
     MOST_TOKENS,

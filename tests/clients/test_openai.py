@@ -13,7 +13,7 @@ from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolPara
 from openai.types.responses import FunctionToolParam, ResponseInputItemParam
 from pydantic import BaseModel
 
-from gateway.ledger.holds import RETRY_AFTER_SECONDS
+from gateway.ledger.admission import RETRY_AFTER_SECONDS
 from tests.clients.attempts import (
     FAILURES,
     MOST_TOKENS,

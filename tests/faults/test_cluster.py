@@ -15,7 +15,7 @@ import pytest
 from gateway.errors import BudgetExceeded, Unavailable
 from gateway.keys import RANDOM_BYTES, request_id
 from gateway.ledger.outcomes import Settlement
-from gateway.ledger.worst_case import WorstCase
+from gateway.ledger.worst_case import Terms, WorstCase
 from tests.clusters import MASTERS, SentinelGroup, ValkeyCluster
 from tests.faults.openrouter import ask_raw
 from tests.faults.process_forker import ForkedGateway, ProcessForker
@@ -114,6 +114,7 @@ async def test_contenders_never_overspend_while_their_slot_moves(house: House, c
     world, budget, ledger = house.world, house.world.budget("racer"), house.world.services.ledger
     await world.connect("racer", "0.04")
     worst = WorstCase(fixed_nano=1_000_000, per_token_zepto=0, max_tokens=100)
+    strict = Terms(worst, goes_beyond=False)
     moving = asyncio.ensure_future(asyncio.to_thread(_move_round, cluster, budget.budget, 3))
 
     async def close(request: str, settlement: Settlement) -> None:
@@ -127,7 +128,7 @@ async def test_contenders_never_overspend_while_their_slot_moves(house: House, c
         while refused < 20 or not moving.done():
             request = request_id("a" * 13, secrets.token_bytes(RANDOM_BYTES))
             try:
-                await ledger.admit(budget, request, worst, model="m", estimate_nano=0)
+                await ledger.admit(budget, request, worst, model="m", estimate_nano=0, terms=strict)
             except BudgetExceeded:
                 refused += 1
             except Unavailable:

@@ -27,6 +27,14 @@ async def stack(redis_url: str, openrouter: FakeOpenRouter) -> AsyncIterator[Sta
 
 
 @pytest.fixture
+async def patient(redis_url: str, openrouter: FakeOpenRouter) -> AsyncIterator[Stack]:
+    """The same, whose callers wait for money as long as a test may take."""
+    async with open_stack(settings_for(redis_url, openrouter.url, WATTFARE_ADMISSION_WAIT_SECONDS="60")) as running:
+        await running.connect()
+        yield running
+
+
+@pytest.fixture
 async def sandbox() -> AsyncIterator[web.AppRunner]:
     """The sandbox on a free loopback port; its bill is at once ready for look-ups."""
     listed = ("sandbox/price-0.25", "sandbox/slow-20")

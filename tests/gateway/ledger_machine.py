@@ -14,15 +14,15 @@ from gateway.errors import BudgetExceeded, NotConnected, Unavailable
 from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
 from gateway.ledger.outcomes import Admission, HandOver, Settlement, sum_by_day
-from gateway.ledger.worst_case import WorstCase
+from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.money import MAX_NANO
 from gateway.store.store import Store
+from tests.gateway.ledger_demands import Demand, demands, small
 
 T = TypeVar("T")
 
 KEEP_DAYS = 90
 WINDOW_DAYS = 30
-ZEPTO_PER_NANO = 10**12
 DAY_SECONDS = 86_400
 
 # Moves everything a budget remembers `ARGV[1]` days back: what was today is then that long ago.
@@ -77,6 +77,11 @@ class Held:
     costs: list[int] = field(default_factory=list)
     """What was booked for it, difference by difference."""
 
+    @property
+    def is_beyond(self) -> bool:
+        """Whether it may cost more than is held for it."""
+        return self.admission is not None and self.admission.is_beyond
+
 
 @dataclass(frozen=True, slots=True)
 class Bench:
@@ -96,10 +101,9 @@ class Bench:
 
 # Most caps carry several requests and most costs their hold, so that a run does not end with its first step.
 caps = st.one_of(st.integers(1, 400), *[st.integers(200, 4000)] * 3)
-small = st.integers(0, 60)
 costs = st.one_of(*[small] * 8, st.integers(0, 1000), st.integers(0, MAX_NANO // 1000))
-leasts = st.sampled_from([16, 16, 16, 24, None])
-mostly = st.sampled_from([True, True, True, True, False])
+
+
 # Mostly one of the last few: what matters happens twice to the same request.
 picks = st.one_of(st.integers(0, 2), st.integers(0, 2), st.integers(0, 10**6))
 verbs = st.sampled_from(["connect", "resume", "cap", "connect", "resume", "cap", "lower", "pause", "revoke"])
@@ -153,63 +157,67 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # -- admission ----------------------------------------------------------------------------------------
 
-    def ask(self, request_id: str, worst: WorstCase | None) -> Admission | Exception:
+    def ask(self, request_id: str, worst: WorstCase | None, terms: Terms | None = None) -> Admission | Exception:
         """Ask for a hold; return the admission or the refusal."""
+        admit = self.bench.ledger.admit
         try:
-            return self.bench(self.bench.ledger.admit(self.budget, request_id, worst, model="m", estimate_nano=3))
+            found = self.bench(admit(self.budget, request_id, worst, model="m", estimate_nano=3, terms=terms))
+            assert isinstance(found, Admission)
+            return found
         except (NotConnected, BudgetExceeded, Unavailable) as refused:
             return refused
 
-    @rule(fixed=small, per_token=st.integers(0, 20), tokens=st.integers(1, 40), least=leasts, is_priced=mostly)
-    def admit(self, fixed: int, per_token: int, tokens: int, least: int | None, is_priced: bool) -> None:
+    @rule(asks=demands)
+    def admit(self, asks: Demand) -> None:
         """A new request: P1, the cap is never exceeded by an admission; and nobody is refused without need."""
-        worst = WorstCase(fixed, per_token * ZEPTO_PER_NANO, tokens, least, 30) if is_priced else None
         request_id = f"r{len(self.requests)}"
-        spent, left = self.spent, self.cap - self.spent - self.held
-        answer = self.ask(request_id, worst)
-        if isinstance(answer, Admission):
-            assert self.state == "active"
-            assert spent < self.cap
-            assert answer.hold_nano <= left
-            assert answer.remaining_nano == self.cap - spent
-            assert answer.funding == b"sealed"
-            self.check_size(answer, worst, left)
-            self.requests[request_id] = Held("open", answer.hold_nano, admission=answer)
-        elif isinstance(answer, BudgetExceeded):
-            assert self.state == "active"
-            self.check_refusal(answer, worst, left)
-        else:
-            assert isinstance(answer, NotConnected)
+        left, alone = self.cap - self.spent - self.held, self.cap - self.spent
+        allowed = asks.verdicts(left, alone, is_free=self.is_beyond_free)
+        answer = self.ask(request_id, asks.worst, asks.terms)
+        if isinstance(answer, NotConnected):
             assert self.state != "active"
+            return
+        assert self.state == "active"
+        if isinstance(answer, BudgetExceeded):
+            self.check_refusal(answer, allowed)
+            return
+        assert isinstance(answer, Admission)
+        assert alone > 0
+        assert answer.hold_nano <= left
+        assert answer.remaining_nano == alone
+        assert answer.funding == b"sealed"
+        self.check_size(answer, asks, allowed)
+        self.requests[request_id] = Held("open", answer.hold_nano, admission=answer)
 
-    def check_size(self, answer: Admission, worst: WorstCase | None, left: int) -> None:
-        """A hold is the whole rest, the whole worst case, or what the shortened answer can cost."""
-        if worst is None:
+    @property
+    def is_beyond_free(self) -> bool:
+        """Whether no open request may cost more than is held for it."""
+        return not any(each.state == "open" and each.is_beyond for each in self.requests.values())
+
+    def check_size(self, answer: Admission, asks: Demand, allowed: set[str]) -> None:
+        """A hold is the whole bound, all that is left, or what the shortened answer can cost."""
+        left = self.cap - self.spent - self.held
+        if answer.max_tokens is not None:
+            assert "shortened" in allowed
+            assert asks.worst is not None
+            its_bound = asks.worst.cost_nano(answer.max_tokens)
+            assert min(left, its_bound) <= answer.hold_nano <= min(left, its_bound + 1)
+            assert 0 <= asks.affordable(left, is_free=self.is_beyond_free) - answer.max_tokens <= 1
+            assert answer.is_beyond is (its_bound > left) or its_bound == left
+        elif answer.is_beyond:
+            assert "all" in allowed
             assert answer.hold_nano == left > 0
-        elif answer.max_tokens is None:
-            assert answer.hold_nano == (min(left, worst.total_nano) if worst.least_tokens is None else worst.total_nano)
-            assert answer.hold_nano >= worst.fixed_nano
         else:
-            assert worst.total_nano > left
-            assert worst.cost_nano(answer.max_tokens) <= answer.hold_nano
-            assert answer.max_tokens >= min(worst.least_tokens or 0, worst.max_tokens)
-            assert 0 <= min(worst.affordable_tokens(left), worst.usual_tokens or 0) - answer.max_tokens <= 1
+            assert "whole" in allowed
+            assert asks.worst is not None
+            assert answer.hold_nano == asks.worst.total_nano
 
-    def check_refusal(self, refused: BudgetExceeded, worst: WorstCase | None, left: int) -> None:
-        """The rest does not carry it; `retryAfter` says that it would without the requests in flight."""
-        alone = left + self.held
-        if worst is None:
-            assert left <= 0
-        elif worst.least_tokens is None and alone > 0:
-            assert left <= 0 or left < worst.fixed_nano
-            assert ("retryAfter" in refused.fields) is (worst.fixed_nano <= alone)
-        elif alone > 0:
-            fewest = min(worst.least_tokens or 0, worst.max_tokens)
-            assert worst.total_nano > left
-            assert worst.affordable_tokens(left) <= fewest
-            fits_alone = worst.total_nano <= alone or worst.affordable_tokens(alone) > fewest
-            assert "retryAfter" in refused.fields or not fits_alone
-        if "retryAfter" in refused.fields:
+    def check_refusal(self, refused: BudgetExceeded, allowed: set[str]) -> None:
+        """It says what refused: the cap, or the requests in flight, which are worth waiting for."""
+        is_spent = self.spent >= self.cap
+        assert refused.fields["limit"] in ({"cap"} if is_spent else allowed)
+        assert ("retryAfter" in refused.fields) is (refused.fields["limit"] == "in_flight")
+        if refused.fields["limit"] == "in_flight":
             assert self.held > 0
 
     @precondition(lambda self: self.requests)
@@ -220,7 +228,8 @@ class LedgerMachine(RuleBasedStateMachine):
         known = self.requests[request_id]
         if known.state == "":
             return  # Lost with its admission: to Redis it is a new request.
-        answer = self.ask(request_id, WorstCase(fixed, 0, 1))
+        again = WorstCase(fixed, 0, 1)
+        answer = self.ask(request_id, again, Terms(again, goes_beyond=False))
         if known.state == "void" or known.admission is None:
             assert isinstance(answer, Unavailable)
         else:

@@ -41,13 +41,14 @@ RINGS = {"WATTFARE_MASTER_KEYS": ring("m1", b"m"), "WATTFARE_JWT_KEYS": ring("j1
 
 
 def settings_for(redis_url: str, upstream_url: str, **variables: str) -> Settings:
-    """Settings of a gateway whose store deadline no loaded machine misses."""
+    """Settings of a gateway whose store deadline no loaded machine misses, and where nobody waits long for money."""
     return Settings.load(
         {
             **RINGS,
             "REDIS_URL": redis_url,
             "OPENROUTER_BASE_URL": upstream_url,
             "WATTFARE_REDIS_DEADLINE_MS": "2000",
+            "WATTFARE_ADMISSION_WAIT_SECONDS": "0.5",
             "PORT": "0",
             **variables,
         }

@@ -8,7 +8,7 @@ from gateway.errors import WattfareError
 _CONTRACT: list[tuple[WattfareError, str, int]] = [
     (errors.AuthError("x"), "auth", 401),
     (errors.NotConnected(), "not_connected", 402),
-    (errors.BudgetExceeded("x"), "budget_exceeded", 402),
+    (errors.BudgetExceeded("x", limit="cap"), "budget_exceeded", 402),
     (errors.FundingInvalid(), "funding_invalid", 402),
     (errors.GrantInvalid(), "grant_invalid", 402),
     (errors.RateLimited("x", retry_after_seconds=3), "rate_limited", 429),
@@ -40,10 +40,10 @@ def test_every_class_of_the_tree_is_in_the_table() -> None:
 
 def test_a_wait_is_told_in_header_and_body() -> None:
     """`Retry-After` and `retryAfter` say the same; without a wait there is neither."""
-    waiting = errors.BudgetExceeded("x", retry_after_seconds=5)
+    waiting = errors.BudgetExceeded("x", limit="in_flight", retry_after_seconds=5)
     assert waiting.headers == {"Retry-After": "5", "x-should-retry": "true"}
-    assert waiting.fields == {"retryAfter": 5}
-    assert errors.BudgetExceeded("x").headers == {}
+    assert waiting.fields == {"limit": "in_flight", "retryAfter": 5}
+    assert errors.BudgetExceeded("x", limit="cap").headers == {}
 
 
 def test_a_status_can_be_upstreams_own() -> None:

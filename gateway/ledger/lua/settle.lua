@@ -4,6 +4,7 @@ KEYS[2] days    hash
 KEYS[3] due     zset
 KEYS[4] hold    string
 KEYS[5] ledger  stream
+KEYS[6] queue   zset    who waits for money of this budget
 ARGV[1] request_id
 ARGV[2] status           'settled' (a cost that OpenRouter stated), 'estimated', 'void'
 ARGV[3] cost_nano
@@ -20,6 +21,8 @@ REPEAT changes nothing. One exception: a hold closed at an estimate, or voided b
 -- include: window
 -- include: hold
 -- include: uses
+-- include: overrun
+-- include: queue
 local budget_key, days_key, hold_key = KEYS[1], KEYS[2], KEYS[4]
 local status, cost_nano = ARGV[2], ARGV[2] == 'void' and '0' or ARGV[3]
 local state, generation_id, _, model, admitted, nano, day, admitted_ms, version, code, cost_before, overrun_before
@@ -39,7 +42,8 @@ if not hold and status == 'void' then
   return '1 void 0 0'
 end
 
-local window_day, newest, refused, uses = unpack(redis.call('HMGET', budget_key, 'window_day', 'funding_version', 'funding_refused', 'uses'))
+local window_day, newest, refused, uses, waiting_ms = unpack(redis.call('HMGET', budget_key, 'window_day', 'funding_version',
+  'funding_refused', 'uses', 'waiting_ms'))
 local keep_days, is_lost = ARGV[8] / DAY_MS, not hold or admitted_ms == ''
 if is_lost or not window_day then
   -- Whatever was admitted has a window of its day, or of a later one: only without an admission the day is asked for.
@@ -65,18 +69,7 @@ if delta_nano ~= '0' then
   if day == window_day or day + 0 > window_day - WINDOW_DAYS then redis.call('HINCRBY', budget_key, 'window_nano', delta_nano) end
   redis.call('HINCRBY', budget_key, 'booked_nano', delta_nano)
 end
--- An estimate that turned out too low was no overrun of the hold: only what exceeds the hold is. Only admission writes
--- a code: what was closed without one had no hold to exceed.
-local overrun_nano = '0'
-if code ~= '' and cost > tonumber(nano) then
-  local overrun = cost - tonumber(nano)
-  overrun_nano = whole(overrun)
-  overrun_before = tonumber(overrun_before)
-  if overrun > overrun_before then
-    if overrun_before == 0 then redis.call('HINCRBY', budget_key, 'overruns', 1) end
-    redis.call('HINCRBY', budget_key, 'overrun_nano', whole(overrun - overrun_before))
-  end
-end
+local overrun_nano = count_overrun(budget_key, code, cost, nano, overrun_before)
 if ARGV[7] == 'refused' and version == (newest or '0') then
   redis.call('HSET', budget_key, 'funding_refused', '1', 'funding_trial_ms', whole(clock() + tonumber(ARGV[10])))
 elseif refused and ARGV[7] == 'works' and version == newest then
@@ -94,4 +87,6 @@ local entry = is_first_of_day
   or redis.call('XADD', KEYS[5], '*', 'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed)
 redis.call('SET', hold_key, closed .. '\n' .. entry:match('^%d+'), 'PX', ARGV[8])
 if uses then settle_use(state, status, ARGV[8], budget_key, KEYS[3], days_key, KEYS[5]) end
+-- Its money may be what the first waiter needs.
+if waiting_ms then queue_of(budget_key, KEYS[6]).tell_first() end
 return '1 ' .. status .. ' ' .. cost_nano .. ' ' .. overrun_nano

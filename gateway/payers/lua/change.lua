@@ -1,6 +1,9 @@
---[[ change: pause, resume, revoke a budget, or set its cap, and write the receipt. Spend and open holds stay as they are.
+--[[ change: pause, resume, revoke a budget, or set its cap, and write the receipt. Spend and open holds stay as
+they are; whoever waits for money asks again.
 KEYS[1] budget   hash
 KEYS[2] history  stream
+KEYS[3] queue    zset    who waits for money of this budget
+KEYS[4] alive    hash
 ARGV[1] verb       'pause', 'resume', 'revoke', 'close' (a revocation, because the whole app was closed), 'lower' (never
                    raises), 'cap', 'bar' (only what was approved before and is not connected yet: it never will be)
 ARGV[2] cap_nano   for 'lower' and 'cap'
@@ -8,11 +11,16 @@ ARGV[3] by         who changes it: 'payer', 'app', 'operator'
 RETURNS 1 done, 0 nothing to change, -1 not connected, -2 that would raise the cap
 REPEAT returns 0 or 1 and changes nothing more, but each 'bar' counts: what was approved before it never connects. ]]
 -- include: window
+-- include: queue
 -- include: receipt
 local budget_key, history_key, verb, by = KEYS[1], KEYS[2], ARGV[1], ARGV[3]
-local fields = redis.call('HMGET', budget_key, 'state', 'cap_nano')
+local fields = redis.call('HMGET', budget_key, 'state', 'cap_nano', 'waiting_ms')
 local state, cap = fields[1], tonumber(fields[2] or '')
 local now_ms = clock()
+local function tell_waiters()
+  if fields[3] then queue_of(budget_key, KEYS[3], KEYS[4]).tell_all() end
+  return 1
+end
 if verb == 'bar' then
   redis.call('HINCRBY', budget_key, 'revocations', 1)
   return 1
@@ -23,7 +31,7 @@ if verb == 'revoke' or verb == 'close' then
   redis.call('HSET', budget_key, 'state', 'revoked', 'revoked_ms', whole(now_ms))
   redis.call('HDEL', budget_key, 'funding', 'funding_refused', 'funding_trial_ms')
   write_receipt(history_key, '', verb == 'close' and 'closed' or 'revoked', by, now_ms)
-  return 1
+  return tell_waiters()
 end
 if state ~= 'active' and state ~= 'paused' then return -1 end
 if verb == 'pause' or verb == 'resume' then
@@ -31,11 +39,11 @@ if verb == 'pause' or verb == 'resume' then
   if state == wanted then return 0 end
   redis.call('HSET', budget_key, 'state', wanted)
   write_receipt(history_key, '', verb .. 'd', by, now_ms)
-  return 1
+  return tell_waiters()
 end
 local wanted = tonumber(ARGV[2])
 if verb == 'lower' and cap and wanted > cap then return -2 end
 if wanted == cap then return 0 end
 redis.call('HSET', budget_key, 'cap_nano', whole(wanted))
 write_receipt(history_key, '', 'cap', by, now_ms, 'cap_nano', whole(wanted), 'before_nano', fields[2] or '')
-return 1
+return tell_waiters()

@@ -1,6 +1,8 @@
 --[[ connect: open a budget, or approve it again with another cap or funding key, and write the receipt. Spend stays.
 KEYS[1] budget   hash
 KEYS[2] history  stream
+KEYS[3] queue    zset    who waits for money of this budget
+KEYS[4] alive    hash
 ARGV[1] cap_nano   '' = no cap (test mode only)
 ARGV[2] funding    sealed funding key; '' = none (test mode only)
 ARGV[3] wallet     the payer's wallet; '' = imported by the operator or test mode
@@ -19,11 +21,12 @@ RETURNS the version of the funding key, -1 it was revoked or barred since it was
 REPEAT changes nothing, and returns the version or, after a revocation, -1. Without a text and a funding key nothing changes either, and no receipt
 is written, when all is as it was. ]]
 -- include: window
+-- include: queue
 -- include: receipt
 local budget_key, history_key = KEYS[1], KEYS[2]
 local cap, funding, wallet, origin, text = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[9]
 local known = redis.call('HMGET', budget_key, 'state', 'cap_nano', 'funding', 'wallet', 'origin', 'funding_version',
-  'revocations')
+  'revocations', 'waiting_ms')
 local is_same = text == '' and funding == '' and known[1] == 'active' and known[2] == cap and known[3] == ''
   and known[4] == wallet and known[5] == origin
 if ARGV[6] ~= '' and ARGV[6] ~= (known[7] or '0') then return -1 end
@@ -33,6 +36,7 @@ redis.call('HSET', budget_key, 'state', 'active', 'cap_nano', cap, 'funding', fu
   'origin', origin, 'account', ARGV[5], 'connected_ms', whole(now_ms))
 redis.call('HSETNX', budget_key, 'created_ms', whole(now_ms))
 redis.call('HDEL', budget_key, 'funding_refused', 'funding_trial_ms', 'revoked_ms')
+if known[8] then queue_of(budget_key, KEYS[3], KEYS[4]).tell_all() end
 write_receipt(history_key, ARGV[7], 'approved', ARGV[8], now_ms, 'cap_nano', cap, 'origin', origin, 'text', text,
   'sha256', ARGV[10])
 if ARGV[11] then

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from gateway.keys import RANDOM_BYTES, Budget, request_id
-from gateway.ledger.outcomes import HandOver
+from gateway.ledger.outcomes import Admission, HandOver
 from gateway.ledger.record import Hold
 from gateway.ledger.sweeper import Sweeper
 from gateway.ledger.worst_case import WorstCase
@@ -64,6 +64,7 @@ class Orphanage:
         worst = WorstCase(fixed_nano=1_000_000, per_token_zepto=0, max_tokens=100)
         await ledger.index(budget)
         admission = await ledger.admit(budget, request, worst, model="acme/large", estimate_nano=estimate_nano)
+        assert isinstance(admission, Admission)
         if sent:
             await ledger.post_sent(budget, request, admission.due_ms)
         if generation:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from gateway.keys import Budget
-from gateway.ledger.holds import read_admitted
+from gateway.ledger.admission import read_admitted
 from gateway.ledger.record import CLOSED, OPEN, read_entry
 from gateway.store import scripts
 
@@ -39,11 +39,11 @@ class Scripts:
         return self.approve(cap, funding, "", "", "account", "", secrets.token_hex(4), "operator", "", "")
 
     def approve(self, *args: str | int) -> int:
-        version: int = self.run("connect", [BUDGET.budget, BUDGET.history], *args)
+        version: int = self.run("connect", [BUDGET.budget, BUDGET.history, BUDGET.queue, BUDGET.alive], *args)
         return version
 
     def change(self, verb: str, cap: int | str = "", by: str = "payer") -> int:
-        code: int = self.run("change", [BUDGET.budget, BUDGET.history], verb, cap, by)
+        code: int = self.run("change", [BUDGET.budget, BUDGET.history, BUDGET.queue, BUDGET.alive], verb, cap, by)
         return code
 
     def admit(
@@ -55,19 +55,27 @@ class Scripts:
         per_token: str = "0",
         min_tokens: int | str = 0,
         usual_tokens: int = 10**6,
+        expected: tuple[int, int, str] | None = None,
+        has_terms: bool = True,
+        channel: str = "",
+        place: int | str = "",
         funded: bool = True,
         lease_ms: int = LEASE_MS,
     ) -> list[Any]:
-        names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id)]
-        bound = f"{fixed} {per_token} {min_tokens} {usual_tokens}"
-        found = self.run("admit", names, request_id, worst, bound, 7, lease_ms, KEEP_DAYS, "m", int(funded), TRIAL_MS)
+        """`expected`: total, fixed and per token; None: the bound, beyond which nothing goes then."""
+        names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id), BUDGET.queue, BUDGET.alive]
+        total, its_fixed, its_per_token = expected or (worst, fixed, per_token)
+        terms = f"{int(expected is not None)} {total} {its_fixed} {its_per_token} {min_tokens} {usual_tokens}"
+        said = f"{terms} {fixed} {per_token}" if has_terms and worst != "" else ""
+        known = (7, lease_ms, KEEP_DAYS, "m", int(funded), TRIAL_MS, channel, place)
+        found = self.run("admit", names, request_id, worst, said, *known)
         _, code, hold, max_tokens, spent, held, cap, overdue, due_ms, key = read_admitted(found)
         return [code, hold, max_tokens, spent, held, cap, key, overdue, due_ms]
 
     def settle(
         self, request_id: str, status: str, cost: int = 0, *, funding: str = "", generation: str = "", model: str = ""
     ) -> list[Any]:
-        names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id), BUDGET.ledger]
+        names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id), BUDGET.ledger, BUDGET.queue]
         known = (request_id, status, cost, generation, model, " ", funding, KEEP_DAYS * DAY_MS, "complete", TRIAL_MS)
         code, said, *nano = self.run("settle", names, *known).split()
         return [int(code), said, *map(int, nano)]

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.ledger.holds import per_token_nano
+from gateway.ledger.admission import per_token_nano
 from gateway.ledger.worst_case import WorstCase
 from tests.gateway.lua.direct import BUDGET, FUNDING, KEEP_DAYS, LEASE_MS, TRIAL_MS, Scripts
 
-HELD, SHORTENED, NOT_CONNECTED, CAP_SPENT, TOO_LITTLE, IN_FLIGHT, REFUSED, VOIDED = 0, 1, -1, -2, -3, -4, -5, -6
+HELD, SHORTENED, ALL_HELD, SHORTENED_ALL_HELD, NEEDS_TERMS, WAITS = 0, 1, 2, 3, -7, -8
+NOT_CONNECTED, CAP_SPENT, TOO_LITTLE, IN_FLIGHT, REFUSED, VOIDED = -1, -2, -3, -4, -5, -6
 
 
 def test_a_worst_case_that_fits_is_held_whole(scripts: Scripts) -> None:
@@ -54,22 +55,26 @@ def test_what_only_holds_stand_against_can_be_tried_again(scripts: Scripts) -> N
 
 
 def test_an_unknown_price_holds_all_that_is_left(scripts: Scripts) -> None:
-    """Code 0 with the whole rest, then -4: one such request at a time."""
+    """Code 2 with the whole rest, then -4: one such request at a time."""
     scripts.connect(1000)
     scripts.admit("a", 300)
-    assert scripts.admit("b", "")[:2] == [HELD, 700]
+    assert scripts.admit("b", "")[:2] == [ALL_HELD, 700]
     assert scripts.admit("c", "")[0] == IN_FLIGHT
     assert scripts.admit("d", 1)[0] == IN_FLIGHT
 
 
 def test_what_no_ceiling_shortens_holds_all_that_is_left(scripts: Scripts) -> None:
-    """As long as that carries what is sent; then it waits for its turn, or is too dear."""
+    """As long as that carries what is sent; then it waits for its turn, or is too dear. Where nothing may go beyond its
+    bound it is refused.
+    """
     scripts.connect(1000)
-    assert scripts.admit("a", 5000, fixed=100, per_token="1", min_tokens="")[:3] == [0, 1000, 0]
-    assert scripts.admit("b", 5000, fixed=100, per_token="1", min_tokens="")[0] == -4
+    beyond = {"fixed": 100, "per_token": "1", "min_tokens": "", "expected": (5000, 100, "1")}
+    assert scripts.admit("a", 5000, **beyond)[:3] == [ALL_HELD, 1000, 0]  # type: ignore[arg-type]
+    assert scripts.admit("b", 5000, **beyond)[0] == IN_FLIGHT  # type: ignore[arg-type]
     scripts.settle("a", "settled", 950)
-    assert scripts.admit("c", 5000, fixed=100, per_token="1", min_tokens="")[0] == -3
-    assert scripts.admit("d", 40, fixed=30, per_token="1", min_tokens="")[:3] == [0, 40, 0]
+    assert scripts.admit("c", 5000, **beyond)[0] == TOO_LITTLE  # type: ignore[arg-type]
+    assert scripts.admit("d", 40, fixed=30, per_token="1", min_tokens="")[:3] == [HELD, 40, 0]
+    assert scripts.admit("e", 5000, fixed=5, per_token="1", min_tokens="")[0] == TOO_LITTLE
 
 
 def test_a_shortened_answer_is_no_longer_than_usual(scripts: Scripts) -> None:

@@ -185,8 +185,8 @@ def test_a_standing_is_read_and_nothing_is_written(scripts: Scripts) -> None:
     scripts.call("HSET", BUDGET.days, today, 1, today - 29, 10, today - 30, 100)
     stored = scripts.dump()
     found = scripts.run("standing", [BUDGET.budget, BUDGET.days])
-    assert (found[0] // 86_400_000, found[1]) == (today, 11)
-    assert dict(zip(found[2::2], found[3::2], strict=True))[b"cap_nano"] == b"1000"
+    assert (found[0] // 86_400_000, *found[1:3]) == (today, 11, today - 29)
+    assert dict(zip(found[3::2], found[4::2], strict=True))[b"cap_nano"] == b"1000"
     assert scripts.dump() == stored
 
 

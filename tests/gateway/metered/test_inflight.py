@@ -217,6 +217,7 @@ async def test_one_dead_master_keeps_no_other_users_from_being_renewed_and_cut()
             request = request_id("a" * 13, budget.name.encode()[-12:])
             worst = WorstCase(fixed_nano=1000, per_token_zepto=0, max_tokens=100)
             admission = await ledger.admit(budget, request, worst, model="m", estimate_nano=5)
+            assert isinstance(admission, Admission)
             call = SimpleNamespace(request_id=request, notes={}, on_hang_up=lambda _: None)
             opened = OpenRequest(budget, call, chat())  # type: ignore[arg-type]
             opened.held(admission)

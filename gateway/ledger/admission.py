@@ -1,0 +1,158 @@
+"""One admission as `admit.lua` is asked for it, and what its answer means. Pure: values in and out.
+
+Rule: a refusal says which limit refused, how much is needed and left, and what would help.
+"""
+
+from collections.abc import Mapping
+from enum import IntEnum
+from functools import lru_cache
+
+from gateway.errors import BudgetExceeded, FundingInvalid, Unavailable, WattfareError
+from gateway.ledger.outcomes import Admission, Turn, Waiting
+from gateway.ledger.worst_case import Terms, WorstCase
+from gateway.money import ZEPTO_PER_NANO, usd_from_nano, usd_text
+
+# What we tell a caller to wait when only requests in flight stand in the way: most answers end within seconds.
+RETRY_AFTER_SECONDS = 5
+
+
+class Admit(IntEnum):
+    """Return codes of `admit.lua`."""
+
+    HELD = 0
+    SHORTENED = 1
+    ALL_HELD = 2
+    SHORTENED_ALL_HELD = 3
+    NOT_CONNECTED = -1
+    CAP_SPENT = -2
+    TOO_LITTLE_LEFT = -3
+    IN_FLIGHT = -4
+    FUNDING_REFUSED = -5
+    VOIDED = -6
+    NEEDS_TERMS = -7
+    WAITS = -8
+
+
+# A member of an enumeration is slow to find, and compares through Python.
+NOT_CONNECTED = int(Admit.NOT_CONNECTED)
+_ALL_HELD, _WAITS, _NEEDS_TERMS = int(Admit.ALL_HELD), int(Admit.WAITS), int(Admit.NEEDS_TERMS)
+_SHORTENED = frozenset({int(Admit.SHORTENED), int(Admit.SHORTENED_ALL_HELD)})
+
+
+Answered = tuple[int, int, int, int, int, int, int, int, int, bytes]
+"""What `admit.lua` answers, in its order."""
+
+
+def read_admitted(reply: bytes) -> Answered:
+    """Return what `admit.lua` answers, in its order."""
+    uses, code, hold, tokens, spent, held, cap, overdue, due, funding = reply.split(b" ", 9)
+    sums = int(spent), int(held), int(cap)
+    return int(uses), int(code), int(hold), int(tokens), *sums, int(overdue), int(due), funding
+
+
+def outcome(answered: Answered, worst: WorstCase | None, terms: Terms | None) -> Admission | Waiting | WattfareError:
+    """Return what an answer of `admit.lua` means; a refusal as the error to raise. Not for NOT_CONNECTED."""
+    uses_left, code, hold, max_tokens, spent, held, cap, overdue, due_ms, funding = answered
+    if code >= 0:
+        return Admission(
+            hold_nano=hold,
+            max_tokens=max_tokens if code in _SHORTENED else None,
+            remaining_nano=None if cap < 0 else max(0, cap - spent),
+            funding=funding,
+            due_ms=due_ms,
+            is_overdue=overdue == 1,
+            uses_left=None if uses_left < 0 else uses_left,
+            is_beyond=code >= _ALL_HELD,
+        )
+    if code in (_WAITS, _NEEDS_TERMS):
+        return Waiting(hold, code == _NEEDS_TERMS)
+    return refusal(Admit(code), spent=spent, held=held, cap=cap, worst=worst, terms=terms)
+
+
+def terms_words(worst: WorstCase | None, terms: Terms | None) -> str:
+    """Return the terms as `admit.lua` takes them."""
+    if worst is None or terms is None:
+        return ""
+    expected = terms.expected
+    least: int | str = "" if worst.least_tokens is None else min(worst.least_tokens, worst.max_tokens)
+    if not terms.may_shorten and least != "":
+        least = "-"
+    usual = worst.max_tokens if worst.usual_tokens is None else worst.usual_tokens
+    return (
+        f"{terms.goes_beyond:d} {expected.total_nano} {expected.fixed_nano} {per_token_nano(expected)} "
+        f"{least} {usual} {worst.fixed_nano} {per_token_nano(worst)}"
+    )
+
+
+def turn_words(turn: Turn) -> tuple[str, str]:
+    """Return the channel and the place as `admit.lua` takes them."""
+    return turn.channel, "-" if turn.is_over else str(turn.place or "")
+
+
+def per_token_nano(worst: WorstCase) -> str:
+    """Return the price of one more token as Lua reads it.
+
+    Lua counts in doubles: four steps above the exact price, no product with a number of tokens rounds to below it.
+    """
+    return _nano_as_double(worst.per_token_zepto)
+
+
+# There are as many as prices, and to print a double takes longer than all else that is said of a request.
+@lru_cache(maxsize=4096)
+def _nano_as_double(zepto: int) -> str:
+    return repr(zepto / ZEPTO_PER_NANO * (1 + 2**-50)) if zepto else "0"
+
+
+def refusal(
+    verdict: Admit, *, spent: int, held: int, cap: int, worst: WorstCase | None, terms: Terms | None
+) -> WattfareError:
+    """Return the error of a refusal, with the amounts that it was made from (nano-USD)."""
+    alone = max(0, cap - spent)
+    needed = terms.expected.total_nano if terms is not None else worst.total_nano if worst is not None else None
+    said: Mapping[str, object] = {
+        "neededUsd": None if needed is None else usd_from_nano(needed),
+        "leftUsd": usd_from_nano(max(0, alone - held)),
+        "spentUsd": usd_from_nano(spent),
+        "heldUsd": usd_from_nano(held),
+    }
+    match verdict:
+        case Admit.FUNDING_REFUSED:
+            return FundingInvalid()
+        case Admit.CAP_SPENT:
+            return BudgetExceeded(
+                f"The monthly cap of {usd_text(cap)} USD is spent. "
+                "The user can raise it, or wait until spend is 30 days old.",
+                limit="cap",
+                fields=said,
+            )
+        case Admit.IN_FLIGHT:
+            return BudgetExceeded(
+                f"Requests in flight hold {usd_text(held)} of the {usd_text(alone)} USD that are left of the cap"
+                f"{_needs(needed)}. Try again when they have ended.{_helps(alone - held, terms)}",
+                limit="in_flight",
+                fields=said,
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
+        case Admit.TOO_LITTLE_LEFT:
+            return BudgetExceeded(
+                f"The {usd_text(alone)} USD that are left of the cap cannot carry this request{_needs(needed)}."
+                f"{_helps(alone, terms)} Shorten the prompt, take a cheaper model, or ask the user to raise the cap.",
+                limit="cap",
+                fields=said,
+            )
+        case _:
+            return Unavailable("This request was given up before. Send it again.")
+
+
+def _needs(needed: int | None) -> str:
+    return "" if needed is None else f": it may cost {usd_text(needed)} USD"
+
+
+def _helps(nano: int, terms: Terms | None) -> str:
+    """Return which ceiling would fit into so much, where one would."""
+    if terms is None or not terms.ceiling:
+        return ""
+    affordable = terms.expected.affordable_tokens(nano)
+    if affordable < 1 or affordable >= terms.expected.max_tokens:
+        return ""
+    return f" Name a {terms.ceiling} of at most {affordable}."

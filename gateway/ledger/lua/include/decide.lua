@@ -1,0 +1,67 @@
+-- Decides on a request whose bound may not fit, or that others wait before (CONTRACT §3, steps 3 to 7): for admit.lua, whose
+-- KEYS and ARGV it reads. `left` is what no hold takes of `alone`, and that is what no spend takes of the cap.
+-- Returns code, amount (the place of one that waits) and max_tokens.
+local function decide(queue, terms, left, alone, bound, now_ms, waiting_ms)
+  local place, waiter = ARGV[11], ARGV[10] .. ' ' .. ARGV[1]
+  local is_over = place == '-'
+  if place ~= '' and not is_over then waiting_ms = queue.keep(waiter, place, now_ms) end
+  -- One that has waited for its time is let past: whoever is before it has, too.
+  local first = not is_over and waiting_ms and queue.first(now_ms, waiting_ms)
+  local is_its_turn = not first or first == waiter
+
+  -- Returns `verdict` once the request has a place, and `otherwise` where it can have none.
+  local function queued(verdict, otherwise)
+    if is_over or ARGV[10] == '' then return otherwise, 0, 0 end
+    if place == '' then place = queue.join(waiter, now_ms) or '' end
+    if place == '' then return otherwise, 0, 0 end
+    return verdict, place, 0
+  end
+
+  -- At most one open request of a budget is beyond its bound: so no burst of them can overrun.
+  local function is_beyond_free()
+    local other = redis.call('HGET', KEYS[1], 'beyond')
+    return not other or not redis.call('ZSCORE', KEYS[3], other)
+  end
+
+  -- Returns how many output tokens an amount affords. The factor keeps a double's rounding from buying one too many.
+  local function affordable(nano, fixed, per_token)
+    if per_token <= 0 then return -1 end
+    return math.floor((nano - fixed) * (1 - 1e-12) / per_token)
+  end
+
+  if is_its_turn and bound and bound <= left then return 0, bound, 0 end
+  if not bound then
+    if is_its_turn and left > 0 and is_beyond_free() then return 2, left, 0 end
+    return queued(-8, -4)
+  end
+  if terms == '' then
+    if not is_its_turn and bound <= alone then return queued(-8, -4) end
+    return queued(-7, -7)
+  end
+  local beyond, total, fixed, per_token, least, usual, bound_fixed, bound_per_token =
+    terms:match('^(%S+) (%S+) (%S+) (%S+) (%S*) (%S+) (%S+) (%S+)$')
+  total, fixed, per_token = tonumber(total), tonumber(fixed), tonumber(per_token)
+  local fewest, is_all_held = tonumber(least), least == '' and beyond == '1'
+  local is_carried_alone = total <= alone or is_all_held and fixed <= alone
+    or fewest and affordable(alone, fixed, per_token) >= fewest
+  if not is_carried_alone then return -3, 0, 0 end
+  if not is_its_turn then return queued(-8, -4) end
+  local is_free = beyond == '1' and is_beyond_free()
+  if is_free and left > 0 and total <= left then return 2, left, 0 end
+  if total <= alone then
+    local verdict, its_place = queued(-8, 0)
+    if verdict == -8 then return verdict, its_place, 0 end
+  end
+  if is_free and is_all_held and left > 0 and fixed <= left then return 2, left, 0 end
+  if fewest then
+    bound_fixed, bound_per_token = tonumber(bound_fixed), tonumber(bound_per_token)
+    if not is_free then fixed, per_token = bound_fixed, bound_per_token end
+    local tokens = math.min(affordable(left, fixed, per_token), tonumber(usual))
+    if tokens >= fewest then
+      local its_bound = bound_fixed + math.ceil(tokens * bound_per_token)
+      if is_free and its_bound > left then return 3, left, tokens end
+      return 1, math.min(left, its_bound), tokens
+    end
+  end
+  return queued(-8, -4)
+end

@@ -1,0 +1,185 @@
+"""How a request comes by its hold: at its bound, else on its terms, else after its wait. CONTRACT §3, steps 1 to 7.
+
+Rule: one script decides (lua/admit.lua). Here it is only asked: with the bound, where that does not fit once more with
+what is expected, and again whenever a request that waits is woken.
+"""
+
+import contextlib
+import time
+from dataclasses import dataclass
+
+from gateway import metrics
+from gateway.errors import BudgetExceeded, InvalidRequest, Unavailable, WattfareError
+from gateway.ledger.holds import Ledger
+from gateway.ledger.outcomes import Admission, Turn, Waiting
+from gateway.ledger.worst_case import Terms, WorstCase
+from gateway.metered import waiting
+from gateway.metered.expected import expected_case
+from gateway.metered.inflight import Inflight, OpenRequest
+from gateway.metered.pricing import estimate_nano, worst_case
+from gateway.metered.test_mode import simulated_worst_case
+from gateway.openrouter.dialects import WIRE
+from gateway.openrouter.prices import Prices
+
+SHORTEN_HEADER = "x-wattfare-shorten"
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What is asked for one request, again and again until it is decided."""
+
+    request: OpenRequest
+    worst: WorstCase | None
+    estimate_nano: int
+    terms: Terms | None
+    turn: Turn
+
+
+class Admissions:
+    """Asks the ledger for holds. `goes_beyond`: WATTFARE_HOLDS is `expected`. `manage_url`: the payer's dashboard."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        prices: Prices,
+        inflight: Inflight,
+        waiting: waiting.Waiting,
+        goes_beyond: bool,
+        wait_seconds: float,
+        manage_url: str,
+    ) -> None:
+        self._ledger = ledger
+        self._prices = prices
+        self._inflight = inflight
+        self._waiting = waiting
+        self._goes_beyond = goes_beyond
+        self._wait_seconds = wait_seconds
+        self._manage_url = manage_url
+
+    async def admit(self, request: OpenRequest) -> Admission:
+        """Return the hold. From `is_asked` on, one may exist whatever this raises.
+
+        Raises InvalidRequest, NotConnected, BudgetExceeded, GrantInvalid, FundingInvalid, Unavailable, Stopped.
+        """
+        budget, chat = request.budget, request.chat
+        may_shorten = SHORTEN_HEADER not in request.call.request.headers or _may_shorten(request)
+        terms = None
+        if budget.mode == "test":
+            worst, estimate = simulated_worst_case(chat), 0
+            if worst is not None:
+                terms = _terms(request, worst, may_shorten=may_shorten, goes_beyond=self._goes_beyond)
+        else:
+            prices = self._prices.current
+            worst = worst_case(chat, prices, now_ms=_now_ms())
+            estimate = estimate_nano(chat, prices, completion_bytes=0)
+            if not self._goes_beyond and worst is not None:
+                terms = _terms(request, worst, may_shorten=may_shorten, goes_beyond=False)
+        asked = _Asked(request, worst, estimate, terms, self._waiting.turn(request))
+        try:
+            found = await self._ask(asked)
+            if not isinstance(found, Admission):
+                found = await self._wait(asked, found, may_shorten=may_shorten)
+        except Unavailable:
+            raise
+        except BudgetExceeded as refused:
+            request.is_asked = False
+            await self._explain(request, refused)
+            raise
+        except Exception:
+            request.is_asked = False
+            raise
+        finally:
+            if request.waited_seconds:
+                request.call.notes["waited_ms"] = round(request.waited_seconds * 1000, 2)
+                metrics.WAIT_SECONDS.observe(request.waited_seconds)
+        return found
+
+    async def _ask(self, asked: _Asked) -> Admission | Waiting:
+        """Ask once. A budget is listed for the sweeper before any hold of it. Raises what `admit` does."""
+        request, now = asked.request, asked.request.clock()
+        if not self._inflight.is_indexed(request.budget, now):
+            await self._inflight.index(request.budget, now)
+        request.is_asked = True
+        request.reach("asked")
+        return await self._ledger.admit(
+            request.budget,
+            request.request_id,
+            asked.worst,
+            model=request.chat.model,
+            estimate_nano=asked.estimate_nano,
+            terms=asked.terms,
+            turn=asked.turn,
+        )
+
+    async def _wait(self, asked: _Asked, found: Admission | Waiting, *, may_shorten: bool) -> Admission:
+        """Give the terms that are asked for, and wait for the turn; leave the queue whatever ends that."""
+        request, channel = asked.request, asked.turn.channel
+        until = request.clock() + self._wait_seconds
+        is_decided = False
+        try:
+            while isinstance(found, Waiting):
+                if found.place:
+                    self._waiting.enter(request, found.place)
+                self._waiting.renewed(request)
+                if found.needs_terms:
+                    asked.terms = await self._expected(asked, may_shorten=may_shorten)
+                else:
+                    await self._until_called(request, until)
+                is_over = not found.needs_terms and request.clock() >= until
+                asked.turn = Turn(channel, found.place, is_over)
+                found = await self._ask(asked)
+            is_decided = True
+        except Unavailable:
+            raise
+        except WattfareError:
+            is_decided = True
+            raise
+        finally:
+            self._waiting.leave(request)
+            if channel and not is_decided:
+                self._ledger.keep_leave(request.budget, request.request_id, channel)
+        return found
+
+    async def _until_called(self, request: OpenRequest, until: float) -> None:
+        """Wait until it is time to ask again. Raises Stopped, Unavailable when the process stops."""
+        began = request.clock()
+        request.reach("waiting")
+        try:
+            await self._waiting.called(request, until)
+        finally:
+            request.waited_seconds += request.clock() - began
+        if self._waiting.is_stopping:
+            request.is_asked = False
+            raise Unavailable("This process is stopping. Nothing was spent. Send the request again.")
+
+    async def _expected(self, asked: _Asked, *, may_shorten: bool) -> Terms:
+        """Return on which terms a request goes on whose bound does not fit."""
+        bound = asked.worst
+        if bound is None:
+            raise AssertionError("without a bound no terms are asked for")
+        expected = await expected_case(asked.request.chat, self._prices.current, bound, now_ms=_now_ms())
+        return _terms(asked.request, expected or bound, may_shorten=may_shorten, goes_beyond=True)
+
+    async def _explain(self, request: OpenRequest, refused: BudgetExceeded) -> None:
+        """Add to a refusal when spend next falls out of the window, and where the payer can raise the cap."""
+        refused.fields["resetsAt"] = None
+        with contextlib.suppress(Unavailable):
+            refused.fields["resetsAt"] = (await self._ledger.standing(request.budget)).resets_at
+        refused.fields["manageUrl"] = self._manage_url
+
+
+def _terms(request: OpenRequest, expected: WorstCase, *, may_shorten: bool, goes_beyond: bool) -> Terms:
+    ceilings = WIRE[request.chat.dialect].ceilings
+    return Terms(expected, goes_beyond, may_shorten, request.chat.ceiling_field or (ceilings[0] if ceilings else ""))
+
+
+def _may_shorten(request: OpenRequest) -> bool:
+    """Tell what the header asks for. Raises InvalidRequest."""
+    if request.call.request.headers.getall(SHORTEN_HEADER) != ["never"]:
+        raise InvalidRequest(f"{SHORTEN_HEADER} can be `never` alone: refuse what does not fit, and shorten nothing.")
+    return False
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,58 @@
+"""How short an answer may be cut: to nothing, where what is cut off makes the rest worthless."""
+
+from collections.abc import Mapping
+
+from gateway.ledger.worst_case import MIN_OUTPUT_TOKENS, MIN_WHOLE_TOKENS
+
+# Most requests name none of these, and then nothing more is asked of them.
+_TELLING_FIELDS = frozenset(
+    {
+        *("tools", "functions", "response_format", "output_config", "output_format", "text", "structured_outputs"),
+        *("reasoning", "reasoning_effort", "thinking"),
+    }
+)
+_PLAIN_FORMATS = (None, "text")
+_NO_EFFORT = (None, "none")
+
+
+def fewest_tokens(document: Mapping[str, object], thinking_tokens: int) -> int:
+    """Return the fewest output tokens that a shortened answer is worth sending with (CONTRACT §3.6).
+
+    `thinking_tokens`: a budget for reasoning, which comes before the answer.
+    """
+    is_whole = not _TELLING_FIELDS.isdisjoint(document) and _is_worthless_cut(document)
+    return thinking_tokens + (MIN_WHOLE_TOKENS if is_whole or thinking_tokens else MIN_OUTPUT_TOKENS)
+
+
+def _is_worthless_cut(document: Mapping[str, object]) -> bool:
+    return bool(
+        document.get("tools")
+        or document.get("functions")
+        or document.get("structured_outputs")
+        or _names_format(document.get("response_format"))
+        or _names_format(document.get("output_format"))
+        or _names_format(_member(document.get("output_config"), "format"))
+        or _names_format(_member(document.get("text"), "format"))
+        or _reasons(document)
+    )
+
+
+def _names_format(shape: object) -> bool:
+    """Tell whether the answer must be JSON, by a schema or without one."""
+    return isinstance(shape, dict) and shape.get("type") not in _PLAIN_FORMATS
+
+
+def _reasons(document: Mapping[str, object]) -> bool:
+    """Tell whether reasoning was asked for, which is written before any word of the answer."""
+    reasoning, thinking = document.get("reasoning"), document.get("thinking")
+    is_asked = isinstance(reasoning, dict) and (
+        reasoning.get("enabled") is True
+        or reasoning.get("effort") not in _NO_EFFORT
+        or bool(reasoning.get("max_tokens"))
+    )
+    is_thinking = isinstance(thinking, dict) and thinking.get("type") in ("enabled", "adaptive")
+    return is_asked or is_thinking or document.get("reasoning_effort") not in _NO_EFFORT
+
+
+def _member(value: object, name: str) -> object:
+    return value.get(name) if isinstance(value, dict) else None

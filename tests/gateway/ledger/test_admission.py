@@ -1,0 +1,111 @@
+"""What admission is asked and what it answers, as values."""
+
+import pytest
+
+from gateway.errors import BudgetExceeded, FundingInvalid, Unavailable
+from gateway.ledger.admission import (
+    RETRY_AFTER_SECONDS,
+    Admit,
+    outcome,
+    read_admitted,
+    refusal,
+    terms_words,
+    turn_words,
+)
+from gateway.ledger.outcomes import Admission, Turn, Waiting
+from gateway.ledger.worst_case import Terms, WorstCase
+from gateway.money import ZEPTO_PER_NANO
+
+WORST = WorstCase(6_000_000, 20_000 * ZEPTO_PER_NANO, 1000)
+EXPECTED = WorstCase(1_000_000, 20_000 * ZEPTO_PER_NANO, 1000)
+TERMS = Terms(EXPECTED)
+
+
+def test_the_terms_are_said_as_the_script_takes_them() -> None:
+    """Only where there is a bound, and something to say of it."""
+    assert terms_words(None, TERMS) == terms_words(WORST, None) == ""
+    beyond, total, fixed, per_token, least, usual, *bound = terms_words(WORST, TERMS).split(" ")
+    assert (beyond, total, fixed, least, usual, bound[0]) == ("1", "21000000", "1000000", "16", "1000", "6000000")
+    assert float(per_token) == float(bound[1]) == pytest.approx(20_000)
+    assert terms_words(WORST, Terms(WORST, goes_beyond=False)).startswith("0 26000000 6000000 ")
+
+
+@pytest.mark.parametrize(
+    ("least", "may_shorten", "said"),
+    [(16, True, "16"), (2000, True, "1000"), (16, False, "-"), (None, True, ""), (None, False, "")],
+)
+def test_the_floor_is_never_above_what_was_asked_for(least: int | None, may_shorten: bool, said: str) -> None:
+    """`-`: it must not be shortened; nothing: no ceiling would shorten it."""
+    worst = WORST._replace(least_tokens=least)
+    assert terms_words(worst, TERMS._replace(may_shorten=may_shorten)).split(" ")[4] == said
+
+
+@pytest.mark.parametrize(
+    ("turn", "said"),
+    [(Turn(), ("", "")), (Turn("c"), ("c", "")), (Turn("c", 7), ("c", "7")), (Turn("c", 7, is_over=True), ("c", "-"))],
+)
+def test_a_turn_is_said_as_the_script_takes_it(turn: Turn, said: tuple[str, str]) -> None:
+    """New, in its place, or over."""
+    assert turn_words(turn) == said
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (b"-1 0 400 0 1 400 1000 1 77 sealed key", Admission(400, None, 999, b"sealed key", 77, is_overdue=True)),
+        (b"-1 1 400 20 1 400 1000 0 77 k", Admission(400, 20, 999, b"k", 77)),
+        (b"-1 2 400 0 1 400 -1 0 77 ", Admission(400, None, None, b"", 77, is_beyond=True)),
+        (b"-1 3 400 20 1001 400 1000 0 77 ", Admission(400, 20, 0, b"", 77, is_beyond=True)),
+        (b"-1 -7 5 0 1 400 1000 0 0 ", Waiting(5, needs_terms=True)),
+        (b"-1 -8 5 0 1 400 1000 0 0 ", Waiting(5, needs_terms=False)),
+    ],
+)
+def test_an_answer_is_a_hold_or_a_place(reply: bytes, expected: Admission | Waiting) -> None:
+    """Whatever bytes the sealed key has."""
+    assert outcome(read_admitted(reply), WORST, TERMS) == expected
+
+
+def _refused(verdict: Admit, *, spent: int = 0, held: int = 0, terms: Terms | None = TERMS) -> BudgetExceeded:
+    error = refusal(verdict, spent=spent, held=held, cap=10_000_000, worst=WORST, terms=terms)
+    assert isinstance(error, BudgetExceeded)
+    return error
+
+
+def test_a_refusal_says_what_is_needed_and_left_and_what_would_help() -> None:
+    """In the amounts that it was decided by: the expected one where it was counted."""
+    refused = _refused(Admit.TOO_LITTLE_LEFT, spent=4_000_000, held=1_000_000)
+    amounts = {"neededUsd": 0.021, "leftUsd": 0.005, "spentUsd": 0.004, "heldUsd": 0.001}
+    assert refused.fields == {"limit": "cap", **amounts}
+    assert refused.message.startswith("The 0.006 USD that are left of the cap cannot carry this request")
+    assert "Name a max_tokens of at most 250." in refused.message
+    for word in ("Shorten the prompt", "cheaper model", "raise the cap"):
+        assert word in refused.message
+
+
+def test_where_only_requests_in_flight_stand_in_the_way_it_says_so() -> None:
+    """With the time to wait, which clients obey."""
+    refused = _refused(Admit.IN_FLIGHT, held=9_000_000)
+    assert (refused.fields["limit"], refused.fields["retryAfter"]) == ("in_flight", RETRY_AFTER_SECONDS)
+    assert refused.headers["x-should-retry"] == "true"
+    assert "max_tokens" not in refused.message
+
+
+def test_a_spent_cap_names_the_cap() -> None:
+    """No smaller request helps there."""
+    refused = _refused(Admit.CAP_SPENT, spent=10_000_000, terms=None)
+    assert refused.message.startswith("The monthly cap of 0.01 USD is spent.")
+    assert (refused.fields["limit"], refused.fields["neededUsd"], refused.fields["leftUsd"]) == ("cap", 0.026, 0)
+
+
+def test_what_no_amount_is_known_of_needs_none() -> None:
+    """A model without a price; and no ceiling is proposed where there is no field for one."""
+    refused = refusal(Admit.IN_FLIGHT, spent=0, held=10, cap=10, worst=None, terms=None)
+    assert isinstance(refused, BudgetExceeded)
+    assert refused.fields["neededUsd"] is None
+    assert "max_tokens" not in _refused(Admit.TOO_LITTLE_LEFT, terms=TERMS._replace(ceiling="")).message
+
+
+@pytest.mark.parametrize(("verdict", "kind"), [(Admit.FUNDING_REFUSED, FundingInvalid), (Admit.VOIDED, Unavailable)])
+def test_other_refusals_are_errors_of_their_own(verdict: Admit, kind: type[Exception]) -> None:
+    """The key, and an id that was given up."""
+    assert isinstance(refusal(verdict, spent=0, held=0, cap=1, worst=WORST, terms=None), kind)

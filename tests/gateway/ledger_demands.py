@@ -1,0 +1,74 @@
+"""What a request of the ledger's model test asks for, and what admission may answer to it (CONTRACT §3)."""
+
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+from gateway.ledger.worst_case import Terms, WorstCase
+from gateway.money import ZEPTO_PER_NANO
+
+small = st.integers(0, 60)
+leasts = st.sampled_from([16, 16, 16, 24, None])
+mostly = st.sampled_from([True, True, True, True, False])
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a request asks for: its bound (None: not known), and the terms where that does not fit."""
+
+    worst: WorstCase | None
+    terms: Terms
+
+    @property
+    def fewest(self) -> int | None:
+        """The fewest tokens it may be shortened to; None where it may not."""
+        if self.worst is None or self.worst.least_tokens is None or not self.terms.may_shorten:
+            return None
+        return min(self.worst.least_tokens, self.worst.max_tokens)
+
+    def affordable(self, nano: int, *, is_free: bool) -> int:
+        """How many tokens an amount affords it, -1 where tokens do not matter; exact, where Lua may be one below."""
+        assert self.worst is not None
+        rate = self.terms.expected if is_free and self.terms.goes_beyond else self.worst
+        if not rate.per_token_zepto:
+            return -1
+        return min(rate.affordable_tokens(nano), self.worst.usual_tokens or self.worst.max_tokens)
+
+    def verdicts(self, left: int, alone: int, *, is_free: bool) -> set[str]:
+        """What admission may answer, by CONTRACT §3: two answers where Lua's rounding decides."""
+        if self.worst is None:
+            return {"all"} if left > 0 and is_free else {"in_flight"}
+        if self.worst.total_nano <= left:
+            return {"whole"}
+        expected, may_exceed = self.terms.expected, self.terms.goes_beyond and is_free
+        if may_exceed and 0 < left >= expected.total_nano:
+            return {"all"}
+        if self.worst.least_tokens is None:
+            if may_exceed and 0 < left >= expected.fixed_nano:
+                return {"all"}
+            is_carried = expected.total_nano <= alone or (self.terms.goes_beyond and expected.fixed_nano <= alone)
+            return {"in_flight"} if is_carried else {"cap"}
+        refused = {"in_flight"} if expected.total_nano <= alone else {"cap"}
+        if self.fewest is None:
+            return refused
+        if expected.per_token_zepto and (most := expected.affordable_tokens(alone)) >= self.fewest:
+            refused = {"in_flight"} if most > self.fewest else {"in_flight", *refused}
+        tokens = self.affordable(left, is_free=is_free)
+        if tokens > self.fewest:
+            return {"shortened"}
+        return {"shortened", *refused} if tokens == self.fewest else refused
+
+
+@st.composite
+def _demands(draw: st.DrawFn) -> Demand:
+    """A request whose expected amount is a part of its bound."""
+    fixed, per_token, tokens = draw(small), draw(st.integers(0, 20)), draw(st.integers(1, 40))
+    worst = WorstCase(fixed, per_token * ZEPTO_PER_NANO, tokens, draw(leasts), 30)
+    share = draw(st.sampled_from([1, 2, 5]))
+    expected = worst._replace(fixed_nano=fixed // share, per_token_zepto=per_token * ZEPTO_PER_NANO // share)
+    goes_beyond = draw(mostly)
+    terms = Terms(expected if goes_beyond else worst, goes_beyond, may_shorten=draw(mostly))
+    return Demand(worst if draw(mostly) else None, terms)
+
+
+demands = _demands()
