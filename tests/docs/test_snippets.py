@@ -43,6 +43,7 @@ async def running(valkey: ValkeyServer) -> AsyncIterator[Stack]:
     try:
         async with open_stack(settings_for(valkey.url, f"http://127.0.0.1:{runner.addresses[0][1]}")) as stack:
             await stack.connect(user="alice", key="sk-or-v1-sandbox")
+            stack.app["grant"] = await stack.grant(9)
             yield stack
     finally:
         await runner.cleanup()
@@ -64,6 +65,7 @@ def environ(running: Stack, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 def ready(code: str, stack: Stack) -> str:
     """Return code with the URLs and keys that it is given in real life."""
     keys = {"sk_live_…": stack.secret, "sk_test_…": stack.test_secret, "pk_live_…": stack.app["publishableKey"]}
+    keys["gr_live_…"] = stack.app["grant"]
     for written, meant in {GATEWAY: stack.url, **keys}.items():
         code = code.replace(written, meant)
     return code

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from playwright.async_api import Page, Route
 
+from consent_web import texts
+from gateway.payers.asked import Asked
 from tests.screens.staging import APP_ORIGIN, POPUP, Staging, Step
 
 FAULTS = (
@@ -162,6 +164,7 @@ async def question(staging: Staging) -> None:
             current={"text": "You paused this app. Allowing lets it spend again, up to the cap you choose here."},
             others="Acme Notes may already spend up to $60.00 per month from you, for 3 other accounts.",
         ),
+        "grant": _as_grant,
         "short": lambda body: _put(body, "funding", left="$1.20 left this month", leftUsd=1.2),
         "redirect": lambda body: body.update(isRedirect=True),
         "ending": lambda body: body.update(leftSeconds=119),
@@ -228,6 +231,13 @@ async def endings(staging: Staging) -> None:
 
 
 POPUP_STEPS: tuple[Step, ...] = (*(faults, openers, without_script, paying, funding_windows, question, names, endings),)
+
+
+def _as_grant(body: dict[str, object]) -> None:
+    """What a page without a session asks, as the server words it."""
+    asked = Asked("live", "app", "", "nonce", APP_ORIGIN, 500_000_000, requests=3, life_ms=3_600_000)
+    body.update(cap=None, current=None, text=texts.parts(asked, "Acme Notes", "localhost"))
+    body.update(grant={"lifeSeconds": 3600, "button": texts.grant_button(asked), "said": texts.granted(asked)})
 
 
 async def _opened(staging: Staging, opener: str) -> Staging:
