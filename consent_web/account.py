@@ -80,6 +80,16 @@ async def connections(site: Site, visit: Visit) -> list[Connected]:
     return sorted(mine, key=lambda one: (not one.is_living, one.is_test, -one.standing.spent_nano, one.name))
 
 
+async def is_lost_by_leaving(site: Site, visit: Visit) -> bool:
+    """Tell whether apps would go on spending that nobody could see or stop once this browser left its wallet.
+
+    Raises Unavailable.
+    """
+    if await site.wallets.has_way_back(visit):
+        return False
+    return any(one.is_living and not one.is_test for one in await connections(site, visit))
+
+
 async def bar(site: Site, visit: Visit) -> None:
     """Void the approvals of a visit's connections that have not become active yet. Raises Unavailable."""
     for budget in await site.wallets.budgets(visit):

@@ -19,6 +19,7 @@ def routes() -> list[web.RouteDef]:
         web.get("/funding", funding),
         web.get("/funding/remove", ask_remove),
         web.post("/funding/remove", remove),
+        web.get("/leave", ask_leave),
         web.post("/leave", leave),
     ]
 
@@ -35,6 +36,7 @@ async def home(request: web.Request) -> web.Response:
         "waiting": await waiting.shown(site, visit) if visit is not None else [],
         "total": _total(apps),
         "is_known": visit is not None,
+        "is_lost_by_leaving": visit is not None and await account.is_lost_by_leaving(site, visit),
         "is_owner": visit is not None,
     }
     return guard.page(request, "home.html", shown)
@@ -131,6 +133,29 @@ async def remove(request: web.Request) -> web.StreamResponse:
     await request.app[SITE].wallets.remove_funding(visit)
     await account.bar(request.app[SITE], visit)
     return _see("/funding")
+
+
+async def ask_leave(request: web.Request) -> web.Response:
+    """Answer `GET /leave`: what would be out of reach."""
+    site, visit = request.app[SITE], await account.owner(request)
+    if not await account.is_lost_by_leaving(site, visit):
+        lines = ["This only signs this browser out; apps go on. You find your budget again with OpenRouter."]
+    else:
+        lines = [
+            "Nothing could bring this budget back: you pasted its key, and no other browser is in it.",
+            "These apps would go on spending, up to their caps, and you could not see or stop them here.",
+            "Stop everything first, or connect OpenRouter under Funding: with that you find it again anywhere.",
+        ]
+    shown = {
+        "csrf": guard.known_browser(request).csrf,
+        "title": "Forget this browser?",
+        "lines": lines,
+        "apps": [one for one in await account.connections(site, visit) if one.is_living and not one.is_test],
+        "action": "/leave",
+        "label": "Forget it anyway",
+        "back": "/",
+    }
+    return guard.page(request, "confirm.html", shown)
 
 
 async def leave(request: web.Request) -> web.StreamResponse:

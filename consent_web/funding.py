@@ -54,13 +54,13 @@ async def start(request: web.Request) -> web.Response:
     if not isinstance(attempt_id, str) or (attempt_id and not _ATTEMPT.fullmatch(attempt_id)):
         raise InvalidRequest("This window was opened without a request. Start again from the app.")
     _with_secret(request)
-    attempt = await site.attempts.find(attempt_id, browser.digest) if attempt_id else None
+    attempt = await site.attempts.find(attempt_id, *browser.digests) if attempt_id else None
     if attempt_id:
         if attempt is None:
             raise InvalidRequest("This request was opened in another browser.", status=403)
         await site.attempts.note_fault(attempt_id, "")
     limit_usd = await view.key_limit_usd(site, await guard.visit(request), attempt.asked if attempt else None)
-    begun = await site.authorizations.begin(_holder(request, browser), attempt_id)
+    begun = await site.authorizations.begin(_holders(request, browser)[0], attempt_id)
     url = site.openrouter.authorize_url(f"{site.origin}/fund/callback/{begun.state}", begun.verifier, limit_usd)
     return guard.json_response({"url": url})
 
@@ -77,7 +77,7 @@ async def finish(request: web.Request) -> web.Response:
     browser, body = await guard.json_post(request)
     state, code = body.get("state"), body.get("code")
     is_state = isinstance(state, str) and _STATE.fullmatch(state)
-    begun = await site.authorizations.find(str(state), _holder(request, browser)) if is_state else None
+    begun = await site.authorizations.find(str(state), *_holders(request, browser)) if is_state else None
     if begun is None:
         raise _stale()
     if begun.is_issued:
@@ -92,7 +92,7 @@ async def choose(request: web.Request) -> web.Response:
     browser, body = await guard.json_post(request)
     state, way = body.get("state"), body.get("way")
     is_state = isinstance(state, str) and _STATE.fullmatch(state) and way in (KEEP, SWITCH)
-    begun = await site.authorizations.find(str(state), _holder(request, browser)) if is_state else None
+    begun = await site.authorizations.find(str(state), *_holders(request, browser)) if is_state else None
     if begun is None or not begun.is_issued:
         raise _stale()
     return await _noted(site, begun, _fund(request, begun, way=str(way)))
@@ -181,9 +181,9 @@ async def _noted(site: Site, begun: Authorization, step: Awaitable[web.Response]
             await site.attempts.note_fault(begun.attempt, fault)
 
 
-def _holder(request: web.Request, browser: guard.Browser) -> str:
+def _holders(request: web.Request, browser: guard.Browser) -> list[str]:
     """Return whose an authorization is: the browser's cookie alone may have been planted from another port."""
-    return f"{browser.digest}:{guard.guest(request).secret_sha256}"
+    return [f"{digest}:{guard.guest(request).secret_sha256}" for digest in browser.digests]
 
 
 def _with_secret(request: web.Request) -> None:

@@ -30,7 +30,8 @@ CSRF_HEADER = "x-wattfare-csrf"
 SECRET_HEADER = "x-wattfare-secret"  # noqa: S105 - the header's name
 SECRET_FIELD = "secret"  # noqa: S105
 CSRF_FIELD = "csrf"
-_BROWSER_SECONDS = 24 * 60 * 60  # outlasts every attempt it is bound to
+_BROWSER_SECONDS = 24 * 60 * 60  # outlasts every attempt it is bound to, and begins anew with each answer
+_MOST_BROWSERS = 4  # as many first windows at once; more are not looked at
 _COOKIE_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 BODY_BYTES = 16 * 1024  # the largest body, a session token with a long user id, is a few kB
 # A page of ours sends its few bytes at once.
@@ -38,7 +39,7 @@ _BODY_SECONDS = 20.0
 _FRAMES = {"iframe", "frame", "embed", "object", "fencedframe"}
 
 _NONCE = web.RequestKey("nonce", str)
-_FRESH = web.RequestKey("fresh_browser", str)
+_BROWSERS = web.RequestKey("browser_cookies", dict[str, str])
 _WALLET = web.RequestKey("wallet_cookie", str)
 _SECRET = web.RequestKey("secret", str)
 
@@ -69,10 +70,23 @@ _ONE_YEAR_SECONDS = 365 * 24 * 60 * 60
 
 @dataclass(frozen=True, slots=True)
 class Browser:
-    """The browser that asks: the digest of its cookie, and the token that its own pages must send back."""
+    """The browser that asks: the digests of its cookies, and the tokens that its own pages must send back.
 
-    digest: str
-    csrf: str
+    Two first windows at once are given a cookie each, and both stay: what was begun with either is this browser's.
+    """
+
+    digests: tuple[str, ...]
+    tokens: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """What new things are bound to."""
+        return self.digests[0]
+
+    @property
+    def csrf(self) -> str:
+        """What a page of ours is given to send back."""
+        return self.tokens[0]
 
 
 def nonce(request: web.BaseRequest) -> str:
@@ -83,19 +97,23 @@ def nonce(request: web.BaseRequest) -> str:
 
 
 def browser(request: web.Request) -> Browser | None:
-    """Return the browser by its cookie; None when it sent none."""
-    token = request.get(_FRESH) or request.cookies.get(BROWSER_COOKIE, "")
-    if not _COOKIE_TOKEN.fullmatch(token):
+    """Return the browser by its cookies, which the answer renews; None when it sent none."""
+    if _BROWSERS not in request:
+        sent = sorted((name, token) for name, token in request.cookies.items() if name.startswith(BROWSER_COOKIE))
+        request[_BROWSERS] = dict([each for each in sent if _COOKIE_TOKEN.fullmatch(each[1])][:_MOST_BROWSERS])
+    tokens = request[_BROWSERS].values()
+    if not tokens:
         return None
-    csrf = hmac.digest(token.encode(), b"csrf", "sha256").hex()
-    return Browser(sha256_hex(token), csrf)
+    csrf = (hmac.digest(token.encode(), b"csrf", "sha256").hex() for token in tokens)
+    return Browser(tuple(map(sha256_hex, tokens)), tuple(csrf))
 
 
 def known_browser(request: web.Request) -> Browser:
     """Return the browser, given a cookie with this answer if it has none."""
     found = browser(request)
     if found is None:
-        request[_FRESH] = secrets.token_urlsafe(32)
+        # A name of its own: what another window is given at the same moment is not written over.
+        request[_BROWSERS][f"{BROWSER_COOKIE}-{secrets.token_hex(4)}"] = secrets.token_urlsafe(32)
         found = browser(request)
     if found is None:
         raise AssertionError("a fresh token is well-formed")
@@ -269,7 +287,8 @@ def _poster(request: web.Request, *, form: bool = False) -> Browser:
 
 
 def _check_csrf(found: Browser, token: str) -> None:
-    if not hmac.compare_digest(found.csrf.encode(), token.encode("utf-8", "replace")):
+    given = token.encode("utf-8", "replace")
+    if not any(hmac.compare_digest(own.encode(), given) for own in found.tokens):
         raise ConsentRequired("This page is out of date. Reload it and try again.")
 
 
@@ -307,9 +326,8 @@ def _add_headers(request: web.BaseRequest, response: web.StreamResponse, site: S
     if site.origin.startswith("https://"):
         response.headers["Strict-Transport-Security"] = f"max-age={_ONE_YEAR_SECONDS}; includeSubDomains"
     response.headers.setdefault("Cache-Control", "no-store")
-    fresh = request.get(_FRESH)
-    if fresh:
-        _set_cookie(response, BROWSER_COOKIE, fresh, _BROWSER_SECONDS)
+    for name, token in request.get(_BROWSERS, {}).items():
+        _set_cookie(response, name, token, _BROWSER_SECONDS)
     if _WALLET in request:
         token = request[_WALLET]
         _set_cookie(response, WALLET_COOKIE, token, VISIT_SECONDS if token else 0)

@@ -143,7 +143,7 @@ async def found(request: web.Request) -> tuple[guard.Browser, Attempt]:
     attempt_id = request.match_info["attempt"]
     attempt = None
     if browser is not None and _ATTEMPT.fullmatch(attempt_id):
-        attempt = await request.app[SITE].attempts.find(attempt_id, browser.digest)
+        attempt = await request.app[SITE].attempts.find(attempt_id, *browser.digests)
     if browser is None or attempt is None:
         raise InvalidRequest(
             "This request was opened in another browser, or is too old. Start again from the app.",

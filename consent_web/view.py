@@ -51,10 +51,12 @@ async def attempt(site: Site, shown: Attempt, name: str, visit: Visit | None) ->
         "alsoPays": texts.also_pays(sorted({one.name for one in paid})),
         "fault": shown.fault,
         "funding": None,
+        "isLostByLeaving": False,
     }
     # A cookie alone may have been planted: what it pays with is not this person's to allow.
     if asked.mode == "live" and visit is not None and visit.is_trusted:
         body["funding"] = await funding(site, visit)
+        body["isLostByLeaving"] = await account.is_lost_by_leaving(site, visit)
     return body
 
 

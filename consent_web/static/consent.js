@@ -1,7 +1,7 @@
 /** The popup's course: find out who opened it, turn the token into an attempt, ask, report, close. */
 import { askFunding } from './paying.js'
 import { askConsent } from './review.js'
-import { screen } from './screens.js'
+import { screen, warnOfLoss } from './screens.js'
 import { forgetTime, until, watchTime } from './time.js'
 import { ask, findOpener, Refusal, report, reportFault, takeFragment } from './wire.js'
 
@@ -85,11 +85,16 @@ function render(attempt) {
     allow: (usd) => allow(attempt, usd),
     deny: () => void deny(attempt),
     change: () => pay(attempt, () => render(attempt)),
-    leave: () => void attemptStep(async () => {
-      await ask(`/consent/attempts/${attempt.id}/wallet`, {}, attempt.csrf)
-      await resume(attempt.id)
-    }, () => render(attempt)),
+    leave: () => (attempt.isLostByLeaving ? warnOfLoss({ keep: () => render(attempt), leave: () => leave(attempt) }) : leave(attempt)),
   })
+}
+
+/** @param {Attempt} attempt */
+function leave(attempt) {
+  void attemptStep(async () => {
+    await ask(`/consent/attempts/${attempt.id}/wallet`, {}, attempt.csrf)
+    await resume(attempt.id)
+  }, () => render(attempt))
 }
 
 /** @param {Attempt} attempt @param {(() => void) | null} back */

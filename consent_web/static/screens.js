@@ -69,6 +69,22 @@ const SCREENS = {
 const WAITING = new Set(['opening', 'verifying'])
 
 /**
+ * Say what leaving would lose, and ask again.
+ * @param {{keep: () => void, leave: () => void}} ways
+ */
+export function warnOfLoss({ keep, leave }) {
+  show(h('section', { class: 'state', 'data-state': 'last_way' },
+    h('div', { class: 'sign warn', 'aria-hidden': 'true' }, '!'),
+    h('h1', {}, 'Nothing could bring this budget back'),
+    h('div', { class: 'stack', role: 'status' },
+      h('p', { class: 'soft' }, 'Its key was pasted, and no other browser is in it. Its apps would go on spending, up to their caps, and nobody could see or stop them here.'),
+      h('p', { class: 'soft' }, 'Stop them on the dashboard first, or connect OpenRouter there: with that you find the budget again anywhere.')),
+    h('div', { class: 'row' },
+      h('button', { type: 'button', class: 'act', onclick: keep }, 'Keep it'),
+      h('button', { type: 'button', onclick: leave }, 'Leave it anyway'))))
+}
+
+/**
  * Show a screen by name; an unknown name shows `unknown`.
  * @param {string} name
  * @param {{message?: string, app?: string, what?: string, said?: string, retry?: () => void}} [words]

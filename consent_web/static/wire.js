@@ -25,6 +25,7 @@ import { secret } from './secret.js'
  * @property {string} alsoPays what a key of this payer pays for at once
  * @property {string} fault
  * @property {Funding | null} funding
+ * @property {boolean} isLostByLeaving
  * @property {{outcome: string, status?: unknown, grantToken?: string, expiresAt?: number}} [result]
  * @property {string} [redirect]
  */

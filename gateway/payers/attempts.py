@@ -106,13 +106,13 @@ class Attempts:
         kept = orjson.dumps(asdict(replace(attempt.asked, token="")))
         await self._store.call("HSET", keys.attempt(attempt.attempt_id), "asked", kept)
 
-    async def find(self, attempt_id: str, browser: str) -> Attempt | None:
-        """Return an attempt of the browser of that digest; None when there is none or it is another's.
+    async def find(self, attempt_id: str, *browsers: str) -> Attempt | None:
+        """Return an attempt of the browser of those digests; None when there is none or it is another's.
 
         Raises Unavailable.
         """
         fields = await self._fields(attempt_id)
-        if not fields or not hmac.compare_digest(fields["browser"], browser):
+        if not fields or not any(hmac.compare_digest(fields["browser"], browser) for browser in browsers):
             return None
         return await self._attempt(fields)
 

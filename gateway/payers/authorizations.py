@@ -55,13 +55,13 @@ class Authorizations:
         await self._store.call("SET", _key(begun.state), kept, "PX", _LIFE_MS)
         return begun
 
-    async def find(self, state: str, holder: str) -> Authorization | None:
-        """Return what `state` stands for; None for another browser. Raises SealBroken, Unavailable."""
+    async def find(self, state: str, *holders: str) -> Authorization | None:
+        """Return what `state` stands for; None for another browser than `holders`. Raises SealBroken, Unavailable."""
         raw = await self._store.call("GET", _key(state))
         kept: dict[str, str] = orjson.loads(raw) if raw else {}
-        if kept.get("holder") != holder:
+        if kept.get("holder") not in holders:
             return None
-        found = Authorization(state, holder, kept["verifier"], kept["attempt"])
+        found = Authorization(state, kept["holder"], kept["verifier"], kept["attempt"])
         if "issued" not in kept:
             return found
         issued = orjson.loads(self._sealer.open(base64.b64decode(kept["issued"]), place=_place(state)))

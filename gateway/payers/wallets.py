@@ -123,6 +123,12 @@ class Wallets:
             await self._stays.prove(entered)
         return entered
 
+    async def has_way_back(self, visit: Visit) -> bool:
+        """Tell whether the wallet can be found again once this browser has left it: by its account, or from another
+        browser. Raises Unavailable.
+        """
+        return bool(await self._account_of(visit)) or len(await self._stays.all(visit.wallet_id)) > 1
+
     async def funding(self, wallet_id: str) -> Funding | None:
         """Return how a wallet pays; None when it has no funding. Raises Unavailable."""
         found = await self._store.call("HMGET", keys.wallet(wallet_id), "last4", "source", "key_sha256")

@@ -207,3 +207,18 @@ async def test_F10_chromium_keeps_no_copy_of_the_popup(
     found = await page.evaluate("outcomes[0]")
     assert (found["connected"], found["reason"]) == (False, "closed")
     await running.close()
+
+
+async def test_not_you_asks_again_where_nothing_leads_back(page: Page, app_site: AppSite, user: str) -> None:
+    """A pasted key that pays for an app, in one browser: "Not you?" says what would be lost, and Keep it keeps it."""
+    await payer.visit(page, app_site, user)
+    await payer.connect_by_key(page)
+    await payer.visit(page, app_site, f"{user}-2")
+    popup = await payer.press_connect(page)
+    await popup.get_by_role("button", name="Not you?").click()
+    await expect(popup.get_by_role("heading", name="Nothing could bring this budget back")).to_be_visible()
+    await popup.get_by_role("button", name="Keep it").click()
+    await payer.allow_button(popup).wait_for()
+    await popup.get_by_role("button", name="Not you?").click()
+    await popup.get_by_role("button", name="Leave it anyway").click()
+    await popup.get_by_role("link", name="Continue with OpenRouter").wait_for()

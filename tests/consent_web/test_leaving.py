@@ -1,0 +1,58 @@
+"""Leaving a wallet that nothing could bring back is said first; and a fragment in an address focuses nothing."""
+
+import re
+
+import pytest
+
+from tests.consent_web.sight import PAGES
+from tests.consent_web.world import Visitor, World
+
+WARNING = "Nothing could bring this budget back"
+
+
+async def is_lost_by_leaving(world: World, visitor: Visitor) -> object:
+    return (await world.begin(visitor, token=world.token("new"))).json["isLostByLeaving"]
+
+
+async def test_leaving_what_nothing_brings_back_is_warned_of(world: World, visitor: Visitor) -> None:
+    """A pasted key, one browser, an app that may spend: the popup and the dashboard say so before it is too late."""
+    await world.connected(visitor)
+    assert await is_lost_by_leaving(world, visitor) is True
+    home = await visitor.get("/")
+    assert WARNING in home.text
+    assert 'action="/leave"' not in home.text
+    asked = await visitor.read_csrf("/leave")
+    assert WARNING in asked.text
+    assert "Acme" in asked.text
+    assert (await visitor.submit("/leave")).status == 303
+    assert (await visitor.get("/leave")).status == 404
+
+
+async def test_what_can_be_found_again_is_left_with_one_click(world: World, visitor: Visitor) -> None:
+    """An OpenRouter account, or nothing that spends: no warning."""
+    await world.funded(visitor)
+    assert await is_lost_by_leaving(world, visitor) is False
+    owner = world.visitor()
+    await owner.open()
+    await world.by_openrouter(owner)
+    begun = await world.begin(owner, token=world.token("ada"))
+    await owner.post(f"/consent/attempts/{begun.json['id']}/approve", {"monthlyUsd": 5})
+    assert await is_lost_by_leaving(world, owner) is False
+    home = await owner.read_csrf()
+    assert WARNING not in home.text
+    assert 'action="/leave"' in home.text
+
+
+FOCUSABLE = re.compile(r"<(?:a|button|input|select|textarea|summary|details|iframe)\b[^>]*>|<[^>]*\btabindex[^>]*>")
+
+
+@pytest.mark.parametrize("path", [*PAGES, "app", "/leave", "/browsers", "/funding/remove"])
+async def test_no_control_can_be_focused_by_a_fragment(world: World, visitor: Visitor, path: str) -> None:
+    """Another page opens `…#amount` and has the payer press keys: a control with an id would take them."""
+    await world.connected(visitor)
+    if path == "app":
+        home = await visitor.get("/")
+        path = "/" + re.findall(r'href="/(apps/[a-z0-9]+)"', home.text)[0]
+    answer = await visitor.get(path)
+    controls = FOCUSABLE.findall(answer.text)
+    assert [control for control in controls if re.search(r"\sid=", control)] == []
