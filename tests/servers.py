@@ -36,7 +36,7 @@ class ValkeyServer:
         # A unix socket's path may have 107 bytes; pytest's tmp_path can be longer.
         self.folder = Path(tempfile.mkdtemp(prefix="wf-"))
         self.port = free_ports(1)[0] if tcp else 0
-        self._durable = durable
+        self.is_durable = durable
         self._options = options
         self._process: subprocess.Popen[str] | None = None
         self._log: deque[str] = deque(maxlen=50)
@@ -65,7 +65,7 @@ class ValkeyServer:
             *("--port", str(self.port), "--bind", "127.0.0.1"),
             *("--unixsocket", str(self.folder / "s"), "--unixsocketperm", "700"),
             *("--dir", str(self.folder), "--save", ""),
-            *("--appendonly", "yes" if self._durable else "no", "--appendfsync", "always"),
+            *("--appendonly", "yes" if self.is_durable else "no", "--appendfsync", "always"),
             *("--daemonize", "no", "--logfile", ""),
             *self._options,
         ]

@@ -1,4 +1,4 @@
-"""What a person finds who opens the API's own address: a page that says what this is and where the docs are.
+"""What a person finds who opens the API's own address: a page that says what this is and where to go on.
 
 Rule: it is made once, of settings alone; it takes no input, runs no script and loads nothing from elsewhere.
 """
@@ -25,31 +25,27 @@ _POLICY = (
 )
 
 
-Handler = Callable[[Call, tuple[str, ...]], Awaitable[web.StreamResponse]]
+def home(settings: Settings) -> Callable[[Call, tuple[str, ...]], Awaitable[web.StreamResponse]]:
+    """Return what answers `GET /`."""
+    body = page(settings).encode()
 
-
-def pages(settings: Settings) -> dict[str, Handler]:
-    """Return what answers GET at `/`."""
-    return {"/": _answer(_page(settings).encode(), "text/html", {"Content-Security-Policy": _POLICY})}
-
-
-def _answer(body: bytes, content_type: str, headers: dict[str, str]) -> Handler:
     async def answer(call: Call, _: tuple[str, ...]) -> web.Response:
-        sent = {**headers, "X-Content-Type-Options": "nosniff", **call.own_headers()}
-        return web.Response(body=body, content_type=content_type, charset="utf-8", headers=sent)
+        headers = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", **call.own_headers()}
+        return web.Response(body=body, content_type="text/html", charset="utf-8", headers=headers)
 
     return answer
 
 
-def _page(settings: Settings) -> str:
-    base = escape(settings.public_url)
+def page(settings: Settings) -> str:
+    """Return the page of an installation."""
+    base, consent = settings.public_url, settings.consent_url
     links = [
-        (f"{settings.consent_url}/docs", "The documentation, from a quickstart on"),
-        (settings.consent_url, "What did my apps spend? The payer's dashboard"),
+        (f"{consent}/docs", "Documentation: from nothing to a metered feature"),
+        ("/openapi.json", "Every path of this API, as OpenAPI 3.1"),
+        (consent, "What did my apps spend? The payer's dashboard"),
     ]
     if settings.demo_url is not None:
         links.insert(0, (settings.demo_url, "Try it: the demo app"))
-    links.append(("/openapi.json", "Every path of this API, as OpenAPI 3.1"))
     items = "".join(f'<li><a href="{escape(url)}">{escape(text)}</a></li>' for url, text in links)
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
@@ -58,7 +54,7 @@ def _page(settings: Settings) -> str:
         "<p>An OpenAI-compatible API to OpenRouter. The app's user pays, within a cap they set, until they stop it.</p>"
         f"<ul>{items}</ul>"
         "<p>Any OpenAI client works; the base URL and one header change:</p>"
-        f"<pre>curl {base}/v1/chat/completions \\\n"
+        f"<pre>curl {escape(base)}/v1/chat/completions \\\n"
         '  -H "Authorization: Bearer sk_live_…" -H "x-wattfare-user: alice" \\\n'
         '  -H "Content-Type: application/json" \\\n'
         '  -d \'{"model": "openai/gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}\'</pre></html>'

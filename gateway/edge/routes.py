@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.call import Call
 from gateway.edge import cors
 from gateway.edge.api import Api
-from gateway.edge.home import pages
+from gateway.edge.home import home
 from gateway.errors import InvalidRequest, WattfareError
 from gateway.logs import log
 from gateway.metered.proxy import Proxy
@@ -49,7 +49,7 @@ class Routes:
             "/healthz": Route("", {"GET": api.healthz}),
             "/readyz": Route("", {"GET": api.readyz}),
             "/openapi.json": Route("", {"GET": api.openapi}),
-            **{path: Route("", {"GET": handler}) for path, handler in pages(settings).items()},
+            "/": Route("", {"GET": home(settings)}),
             **{prefix + route.path: route for route in self._routes if "*" not in route.path for prefix in _PREFIXES},
         }
 

@@ -22,9 +22,11 @@ DAY_MS = 86_400_000
 
 
 @contextlib.asynccontextmanager
-async def opened(redis_url: str, folder: Path, upstream: str = "http://127.0.0.1:1") -> AsyncIterator[Services]:
+async def opened(
+    redis_url: str, folder: Path, upstream: str = "http://127.0.0.1:1", **more: str
+) -> AsyncIterator[Services]:
     variables = {"REDIS_URL": redis_url, "OPENROUTER_BASE_URL": upstream, "WATTFARE_DATA_DIR": str(folder)}
-    settings = Settings.load({**RINGS, **variables, "WATTFARE_REDIS_DEADLINE_MS": "5000"})
+    settings = Settings.load({**RINGS, **variables, "WATTFARE_REDIS_DEADLINE_MS": "5000", **more})
     async with open_services(settings) as services:
         yield services
 
