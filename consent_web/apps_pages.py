@@ -13,7 +13,7 @@ from functools import partial
 import orjson
 from aiohttp import web
 
-from consent_web import account, chart, guard, history, proof
+from consent_web import account, chart, guard, history, passkeys, proof
 from consent_web.account import Connected
 from consent_web.money_text import CapRefused, cap_from_text, cap_text, exact
 from consent_web.site import SITE, Site
@@ -70,9 +70,7 @@ async def set_cap(request: web.Request) -> web.StreamResponse:
         try:
             await proof.check(site, visit, one, cap_nano)
         except ConsentRequired as refused:
-            return guard.page(
-                request, "prove.html", {"message": refused.message, "back": f"/apps/{one.ref}"}, status=403
-            )
+            return await _ask_proof(request, visit, one, refused.message)
     await site.connections.set_cap(one.budget, cap_nano)
     return _back(one)
 
@@ -182,6 +180,16 @@ async def _change(request: web.Request, verb: str) -> web.StreamResponse:
     if one.is_living:
         await act[verb](one.budget)
     return _back(one)
+
+
+async def _ask_proof(request: web.Request, visit: Visit, one: Connected, why: str) -> web.Response:
+    shown = {
+        "message": why,
+        "back": f"/apps/{one.ref}",
+        "csrf": guard.known_browser(request).csrf,
+        "has_passkey": await passkeys.are_set_up(request.app[SITE], visit),
+    }
+    return guard.page(request, "prove.html", shown, status=403)
 
 
 def _confirm_raise(request: web.Request, one: Connected, typed: str, cap_nano: int) -> web.Response:

@@ -14,7 +14,7 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
-from consent_web import apps_pages, browsers, dashboard, docs, files, funding, guard, health, popup, waiting
+from consent_web import apps_pages, browsers, dashboard, docs, files, funding, guard, health, passkeys, popup, waiting
 from consent_web.money_text import cap_text, exact, usd
 from consent_web.openrouter import OpenRouter
 from consent_web.site import SITE, Site, build
@@ -50,6 +50,7 @@ def create_app(site: Site) -> web.Application:
             *dashboard.routes(),
             *waiting.routes(),
             *browsers.routes(),
+            *passkeys.routes(),
             *apps_pages.routes(),
             *docs.routes(),
             *files.routes(),

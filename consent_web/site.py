@@ -17,6 +17,7 @@ from gateway.payers.authorizations import Authorizations
 from gateway.payers.connections import Connections
 from gateway.payers.grants import Bounds
 from gateway.payers.limits import Limits
+from gateway.payers.passkeys import Passkeys
 from gateway.payers.sessions import Sessions
 from gateway.payers.stays import Stays
 from gateway.payers.wallets import Wallets
@@ -41,6 +42,7 @@ class Site:
     authorizations: Authorizations
     limits: Limits
     stays: Stays
+    passkeys: Passkeys
     wallets: Wallets
     openrouter: OpenRouter
     assets: Assets
@@ -72,6 +74,7 @@ def build(services: Services, openrouter: OpenRouter) -> Site:
         authorizations=services.authorizations,
         limits=services.limits,
         stays=services.stays,
+        passkeys=services.passkeys,
         wallets=services.wallets,
         openrouter=openrouter,
         assets=Assets.load(),

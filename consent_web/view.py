@@ -5,7 +5,7 @@ Rule: every word and amount is composed here; the page's script only lays them o
 
 import time
 
-from consent_web import account, texts
+from consent_web import account, passkeys, texts
 from consent_web.money_text import (
     MAX_CAP_NANO,
     NANO_PER_CENT,
@@ -50,6 +50,7 @@ async def attempt(site: Site, shown: Attempt, name: str, visit: Visit | None) ->
         "others": texts.others(name, same_app),
         "alsoPays": texts.also_pays(sorted({one.name for one in paid})),
         "fault": shown.fault,
+        "hasPasskey": asked.mode == "live" and await passkeys.are_set_up(site, visit),
         "funding": None,
         "isLostByLeaving": False,
     }

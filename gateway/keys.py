@@ -242,6 +242,16 @@ def stay_proof(wallet_id: str, device: str) -> str:
     return f"wf:wallet:{{{wallet_id}}}:proof:{device}"
 
 
+def stay_challenge(wallet_id: str, device: str, purpose: str) -> str:
+    """string: the challenge that a stay's authenticator is to answer, in hexadecimal."""
+    return f"wf:wallet:{{{wallet_id}}}:challenge:{purpose}:{device}"
+
+
+def wallet_passkeys(wallet_id: str) -> str:
+    """hash: credential id → a passkey as JSON."""
+    return f"wf:wallet:{{{wallet_id}}}:passkeys"
+
+
 def visit(token_sha256: str) -> str:
     """hash: a cookie's value: wallet, device (the stay it belongs to), before (the digest of the value it replaces)."""
     return f"wf:visit:{token_sha256}"

@@ -22,6 +22,7 @@ from gateway.payers.authorizations import Authorizations
 from gateway.payers.connections import Connections
 from gateway.payers.grants import Bounds
 from gateway.payers.limits import Limits
+from gateway.payers.passkeys import Passkeys
 from gateway.payers.sessions import Sessions
 from gateway.payers.stays import Stays
 from gateway.payers.wallets import Wallets
@@ -53,6 +54,7 @@ class Services:
     authorizations: Authorizations
     limits: Limits
     stays: Stays
+    passkeys: Passkeys
     wallets: Wallets
 
 
@@ -94,6 +96,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             authorizations=Authorizations(store, sealer),
             limits=Limits(store, cools_down=settings.production),
             stays=stays,
+            passkeys=Passkeys(store),
             wallets=Wallets(store, sealer, stays),
         )
     finally:

@@ -1,8 +1,9 @@
 /** Step 1 of 2: how to pay. OpenRouter opens in a window of its own, so that this one never leaves its app. */
 import { apart, h, say, show } from './dom.js'
 import { pasteForm } from './key_field.js'
+import { canUse, prove } from './passkeys.js'
 import { head } from './review.js'
-import { ask } from './wire.js'
+import { ask, Refusal } from './wire.js'
 
 /** @typedef {import('./wire.js').Attempt} Attempt */
 
@@ -42,6 +43,10 @@ export function askFunding(attempt, ways) {
     saved: ways.go,
   })
   form.hidden = true
+  const passkey = attempt.hasPasskey && canUse && h('button', { type: 'button', class: 'whole', onclick: () => {
+    say(fault, '')
+    prove(attempt.csrf).then(ways.go, (refused) => say(fault, refused instanceof Refusal ? refused.message : faultText('unknown')))
+  } }, 'Use your passkey')
   const toggle = h('button', { type: 'button', class: 'whole', onclick: () => {
     form.hidden = false
     toggle.hidden = true
@@ -60,7 +65,7 @@ export function askFunding(attempt, ways) {
       !ways.back && h('p', {}, 'First choose how to pay. Nothing is allowed yet; you set the amount next.'),
       openrouter,
       h('p', { class: 'small soft' }, 'OpenRouter sells access to AI models. You pay it directly for what is used; apps never see your key.'),
-      toggle, form),
+      passkey, toggle, form),
     h('div', { class: 'last' },
       h('button', { type: 'button', class: 'quiet whole', onclick: ways.back ?? ways.deny }, ways.back ? 'Back' : 'Cancel')),
   )

@@ -86,3 +86,28 @@ async def test_W04_another_account_is_asked_about_in_its_window(page: Page, app_
     assert await page.get_by_text("····").first.text_content() != before
     await page.goto(app_site.stack.consent)
     await expect(page.locator("[href$='/revoke']")).to_have_count(1)
+
+
+async def test_W08_a_passkey_raises_a_cap(page: Page, app_site: AppSite, services: Services, user: str) -> None:
+    """Chromium's own authenticator: set up on the dashboard, asked for where a proof is, and then the cap is raised."""
+    await connected(page, app_site, user)
+    tool = await page.context.new_cdp_session(page)
+    await tool.send("WebAuthn.enable")
+    kind = {"protocol": "ctap2", "transport": "internal", "automaticPresenceSimulation": True}
+    able = {"hasResidentKey": True, "hasUserVerification": True, "isUserVerified": True}
+    await tool.send("WebAuthn.addVirtualAuthenticator", {"options": {**kind, **able}})
+    await page.goto(f"{app_site.stack.consent}/passkeys")
+    await page.get_by_role("button", name="Add a passkey").click()
+    await expect(page.get_by_role("button", name="Remove")).to_have_count(1)
+    async for name in services.store.each_key("wf:wallet:*:proof:*"):
+        await services.store.call("DEL", name)
+    await page.goto(app_site.stack.consent)
+    await page.locator("a[href^='/apps/']").first.click()
+    for is_proved in (False, True):
+        await page.get_by_label("US dollars in 30 days").fill("50")
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_role("button", name="Raise to $50").click()
+        if not is_proved:
+            await page.get_by_role("button", name="Use your passkey").click()
+            await page.wait_for_url("**/apps/*")
+    await expect(page.get_by_label("US dollars in 30 days")).to_have_value("50.00")

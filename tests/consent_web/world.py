@@ -222,10 +222,14 @@ def challenge_of(verifier: str) -> str:
 
 
 @asynccontextmanager
-async def a_world(redis_url: str, data_dir: Path) -> AsyncIterator[World]:
-    """Serve a site and a sandbox until the block ends; without a `redis_url` on an embedded store in `data_dir`."""
+async def a_world(redis_url: str, data_dir: Path, *, host: str = "127.0.0.1") -> AsyncIterator[World]:
+    """Serve a site and a sandbox until the block ends; without a `redis_url` on an embedded store in `data_dir`.
+
+    `host`: the loopback name that the site is known by.
+    """
     listening, upstream = _socket(), _socket()
-    base, openrouter = (f"http://127.0.0.1:{one.getsockname()[1]}" for one in (listening, upstream))
+    base = f"http://{host}:{listening.getsockname()[1]}"
+    openrouter = f"http://127.0.0.1:{upstream.getsockname()[1]}"
     environ = {
         "WATTFARE_DATA_DIR": str(data_dir),
         "REDIS_URL": redis_url,

@@ -1,0 +1,76 @@
+"""Passkeys: what a payer set up to prove who they are, and the challenges that are out.
+
+Rule: a challenge is answered once, by the stay that asked for it, for the purpose that it was made for.
+"""
+
+import secrets
+from dataclasses import dataclass
+
+import orjson
+
+from gateway import keys
+from gateway.payers.stays import Visit
+from gateway.store.replies import strings
+from gateway.store.store import Store
+
+# Longer than an authenticator waits for its person (a minute or two).
+_CHALLENGE_MS = 5 * 60 * 1000
+# More than a person's devices; a bound for what one page may keep here.
+MOST = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Passkey:
+    """One passkey. `credential_id` and `public_key` (COSE) in base64url, `since_ms` in unix milliseconds."""
+
+    credential_id: str
+    public_key: str
+    sign_count: int
+    label: str
+    since_ms: int
+
+
+class Passkeys:
+    """The store of passkeys, each in its wallet."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def challenge(self, visit: Visit, purpose: str) -> bytes:
+        """Return a new challenge for a stay; one before it for the same purpose is void. Raises Unavailable."""
+        made = secrets.token_bytes(32)
+        await self._store.call("SET", _challenge(visit, purpose), made.hex(), "PX", _CHALLENGE_MS)
+        return made
+
+    async def take_challenge(self, visit: Visit, purpose: str) -> bytes | None:
+        """Return the challenge that is out, once; None when there is none. Raises Unavailable."""
+        found: bytes | None = await self._store.call("GETDEL", _challenge(visit, purpose))
+        return bytes.fromhex(found.decode()) if found else None
+
+    async def all(self, visit: Visit) -> list[Passkey]:
+        """Return the passkeys of a wallet and of those merged into it, the oldest first. Raises Unavailable."""
+        found: list[Passkey] = []
+        for wallet_id in visit.wallet_ids:
+            kept = strings(await self._store.call("HGETALL", keys.wallet_passkeys(wallet_id)))
+            found += [Passkey(**orjson.loads(one)) for one in kept.values()]
+        return sorted(found, key=lambda one: one.since_ms)
+
+    async def put(self, visit: Visit, passkey: Passkey) -> None:
+        """Keep a passkey, new or used once more. Raises Unavailable."""
+        kept = orjson.dumps({name: getattr(passkey, name) for name in Passkey.__slots__})
+        await self._store.call("HSET", await self._place(visit, passkey.credential_id), passkey.credential_id, kept)
+
+    async def remove(self, visit: Visit, credential_id: str) -> None:
+        """Forget a passkey. Idempotent. Raises Unavailable."""
+        await self._store.call("HDEL", await self._place(visit, credential_id), credential_id)
+
+    async def _place(self, visit: Visit, credential_id: str) -> str:
+        for wallet_id in visit.wallet_ids - {visit.wallet_id}:
+            place = keys.wallet_passkeys(wallet_id)
+            if await self._store.call("HEXISTS", place, credential_id):
+                return place
+        return keys.wallet_passkeys(visit.wallet_id)
+
+
+def _challenge(visit: Visit, purpose: str) -> str:
+    return keys.stay_challenge(visit.wallet_id, visit.device, purpose)

@@ -1,0 +1,142 @@
+"""Passkeys: a proof like the account's or the key's, for the wallet, the site and the moment it was made for."""
+
+# ruff: noqa: N802 - the names carry the checklist's ids
+
+import re
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.consent_web.authenticator import Authenticator
+from tests.consent_web.payers import forget_proofs, raise_to, same_browser
+from tests.consent_web.test_dashboard import ref_of
+from tests.consent_web.world import Fetched, Visitor, World, a_world
+
+
+@pytest.fixture
+async def world(redis_url: str, tmp_path: Path) -> AsyncIterator[World]:
+    """The site under a host name: an address has no passkeys."""
+    async with a_world(redis_url, tmp_path, host="localhost") as made:
+        yield made
+
+
+@pytest.fixture
+def key(world: World) -> Authenticator:
+    """The payer's authenticator."""
+    return Authenticator("localhost", world.base)
+
+
+async def set_up(visitor: Visitor, key: Authenticator) -> Fetched:
+    """Set a passkey up."""
+    asked = await visitor.post("/passkeys/options", {"purpose": "create"})
+    if asked.status != 200:
+        return asked
+    return await visitor.post("/passkeys/create", {"credential": key.create(asked.json["challenge"])})
+
+
+async def prove(visitor: Visitor, key: Authenticator) -> Fetched:
+    """Prove by a passkey."""
+    asked = await visitor.post("/passkeys/options", {"purpose": "get"})
+    if asked.status != 200:
+        return asked
+    return await visitor.post("/passkeys/get", {"credential": key.get(asked.json["challenge"])})
+
+
+async def ready(world: World, visitor: Visitor, key: Authenticator) -> str:
+    """Connect an app, set a passkey up, and let the proof that it took pass. Returns the app's name in our URLs."""
+    await world.connected(visitor, usd=5)
+    assert (await set_up(visitor, key)).status == 200
+    await forget_proofs(world)
+    return await ref_of(visitor)
+
+
+async def test_W08_a_passkey_is_a_proof(world: World, visitor: Visitor, key: Authenticator) -> None:
+    """It raises beyond the default where nothing else was proved, and is on the dashboard until it is removed."""
+    ref = await ready(world, visitor, key)
+    refused = await raise_to(visitor, ref, 50)
+    assert (refused.status, "Use your passkey" in refused.text) == (403, True)
+    assert (await prove(visitor, key)).status == 200
+    assert (await raise_to(visitor, ref, 50)).status == 303
+    page = await visitor.read_csrf("/passkeys")
+    (path,) = re.findall(r'action="(/passkeys/[A-Za-z0-9_-]+/remove)"', page.text)
+    assert (await visitor.submit(path)).status == 303
+    assert (await prove(visitor, key)).reason == "passkey"
+
+
+async def test_W07_a_passkey_lets_a_browser_in_again_that_lost_its_secret(
+    world: World, visitor: Visitor, key: Authenticator
+) -> None:
+    """Cookie and passkey together are the owner; the popup offers it where it shows no Allow."""
+    ref = await ready(world, visitor, key)
+    bare = same_browser(visitor, secret=secrets.token_urlsafe(32))
+    seen = (await world.begin(bare, token=world.token("eve"))).json
+    assert (seen["funding"], seen["hasPasskey"]) == (None, True)
+    assert (await prove(bare, key)).status == 200
+    assert (await raise_to(bare, ref, 50)).status == 303
+    assert (await visitor.get("/funding")).status == 200
+
+
+async def test_W08_setting_a_passkey_up_takes_a_proof(world: World, visitor: Visitor, key: Authenticator) -> None:
+    """Who holds a stolen profile does not make themselves one that proves for good; neither does a cookie alone."""
+    await ready(world, visitor, key)
+    other = Authenticator("localhost", world.base)
+    bare = same_browser(visitor, secret="")
+    for thief in (visitor, bare):
+        assert (await set_up(thief, other)).reason == "proof"
+    assert (await prove(bare, key)).reason == "proof"
+    assert (await prove(visitor, other)).reason == "passkey"
+
+
+@pytest.mark.parametrize("wrong", ["origin", "rp_id", "verified", "challenge", "wallet", "signature"])
+async def test_W08_a_passkey_counts_here_now_and_for_its_wallet(
+    world: World, visitor: Visitor, key: Authenticator, wrong: str
+) -> None:
+    """Signed for another site, without checking who is there, for an older challenge, by another's key: refused."""
+    await ready(world, visitor, key)
+    made = replace(
+        key,
+        origin="https://evil.example" if wrong == "origin" else key.origin,
+        rp_id="evil.example" if wrong == "rp_id" else key.rp_id,
+        is_verifying=wrong != "verified",
+        key=Authenticator("", "").key if wrong == "signature" else key.key,
+    )
+    who = visitor
+    if wrong == "wallet":
+        who = world.visitor()
+        await world.connected(who, "eve")
+    if wrong == "challenge":
+        asked = await visitor.post("/passkeys/options", {"purpose": "get"})
+        await visitor.post("/passkeys/options", {"purpose": "get"})
+        answer = await who.post("/passkeys/get", {"credential": made.get(asked.json["challenge"])})
+    else:
+        answer = await prove(who, made)
+    assert (answer.status, answer.reason) == (403, "passkey")
+
+
+async def test_W08_a_passkey_answer_counts_once(world: World, visitor: Visitor, key: Authenticator) -> None:
+    """What was sent once is of no use again, for setting up neither."""
+    await ready(world, visitor, key)
+    asked = await visitor.post("/passkeys/options", {"purpose": "get"})
+    body = {"credential": key.get(asked.json["challenge"])}
+    assert [(await visitor.post("/passkeys/get", body)).status for _ in range(2)] == [200, 403]
+    asked = await visitor.post("/passkeys/options", {"purpose": "create"})
+    body = {"credential": Authenticator("localhost", world.base).create(asked.json["challenge"])}
+    assert [(await visitor.post("/passkeys/create", body)).status for _ in range(2)] == [200, 403]
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"credential": 7}, {"credential": {}}, {"credential": {"id": "x", "response": 1}}]
+)
+async def test_what_is_no_passkey_is_refused(
+    world: World, visitor: Visitor, key: Authenticator, body: dict[str, object]
+) -> None:
+    """Whatever its shape."""
+    await world.connected(visitor)
+    await set_up(visitor, key)
+    for path in ("/passkeys/create", "/passkeys/get"):
+        for purpose in ("create", "get"):
+            await visitor.post("/passkeys/options", {"purpose": purpose})
+        assert (await visitor.post(path, body)).reason == "passkey"
