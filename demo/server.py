@@ -1,4 +1,4 @@
-"""The demo's page and backend: mints a session for its visitor, and lets the visitor's budget pay for a chat.
+"""The demo's page and backend, meant to be copied: sessions for its visitors, and a chat that each pays for.
 
 Rule: the secret key never leaves this process. The page gets the publishable key and session tokens of ten minutes.
 """
@@ -8,23 +8,27 @@ import re
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
-import aiohttp
+import openai
 from aiohttp import web
 
 from demo.keys import AppKeys
 from demo.settings import DemoSettings
+from wattfare import AsyncWattfare, WattfareAuthError, WattfareError, to_wattfare_error
 
 _STATIC = Path(__file__).parent / "static"
-_FILES = {"page.mjs": "text/javascript", "style.css": "text/css"}
+_FILES = {"page.mjs": "text/javascript", "talk.mjs": "text/javascript", "style.css": "text/css"}
 _COOKIE = "demo_visitor"
 _VISITOR = re.compile(r"visitor-[0-9a-f]{32}")
 _YEAR_SECONDS = 365 * 24 * 60 * 60
 _SUGGESTED_USD = 5  # the cap that the popup opens with
 _MOST_BODY_BYTES = 64 * 1024  # a long chat
+_MOST_TOKENS = 1000  # what is not named is held at the model's own maximum
+_SYSTEM = {"role": "system", "content": "You are the assistant of the Wattfare demo. Answer in a few sentences."}
 _SETTINGS = web.AppKey("settings", DemoSettings)
 _KEYS = web.AppKey("keys", AppKeys)
-_HTTP = web.AppKey("http", aiohttp.ClientSession)
+_WATTFARE = web.AppKey("wattfare", AsyncWattfare)
 
 
 def create_app(settings: DemoSettings, keys: AppKeys) -> web.Application:
@@ -32,20 +36,75 @@ def create_app(settings: DemoSettings, keys: AppKeys) -> web.Application:
     app = web.Application(client_max_size=_MOST_BODY_BYTES)
     app[_SETTINGS] = settings
     app[_KEYS] = keys
+    app[_WATTFARE] = wattfare = AsyncWattfare(keys.secret, settings.gateway_url)
     app.router.add_get("/", page)
     app.router.add_get("/static/{name}", static)
-    app.router.add_post("/wattfare-token", token)
+    app.router.add_post("/wattfare-session", wattfare.session_handler(_visitor, monthly_usd=_SUGGESTED_USD))
     app.router.add_post("/api/chat", chat)
-    app.cleanup_ctx.append(_http)
+    app.cleanup_ctx.append(_closing)
     return app
 
 
-async def _http(app: web.Application) -> AsyncIterator[None]:
-    # No total: the gateway ends a streamed answer that has stalled.
-    timeout = aiohttp.ClientTimeout(total=None, connect=10)
-    async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as http:
-        app[_HTTP] = http
-        yield
+async def _closing(app: web.Application) -> AsyncIterator[None]:
+    yield
+    await app[_WATTFARE].close()
+
+
+async def chat(request: web.Request) -> web.StreamResponse:
+    """Answer `POST /api/chat` `{messages, grant?, model?}`: the model's words as they come, paid by this visitor."""
+    if request.content_type != "application/json":
+        raise web.HTTPUnsupportedMediaType
+    asked = await request.json()
+    try:
+        words = await _words(request, asked)
+    except (openai.APIError, WattfareError) as error:
+        return _refusal(error)
+    response = web.StreamResponse(headers={"Cache-Control": "no-store"})
+    response.content_type = "text/plain"
+    await response.prepare(request)
+    async for piece in words:
+        await response.write(json.dumps(piece).encode() + b"\n")
+    return response
+
+
+async def _words(request: web.Request, asked: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    """Return what goes to the page, a JSON object a line: `{text}`, at last perhaps the envelope of an error."""
+    wattfare, settings = request.app[_WATTFARE], request.app[_SETTINGS]
+    visitor = _visitor(request)
+    if visitor is None:
+        raise WattfareAuthError("Open the page first: it gives this browser its cookie.", status=401)
+    payer = wattfare.grant(asked["grant"]) if asked.get("grant") else wattfare.user(visitor)
+    messages: Any = [_SYSTEM, *asked["messages"]]
+    model = settings.model_for(asked.get("model"))
+    stream = await payer.async_openai().chat.completions.create(
+        model=model, messages=messages, max_tokens=_MOST_TOKENS, stream=True
+    )
+
+    async def words() -> AsyncIterator[dict[str, Any]]:
+        try:
+            async for part in stream:
+                if part.choices and part.choices[0].delta.content:
+                    yield {"text": part.choices[0].delta.content}
+        except openai.APIError as error:
+            yield _envelope(error)
+
+    return words()
+
+
+def _envelope(error: Exception) -> dict[str, Any]:
+    found = to_wattfare_error(error)
+    return found.to_json() if found else {"error": {"code": "upstream", "message": str(error)}}
+
+
+def _refusal(error: Exception) -> web.Response:
+    found = to_wattfare_error(error)
+    return web.json_response(_envelope(error), status=(found.status if found else 0) or 502)
+
+
+def _visitor(request: web.Request) -> str | None:
+    """Return who is asking, by this app's own means: here a cookie, in your app whoever is signed in."""
+    found = request.cookies.get(_COOKIE, "")
+    return found if _VISITOR.fullmatch(found) else None
 
 
 async def page(request: web.Request) -> web.Response:
@@ -55,6 +114,7 @@ async def page(request: web.Request) -> web.Response:
         "publishableKey": request.app[_KEYS].publishable,
         "baseURL": settings.gateway_url,
         "consentURL": settings.consent_url,
+        "isSandbox": settings.is_sandbox,
     }
     text = (_STATIC / "index.html").read_text().replace("__CONFIG__", json.dumps(config).replace("<", "\\u003c"))
     response = web.Response(text=text, content_type="text/html")
@@ -74,48 +134,5 @@ async def static(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     if name not in _FILES:
         raise web.HTTPNotFound
-    return web.Response(body=(_STATIC / name).read_bytes(), content_type=_FILES[name], charset="utf-8")
-
-
-async def token(request: web.Request) -> web.StreamResponse:
-    """Answer `POST /wattfare-token`: a session token for this visitor, as `{token, expiresAt}`."""
-    body = {"appUserId": _known_visitor(request), "requestLimit": {"monthlyUsd": _SUGGESTED_USD}}
-    return await _pass_on(request, "sessions", json.dumps(body).encode(), {})
-
-
-async def chat(request: web.Request) -> web.StreamResponse:
-    """Answer `POST /api/chat` `{messages}`: the model's answer as it comes, paid by this visitor."""
-    visitor = _known_visitor(request)
-    if request.content_type != "application/json":
-        raise web.HTTPUnsupportedMediaType
-    asked = {"model": request.app[_SETTINGS].model, "messages": (await request.json())["messages"], "stream": True}
-    return await _pass_on(request, "chat/completions", json.dumps(asked).encode(), {"x-wattfare-user": visitor})
-
-
-async def _pass_on(request: web.Request, path: str, body: bytes, headers: dict[str, str]) -> web.StreamResponse:
-    """Call the gateway with the secret key and relay what it answers, chunk by chunk."""
-    url = f"{request.app[_SETTINGS].gateway_url}/v1/{path}"
-    sent = {"Authorization": f"Bearer {request.app[_KEYS].secret}", "Content-Type": "application/json", **headers}
-    try:
-        async with request.app[_HTTP].post(url, data=body, headers=sent) as answer:
-            response = web.StreamResponse(status=answer.status, headers={"Cache-Control": "no-store"})
-            response.content_type = answer.content_type
-            await response.prepare(request)
-            async for chunk in answer.content.iter_any():
-                await response.write(chunk)
-            return response
-    except aiohttp.ClientConnectorError:
-        error = {"code": "network", "message": "The gateway cannot be reached. Is it running?"}
-        return web.json_response({"error": error}, status=502)
-
-
-def _visitor(request: web.Request) -> str | None:
-    found = request.cookies.get(_COOKIE, "")
-    return found if _VISITOR.fullmatch(found) else None
-
-
-def _known_visitor(request: web.Request) -> str:
-    visitor = _visitor(request)
-    if visitor is None:
-        raise web.HTTPUnauthorized(text="Open the page first: it gives this browser its cookie.")
-    return visitor
+    body = (_STATIC / name).read_bytes()
+    return web.Response(body=body, content_type=_FILES[name], charset="utf-8", headers={"Cache-Control": "no-cache"})

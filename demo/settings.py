@@ -5,10 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+_OPENROUTER = "https://openrouter.ai"
+
 
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
-    """`origin` is where browsers see the demo; `keys_file` holds the app's keys between starts."""
+    """`origin` is where browsers see the demo; `keys_file` holds the app's keys between starts.
+
+    `is_sandbox`: the sandbox stands in for OpenRouter, so that the page may offer the models that fail on demand.
+    """
 
     host: str
     port: int
@@ -16,6 +21,11 @@ class DemoSettings:
     consent_url: str
     keys_file: Path
     model: str
+    is_sandbox: bool
+
+    def model_for(self, asked: object) -> str:
+        """Return the model of a question: the page may ask for those of the sandbox."""
+        return asked if isinstance(asked, str) and asked.startswith("sandbox/") else self.model
 
     @property
     def origin(self) -> str:
@@ -36,6 +46,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> DemoSettings:
         consent_url=_url(environ, "WATTFARE_CONSENT_URL", "http://127.0.0.1:8081"),
         keys_file=Path(environ.get("DEMO_KEYS_FILE") or Path(data_dir, "demo.json")).expanduser(),
         model=environ.get("DEMO_MODEL") or "openai/gpt-4o-mini",
+        is_sandbox=environ.get("OPENROUTER_BASE_URL", _OPENROUTER).startswith("http://"),
     )
 
 

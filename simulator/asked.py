@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import orjson
 
 from simulator.instances import instance_of
+from simulator.small_talk import reply
 
 _CEILINGS = {
     "chat/completions": ("max_tokens", "max_completion_tokens"),
@@ -63,6 +64,8 @@ def read_request(body: Mapping[str, object], dialect: str) -> Asked:
     except (ValueError, TypeError) as error:
         return Asked((), problem=str(error)[:300])
     texts = tuple(said for _, said in turns)
+    if turns[0][0] == "system":
+        text = reply(turns[0][1], text) or text
     return Asked(texts, text or "Hello from the sandbox.", limit, called[0] if called else "", content)
 
 

@@ -1,18 +1,31 @@
-/** The demo's page: connect, chat, see what is left. Everything it does with Wattfare stands here. */
-const config = JSON.parse(element('config').textContent ?? '')
-const { createWattfare, toWattfareError, isNotConnected } = await import(`${config.consentURL}/sdk/client.js`)
-const wattfare = createWattfare({ ...config, session: '/wattfare-token' })
+/** The demo's page: connect, chat, see what is left, one button for each thing that can be wrong. */
+import { ask, line } from './talk.mjs'
 
+const config = JSON.parse(element('config').textContent ?? '')
+const { createWattfare, toWattfareError } = await import(`${config.consentURL}/sdk/client.js`)
+const wattfare = createWattfare({ ...config, session: '/wattfare-session' })
+
+/** Below this a budget is low. */
+const LOW_USD = 1
+const QUESTIONS = 3
 const words = /** @type {HTMLInputElement} */ (element('words'))
 const connectButton = /** @type {HTMLButtonElement} */ (element('connect'))
-/** @type {{role: string, content: string}[]} */
-const messages = []
+/** A visitor's few questions. @type {{grantToken: string, left: number} | null} */
+let grant = null
 
 /** @type {Record<string, string>} */
 const REASONS = {
   denied: 'You said no. Nothing was connected.',
   closed: 'The window was closed before you decided.',
   expired: 'The request ran out. Try again.',
+}
+
+/** What each refusal says, and the one button that mends it. @type {Record<string, [string, string, () => void]>} */
+const MENDED = {
+  not_connected: ['Your budget is no longer connected.', 'Connect AI budget', connect],
+  funding_invalid: ['OpenRouter no longer takes your key, or its credit is used up.', 'Reconnect', connect],
+  budget_exceeded: ['Your budget for this app is used up.', 'Raise the cap', manage],
+  grant_invalid: ['These questions are used up.', 'Connect AI budget', connect],
 }
 
 /** @param {string} id */
@@ -25,17 +38,50 @@ function dollars(usd) {
   return usd > 0 && usd < 0.01 ? 'less than $0.01' : usd.toLocaleString('en', { style: 'currency', currency: 'USD' })
 }
 
+function manage() {
+  open(config.consentURL, '_blank', 'noopener')
+}
+
+function connect() {
+  connected(wattfare.connect())
+}
+
+/** @param {string} text @param {string} [button] @param {() => void} [action] */
+function state(text, button, action) {
+  element('state').hidden = !text
+  element('said').textContent = text
+  const mend = element('mend')
+  mend.hidden = !button
+  mend.textContent = button ?? ''
+  mend.onclick = action ?? null
+}
+
 /** @param {any} status */
-function show({ connected, limits, usage, remainingUsd }) {
-  for (const id of ['budget', 'disconnect', 'talk', 'ask']) element(id).hidden = !connected
-  element('welcome').hidden = connected
-  if (!connected) return
+function show({ connected: isConnected, limits, usage, remainingUsd }) {
+  if (isConnected) grant = null
+  const mayAsk = isConnected || grant !== null
+  for (const id of ['budget', 'disconnect']) element(id).hidden = !isConnected
+  for (const id of ['talk', 'ask', 'manage']) element(id).hidden = !mayAsk
+  element('states').hidden = !isConnected || !config.isSandbox
+  element('welcome').hidden = mayAsk
+  words.disabled = false
+  state('')
+  if (grant) state(`${grant.left} of your questions left.`)
+  if (!isConnected) return
   const cap = limits?.monthlyUsd ?? null
   element('left').textContent = remainingUsd === null ? 'Unlimited' : `${dollars(remainingUsd)} left`
   const spent = `${dollars(usage.monthlyUsd)} spent`
   element('cap').textContent = cap === null ? spent : `of ${dollars(cap)} this month, ${spent}`
-  const bar = /** @type {HTMLProgressElement} */ (element('bar'))
-  bar.value = cap ? usage.monthlyUsd / cap : 0
+  const bar = /** @type {HTMLMeterElement} */ (element('bar'))
+  bar.hidden = cap === null
+  if (cap === null) return
+  const low = Math.min(LOW_USD, cap / 5)
+  bar.max = cap
+  bar.low = low
+  bar.value = remainingUsd
+  words.disabled = remainingUsd <= 0
+  if (remainingUsd <= 0) state(...MENDED.budget_exceeded)
+  else if (remainingUsd < low) state(`Only ${dollars(remainingUsd)} left this month.`, 'Raise the cap', manage)
 }
 
 /** @param {string} text @param {boolean} [failed] */
@@ -61,69 +107,57 @@ async function connected(asked) {
   }
 }
 
-/** @param {string} text @param {string} kind */
-function line(text, kind) {
-  const item = document.createElement('li')
-  item.className = kind
-  item.textContent = text
-  element('talk').append(item)
-  item.scrollIntoView({ block: 'end' })
-  return item
-}
-
-/**
- * Read the answer's stream and add each piece of text to `item`.
- * @param {Response} response
- * @param {HTMLElement} item
- */
-async function read(response, item) {
-  const reader = /** @type {ReadableStream<BufferSource>} */ (response.body).pipeThrough(new TextDecoderStream()).getReader()
-  let rest = ''
-  for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
-    const events = (rest + piece.value).split('\n')
-    rest = events.pop() ?? ''
-    for (const event of events) {
-      if (!event.startsWith('data: {')) continue
-      const { choices, error } = JSON.parse(event.slice(6))
-      if (error) throw new Error(error.message)
-      item.append(choices?.[0]?.delta?.content ?? '')
-    }
-  }
-}
-
-/** @param {string} text */
-async function ask(text) {
-  messages.push({ role: 'user', content: text })
-  line(text, 'mine')
-  const item = line('', 'theirs')
+async function allowThree() {
+  notice('')
   try {
-    const response = await fetch('/api/chat', {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ messages }),
-    })
-    if (!response.ok) throw toWattfareError(await response.json()) ?? new Error(`The demo answered ${response.status}.`)
-    await read(response, item)
-    messages.push({ role: 'assistant', content: item.textContent ?? '' })
+    const { grantToken, reason } = await wattfare.requestGrant({ requests: QUESTIONS, maxUsd: 0.05 })
+    if (!grantToken) return notice(REASONS[reason] ?? '')
+    grant = { grantToken, left: QUESTIONS }
+    show({ connected: false })
   } catch (error) {
-    item.textContent = /** @type {Error} */ (error).message
-    item.className = 'failed'
-    messages.pop()
-    if (isNotConnected(error)) notice('Your budget is no longer connected.', true)
+    notice(/** @type {Error} */ (error).message, true)
   }
-  show(await wattfare.status())
+}
+
+/** @param {string} text @param {string} [model] */
+async function send(text, model) {
+  /** @type {any} */
+  let failed = null
+  try {
+    await ask(text, { model, ...(grant && { grant: grant.grantToken }) })
+    if (grant) grant.left -= 1
+  } catch (error) {
+    failed = toWattfareError(error) ?? error
+  }
+  show(grant ? { connected: false } : await wattfare.status())
+  if (!failed) return
+  const [said, button, action] = MENDED[failed.code] ?? [failed.message ?? 'That did not work.']
+  // What was asked stays to be read, also where nothing is connected any more.
+  element('welcome').hidden = true
+  element('talk').hidden = false
+  if (failed.code in MENDED) state(said, button, action)
+  else line(said, 'failed')
 }
 
 connectButton.onpointerenter = () => wattfare.prepare().catch(() => {})
-connectButton.onclick = () => connected(wattfare.connect())
+connectButton.onclick = connect
+element('try').onclick = allowThree
 element('disconnect').onclick = () => wattfare.disconnect()
+element('manage').setAttribute('href', config.consentURL)
+for (const button of /** @type {NodeListOf<HTMLButtonElement>} */ (document.querySelectorAll('[data-model]')))
+  button.onclick = () => send('What does this cost?', button.dataset.model)
 element('ask').onsubmit = (event) => {
   event.preventDefault()
   const text = words.value
   words.value = ''
-  ask(text)
+  send(text)
 }
 wattfare.on('change', show)
+// The dashboard, in another tab, may have raised, paused or ended it.
+document.onvisibilitychange = () => {
+  if (!document.hidden && !grant && element('welcome').hidden) wattfare.status().then(show, () => {})
+}
 const returned = await wattfare.resume().catch((/** @type {Error} */ error) => notice(error.message, true))
 if (returned && !returned.connected) notice(REASONS[returned.reason] ?? '')
-wattfare.status().then(show, (/** @type {Error} */ error) => notice(error.message, true))
+await wattfare.status().then(show, (/** @type {Error} */ error) => notice(error.message, true))
+document.body.dataset.ready = ''

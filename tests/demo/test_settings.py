@@ -27,3 +27,12 @@ def test_a_malformed_value_names_its_variable(name: str, value: str) -> None:
     """The start ends with one line that says which variable."""
     with pytest.raises(ValueError, match=name):
         read_settings({name: value})
+
+
+def test_the_models_of_the_sandbox_are_offered_before_a_sandbox_alone() -> None:
+    """The real OpenRouter knows none of them."""
+    assert read_settings({"OPENROUTER_BASE_URL": "http://127.0.0.1:8082"}).is_sandbox
+    assert not read_settings({}).is_sandbox
+    settings = read_settings({"DEMO_MODEL": "acme/one"})
+    assert [settings.model_for(asked) for asked in ("sandbox/slow", "openai/gpt-5", None)] == [
+        "sandbox/slow", "acme/one", "acme/one"]  # fmt: skip
