@@ -162,7 +162,7 @@ function finish(attempt) {
   }
   const limits = /** @type {{limits?: {monthlyUsd: number | null} | null}} */ (attempt.result?.status ?? {}).limits
   const usd = limits?.monthlyUsd
-  const what = attempt.mode === 'test' || typeof usd !== 'number' ? 'Its test requests cost nothing' : `Up to $${usd.toFixed(2)} per month`
+  const what = attempt.mode === 'test' || typeof usd !== 'number' ? 'Its test requests cost nothing' : `Up to $${usd.toFixed(9).replace(/(\.\d\d\d*?)0+$/, '$1')} per month`
   screen(state, { app: app.name, what })
   setTimeout(() => window.close(), CLOSE_AFTER_MS[state])
 }

@@ -61,14 +61,19 @@ export function askConsent(attempt, ways) {
     const usd = cap ? cap.read() : null
     if (Number.isNaN(usd)) return
     disarm()
+    // What was changed without an event, by an extension say, is shown before it can be allowed.
+    if (usd !== shown) return label()
     allow.textContent = 'Saving…'
     const wrong = await ways.allow(usd)
     label()
     say(fault, wrong)
   } })
   const sentence = h('h1', { class: 'ask' })
+  /** The amount on the button. @type {number | null} */
+  let shown = null
   const label = () => {
     const chosen = cap?.chosen()
+    shown = chosen?.usd ?? null
     allow.textContent = attempt.grant ? attempt.grant.button : chosen ? `Allow up to ${chosen.short}/month` : cap ? 'Allow' : 'Allow test requests'
     sentence.textContent = fill(attempt, attempt.text.sentence, chosen?.text ?? 'the amount below')
     const left = attempt.funding?.leftUsd ?? null

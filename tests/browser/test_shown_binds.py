@@ -93,6 +93,19 @@ async def test_the_button_binds_however_its_number_came_about(page: Page, app_si
         await press_and_check(page, popup, app_site, f"{user}-{number}", amount)
 
 
+async def test_what_the_button_does_not_show_is_not_allowed(page: Page, app_site: AppSite, user: str) -> None:
+    """An amount that was put into the field without an event is shown at the first press, and allowed at the next."""
+    await payer.visit(page, app_site, user)
+    popup = await payer.press_connect(page)
+    await payer.paste_key(popup)
+    await write("7.25")(popup)
+    await popup.get_by_label("Amount in US dollars per month").evaluate("field => { field.value = '99' }")
+    await payer.press_allow(popup)
+    await expect(payer.allow_button(popup)).to_have_text("Allow up to $99/month")
+    assert (await app_site.status(user))["connected"] is False
+    await press_and_check(page, popup, app_site, user, "99")
+
+
 async def test_the_button_binds_over_what_was_approved_elsewhere(
     page: Page, services: Services, app_site: AppSite, user: str
 ) -> None:

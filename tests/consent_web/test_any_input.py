@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from consent_web import apps_pages
 from consent_web.openrouter import OpenRouter
+from consent_web.server import create_app
 from gateway.errors import UpstreamError
 from gateway.money import MAX_NANO
 from gateway.openrouter.client import Client, Document, Timeouts
@@ -63,9 +64,13 @@ async def test_no_input_is_a_bug_of_ours(world: World, visitor: Visitor) -> None
     attempt = await world.connected(visitor)
     ref = await ref_of(visitor)
     pending = str((await world.begin(visitor, token=world.token("eve"))).json["id"])
-    posts = ["/consent/attempts", "/fund/start", "/fund/finish", "/fund/key", "/nowhere", "/"]
+    # Every path that the site takes something at, but those that end what the others need.
+    taken = sorted(path_of(route) for route in create_app(world.site).router.routes() if route.method == "POST")
+    posts = ["/nowhere", "/", *(path for path in taken if "{" not in path and path not in {"/leave", "/stop"})]
     for one in (attempt, pending, "0" * 64, "x"):
-        posts += [f"/consent/attempts/{one}/{verb}" for verb in ("key", "approve", "extend")]
+        posts += [path.replace("{attempt}", one) for path in taken if "{attempt}" in path and "/deny" not in path]
+    for one in (ref, "x"):
+        posts += [path.replace("{ref}", one) for path in taken if "{ref}" in path]
     forms = [f"/apps/{ref}/{verb}" for verb in ("cap", "pause", "resume", "revoke")] + [
         "/funding/remove",
         "/leave",
@@ -88,6 +93,10 @@ async def test_no_input_is_a_bug_of_ours(world: World, visitor: Visitor) -> None
         assert answer.status < 500, (path, given, answer.text)
         assert answer.header("X-Frame-Options") == "DENY"
     assert [line for line in lines if line["event"] == "bug"] == []
+
+
+def path_of(route: web.AbstractRoute) -> str:
+    return route.resource.canonical if route.resource is not None else ""
 
 
 async def post_form(visitor: Visitor, path: str, body: str) -> Fetched:

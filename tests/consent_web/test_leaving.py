@@ -1,9 +1,11 @@
 """Leaving a wallet that nothing could bring back is said first; and a fragment in an address focuses nothing."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+import consent_web
 from tests.consent_web.sight import PAGES
 from tests.consent_web.world import Visitor, World
 
@@ -56,3 +58,12 @@ async def test_no_control_can_be_focused_by_a_fragment(world: World, visitor: Vi
     answer = await visitor.get(path)
     controls = FOCUSABLE.findall(answer.text)
     assert [control for control in controls if re.search(r"\sid=", control)] == []
+
+
+def test_no_field_is_a_password() -> None:
+    """A password manager would offer to keep the payer's key, in a vault that fills it into other pages."""
+    folder = Path(consent_web.__file__).parent
+    files = [*folder.glob("templates/*.html"), *folder.glob("static/*.js")]
+    assert len(files) > 20
+    assert [file.name for file in files if re.search(r"""type(=|: ?)["']password""", file.read_text())] == []
+    assert "data-1p-ignore" in (folder / "static/key_field.js").read_text()
