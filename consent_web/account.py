@@ -1,5 +1,6 @@
 """What a wallet's owner sees: each connection and each grant with its app, its origin, its spend and its state."""
 
+import asyncio
 import time
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from aiohttp import web
 
 from consent_web import guard, texts
 from consent_web.site import SITE, Site
+from consent_web.spending import above_holds, added
 from gateway.errors import InvalidRequest
 from gateway.payers.connections import Connection
 from gateway.payers.stays import Visit
@@ -53,6 +55,11 @@ class Connected(Connection):
         if self.standing.state == "active" and self.is_refused:
             return "Key refused"
         return _STATES.get(self.standing.state, "Stopped")
+
+    @property
+    def above_holds(self) -> str:
+        """What its requests cost above their holds, in words; empty when nothing."""
+        return above_holds(*self.overruns)
 
     @property
     def share(self) -> float:
@@ -112,6 +119,11 @@ async def daily(site: Site, one: Connection) -> list[tuple[int, int]]:
     spent = await site.ledger.days(one.budget)
     today = int(time.time()) // _DAY_SECONDS
     return [(day, spent.get(day, 0)) for day in range(today - DAYS + 1, today + 1)]
+
+
+async def daily_of(site: Site, many: list[Connected]) -> list[tuple[int, int]]:
+    """Return the same for all of them that cost anything, added up. Raises Unavailable."""
+    return added(await asyncio.gather(*(daily(site, one) for one in many if not one.is_test)))
 
 
 def day_ms(day: int) -> int:

@@ -13,7 +13,7 @@ from functools import partial
 import orjson
 from aiohttp import web
 
-from consent_web import account, chart, guard, history, passkeys, proof
+from consent_web import account, chart, guard, history, passkeys, proof, spending
 from consent_web.account import Connected
 from consent_web.money_text import CapRefused, cap_from_text, cap_text, exact
 from consent_web.site import SITE, Site
@@ -22,9 +22,11 @@ from gateway.payers.connections import By
 from gateway.payers.stays import Visit
 
 _SHOWN_REQUESTS = 100  # more than a person reads; the exports have all
+# For models by spend. Some 300 kB from Redis; whoever has more in a month reads that the newest were counted.
+_COUNTED_REQUESTS = 1000
 _CSV_FIELDS = (
     "request_id", "admitted", "model", "status", "cost_usd", "prompt_tokens", "completion_tokens", "generation_id",
-    "ended_by",
+    "ended_by", "overrun_usd",
 )  # fmt: skip
 _HISTORY_FIELDS = ("at", "event", "by", "words", "cap_nano", "sha256")
 
@@ -133,7 +135,7 @@ async def export_json(request: web.Request) -> web.Response:
         "state": one.standing.state,
         "capUsd": None if cap is None else exact(cap),
         "spentUsd": exact(one.standing.spent_nano),
-        "days": [{"day": bar.day, "usd": exact(bar.nano)} for bar in chart.bars(await account.daily(site, one))],
+        "days": [{"day": bar.day, "usd": exact(bar.nano)} for bar in chart.draw(await account.daily(site, one)).bars],
         "requests": await _requests(site, one),
         "history": await history.read(site, one),
     }
@@ -145,16 +147,19 @@ async def _page(
 ) -> web.Response:
     site = request.app[SITE]
     cap = one.standing.cap_nano
-    requests = await _requests(site, one, most=_SHOWN_REQUESTS)
+    entries = await site.ledger.entries(one.budget, newest_first=True, most=_COUNTED_REQUESTS)
+    days = await account.daily(site, one)
     shown = {
         "csrf": guard.known_browser(request).csrf,
         "one": one,
         "typed": typed if typed is not None else "" if cap is None else cap_text(cap).removeprefix("$"),
         "fault": fault,
-        "bars": chart.bars(await account.daily(site, one)),
-        "chart": {"width": chart.WIDTH, "height": chart.HEIGHT},
-        "requests": requests,
-        "is_cut": len(requests) == _SHOWN_REQUESTS,
+        "plot": chart.draw(days),
+        "trend": spending.trend(days),
+        "models": spending.models(_of_window(entries, days[0][0])),
+        "requests": [{**_line(entry), **spending.result(entry)} for entry in entries[:_SHOWN_REQUESTS]],
+        "counted": len(entries) if len(entries) == _COUNTED_REQUESTS else 0,
+        "is_cut": len(entries) > _SHOWN_REQUESTS,
         "history": await history.read(site, one),
     }
     return guard.page(request, "app.html", shown, status=status)
@@ -208,9 +213,14 @@ def _confirm_raise(request: web.Request, one: Connected, typed: str, cap_nano: i
     return guard.page(request, "confirm.html", shown)
 
 
-async def _requests(site: Site, one: Connected, *, most: int | None = None) -> list[dict[str, str]]:
+async def _requests(site: Site, one: Connected) -> list[dict[str, str]]:
     """Return the ledger's entries as the page and the exports show them, newest first."""
-    return [_line(entry) for entry in await site.ledger.entries(one.budget, newest_first=True, most=most)]
+    return [_line(entry) for entry in await site.ledger.entries(one.budget, newest_first=True)]
+
+
+def _of_window(entries: list[dict[str, str]], first_day: int) -> list[dict[str, str]]:
+    """Return the entries that count in the rolling month, which begins with a UTC day."""
+    return [entry for entry in entries if int(entry["day"]) >= first_day]
 
 
 def _line(entry: dict[str, str]) -> dict[str, str]:
@@ -229,6 +239,7 @@ def _line(entry: dict[str, str]) -> dict[str, str]:
         "admitted": _iso(entry["admitted_ms"]),
         "cost_nano": entry["delta_nano"],
         "cost_usd": _signed(int(entry["delta_nano"])),
+        "overrun_usd": exact(int(entry["overrun_nano"])),
     }
 
 

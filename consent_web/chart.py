@@ -1,49 +1,62 @@
-"""The daily chart as SVG geometry; the page draws it and repeats it as a table."""
+"""The daily chart: bars as SVG geometry, and a scale in round amounts. The page repeats it as a table."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from consent_web.account import day_ms
+from consent_web.money_text import cap_text, usd
 
-WIDTH, HEIGHT = 720, 160
-_BASE, _TOP = HEIGHT - 22, 14  # room for the labels below and for the highest bar's edge above
+WIDTH, HEIGHT = 720, 160  # stretched to the page's width; text stands outside, so that it is not
 _GAP = 4
 _SECOND_MS = 1000
+_LABEL_DAYS = 7
+# Of a power of ten: close enough to each other that the highest bar fills at least two thirds.
+_TENTHS = (10, 12, 16, 20, 30, 40, 50, 60, 80, 100)
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One day: where its bar stands, what it says. `label` is empty where the axis has no room."""
+    """One day: where its bar stands, what it says."""
 
     x: float
     y: float
     width: float
     height: float
     day: str
-    label: str
     nano: int
 
 
-def bars(days: list[tuple[int, int]]) -> list[Bar]:
-    """Return a bar for each (UTC day number, nano-USD); the highest fills the chart, a day without spend has none."""
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart: its bars, its scale from the top down as (amount, y), its days from left to right, what stands out."""
+
+    bars: list[Bar]
+    scale: list[tuple[str, float]]
+    days: list[str]
+    most: str
+
+
+def draw(days: list[tuple[int, int]]) -> Chart:
+    """Return the chart of (UTC day number, nano-USD), oldest first. The scale ends at a round amount above all bars."""
+    dates = [datetime.fromtimestamp(day_ms(day) / _SECOND_MS, UTC) for day, _ in days]
     highest = max((nano for _, nano in days), default=0)
+    top = round_up(highest)
     step = WIDTH / max(1, len(days))
-    made = []
-    for place, (day, nano) in enumerate(days):
-        height = (_BASE - _TOP) * nano / highest if highest else 0
+    bars = []
+    for place, (_, nano) in enumerate(days):
         # A day with spend is visible, however little it is beside the highest.
-        height = max(2.0, height) if nano else 0.0
-        date = datetime.fromtimestamp(day_ms(day) / _SECOND_MS, UTC)
-        label = date.strftime("%-d %b") if (len(days) - 1 - place) % 7 == 0 else ""
-        made.append(
-            Bar(
-                x=round(place * step + _GAP / 2, 2),
-                y=round(_BASE - height, 2),
-                width=round(step - _GAP, 2),
-                height=round(height, 2),
-                day=date.strftime("%a %-d %b %Y"),
-                label=label,
-                nano=nano,
-            )
-        )
-    return made
+        height = max(2.0, HEIGHT * nano / top) if nano > 0 else 0.0
+        x, y = round(place * step + _GAP / 2, 2), round(HEIGHT - height, 2)
+        bars.append(Bar(x, y, round(step - _GAP, 2), round(height, 2), dates[place].strftime("%a %-d %b %Y"), nano))
+    scale = [(cap_text(top * part // 2), HEIGHT * (2 - part) / 2) for part in (2, 1, 0)] if highest else []
+    best = max(bars, key=lambda bar: bar.nano, default=None)
+    most = f"Most on {best.day}: {usd(best.nano)}." if best is not None and highest else ""
+    return Chart(bars, scale, [date.strftime("%-d %b") for date in reversed(dates[::-_LABEL_DAYS])], most)
+
+
+def round_up(nano: int) -> int:
+    """Return the next amount that a scale may end at, at least 10 nano-USD; its half is a round amount too."""
+    unit = 10
+    while unit * 10 < nano:
+        unit *= 10
+    return next(unit * tenths // 10 for tenths in _TENTHS if unit * tenths // 10 >= nano)

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from consent_web import account, guard, view, waiting
+from consent_web import account, chart, guard, spending, view, waiting
 from consent_web.account import Connected
 from consent_web.money_text import exact, usd
 from consent_web.site import SITE
@@ -29,12 +29,15 @@ async def home(request: web.Request) -> web.Response:
     site, browser = request.app[SITE], guard.known_browser(request)
     visit = await guard.visit(request)
     apps = await account.connections(site, visit) if visit is not None else []
+    days = await account.daily_of(site, apps)
     shown = {
         "csrf": browser.csrf,
         "apps": [one for one in apps if not one.is_grant],
         "grants": [one for one in apps if one.is_grant],
         "waiting": await waiting.shown(site, visit) if visit is not None else [],
-        "total": _total(apps),
+        "spent_nano": _spent(apps),
+        "trend": spending.trend(days),
+        "plot": chart.draw(days),
         "is_known": visit is not None,
         "is_lost_by_leaving": visit is not None and await account.is_lost_by_leaving(site, visit),
         "is_owner": visit is not None,
@@ -46,18 +49,14 @@ async def spend(request: web.Request) -> web.Response:
     """Answer `GET /spend`: the numbers that an open dashboard keeps fresh."""
     site, visit = request.app[SITE], await account.owner(request)
     apps = await account.connections(site, visit)
-    total = _total(apps)
+    trend = spending.trend(await account.daily_of(site, apps))
     return guard.json_response(
         {
-            "total": {"text": usd(total["spent"]), "exact": exact(total["spent"])},
+            "total": _amount(_spent(apps)),
+            "today": _amount(trend.today_nano),
+            "week": _amount(trend.week_nano),
             "apps": {
-                one.ref: {
-                    "text": usd(one.standing.spent_nano),
-                    "exact": exact(one.standing.spent_nano),
-                    "share": one.share,
-                    "state": one.state,
-                }
-                for one in apps
+                one.ref: {**_amount(one.standing.spent_nano), "share": one.share, "state": one.state} for one in apps
             },
         }
     )
@@ -165,13 +164,13 @@ async def leave(request: web.Request) -> web.StreamResponse:
     return _see("/")
 
 
-def _total(apps: list[Connected]) -> dict[str, int]:
-    """Return what all apps spent and may spend in a month, in nano-USD; caps of stopped apps do not count."""
-    live = [one for one in apps if not one.is_test]
-    return {
-        "spent": sum(one.standing.spent_nano for one in live),
-        "cap": sum(one.standing.cap_nano or 0 for one in live if one.is_living),
-    }
+def _spent(apps: list[Connected]) -> int:
+    """Return what all apps spent in a month, in nano-USD."""
+    return sum(one.standing.spent_nano for one in apps if not one.is_test)
+
+
+def _amount(nano: int) -> dict[str, str]:
+    return {"text": usd(nano), "exact": exact(nano)}
 
 
 def _see(path: str) -> web.Response:

@@ -14,8 +14,13 @@ function put(element, amount) {
 
 async function refresh() {
   if (document.visibilityState !== 'visible') return
-  const spend = /** @type {{total: Amount, apps: Record<string, Amount>}} */ (await ask('/spend'))
-  put(document.getElementById('total'), spend.total)
+  const spend = /** @type {{total: Amount, today: Amount, week: Amount, apps: Record<string, Amount>}} */ (await ask('/spend'))
+  // Of all apps: on the page of one, its own numbers stand there.
+  if (document.getElementById('total')) {
+    put(document.getElementById('total'), spend.total)
+    put(document.getElementById('today'), spend.today)
+    put(document.getElementById('week'), spend.week)
+  }
   for (const [ref, amount] of Object.entries(spend.apps)) {
     const row = document.querySelector(`[data-ref="${CSS.escape(ref)}"]`)
     put(row?.querySelector('[data-spent]') ?? null, amount)

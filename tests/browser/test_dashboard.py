@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import json
+import re
 import time
 from decimal import Decimal
 
@@ -163,6 +164,33 @@ async def test_without_script_the_list_is_there_and_stops_apps(
     await page.get_by_role("button", name="Stop 1 app now").click()
     assert (await app_site.chat(f"{user}-2"))[0] == 402
     await bare.close()
+
+
+async def test_times_are_the_payers_own_and_the_cost_is_in_view_on_a_phone(
+    browser: Browser, context: BrowserContext, board: Page, app_site: AppSite, user: str
+) -> None:
+    """In Tokyo a request reads nine hours later than UTC, which stands in the title; no column hides to the right."""
+    assert (await app_site.chat(user))[0] == 200
+    away = await browser.new_context(
+        timezone_id="Asia/Tokyo", locale="en-GB", storage_state=await context.storage_state(),
+        viewport={"width": 320, "height": 640},
+    )  # fmt: skip
+    page = await away.new_page()
+    await page.goto(app_site.stack.consent)
+    await page.get_by_role("link", name="Details of Acme Notes").click()
+    moment = page.locator(".requests time").first
+    await expect(moment).to_have_attribute("title", re.compile(r"\d\d:\d\d UTC$"))
+    local, utc = (int(re.findall(r"(\d\d):\d\d", text)[0]) for text in (
+        await moment.inner_text(), str(await moment.get_attribute("title")),
+    ))  # fmt: skip
+    assert (local - utc) % 24 == 9
+    cost = page.locator(".requests tbody td").last
+    box = await cost.bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 320
+    assert re.match(r"\$0\.0*\d\d", await cost.inner_text())
+    await away.close()
 
 
 async def test_exports_are_the_ledger(board: Page, services: Services, app_site: AppSite, user: str) -> None:

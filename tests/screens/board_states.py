@@ -13,7 +13,7 @@ from tests.screens.staging import APP_ORIGIN, DESK, Staging, Step
 # name → (cap, nano-USD by request)
 SPENT: dict[str, tuple[str, tuple[int, ...]]] = {
     "Acme Notes": ("20", (4_210_000_000, 1_830_450_000, 980_000_017, 350_000_000, 2_100_000_000, 730_000_000)),
-    "Paper Reader": ("10", (2_150_000_000, 1_400_000_000, 999_000_000)),
+    "Paper Reader": ("10", (2_150_000, 40_100, 23_000, 999_123, 1_400_000)),
     NAMES["long"]: ("0.50", (123,)),
     NAMES["hebrew"]: ("1000", ()),
 }
@@ -111,10 +111,20 @@ async def _spend(services: Services, budget: Budget, costs: tuple[int, ...]) -> 
     account = budget.account(services.store.salt)
     for number, cost in enumerate(costs):
         name = request_id(account, secrets.token_bytes(12))
-        worst = WorstCase(fixed_nano=cost, per_token_zepto=0, max_tokens=16)
+        # The second costs more than its hold, the third is an estimate so far.
+        held = cost // 2 if number == 1 else cost
+        worst = WorstCase(fixed_nano=held, per_token_zepto=0, max_tokens=16)
         model = ("anthropic/claude-sonnet-4.5", "openai/gpt-5-mini", "google/gemini-2.5-flash")[number % 3]
         await services.ledger.admit(budget, name, worst, model=model, estimate_nano=cost)
-        settled = Settlement("settled", cost, f"gen-{secrets.token_hex(8)}", model, 420 + number * 37, 180, "works")
+        settled = Settlement(
+            "estimated" if number == 2 else "settled",
+            cost,
+            f"gen-{secrets.token_hex(8)}",
+            model,
+            420 + number * 37,
+            180,
+            "works",
+        )
         await services.ledger.settle(budget, name, settled)
         day = await services.store.call("HKEYS", budget.days)
         if number and day:

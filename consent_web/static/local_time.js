@@ -1,0 +1,12 @@
+/** Says each moment by the payer's own clock; the ledger's, UTC, stays in the title. */
+
+const near = new Intl.DateTimeFormat(undefined, { month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit' })
+const far = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' })
+const year = new Date().getFullYear()
+
+for (const time of document.querySelectorAll('time[datetime]')) {
+  const moment = new Date(time.getAttribute('datetime') ?? '')
+  if (Number.isNaN(moment.getTime())) continue
+  time.setAttribute('title', time.textContent ?? '')
+  time.textContent = (moment.getFullYear() === year ? near : far).format(moment)
+}
