@@ -176,7 +176,10 @@ async def _of_a_connection(request: web.Request) -> tuple[Visit, Connected]:
 async def _change(request: web.Request, verb: str) -> web.StreamResponse:
     connections = request.app[SITE].connections
     await guard.form_post(request)
-    _, one = await (account.connection(request) if verb == "revoke" else _of_a_connection(request))
+    visit, one = await (account.connection(request) if verb == "revoke" else _of_a_connection(request))
+    if verb == "resume" and not one.is_test and not visit.is_trusted:
+        # It adds to what may be spent; the others take away.
+        return await _ask_proof(request, visit, one, proof.UNPROVED)
     act: dict[str, Callable[..., Awaitable[None]]] = {
         "pause": connections.pause,
         "resume": connections.resume,

@@ -36,7 +36,7 @@ async def end(request: web.Request) -> web.StreamResponse:
     await guard.form_post(request)
     visit = await account.owner(request)
     if not visit.is_trusted:
-        raise proof.needed("This browser has not proved that the AI budget is yours.")
+        raise proof.needed(proof.UNPROVED)
     device = request.match_info["device"]
     if device not in {one.device for one in await site.stays.all(visit.wallet_id)}:
         raise InvalidRequest("That browser is signed out already.", status=404)

@@ -49,7 +49,6 @@ async def start(request: web.Request) -> web.Response:
     """Answer `POST /fund/start`: `{attempt?}` → `{url}`."""
     site = request.app[SITE]
     browser, body = await guard.json_post(request)
-    await site.limits.admit_authorization(browser.digest)
     attempt_id = body.get("attempt") or ""
     if not isinstance(attempt_id, str) or (attempt_id and not _ATTEMPT.fullmatch(attempt_id)):
         raise InvalidRequest("This window was opened without a request. Start again from the app.")
@@ -59,7 +58,11 @@ async def start(request: web.Request) -> web.Response:
         if attempt is None:
             raise InvalidRequest("This request was opened in another browser.", status=403)
         await site.attempts.note_fault(attempt_id, "")
-    limit_usd = await view.key_limit_usd(site, await guard.visit(request), attempt.asked if attempt else None)
+    visit = await guard.visit(request)
+    # A browser without a wallet that looks for its budget: a cookie that it made up is limited for itself alone.
+    whose = attempt.asked.budget.name if attempt else visit.wallet_id if visit else browser.digest
+    await site.limits.admit_authorization(whose)
+    limit_usd = await view.key_limit_usd(site, visit, attempt.asked if attempt else None)
     begun = await site.authorizations.begin(_holders(request, browser)[0], attempt_id)
     url = site.openrouter.authorize_url(f"{site.origin}/fund/callback/{begun.state}", begun.verifier, limit_usd)
     return guard.json_response({"url": url})

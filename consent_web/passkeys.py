@@ -149,7 +149,7 @@ async def remove(request: web.Request) -> web.StreamResponse:
     await guard.form_post(request)
     visit = await account.owner(request)
     if not visit.is_trusted:
-        raise proof.needed("This browser has not proved that the AI budget is yours.")
+        raise proof.needed(proof.UNPROVED)
     await site.passkeys.remove(visit, request.match_info["credential"])
     return web.Response(status=303, headers={"Location": "/passkeys"})
 

@@ -12,6 +12,8 @@ from gateway.owners import User
 from gateway.payers.connections import Connection
 from gateway.payers.stays import Visit
 
+UNPROVED = "This browser has not proved that the AI budget is yours."
+
 
 async def check(site: Site, visit: Visit, one: Connection, cap_nano: int) -> None:
     """Let a payer allow `cap_nano` for a connection, which may be none yet.
@@ -19,7 +21,7 @@ async def check(site: Site, visit: Visit, one: Connection, cap_nano: int) -> Non
     Raises ConsentRequired (its `reason` is `proof`), Unavailable.
     """
     if not visit.is_trusted:
-        raise needed("This browser has not proved that the AI budget is yours.")
+        raise needed(UNPROVED)
     if await site.stays.is_proved(visit):
         return
     before, now = await _allowed(site, visit, one)

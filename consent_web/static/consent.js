@@ -119,8 +119,8 @@ async function allow(attempt, usd) {
       return ''
     }
     if (refused instanceof Refusal && refused.reason === 'again') {
-      await attemptStep(() => resume(attempt.id))
-      return refused.message
+      await attemptStep(async () => render({ ...(await ask(`/consent/attempts/${attempt.id}`)), notice: refused.message }))
+      return ''
     }
     if (refused instanceof Refusal && ['expired', 'elsewhere', 'answered', 'closed'].includes(refused.reason)) {
       forgetTime()

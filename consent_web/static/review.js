@@ -101,6 +101,7 @@ export function askConsent(attempt, ways) {
     h('div', { class: 'answers' }, fault, hint, h('div', { class: 'pair' }, deny, allow)),
     ready,
   )
+  if (attempt.notice) say(fault, attempt.notice)
   const parts = [...document.querySelectorAll('.who .name, .who .origin'), sentence, ...(cap ? [cap.element] : [])]
   watch((why) => {
     const isReady = why === 'ready' || why === 'move'

@@ -48,7 +48,7 @@ const SCREENS = {
     sign: '!', tone: 'warn', title: 'This request has expired',
     lines: ['It was not answered in time. Nothing was allowed.', 'Go back to the app and connect again.'],
   },
-  answered: { sign: '✓', title: 'Already answered', lines: ['This request was answered before. You can close this window.'] },
+  answered: { sign: '✓', title: 'Already answered', lines: ['{message}', 'You can close this window.'] },
   closed: { sign: '!', tone: 'warn', title: 'This app is closed', lines: ['Nothing can be connected to it any more. Nothing was allowed.'] },
   cookies: {
     sign: '!', tone: 'warn', title: 'Cookies are blocked here', retry: true,

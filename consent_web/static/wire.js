@@ -16,6 +16,7 @@ import { secret } from './secret.js'
  * @property {{name: string, initial: string}} app
  * @property {string} origin
  * @property {boolean} isRedirect
+ * @property {string} [notice] why the question is asked again
  * @property {boolean} hasPasskey whether a passkey proves who pays
  * @property {string} returnUrl the whole address, in redirect mode
  * @property {{want: string, sentence: string, account: string, can: string, cannot: string, stop: string, month: string}} text

@@ -22,7 +22,7 @@ ATTEMPTS_A_USER = 20
 KEYS_A_PAYER = 10
 _KEYS_WINDOW_MS = 10 * _MINUTE_MS
 # As many as attempts: each may need one.
-AUTHORIZATIONS_A_BROWSER = 20
+AUTHORIZATIONS_A_PAYER = 20
 # A person decides on some a minute, and an app that asks again after each no is an app that insists.
 GRANTS_A_BROWSER = 6
 _ASKED_TOO_OFTEN = "This app has asked too often. Nothing was allowed; it may ask again in a minute."
@@ -95,9 +95,12 @@ class Limits:
         """Let a pasted key be tried; `whose`: the app user's or the wallet's name. Raises RateLimited, Unavailable."""
         await self._admit(keys.consent_rate("keys", whose), KEYS_A_PAYER, _KEYS_WINDOW_MS)
 
-    async def admit_authorization(self, browser: str) -> None:
-        """Let an authorization at OpenRouter begin. Raises RateLimited, Unavailable."""
-        await self._admit(keys.consent_rate("authorize", browser), AUTHORIZATIONS_A_BROWSER, _MINUTE_MS)
+    async def admit_authorization(self, whose: str) -> None:
+        """Let an authorization at OpenRouter begin; `whose`: the app user's, the wallet's or the browser's name.
+
+        Raises RateLimited, Unavailable.
+        """
+        await self._admit(keys.consent_rate("authorize", whose), AUTHORIZATIONS_A_PAYER, _MINUTE_MS)
 
     async def note_denial(self, attempt: Attempt, browser: str) -> None:
         """Count a refusal; the second within a minute starts the cooldown. Raises Unavailable."""

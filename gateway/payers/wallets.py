@@ -33,7 +33,8 @@ class OtherWallet(InvalidRequest):
     """
 
     def __init__(self, old_last4: str, new_last4: str, *, may_keep: bool) -> None:
-        here = f"This browser holds an AI budget that pays with the key ····{old_last4}"
+        pays = f"that pays with the key ····{old_last4}" if old_last4 else "without a key"
+        here = f"This browser holds an AI budget {pays}"
         said = (
             f"{here}. The key ····{new_last4} comes from another OpenRouter account."
             if may_keep
@@ -211,7 +212,7 @@ class Wallets:
         if not await self.budgets(visit):
             return
         held = await self.funding(visit.wallet_id)
-        raise OtherWallet(held.last4 if held is not None else "none", key[-4:], may_keep=visit.is_trusted)
+        raise OtherWallet(held.last4 if held is not None else "", key[-4:], may_keep=visit.is_trusted)
 
     async def _create(self) -> str:
         """Begin a wallet. It expires unless its cookie comes back, and never once it has approved something."""

@@ -70,6 +70,8 @@ async def test_W07_a_cookie_alone_only_takes_away(world: World, visitor: Visitor
     assert (await thief.submit(f"/apps/{ref}/pause", secret="")).status == 303
     standing = await world.site.ledger.standing(world.budget())
     assert (standing.cap_nano, standing.state) == (2_000_000_000, "paused")
+    resumed = await thief.submit(f"/apps/{ref}/resume", secret="")
+    assert (resumed.status, (await world.site.ledger.standing(world.budget())).state) == (403, "paused")
     await stop(thief)
     assert (await world.site.ledger.standing(world.budget())).state == "revoked"
     assert (await visitor.get("/funding")).status == 200
