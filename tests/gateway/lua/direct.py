@@ -1,7 +1,7 @@
 """The Lua scripts called directly, on a real Valkey and beside it on fakeredis."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from gateway.keys import Budget
@@ -22,16 +22,33 @@ class Client(Protocol):
 
     def execute_command(self, *args: Any) -> Any: ...
 
+    def pubsub(self, *, ignore_subscribe_messages: bool) -> Any: ...
+
 
 class Scripts:
     """Runs scripts by name and commands by theirs; answers come as bytes and ints, as the gateway gets them."""
 
     def __init__(self, client: Client) -> None:
         self.call = client.execute_command
+        self._client = client
         self._texts = {name: script.text for name, script in scripts.load().items()}
 
     def run(self, script: str, keys: Sequence[str], *args: str | int | bytes) -> Any:
         return self.call("EVAL", self._texts[script], len(keys), *keys, *args)
+
+    def listening(self, channel: str) -> Callable[[], str]:
+        """Hear what is published on a channel from here on: each call returns the next word."""
+        heard = self._client.pubsub(ignore_subscribe_messages=True)
+        heard.subscribe(channel)
+
+        def said() -> str:
+            for _ in range(100):
+                if (message := heard.get_message(timeout=0.1)) is not None:
+                    word: str = message["data"].decode()
+                    return word
+            raise AssertionError("nothing was said")
+
+        return said
 
     # -- the ledger's scripts with the arguments that a test leaves out ------------------------------------
 
