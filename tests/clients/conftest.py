@@ -3,9 +3,9 @@
 import pytest
 
 from tests.clients.attempts import Attempts
-from tests.gateway.conftest import openrouter, stack
+from tests.gateway.conftest import openrouter, patient, stack
 
-__all__ = ["attempts", "openrouter", "stack"]
+__all__ = ["attempts", "openrouter", "patient", "stack"]
 
 
 @pytest.fixture

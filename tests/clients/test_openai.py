@@ -278,6 +278,26 @@ async def test_what_another_request_holds_is_asked_for_again(
 
 
 @EACH
+async def test_eight_at_once_are_all_answered(
+    patient: Stack, openrouter: FakeOpenRouter, attempts: Attempts, dialect: str
+) -> None:
+    """On a cap that carries two of their bounds at a time: each is sent once, none is refused."""
+    await patient.connect("0.08")
+    openrouter.play = says(*STREAMS[dialect])
+    async with (
+        asyncio.timeout(PATIENCE_SECONDS),
+        openai.AsyncOpenAI(
+            base_url=f"{patient.url}/v1",
+            api_key=patient.secret,
+            default_headers={"x-wattfare-user": USER},
+            http_client=openai.DefaultAsyncHttpxClient(trust_env=False, event_hooks=attempts.hooks),
+        ) as client,
+    ):
+        assert await asyncio.gather(*(all_heard(client, dialect) for _ in range(8))) == ["Hello"] * 8
+    assert attempts.statuses == [200] * 8
+
+
+@EACH
 async def test_an_error_in_mid_stream_is_raised(
     openrouter: FakeOpenRouter, library: Library, attempts: Attempts, dialect: str
 ) -> None:

@@ -34,29 +34,62 @@ class Demand:
             return -1
         return min(rate.affordable_tokens(nano), self.worst.usual_tokens or self.worst.max_tokens)
 
-    def verdicts(self, left: int, alone: int, *, is_free: bool) -> set[str]:
-        """What admission may answer, by CONTRACT §3: two answers where Lua's rounding decides."""
+    def is_carried(self, alone: int) -> set[bool]:
+        """Whether it would be let through if nothing was in flight: both, where Lua's rounding decides."""
         if self.worst is None:
-            return {"all"} if left > 0 and is_free else {"in_flight"}
+            return {True}
+        expected = self.terms.expected
+        if expected.total_nano <= alone:
+            return {True}
+        if self.worst.least_tokens is None:
+            return {self.terms.goes_beyond and expected.fixed_nano <= alone}
+        if self.fewest is None or not expected.per_token_zepto:
+            return {False}
+        most = expected.affordable_tokens(alone)
+        return {most >= self.fewest, most > self.fewest}
+
+    def verdicts(self, left: int, alone: int, *, is_free: bool, is_turn: bool, may_wait: bool) -> set[str]:
+        """What admission may answer, by CONTRACT §3: two answers where Lua's rounding decides.
+
+        `is_turn`: nobody waits before it.
+        """
+        blocked = "waits" if may_wait else "in_flight"
+        refused = {blocked if is_carried else "cap" for is_carried in self.is_carried(alone)}
+        if self.worst is None:
+            return {"all"} if is_turn and left > 0 and is_free else refused
+        if not is_turn:
+            # Whose bound fits alone waits for its turn on no terms at all.
+            return {blocked} if self.worst.total_nano <= alone else refused
         if self.worst.total_nano <= left:
             return {"whole"}
         expected, may_exceed = self.terms.expected, self.terms.goes_beyond and is_free
         if may_exceed and 0 < left >= expected.total_nano:
             return {"all"}
-        if self.worst.least_tokens is None:
-            if may_exceed and 0 < left >= expected.fixed_nano:
-                return {"all"}
-            is_carried = expected.total_nano <= alone or (self.terms.goes_beyond and expected.fixed_nano <= alone)
-            return {"in_flight"} if is_carried else {"cap"}
-        refused = {"in_flight"} if expected.total_nano <= alone else {"cap"}
+        if may_wait and expected.total_nano <= alone:
+            return {"waits"}
+        if self.worst.least_tokens is None and may_exceed and 0 < left >= expected.fixed_nano:
+            return {"all"}
         if self.fewest is None:
             return refused
-        if expected.per_token_zepto and (most := expected.affordable_tokens(alone)) >= self.fewest:
-            refused = {"in_flight"} if most > self.fewest else {"in_flight", *refused}
         tokens = self.affordable(left, is_free=is_free)
         if tokens > self.fewest:
             return {"shortened"}
         return {"shortened", *refused} if tokens == self.fewest else refused
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """One that waits. `channel`: its process."""
+
+    place: int
+    channel: str
+    asks: Demand
+
+
+class Queue(dict[str, Waiter]):
+    """Waiters of living processes by request id, the first one first. `last_place`: the last that was ever given."""
+
+    last_place = 0
 
 
 @st.composite

@@ -13,50 +13,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gateway.errors import BudgetExceeded, NotConnected, Unavailable
 from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
-from gateway.ledger.outcomes import Admission, HandOver, Settlement, sum_by_day
+from gateway.ledger.outcomes import Admission, HandOver, Settlement, Turn, Waiting, sum_by_day
 from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.money import MAX_NANO
 from gateway.store.store import Store
-from tests.gateway.ledger_demands import Demand, demands, small
+from tests.gateway.ledger_accidents import AGE, LOSE
+from tests.gateway.ledger_demands import Demand, Queue, Waiter, demands, mostly, small
 
 T = TypeVar("T")
 
 KEEP_DAYS = 90
 WINDOW_DAYS = 30
+FAR_MS = 10**14
 DAY_SECONDS = 86_400
-
-# Moves everything a budget remembers `ARGV[1]` days back: what was today is then that long ago.
-AGE = """
-local function aged(hold)
-  local first, day, rest = hold:match('^([^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n)(%-?%d+)(.*)$')
-  return first and first .. string.format('%.0f', day - ARGV[1]) .. rest or hold
-end
-local days = redis.call('HGETALL', KEYS[2])
-redis.call('DEL', KEYS[2])
-for i = 1, #days, 2 do redis.call('HSET', KEYS[2], string.format('%.0f', days[i] - ARGV[1]), days[i + 1]) end
-if redis.call('HEXISTS', KEYS[1], 'window_day') == 1 then redis.call('HINCRBY', KEYS[1], 'window_day', -ARGV[1]) end
-local entries = redis.call('XRANGE', KEYS[3], '-', '+')
-redis.call('DEL', KEYS[3])
-for _, entry in ipairs(entries) do
-  for i = 1, #entry[2], 2 do
-    if entry[2][i] == 'closed' then entry[2][i + 1] = aged(entry[2][i + 1]) end
-  end
-  redis.call('XADD', KEYS[3], entry[1], unpack(entry[2]))
-end
-for i = 4, #KEYS do
-  local hold = redis.call('GET', KEYS[i])
-  if hold then redis.call('SET', KEYS[i], aged(hold), 'KEEPTTL') end
-end
-return 1
-"""
-
-# As a failover that lost the admission leaves it: no hold, nothing held, nothing due.
-LOSE = """
-local nano = redis.call('GET', KEYS[3]):match('^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n(%d+)')
-redis.call('HINCRBY', KEYS[1], 'held_nano', -nano)
-redis.call('ZREM', KEYS[2], ARGV[1])
-return redis.call('DEL', KEYS[3])
-"""
 
 
 async def handed_over(ledger: Ledger, budget: Budget, request_id: str, owed: HandOver) -> bool:
@@ -107,6 +76,8 @@ costs = st.one_of(*[small] * 8, st.integers(0, 1000), st.integers(0, MAX_NANO //
 # Mostly one of the last few: what matters happens twice to the same request.
 picks = st.one_of(st.integers(0, 2), st.integers(0, 2), st.integers(0, 10**6))
 verbs = st.sampled_from(["connect", "resume", "cap", "connect", "resume", "cap", "lower", "pause", "revoke"])
+channels = st.sampled_from(["", "wf:wakes:a", "wf:wakes:b"])
+_NO_TURN = Turn()
 days_gone = st.sampled_from([1, 2, 28, 29, 30, 31, 40])
 
 
@@ -121,17 +92,19 @@ class LedgerMachine(RuleBasedStateMachine):
         self.budget = Budget.of_user("live", "app2222222222222222", f"user {next(self.bench.users)}")
         self.requests: dict[str, Held] = {}
         self.days: dict[int, int] = {}
+        self.queue, self.deaths, self.made = Queue(), 0, 0
         self.connect(cap)
 
     def connect(self, cap: int) -> None:
         """Approve, or approve again."""
-        names = [self.budget.budget, self.budget.history]
-        self.bench(
-            self.bench.store.run(
-                "connect", names, [cap, "sealed", "", "", "account", "", token_hex(4), "payer", "", ""]
-            )
-        )
+        words: list[str | int] = [cap, "sealed", "", "", "account", "", token_hex(4), "payer", "", ""]
+        self.bench(self.bench.store.run("connect", self.change_keys, words))
         self.cap, self.state = cap, "active"
+
+    @property
+    def change_keys(self) -> list[str]:
+        """What the scripts take that change what may be spent."""
+        return [self.budget.budget, self.budget.history, self.budget.queue, self.budget.alive]
 
     # -- the model's sums ---------------------------------------------------------------------------------
 
@@ -155,25 +128,67 @@ class LedgerMachine(RuleBasedStateMachine):
         """Return a request id that was used before, counted from the last."""
         return list(self.requests)[-1 - number % len(self.requests)]
 
+    def new_id(self) -> str:
+        """Return a request id that was not used before."""
+        self.made += 1
+        return f"r{self.made}"
+
+    def renew_leases(self) -> None:
+        """Have the processes of all waiters live on, however long a step takes."""
+        if self.queue:
+            words = [word for each in self.queue.values() for word in (each.channel, FAR_MS)]
+            self.bench(self.bench.store.call("HSET", self.budget.alive, *words))
+            self.bench(self.bench.store.call("HSET", self.budget.budget, "waiting_ms", FAR_MS))
+            for key in (self.budget.alive, self.budget.queue):
+                self.bench(self.bench.store.call("PERSIST", key))
+
     # -- admission ----------------------------------------------------------------------------------------
 
-    def ask(self, request_id: str, worst: WorstCase | None, terms: Terms | None = None) -> Admission | Exception:
-        """Ask for a hold; return the admission or the refusal."""
+    def ask(
+        self, request_id: str, asks: Demand, turn: Turn = _NO_TURN, *, has_terms: bool = True
+    ) -> Admission | Waiting | Exception:
+        """Ask for a hold, and on all terms where they are asked for; return the answer or the refusal."""
         admit = self.bench.ledger.admit
         try:
-            found = self.bench(admit(self.budget, request_id, worst, model="m", estimate_nano=3, terms=terms))
-            assert isinstance(found, Admission)
-            return found
+            terms = asks.terms if has_terms else None
+            known = {"model": "m", "estimate_nano": 3, "terms": terms, "turn": turn}
+            found = self.bench(admit(self.budget, request_id, asks.worst, **known))  # type: ignore[arg-type]
         except (NotConnected, BudgetExceeded, Unavailable) as refused:
             return refused
+        if isinstance(found, Waiting):
+            assert found.place == turn.place or found.place > self.queue.last_place
+            self.queue.last_place = max(self.queue.last_place, found.place)
+        if isinstance(found, Waiting) and found.needs_terms:
+            assert not has_terms
+            return self.ask(request_id, asks, turn._replace(place=found.place))
+        return found
 
-    @rule(asks=demands)
-    def admit(self, asks: Demand) -> None:
-        """A new request: P1, the cap is never exceeded by an admission; and nobody is refused without need."""
-        request_id = f"r{len(self.requests)}"
+    @rule(asks=demands, channel=channels, has_terms=mostly)
+    def admit(self, asks: Demand, channel: str, has_terms: bool) -> None:
+        """A new request, with its terms at once or when it is asked for them."""
+        process = f"{channel}:{self.deaths}" if channel else ""
+        self.decide(self.new_id(), asks, Turn(process), has_terms=has_terms)
+
+    def decide(self, request_id: str, asks: Demand, turn: Turn, *, has_terms: bool = True) -> None:
+        """P1: the cap is never exceeded by an admission, nobody goes before whoever waits, nor is refused in vain."""
+        self.renew_leases()
         left, alone = self.cap - self.spent - self.held, self.cap - self.spent
-        allowed = asks.verdicts(left, alone, is_free=self.is_beyond_free)
-        answer = self.ask(request_id, asks.worst, asks.terms)
+        first = next(iter(self.queue), request_id)
+        allowed = asks.verdicts(
+            left,
+            alone,
+            is_free=self.is_beyond_free,
+            is_turn=turn.is_over or first == request_id,
+            may_wait=bool(turn.channel) and not turn.is_over,
+        )
+        answer = self.ask(request_id, asks, turn, has_terms=has_terms)
+        if isinstance(answer, Waiting):
+            assert self.state == "active"
+            assert "waits" in allowed
+            assert alone > 0
+            self.queue[request_id] = Waiter(answer.place, turn.channel, asks)
+            return
+        self.queue.pop(request_id, None)
         if isinstance(answer, NotConnected):
             assert self.state != "active"
             return
@@ -218,7 +233,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert refused.fields["limit"] in ({"cap"} if is_spent else allowed)
         assert ("retryAfter" in refused.fields) is (refused.fields["limit"] == "in_flight")
         if refused.fields["limit"] == "in_flight":
-            assert self.held > 0
+            assert self.held > 0 or self.queue
 
     @precondition(lambda self: self.requests)
     @rule(number=picks, fixed=small)
@@ -229,7 +244,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if known.state == "":
             return  # Lost with its admission: to Redis it is a new request.
         again = WorstCase(fixed, 0, 1)
-        answer = self.ask(request_id, again, Terms(again, goes_beyond=False))
+        answer = self.ask(request_id, Demand(again, Terms(again, goes_beyond=False)))
         if known.state == "void" or known.admission is None:
             assert isinstance(answer, Unavailable)
         else:
@@ -275,11 +290,11 @@ class LedgerMachine(RuleBasedStateMachine):
         """Close any request at any cost, again and again."""
         self.book(self.pick(number), status, cost)
 
-    @precondition(lambda self: len(self.requests) % 4 == 3)
+    @precondition(lambda self: self.made % 4 == 3)
     @rule(status=st.sampled_from(["settled", "estimated", "void"]), cost=small)
     def settle_unknown(self, status: str, cost: int) -> None:
         """Close a request whose admission never came, or was lost."""
-        request_id = f"r{len(self.requests)}"
+        request_id = self.new_id()
         self.requests[request_id] = Held()
         self.book(request_id, status, cost)
 
@@ -314,9 +329,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if verb == "connect":
             self.connect(cap)
             return
-        code = self.bench(
-            self.bench.store.run("change", [self.budget.budget, self.budget.history], [verb, cap, "payer"])
-        )
+        code = self.bench(self.bench.store.run("change", self.change_keys, [verb, cap, "payer"]))
         if verb == "revoke":
             self.state = "revoked"
         elif self.state == "revoked":

@@ -15,7 +15,8 @@ from gateway.store import scripts
 from gateway.store.connection import Arg, Reply
 from gateway.store.outbox import OnReply
 from gateway.store.store import Store
-from tests.gateway.ledger_machine import KEEP_DAYS, Bench, LedgerMachine
+from tests.gateway.ledger_machine import KEEP_DAYS, Bench
+from tests.gateway.ledger_waiters import WaitingMachine
 
 # A longer run: WATTFARE_TEST_EXAMPLES=5000 python -m pytest tests/gateway/test_ledger.py --timeout 7200
 EXAMPLES = int(os.environ.get("WATTFARE_TEST_EXAMPLES", "120"))
@@ -84,9 +85,9 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
 
 @pytest.mark.timeout(180)
 def test_no_order_of_steps_breaks_the_books(bench: Bench, request: pytest.FixtureRequest) -> None:
-    """Admissions, settlements, repeats, sweeps, losses, days, caps, revocations in any order: every sum stays exact."""
+    """Admissions of both policies, waits, settlements, sweeps, losses, caps in any order: every sum stays exact."""
     is_fake = request.node.callspec.params["bench"] == "fakeredis"  # which runs Lua several times slower
-    machine = type("Machine", (LedgerMachine,), {"bench": bench})
+    machine = type("Machine", (WaitingMachine,), {"bench": bench})
     run_state_machine_as_test(
         machine,
         settings=settings(
