@@ -131,6 +131,7 @@ def differences_of(budget: Budget, audit: Audit, *, account: str, keep_days: int
         _days(audit, keep_days),
         _window(audit),
         _held(audit),
+        _turns(audit),
         _requests(audit),
         _lifetime(audit),
         _records(audit),
@@ -168,6 +169,15 @@ def _held(audit: Audit) -> Iterator[Fault]:
     yield from _unequal("held_nano", audit.standing.held_nano, held)
     for request_id, _, state, _ in audit.holds:
         yield from _unequal(f"{request_id} is due but not open", int(state != "open"), 0)
+
+
+def _turns(audit: Audit) -> Iterator[Fault]:
+    """One open request at most may cost more than is held for it, and none holds and waits for more."""
+    if len(audit.beyond) > 1:
+        yield "open holds beyond their bound", len(audit.beyond), 1
+    both = {name for name, _, state, _ in audit.holds if state == "open"}.intersection(audit.waiting)
+    for request_id in sorted(both):
+        yield f"{request_id} both holds and waits", 1, 0
 
 
 def _requests(audit: Audit) -> Iterator[Fault]:

@@ -12,6 +12,8 @@ _FIRST = ("state", "generation_id", "ended_by", "model", *_ADMITTED)
 OPEN = (*_FIRST, "estimate_nano", "attempts", "reconcile_ms", "funding")
 CLOSED = (*_FIRST, "cost_nano", "overrun_nano", "tokens", "settled_ms")
 """The lines of an open and of a closed hold."""
+# What admission answered where all that was left is held.
+_BEYOND = ("2", "3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +22,8 @@ class Hold:
 
     `is_sent`: it may have left for OpenRouter, as long as its time in `due` does not say otherwise. `ended_by` of an
     open one: it was handed over for its cost to be asked. `admitted_ms`: None where nothing is known but that it is
-    void. Only an open one has `estimate_nano`, `attempts`, `reconcile_ms` and `funding` (the sealed key), only a closed
-    one the rest.
+    void. Only an open one has `is_beyond` (it may cost more than is held), `estimate_nano`, `attempts`,
+    `reconcile_ms` and `funding` (the sealed key), only a closed one the rest.
     """
 
     state: str
@@ -33,6 +35,7 @@ class Hold:
     admitted_ms: int | None
     funding_version: int
     is_sent: bool = True
+    is_beyond: bool = False
     estimate_nano: int = 0
     attempts: int = 0
     reconcile_ms: int | None = None
@@ -84,13 +87,14 @@ def read_entry(name: bytes, fields: dict[bytes, bytes]) -> dict[str, str]:
 
 def _hold(raw: bytes) -> Hold:
     *lines, last = raw.split(b"\n", len(OPEN) - 1)
-    state, generation_id, ended_by, model, nano, day, admitted_ms, version, _, _, _, first, second, third = map(
+    state, generation_id, ended_by, model, nano, day, admitted_ms, version, code, _, _, first, second, third = map(
         text, lines
     )
     fixed = (state, generation_id, ended_by, model, int(nano), _number(day), _number(admitted_ms), int(version))
     if state == "open":
         return Hold(
             *fixed,
+            is_beyond=code in _BEYOND,
             estimate_nano=int(first),
             attempts=int(second),
             reconcile_ms=_number(third),

@@ -10,6 +10,7 @@ import pytest
 from gateway.keys import Budget, wallet_budgets
 from gateway.ledger.audit import read_audit
 from gateway.ledger.outcomes import Settlement
+from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.services import Services
 from scripts.verify import forgotten
 from tests.gateway.lua.direct import rewritten
@@ -63,8 +64,9 @@ async def test_books_that_add_up(services: Services) -> None:
         (("DEL", BUDGET.days), "day", 0, 5700),
         (("DEL", BUDGET.hold("e")), "held_nano", 1000, 0),
         (("ZADD", BUDGET.due, 1, "a"), "a is due but not open", 1, 0),
+        (("ZADD", BUDGET.queue, 1, "wf:wakes:here e"), "e both holds and waits", 1, 0),
     ],
-    ids=["held", "window", "booked", "overruns", "overrun", "days", "hold", "due"],
+    ids=["held", "window", "booked", "overruns", "overrun", "days", "hold", "due", "waits"],
 )
 async def test_each_sum_that_is_off_is_named(
     services: Services, command: tuple[str | int, ...], what: str, stored: int, computed: int
@@ -124,6 +126,20 @@ async def test_an_overdue_hold_that_no_sweeper_will_find_is_named(services: Serv
     await services.store.call("ZREM", BUDGET.open_shard, BUDGET.name)
     (found,) = (await checked(services))["differences"]
     assert found["what"] == "e is overdue, but no sweeper's list has its budget"
+
+
+async def test_two_open_requests_beyond_their_bound_are_named(services: Services) -> None:
+    """One may be: what it costs above the cap is bounded by what it costs."""
+    worst = WorstCase(10**12, 0, 1)
+    for request_id in "xy":
+        await services.ledger.admit(
+            OTHER, request_id, worst, model="m", estimate_nano=1, terms=Terms(WorstCase(1, 0, 1))
+        )
+        assert (await checked(services))["ok"] is (request_id == "x")
+        await services.store.call("HDEL", OTHER.budget, "beyond")
+        await services.store.call("HINCRBY", OTHER.budget, "cap_nano", 10**9)
+    [found] = (await checked(services))["differences"]
+    assert (found["what"], found["stored_nano"]) == ("open holds beyond their bound", 2)
 
 
 async def test_a_young_hold_may_be_on_no_list_for_a_while(services: Services) -> None:

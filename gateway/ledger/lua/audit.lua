@@ -3,13 +3,14 @@ KEYS[1] budget  hash
 KEYS[2] days    hash
 KEYS[3] due     zset
 KEYS[4] ledger  stream
+KEYS[5] queue   zset
 ARGV[1] hold_prefix  of the keys of this budget's holds, in the same slot
 ARGV[2] after        the newest entry that the caller has read; '' = none
 ARGV[3] most         how many entries to return at once
-RETURNS {now_ms, today, added, length, budget, days, holds, entries, records}  budget and days as {field, value, ...},
+RETURNS {now_ms, today, added, length, budget, days, holds, entries, records, waiting}  budget and days as {field, value, ...},
   holds (what is due) as {id, due_ms, hold, ...}, entries as XRANGE gives them, records as {hold, ...}: what the hold of
   each of these entries says now. '' stands for a hold that is missing. added (-1: not known) counts the entries ever
-  written, length those still there
+  written, length those still there. waiting holds the ids of the requests that wait
 REPEAT reads again. ]]
 -- include: window
 local now_ms, today = clock()
@@ -34,4 +35,7 @@ local records = {}
 for i, entry in ipairs(entries) do
   records[i] = redis.call('GET', ARGV[1] .. entry[2][2]) or ''
 end
-return {now_ms, today, added, length, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]), holds, entries, records}
+local waiting = {}
+for i, waiter in ipairs(redis.call('ZRANGE', KEYS[5], 0, -1)) do waiting[i] = waiter:match('%S+$') end
+return {now_ms, today, added, length, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]), holds, entries, records,
+  waiting}
