@@ -13,7 +13,7 @@ from gateway import keys
 from gateway.errors import BudgetExceeded, RateLimited
 from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
-from gateway.ledger.outcomes import Settlement
+from gateway.ledger.outcomes import Admission, Settlement, Turn
 from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.payers.limits import SESSIONS_AN_APP, Limits
 from gateway.store.store import Store
@@ -191,3 +191,71 @@ def test_sessions_are_limited_over_all_processes(race: Callable[[Contest], Tally
     assert race(open_sessions) == {"let through": SESSIONS_AN_APP, "limited": 400 - SESSIONS_AN_APP}
     with open_client(redis_url) as client:
         assert client.zcard(keys.session_rate("app2222222222222222")) == SESSIONS_AN_APP
+
+
+EXPECTED_NANO = 1_000_000
+# The cap carries 120 requests at what is expected of them, one after the other, and no two at their bound.
+DEAR = WorstCase(80 * EXPECTED_NANO, 0, 1)
+TERMS = Terms(WorstCase(EXPECTED_NANO, 0, 1))
+SHARED_CAP_NANO = 120 * EXPECTED_NANO
+
+
+async def wait_and_settle(ledger: Ledger, request_id: str, process: int, cost_nano: int) -> str:
+    """Ask until the request is let through or refused, then settle it."""
+    turn = Turn(keys.wakes(str(process)))
+    while True:
+        try:
+            found = await ledger.admit(BUDGET, request_id, DEAR, model="m", estimate_nano=0, terms=TERMS, turn=turn)
+        except BudgetExceeded as refused:
+            return str(refused.fields["limit"])
+        if isinstance(found, Admission):
+            break
+        turn = turn._replace(place=found.place)
+        await asyncio.sleep(0.002)
+    standing = await ledger.standing(BUDGET)
+    assert standing.spent_nano + standing.held_nano <= SHARED_CAP_NANO
+    await ledger.settle(BUDGET, request_id, Settlement("settled", cost_nano))
+    return "admitted"
+
+
+async def _share(ledger: Ledger, process: int, cost_nano: int) -> Tally:
+    """Ten callers at a time in each process, fifty requests each process: more than the cap carries."""
+    numbers = iter(range(50))
+
+    async def work() -> Counter[str]:
+        said = [await wait_and_settle(ledger, f"{process}-{number}", process, cost_nano) for number in numbers]
+        return Counter(said)
+
+    return dict(sum(await asyncio.gather(*(work() for _ in range(10))), Counter()))
+
+
+async def share_as_expected(_: Store, ledger: Ledger, process: int) -> Tally:
+    """Each costs what is expected of it."""
+    return await _share(ledger, process, EXPECTED_NANO)
+
+
+async def share_above(_: Store, ledger: Ledger, process: int) -> Tally:
+    """Each costs seven times as much: a tokenizer that nobody knows."""
+    return await _share(ledger, process, 7 * EXPECTED_NANO)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("contest", "cost_nano"), [(share_as_expected, EXPECTED_NANO), (share_above, 7 * EXPECTED_NANO)]
+)
+def test_waiting_over_four_processes_uses_a_cap_up(
+    race: Callable[[Contest], Tally], redis_url: str, contest: Contest, cost_nano: int
+) -> None:
+    """No admission above the cap; overspend 0 while costs are as expected, else one request's excess at most."""
+    with open_client(redis_url) as client:
+        client.hset(BUDGET.budget, "cap_nano", SHARED_CAP_NANO)
+    outcome = race(contest)
+    held, spent, booked, entries = stored(redis_url)
+    most = SHARED_CAP_NANO // cost_nano + (SHARED_CAP_NANO % cost_nano > 0)
+    assert outcome == {"admitted": most, "cap": 200 - most}
+    assert (held, booked, entries) == (0, spent, most)
+    assert spent - SHARED_CAP_NANO <= (0 if cost_nano == EXPECTED_NANO else cost_nano - EXPECTED_NANO)
+    with open_client(redis_url) as client:
+        assert not client.exists(BUDGET.queue)
+        overruns = int(client.hget(BUDGET.budget, "overruns") or 0)
+    assert overruns == (0 if cost_nano == EXPECTED_NANO else 1)

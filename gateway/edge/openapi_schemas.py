@@ -135,6 +135,13 @@ def _error() -> Json:
         "type": _TEXT,
         "requestId": _TEXT,
         "retryAfter": {"type": "integer", "description": "seconds"},
+        "limit": {"type": "string", "description": "What refused it: `cap`, `in_flight`, `credit`"},
+        "neededUsd": _USD_OR_NULL,
+        "leftUsd": _USD,
+        "spentUsd": _USD,
+        "heldUsd": _USD,
+        "resetsAt": {"type": ["integer", "null"], "description": "Unix seconds: when spend next leaves the month"},
+        "manageUrl": {"type": "string", "description": "Where the payer can raise the cap"},
     }
     said = {
         "code": "not_connected",
