@@ -167,6 +167,7 @@ class Call:
     def refuse(self, error: WattfareError) -> web.Response:
         """Return the error envelope."""
         self.notes["code"] = error.code
+        metrics.refusals_of(error.code).inc()
         self.status = error.status
         said = error.said(self.request_id)
         document = {"error": said} if self.enclose is None else self.enclose(error.status, said)

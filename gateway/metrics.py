@@ -1,26 +1,64 @@
-"""Counters for the operator, served on a port of their own (WATTFARE_METRICS_PORT).
+"""What the operator watches: counters, timings and states, served on a port of their own (WATTFARE_METRICS_PORT).
 
 Rule: no label holds anything of a payer or an app.
+Several workers write theirs into files of one folder, and the supervisor serves the sums: a worker that was replaced
+takes nothing with it.
 """
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 REGISTRY = CollectorRegistry()
+# Where prometheus_client looks, when it is imported, for the folder of several processes.
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+# What the gateway itself takes is a millisecond or two; a slow Redis shows as tens of them.
+_OWN_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+# A model that thinks may take minutes to its first byte.
+_MODEL_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 
 REQUESTS = Counter("wattfare_requests", "Answered HTTP calls by status.", ["status"], registry=REGISTRY)
+REFUSALS = Counter("wattfare_refusals", "Refused calls by error code.", ["code"], registry=REGISTRY)
 SETTLEMENTS = Counter("wattfare_settlements", "Closed metered requests.", ["ledger", "ended_by"], registry=REGISTRY)
 SETTLED_USD = Counter("wattfare_settled_usd", "Cost booked, in US dollars.", registry=REGISTRY)
+HOLDS = Counter("wattfare_holds", "Placed holds: metered requests that were let through.", registry=REGISTRY)
 OVERRUNS = Counter("wattfare_overruns", "Requests that cost more than their hold.", registry=REGISTRY)
 OVERRUN_USD = Counter("wattfare_overrun_usd", "Cost above the holds, in US dollars.", registry=REGISTRY)
 STORE_OUTAGES = Counter("wattfare_store_outages", "Times that Redis went away.", registry=REGISTRY)
 WAIT_SECONDS = Histogram(
     "wattfare_wait_seconds", "How long requests waited for money that others in flight held.", registry=REGISTRY
 )
-FIRST_BYTE_SECONDS = Histogram(
-    "wattfare_first_byte_seconds", "From the call to OpenRouter's first byte.", registry=REGISTRY
+ADDED_SECONDS = Histogram(
+    "wattfare_added_seconds",
+    "From the call to the request's way upstream, without waits: what the gateway adds.",
+    buckets=_OWN_SECONDS,
+    registry=REGISTRY,
 )
+FIRST_BYTE_SECONDS = Histogram(
+    "wattfare_first_byte_seconds",
+    "From the call to OpenRouter's first byte.",
+    buckets=_MODEL_SECONDS,
+    registry=REGISTRY,
+)
+
+
+def _state(name: str, what: str, mode: str) -> Gauge:
+    """Return a state, of which `mode` says what several processes come to; those that are gone do not count."""
+    return Gauge(name, what, registry=REGISTRY, multiprocess_mode=mode)  # type: ignore[arg-type]
+
+
+OPEN_REQUESTS = _state("wattfare_open_requests", "Metered requests that are open now, streams included.", "livesum")
+WAITING_REQUESTS = _state("wattfare_waiting_requests", "Requests that wait for others of their budget.", "livesum")
+STORE_UP = _state("wattfare_store_up", "1 where Redis is there and the one we knew.", "livemin")
+STORE_PENDING = _state("wattfare_store_pending", "Commands that Redis has not acknowledged yet.", "livesum")
+OPENROUTER_UP = _state("wattfare_openrouter_up", "1 where OpenRouter answered when last asked for prices.", "livemin")
+PRICES_AGE_SECONDS = _state("wattfare_prices_age_seconds", "How old the price list in use is.", "livemax")
+SWEEPER_LATE = _state("wattfare_sweeper_late", "Budgets that have waited for a sweeper for a minute.", "livemax")
 
 
 @cache
@@ -44,6 +82,39 @@ def count_settlement(ledger: str, ended_by: str, cost_usd: float, overrun_usd: f
         OVERRUN_USD.inc(overrun_usd)
 
 
+@cache
+def refusals_of(code: str) -> Counter:
+    """Return the counter of one error code."""
+    return REFUSALS.labels(code)
+
+
 def serve(host: str, port: int) -> None:
-    """Serve the counters from a thread of their own. Raises OSError when the port is taken."""
-    start_http_server(port, addr=host, registry=REGISTRY)
+    """Serve what this process counts from a thread of its own. Raises OSError when the port is taken."""
+    _serve(host, port, REGISTRY)
+
+
+@contextmanager
+def summed(host: str, port: int) -> Iterator[None]:
+    """Serve the sums of all processes that are started inside the block. Raises OSError when the port is taken."""
+    with tempfile.TemporaryDirectory(prefix="wattfare-metrics-") as folder:
+        os.environ[_FOLDER] = folder  # noqa: TID251 - how prometheus_client tells its processes; nothing is read
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
+        _serve(host, port, registry)
+        try:
+            yield
+        finally:
+            del os.environ[_FOLDER]  # noqa: TID251
+
+
+def forget_process(pid: int) -> None:
+    """Drop the states of a process that has ended; what it counted stays."""
+    if _FOLDER in os.environ:  # noqa: TID251
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def _serve(host: str, port: int, registry: CollectorRegistry) -> None:
+    try:
+        start_http_server(port, addr=host, registry=registry)
+    except OSError as refused:
+        raise OSError(f"WATTFARE_METRICS_PORT {port} cannot be listened on: {refused.strerror}") from None

@@ -29,6 +29,7 @@ from gateway.protocol import CallerServer
 from gateway.services import Services, open_services, refuse_eviction
 from gateway.settings import Settings
 from gateway.store.broadcast import Cut
+from gateway.watch import keep_watching
 
 _SETTLE_SECONDS = 5.0
 # A request that came on a kept connection while the last streams finished.
@@ -91,6 +92,9 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             await gateway.prices.start()
             await services.broadcast.listen(gateway.hear, gateway.catch_up, gateway.waiting.hear)
             background = [gateway.prices.keep_fresh(), gateway.inflight.tick()]
+            if settings.metrics_port:
+                watched = services.store, gateway.prices, gateway.inflight, gateway.waiting
+                background.append(keep_watching(*watched))
             if settings.sweeper:
                 background.append(gateway.sweeper.run())
             tasks = [asyncio.get_running_loop().create_task(work) for work in background]

@@ -17,7 +17,6 @@ from gateway.money import NANO_PER_USD, nano_from_usd
 MIN_LEDGER_DAYS: Final = 31  # the rolling month is 30 UTC days; verify needs all of it
 MAX_LEDGER_DAYS: Final = 36_500  # a hundred years: more is a slip of the keyboard
 MAX_WORKERS: Final = 256  # more processes than any host has cores
-MAX_METRICS_PORT: Final = 65_000  # leaves room for a port for each worker above it
 MAX_CAP_USD: Final = 1000  # a higher monthly cap for one app is taken for a typing error
 MAX_BODY_MB: Final = 1024  # a body is held in memory, several times over while it is read
 MAX_GRANT_REQUESTS: Final = 10_000  # more is no handful of requests, but a connection
@@ -102,7 +101,7 @@ class Settings:
     """0 lets the system choose."""
     workers: int
     metrics_port: int
-    """0: no metrics. Worker n serves its own on this port + n."""
+    """0: no metrics."""
     drain_seconds: float
     notify_socket: str | None
     """Where systemd listens (NOTIFY_SOCKET)."""
@@ -178,7 +177,7 @@ class Settings:
             host=host,
             port=port,
             workers=source.integer("WEB_CONCURRENCY", 1, least=1, most=MAX_WORKERS),
-            metrics_port=source.integer("WATTFARE_METRICS_PORT", 0, least=0, most=MAX_METRICS_PORT),
+            metrics_port=source.integer("WATTFARE_METRICS_PORT", 0, least=0, most=65_535),
             drain_seconds=source.seconds("WATTFARE_DRAIN_SECONDS", 25, zero=True),
             notify_socket=source.text("NOTIFY_SOCKET"),
             watchdog_seconds=source.integer("WATCHDOG_USEC", 0, least=0, most=MAX_WATCHDOG_USEC) / 1_000_000,

@@ -16,7 +16,7 @@ from multiprocessing.process import BaseProcess
 from socket import socket
 from types import FrameType
 
-from gateway import logs
+from gateway import logs, metrics
 from gateway.duty import READY, REPLACED, Systemd
 from gateway.environment import SettingsError
 from gateway.listening import close_all, open_sockets, port_of
@@ -29,7 +29,7 @@ _RESTART_SECONDS = 1.0
 # A worker tells each second that it is alive. Nothing it does takes so long; one that hangs serves nobody.
 _SILENT_SECONDS = 30.0
 
-Work = Callable[[str, Settings, int, list[socket], Connection], None]
+Work = Callable[[str, Settings, list[socket], Connection], None]
 
 
 @dataclass(slots=True)
@@ -58,7 +58,6 @@ class Worker:
 class Slot:
     """One place for a worker: its sockets, who serves on them, and who is to."""
 
-    number: int
     sockets: list[socket]
     worker: Worker | None = None
     replacement: Worker | None = None
@@ -120,6 +119,7 @@ class Supervisor:
         for worker in tuple(self.leaving):
             if not worker.process.is_alive():
                 self.leaving.remove(worker)
+                _forget(worker)
                 if worker.process.exitcode:
                     logs.log.error("worker_died", exit_code=worker.process.exitcode)
         self._go_on_replacing()
@@ -130,10 +130,10 @@ class Supervisor:
 
     def _open(self) -> None:
         port = self.settings.port
-        for number in range(self.settings.workers):
+        for _ in range(self.settings.workers):
             sockets = open_sockets(self.settings.host, port, is_shared=True)
             port = port_of(sockets)
-            self.slots.append(Slot(number, sockets))
+            self.slots.append(Slot(sockets))
 
     def _see_to(self, slot: Slot) -> None:
         worker = slot.worker
@@ -151,6 +151,7 @@ class Supervisor:
             self._is_stopping = self._failed = True
             return
         logs.log.error("worker_died", exit_code=worker.process.exitcode)
+        _forget(worker)
         slot.worker, slot.start_at = None, time.monotonic() + _RESTART_SECONDS
 
     def _begin_reload(self) -> None:
@@ -197,7 +198,7 @@ class Supervisor:
         status, told = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=self.work,
-            args=(self.package, self.settings, slot.number, slot.sockets, told),
+            args=(self.package, self.settings, slot.sockets, told),
             name=f"{self.package}-worker",
         )
         process.start()
@@ -214,3 +215,8 @@ class Supervisor:
 
     def _reload(self, _: int, __: FrameType | None) -> None:
         self._is_told_to_reload = True
+
+
+def _forget(worker: Worker) -> None:
+    if worker.process.pid is not None:
+        metrics.forget_process(worker.process.pid)

@@ -7,7 +7,7 @@ import sys
 import uvloop
 
 from devstore.embedded import EmbeddedError
-from gateway import logs
+from gateway import logs, metrics
 from gateway.environment import SettingsError
 from gateway.ledger.sweeper import Sweeper
 from gateway.logs import log
@@ -43,6 +43,8 @@ def main() -> None:
     try:
         settings = Settings.load()
         logs.configure(settings.log_level, settings.log_format)
+        if settings.metrics_port:
+            metrics.serve(settings.host, settings.metrics_port)
         uvloop.run(serve(settings))
     except (SettingsError, EmbeddedError, OSError) as refused:
         print(f"gateway.sweeper: {refused}", file=sys.stderr)  # noqa: T201 - the one line that says why

@@ -3,6 +3,7 @@
 import gc
 import importlib
 import sys
+from contextlib import nullcontext
 from functools import partial
 from multiprocessing.connection import Connection
 from socket import socket
@@ -28,24 +29,25 @@ def main(package: str, *, default_port: int) -> None:
         settings = load()
         logs.configure(settings.log_level, settings.log_format)
         if settings.workers > 1:
-            sys.exit(Supervisor(package, settings, _work, load).run())
+            supervisor = Supervisor(package, settings, _work, load)
+            with metrics.summed(settings.host, settings.metrics_port) if settings.metrics_port else nullcontext():
+                sys.exit(supervisor.run())
     except (SettingsError, OSError) as refused:
         sys.exit(f"{package}: {refused}")
-    sys.exit(0 if _serve(package, settings, number=0) else 1)
+    sys.exit(0 if _serve(package, settings) else 1)
 
 
 def _serve(
     package: str,
     settings: Settings,
     *,
-    number: int,
     sockets: list[socket] | None = None,
     status: Connection | None = None,
 ) -> bool:
     """Serve until told to stop; tell whether that could begin at all, and say why if not."""
     try:
-        if settings.metrics_port:
-            metrics.serve(settings.host, settings.metrics_port + number)
+        if settings.metrics_port and status is None:
+            metrics.serve(settings.host, settings.metrics_port)
         server = importlib.import_module(f"{package}.server")
         # What was imported lives as long as the process: the collector need not look at it again.
         gc.freeze()
@@ -57,6 +59,6 @@ def _serve(
     return True
 
 
-def _work(package: str, settings: Settings, number: int, sockets: list[socket], status: Connection) -> None:
+def _work(package: str, settings: Settings, sockets: list[socket], status: Connection) -> None:
     logs.configure(settings.log_level, settings.log_format)
-    sys.exit(0 if _serve(package, settings, number=number, sockets=sockets, status=status) else CANNOT_START)
+    sys.exit(0 if _serve(package, settings, sockets=sockets, status=status) else CANNOT_START)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from aiohttp import web
 
+from gateway import metrics
 from gateway.call import Call
 from gateway.errors import Unavailable
 from gateway.keys import Budget
@@ -138,6 +139,7 @@ class OpenRequest:
         self.admission = admission
         self.due_ms = admission.due_ms
         self.call.notes["hold_nano"] = admission.hold_nano
+        metrics.HOLDS.inc()
 
     def sent(self) -> None:
         """Note that the whole request is on its way: OpenRouter can begin only now, and a cut ends it no more."""

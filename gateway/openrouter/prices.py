@@ -30,7 +30,8 @@ class Prices:
         self._upstream = upstream
         self._pages: OrderedDict[str, tuple[float, Document]] = OrderedDict()
         self.current: PriceList | None = None
-        self._is_away = False
+        self.is_away = False
+        """Whether OpenRouter did not answer when it was last asked."""
 
     async def start(self) -> None:
         """Take up the copy in Redis when OpenRouter does not answer at once."""
@@ -65,13 +66,13 @@ class Prices:
             self.current = listed
         except (UpstreamError, ValueError) as failed:
             # One line for an absence, however often it is tried.
-            if not self._is_away:
+            if not self.is_away:
                 log.warning("prices_away", reason=str(failed)[:200], retry_seconds=_RETRY_SECONDS)
-            self._is_away = True
+            self.is_away = True
             return False
-        if self._is_away:
+        if self.is_away:
             log.info("prices_back", models=len(listed))
-        self._is_away = False
+        self.is_away = False
         with contextlib.suppress(Unavailable):
             await self._store.call("HSET", keys.PRICES, "raw", document.body, "fetched_ms", fetched_ms)
         return True

@@ -1,9 +1,15 @@
 """The operator's counters."""
 
+import re
 import socket
 import urllib.request
+from pathlib import Path
+
+import pytest
 
 from gateway import metrics
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_settlement_is_counted_once_with_its_cost_and_overrun() -> None:
@@ -29,3 +35,28 @@ def test_the_counters_are_served_on_a_port_of_their_own() -> None:
         text = answer.read().decode()
 
     assert "wattfare_settlements" in text
+
+
+def test_a_taken_port_is_told_by_its_variable() -> None:
+    """Two services on one host need a port each."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"WATTFARE_METRICS_PORT {port} cannot be listened on"):
+            metrics.serve("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("name", ["deploy/alerts.yml", "deploy/grafana.json"])
+def test_what_is_drawn_and_alerted_on_is_exported(name: str) -> None:
+    """A rule on a name that nothing exports would never fire."""
+    exported = {
+        f"{family.name}{suffix}"
+        for family in metrics.REGISTRY.collect()
+        for suffix in {
+            "counter": ["_total"],
+            "histogram": ["_bucket", "_count", "_sum"],
+            "gauge": [""],
+        }[family.type]
+    }
+    named = set(re.findall(r"\bwattfare_\w+", (ROOT / name).read_text()))
+    assert named
+    assert named - exported == set()
