@@ -460,6 +460,7 @@ export function createWattfare(options) {
   const wattfare = {
     connect(options = {}) {
       const { mode = 'auto', returnURL } = options;
+      if (!session) return status(); // rejects, before any window
       const leaves = mode === 'redirect' || (mode === 'auto' && inBrowser && crossOriginIsolated);
       return run(
         'connect',
@@ -526,7 +527,7 @@ async function granted({ state, reason, grantToken, expiresAt }) {
 /** @returns {Promise<never>} */
 async function cut() {
   throw new WattfareError(
-    'Cross-Origin-Opener-Policy: same-origin cuts this page off from the window. Send same-origin-allow-popups.',
+    'Cross-Origin-Opener-Policy cuts this page off from the window. Send same-origin-allow-popups.',
     'coop_isolated',
   );
 }

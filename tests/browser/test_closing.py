@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 import redis.asyncio
-from playwright.async_api import Browser, BrowserContext, Page, Route, expect
+from playwright.async_api import Browser, BrowserContext, Error, Page, Route, expect
 
 from gateway import keys
 from gateway.payers.attempts import KEPT_MS
@@ -258,3 +258,17 @@ async def test_after_a_no_the_payer_may_be_asked_again(page: Page, app_site: App
     assert (await payer.outcome(page))["reason"] == "denied"
     await payer.press_allow(await payer.press_connect(page))
     assert (await payer.outcome(page, 2))["connected"] is True
+
+
+async def test_a_page_that_is_not_registered_hears_why_soon_after_closing(
+    page: Page, app_site: AppSite, user: str
+) -> None:
+    """The window says that the page cannot be verified; once it is closed connect() ends with that as its reason."""
+    await payer.visit(page, app_site, user, host=app_site.evil)
+    popup = await payer.press_connect(page)
+    await popup.get_by_role("heading", name="This page cannot be verified").wait_for()
+    await payer.close_window(popup)
+    await page.wait_for_function("globalThis.outcomes?.length >= 1", timeout=5000)
+    assert (await payer.outcome(page))["reason"] == "origin"
+    with pytest.raises(Error, match="is not registered for this app"):
+        await page.evaluate("wattfare.status()")

@@ -223,6 +223,9 @@ test('a grant waits for its token, which the server never tells, and is lost wit
 test('without a session only grants can be asked for', async () => {
   const wattfare = createWattfare({ publishableKey: KEY, baseURL: API })
   await assert.rejects(wattfare.status(), { code: 'invalid_request', message: /session/ })
+  const before = browser.opened.length
+  await assert.rejects(wattfare.connect(), { code: 'invalid_request', message: /session/ })
+  assert.equal(browser.opened.length, before)
 })
 
 test('the session token goes to the consent origin by message, and stands in no address', async () => {
