@@ -19,22 +19,24 @@ async def list_apps(services: Services, _: argparse.Namespace) -> Mapping[str, o
 
 async def summary(services: Services, app: App) -> dict[str, object]:
     """Return one app as JSON: `users` are connected in live mode, `usage.monthlyUsd` is live spend of the window."""
-    live = [await services.ledger.standing(budget) for budget in await members(services, app, "live")]
+    live = {budget: await services.ledger.standing(budget) for budget in await members(services, app, "live")}
     return {
         "appId": app.app_id,
         "name": app.name,
         "origins": sorted(app.origins),
         "returnUrls": sorted(app.return_urls),
         "closed": app.is_closed,
-        "users": sum(standing.is_connected for standing in live),
-        "usage": {"monthlyUsd": usd_from_nano(sum(standing.spent_nano for standing in live))},
+        "users": sum(standing.is_connected and isinstance(budget.owner, User) for budget, standing in live.items()),
+        "usage": {"monthlyUsd": usd_from_nano(sum(standing.spent_nano for standing in live.values()))},
     }
 
 
 async def members(services: Services, app: App, mode: str | None = None) -> list[Budget]:
-    """Return every budget of an app, of one mode or of both."""
-    modes = MODES if mode is None else (mode,)
-    return [budget for each in modes for budget in await services.connections.members(each, app.app_id)]
+    """Return every budget of an app, of one mode or of both: its users', then its grants' as far as ledgers reach."""
+    of, modes = services.connections, MODES if mode is None else (mode,)
+    return [
+        budget for each in modes for budget in (*await of.members(each, app.app_id), *await of.grants(each, app.app_id))
+    ]
 
 
 def said_owner(budget: Budget) -> str:

@@ -16,7 +16,7 @@ from scripts.table import table
 
 
 async def show_app(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
-    """Return one app, its secret keys and every user it ever had."""
+    """Return one app, its secret keys, every user it ever had and its grants."""
     app = await services.apps.find(arguments.app)
     if app is None:
         raise CommandRefused(f"There is no app {arguments.app}. make list-apps names those there are.")
@@ -37,7 +37,7 @@ async def _connection(services: Services, budget: Budget) -> dict[str, object]:
         "appUserId": said_owner(budget),
         "account": connection.account,
         "mode": budget.mode,
-        "state": standing.state or "never connected",
+        "state": (standing.end if standing.uses else "") or standing.state or "never connected",
         "monthlyUsd": None if standing.cap_nano is None else usd_from_nano(standing.cap_nano),
         "spentUsd": usd_from_nano(standing.spent_nano),
         "heldUsd": usd_from_nano(standing.held_nano),

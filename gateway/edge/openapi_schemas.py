@@ -85,7 +85,6 @@ def _answers() -> Json:
             {
                 "state": {"enum": ["pending", "approved", "denied", "expired", "unknown"]},
                 "status": ref("ConnectionStatus"),
-                "grantToken": _TEXT,
                 "expiresAt": _MOMENT,
             },
             {"state": "approved", "status": _CONNECTED},

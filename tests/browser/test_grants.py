@@ -110,6 +110,16 @@ async def test_from_a_publishable_key_to_a_metered_answer_to_the_dashboard(
     assert "up to 3 requests paid by you, at most $0.50, until" in kept["text"]
 
 
+async def test_closing_the_window_is_a_no(context: BrowserContext, app_site: AppSite) -> None:
+    """The server is asked with the publishable key, and knows an attempt that nobody answered."""
+    page = await context.new_page()
+    await payer.visit(page, app_site, "nobody", session="none")
+    popup = await press_grant(page)
+    await popup.get_by_role("button", name="Paste an OpenRouter key").wait_for()
+    await popup.close()
+    assert await payer.outcome(page) == {"grantToken": None, "expiresAt": None, "reason": "closed"}
+
+
 async def test_a_test_key_asks_nobody_and_costs_nothing(context: BrowserContext, app_site: AppSite) -> None:
     """The window approves by itself, once it knows who opened it."""
     page = await context.new_page()

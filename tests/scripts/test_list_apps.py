@@ -7,7 +7,7 @@ import pytest
 
 from gateway.ledger.outcomes import Settlement
 from scripts.command import CommandRefused
-from scripts.list_apps import list_apps
+from scripts.list_apps import list_apps, said_owner, summary
 from scripts.show_app import show_app
 from tests.gateway.process import command, environment
 from tests.gateway.stack import ORIGIN, Stack
@@ -50,6 +50,21 @@ async def test_one_app_is_shown_with_its_users_and_never_a_secret(redis_url: str
     assert stack.secret.rpartition("_")[2] not in out
     _, told, _ = await command("scripts.show_app", "--app", stack.app["appId"], variables=environment(redis_url))
     assert "connections:\n  appUserId" in told
+
+
+async def test_what_grants_spent_counts_and_they_are_no_users(stack: Stack) -> None:
+    """Each is named by the start of its digest, with why it ended; its token is nowhere."""
+    services, token = stack.gateway.services, await stack.grant(1)
+    budget = stack.granted(token)
+    await spend(services, "one", Settlement("settled", 3_000), budget=budget)
+    app = await services.apps.find(stack.app["appId"])
+    assert app is not None
+    told = await summary(services, app)
+    assert (told["users"], told["usage"]) == (1, {"monthlyUsd": 3e-06})
+    shown = json.dumps(await show_app(services, argparse.Namespace(app=stack.app["appId"])))
+    assert said_owner(budget) in shown
+    assert "used_up" in shown
+    assert token not in shown
 
 
 async def test_an_unknown_app_cannot_be_shown(stack: Stack) -> None:

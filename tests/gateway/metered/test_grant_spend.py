@@ -5,7 +5,7 @@ import asyncio
 from gateway.payers.connections import By
 from gateway.payers.limits import UNKNOWN_GRANTS_AN_APP
 from tests.fakes import COST_NANO, STREAMED, FakeOpenRouter, Turn, refuses, streams, whole_answer
-from tests.gateway.stack import PATIENCE_SECONDS, Answer, Stack, question
+from tests.gateway.stack import ORIGIN, PATIENCE_SECONDS, Answer, Stack, question
 
 SEVEN = 7
 
@@ -173,3 +173,21 @@ async def test_one_payer_is_named_and_the_grant_resource_wants_a_grant(stack: St
     both = stack.as_user() | stack.as_grant(token)
     assert (await stack.chat(headers=both)).refusal == (400, "invalid_request")
     assert (await stack.ask("GET", "/v1/grants", headers=stack.as_user())).refusal == (400, "invalid_request")
+
+
+async def test_a_page_asks_what_became_of_its_window_with_the_publishable_key(stack: Stack) -> None:
+    """On a registered origin; it names the app and opens nothing else."""
+    key = {"Authorization": f"Bearer {stack.app['publishableKey']}"}
+    path = "/v1/attempts/" + "n" * 22
+    answer = await stack.ask("GET", path, headers={**key, "Origin": ORIGIN})
+    assert (answer.status, answer.document) == (200, {"state": "unknown"})
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    refused = await stack.ask("GET", path, headers={**key, "Origin": "https://evil.example"})
+    assert refused.refusal == (401, "auth")
+    unknown = {"Authorization": "Bearer pk_live_appaaaaaaaaaaaaaaaa"}
+    assert (await stack.ask("GET", path, headers=unknown)).refusal == (401, "auth")
+    assert (await stack.ask("POST", path, headers=key, document={"code": "a", "verifier": "b"})).refusal == (
+        401,
+        "auth",
+    )
+    assert (await stack.ask("GET", "/v1/connections", headers=key)).refusal == (401, "auth")
