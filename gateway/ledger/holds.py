@@ -295,7 +295,9 @@ def _attach_words(
 def _of_grant(refused: WattfareError) -> WattfareError:
     """Return a refusal as a grant says it: dollars that no request in flight will free end it (CONTRACT §4)."""
     if isinstance(refused, BudgetExceeded) and "retryAfter" not in refused.fields:
-        return GrantInvalid.because("over_budget")
+        spent = GrantInvalid.because("over_budget")
+        spent.fields |= refused.fields
+        return spent
     return refused
 
 

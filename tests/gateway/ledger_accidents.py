@@ -30,5 +30,6 @@ LOSE = """
 local nano = redis.call('GET', KEYS[3]):match('^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n(%d+)')
 redis.call('HINCRBY', KEYS[1], 'held_nano', -nano)
 redis.call('ZREM', KEYS[2], ARGV[1])
+if redis.call('HEXISTS', KEYS[1], 'uses') == 1 then redis.call('HINCRBY', KEYS[1], 'used', -1) end
 return redis.call('DEL', KEYS[3])
 """

@@ -124,6 +124,11 @@ class LedgerMachine(RuleBasedStateMachine):
         first = self.today - WINDOW_DAYS
         return sum(nano for day, nano in self.days.items() if day > first)
 
+    @property
+    def may_spend(self) -> bool:
+        """Whether anything is admitted at all."""
+        return self.state == "active"
+
     def pick(self, number: int) -> str:
         """Return a request id that was used before, counted from the last."""
         return list(self.requests)[-1 - number % len(self.requests)]
@@ -190,9 +195,9 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         self.queue.pop(request_id, None)
         if isinstance(answer, NotConnected):
-            assert self.state != "active"
+            assert not self.may_spend
             return
-        assert self.state == "active"
+        assert self.may_spend
         if isinstance(answer, BudgetExceeded):
             self.check_refusal(answer, allowed)
             return

@@ -15,7 +15,8 @@ from gateway.store import scripts
 from gateway.store.connection import Arg, Reply
 from gateway.store.outbox import OnReply
 from gateway.store.store import Store
-from tests.gateway.ledger_machine import KEEP_DAYS, Bench
+from tests.gateway.ledger_grants import GrantMachine
+from tests.gateway.ledger_machine import KEEP_DAYS, Bench, LedgerMachine
 from tests.gateway.ledger_waiters import WaitingMachine
 
 # A longer run: WATTFARE_TEST_EXAMPLES=5000 python -m pytest tests/gateway/test_ledger.py --timeout 7200
@@ -84,14 +85,20 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
 
 
 @pytest.mark.timeout(180)
-def test_no_order_of_steps_breaks_the_books(bench: Bench, request: pytest.FixtureRequest) -> None:
-    """Admissions of both policies, waits, settlements, sweeps, losses, caps in any order: every sum stays exact."""
+@pytest.mark.parametrize(("owner", "part"), [(WaitingMachine, 1), (GrantMachine, 6)])
+def test_no_order_of_steps_breaks_the_books(
+    bench: Bench, request: pytest.FixtureRequest, owner: type[LedgerMachine], part: int
+) -> None:
+    """Admissions of both policies, waits, settlements, sweeps, losses, caps in any order: every sum stays exact.
+
+    For a connection, and on fewer examples for a grant, whose requests are counted.
+    """
     is_fake = request.node.callspec.params["bench"] == "fakeredis"  # which runs Lua several times slower
-    machine = type("Machine", (WaitingMachine,), {"bench": bench})
+    machine = type("Machine", (owner,), {"bench": bench})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=EXAMPLES // 4 if is_fake else EXAMPLES,
+            max_examples=EXAMPLES // part // (4 if is_fake else 1),
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],

@@ -104,6 +104,7 @@ async def test_dollars_bind_a_grant_as_they_do_a_cap(stack: Stack) -> None:
     token = await stack.grant(3, "0.00001")
     answer = await stack.chat(question(max_tokens=9000), headers=stack.as_grant(token))
     assert reason(answer) == "over_budget"
+    assert answer.document["error"]["neededUsd"] > answer.document["error"]["leftUsd"]
     assert (await status(stack, token)).document["requestsRemaining"] == 3
 
 
@@ -148,6 +149,44 @@ async def test_a_stream_that_was_let_in_outlives_its_grant(stack: Stack, openrou
     assert (await asking).body.endswith(b"data: [DONE]\n\n")
     await stack.quiet()
     assert (await status(stack, token)).document["spentUsd"] * 10**9 == COST_NANO
+
+
+async def test_a_request_that_waits_while_its_grant_expires_is_refused(
+    stack: Stack, openrouter: FakeOpenRouter
+) -> None:
+    """It waits for the dollars that another holds; when its turn comes, the grant is looked at again."""
+    go_on, begun = asyncio.Event(), asyncio.Event()
+
+    async def play(turn: Turn) -> None:
+        begun.set()
+        await go_on.wait()
+        await whole_answer(turn)
+
+    openrouter.play = play
+    token, asked = await stack.grant(5, "0.003", life_ms=1500), question(max_tokens=1000)
+    first = asyncio.create_task(stack.chat(asked, headers=stack.as_grant(token)))
+    await begun.wait()
+    second = asyncio.create_task(stack.chat(asked, headers=stack.as_grant(token)))
+    budget, store = stack.granted(token), stack.gateway.services.store
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await store.call("ZCARD", budget.queue):
+            await asyncio.sleep(0.01)
+        while not (await stack.gateway.services.ledger.standing(budget)).has_ended:
+            await asyncio.sleep(0.01)
+        go_on.set()
+        assert (await first).status == 200
+        assert reason(await second) == "expired"
+    assert len(openrouter.received) == 1
+
+
+async def test_a_request_waits_for_dollars_in_flight_and_is_then_let_in(
+    stack: Stack, openrouter: FakeOpenRouter
+) -> None:
+    """As with a connection; it took no use while it waited."""
+    token, asked = await stack.grant(2, "0.003"), question(max_tokens=1000)
+    answers = await asyncio.gather(*(stack.chat(asked, headers=stack.as_grant(token)) for _ in range(2)))
+    assert [each.status for each in answers] == [200, 200]
+    assert sorted(each.headers["x-wattfare-grant-remaining"] for each in answers) == ["0", "1"]
 
 
 async def test_a_test_grant_costs_nothing_and_needs_no_key(stack: Stack, openrouter: FakeOpenRouter) -> None:
