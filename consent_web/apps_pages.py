@@ -95,7 +95,8 @@ async def ask_revoke(request: web.Request) -> web.Response:
         "title": f"Stop {one.name}?",
         "lines": [
             "It loses access at once, and an answer that is being written is cut off.",
-            "What it spent stays on your record. To let it in again, connect again from the app.",
+            "What it spent stays on your record."
+            + ("" if one.is_grant else " To let it in again, connect again from the app."),
         ],
         "apps": [one],
         "action": f"/apps/{one.ref}/revoke",

@@ -202,7 +202,9 @@ async def _asked_grant(site: Site, body: dict[str, object]) -> Asked:
         raise InvalidRequest("The app sent an incomplete request.", fields={"reason": "malformed"})
     mode, app_id = key
     app = await _app(site, app_id)
-    ask = site.grant_bounds.ask(grant.get("requests"), grant.get("maxUsd"))
+    # An amount that is none comes as null: it is refused, and not taken for no amount.
+    max_usd = grant.get("maxUsd") if grant.get("maxUsd", 0) is not None else 0
+    ask = site.grant_bounds.ask(grant.get("requests"), max_usd)
     asked = Asked(
         mode=mode,
         app_id=app_id,

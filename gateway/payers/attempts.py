@@ -22,7 +22,7 @@ from gateway.errors import AuthError, InvalidRequest, NotConnected, WattfareErro
 from gateway.payers.asked import Asked, Attempt, Decision
 from gateway.payers.connections import Approval, By, Connections, Term
 from gateway.payers.grants import new_token
-from gateway.sealing import Sealer
+from gateway.sealing import SealBroken, Sealer
 from gateway.store.replies import strings
 from gateway.store.store import Store
 
@@ -97,14 +97,16 @@ class Attempts:
         asked = attempt.asked
         found = await self._connections.find(asked.budget)
         told: dict[str, object] = {"expiresAt": found.standing.expires_ms // 1000}
-        if asked.token:
-            told["grantToken"] = self._sealer.open(base64.b64decode(asked.token), place=_place(attempt.attempt_id))
+        # Its master key may be gone by now: then the app never gets it.
+        with contextlib.suppress(SealBroken):
+            if asked.token:
+                told["grantToken"] = self._sealer.open(base64.b64decode(asked.token), place=_place(attempt.attempt_id))
         return told
 
     async def handed_on(self, attempt: Attempt) -> None:
         """Forget the token of a decided grant: its app has it, or will never get it. Raises Unavailable."""
-        kept = orjson.dumps(asdict(replace(attempt.asked, token="")))
-        await self._store.call("HSET", keys.attempt(attempt.attempt_id), "asked", kept)
+        asked, kept = (orjson.dumps(asdict(each)) for each in (attempt.asked, replace(attempt.asked, token="")))
+        await self._store.run("replace", [keys.attempt(attempt.attempt_id)], ["asked", asked, kept])
 
     async def find(self, attempt_id: str, *browsers: str) -> Attempt | None:
         """Return an attempt of the browser of those digests; None when there is none or it is another's.

@@ -25,6 +25,8 @@ _KEYS_WINDOW_MS = 10 * _MINUTE_MS
 AUTHORIZATIONS_A_PAYER = 20
 # A person decides on some a minute, and an app that asks again after each no is an app that insists.
 GRANTS_A_BROWSER = 6
+# Whoever knows a publishable key can make these up, each with a cookie of its own, and each is kept for a day.
+GRANTS_AN_APP = 300
 _ASKED_TOO_OFTEN = "This app has asked too often. Nothing was allowed; it may ask again in a minute."
 # Slips of an app's pages and expired tabs. No number of tries finds a token of 256 bits; this keeps them out of Redis.
 UNKNOWN_GRANTS_AN_APP = 60
@@ -77,6 +79,8 @@ class Limits:
 
         Raises RateLimited, whose `reason` is `cooldown`, and Unavailable.
         """
+        counted = keys.consent_rate("grants-app", asked.app_id)
+        await self._admit(counted, GRANTS_AN_APP, _MINUTE_MS, call_id=asked.attempt_id)
         if not self._cools_down:
             return
         counted = keys.consent_rate("grants-browser", f"{asked.app_id}:{browser}")

@@ -10,6 +10,7 @@ from gateway import keys
 from gateway.errors import GrantInvalid
 from gateway.ledger.outcomes import Settlement
 from gateway.ledger.worst_case import WorstCase
+from gateway.payers import limits
 from gateway.payers.grants import grant_of
 from gateway.payers.limits import GRANTS_A_BROWSER
 from tests.consent_web.world import ORIGIN, Fetched, JsonObject, Visitor, World, a_key
@@ -70,7 +71,16 @@ async def test_without_a_sum_the_screen_says_what_it_comes_to(world: World, visi
 
 @pytest.mark.parametrize(
     "grant",
-    [{}, {"requests": 0}, {"requests": 1000}, {"requests": 3, "maxUsd": 0.001}, {"requests": 3, "maxUsd": 101}, [3], 3],
+    [
+        {},
+        {"requests": 0},
+        {"requests": 1000},
+        {"requests": 3, "maxUsd": 0.001},
+        {"requests": 3, "maxUsd": 101},
+        {"requests": 3, "maxUsd": None},
+        [3],
+        3,
+    ],
 )
 async def test_P10_a_grant_out_of_bounds_is_refused(world: World, visitor: Visitor, grant: object) -> None:
     """Before anything is shown."""
@@ -95,6 +105,7 @@ async def test_the_token_is_told_until_it_was_handed_on(world: World, visitor: V
     assert (await other.get(path)).status == 403
     assert (await visitor.post(f"{path}/handed-on")).status == 200
     assert set(of(await visitor.get(path), "result")) == {"outcome", "expiresAt"}
+    assert (await visitor.post(f"{path}/handed-on")).status == 200
     dumped = await world.services.store.call("HGETALL", keys.attempt(attempt_id))
     assert token.encode() not in b"".join(dumped.values())
 
@@ -132,6 +143,18 @@ async def test_P10_asking_again_and_again_is_stopped(
         assert (await begin(world, visitor)).status == 200
     assert (await begin(world, visitor)).reason == "cooldown"
     assert (await begin(world, world.visitor())).status == 200
+
+
+async def test_P10_made_up_requests_are_counted_for_the_app_they_name(
+    world: World, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever knows the publishable key can make browsers up; another app is asked for as before."""
+    monkeypatch.setattr(limits, "GRANTS_AN_APP", 2)
+    for _ in range(2):
+        assert (await begin(world, world.visitor())).status == 200
+    assert (await begin(world, visitor)).status == 429
+    other = await world.site.apps.create("Other", [ORIGIN])
+    assert (await begin(world, visitor, key=other["publishableKey"])).status == 200
 
 
 async def test_a_test_key_needs_no_funding(world: World, visitor: Visitor) -> None:

@@ -33,6 +33,12 @@ async def test_a_grant_pays_for_so_many_requests(stack: Stack, openrouter: FakeO
     found = (await status(stack, token)).document
     assert (found["requestsRemaining"], found["requests"], found["active"]) == (0, 2, False)
     assert found["spentUsd"] * 10**9 == 2 * COST_NANO
+    usage = await stack.ask(
+        "GET",
+        f"/v1/usage/{answers[0].headers['x-wattfare-request-id']}",
+        headers={"Authorization": f"Bearer {stack.secret}"},
+    )
+    assert (usage.document["status"], usage.document["costUsd"] * 10**9) == ("settled", COST_NANO)
     assert len(openrouter.received) == 2
     assert all("x-wattfare-grant" not in each.names and token not in str(each) for each in openrouter.received)
 
@@ -152,7 +158,7 @@ async def test_a_stream_that_was_let_in_outlives_its_grant(stack: Stack, openrou
 
 
 async def test_a_request_that_waits_while_its_grant_expires_is_refused(
-    stack: Stack, openrouter: FakeOpenRouter
+    patient: Stack, openrouter: FakeOpenRouter
 ) -> None:
     """It waits for the dollars that another holds; when its turn comes, the grant is looked at again."""
     go_on, begun = asyncio.Event(), asyncio.Event()
@@ -163,15 +169,15 @@ async def test_a_request_that_waits_while_its_grant_expires_is_refused(
         await whole_answer(turn)
 
     openrouter.play = play
-    token, asked = await stack.grant(5, "0.003", life_ms=1500), question(max_tokens=1000)
-    first = asyncio.create_task(stack.chat(asked, headers=stack.as_grant(token)))
+    token, asked = await patient.grant(5, "0.003", life_ms=1500), question(max_tokens=1000)
+    first = asyncio.create_task(patient.chat(asked, headers=patient.as_grant(token)))
     await begun.wait()
-    second = asyncio.create_task(stack.chat(asked, headers=stack.as_grant(token)))
-    budget, store = stack.granted(token), stack.gateway.services.store
+    second = asyncio.create_task(patient.chat(asked, headers=patient.as_grant(token)))
+    budget, store = patient.granted(token), patient.gateway.services.store
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not await store.call("ZCARD", budget.queue):
             await asyncio.sleep(0.01)
-        while not (await stack.gateway.services.ledger.standing(budget)).has_ended:
+        while not (await patient.gateway.services.ledger.standing(budget)).has_ended:
             await asyncio.sleep(0.01)
         go_on.set()
         assert (await first).status == 200
@@ -180,11 +186,11 @@ async def test_a_request_that_waits_while_its_grant_expires_is_refused(
 
 
 async def test_a_request_waits_for_dollars_in_flight_and_is_then_let_in(
-    stack: Stack, openrouter: FakeOpenRouter
+    patient: Stack, openrouter: FakeOpenRouter
 ) -> None:
     """As with a connection; it took no use while it waited."""
-    token, asked = await stack.grant(2, "0.003"), question(max_tokens=1000)
-    answers = await asyncio.gather(*(stack.chat(asked, headers=stack.as_grant(token)) for _ in range(2)))
+    token, asked = await patient.grant(2, "0.003"), question(max_tokens=1000)
+    answers = await asyncio.gather(*(patient.chat(asked, headers=patient.as_grant(token)) for _ in range(2)))
     assert [each.status for each in answers] == [200, 200]
     assert sorted(each.headers["x-wattfare-grant-remaining"] for each in answers) == ["0", "1"]
 
