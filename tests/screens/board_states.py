@@ -3,9 +3,11 @@
 import json
 import secrets
 
+from gateway import keys
 from gateway.keys import Budget, request_id
 from gateway.ledger.outcomes import Settlement
 from gateway.ledger.worst_case import WorstCase
+from gateway.payers.connections import Approval, Term
 from gateway.services import Services
 from tests.screens.popup_states import NAMES
 from tests.screens.staging import APP_ORIGIN, DESK, Staging, Step
@@ -24,6 +26,7 @@ async def board(staging: Staging) -> None:
     page, origin = staging.page, staging.site.origin
     await page.set_viewport_size({"width": DESK[0], "height": DESK[1]})
     await connect(staging, SPENT)
+    await _grant(staging)
 
     async def show(name: str, path: str) -> None:
         await page.goto(origin + path)
@@ -39,7 +42,10 @@ async def board(staging: Staging) -> None:
     await show("board-app", f"/apps/{ref}")
     await page.get_by_text("As a table").click()
     await staging.look("board-app-table")
+    once = str(await page.locator("[aria-labelledby=grants] .name").first.get_attribute("href"))
     for name, path in (
+        ("board-grant", once),
+        ("board-confirm-stop-grant", f"{once}/revoke"),
         ("board-confirm-stop-app", f"/apps/{ref}/revoke"),
         ("board-confirm-stop-all", "/stop"),
         ("board-funding", "/funding"),
@@ -105,6 +111,21 @@ async def _redeem_and_spend(services: Services, app_id: str, costs: tuple[int, .
             if attempt is not None:
                 await services.attempts._connect(attempt)
                 await _spend(services, attempt.asked.budget, costs)
+
+
+async def _grant(staging: Staging) -> None:
+    """Two one-time grants of the same wallet: one that lives, and one that is used up."""
+    services = staging.world.services
+    connected, *_ = [key async for key in services.store.each_key("wf:live:*bob}:budget")]
+    payer = await services.connections.find(Budget.parse(connected.removesuffix(":budget")))
+    listed = keys.wallet_budgets(payer.wallet)
+    entry, *_ = (await services.store.call("HGETALL", listed)).values()
+    for requests in (3, 1):
+        budget = Budget.of_grant("live", payer.budget.app_id, secrets.token_hex(32))
+        await services.store.call("HSET", listed, budget.name, entry)
+        yes = Approval(500_000_000, "sk-or-v1-limit40-grant", payer.wallet, APP_ORIGIN, term=Term(requests, 3_600_000))
+        await services.connections.approve(budget, yes)
+        await _spend(services, budget, (1_240_000,))
 
 
 async def _spend(services: Services, budget: Budget, costs: tuple[int, ...]) -> None:
