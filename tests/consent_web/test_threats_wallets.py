@@ -77,6 +77,34 @@ async def test_W01_and_W03_a_store_that_fails_at_any_step_of_a_yes_leaves_a_way_
     assert number > 8
 
 
+@pytest.mark.parametrize("says", ["yes", "no"])
+async def test_W03_what_a_frozen_store_carries_out_later_changes_nothing(world: World, says: str) -> None:
+    """What a yes asked for and was given up comes after the payer's next answer: that answer stands."""
+    number = 0
+    while True:
+        user, visitor = f"user{number}", world.visitor()
+        attempt = await world.funded(visitor, token=world.token(user))
+        with failing(world.site.wallets._store, Fault("frozen", number)) as fault:
+            await approve(visitor, attempt, 8)
+        if not fault.was_met:
+            break
+        was_carried_out = await is_connected(world, user)
+        if says == "yes":
+            answer = await approve(visitor, attempt, 5)
+            while answer is not None and answer.status == 409 and answer.reason == "again":
+                answer = await approve(visitor, attempt, 5)
+        elif not was_carried_out:
+            assert (await visitor.post(f"/consent/attempts/{attempt}/deny")).json["state"] == "denied"
+        await fault.thaw()
+        standing = await world.site.ledger.standing(world.budget(user))
+        assert standing.is_connected == (says == "yes" or was_carried_out)
+        if standing.is_connected:
+            assert standing.cap_nano == (8 if was_carried_out else 5) * 1e9
+        await agrees(world, visitor, user)
+        number += 1
+    assert number > 8
+
+
 @pytest.mark.parametrize("kind", ["lost", "late", "killed"])
 async def test_W03_no_is_always_possible(world: World, kind: str) -> None:
     """Whatever step of a yes failed, Don't allow ends it: nothing is connected, and the app hears `denied`."""
