@@ -136,15 +136,17 @@ async def test_a_kept_wallet_does_not_pass_to_the_other_account(services: Servic
     assert (await wallets.fund_by_account(None, OTHER, SECOND, "user_bob")).wallet_id != alice.wallet_id
 
 
-async def test_a_planted_cookie_merges_nothing(services: Services, wallets: Wallets) -> None:
+@pytest.mark.parametrize("account", ["user_alice", None])
+async def test_a_planted_cookie_merges_nothing(services: Services, wallets: Wallets, account: str | None) -> None:
     """A cookie without its secret: neither the account's wallet nor the cookie's becomes part of the other."""
     theirs = await wallets.fund_by_key(None, OTHER, KEY)
     await connect(services, theirs, THEIRS)
     planted = await seen(services, theirs, MINE)
     with pytest.raises(OtherWallet):
-        await wallets.fund_by_account(planted, MINE, SECOND, "user_alice")
-    mine = await wallets.fund_by_account(planted, MINE, SECOND, "user_alice", way=SWITCH)
+        await wallets.fund_by_account(planted, MINE, SECOND, account)
+    mine = await wallets.fund_by_account(planted, MINE, SECOND, account, way=SWITCH)
     assert (await wallets.budgets(mine), await pays_with(services, THEIRS)) == ([], KEY)
+    assert mine.wallet_id != theirs.wallet_id
 
 
 async def test_an_account_without_an_id_still_funds(wallets: Wallets) -> None:
