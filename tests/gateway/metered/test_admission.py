@@ -1,11 +1,14 @@
 """How a request comes by its hold: at its bound, on its terms, after its wait; and what it is told when it does not."""
 
 import asyncio
+import re
+import time
 
 import pytest
 
-from tests.fakes import COST_NANO
-from tests.gateway.stack import PATIENCE_SECONDS, Stack, question
+from tests.fakes import COST_NANO, MODEL, FakeOpenRouter
+from tests.gateway.metered.occupied import occupied
+from tests.gateway.stack import PATIENCE_SECONDS, Stack, open_stack, question, settings_for
 
 pytestmark = pytest.mark.each_store
 CALLERS = 8
@@ -23,3 +26,86 @@ async def test_eight_at_once_are_all_answered(patient: Stack) -> None:
         assert all("x-wattfare-max-tokens" not in answer.headers for answer in answers)
         standing = await patient.standing(user)
         assert (standing.held_nano, standing.spent_nano) == (0, CALLERS * COST_NANO)
+
+
+async def test_after_its_wait_a_request_is_told_who_holds_the_rest(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """With every amount, when spend falls out of the month, where the cap is raised, and when to ask again."""
+    async with occupied(stack, openrouter):
+        refused = await stack.chat(question(max_tokens=100))
+    error = refused.document["error"]
+    assert refused.refusal == (402, "budget_exceeded")
+    assert (error["limit"], error["leftUsd"], error["spentUsd"], error["heldUsd"]) == ("in_flight", 0, 0, 1)
+    assert 0 < error["neededUsd"] < 0.001
+    assert error["resetsAt"] is None
+    assert error["manageUrl"] == "http://127.0.0.1:8081/"
+    assert error["retryAfter"] == int(refused.headers["Retry-After"]) > 0
+    assert refused.headers["x-should-retry"] == "true"
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "responses", "messages"])
+async def test_a_spent_cap_says_when_spend_falls_out_of_the_month(stack: Stack, path: str) -> None:
+    """In each dialect's own shape: thirty days after the day of the oldest spend, in unix seconds."""
+    await stack.connect("0.001", user="poor")
+    assert (await stack.chat(headers=stack.as_user("poor"))).status == 200
+    await stack.booked("poor")
+    body = {"model": MODEL, "max_tokens": 10, "messages": [{"role": "user", "content": "Hello?"}], "input": "Hello?"}
+    refused = await stack.ask("POST", f"/v1/{path}", document=body, headers=stack.as_user("poor"))
+    error = refused.document["error"]
+    assert (refused.status, error["code"], error["limit"]) == (402, "budget_exceeded", "cap")
+    assert (float(error["spentUsd"]), error["leftUsd"]) == (COST_NANO / 1e9, 0)
+    today = int(time.time()) // 86_400
+    assert error["resetsAt"] in [(day + 30) * 86_400 for day in (today - 1, today)]
+    assert "retryAfter" not in error
+    assert "x-should-retry" not in refused.headers
+
+
+async def test_who_would_rather_be_refused_is_never_shortened(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """And is told which ceiling would fit, in the name that its dialect has for one."""
+    await stack.connect("0.01", user="poor")
+    never = stack.as_user("poor", **{"x-wattfare-shorten": "never"})
+    refused = await stack.chat(question(max_tokens=9000), headers=never)
+    assert refused.refusal == (402, "budget_exceeded")
+    assert (refused.document["error"]["limit"], openrouter.received) == ("cap", [])
+    found = re.search(r"Name a max_tokens of at most (\d+)\.", refused.document["error"]["message"])
+    assert found is not None
+    assert (await stack.chat(question(max_tokens=int(found[1])), headers=never)).status == 200
+    body = {"model": MODEL, "input": "Hello?", "max_output_tokens": 9000}
+    said = await stack.ask("POST", "/v1/responses", document=body, headers=never)
+    assert "Name a max_output_tokens of at most" in said.document["error"]["message"]
+
+
+async def test_another_word_in_the_header_is_no_wish(stack: Stack, openrouter: FakeOpenRouter) -> None:
+    """Whoever writes it expects something of it."""
+    refused = await stack.chat(headers=stack.as_user(**{"x-wattfare-shorten": "always"}))
+    assert refused.refusal == (400, "invalid_request")
+    assert openrouter.received == []
+    assert await stack.nothing_is_lost()
+
+
+@pytest.mark.parametrize(("tools", "least"), [(None, 16), ([{"type": "function", "function": {"name": "f"}}], 1024)])
+async def test_half_of_a_tool_call_is_not_sent(stack: Stack, tools: list[object] | None, least: int) -> None:
+    """What is left affords some hundred tokens: enough for words, not for a call of a tool."""
+    await stack.connect("0.0015", user="poor")
+    answer = await stack.chat(question(max_tokens=9000, tools=tools), headers=stack.as_user("poor"))
+    if least == 16:
+        assert answer.status == 200
+        assert 16 <= int(answer.headers["x-wattfare-max-tokens"]) < 1024
+    else:
+        assert answer.refusal == (402, "budget_exceeded")
+
+
+@pytest.mark.parametrize(("holds", "hold_nano"), [("expected", 20_000_000), ("bound", 0)])
+async def test_what_is_expected_decides_where_the_bound_does_not_fit(
+    redis_url: str, openrouter: FakeOpenRouter, holds: str, hold_nano: int
+) -> None:
+    """All that is left is held for it; under `bound` it is shortened to its bound."""
+    settings = settings_for(redis_url, openrouter.url, WATTFARE_HOLDS=holds)
+    async with open_stack(settings) as stack:
+        await stack.connect("0.02")
+        # Some 5,000 tokens that the bound takes for 25,000.
+        answer = await stack.chat(question(text="hello " * 4_000, max_tokens=2_000))
+        assert answer.status == (200 if hold_nano else 402)
+        if hold_nano:
+            assert "x-wattfare-max-tokens" not in answer.headers
+            [entry] = await stack.booked()
+            assert int(entry["hold_nano"]) == hold_nano
