@@ -31,7 +31,7 @@ OVERRUNS = Counter("wattfare_overruns", "Requests that cost more than their hold
 OVERRUN_USD = Counter("wattfare_overrun_usd", "Cost above the holds, in US dollars.", registry=REGISTRY)
 STORE_OUTAGES = Counter("wattfare_store_outages", "Times that Redis went away.", registry=REGISTRY)
 WAIT_SECONDS = Histogram(
-    "wattfare_wait_seconds", "How long requests waited for money that others in flight held.", registry=REGISTRY
+    "wattfare_wait_seconds", "Until a request was decided whose bound did not fit at once.", registry=REGISTRY
 )
 ADDED_SECONDS = Histogram(
     "wattfare_added_seconds",

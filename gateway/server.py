@@ -15,6 +15,7 @@ from gateway.duty import Duty
 from gateway.edge.api import Api
 from gateway.edge.routes import Routes
 from gateway.errors import InvalidRequest
+from gateway.keys import Budget, wakes
 from gateway.ledger.sweeper import Sweeper
 from gateway.listening import port_of
 from gateway.logs import log
@@ -67,6 +68,15 @@ class Gateway:
         if cut.kind == "app":
             self.inflight.cut_app(cut.name)
 
+    def wake(self, said: bytes) -> None:
+        """Have a request ask again whose turn it is; one that is not here any more gives its place back."""
+        if (unknown := self.waiting.hear(said)) is None:
+            return
+        queue, request_id = unknown
+        budget = Budget.parse(queue.removesuffix(":queue"))
+        if not self.inflight.carries(budget.name, request_id):
+            self.services.ledger.keep_leave(budget, request_id, wakes(self.services.broadcast.process))
+
     async def catch_up(self) -> None:
         """Act on what may have been said while nobody heard. Raises Unavailable."""
         self.services.apps.forget_all()
@@ -90,7 +100,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         gateway = _assemble(services, client)
         try:
             await gateway.prices.start()
-            await services.broadcast.listen(gateway.hear, gateway.catch_up, gateway.waiting.hear)
+            await services.broadcast.listen(gateway.hear, gateway.catch_up, gateway.wake)
             background = [gateway.prices.keep_fresh(), gateway.inflight.tick()]
             if settings.metrics_port:
                 watched = services.store, gateway.prices, gateway.inflight, gateway.waiting

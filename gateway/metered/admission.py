@@ -4,9 +4,11 @@ Rule: one script decides (lua/admit.lua). Here it is only asked: with the bound,
 what is expected, and again whenever a request that waits is woken.
 """
 
+import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from gateway import metrics
 from gateway.errors import BudgetExceeded, InvalidRequest, Unavailable, WattfareError
@@ -15,7 +17,7 @@ from gateway.ledger.outcomes import Admission, Turn, Waiting
 from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.metered import waiting
 from gateway.metered.expected import expected_case
-from gateway.metered.inflight import Inflight, OpenRequest
+from gateway.metered.inflight import Inflight, OpenRequest, Stopped
 from gateway.metered.pricing import estimate_nano, worst_case
 from gateway.metered.test_mode import simulated_worst_case
 from gateway.openrouter.dialects import WIRE
@@ -56,6 +58,7 @@ class Admissions:
         self._goes_beyond = goes_beyond
         self._wait_seconds = wait_seconds
         self._manage_url = manage_url
+        self._counting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def admit(self, request: OpenRequest) -> Admission:
         """Return the hold. From `is_asked` on, one may exist whatever this raises.
@@ -115,7 +118,8 @@ class Admissions:
     async def _wait(self, asked: _Asked, found: Admission | Waiting, *, may_shorten: bool) -> Admission:
         """Give the terms that are asked for, and wait for the turn; leave the queue whatever ends that."""
         request, channel = asked.request, asked.turn.channel
-        until = request.clock() + self._wait_seconds
+        began = request.clock()
+        until = began + self._wait_seconds
         is_decided = False
         try:
             while isinstance(found, Waiting):
@@ -131,11 +135,14 @@ class Admissions:
                 found = await self._ask(asked)
             is_decided = True
         except Unavailable:
+            # Whoever waits beside it would learn as much, one after the other.
+            self._waiting.call(request.budget.queue)
             raise
         except WattfareError:
             is_decided = True
             raise
         finally:
+            request.waited_seconds = request.clock() - began
             self._waiting.leave(request)
             if channel and not is_decided:
                 self._ledger.keep_leave(request.budget, request.request_id, channel)
@@ -143,23 +150,25 @@ class Admissions:
 
     async def _until_called(self, request: OpenRequest, until: float) -> None:
         """Wait until it is time to ask again. Raises Stopped, Unavailable when the process stops."""
-        began = request.clock()
         request.reach("waiting")
-        try:
-            await self._waiting.called(request, until)
-        finally:
-            request.waited_seconds += request.clock() - began
+        await self._waiting.called(request, until)
         if self._waiting.is_stopping:
             request.is_asked = False
             raise Unavailable("This process is stopping. Nothing was spent. Send the request again.")
 
     async def _expected(self, asked: _Asked, *, may_shorten: bool) -> Terms:
         """Return on which terms a request goes on whose bound does not fit."""
-        bound = asked.worst
+        request, bound = asked.request, asked.worst
         if bound is None:
             raise AssertionError("without a bound no terms are asked for")
-        expected = await expected_case(asked.request.chat, self._prices.current, bound, now_ms=_now_ms())
-        return _terms(asked.request, expected or bound, may_shorten=may_shorten, goes_beyond=True)
+        queue = request.budget.queue
+        turn = self._counting.get(queue) or self._counting.setdefault(queue, asyncio.Lock())
+        # One of a budget at a time: a crowd of its requests is not counted before those of others.
+        async with turn:
+            if request.is_over:
+                raise Stopped
+            expected = await expected_case(request.chat, self._prices.current, bound, now_ms=_now_ms())
+        return _terms(request, expected or bound, may_shorten=may_shorten, goes_beyond=True)
 
     async def _explain(self, request: OpenRequest, refused: BudgetExceeded) -> None:
         """Add to a refusal when spend next falls out of the window, and where the payer can raise the cap."""

@@ -62,8 +62,7 @@ class OpenRequest:
         self.started = self.clock()
         self.is_asked = False
         """Whether a hold may exist, whatever was answered."""
-        self.waited_seconds = 0.0
-        """How long it waited for money of its budget."""
+        self.waited_seconds = 0.0  # until it was decided, where its bound did not fit at once
         self.admission: Admission | None = None
         self.is_closed = False
         """Whether what it owes was posted."""
@@ -315,6 +314,10 @@ class Inflight:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def carries(self, name: str, request_id: str) -> bool:
+        """Tell whether a request of the budget of that name is open here."""
+        return any(request.request_id == request_id for request in self._open.get(name, ()))
 
     def cut_budget(self, name: str) -> None:
         """End every request of one budget."""

@@ -134,26 +134,35 @@ class Waiting:
         group.renew_at = request.clock() + RENEW_SECONDS
         group.wake_first()
 
-    def hear(self, said: bytes) -> None:
-        """Act on a word of Redis: the queue's name, and the request that should ask again; without one all of it."""
+    def hear(self, said: bytes) -> tuple[str, str] | None:
+        """Act on a word of Redis: the queue's name, and the request that should ask again; without one all of it.
+
+        Returns queue and request where that does not wait here: not yet, or not any more.
+        """
         queue, _, request_id = said.decode().partition(" ")
+        if not request_id:
+            self.call(queue)
+            return None
         group = self._groups.get(queue)
         named = None if group is None else group.waiters.get(request_id)
         if named is not None:
             _call(named)
-        elif not request_id and group is not None:
+            return None
+        if len(self._unknown) >= _MOST_UNKNOWN:
+            self._unknown.clear()
+        self._unknown.add(request_id)
+        return queue, request_id
+
+    def call(self, queue: str) -> None:
+        """Have everybody ask again who waits in one queue."""
+        if (group := self._groups.get(queue)) is not None:
             for waiter in group.waiters.values():
                 _call(waiter)
-        elif request_id:
-            if len(self._unknown) >= _MOST_UNKNOWN:
-                self._unknown.clear()
-            self._unknown.add(request_id)
 
     def call_all(self) -> None:
         """Have everybody ask again: words of Redis may have been missed."""
-        for group in tuple(self._groups.values()):
-            for waiter in group.waiters.values():
-                _call(waiter)
+        for queue in tuple(self._groups):
+            self.call(queue)
 
     def stop(self) -> None:
         """Have nobody wait any more: the process stops."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from gateway import keys
+from gateway.errors import Unavailable
 from gateway.ledger.outcomes import Turn as Place
 from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.money import nano_from_usd
@@ -162,3 +163,35 @@ async def test_waiting_asks_redis_no_more_than_a_few_times_a_second(
             await asyncio.sleep(0.01)
         assert asyncio.get_running_loop().time() - began > 0.7
         assert len(await budget.queue()) == 50
+
+
+async def test_a_place_that_nobody_waits_in_is_given_back(patient: Stack, openrouter: FakeOpenRouter) -> None:
+    """Its process lives, but the word that it left was lost: whoever is first of those that do wait finds out."""
+    async with occupied(patient, openrouter) as budget:
+        channel = keys.wakes(patient.gateway.services.broadcast.process)
+        await patient.redis.zadd(patient.budget().queue, {f"{channel} req_lost": 0.5})
+        asking = await budget.ask(max_tokens=100)
+        assert (await budget.queue())[0] == "req_lost"
+        while (await budget.queue())[0] == "req_lost":
+            await asyncio.sleep(0.01)
+        budget.free.set()
+        assert (await asking).status == 200
+
+
+async def test_while_redis_is_away_nobody_waits(
+    patient: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks first tells all others that wait for the same budget: 503 for each, at once."""
+    async with occupied(patient, openrouter) as budget:
+        waiting = [await budget.ask(max_tokens=100) for _ in range(5)]
+
+        async def away(*_: object, **__: object) -> None:
+            raise Unavailable
+
+        monkeypatch.setattr(patient.gateway.services.ledger, "admit", away)
+        began = asyncio.get_running_loop().time()
+        assert {(await asking).refusal for asking in waiting} == {(503, "unavailable")}
+        assert asyncio.get_running_loop().time() - began < 2
+        while await budget.queue():
+            await asyncio.sleep(0)
+    assert (await patient.standing()).held_nano == 0

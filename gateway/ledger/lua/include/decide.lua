@@ -8,6 +8,8 @@ local function decide(queue, terms, left, alone, bound, now_ms, waiting_ms)
   -- One that has waited for its time is let past: whoever is before it has, too.
   local first = not is_over and waiting_ms and queue.first(now_ms, waiting_ms)
   local is_its_turn = not first or first == waiter
+  -- The first of a process asks for all of them: where it is not the one of the whole queue, that one missed its call.
+  if not is_its_turn and place ~= '' and first:match('^%S+') == ARGV[10] then queue.tell_first() end
 
   -- Returns `verdict` once the request has a place, and `otherwise` where it can have none.
   local function queued(verdict, otherwise)
