@@ -80,7 +80,7 @@ def above_holds(count: int, nano: int) -> str:
     if not count:
         return ""
     which = "One request" if count == 1 else f"{count} requests"
-    return f"{which} cost more than was set aside: {usd(nano)} above in all, counted in full."
+    return f"{which} cost {usd(nano)} more than was set aside; counted in full."
 
 
 def _compared(week_nano: int, before_nano: int) -> str:

@@ -64,7 +64,7 @@ export class Cap {
   check(isLast) {
     const wrong = this.chosen() === null && (isLast || this.input.value.length > 2)
     this.input.setAttribute('aria-invalid', String(wrong))
-    say(this.fault, wrong ? `Type an amount such as 10 or 10.50. ${this.options.range}` : '')
+    say(this.fault, wrong ? 'That is no amount that can be a cap. Type one such as 10 or 10.50.' : '')
     if (isLast) this.input.focus()
   }
 }

@@ -1,6 +1,6 @@
 /** Says each moment by the payer's own clock; the ledger's, UTC, stays in the title. */
 
-const near = new Intl.DateTimeFormat(undefined, { month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit' })
+const near = new Intl.DateTimeFormat(undefined, { month: 'short', day: 'numeric', hour: 'numeric', minute: '2-digit' })
 const far = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' })
 const year = new Date().getFullYear()
 

@@ -126,7 +126,7 @@ async def test_the_dashboard_shows_small_amounts_trends_models_and_overruns(worl
     home = (await visitor.get("/")).text
     page = (await visitor.get(f"/apps/{await ref_of(visitor)}")).text
     for text in (home, page):
-        assert "One request cost more than was set aside: $0.0000030 above in all, counted in full." in text
+        assert "One request cost $0.0000030 more than was set aside; counted in full." in text
         assert '<b id="today" title="$0.000023">$0.000023</b>' in text
         assert "$0.00003</span>" in text
         assert "$0.01" not in text

@@ -236,6 +236,10 @@ async def a_world(redis_url: str, data_dir: Path, *, host: str = "127.0.0.1") ->
         "OPENROUTER_BASE_URL": openrouter,
         "WATTFARE_CONSENT_URL": base,
         "WATTFARE_REDIS_DEADLINE_MS": "2000",
+        "WATTFARE_OPERATOR_NAME": "Example Budgets",
+        "WATTFARE_OPERATOR_SUPPORT_URL": "https://budgets.example/help",
+        "WATTFARE_OPERATOR_TERMS_URL": "https://budgets.example/terms",
+        "WATTFARE_OPERATOR_PRIVACY_URL": "https://budgets.example/privacy",
     }
     settings = Settings.load(environ, default_port=8081)
     async with (

@@ -49,6 +49,9 @@ async def board(staging: Staging) -> None:
         ("board-confirm-stop-app", f"/apps/{ref}/revoke"),
         ("board-confirm-stop-all", "/stop"),
         ("board-funding", "/funding"),
+        ("board-browsers", "/browsers"),
+        ("board-passkeys", "/passkeys"),
+        ("board-confirm-leave", "/leave"),
         ("board-confirm-remove-key", "/funding/remove"),
         ("board-not-found", "/nowhere"),
     ):
@@ -66,6 +69,8 @@ async def board(staging: Staging) -> None:
     await page.get_by_role("button", name="Use this key").click()
     await page.get_by_role("alert").wait_for()
     await staging.look("board-funding-key-refused")
+    await _allow(staging, await staging.of_app("Slow Starter"), "5", 1)
+    await show("board-home-waiting", "/")
     await press("board-app-paused", f"/apps/{ref}", "Pause")
     await page.get_by_role("button", name="Resume").click()
     await press("board-funding-none", "/funding/remove", "Remove the key now")
@@ -80,24 +85,29 @@ BOARD_STEPS: tuple[Step, ...] = (board,)
 
 async def connect(staging: Staging, spent: dict[str, tuple[str, tuple[int, ...]]]) -> None:
     """Connect apps by the popup and let them spend."""
-    page = staging.page
     for number, (name, (cap, costs)) in enumerate(spent.items()):
         one = await staging.of_app(name)
-        await page.route(f"{APP_ORIGIN}/**", lambda route: route.fulfill(body="ok"))
-        await page.route("**/approve", lambda route: route.continue_())
-        await one.visit(one.consent_url(user="bob"))
-        if number == 0:
-            await page.get_by_role("button", name="Paste an OpenRouter key").click()
-            await page.get_by_label("OpenRouter key").fill(f"sk-or-v1-limit40-{secrets.token_hex(16)}")
-            await page.get_by_role("button", name="Use this key").click()
-        await page.locator("[data-answer=allow][aria-disabled=false]").wait_for()
-        await page.get_by_label("Other").check(force=True)
-        await page.get_by_label("Amount in US dollars").fill(cap)
-        await page.mouse.move(5 + number, 5)
-        await page.locator("[data-answer=allow]").click()
-        await page.wait_for_url(f"{APP_ORIGIN}/**")
+        await _allow(staging, one, cap, number)
         await _redeem_and_spend(staging.world.services, one.app_id, costs)
-        await one.normal()
+
+
+async def _allow(staging: Staging, one: Staging, cap: str, number: int) -> None:
+    """Allow an app a cap in redirect mode, so that its approval waits; the first one brings a key."""
+    page = staging.page
+    await page.route(f"{APP_ORIGIN}/**", lambda route: route.fulfill(body="ok"))
+    await page.route("**/approve", lambda route: route.continue_())
+    await one.visit(one.consent_url(user="bob"))
+    if number == 0:
+        await page.get_by_role("button", name="Paste an OpenRouter key").click()
+        await page.get_by_label("OpenRouter key").fill(f"sk-or-v1-limit40-{secrets.token_hex(16)}")
+        await page.get_by_role("button", name="Use this key").click()
+    await page.locator("[data-answer=allow][aria-disabled=false]").wait_for()
+    await page.get_by_label("Other").check(force=True)
+    await page.get_by_label("Amount in US dollars").fill(cap)
+    await page.mouse.move(5 + number, 5)
+    await page.locator("[data-answer=allow][aria-disabled=false]").click()
+    await page.wait_for_url(f"{APP_ORIGIN}/**")
+    await one.normal()
 
 
 async def _redeem_and_spend(services: Services, app_id: str, costs: tuple[int, ...]) -> None:
