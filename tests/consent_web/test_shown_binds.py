@@ -6,6 +6,9 @@ import pytest
 
 from gateway.keys import Budget
 from gateway.money import nano_from_usd, usd_from_nano
+from gateway.payers.grants import grant_of
+from tests.consent_web.test_grants import begin as begin_grant
+from tests.consent_web.test_grants import of
 from tests.consent_web.world import Visitor, World, a_key
 
 Choice = dict[str, object]
@@ -87,6 +90,20 @@ async def test_in_test_mode_the_wish_that_was_shown_is_the_cap(world: World, vis
         assert answer.status == 200
         cap_nano = (await world.site.ledger.standing(world.budget(user, mode="test"))).cap_nano
         assert cap_nano == nano_of(begun.json["cap"]["chosen"]["text"]) == 1000 * 10**9
+
+
+@pytest.mark.parametrize("grant", [{"requests": 3, "maxUsd": 0.5}, {"requests": 3}, {"requests": 1, "maxUsd": 0.0123}])
+async def test_the_sum_on_a_grants_button_is_its_cap(world: World, visitor: Visitor, grant: object) -> None:
+    """Named by the app, or N times the operator's ceiling; nothing that the answer says changes it."""
+    begun = await begin_grant(world, visitor, grant)
+    path = f"/consent/attempts/{begun.json['id']}"
+    await visitor.post(f"{path}/key", {"key": a_key()})
+    answer = await visitor.post(f"{path}/approve", {"monthlyUsd": 900})
+    result = answer.json["result"]
+    assert isinstance(result, dict)
+    standing = await world.site.ledger.standing(grant_of(str(result["grantToken"]), "live", world.app_id))
+    shown = of(begun, "grant")["button"]
+    assert standing.cap_nano == nano_of(str(shown).removeprefix("Allow up to "))
 
 
 async def test_the_receipt_names_the_app_as_the_window_did(world: World, visitor: Visitor) -> None:
