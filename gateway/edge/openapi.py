@@ -66,6 +66,9 @@ def document(public_url: str) -> Json:
                     "x-wattfare-user", "header", "Who pays, this or a grant; as percent-encoded UTF-8 when not ASCII"
                 ),
                 "Grant": _optional("x-wattfare-grant", "header", "The grant that pays, this or a user"),
+                "Shorten": _optional(
+                    "x-wattfare-shorten", "header", "`never`: refuse what does not fit, shorten nothing"
+                ),
                 "AppUserId": _parameter("appUserId", "query", "The app's own user id"),
             },
         },
@@ -148,7 +151,7 @@ def _metered(dialect: Dialect) -> Json:
         "content": {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {}},
     }
     summary = f"Run a model at the user's cost ({dialect.value})"
-    payer = [{"$ref": f"#/components/parameters/{name}"} for name in ("User", "Grant")]
+    payer = [{"$ref": f"#/components/parameters/{name}"} for name in ("User", "Grant", "Shorten")]
     operation = _operation(summary, "secretKey", answer, _METERED, parameters=payer, body="ModelRequest")
     # OpenRouter's own refusal of a request keeps its status.
     operation["responses"]["4XX"] = {"$ref": "#/components/responses/Error"}

@@ -87,6 +87,8 @@ class Admissions:
             raise
         except BudgetExceeded as refused:
             request.is_asked = False
+            if self._waiting.is_stopping and refused.fields["limit"] == "in_flight":
+                raise _stopping() from None
             await self._explain(request, refused)
             raise
         except Exception:
@@ -154,7 +156,7 @@ class Admissions:
         await self._waiting.called(request, until)
         if self._waiting.is_stopping:
             request.is_asked = False
-            raise Unavailable("This process is stopping. Nothing was spent. Send the request again.")
+            raise _stopping()
 
     async def _expected(self, asked: _Asked, *, may_shorten: bool) -> Terms:
         """Return on which terms a request goes on whose bound does not fit."""
@@ -188,6 +190,10 @@ def _may_shorten(request: OpenRequest) -> bool:
     if request.call.request.headers.getall(SHORTEN_HEADER) != ["never"]:
         raise InvalidRequest(f"{SHORTEN_HEADER} can be `never` alone: refuse what does not fit, and shorten nothing.")
     return False
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("This process is stopping. Nothing was spent. Send the request again.")
 
 
 def _now_ms() -> int:

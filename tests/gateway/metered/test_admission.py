@@ -15,8 +15,8 @@ CALLERS = 8
 
 
 async def test_eight_at_once_are_all_answered(patient: Stack) -> None:
-    """On a cap that carries two of their bounds: in turns, none refused, the cap never exceeded; for twenty payers."""
-    for number in range(20):
+    """On a cap that carries two of their bounds: in turns, none refused, the cap never exceeded; for eight payers."""
+    for number in range(8):
         user = f"user-{number}"
         await patient.connect("0.08", user=user)
         calls = [patient.chat(question(max_tokens=16_000), headers=patient.as_user(user)) for _ in range(CALLERS)]
