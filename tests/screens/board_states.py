@@ -39,10 +39,10 @@ async def board(staging: Staging) -> None:
 
     await show("board-home", "/")
     ref = str(await page.locator(".apps .name").first.get_attribute("href")).rpartition("/")[2]
+    once = str(await page.locator("[aria-labelledby=grants] .name").first.get_attribute("href"))
     await show("board-app", f"/apps/{ref}")
     await page.get_by_text("As a table").click()
     await staging.look("board-app-table")
-    once = str(await page.locator("[aria-labelledby=grants] .name").first.get_attribute("href"))
     for name, path in (
         ("board-grant", once),
         ("board-confirm-stop-grant", f"{once}/revoke"),
