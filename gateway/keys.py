@@ -212,6 +212,11 @@ def wallet_budgets(wallet_id: str) -> str:
     return f"wf:wallet:{{{wallet_id}}}:budgets"
 
 
+def wallet_grants(wallet_id: str) -> str:
+    """zset: names of the budgets of a wallet's grants, score = ms when each was listed."""
+    return f"wf:wallet:{{{wallet_id}}}:grants"
+
+
 def wallet_waiting(wallet_id: str) -> str:
     """hash: attempt id → budget name: approvals of redirect mode that the app may still redeem."""
     return f"wf:wallet:{{{wallet_id}}}:waiting"

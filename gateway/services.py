@@ -97,7 +97,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             limits=Limits(store, cools_down=settings.production),
             stays=stays,
             passkeys=Passkeys(store),
-            wallets=Wallets(store, sealer, stays),
+            wallets=Wallets(store, sealer, stays, keep_ms=ledger.keep_ms),
         )
     finally:
         await broadcast.close()

@@ -15,11 +15,14 @@ from gateway import keys
 from gateway.digest import sha256_hex
 from gateway.errors import InvalidRequest, Unavailable
 from gateway.keys import Budget
+from gateway.owners import Grant
 from gateway.payers.stays import UNSEEN_SECONDS, Guest, Stays, Visit
 from gateway.sealing import Sealer
 from gateway.store.replies import strings, text
 from gateway.store.store import Store
 
+# CONTRACT §4: a grant lives a day at most.
+_LONGEST_GRANT_MS = 86_400_000
 # Before the name of the stay that approved a budget: that stay was cut off.
 _CUT_OFF = "!"
 SWITCH, KEEP = "switch", "keep"
@@ -55,10 +58,11 @@ class Funding:
 
 
 class Wallets:
-    """The store of wallets."""
+    """The store of wallets. `keep_ms`: how long ledgers are kept, and so long the list of a wallet's grants."""
 
-    def __init__(self, store: Store, sealer: Sealer, stays: Stays) -> None:
+    def __init__(self, store: Store, sealer: Sealer, stays: Stays, *, keep_ms: int) -> None:
         self._store = store
+        self._keep_ms = keep_ms
         self._sealer = sealer
         self._stays = stays
 
@@ -166,10 +170,20 @@ class Wallets:
 
         `attempt_id`: of an approval that waits for the app to redeem it. Raises Unavailable.
         """
+        if isinstance(budget.owner, Grant):
+            await self._drop_old_grants(visit.wallet_id)
+            await self._store.call("ZADD", keys.wallet_grants(visit.wallet_id), _now_ms(), budget.name)
         await self._store.call("HSET", keys.wallet_budgets(visit.wallet_id), budget.name, visit.device)
         if attempt_id:
             await self._store.call("HSET", keys.wallet_waiting(visit.wallet_id), attempt_id, budget.name)
         await self._store.call("PERSIST", keys.wallet(visit.wallet_id))
+
+    async def _drop_old_grants(self, wallet_id: str) -> None:
+        """Take grants off the list of which nothing is left: by age, as one may be listed and not approved yet."""
+        listed, gone_ms = keys.wallet_grants(wallet_id), _now_ms() - _LONGEST_GRANT_MS - 2 * self._keep_ms
+        for name in await self._store.call("ZRANGE", listed, "-inf", gone_ms, "BYSCORE"):
+            await self._store.call("HDEL", keys.wallet_budgets(wallet_id), name)
+            await self._store.call("ZREM", listed, name)
 
     async def budgets(self, visit: Visit) -> list[Budget]:
         """Return the connections that were listed in a wallet, those merged into it too. Raises Unavailable."""
@@ -217,7 +231,7 @@ class Wallets:
     async def _create(self) -> str:
         """Begin a wallet. It expires unless its cookie comes back, and never once it has approved something."""
         wallet_id = secrets.token_urlsafe(16)
-        await self._store.call("HSET", keys.wallet(wallet_id), "created_ms", time.time_ns() // 1_000_000)
+        await self._store.call("HSET", keys.wallet(wallet_id), "created_ms", _now_ms())
         await self._store.call("EXPIRE", keys.wallet(wallet_id), UNSEEN_SECONDS)
         return wallet_id
 
@@ -269,3 +283,7 @@ class Wallets:
         if not self._store.salt:
             raise Unavailable
         return hmac.digest(self._store.salt, identity.encode(), "sha256").hex()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -211,3 +211,15 @@ async def test_a_wallet_that_is_not_used_expires(services: Services, wallets: Wa
     await services.store.call("HSET", keys.stay(visit.wallet_id, visit.device), "seen_ms", 0)
     await seen(services, visit, MINE)
     assert await services.store.call("TTL", keys.wallet(visit.wallet_id)) == -1
+
+
+async def test_grants_are_listed_for_as_long_as_their_ledgers_stay(services: Services, wallets: Wallets) -> None:
+    """The next one takes those off that are older; connections stay, and so does what was listed a moment ago."""
+    visit = await wallets.enter(MINE)
+    await connect(services, visit)
+    old, new, next_one = (Budget.of_grant("live", BUDGET.app_id, digit * 64) for digit in "123")
+    for grant in (old, new):
+        await wallets.add(visit, grant)
+    await services.store.call("ZADD", keys.wallet_grants(visit.wallet_id), 1, old.name)
+    await wallets.add(visit, next_one)
+    assert set(await wallets.budgets(visit)) == {BUDGET, new, next_one}
