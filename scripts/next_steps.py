@@ -17,18 +17,13 @@ def next_steps(app: Mapping[str, object], settings: Settings) -> Iterator[str]:
     """Yield, line by line, what to do with the keys that `create_app` made."""
     for name, value in app.items():
         yield f"{name}: {value}"
-    snippets = dict(_BLOCK.findall(_QUICKSTART.read_text()))
-    given = {
-        "pk_live_…": str(app["publishableKey"]),
-        "http://127.0.0.1:8080": settings.public_url,
-        "http://127.0.0.1:8081": settings.consent_url,
-    }
+    snippets = filled_snippets(app, settings)
     yield from _titled("For your app's environment. The secret keys are shown this once", "")
     yield f"export PUBLIC_WATTFARE_KEY={app['publishableKey']}"
     yield f"export WATTFARE_SECRET_KEY={app['secretKey']}"
-    yield from _titled("The page", _filled(snippets["page"], given))
-    yield from _titled("The backend, in Python", _filled(snippets["backend"], given))
-    yield from _titled("The backend, in JavaScript", _filled(snippets["backend-js"], given))
+    yield from _titled("The page", snippets["page"])
+    yield from _titled("The backend, in Python", snippets["backend"])
+    yield from _titled("The backend, in JavaScript", snippets["backend-js"])
     yield from _titled(f"All of it, step by step: {settings.consent_url}/docs", "")
 
 
@@ -37,7 +32,14 @@ def _titled(title: str, text: str) -> list[str]:
     return ["", f"# {title}", *text.splitlines()]
 
 
-def _filled(snippet: str, given: Mapping[str, str]) -> str:
+def filled_snippets(app: Mapping[str, object], settings: Settings) -> dict[str, str]:
+    """Return the quickstart's snippets by their names, with this app's key and this installation's URLs."""
+    text = _QUICKSTART.read_text()
+    given = {
+        "pk_live_…": str(app["publishableKey"]),
+        "http://127.0.0.1:8080": settings.public_url,
+        "http://127.0.0.1:8081": settings.consent_url,
+    }
     for written, meant in given.items():
-        snippet = snippet.replace(written, meant)
-    return snippet
+        text = text.replace(written, meant)
+    return dict(_BLOCK.findall(text))

@@ -57,16 +57,18 @@ export class WattfareError extends Error {
     message: string,
     code?: WattfareErrorCode,
     status?: number,
-    more?: { cause?: unknown; retry?: (options?: ConnectOptions) => Promise<any> },
+    more?: { cause?: unknown; details?: object; retry?: (options?: ConnectOptions) => Promise<any> },
   );
   static code: WattfareErrorCode | undefined;
   code: WattfareErrorCode;
   /** HTTP status; 0 when no server answered. */
   status: number;
+  /** All that a server said: `requestId`, `retryAfter`, `manageUrl`, …. */
+  details: any;
   /** Tries again with the same options and those given here. Call it from a click. */
   retry: ((options?: ConnectOptions) => Promise<any>) | undefined;
   /** The envelope a server sends, to pass on: `Response.json(error.toJSON(), { status: error.status || 502 })`. */
-  toJSON(): { error: { code: WattfareErrorCode; message: string } };
+  toJSON(): { error: { code: WattfareErrorCode; message: string } & Record<string, any> };
   static [Symbol.hasInstance](value: any): boolean;
 }
 export class WattfareNotConnectedError extends WattfareError {

@@ -50,19 +50,22 @@ export class WattfareError extends Error {
    * @param {string} message
    * @param {WattfareErrorCode} [code]
    * @param {number} [status]
-   * @param {{cause?: unknown, retry?: (options?: ConnectOptions) => Promise<any>}} [more]
+   * @param {{cause?: unknown, details?: object, retry?: (options?: ConnectOptions) => Promise<any>}} [more]
    */
-  constructor(message, code, status = 0, { cause, retry } = {}) {
+  constructor(message, code, status = 0, { cause, details, retry } = {}) {
     super(message, { cause });
     /** @type {WattfareErrorCode} */
     this.code = code ?? new.target.code ?? 'unknown';
     this.status = status;
     this.name = `Wattfare${KINDS[this.code] ?? ''}Error`;
+    /** @type {any} */
+    this.details = details;
     this.retry = retry;
   }
 
+  /** @returns {{ error: { code: WattfareErrorCode, message: string } & Record<string, any> }} */
   toJSON() {
-    return { error: { code: this.code, message: this.message } };
+    return { error: this.details ?? { code: this.code, message: this.message } };
   }
 
   /**
@@ -124,7 +127,9 @@ function unwrap(error, status, seen) {
     const found = unwrap(next, status, seen);
     if (found) return found;
   }
-  return SENT.includes(code) && typeof message === 'string' ? new WattfareError(message, code, Number(status) || 0) : null;
+  return SENT.includes(code) && typeof message === 'string'
+    ? new WattfareError(message, code, Number(status) || 0, { details: error })
+    : null;
 }
 
 const SESSION = 'session must be a URL or a function.';
@@ -263,7 +268,7 @@ export function createWattfare(options) {
    * @param {(options?: any) => Promise<any>} retry
    */
   function run(type, { signal }, open, retry) {
-    const aborted = () => new WattfareError('Aborted by the app.', 'aborted', 0, { cause: signal?.reason });
+    const aborted = () => new WattfareError('Aborted.', 'aborted', 0, { cause: signal?.reason });
     if (signal?.aborted) return Promise.reject(aborted());
     // A window that was closed is being looked up still: this click opens a new one.
     const running = flows[type]?.child?.closed ? undefined : flows[type];
@@ -274,7 +279,7 @@ export function createWattfare(options) {
     return (flow.waiting ??= within(
       flow.done,
       CONNECT_MS,
-      () => new WattfareError('The payer has not decided yet.', 'timeout', 0, { retry }),
+      () => new WattfareError('Not decided yet.', 'timeout', 0, { retry }),
     ).finally(() => (flow.waiting = undefined)));
   }
 
@@ -520,7 +525,7 @@ export function createWattfare(options) {
 /** @param {any} answer an AttemptAnswer @returns {Promise<GrantResult>} */
 async function granted({ state, reason, grantToken, expiresAt }) {
   if (state !== 'approved') return { grantToken: null, expiresAt: null, reason };
-  if (!grantToken) throw new WattfareGrantError('The grant token was lost. Ask again.');
+  if (!grantToken) throw new WattfareGrantError('The grant token was lost.');
   return { grantToken, expiresAt };
 }
 

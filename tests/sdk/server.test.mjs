@@ -11,6 +11,7 @@ import {
   WattfareAuthError,
   WattfareBudgetExceededError,
   WattfareError,
+  WattfareGrantError,
   WattfareNetworkError,
   WattfareNotConnectedError,
   isBudgetExceeded,
@@ -114,9 +115,13 @@ test('an empty budget is told apart, also through the wrappers of others', async
   const byAnthropic = await new Anthropic({ apiKey: SECRET, baseURL: GATEWAY, defaultHeaders: { 'x-wattfare-user': 'poor' } }).messages
     .create({ model: MODEL, max_tokens: 64, messages: [{ role: 'user', content: prompt }] })
     .catch((caught) => caught)
-  for (const wrapped of [retried, new Error('x', { cause: error }), byOpenAI, byAnthropic])
+  const envelope = { error: { code: 'budget_exceeded', message: 'x' } }
+  const byAxios = Object.assign(new Error('402'), { response: { status: 402, data: envelope } })
+  for (const wrapped of [retried, new AggregateError([error]), new Error('x', { cause: error }), byOpenAI, byAnthropic, byAxios])
     assert.ok(isBudgetExceeded(wrapped), String(wrapped))
   assert.ok(!isBudgetExceeded(new Error('budget_exceeded')))
+  const { error: said } = toWattfareError(byOpenAI).toJSON()
+  assert.ok(said.requestId.startsWith('req_') && said.manageUrl.startsWith('http') && said.leftUsd >= 0)
 })
 
 test('OpenAI’s and Anthropic’s own libraries answer too', async () => {
@@ -149,8 +154,19 @@ test('an answer that may be billed is not asked for again', async () => {
   assert.equal(asked, 1)
 })
 
+test('a grant pays for its requests and says what is left', async () => {
+  const grant = wattfare.grant(process.env.GRANT)
+  assert.equal((await generateText({ model: grant.model(MODEL), prompt })).text, prompt)
+  const { requestsRemaining, requests, active } = await grant.status()
+  assert.deepEqual([requestsRemaining, requests, active], [1, 2, true])
+  const answer = await new OpenAI(grant.openaiOptions()).chat.completions.create({ model: MODEL, messages: [{ role: 'user', content: prompt }] })
+  assert.equal(answer.choices[0].message.content, prompt)
+  const error = await generateText({ model: grant.model(MODEL), prompt }).catch((caught) => caught)
+  assert.ok(toWattfareError(error) instanceof WattfareGrantError)
+})
+
 test('sessions are made for whoever is signed in', async () => {
-  const { token, expiresAt } = await wattfare.createSession('ada', { requestLimit: { monthlyUsd: 20 } })
+  const { token, expiresAt } = await wattfare.createSession('ada', { requestLimit: { monthlyUsd: 20 }, userLabel: 'ada@example.com' })
   assert.equal(token.split('.').length, 3)
   assert.ok(expiresAt > Date.now() / 1000)
   const handler = wattfare.sessionHandler((request, { user }) => user ?? request.headers.get('x-user'), {

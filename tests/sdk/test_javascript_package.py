@@ -26,7 +26,8 @@ async def test_linters_find_nothing(project: Path) -> None:
 async def test_the_server_half_does_what_it_says(project: Path, sandboxed: Stack) -> None:
     """All of server.test.mjs passes: the AI SDK, OpenAI's and Anthropic's libraries, sessions, errors."""
     await sandboxed.connect("0.0000001", user="poor", key="sk-or-v1-poor")
-    secrets = {"SECRET": sandboxed.secret, "TEST_SECRET": sandboxed.test_secret}
+    grant = await sandboxed.grant(requests=2)
+    secrets = {"SECRET": sandboxed.secret, "TEST_SECRET": sandboxed.test_secret, "GRANT": grant}
     await node(project, "--test", bring(project, "server.test.mjs"), GATEWAY=sandboxed.url, **secrets)
 
 

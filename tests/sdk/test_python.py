@@ -26,6 +26,7 @@ from wattfare import (
     Wattfare,
     WattfareAuthError,
     WattfareError,
+    WattfareGrantError,
     WattfareNetworkError,
     WattfareNotConnectedError,
     is_budget_exceeded,
@@ -127,6 +128,21 @@ async def test_refusals_are_typed_through_the_libraries(sandboxed: Stack, client
             assert found is not None
             assert isinstance(found, WattfareNotConnectedError) == (user == "nobody")
             assert (found.status, found.request_id is None) == (402, False)
+
+
+async def test_a_grant_pays_for_its_requests(sandboxed: Stack, plain: Wattfare, client: AsyncWattfare) -> None:
+    """Asked for by either client, it says what is left; at its end it is refused, typed."""
+    token = await sandboxed.grant(requests=1)
+    grant = client.grant(token)
+    answer = await grant.async_openai().chat.completions.create(model=MODEL, messages=HELLO)
+    assert answer.choices[0].message.content == HELLO[0]["content"]
+    status = await grant.status()
+    assert (status.requests_remaining, status.requests, status.max_usd) == (0, 1, 0.5)
+    assert await asyncio.to_thread(plain.grant(token).status) == status
+    with pytest.raises(openai.APIStatusError) as refused:
+        await grant.async_openai().chat.completions.create(model=MODEL, messages=HELLO)
+    assert isinstance(to_wattfare_error(refused.value), WattfareGrantError)
+    plain.close()
 
 
 async def test_what_cannot_work_says_so(sandboxed: Stack, client: AsyncWattfare) -> None:
