@@ -13,6 +13,7 @@ from gateway.services import Services
 from gateway.settings import Settings
 from scripts.command import CommandRefused, run
 from scripts.next_steps import next_steps
+from scripts.settings import command_environment
 
 
 async def create_app(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
@@ -51,4 +52,4 @@ if __name__ == "__main__":
         default=[],
         help="an address that redirect mode returns to, repeatable; a `?*` at its end takes any query",
     )
-    run(parser, create_app, show=lambda app, _: next_steps(app, Settings.load()))
+    run(parser, create_app, show=lambda app, _: next_steps(app, Settings.load(command_environment())))

@@ -109,9 +109,9 @@ async def running(module: str, port: int, environ: dict[str, str], probe: str) -
             await process.wait()
 
 
-async def answers(process: asyncio.subprocess.Process, probe: str) -> bool:
+async def answers(process: asyncio.subprocess.Process, probe: str, *, seconds: float = READY_SECONDS) -> bool:
     """Wait until `probe` answers 200; return whether it did before the process ended or its time was up."""
-    deadline = asyncio.get_running_loop().time() + READY_SECONDS
+    deadline = asyncio.get_running_loop().time() + seconds
     async with aiohttp.ClientSession() as session:
         while process.returncode is None and asyncio.get_running_loop().time() < deadline:
             with contextlib.suppress(aiohttp.ClientError):

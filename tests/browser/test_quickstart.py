@@ -37,7 +37,8 @@ async def acme(stack: BrowserStack, services: Services, tmp_path: Path) -> Async
         env={**environ, "PYTHONPATH": f"{environ['PYTHONPATH']}{os.pathsep}{environ['PYTHONPATH']}/sdk/python"},
     )
     try:
-        assert await answers(process, url)
+        # It imports FastAPI and OpenAI's library: seconds of CPU, which other tests may have.
+        assert await answers(process, url, seconds=80)
         yield url
     finally:
         if process.returncode is None:
