@@ -99,7 +99,7 @@ async def running(module: str, port: int, environ: dict[str, str], probe: str) -
             stderr=log,
         )
         try:
-            if not await answers(process, probe):
+            if not await _answers(process, probe):
                 log.seek(0)
                 raise RuntimeError(f"{module} did not start:\n{log.read().decode()}")
             yield
@@ -109,9 +109,8 @@ async def running(module: str, port: int, environ: dict[str, str], probe: str) -
             await process.wait()
 
 
-async def answers(process: asyncio.subprocess.Process, probe: str, *, seconds: float = READY_SECONDS) -> bool:
-    """Wait until `probe` answers 200; return whether it did before the process ended or its time was up."""
-    deadline = asyncio.get_running_loop().time() + seconds
+async def _answers(process: asyncio.subprocess.Process, probe: str) -> bool:
+    deadline = asyncio.get_running_loop().time() + READY_SECONDS
     async with aiohttp.ClientSession() as session:
         while process.returncode is None and asyncio.get_running_loop().time() < deadline:
             with contextlib.suppress(aiohttp.ClientError):

@@ -1,49 +1,50 @@
 """The quickstart, done as it says: its page and its backend in an empty folder, a new app, a payer with a browser."""
 
 import asyncio
-import os
-import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
+import uvicorn
 from playwright.async_api import Page, expect
 
 from gateway.services import Services
 from gateway.settings import Settings
 from scripts.next_steps import filled_snippets
 from tests.browser import payer
-from tests.browser.stack import BrowserStack, answers
+from tests.browser.stack import BrowserStack
+from tests.gateway.stack import PATIENCE_SECONDS
 from tests.servers import free_ports
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def acme(stack: BrowserStack, services: Services, tmp_path: Path) -> AsyncIterator[str]:
-    """The address of the app that the quickstart makes, run by the command that it gives."""
+async def acme(
+    stack: BrowserStack, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[str]:
+    """The address of the app that the quickstart makes, served by the server that it names."""
     [port] = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     app = await services.apps.create("Acme", [url])
     snippets = filled_snippets(app, Settings.load(stack.environ))
     (tmp_path / "index.html").write_text(snippets["page"])
-    (tmp_path / "app.py").write_text(snippets["backend"])
-    environ = {**os.environ, "WATTFARE_SECRET_KEY": app["secretKey"], "PYTHONPATH": stack.environ["PYTHONPATH"]}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "uvicorn", "app:app", "--port", str(port), "--log-level", "warning"),
-        cwd=tmp_path,
-        env={**environ, "PYTHONPATH": f"{environ['PYTHONPATH']}{os.pathsep}{environ['PYTHONPATH']}/sdk/python"},
-    )
-    try:
-        # It imports FastAPI and OpenAI's library: seconds of CPU, which other tests may have.
-        assert await answers(process, url, seconds=80)
-        yield url
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGKILL)
-        await process.wait()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WATTFARE_SECRET_KEY", app["secretKey"])
+    made: dict[str, Any] = {}
+    exec(snippets["backend"], made)
+    config = uvicorn.Config(made["app"], port=port, log_level="warning", ws="none", lifespan="off")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not server.started:
+            await asyncio.sleep(0.01)
+    yield url
+    server.should_exit = True
+    await serving
+    await made["wattfare"].close()
 
 
 async def test_the_quickstart_leads_to_a_paid_answer(page: Page, acme: str) -> None:
