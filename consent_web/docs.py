@@ -57,8 +57,11 @@ class Docs:
 
     def __init__(self, gateway: str, consent: str) -> None:
         self._markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+        # An image may leave out what it does not run, such as an SDK's folder.
         self.pages = {
-            name: self._page(name, (_ROOT / file).read_text(), gateway, consent) for name, file in _FILES.items()
+            name: self._page(name, (_ROOT / file).read_text(), gateway, consent)
+            for name, file in _FILES.items()
+            if (_ROOT / file).is_file()
         }
 
     def brief(self, consent: str) -> str:
