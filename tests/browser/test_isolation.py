@@ -109,7 +109,7 @@ async def test_a_no_by_redirect_is_a_value(page: Page, app_site: AppSite, user: 
     await payer.visit(page, app_site, user, connect="redirect")
     before = page.url
     await page.click("#connect")
-    await page.get_by_role("button", name="Don’t allow").click()
+    await page.get_by_role("button", name="Cancel").click()
     await page.wait_for_url(before)
     found = await payer.outcome(page)
     assert (found["connected"], found["reason"], found["resumed"]) == (False, "denied", True)
