@@ -236,7 +236,7 @@ async def test_I02_allow_takes_no_hasty_click(page: Page, app_site: AppSite, use
     popup = await payer.press_connect(page)
     asked: list[str] = []
     popup.on("request", lambda request: asked.append(request.url))
-    # `force`: Playwright would wait until the button says that it is ready.
+    await payer.allow_button(popup).evaluate("() => void dispatchEvent(new Event('resize'))")
     await payer.allow_button(popup).click(force=True)
     await payer.allow_button(popup).evaluate("button => button.click()")
     await expect(payer.allow_button(popup)).to_have_attribute("aria-disabled", "false")
