@@ -80,6 +80,8 @@ class Docs:
         for token in tokens:
             _lead_links(token.children or ())
         html = self._markdown.renderer.render(tokens, self._markdown.options, {})
+        # What scrolls sideways must be reached by the keyboard.
+        html = html.replace("<pre>", '<pre tabindex="0">').replace("<table>", '<table tabindex="0">')
         title = text.partition("\n")[0].removeprefix("#").strip()
         return Page(name, title, text, html)
 

@@ -87,6 +87,13 @@ async def test_no_state_keeps_anybody_out(browser: Browser, world: World, step: 
     await context.close()
 
 
+@pytest.mark.parametrize("name", ["quickstart", "api"])
+async def test_the_documentation_keeps_nobody_out(page: Page, world: World, name: str) -> None:
+    """Code and tables that are wider than the page scroll by themselves, with the keyboard too."""
+    await page.goto(f"{world.base}/docs/{name}")
+    await inspect(page, f"board-docs-{name}")
+
+
 async def test_every_screen_is_staged() -> None:
     """A screen that is added to the popup without a state that shows it fails here."""
     text = (ROOT / "consent_web/static/screens.js").read_text()
