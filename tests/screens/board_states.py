@@ -53,6 +53,8 @@ async def board(staging: Staging) -> None:
         ("board-passkeys", "/passkeys"),
         ("board-confirm-leave", "/leave"),
         ("board-confirm-remove-key", "/funding/remove"),
+        ("board-browsers", "/browsers"),
+        ("board-passkeys", "/passkeys"),
         ("board-not-found", "/nowhere"),
     ):
         await show(name, path)
