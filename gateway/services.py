@@ -15,6 +15,7 @@ from devstore.embedded import ensure
 from gateway.environment import SettingsError
 from gateway.errors import Unavailable
 from gateway.ledger.holds import Ledger
+from gateway.ledger.pace import Pace
 from gateway.logs import log
 from gateway.payers.apps import Apps
 from gateway.payers.attempts import Attempts
@@ -70,7 +71,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         is_self_signed=settings.redis_self_signed,
     )
     broadcast = Broadcast(store)
-    ledger = Ledger(store, keep_days=settings.ledger_days, lease_ms=int(settings.hold_seconds * 1000))
+    pace = Pace(settings.open_requests, settings.requests_a_minute)
+    ledger = Ledger(store, keep_days=settings.ledger_days, lease_ms=int(settings.hold_seconds * 1000), pace=pace)
     sealer = Sealer(settings.master_keys)
     connections = Connections(store, ledger, sealer, broadcast)
     is_over = asyncio.Event()

@@ -23,6 +23,9 @@ MAX_GRANT_REQUESTS: Final = 10_000  # more is no handful of requests, but a conn
 MAX_GRANT_USD: Final = 1000  # as much as one connection may spend in a month
 MAX_GRANT_SECONDS: Final = 86_400  # CONTRACT §4: at most 24 hours
 MAX_WATCHDOG_USEC: Final = 999_999_999  # a quarter of an hour
+_BILLION: Final = 999_999_999  # as good as no limit
+USUAL_OPEN: Final = 10_000  # of one budget: more streams than any one person watches
+USUAL_RATE: Final = 60_000  # of one budget: no honest app comes near a thousand a second
 CONSENT_PORT: Final = 8081  # where the consent site listens by default
 
 _OPERATOR_CHARS = 60  # what fits on a line of the popup
@@ -138,6 +141,10 @@ class Settings:
     """How long OpenRouter may send nothing but comments."""
     caller_silence_seconds: float
     """How long a caller may take nothing of an answer."""
+    open_requests: int
+    """How many requests of one budget may be open at once."""
+    requests_a_minute: int
+    """How many of one budget may begin in a minute."""
     max_body_mb: int
     """How large the body of a metered call may be, in MB of 1,048,576 bytes."""
     operator: Operator
@@ -198,6 +205,8 @@ class Settings:
             upstream_silence_seconds=source.seconds("WATTFARE_UPSTREAM_SILENCE_SECONDS", 120),
             upstream_keepalive_seconds=source.seconds("WATTFARE_UPSTREAM_KEEPALIVE_SECONDS", 1800),
             caller_silence_seconds=source.seconds("WATTFARE_CALLER_SILENCE_SECONDS", 120),
+            open_requests=source.integer("WATTFARE_OPEN_REQUESTS", USUAL_OPEN, least=1, most=_BILLION),
+            requests_a_minute=source.integer("WATTFARE_REQUESTS_A_MINUTE", USUAL_RATE, least=1, most=_BILLION),
             max_body_mb=source.integer("WATTFARE_MAX_BODY_MB", 32, least=1, most=MAX_BODY_MB),
             operator=Operator.read(source, "this machine" if not production else consent_url.partition("://")[2]),
             default_cap_nano=NANO_PER_USD * source.integer("WATTFARE_DEFAULT_CAP_USD", 10, least=1, most=MAX_CAP_USD),

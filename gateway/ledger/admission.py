@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from gateway.errors import BudgetExceeded, FundingInvalid, Unavailable, WattfareError
 from gateway.ledger.outcomes import Admission, Turn, Waiting
+from gateway.ledger.pace import too_many_open, too_often
 from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.money import ZEPTO_PER_NANO, usd_from_nano, usd_text
 
@@ -31,11 +32,14 @@ class Admit(IntEnum):
     VOIDED = -6
     NEEDS_TERMS = -7
     WAITS = -8
+    TOO_OFTEN = -9
+    TOO_MANY_OPEN = -10
 
 
 # A member of an enumeration is slow to find, and compares through Python.
 NOT_CONNECTED = int(Admit.NOT_CONNECTED)
 _ALL_HELD, _WAITS, _NEEDS_TERMS = int(Admit.ALL_HELD), int(Admit.WAITS), int(Admit.NEEDS_TERMS)
+_TOO_OFTEN, _TOO_MANY_OPEN = int(Admit.TOO_OFTEN), int(Admit.TOO_MANY_OPEN)
 _SHORTENED = frozenset({int(Admit.SHORTENED), int(Admit.SHORTENED_ALL_HELD)})
 
 
@@ -64,6 +68,10 @@ def outcome(answered: Answered, worst: WorstCase | None, terms: Terms | None) ->
             uses_left=None if uses_left < 0 else uses_left,
             is_beyond=code >= _ALL_HELD,
         )
+    if code == _TOO_OFTEN:
+        return too_often(hold)
+    if code == _TOO_MANY_OPEN:
+        return too_many_open()
     if code in (_WAITS, _NEEDS_TERMS):
         return Waiting(hold, code == _NEEDS_TERMS)
     return refusal(Admit(code), spent=spent, held=held, cap=cap, worst=worst, terms=terms)

@@ -24,6 +24,7 @@ from gateway.ledger.outcomes import (
     Waiting,
     standing_of,
 )
+from gateway.ledger.pace import Pace
 from gateway.ledger.record import Hold, read_entry, read_hold
 from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.owners import Grant, Owner
@@ -33,6 +34,7 @@ from gateway.store.store import Store
 
 # How long a refused funding key rests before one request may try it again.
 FUNDING_TRIAL_MS = 5_000
+_PACE = Pace()
 _NO_TURN = Turn()
 _DAY_MS = 86_400_000
 
@@ -48,8 +50,9 @@ def _nothing() -> None:
 class Ledger:
     """Moves money for budgets of one store. `keep_days`: how long the ledger's entries live; `lease_ms`: a hold's."""
 
-    def __init__(self, store: Store, *, keep_days: int, lease_ms: int) -> None:
+    def __init__(self, store: Store, *, keep_days: int, lease_ms: int, pace: Pace = _PACE) -> None:
         self._store = store
+        self._pace = pace.open_requests, pace.requests_a_minute
         self._keep_days = keep_days
         self.lease_ms = lease_ms
         self.keep_ms = keep_days * _DAY_MS
@@ -69,14 +72,14 @@ class Ledger:
         """Place a hold for `worst` (None: the price is not known, all that is left is held), or have it wait.
 
         Without `terms` a request whose bound does not fit is asked for them; it keeps its place meanwhile.
-        Raises NotConnected, BudgetExceeded, GrantInvalid, FundingInvalid, Unavailable.
+        Raises NotConnected, BudgetExceeded, GrantInvalid, FundingInvalid, RateLimited, Unavailable.
         After Unavailable the hold may exist: void it.
         """
         names = [budget.budget, budget.days, budget.due, budget.hold(request_id), budget.queue, budget.alive]
         total_nano = "" if worst is None else worst.total_nano
         funded = "1" if budget.mode == "live" else "0"
         args: list[str | int] = [request_id, total_nano, terms_words(worst, terms), estimate_nano, self.lease_ms]
-        args += (self._keep_days, _line(model), funded, FUNDING_TRIAL_MS, *turn_words(turn))
+        args += (self._keep_days, _line(model), funded, FUNDING_TRIAL_MS, *turn_words(turn), *self._pace)
         answered = read_admitted(await self._store.run("admit", names, args, behind=budget.open_shard))
         if answered[1] == NOT_CONNECTED:
             raise await self._not_connected(budget.owner)

@@ -23,12 +23,14 @@ ARGV[8] funded         '1' = a funding key is needed (live mode)
 ARGV[9] trial_ms       how long a refused funding key rests between two trials
 ARGV[10] channel       that its process hears; '' = it does not wait
 ARGV[11] place         what an earlier answer told; '' = it does not wait yet; '-' = it waits no longer
+ARGV[12] open_most     how many requests of this budget may be open at once
+ARGV[13] per_minute    how many may begin in a minute
 RETURNS 'uses_left code hold_nano max_tokens spent_nano held_nano cap_nano overdue due_ms funding': a table costs Redis more
   uses_left: how many requests a grant carries after this one; -1 where they are not counted
   code: 0 held at its bound, 1 shortened and held at the bound of that, 2 all that is left is held for it, 3 shortened and
   all that is left is held; -1 not connected, or a grant that has ended, -2 cap spent, -3 what is left cannot carry it, -4 only requests in flight hold
-  the rest, -5 funding refused, -6 this id was voided, or closed without a hold, -7 ask again with terms, -8 it waits.
-  With -7 and -8 hold_nano is its place, 0 without one.
+  the rest, -5 funding refused, -6 this id was voided, or closed without a hold, -7 ask again with terms, -8 it waits,
+  -9 too often, and hold_nano is how many ms to wait, -10 too many are open. With -7 and -8 hold_nano is its place, 0 without one.
   cap_nano is -1 without a cap. overdue is 1 when a hold here waits for the sweeper. due_ms is when this one is
   overdue, 0 without an open hold. funding is sealed bytes: there may be blanks in it.
 REPEAT the same request id returns the first hold and changes nothing; a refusal is not remembered. ]]
@@ -37,23 +39,28 @@ REPEAT the same request id returns the first hold and changes nothing; a refusal
 -- include: uses
 -- include: queue
 -- include: decide
+-- include: pace
 local budget_key, due_key, hold_key, queue_key, alive_key = KEYS[1], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local channel, place = ARGV[10], ARGV[11]
 local now_ms, today = clock()
 local now = whole(now_ms)
 -- Numbers are passed on as the text they came as where that may be: to print one costs half as much as a command.
-local state, cap_nano, held_nano, funding, version, refused, window_day, window_nano, waiting_ms, uses = unpack(redis.call('HMGET',
+local state, cap_nano, held_nano, funding, version, refused, window_day, window_nano, waiting_ms, uses, rate_ms = unpack(redis.call('HMGET',
   budget_key, 'state', 'cap_nano', 'held_nano', 'funding', 'funding_version', 'funding_refused', 'window_day', 'window_nano',
-  'waiting_ms', 'uses'))
+  'waiting_ms', 'uses', 'rate_ms'))
 local cap, held, bound = tonumber(cap_nano or ''), tonumber(held_nano or '0'), tonumber(ARGV[2])
 local code, amount, max_tokens = 0, bound or 0, 0
 local alone, left, queue
+local slow, paced = pace(due_key, ARGV[12], ARGV[13], rate_ms, now_ms)
 funding = funding or ''
 
 -- Uses in flight count as taken, and nobody waits for one to come back.
 local used = uses and redis.call('HGET', budget_key, 'used')
 if state ~= 'active' or uses and has_ended(budget_key, uses, used, now_ms) then
   code, window_nano = -1, '0'
+elseif slow and place == '' then
+  -- Asked again after a lost answer, it has its hold; who has waited was let in before.
+  code, amount, window_nano = redis.call('EXISTS', hold_key) == 1 and -4 or slow, paced, window_nano or '0'
 else
   window_nano, window_day = roll_window(budget_key, KEYS[2], today, tonumber(ARGV[6]), window_day, window_nano)
   alone = cap and cap - window_nano
@@ -96,7 +103,7 @@ if not is_placed then
 end
 held_nano = whole(held + amount)
 if uses then used = redis.call('HINCRBY', budget_key, 'used', 1) end
-redis.call('HSET', budget_key, 'held_nano', held_nano, 'used_ms', now)
+redis.call('HSET', budget_key, 'held_nano', held_nano, 'used_ms', now, 'rate_ms', slow and rate_ms or paced)
 if code >= 2 then redis.call('HSET', budget_key, 'beyond', ARGV[1]) end
 if refused then redis.call('HSET', budget_key, 'funding_trial_ms', whole(now_ms + tonumber(ARGV[9]))) end
 local due_ms = whole(now_ms + tonumber(ARGV[5]))

@@ -84,7 +84,7 @@ class Scripts:
         total, its_fixed, its_per_token = expected or (worst, fixed, per_token)
         terms = f"{int(expected is not None)} {total} {its_fixed} {its_per_token} {min_tokens} {usual_tokens}"
         said = f"{terms} {fixed} {per_token}" if has_terms and worst != "" else ""
-        known = (7, lease_ms, KEEP_DAYS, "m", int(funded), TRIAL_MS, channel, place)
+        known = (7, lease_ms, KEEP_DAYS, "m", int(funded), TRIAL_MS, channel, place, 10_000, 60_000)
         found = self.run("admit", names, request_id, worst, said, *known)
         _, code, hold, max_tokens, spent, held, cap, overdue, due_ms, key = read_admitted(found)
         return [code, hold, max_tokens, spent, held, cap, key, overdue, due_ms]
