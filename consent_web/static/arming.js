@@ -43,7 +43,8 @@ export function disarm() {
 
 /** What keeps Allow from working now. @returns {Why} */
 export function why() {
-  if (outerWidth < LEAST_WIDTH || outerHeight < LEAST_HEIGHT) return 'small'
+  // Web views inside apps tell no outer size.
+  if (Math.max(outerWidth, innerWidth) < LEAST_WIDTH || Math.max(outerHeight, innerHeight) < LEAST_HEIGHT) return 'small'
   if (unread.size) return 'unread'
   const isStill = performance.now() >= readyMs && document.visibilityState === 'visible' && document.hasFocus()
   if (!isStill) return 'wait'
