@@ -26,18 +26,19 @@ _NO_TURN = Turn()
 
 @dataclass(slots=True)
 class _Waiter:
-    """One request that waits. `is_called`: it should ask again. `is_busy`: it is about to, and waits for no word."""
+    """One request with a place in the queue. `is_called`: it should ask again."""
 
     request: OpenRequest
     place: int
     is_called: bool = False
-    is_busy: bool = False
 
 
 @dataclass(slots=True)
 class _Group:
-    """The waiters of one budget by request id, and their places in order.
+    """The waiters of one budget by request id.
 
+    `order`: the places, in order, of those that wait for a word; who asks just now is not among them, so that the
+    first is found without passing by thousands that ask at once.
     `renew_at`: when the first of them asks again unasked, which says for all of them that this process lives.
     """
 
@@ -48,9 +49,8 @@ class _Group:
 
     @property
     def first(self) -> _Waiter | None:
-        """Who came first of those that are not busy."""
-        waiters = (self.waiters[request_id] for _, request_id in self.order)
-        return next((waiter for waiter in waiters if not waiter.is_busy), None)
+        """Who came first of those that wait for a word."""
+        return self.waiters[self.order[0][1]] if self.order else None
 
     def wake_first(self) -> None:
         """Have the first look when it is to ask."""
@@ -84,14 +84,13 @@ class Waiting:
         return _NO_TURN if is_full else self._first_turn
 
     def enter(self, request: OpenRequest, place: int) -> None:
-        """Keep a request that got a place in the queue where a word of Redis finds it. It is busy until `called`."""
+        """Keep a request that got a place in the queue where a word of Redis finds it."""
         group = self._groups.setdefault(request.budget.queue, _Group())
         if request.request_id in group.waiters:
             return
         # The script may have called it before its answer was here.
         is_called = request.request_id in self._unknown
-        group.waiters[request.request_id] = _Waiter(request, place, is_called, is_busy=True)
-        insort(group.order, (place, request.request_id))
+        group.waiters[request.request_id] = _Waiter(request, place, is_called)
         self._count_in(group, request, 1)
 
     def leave(self, request: OpenRequest) -> None:
@@ -100,7 +99,6 @@ class Waiting:
         waiter = None if group is None else group.waiters.pop(request.request_id, None)
         if group is None or waiter is None:
             return
-        del group.order[bisect_left(group.order, (waiter.place, request.request_id))]
         self._count_in(group, request, -1)
         if not group.waiters:
             del self._groups[request.budget.queue]
@@ -121,15 +119,19 @@ class Waiting:
         """Wait until it is time to ask again, at the latest `until` (the loop's time). Raises Stopped."""
         group = self._groups[request.budget.queue]
         waiter = group.waiters[request.request_id]
-        waiter.is_busy = False
-        while True:
-            if request.is_over:
-                raise Stopped
-            limit = min(until, group.renew_at) if group.first is waiter else until
-            if waiter.is_called or self.is_stopping or request.clock() >= limit:
-                break
-            await request.news(limit)
-        waiter.is_called, waiter.is_busy = False, True
+        turn = (waiter.place, request.request_id)
+        insort(group.order, turn)
+        try:
+            while True:
+                if request.is_over:
+                    raise Stopped
+                limit = min(until, group.renew_at) if group.first is waiter else until
+                if waiter.is_called or self.is_stopping or request.clock() >= limit:
+                    break
+                await request.news(limit)
+        finally:
+            del group.order[bisect_left(group.order, turn)]
+        waiter.is_called = False
         # It asks for all: the next one has its time too.
         group.renew_at = request.clock() + RENEW_SECONDS
         group.wake_first()
