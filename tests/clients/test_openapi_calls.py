@@ -22,7 +22,7 @@ __all__ = ["sandbox", "sandboxed"]
 # What the library's own code does of hypothesis is not ours.
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-EXAMPLES = 12
+EXAMPLES = 8
 SCHEMA: Any = schemathesis.openapi.from_dict(openapi.document("http://gateway.example"))
 OPERATIONS = [found.ok() for found in SCHEMA.get_all_operations()]
 

@@ -49,6 +49,12 @@ async def running(valkey: ValkeyServer) -> AsyncIterator[Stack]:
         await runner.cleanup()
 
 
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty project in which the packed package is installed."""
+    return install(tmp_path_factory.mktemp("snippets"))
+
+
 @pytest.fixture
 def environ(running: Stack, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The environment that the documentation tells an app to have."""
@@ -99,9 +105,8 @@ async def test_shell(snippet: Block, running: Stack, environ: dict[str, str]) ->
     assert process.returncode in {0, 23}, out.decode()  # 23: `head` had read enough
 
 
-async def test_javascript(running: Stack, environ: dict[str, str], tmp_path: Path) -> None:
+async def test_javascript(running: Stack, environ: dict[str, str], project: Path) -> None:
     """Each block runs to its end as a module of a project with the packed package, all in one process."""
-    project = install(tmp_path)
     lines = ["import { test } from 'node:test'"]
     for number, snippet in enumerate(JAVASCRIPT):
         (project / f"snippet{number}.mjs").write_text(ready(snippet.code, running))
@@ -111,10 +116,9 @@ async def test_javascript(running: Stack, environ: dict[str, str], tmp_path: Pat
 
 
 async def test_the_backend_in_javascript_answers_as_its_page_expects(
-    running: Stack, environ: dict[str, str], tmp_path: Path
+    running: Stack, environ: dict[str, str], project: Path
 ) -> None:
-    """A session, an answer, and a refusal with its status."""
-    project = install(tmp_path)
+    """A session, and an answer."""
     (project / "backend.mjs").write_text(ready(block("backend-js").code, running))
     (project / "try.mjs").write_text(
         "import { ask, session } from './backend.mjs'\n"

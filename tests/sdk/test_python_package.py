@@ -1,5 +1,6 @@
 """The Python SDK as a wheel: what is in it, and that it stands on httpx alone."""
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,12 @@ def test_the_wheel_is_typed_and_whole(wheel: Path) -> None:
     required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
     assert required == ["Requires-Dist: httpx<1,>=0.25"]
     assert "Requires-Python: >=3.10" in metadata
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "wattfare").glob("*.py")), ids=lambda path: path.stem)
+def test_the_oldest_python_reads_it(path: Path) -> None:
+    """No syntax that is newer than Python 3.10."""
+    ast.parse(path.read_text(), feature_version=(3, 10))
 
 
 def test_the_wheel_is_imported_alone(wheel: Path) -> None:
