@@ -37,6 +37,8 @@ class AppSite:
     evil: str
     late: asyncio.Event = field(default_factory=asyncio.Event)
     """Set to let `as=late` token requests go on."""
+    pages: dict[str, str] = field(default_factory=dict)
+    """More pages of the app, by the name below `/pages/`."""
 
     def url(self, *, user: str, host: str = "", **query: str) -> str:
         """Return a page's address. See `_page` for what `query` may say."""
@@ -90,6 +92,7 @@ async def serving(stack: BrowserStack, port: int) -> AsyncIterator[AppSite]:
     app.router.add_get("/", _page)
     app.router.add_get("/page.js", _script)
     app.router.add_get("/client.js", _client)
+    app.router.add_get("/pages/{name}", _more)
     app.router.add_post("/token", _token)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
@@ -142,6 +145,10 @@ async def _script(_: web.Request) -> web.Response:
 
 async def _client(_: web.Request) -> web.Response:
     return web.Response(body=(ROOT / "sdk/js/client.js").read_bytes(), content_type="text/javascript", headers=_CORS)
+
+
+async def _more(request: web.Request) -> web.Response:
+    return web.Response(text=request.app[_SITE].pages[request.match_info["name"]], content_type="text/html")
 
 
 async def _token(request: web.Request) -> web.Response:
