@@ -69,7 +69,8 @@ class GrantMachine(WaitingMachine):
             assert ends[reason]
             return NotConnected()
         if isinstance(answer, Admission):
-            assert answer.uses_left == self.uses - self.used - (request_id not in self.requests)
+            # A cost whose hold a failover lost may be one use too many.
+            assert answer.uses_left == max(0, self.uses - self.used - (request_id not in self.requests))
         return answer
 
     @rule()
@@ -96,5 +97,6 @@ class GrantMachine(WaitingMachine):
         assert standing.used == self.used
         if self.may_spend:
             assert standing.fields["funding"] == b"sealed"
-        elif not any(each.state in {"open", ""} for each in self.requests.values()):
+        elif all(each.admission is not None and each.state != "open" for each in self.requests.values()):
+            # Where a failover lost a hold, nothing tells when it ended: the key then goes at the expiry.
             assert "funding" not in standing.fields

@@ -77,7 +77,7 @@ else
 end
 
 local function answer(...)
-  return (uses and whole(uses - used) or '-1') .. ' ' .. table.concat({...}, ' ')
+  return (uses and whole(math.max(0, uses - used)) or '-1') .. ' ' .. table.concat({...}, ' ')
 end
 
 if place ~= '' and code > -7 then
@@ -108,5 +108,5 @@ if code >= 2 then redis.call('HSET', budget_key, 'beyond', ARGV[1]) end
 if refused then redis.call('HSET', budget_key, 'funding_trial_ms', whole(now_ms + tonumber(ARGV[9]))) end
 local due_ms = whole(now_ms + tonumber(ARGV[5]))
 redis.call('ZADD', due_key, due_ms, ARGV[1])
-return (uses and whole(uses - used) or '-1') .. ' ' .. verdict .. ' ' .. amount_nano .. ' ' .. tokens .. ' ' .. window_nano
+return (uses and whole(math.max(0, uses - used)) or '-1') .. ' ' .. verdict .. ' ' .. amount_nano .. ' ' .. tokens .. ' ' .. window_nano
   .. ' ' .. held_nano .. ' ' .. cap_told .. ' ' .. overdue .. ' ' .. due_ms .. ' ' .. funding

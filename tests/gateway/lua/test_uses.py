@@ -66,6 +66,17 @@ def test_a_request_whose_hold_was_lost_is_still_a_use(scripts: Scripts) -> None:
     assert used(scripts) == 1
 
 
+def test_no_fewer_than_none_are_left(scripts: Scripts) -> None:
+    """Also where costs whose holds were lost made more uses than the grant carries."""
+    grant(scripts, 1)
+    scripts.admit("a", 10)
+    scripts.settle("lost", "settled", 5)
+    assert used(scripts) == 2
+    names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold("a"), BUDGET.queue, BUDGET.alive]
+    told = scripts.run("admit", names, "a", 10, "", 7, 60_000, KEEP_DAYS, "m", 1, 5_000, "", "", 10_000, 60_000)
+    assert told.split(b" ")[0] == b"0"
+
+
 def test_the_funding_key_goes_with_the_last_hold_of_a_grant_that_is_used_up(scripts: Scripts) -> None:
     """Not before: a use that comes back needs it."""
     grant(scripts, 2)
