@@ -132,7 +132,8 @@ class Admissions:
                     asked.terms = await self._expected(asked, may_shorten=may_shorten)
                 else:
                     await self._until_called(request, until)
-                is_over = not found.needs_terms and request.clock() >= until
+                # Who is asked for terms once its time is over has no place any more, and gets no other.
+                is_over = asked.turn.is_over or (not found.needs_terms and request.clock() >= until)
                 asked.turn = Turn(channel, found.place, is_over)
                 found = await self._ask(asked)
             is_decided = True

@@ -80,7 +80,8 @@ local function answer(...)
   return (uses and whole(math.max(0, uses - used)) or '-1') .. ' ' .. table.concat({...}, ' ')
 end
 
-if place ~= '' and code > -7 then
+-- A repeat after a lost answer may have a place that it was not told of.
+if code > -7 and (place ~= '' or queue and redis.call('ZSCORE', queue_key, channel .. ' ' .. ARGV[1])) then
   queue = queue or queue_of(budget_key, queue_key, alive_key)
   queue.leave(channel .. ' ' .. ARGV[1], code >= 0 and left and left <= amount)
 end

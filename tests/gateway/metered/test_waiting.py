@@ -7,12 +7,13 @@ import pytest
 
 from gateway import keys
 from gateway.errors import Unavailable
+from gateway.ledger.outcomes import Admission, Waiting
 from gateway.ledger.outcomes import Turn as Place
 from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.money import nano_from_usd
 from tests.fakes import COST_NANO, FakeOpenRouter
 from tests.gateway.metered.occupied import occupied
-from tests.gateway.stack import Stack, close_app, pause, revoke
+from tests.gateway.stack import Stack, close_app, open_stack, pause, revoke, settings_for
 
 pytestmark = pytest.mark.each_store
 
@@ -195,3 +196,50 @@ async def test_while_redis_is_away_nobody_waits(
         while await budget.queue():
             await asyncio.sleep(0)
     assert (await patient.standing()).held_nano == 0
+
+
+async def test_who_has_its_hold_waits_no_more(patient: Stack, openrouter: FakeOpenRouter) -> None:
+    """Also where the answer that told its place was lost: else it would stand before all others while it runs."""
+    async with occupied(patient, openrouter) as budget:
+        worst = WorstCase(1_000_000, 0, 1)
+        channel = keys.wakes(patient.gateway.services.broadcast.process)
+        held = []
+        for _ in range(2):
+            held.append(
+                await patient.gateway.services.ledger.admit(
+                    patient.budget(),
+                    "req_again",
+                    worst,
+                    model="m",
+                    estimate_nano=0,
+                    terms=Terms(worst),
+                    turn=Place(channel),
+                )
+            )
+            await patient.redis.hincrby(patient.budget().budget, "cap_nano", 1_000_000)
+        assert isinstance(held[0], Waiting)
+        assert isinstance(held[1], Admission)
+        assert await budget.queue() == []
+
+
+async def test_whoever_has_waited_for_its_time_gets_no_other(
+    redis_url: str, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked for its terms only then, because another was before it: no new place, and no new pace."""
+    settings = settings_for(redis_url, openrouter.url, WATTFARE_ADMISSION_WAIT_SECONDS="0.3")
+    async with open_stack(settings) as stack, occupied(stack, openrouter) as budget:
+        names, far_ms = stack.budget(), 10**14
+        await stack.redis.zadd(names.queue, {"wf:wakes:other req_other": 0.5})
+        await stack.redis.hset(names.alive, "wf:wakes:other", far_ms)
+        await stack.redis.hset(names.budget, "waiting_ms", far_ms)
+        turns: list[Place] = []
+        admit = stack.gateway.services.ledger.admit
+
+        async def noted(*given: object, turn: Place, **more: object) -> object:
+            turns.append(turn)
+            return await admit(*given, turn=turn, **more)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(stack.gateway.services.ledger, "admit", noted)
+        asking = await budget.ask(max_tokens=100)
+        assert (await asking).refusal == (402, "budget_exceeded")
+        assert [turn.is_over for turn in turns] == [False, True, True]
