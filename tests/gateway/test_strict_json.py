@@ -26,3 +26,12 @@ def test_a_byte_order_mark_is_refused_by_its_name() -> None:
     """Editors and Windows tools write one; "not JSON at character 0" would leave people searching."""
     with pytest.raises(InvalidRequest, match="byte order mark"):
         strict_json(b'\xef\xbb\xbf{"a": 1}')
+
+
+@pytest.mark.parametrize("many", [b"[],", b"{},", b"1,", b'"",'])
+def test_a_body_of_more_values_than_any_prompt_has_is_refused_unread(many: bytes) -> None:
+    """A few megabytes of them take a gigabyte, and stop the event loop for seconds."""
+    with pytest.raises(InvalidRequest, match="fewer values"):
+        strict_json(b'{"a": [' + many * 1_000_000 + b"1]}")
+    text = "word, " * 400_000
+    assert strict_json(f'{{"a": "{text}"}}'.encode()) == {"a": text}
