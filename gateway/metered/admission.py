@@ -4,11 +4,9 @@ Rule: one script decides (lua/admit.lua). Here it is only asked: with the bound,
 what is expected, and again whenever a request that waits is woken.
 """
 
-import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
-from weakref import WeakValueDictionary
 
 from gateway import metrics
 from gateway.errors import BudgetExceeded, InvalidRequest, Unavailable, WattfareError
@@ -20,6 +18,7 @@ from gateway.metered.expected import expected_case
 from gateway.metered.inflight import Inflight, OpenRequest, Stopped
 from gateway.metered.pricing import estimate_nano, worst_case
 from gateway.metered.test_mode import simulated_worst_case
+from gateway.metered.turns import turn_of
 from gateway.openrouter.dialects import WIRE
 from gateway.openrouter.prices import Prices
 
@@ -58,7 +57,6 @@ class Admissions:
         self._goes_beyond = goes_beyond
         self._wait_seconds = wait_seconds
         self._manage_url = manage_url
-        self._counting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def admit(self, request: OpenRequest) -> Admission:
         """Return the hold. From `is_asked` on, one may exist whatever this raises.
@@ -164,10 +162,9 @@ class Admissions:
         request, bound = asked.request, asked.worst
         if bound is None:
             raise AssertionError("without a bound no terms are asked for")
-        queue = request.budget.queue
-        turn = self._counting.get(queue) or self._counting.setdefault(queue, asyncio.Lock())
-        # One of a budget at a time: a crowd of its requests is not counted before those of others.
-        async with turn:
+        budget = request.budget
+        # One of a budget at a time, and one of an app: a crowd of either's is not counted before those of others.
+        async with turn_of(budget.queue), turn_of(f"count:{budget.app_id}"):
             if request.is_over:
                 raise Stopped
             expected = await expected_case(request.chat, self._prices.current, bound, now_ms=_now_ms())

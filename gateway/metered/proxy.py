@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gateway.call import REQUEST_ID, Call
 from gateway.errors import Unavailable, UpstreamError, WattfareError
+from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
 from gateway.ledger.outcomes import Admission
 from gateway.logs import log
@@ -26,6 +27,7 @@ from gateway.metered.inflight import NEVER, Inflight, OpenRequest, Stopped
 from gateway.metered.meter import Void
 from gateway.metered.payer import cut_off, payer
 from gateway.metered.test_mode import SimulatedConnection
+from gateway.metered.turns import turn_of
 from gateway.openrouter.client import Client
 from gateway.openrouter.connection import Connection
 from gateway.openrouter.dialects import WIRE, Dialect, Said
@@ -86,11 +88,7 @@ class Proxy:
             raise Unavailable
         call.charge_to(budget, self._store.salt)
         body = await call.body()
-        # A large one beside the event loop, which it would hold up for seconds.
-        is_large = len(body) > _LARGE_BODY_BYTES
-        chat = (
-            await asyncio.to_thread(ChatRequest.parse, body, dialect) if is_large else ChatRequest.parse(body, dialect)
-        )
+        chat = await _read(call, budget, body, dialect)
         if self._apps.proven(authorization) is None:
             # The body may have taken its time, and meanwhile the app was closed or its secret rotated.
             await self._apps.authenticate(authorization)
@@ -361,6 +359,19 @@ class Proxy:
                 # The blank line ends an event that was cut in half, so that ours is read as one.
                 gap = b"" if request.at_event_end else b"\n\n"
                 answer.send(gap + WIRE[request.chat.dialect].say(said), is_last=True)
+
+
+async def _read(call: Call, budget: Budget, body: bytes, dialect: Dialect) -> ChatRequest:
+    """Return what a body asks for: a large one is read beside the event loop, which it would hold up for seconds.
+
+    Of an app one at a time: else it takes every thread there is. Raises InvalidRequest, Stopped.
+    """
+    if len(body) <= _LARGE_BODY_BYTES:
+        return ChatRequest.parse(body, dialect)
+    async with turn_of(f"read:{budget.app_id}"):
+        if call.request.transport is None:
+            raise Stopped
+        return await asyncio.to_thread(ChatRequest.parse, body, dialect)
 
 
 def _own_lines(request: OpenRequest, admission: Admission, *, has_request_id: bool) -> list[str]:

@@ -10,20 +10,24 @@ from aiohttp import web
 from gateway.call import Call
 from gateway.metered.body import ChatRequest
 from gateway.metered.expected import expected_tokens, prompt_measure
+from gateway.metered.turns import turn_of
 from gateway.openrouter.dialects import Dialect
 from gateway.payers.apps import Apps, authorization_of
 
-# One at a time in a process: it is free, and a large one takes a core from the streams for seconds.
+# One at a time in a process: it is free, and a large one takes a core from the streams for seconds. It is read and
+# counted in one turn, so that requests with a budget never find both places of `expected.py` taken by free ones.
 _WEIGHING = asyncio.Semaphore(1)
 
 
 async def count_tokens(apps: Apps, call: Call) -> web.Response:
-    """Answer `{input_tokens}`. Raises AuthError, InvalidRequest, Unavailable."""
+    """Answer `{input_tokens}`. Raises AuthError, InvalidRequest, Unavailable, ConnectionError (the caller is gone)."""
     caller = await apps.authenticate(authorization_of(call.request.headers))
     call.notes["app"], call.notes["mode"] = caller.app.app_id, caller.mode
     # Not beside a stream: a large body takes seconds to weigh.
     body = await call.body()
-    async with _WEIGHING:
+    async with turn_of(f"count:{caller.app.app_id}"), _WEIGHING:
+        if call.request.transport is None:
+            raise ConnectionResetError
         request = await asyncio.to_thread(ChatRequest.parse, body, Dialect.MESSAGES)
-    measure = await prompt_measure(request)
+        measure = await prompt_measure(request)
     return call.answer({"input_tokens": expected_tokens(request, request.model, measure)})
