@@ -27,6 +27,8 @@ from gateway.payers.stays import Visit
 
 _CREATE, _GET = "create", "get"
 _VERIFIED = UserVerificationRequirement.REQUIRED
+# What webauthn raises beside its own errors for an answer whose CBOR is well-formed and holds something else.
+_NO_PASSKEY = (WebAuthnException, ValueError, TypeError, LookupError, AttributeError)
 
 
 def routes() -> list[web.RouteDef]:
@@ -112,7 +114,7 @@ async def create(request: web.Request) -> web.Response:
             expected_origin=site.origin,
             require_user_verification=True,
         )
-    except (WebAuthnException, ValueError):
+    except _NO_PASSKEY:
         raise _refused() from None
     if challenge is None:
         raise _refused()
@@ -170,7 +172,7 @@ async def _used(site: Site, visit: Visit, credential: dict[str, object]) -> Pass
             credential_current_sign_count=known.sign_count,
             require_user_verification=True,
         )
-    except (WebAuthnException, ValueError):
+    except _NO_PASSKEY:
         raise _refused() from None
     return Passkey(known.credential_id, known.public_key, answered.new_sign_count, known.label, known.since_ms)
 

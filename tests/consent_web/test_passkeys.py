@@ -2,13 +2,17 @@
 
 # ruff: noqa: N802 - the names carry the checklist's ids
 
+import hashlib
 import re
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+import cbor2
 import pytest
+from webauthn.helpers import bytes_to_base64url
 
 from tests.consent_web.authenticator import Authenticator
 from tests.consent_web.payers import forget_proofs, raise_to, same_browser
@@ -140,3 +144,21 @@ async def test_what_is_no_passkey_is_refused(
         for purpose in ("create", "get"):
             await visitor.post("/passkeys/options", {"purpose": purpose})
         assert (await visitor.post(path, body)).reason == "passkey"
+
+
+@pytest.mark.parametrize("key_said", [{}, {1: 2}, [], 5, {1: 2, 3: -7, -1: 99, -2: b"x", -3: 7}])
+async def test_a_passkey_whose_key_is_none_is_refused(
+    world: World, visitor: Visitor, key: Authenticator, key_said: object
+) -> None:
+    """Well-formed CBOR with something else in it, at the setting up or, where that does not look, at the use."""
+    await world.connected(visitor)
+    asked = await visitor.post("/passkeys/options", {"purpose": "create"})
+    made = key.create(asked.json["challenge"])
+    head = hashlib.sha256(b"localhost").digest() + b"\x45" + bytes(4) + bytes(16)
+    data = head + len(key.credential).to_bytes(2, "big") + key.credential + cbor2.dumps(key_said)
+    said = cbor2.dumps({"fmt": "none", "attStmt": {}, "authData": data})
+    response = {**cast("dict[str, object]", made["response"]), "attestationObject": bytes_to_base64url(said)}
+    answer = await visitor.post("/passkeys/create", {"credential": {**made, "response": response}})
+    if answer.status == 200:
+        answer = await prove(visitor, key)
+    assert (answer.status, answer.reason) == (403, "passkey")
