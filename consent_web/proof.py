@@ -6,6 +6,7 @@ none.
 Rule: lowering, pausing and stopping need neither.
 """
 
+from consent_web import waiting
 from consent_web.site import Site
 from gateway.errors import ConsentRequired
 from gateway.owners import User
@@ -31,7 +32,7 @@ async def check(site: Site, visit: Visit, one: Connection, cap_nano: int) -> Non
 
 def needed(why: str) -> ConsentRequired:
     """Return the refusal that asks for a proof."""
-    refused = ConsentRequired(f"{why} Prove it first: with OpenRouter, or with the key that pays.")
+    refused = ConsentRequired(f"{why} Prove it first: with OpenRouter, or with the key you first paid with.")
     refused.fields["reason"] = "proof"
     return refused
 
@@ -39,16 +40,25 @@ def needed(why: str) -> ConsentRequired:
 async def _allowed(site: Site, visit: Visit, wanted: Connection) -> tuple[int, int]:
     """Return what the payer allows an app by now, in nano-USD: in all, and for the connection that is `wanted`.
 
-    An app that asks for one user after the other adds up. A grant ends by itself: it stands alone.
+    An app that asks for one user after the other adds up, be it connected or waiting for its page to come back. A grant
+    ends by itself: it stands alone.
     """
-    total = own = 0
-    for listed in await site.wallets.budgets(visit) if isinstance(wanted.budget.owner, User) else ():
-        same = (listed.mode, listed.app_id) == ("live", wanted.budget.app_id)
-        if not same or not isinstance(listed.owner, User):
-            continue
-        one = await site.connections.find(listed)
-        if one.is_living and one.wallet in visit.wallet_ids:
-            cap_nano = one.standing.cap_nano or 0
-            total += cap_nano
-            own += cap_nano if listed == wanted.budget else 0
-    return total, own
+    owner = wanted.budget.owner
+    if not isinstance(owner, User):
+        return 0, 0
+    caps: dict[User, int] = {}
+    for budget in await site.wallets.budgets(visit):
+        if isinstance(budget.owner, User) and _is_of(budget.owner, owner.app_id):
+            one = await site.connections.find(budget)
+            if one.is_living and one.wallet in visit.wallet_ids:
+                caps[budget.owner] = one.standing.cap_nano or 0
+    for attempt in await waiting.held(site, visit):
+        asker = attempt.asked.budget.owner
+        if isinstance(asker, User) and _is_of(asker, owner.app_id):
+            caps[asker] = max(caps.get(asker, 0), int(attempt.decision["cap_nano"] or 0))
+    return sum(caps.values()), caps.get(owner, 0)
+
+
+def _is_of(user: User, app_id: str) -> bool:
+    """Tell whether this is a user of an app whose requests cost something."""
+    return (user.mode, user.app_id) == ("live", app_id)

@@ -34,7 +34,7 @@ def routes() -> list[web.RouteDef]:
 
 async def shown(site: Site, visit: Visit) -> list[Waiting]:
     """Return the approvals of a wallet that still wait. Raises Unavailable."""
-    return [await _named(site, attempt) for attempt in await _held(site, visit)]
+    return [await _named(site, attempt) for attempt in await held(site, visit)]
 
 
 async def end(request: web.Request) -> web.StreamResponse:
@@ -52,7 +52,7 @@ async def end(request: web.Request) -> web.StreamResponse:
 
 async def end_all(site: Site, visit: Visit) -> None:
     """End every approval of a wallet that waits. Raises Unavailable."""
-    for attempt in await _held(site, visit):
+    for attempt in await held(site, visit):
         await _end(site, visit, attempt)
 
 
@@ -61,7 +61,8 @@ async def _end(site: Site, visit: Visit, attempt: Attempt) -> None:
     await site.wallets.stop_waiting(visit, attempt.attempt_id)
 
 
-async def _held(site: Site, visit: Visit) -> list[Attempt]:
+async def held(site: Site, visit: Visit) -> list[Attempt]:
+    """Return the approvals of a wallet that wait. Raises Unavailable."""
     found = await asyncio.gather(*(site.attempts.held(each) for each in await site.wallets.waiting(visit)))
     return [attempt for attempt in found if attempt is not None]
 

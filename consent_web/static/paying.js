@@ -15,7 +15,7 @@ const FAULTS = {
   code: 'OpenRouter’s answer came too late or was used before. Start again.',
   key_refused: 'OpenRouter does not accept that key. It may be deleted, disabled or not whole.',
   key_management: 'That key can do more than pay. Use an ordinary one.',
-  proof: 'To allow more than before, prove that you are who pays: with OpenRouter, or with the key that pays now.',
+  proof: 'To allow more than before, prove that you are who pays: with OpenRouter, or with the key you first paid with.',
   away: 'OpenRouter did not answer. Try again in a moment.',
 }
 

@@ -83,9 +83,6 @@ class Wallets:
         mine = await self._account_of(visit)
         fits = visit is not None and bool(account) and (mine == account or (visit.is_trusted and not mine))
         if visit is not None and visit.is_trusted and (not account or (not fits and way == KEEP)):
-            # It pays, and says nothing about who the wallet's owner is; unless nobody paid before.
-            if await self.funding(visit.wallet_id) is None:
-                await self._stays.prove(visit)
             return await self._funded(await self._stays.renew(visit), key, "oauth")
         if visit is not None and not fits and way != SWITCH:
             await self._refuse_to_lose(visit, key)
@@ -113,20 +110,13 @@ class Wallets:
         is_known = held is not None and hmac.compare_digest(held.key_sha256, sha256_hex(key))
         if visit is not None and not visit.is_trusted and is_known:
             entered = await self._stays.begin(visit.wallet_id, guest, instead=visit, key_sha256=sha256_hex(key))
-            await self._stays.prove(entered)
+            await self._prove_by_key(entered, key, held)
             return entered
         if visit is not None and visit.is_trusted:
-            entered = await self._funded(await self._stays.renew(visit), key, "pasted")
-        else:
-            if visit is not None and way != SWITCH:
-                await self._refuse_to_lose(visit, key)
-            entered = await self._funded(
-                await self._stays.begin(await self._create(), guest, instead=visit), key, "pasted"
-            )
-        if held is None or is_known or visit is None or not visit.is_trusted:
-            # A key that only replaces another one says nothing about who the wallet's owner is.
-            await self._stays.prove(entered)
-        return entered
+            return await self._funded(await self._stays.renew(visit), key, "pasted")
+        if visit is not None and way != SWITCH:
+            await self._refuse_to_lose(visit, key)
+        return await self._funded(await self._stays.begin(await self._create(), guest, instead=visit), key, "pasted")
 
     async def has_way_back(self, visit: Visit) -> bool:
         """Tell whether the wallet can be found again once this browser has left it: by its account, or from another
@@ -254,11 +244,25 @@ class Wallets:
         sealed = self._sealer.seal(key, place=keys.wallet_place(wallet_id))
         fields = ("funding", sealed, "last4", key[-4:], "source", source, "key_sha256", sha256_hex(key))
         await self._store.call("HSET", keys.wallet(wallet_id), *fields)
+        await self._prove_by_key(visit, key, held)
         for name, device in (await self._listed(visit)).items():
             budget = Budget.parse(name)
             if budget.mode == "live" and not device.startswith(_CUT_OFF):
                 await self._fund(budget, visit, self._sealer.seal(key, place=budget.place))
         return visit
+
+    async def _prove_by_key(self, visit: Visit, key: str, held: Funding | None) -> None:
+        """Note a proof if this key is one: the first that a wallet had, or the last that was put in by who had proved
+        that it is theirs. Another that pays by now says nothing about who the wallet's owner is.
+
+        `held`: how the wallet paid before.
+        """
+        wallet, digest = keys.wallet(visit.wallet_id), sha256_hex(key)
+        proving = await self._text("HGET", wallet, "proof_sha256") or (held.key_sha256 if held is not None else digest)
+        if proving == digest:
+            await self._stays.prove(visit)
+        if await self._stays.is_proved(visit):
+            await self._store.call("HSET", wallet, "proof_sha256", digest)
 
     async def _fund(self, budget: Budget, visit: Visit, sealed: bytes) -> None:
         for wallet_id in sorted(visit.wallet_ids):

@@ -4,6 +4,8 @@
 
 import secrets
 
+import pytest
+
 from gateway.payers.limits import ATTEMPTS_A_USER, KEYS_A_PAYER
 from tests.consent_web.payers import (
     approve,
@@ -16,7 +18,7 @@ from tests.consent_web.payers import (
     wallets_of,
 )
 from tests.consent_web.test_dashboard import ref_of
-from tests.consent_web.world import Visitor, World, a_key
+from tests.consent_web.world import RETURN_URL, Visitor, World, a_key, challenge_of
 
 
 async def test_W06_one_token_locks_nobody_out(world: World, visitor: Visitor) -> None:
@@ -113,10 +115,48 @@ async def test_W08_a_raise_beyond_what_was_allowed_asks_for_a_proof(world: World
         assert answer is not None
         assert answer.status == status
     assert (await raise_to(visitor, ref, 20)).status == 403
-    # Another key only replaces the one that pays; the key that pays is a proof.
+    # Another key only replaces the one that pays; the key that paid first is a proof.
     await visitor.post("/fund/key", {"key": a_key()})
     assert (await raise_to(visitor, ref, 20)).status == 403
     await visitor.post("/fund/key", {"key": key})
     await visitor.post("/fund/key", {"key": key})
     assert (await raise_to(visitor, ref, 20)).status == 303
     assert (await visitor.submit(f"/apps/{ref}/cap", monthly_usd="1")).status == 303
+
+
+@pytest.mark.parametrize("way", ["twice", "removed"])
+async def test_W08_a_key_that_took_the_place_of_the_payers_is_no_proof(
+    world: World, visitor: Visitor, way: str
+) -> None:
+    """Who holds the browser pays with a key of their own: pasted twice, or after the payer's key was removed."""
+    own, foreign = a_key(), a_key()
+    await world.connected(visitor, usd=5, key=own)
+    await forget_proofs(world)
+    ref = await ref_of(visitor)
+    if way == "removed":
+        assert (await visitor.submit("/funding/remove")).status == 303
+    for _ in range(2):
+        assert (await visitor.post("/fund/key", {"key": foreign})).status == 200
+    assert (await raise_to(visitor, ref, 50)).status == 403
+    assert (await visitor.post("/fund/key", {"key": own})).status == 200
+    assert (await raise_to(visitor, ref, 50)).status == 303
+    # What is put in its place by who has just proved it is the payer's own.
+    assert (await visitor.post("/fund/key", {"key": foreign})).status == 200
+    await forget_proofs(world)
+    assert (await visitor.post("/fund/key", {"key": foreign})).status == 200
+    assert (await raise_to(visitor, ref, 60)).status == 303
+
+
+async def test_W08_approvals_that_wait_count_as_allowed(world: World, visitor: Visitor) -> None:
+    """Redirect mode: many yeses for one app, before its page comes back for any of them, add up like connections."""
+    await world.connected(visitor, usd=5)
+    await forget_proofs(world)
+    statuses = []
+    for user in ("eve", "mallory", "eve"):
+        begun = await world.begin(
+            visitor, token=world.token(user), returnUrl=RETURN_URL, challenge=challenge_of("v" * 64)
+        )
+        answer = await approve(visitor, str(begun.json["id"]), 5)
+        statuses.append(None if answer is None else answer.status)
+    # $5, and $5 that wait, are the default cap; another yes to what waits only takes its place.
+    assert statuses == [200, 403, 200]
