@@ -7,7 +7,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
@@ -41,6 +41,9 @@ _CACHE_FIELDS = frozenset({"cache_control", "prompt_cache_breakpoint", "prompt_c
 # Claude's words: runs of letters, but those that stand alone there (Han, Hangul, all beyond the first plane).
 _WORDS = re.compile(r"[^\W\d_\u3005\u3006\u3031-\u303c\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00010000-\U0010ffff]+")
 _MARKED_SIGNS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ^~`\\/"
+# Python's lock is held while one text is searched: a piece takes some milliseconds, and 32 MB in one took ten seconds.
+# A word that is cut in two counts more, never less.
+_PIECE_CHARS = 65_536
 _OTHER_DATA = re.compile(r"\s*data:(?!image/)", re.IGNORECASE)
 
 
@@ -68,7 +71,8 @@ def weigh(document: Mapping[str, object], *, is_marked: bool = False) -> Weight:
         value, field = todo.pop()
         weight.bytes += _VALUE_ALLOWANCE
         if isinstance(value, str):
-            weight.bytes += _most_bytes(value, field) + (_marks(value) if is_marked else 0)
+            for piece in _pieces(value):
+                weight.bytes += _most_bytes(piece, field) + (_marks(piece) if is_marked else 0)
         elif isinstance(value, dict):
             todo.extend((each, field) for each in _weigh_object(value, weight, field))
         elif isinstance(value, list):
@@ -88,7 +92,7 @@ def _weigh_object(members: Mapping[str, object], weight: Weight, field: str) -> 
     weight.bytes += OBJECT_ALLOWANCE
     payloads: list[object] = []
     for key, value in members.items():
-        weight.bytes += _most_bytes(key, field)
+        weight.bytes += sum([_most_bytes(piece, field) for piece in _pieces(key)])
         if not (is_image and key in _IMAGE_PAYLOADS):
             yield value
         else:
@@ -132,7 +136,7 @@ def prompt_texts(document: Mapping[str, object]) -> Texts:
         if isinstance(value, str):
             # Some templates write a schema as JSON with every letter outside ASCII escaped, which is never shorter.
             is_escaped = field in _INSTRUCTING_FIELDS and not value.isascii()
-            found.texts.append(json.dumps(value) if is_escaped else value)
+            found.texts.extend(map(json.dumps, _pieces(value)) if is_escaped else (value,))
         elif isinstance(value, dict):
             found.objects += 1
             found.texts.extend(value)
@@ -143,6 +147,12 @@ def prompt_texts(document: Mapping[str, object]) -> Texts:
         else:
             found.texts.append(str(value))
     return found
+
+
+def _pieces(text: str) -> Iterable[str]:
+    if len(text) <= _PIECE_CHARS:
+        return (text,)
+    return (text[at : at + _PIECE_CHARS] for at in range(0, len(text), _PIECE_CHARS))
 
 
 def _is_image(members: Mapping[str, object], field: str) -> bool:

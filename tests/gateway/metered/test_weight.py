@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.metered import weight
 from gateway.metered.body import ChatRequest
 
 MINIMAL = {"model": "a/b", "messages": [{"role": "user", "content": "hi"}]}
@@ -120,6 +121,25 @@ def test_an_image_part_with_more_than_one_payload_counts_all(part: object, image
     request = parsed(messages=[{"role": "user", "content": [{"type": "image_url", **cast(dict[str, object], part)}]}])
 
     assert request.images == images
+
+
+@pytest.mark.parametrize("model", ["a/b", "anthropic/claude-opus-5"])
+def test_a_long_text_is_weighed_in_pieces(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    """Python's lock is held while one is searched: of 32 MB in one piece every stream stands still for seconds."""
+    lengths: list[int] = []
+
+    def noted(text: str) -> int:
+        lengths.append(len(text))
+        return 0
+
+    monkeypatch.setattr(weight, "growth", noted)
+    monkeypatch.setattr(weight, "_marks", noted)
+    text = "\ufdfa " * 100_000
+    request = parsed(model=model, messages=[{"role": "user", "content": text}], tools=[{"name": text}])
+    assert max(lengths) <= 65_536
+    assert sum(lengths) >= 2 * len(text)
+    assert request.prompt_bytes >= 2 * len(text.encode())
+    assert max(map(len, weight.prompt_texts(request.document).texts)) <= 6 * 65_536
 
 
 # Texts of which Claude's rebuilt tokenizers (ctok 1.3.0) make more tokens than bytes, and how many.
