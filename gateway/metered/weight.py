@@ -163,7 +163,9 @@ def _is_image(members: Mapping[str, object], field: str) -> bool:
 def _is_other_media(payload: object) -> bool:
     """Tell whether what stands in an image's place says that it is a document, a sound or a film."""
     url = payload.get("url") if isinstance(payload, dict) else payload
-    return isinstance(url, str) and _OTHER_DATA.match(url) is not None
+    kind = payload.get("media_type") if isinstance(payload, dict) else None
+    is_named = isinstance(kind, str) and not kind.strip().lower().startswith("image/")
+    return is_named or (isinstance(url, str) and _OTHER_DATA.match(url) is not None)
 
 
 def _most_bytes(text: str, field: str) -> int:

@@ -123,6 +123,15 @@ def test_an_image_part_with_more_than_one_payload_counts_all(part: object, image
     assert request.images == images
 
 
+def test_what_says_that_it_is_no_image_is_not_counted_as_one() -> None:
+    """A document in an image's place is billed by its pages, where a provider takes it."""
+    for kind, is_open in (("application/pdf", True), ("video/mp4", True), ("image/png", False)):
+        source = {"type": "base64", "media_type": kind, "data": png(9, 9)}
+        assert (
+            parsed(messages=[{"role": "user", "content": [{"type": "image", "source": source}]}]).open_ended == is_open
+        )
+
+
 @pytest.mark.parametrize("model", ["a/b", "anthropic/claude-opus-5"])
 def test_a_long_text_is_weighed_in_pieces(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
     """Python's lock is held while one is searched: of 32 MB in one piece every stream stands still for seconds."""
