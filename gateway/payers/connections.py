@@ -218,7 +218,12 @@ class Connections:
         return [_receipt(strings(raw)) for _, raw in found]
 
     async def has_receipt(self, budget: Budget, receipt_id: str) -> bool:
-        """Tell whether an approval of the last few changes was carried out, by its `receipt_id`. Raises Unavailable."""
+        """Tell whether an approval was carried out, by its `receipt_id`: the last one, or one of the last few changes.
+
+        Raises Unavailable.
+        """
+        if await self._store.call("HGET", budget.budget, "approval") == receipt_id.encode():
+            return True
         found = await self._store.call("XREVRANGE", budget.history, "+", "-", "COUNT", _RECENT_RECEIPTS)
         return any(fields.get(b"receipt") == receipt_id.encode() for _, fields in found)
 

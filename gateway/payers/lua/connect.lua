@@ -26,14 +26,15 @@ is written, when all is as it was. ]]
 local budget_key, history_key = KEYS[1], KEYS[2]
 local cap, funding, wallet, origin, text = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[9]
 local known = redis.call('HMGET', budget_key, 'state', 'cap_nano', 'funding', 'wallet', 'origin', 'funding_version',
-  'revocations', 'waiting_ms')
+  'revocations', 'waiting_ms', 'approval')
 local is_same = text == '' and funding == '' and known[1] == 'active' and known[2] == cap and known[3] == ''
   and known[4] == wallet and known[5] == origin
 if ARGV[6] ~= '' and ARGV[6] ~= (known[7] or '0') then return -1 end
-if is_same or is_written(history_key, ARGV[7]) then return tonumber(known[6]) end
+-- The last approval is known by the budget itself: an app may write any number of receipts after it by lowering.
+if is_same or known[9] == ARGV[7] or is_written(history_key, ARGV[7]) then return tonumber(known[6]) end
 local now_ms = clock()
 redis.call('HSET', budget_key, 'state', 'active', 'cap_nano', cap, 'funding', funding, 'wallet', wallet,
-  'origin', origin, 'account', ARGV[5], 'connected_ms', whole(now_ms))
+  'origin', origin, 'account', ARGV[5], 'approval', ARGV[7], 'connected_ms', whole(now_ms))
 redis.call('HSETNX', budget_key, 'created_ms', whole(now_ms))
 redis.call('HDEL', budget_key, 'funding_refused', 'funding_trial_ms', 'revoked_ms')
 if known[8] then queue_of(budget_key, KEYS[3], KEYS[4]).tell_all() end

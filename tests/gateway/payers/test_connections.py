@@ -140,6 +140,18 @@ async def test_an_approval_is_repeated_by_its_receipt(services: Services) -> Non
     }
 
 
+async def test_an_app_that_lowers_often_hides_no_approval(services: Services) -> None:
+    """However many receipts came after it: it is known to be carried out, and its repeat raises nothing again."""
+    yes = Approval(7 * _USD, "sk-or-v1-ada", "wallet", "https://acme.example", 0, By.PAYER, "Acme may …", "attempt")
+    await services.connections.approve(_ADA, yes)
+    for nano in range(20):
+        await services.connections.lower(_ADA, _USD - nano)
+    assert await services.connections.has_receipt(_ADA, "attempt")
+    assert not await services.connections.has_receipt(_ADA, "another")
+    await services.connections.approve(_ADA, yes)
+    assert (await services.ledger.standing(_ADA)).cap_nano == _USD - 19
+
+
 async def test_a_closed_app_ends_each_of_its_connections_once(services: Services) -> None:
     """Live and test alike; what had ended before, and another app's, are left alone."""
     eve, tess = Budget.of_user("live", _ADA.app_id, "eve"), Budget.of_user("test", _ADA.app_id, "tess")
