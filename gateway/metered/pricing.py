@@ -203,9 +203,12 @@ def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int], prompt: 
         fixed = max(fixed, prompt_rate * _at_most(context, prompt.text_tokens) + image)
     fixed += price.rate(("request",), prompt_tokens)
     per_token = price.rate(COMPLETION_RATES, prompt_tokens) * request.choices if max_tokens else 0
-    # A ceiling within the budget for reasoning is refused upstream, or raised by the budget: then none shortens it.
-    is_firm = price.obeys_ceiling and (request.max_tokens is None or request.max_tokens > request.thinking_tokens)
-    least = fewest_tokens(request.document, request.thinking_tokens) if is_firm else None
+    least: int | None = None
+    if price.obeys_ceiling:
+        # A ceiling within the budget for reasoning is refused upstream, or raised by the budget: it fits as it is, or
+        # is refused. Else a body could choose that none bounds it.
+        is_firm = request.max_tokens is None or request.max_tokens > request.thinking_tokens
+        least = fewest_tokens(request.document, request.thinking_tokens) if is_firm else max_tokens
     is_open = request.has_output and request.max_tokens is None and price.max_completion_tokens is None
     usual = _USUAL_CEILING_TOKENS + request.thinking_tokens if is_open else None
     return WorstCase(nano_from_zepto(fixed), per_token, max_tokens, least, usual)

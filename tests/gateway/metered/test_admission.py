@@ -109,3 +109,14 @@ async def test_what_is_expected_decides_where_the_bound_does_not_fit(
             assert "x-wattfare-max-tokens" not in answer.headers
             [entry] = await stack.booked()
             assert int(entry["hold_nano"]) == hold_nano
+
+
+async def test_a_budget_for_reasoning_above_the_ceiling_lets_nothing_go_beyond_the_cap(
+    stack: Stack, openrouter: FakeOpenRouter
+) -> None:
+    """Whoever raises the ceiling by it bills both: the body may not choose that all that is left is held instead."""
+    await stack.connect("0.01")
+    for words in ({"reasoning": {"max_tokens": 10_000}}, {"thinking": {"type": "enabled", "budget_tokens": 10_000}}):
+        answer = await stack.chat(question(max_tokens=16, **words))
+        assert answer.refusal == (402, "budget_exceeded")
+    assert openrouter.received == []

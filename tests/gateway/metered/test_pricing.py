@@ -218,7 +218,7 @@ def test_a_budget_for_reasoning_is_neither_cut_nor_forgotten() -> None:
     beyond = bound(chat(max_tokens=100, reasoning={"max_tokens": 2000}), entry())
 
     assert (within.max_tokens, within.least_tokens) == (5000, 3024)
-    assert (beyond.max_tokens, beyond.least_tokens) == (2100, None)
+    assert (beyond.max_tokens, beyond.least_tokens) == (2100, 2100)
 
 
 def test_a_request_without_any_ceiling_is_shortened_to_a_usual_one() -> None:
