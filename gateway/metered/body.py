@@ -23,6 +23,9 @@ MAX_OUTPUT_TOKENS = 10_000_000
 MAX_CHOICES = 128
 MAX_FALLBACKS = 64
 
+# A list, an object or a fraction takes so much in memory, however short it is written.
+_VALUE_BYTES = 100
+
 _WHITESPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -51,7 +54,7 @@ class ChatRequest:
     `prompt_bytes` bounds the prompt tokens from above (see `metered/pricing.py`), `allowance` of them for what a
     provider adds to the prompt; `images` has the size of each image, where it is known.
     `open_ended`: tokens do not bound the cost. `asks_for_cache`: the body asks that the prompt be written to a cache,
-    `long_cache`: for an hour.
+    `long_cache`: for an hour. `values`: how many there are in the body.
     """
 
     body: bytes
@@ -71,6 +74,7 @@ class ChatRequest:
     thinking_tokens: int = 0
     dialect: Dialect = Dialect.CHAT
     allowance: int = 0
+    values: int = 0
 
     @classmethod
     def parse(cls, body: bytes, dialect: Dialect = Dialect.CHAT) -> Self:
@@ -99,7 +103,13 @@ class ChatRequest:
             thinking_tokens=_thinking_tokens(document),
             dialect=dialect,
             allowance=allowance(document),
+            values=weight.values,
         )
+
+    @property
+    def kept_bytes(self) -> int:
+        """What it takes in memory, about: its body, and each value that was read from it."""
+        return len(self.body) + _VALUE_BYTES * self.values
 
     @property
     def has_output(self) -> bool:

@@ -13,8 +13,8 @@ from gateway.metered.inflight import OpenRequest, Stopped
 
 # A process has 1,500 ms to say that it lives (lua/include/queue.lua); the ticker may be a quarter of a second late.
 RENEW_SECONDS = 0.4
-# A waiter costs its body and some kilobytes. Beyond this a process would wait itself out of memory; one budget gets
-# half of it at most, so that its waiters leave room for others'.
+# A waiter costs its body, what was read from it and some kilobytes. Beyond this a process would wait itself out of
+# memory; one budget gets half of it at most, so that its waiters leave room for others'.
 MOST_WAITERS = 20_000
 MOST_BODY_BYTES = 256 * 1024 * 1024
 
@@ -76,7 +76,7 @@ class Waiting:
         """Return what a new request may do: wait, or, where there is no room, not."""
         if not self._count:
             return self._first_turn
-        size = len(request.chat.body)
+        size = request.chat.kept_bytes
         group = self._groups.get(request.budget.queue)
         is_full = self._count >= MOST_WAITERS or self._body_bytes + size > MOST_BODY_BYTES
         if group is not None:
@@ -105,7 +105,7 @@ class Waiting:
         group.wake_first()
 
     def _count_in(self, group: _Group, request: OpenRequest, number: int) -> None:
-        size = number * len(request.chat.body)
+        size = number * request.chat.kept_bytes
         group.body_bytes += size
         self._body_bytes += size
         self._count += number

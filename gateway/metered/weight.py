@@ -49,9 +49,10 @@ _OTHER_DATA = re.compile(r"\s*data:(?!image/)", re.IGNORECASE)
 
 @dataclass(slots=True)
 class Weight:
-    """What the document puts into the prompt, counted from above."""
+    """What the document puts into the prompt, counted from above; `values`: how many there are in it."""
 
     bytes: int = 0
+    values: int = 0
     images: list[Size | None] = field(default_factory=list)
     unbounded: bool = False
     asks_for_cache: bool = False
@@ -69,6 +70,7 @@ def weigh(document: Mapping[str, object], *, is_marked: bool = False) -> Weight:
     todo: list[tuple[object, str]] = [(value, field) for field, value in document.items()]
     while todo:
         value, field = todo.pop()
+        weight.values += 1
         weight.bytes += _VALUE_ALLOWANCE
         if isinstance(value, str):
             for piece in _pieces(value):

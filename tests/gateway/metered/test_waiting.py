@@ -10,10 +10,11 @@ from gateway.errors import Unavailable
 from gateway.ledger.outcomes import Admission, Waiting
 from gateway.ledger.outcomes import Turn as Place
 from gateway.ledger.worst_case import Terms, WorstCase
+from gateway.metered import waiting
 from gateway.money import nano_from_usd
 from tests.fakes import COST_NANO, FakeOpenRouter
 from tests.gateway.metered.occupied import occupied
-from tests.gateway.stack import Stack, close_app, open_stack, pause, revoke, settings_for
+from tests.gateway.stack import Stack, close_app, open_stack, pause, question, revoke, settings_for
 
 pytestmark = pytest.mark.each_store
 
@@ -243,3 +244,17 @@ async def test_whoever_has_waited_for_its_time_gets_no_other(
         asking = await budget.ask(max_tokens=100)
         assert (await asking).refusal == (402, "budget_exceeded")
         assert [turn.is_over for turn in turns] == [False, True, True]
+
+
+async def test_no_more_wait_than_memory_carries(
+    patient: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read of a body counts: a value of three bytes takes a hundred."""
+    monkeypatch.setattr(waiting, "MOST_BODY_BYTES", 1_000_000)
+    async with occupied(patient, openrouter) as budget:
+        first = await budget.ask(max_tokens=100, metadata=[[]] * 4000)
+        refused = await patient.chat(question(max_tokens=100, metadata=[[]] * 4000))
+        assert refused.refusal == (402, "budget_exceeded")
+        assert refused.document["error"]["limit"] == "in_flight"
+        budget.free.set()
+        assert (await first).status == 200
