@@ -70,10 +70,12 @@ async def set_cap(request: web.Request) -> web.StreamResponse:
         return _confirm_raise(request, one, typed, cap_nano)
     if now is not None and cap_nano > now and not one.is_test:
         try:
-            await proof.check(site, visit, one, cap_nano)
+            async with proof.given(site, visit, one, cap_nano):
+                await site.connections.set_cap(one.budget, cap_nano)
         except ConsentRequired as refused:
             return await _ask_proof(request, visit, one, refused.message)
-    await site.connections.set_cap(one.budget, cap_nano)
+    else:
+        await site.connections.set_cap(one.budget, cap_nano)
     return _back(one)
 
 

@@ -7,6 +7,7 @@ Rule: no approval without an origin that the browser itself reported and the app
 import contextlib
 import re
 import secrets
+from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 from aiohttp import web
@@ -91,20 +92,21 @@ async def approve(request: web.Request) -> web.Response:
     app = await _app(site, asked.app_id)
     _check_place(app, asked)
     cap_nano = _cap(asked, body)
-    visit = await _payer(request, asked, cap_nano)
-    key = await _funding_key(site, asked, visit.wallet_id)
-    if attempt.state == "claimed":
-        attempt = await _take_back(site, attempt, cap_nano)
-        if attempt.state != "pending":
-            return await _decided(request, browser, attempt)
-    await site.wallets.add(visit, asked.budget, attempt_id=attempt.attempt_id if asked.challenge else "")
-    name = _name(asked, app)
-    decision = Decision(
-        approval=Approval(cap_nano, key, visit.wallet_id, asked.origin),
-        text=texts.receipt(asked, name, site.host, cap_nano),
-        code=secrets.token_urlsafe(32) if asked.challenge else "",
-    )
-    decided = await site.attempts.approve(attempt, decision)
+    visit = await _payer(request, asked)
+    async with _allowing(site, visit, asked, cap_nano):
+        key = await _funding_key(site, asked, visit.wallet_id)
+        if attempt.state == "claimed":
+            attempt = await _take_back(site, attempt, cap_nano)
+            if attempt.state != "pending":
+                return await _decided(request, browser, attempt)
+        await site.wallets.add(visit, asked.budget, attempt_id=attempt.attempt_id if asked.challenge else "")
+        name = _name(asked, app)
+        decision = Decision(
+            approval=Approval(cap_nano, key, visit.wallet_id, asked.origin),
+            text=texts.receipt(asked, name, site.host, cap_nano),
+            code=secrets.token_urlsafe(32) if asked.challenge else "",
+        )
+        decided = await site.attempts.approve(attempt, decision)
     with contextlib.suppress(Unavailable):
         # Last, and it may fail: the cookie that the browser has goes on working.
         guard.remember(request, await site.stays.renew(visit))
@@ -269,8 +271,8 @@ def _cap(asked: Asked, body: dict[str, object]) -> int | None:
         raise InvalidRequest(str(refused), status=422, fields={"reason": "cap"}) from None
 
 
-async def _payer(request: web.Request, asked: Asked, cap_nano: int | None) -> Visit:
-    """Return the visit of the wallet that is to pay. Raises ConsentRequired, FundingInvalid, InvalidRequest."""
+async def _payer(request: web.Request, asked: Asked) -> Visit:
+    """Return the visit of the wallet that is to pay. Raises FundingInvalid, InvalidRequest."""
     visit = await guard.visit(request)
     if asked.mode == "test":
         if visit is None:
@@ -282,9 +284,17 @@ async def _payer(request: web.Request, asked: Asked, cap_nano: int | None) -> Vi
         return visit
     if visit is None:
         raise FundingInvalid("Choose how to pay first.")
-    site = request.app[SITE]
-    await proof.check(site, visit, await site.connections.find(asked.budget), cap_nano or 0)
     return visit
+
+
+@contextlib.asynccontextmanager
+async def _allowing(site: Site, visit: Visit, asked: Asked, cap_nano: int | None) -> AsyncIterator[None]:
+    """Let the payer allow what is asked within the block. Raises ConsentRequired, InvalidRequest, Unavailable."""
+    if asked.mode == "test":
+        yield
+        return
+    async with proof.given(site, visit, await site.connections.find(asked.budget), cap_nano or 0):
+        yield
 
 
 async def _take_back(site: Site, attempt: Attempt, cap_nano: int | None) -> Attempt:

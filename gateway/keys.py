@@ -247,6 +247,11 @@ def stay_proof(wallet_id: str, device: str) -> str:
     return f"wf:wallet:{{{wallet_id}}}:proof:{device}"
 
 
+def wallet_turn(wallet_id: str) -> str:
+    """string: something that adds to what a wallet allows is being decided without a fresh proof."""
+    return f"wf:wallet:{{{wallet_id}}}:turn"
+
+
 def stay_challenge(wallet_id: str, device: str, purpose: str) -> str:
     """string: the challenge that a stay's authenticator is to answer, in hexadecimal."""
     return f"wf:wallet:{{{wallet_id}}}:challenge:{purpose}:{device}"

@@ -23,6 +23,8 @@ VISIT_SECONDS = 400 * 24 * 60 * 60
 UNSEEN_SECONDS = 26 * 60 * 60
 # Who has just proved the account may raise for this long: enough for some changes, too short for a lent laptop.
 _PROOF_MS = 10 * 60 * 1000
+# Longer than a decision takes on a slow store. What a process leaves that dies in one is gone after it.
+_TURN_MS = 20 * 1000
 # The list of browsers shows days; a write for each page would be for nothing.
 _SEEN_EVERY_MS = 60 * 60 * 1000
 
@@ -141,6 +143,14 @@ class Stays:
     async def is_proved(self, visit: Visit) -> bool:
         """Tell whether the payer behind a visit has proved who they are within ten minutes. Raises Unavailable."""
         return bool(await self._store.call("EXISTS", keys.stay_proof(visit.wallet_id, visit.device)))
+
+    async def take_turn(self, visit: Visit) -> bool:
+        """Tell whether a wallet may decide now what adds to what it allows: one at a time. Raises Unavailable."""
+        return bool(await self._store.call("SET", keys.wallet_turn(visit.wallet_id), "1", "NX", "PX", _TURN_MS))
+
+    async def end_turn(self, visit: Visit) -> None:
+        """Let the next decision be made. Raises Unavailable."""
+        await self._store.call("DEL", keys.wallet_turn(visit.wallet_id))
 
     async def _issue(self, wallet_id: str, device: str, wallet_ids: frozenset[str], instead: Visit | None) -> Visit:
         token = secrets.token_urlsafe(32)

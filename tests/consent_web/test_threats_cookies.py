@@ -2,6 +2,7 @@
 
 # ruff: noqa: N802 - the names carry the checklist's ids
 
+import asyncio
 import secrets
 
 import pytest
@@ -18,7 +19,7 @@ from tests.consent_web.payers import (
     wallets_of,
 )
 from tests.consent_web.test_dashboard import ref_of
-from tests.consent_web.world import RETURN_URL, Visitor, World, a_key, challenge_of
+from tests.consent_web.world import ORIGIN, RETURN_URL, Visitor, World, a_key, challenge_of
 
 
 async def test_W06_one_token_locks_nobody_out(world: World, visitor: Visitor) -> None:
@@ -160,3 +161,26 @@ async def test_W08_approvals_that_wait_count_as_allowed(world: World, visitor: V
         statuses.append(None if answer is None else answer.status)
     # $5, and $5 that wait, are the default cap; another yes to what waits only takes its place.
     assert statuses == [200, 403, 200]
+
+
+async def test_W08_yeses_at_once_count_each_other(world: World, visitor: Visitor) -> None:
+    """Each alone would be within the default cap; together they are beyond it."""
+    await world.connected(visitor, usd=5)
+    await forget_proofs(world)
+    begun = [str((await world.begin(visitor, token=world.token(f"user{n}"))).json["id"]) for n in range(4)]
+    answers = await asyncio.gather(*(approve(same_browser(visitor), attempt, 5) for attempt in begun))
+    assert sum(answer is not None and answer.status == 200 for answer in answers) == 1
+    assert await shown(visitor) == 2
+
+
+async def test_W08_grants_add_up_until_they_end(world: World, visitor: Visitor) -> None:
+    """One after the other, they are no way past the default cap either."""
+    await world.connected(visitor, usd=5)
+    await forget_proofs(world)
+    statuses = []
+    for _ in range(3):
+        body = {"key": f"pk_live_{world.app_id}", "nonce": secrets.token_urlsafe(24), "origin": ORIGIN}
+        asked = await visitor.post("/consent/attempts", {**body, "grant": {"requests": 1, "maxUsd": 5}})
+        answer = await visitor.post(f"/consent/attempts/{asked.json['id']}/approve")
+        statuses.append(answer.status)
+    assert statuses == [200, 200, 403]

@@ -76,3 +76,12 @@ async def test_a_proof_lasts_for_ten_minutes_and_for_one_browser(services: Servi
     await stays.prove(visit)
     assert (await stays.is_proved(visit), await stays.is_proved(other)) == (True, False)
     assert 590_000 < await services.store.call("PTTL", keys.stay_proof("w", visit.device)) <= 600_000
+
+
+async def test_a_wallet_decides_one_thing_at_a_time(services: Services, stays: Stays) -> None:
+    """From whichever browser, until it is over; what nobody ended goes by itself."""
+    visit, other = await stays.begin("w", MINE), await stays.begin("w", OTHER)
+    assert [await stays.take_turn(one) for one in (visit, other)] == [True, False]
+    assert 0 < await services.store.call("PTTL", keys.wallet_turn("w")) <= 20_000
+    await stays.end_turn(visit)
+    assert await stays.take_turn(other)
