@@ -4,6 +4,7 @@ Rule: offered, never demanded. Setting one up needs a proof of the last ten minu
 """
 
 import time
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import orjson
@@ -124,6 +125,7 @@ async def create(request: web.Request) -> web.Response:
         made.sign_count,
         guard.guest(request).label,
         time.time_ns() // 1_000_000,
+        await site.stays.bound_to(visit),
     )
     await site.passkeys.put(visit, passkey)
     return guard.json_response({})
@@ -139,7 +141,7 @@ async def prove(request: web.Request) -> web.Response:
     used = await _used(site, visit, _credential(body))
     await site.passkeys.put(visit, used)
     if not visit.is_trusted:
-        visit = await site.stays.begin(visit.wallet_id, guard.guest(request), instead=visit)
+        visit = await site.stays.begin(visit.wallet_id, guard.guest(request), instead=visit, key_sha256=used.key_sha256)
         guard.remember(request, visit)
     await site.stays.prove(visit)
     return guard.json_response({})
@@ -174,7 +176,7 @@ async def _used(site: Site, visit: Visit, credential: dict[str, object]) -> Pass
         )
     except _NO_PASSKEY:
         raise _refused() from None
-    return Passkey(known.credential_id, known.public_key, answered.new_sign_count, known.label, known.since_ms)
+    return replace(known, sign_count=answered.new_sign_count)
 
 
 async def _may_set_up(site: Site, visit: Visit, known: int) -> None:

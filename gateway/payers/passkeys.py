@@ -10,7 +10,7 @@ import orjson
 
 from gateway import keys
 from gateway.payers.stays import Visit
-from gateway.store.replies import strings
+from gateway.store.replies import strings, text
 from gateway.store.store import Store
 
 # Longer than an authenticator waits for its person (a minute or two).
@@ -21,13 +21,17 @@ MOST = 10
 
 @dataclass(frozen=True, slots=True)
 class Passkey:
-    """One passkey. `credential_id` and `public_key` (COSE) in base64url, `since_ms` in unix milliseconds."""
+    """One passkey. `credential_id` and `public_key` (COSE) in base64url, `since_ms` in unix milliseconds.
+
+    `key_sha256`: of the funding key that alone had let in who set it up: it counts while that key pays; '' for any.
+    """
 
     credential_id: str
     public_key: str
     sign_count: int
     label: str
     since_ms: int
+    key_sha256: str = ""
 
 
 class Passkeys:
@@ -53,6 +57,8 @@ class Passkeys:
         for wallet_id in visit.wallet_ids:
             kept = strings(await self._store.call("HGETALL", keys.wallet_passkeys(wallet_id)))
             found += [Passkey(**orjson.loads(one)) for one in kept.values()]
+        paying: bytes | None = await self._store.call("HGET", keys.wallet(visit.wallet_id), "key_sha256")
+        found = [one for one in found if one.key_sha256 in {"", text(paying or b"")}]
         return sorted(found, key=lambda one: one.since_ms)
 
     async def put(self, visit: Visit, passkey: Passkey) -> None:

@@ -136,6 +136,14 @@ class Stays:
         """Let a stay outlast the key that proved it: its browser has just proved more. Raises Unavailable."""
         await self._store.call("HDEL", keys.stay(visit.wallet_id, visit.device), "key_sha256")
 
+    async def bound_to(self, visit: Visit) -> str:
+        """Return the digest of the funding key that alone proved a stay, '' where more did. Raises Unavailable."""
+        return text(await self._store.call("HGET", keys.stay(visit.wallet_id, visit.device), "key_sha256") or b"")
+
+    async def bind(self, visit: Visit, key_sha256: str) -> None:
+        """Let a stay end when its wallet pays with another key than this. Raises Unavailable."""
+        await self._store.call("HSET", keys.stay(visit.wallet_id, visit.device), "key_sha256", key_sha256)
+
     async def prove(self, visit: Visit) -> None:
         """Note that the payer behind a visit has just proved who they are. Raises Unavailable."""
         await self._store.call("SET", keys.stay_proof(visit.wallet_id, visit.device), "1", "PX", _PROOF_MS)

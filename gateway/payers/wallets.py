@@ -237,13 +237,16 @@ class Wallets:
     async def _funded(self, visit: Visit, key: str, source: str) -> Visit:
         """Keep the key in the wallet and give it to every living connection of it, but to none of test mode."""
         wallet_id = visit.wallet_id
-        held = await self.funding(wallet_id)
+        held, bound_to = await self.funding(wallet_id), await self._stays.bound_to(visit)
         if held is not None and held.key_sha256 != sha256_hex(key):
             await self.cut_off(visit)
+            # Bound again to the new key below: in between, a store that fails must not end the stay.
             await self._stays.unbind(visit)
         sealed = self._sealer.seal(key, place=keys.wallet_place(wallet_id))
         fields = ("funding", sealed, "last4", key[-4:], "source", source, "key_sha256", sha256_hex(key))
         await self._store.call("HSET", keys.wallet(wallet_id), *fields)
+        if bound_to:
+            await self._stays.bind(visit, sha256_hex(key))
         await self._prove_by_key(visit, key, held)
         for name, device in (await self._listed(visit)).items():
             budget = Budget.parse(name)

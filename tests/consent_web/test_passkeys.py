@@ -17,7 +17,7 @@ from webauthn.helpers import bytes_to_base64url
 from tests.consent_web.authenticator import Authenticator
 from tests.consent_web.payers import forget_proofs, raise_to, same_browser
 from tests.consent_web.test_dashboard import ref_of
-from tests.consent_web.world import Fetched, Visitor, World, a_world
+from tests.consent_web.world import Fetched, Visitor, World, a_key, a_world
 
 
 @pytest.fixture
@@ -162,3 +162,20 @@ async def test_a_passkey_whose_key_is_none_is_refused(
     if answer.status == 200:
         answer = await prove(visitor, key)
     assert (answer.status, answer.reason) == (403, "passkey")
+
+
+async def test_W02_what_a_leaked_key_set_up_ends_with_it(world: World, visitor: Visitor, key: Authenticator) -> None:
+    """Who has cookie and key of another sets a passkey up, or a key of their own; the payer's next key ends both."""
+    leaked = a_key()
+    await world.connected(visitor, usd=5, key=leaked)
+    thief = same_browser(visitor, secret=secrets.token_urlsafe(32))
+    await thief.read_csrf("/funding")
+    assert (await thief.post("/fund/key", {"key": leaked})).status == 200
+    assert (await set_up(thief, key)).status == 200
+    assert (await prove(thief, key)).status == 200
+    assert (await thief.post("/fund/key", {"key": a_key()})).status == 200
+    await visitor.read_csrf()
+    assert (await visitor.post("/fund/key", {"key": a_key()})).status == 200
+    assert (await thief.get("/funding")).status == 404
+    again = same_browser(visitor, secret=thief.secret)
+    assert (await prove(again, key)).reason == "passkey"
