@@ -180,7 +180,7 @@ async def test_times_are_the_payers_own_and_the_cost_is_in_view_on_a_phone(
     await page.get_by_role("link", name="Details of Acme Notes").click()
     moment = page.locator(".requests time").first
     await expect(moment).to_have_attribute("title", re.compile(r"\d\d:\d\d UTC$"))
-    local, utc = (int(re.findall(r"(\d\d):\d\d", text)[0]) for text in (
+    local, utc = (int(re.findall(r"(\d\d?):\d\d", text)[0]) for text in (
         await moment.inner_text(), str(await moment.get_attribute("title")),
     ))  # fmt: skip
     assert (local - utc) % 24 == 9
