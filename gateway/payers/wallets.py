@@ -75,13 +75,14 @@ class Wallets:
     ) -> Visit:
         """Take a key that OpenRouter issued to `user_id` just now.
 
-        The account's wallet is entered; one that this browser holds, and that no account owns, is merged into it.
+        The account's wallet is entered; one that this browser holds, that no account owns, and whose owner has proved
+        to be here, is merged into it.
         `way`: the answer to OtherWallet. Raises OtherWallet, Unavailable.
         """
         account = "" if user_id is None else self._digest(user_id)
         known = await self._wallet_of(account)
         mine = await self._account_of(visit)
-        fits = visit is not None and bool(account) and (mine == account or (visit.is_trusted and not mine))
+        fits = visit is not None and bool(account) and (mine == account or (not mine and await self._may_own(visit)))
         if visit is not None and visit.is_trusted and (not account or (not fits and way == KEEP)):
             return await self._funded(await self._stays.renew(visit), key, "oauth")
         if visit is not None and not fits and way != SWITCH:
@@ -217,6 +218,13 @@ class Wallets:
             return
         held = await self.funding(visit.wallet_id)
         raise OtherWallet(held.last4 if held is not None else "", key[-4:], may_keep=visit.is_trusted)
+
+    async def _may_own(self, visit: Visit) -> bool:
+        """Tell whether an account may become the owner of a wallet: whoever sits at the browser may have any."""
+        if not visit.is_trusted:
+            return False
+        is_begun = await self._text("HGET", keys.wallet(visit.wallet_id), "proof_sha256")
+        return not is_begun or await self._stays.is_proved(visit)
 
     async def _create(self) -> str:
         """Begin a wallet. It expires unless its cookie comes back, and never once it has approved something."""

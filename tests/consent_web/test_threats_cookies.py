@@ -148,6 +148,26 @@ async def test_W08_a_key_that_took_the_place_of_the_payers_is_no_proof(
     assert (await raise_to(visitor, ref, 60)).status == 303
 
 
+async def test_W08_no_account_takes_over_a_wallet_that_a_key_began(world: World, visitor: Visitor) -> None:
+    """Who sits at the browser logs in at OpenRouter as themselves: asked, proving nothing, and not let in elsewhere."""
+    own = a_key()
+    await world.connected(visitor, usd=5, key=own)
+    await forget_proofs(world)
+    ref = await ref_of(visitor)
+    state, asked = await return_as(world, visitor, "user_thief")
+    assert (asked.status, asked.reason) == (409, "other_wallet")
+    assert (await visitor.post("/fund/choose", {"state": state, "way": "keep"})).status == 200
+    assert (await raise_to(visitor, ref, 50)).status == 403
+    elsewhere = world.visitor()
+    await world.by_openrouter(elsewhere, "user_thief")
+    assert await shown(elsewhere) == 0
+    # The payer, who has the key that began it, gives it to an account of theirs.
+    assert (await visitor.post("/fund/key", {"key": own})).status == 200
+    await world.by_openrouter(visitor, "user_alice")
+    await world.by_openrouter(elsewhere, "user_alice")
+    assert await shown(elsewhere) == await shown(visitor) == 1
+
+
 async def test_W08_approvals_that_wait_count_as_allowed(world: World, visitor: Visitor) -> None:
     """Redirect mode: many yeses for one app, before its page comes back for any of them, add up like connections."""
     await world.connected(visitor, usd=5)
