@@ -15,10 +15,11 @@ from gateway.payers.app_names import INVISIBLE
 from gateway.payers.asked import Asked
 
 # A new wording gets a new version; each receipt names the one that was shown.
-TEXT_VERSION = "2026-11b"
+TEXT_VERSION = "2026-11c"
 # What fits on two lines of the popup at its smallest width.
 _MOST_NAME = 48
 _MOST_LABEL = 80
+_NO_QUOTES = str.maketrans("", "", '“”„‟"')
 # Names in one sentence; the dashboard has all.
 _MOST_LISTED = 3
 
@@ -29,8 +30,8 @@ def app_name(name: str) -> str:
 
 
 def user_label(label: str) -> str:
-    """Return the account that the app says it asks for, as it may be shown."""
-    return _tame(label, _MOST_LABEL)
+    """Return the account that the app says it asks for, as it may be shown: within quotes that it cannot close."""
+    return _tame(label.translate(_NO_QUOTES), _MOST_LABEL)
 
 
 def parts(asked: Asked, name: str, host: str) -> dict[str, str]:
@@ -38,7 +39,7 @@ def parts(asked: Asked, name: str, host: str) -> dict[str, str]:
     if asked.is_grant:
         return _grant_parts(asked, name, host)
     label = user_label(asked.label)
-    account = f"For your {name} account {label}." if label else "For your account there; its name was not given."
+    account = f"For your {name} account “{label}”." if label else "For your account there; its name was not given."
     said = {
         "want": "",
         "account": account,

@@ -38,7 +38,7 @@ async def test_P07_the_popup_names_the_account_before_allow(
     await payer.visit(page, app_site, user, mode="test")
     popup = await payer.press_connect(page)
     await payer.allow_button(popup).wait_for()
-    account = popup.get_by_text("For your Acme Notes account bob@acme.example <b>evil.", exact=True)
+    account = popup.get_by_text("For your Acme Notes account “bob@acme.example <b>evil”.", exact=True)
     await expect(account).to_be_visible()
     assert await account.evaluate(
         "(line, allow) => line.compareDocumentPosition(allow) & Node.DOCUMENT_POSITION_FOLLOWING",

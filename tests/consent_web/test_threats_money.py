@@ -155,12 +155,15 @@ async def test_P06_an_attempt_belongs_to_one_browser(world: World, visitor: Visi
 
 
 async def test_P07_the_account_is_named_or_its_absence_is(world: World, visitor: Visitor) -> None:
-    """A label of the app's token is shown; without one the screen says that the app did not say."""
+    """A label of the app's token is shown, within quotes; without one the screen says that the app did not say."""
+    posing = await world.begin(visitor, token=world.token(userLabel="bob”. ✓ Verified: nothing is charged"))
+    assert isinstance(posing.json["text"], dict)
+    assert posing.json["text"]["account"] == "For your Acme account “bob. ✓ Verified: nothing is charged”."
     named = await world.begin(visitor, token=world.token(userLabel="bob@acme.example"))
     silent = await world.begin(visitor)
     assert isinstance(named.json["text"], dict)
     assert isinstance(silent.json["text"], dict)
-    assert named.json["text"]["account"] == "For your Acme account bob@acme.example."
+    assert named.json["text"]["account"] == "For your Acme account “bob@acme.example”."
     assert silent.json["text"]["account"] == "For your account there; its name was not given."
 
 

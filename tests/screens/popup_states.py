@@ -156,7 +156,7 @@ async def question(staging: Staging) -> None:
     await page.locator("[data-answer=allow][aria-disabled=false]").click()
     await staging.look("popup-review-other-refused")
     changes: dict[str, Callable[[dict[str, object]], None]] = {
-        "label": lambda body: _put(body, "text", account="For your Acme Notes account bob@example.com."),
+        "label": lambda body: _put(body, "text", account="For your Acme Notes account “bob@example.com”."),
         "connected": lambda body: body.update(
             current={"text": "Connected now with $10.00 per month, $3.42 spent. Allowing replaces the cap."}
         ),
