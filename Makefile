@@ -51,7 +51,7 @@ run: $(RUNNABLE) ## gateway, consent site, sandbox OpenRouter, demo app and embe
 sandbox: $(RUNNABLE) ## the stand-in OpenRouter alone
 	$(BIN)/python -m sandbox
 
-test: install chromium ## every test, in about seven minutes on two cores; pass options with ARGS="-k name"
+test: install chromium ## every test, in about nine minutes on two cores; pass options with ARGS="-k name"
 	$(BIN)/python -m pytest -n 3 $(ARGS)
 
 screenshots: install chromium ## photograph every state of the consent site into screenshots/
