@@ -16,7 +16,7 @@ from gateway.payers.apps import Apps, authorization_of
 
 # One at a time in a process: it is free, and a large one takes a core from the streams for seconds. It is read and
 # counted in one turn, so that requests with a budget never find both places of `expected.py` taken by free ones.
-_WEIGHING = asyncio.Semaphore(1)
+_FREE = "count_tokens"
 
 
 async def count_tokens(apps: Apps, call: Call) -> web.Response:
@@ -25,7 +25,7 @@ async def count_tokens(apps: Apps, call: Call) -> web.Response:
     call.notes["app"], call.notes["mode"] = caller.app.app_id, caller.mode
     # Not beside a stream: a large body takes seconds to weigh.
     body = await call.body()
-    async with turn_of(f"count:{caller.app.app_id}"), _WEIGHING:
+    async with turn_of(f"count:{caller.app.app_id}"), turn_of(_FREE):
         if call.request.transport is None:
             raise ConnectionResetError
         request = await asyncio.to_thread(ChatRequest.parse, body, Dialect.MESSAGES)
