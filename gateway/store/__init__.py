@@ -1,1 +1,1 @@
-"""The way to Redis."""
+"""Redis: connections, retried posts, Cluster and Sentinel routing, the epoch check, pub/sub."""

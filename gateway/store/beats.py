@@ -1,7 +1,7 @@
-"""Beats: each server is proven to be the one we knew, on each new connection and four times a second.
+"""Heartbeats: verify each server's epoch, on each new connection and then four times a second.
 
-Rule: nothing but a beat is sent to a server that was not proven (but what a slot's owner sends on to it with ASK), and
-nothing but beats to any while one is refused.
+Rule: a server that is not verified gets heartbeats only (and commands that a slot's owner redirects to it with ASK).
+While any server is refused, all servers get heartbeats only.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ from gateway.store.server import Server
 
 _BEAT_SECONDS = 0.25
 _BEAT_AWAY_SECONDS = 0.1
-# A beat may take longer than a request's call: nobody waits for it, and a loaded machine is not an outage. A connection
-# that is silent for so long is made anew (it may lead to a machine that is gone); a second one makes it an outage.
+# Longer than a request's deadline: no request waits for a heartbeat, and a loaded machine is no outage. A connection
+# that is silent for this long is replaced (its host may be gone); when the next one is silent too, it is an outage.
 _BEAT_DEADLINE_SECONDS = 1.5
-# A node that holds no keys is there to be asked what it sees, and to take over: nobody misses it meanwhile.
+# A replica is only asked for its view of the Cluster, so a slow interval suffices.
 _IDLE_SECONDS = 1.0
-# How long another process may take to begin an empty Cluster.
+# How long another process may take to initialise all masters of an empty Cluster.
 _BEGIN_SECONDS = 0.1
 
 
 class Beats:
-    """Proves servers, and keeps at it. `on_beat` is called after each beat that was answered.
+    """Verifies every server, repeatedly. `on_beat` is called after each answered heartbeat.
 
-    `salt`: the installation's, once it is known.
+    `salt`: the installation's, empty until the first answer.
     """
 
     def __init__(self, routes: Routes, epoch: Epoch, script: Script, *, on_beat: Callable[[], None]) -> None:
@@ -48,33 +48,33 @@ class Beats:
         self.salt = b""
 
     def refuses(self) -> bool:
-        """Tell whether a Redis was found that is not ours: no command may go out."""
+        """Return whether a server was refused by its epoch: then no command may be sent."""
         return self._is_refused
 
     async def beat(self, *, accept: bool = False) -> None:
-        """Prove every server once. `accept`: the operator's word that they are the truth. Raises Unavailable."""
+        """Verify every server once. `accept`: the operator accepts them as they are. Raises Unavailable."""
         if self._routes.is_stale:
             await self._routes.learn()
         await self._beat_all(accept=accept)
         if self._epoch.may_begin(self._routes.beat_keys[0]):
-            # All are empty, which only the first round could tell: a store is begun as a whole.
+            # The first round showed that all masters are empty; only then may the second round initialise them.
             await self._beat_all()
         elif self._epoch.is_half_begun:
             await asyncio.sleep(_BEGIN_SECONDS)
             await self._beat_all()
 
     def start(self) -> None:
-        """Keep proving every server, from now on."""
+        """Verify every server in the background from now on."""
         self._begin_keeping()
         self._learning = asyncio.get_running_loop().create_task(self._keep_learning())
 
     async def close(self) -> None:
-        """End it all, and every connection."""
+        """End the background tasks and every connection."""
         tasks = [*self._keepers.values(), *([self._learning] if self._learning is not None else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        # Also one that has just left the Cluster.
+        # `_keepers` may hold a server that has just left the Cluster.
         for server in {*self._keepers, *self._routes.servers}:
             server.close()
 
@@ -87,7 +87,7 @@ class Beats:
                 self._begin_keeping()
 
     def _begin_keeping(self) -> None:
-        """Keep every server that is known, and none that has left."""
+        """Start a task for every known server that has none, and end those of servers that left the Cluster."""
         for server in self._routes.servers:
             if server not in self._keepers:
                 self._keepers[server] = asyncio.get_running_loop().create_task(self._keep(server))
@@ -96,7 +96,7 @@ class Beats:
             server.close()
 
     async def _keep(self, server: Server) -> None:
-        """Prove a server again and again: at once when its connection broke, else after a pause."""
+        """Verify a server in a loop: at once when its connection broke, else after a pause."""
         while True:
             was_open = server.is_open
             server.has_news.clear()
@@ -104,7 +104,7 @@ class Beats:
                 await self._prove(server)
             pause = _BEAT_SECONDS if server.is_open else _BEAT_AWAY_SECONDS
             if server.pipe is None:
-                # What ended it was news to nobody else.
+                # Verification itself closed the connection, which set has_news: that needs no extra round.
                 server.has_news.clear()
                 pause = 0.0 if was_open else pause
             if not server.is_serving:
@@ -114,14 +114,14 @@ class Beats:
                     await server.has_news.wait()
 
     async def _beat_all(self, *, accept: bool = False) -> None:
-        # Each for itself: one master that is away must not keep the others from being found again.
+        # Concurrently: one master that is away must not delay the verification of the others.
         proofs = [self._prove(server, accept=accept) for server in self._routes.masters]
         for outcome in await asyncio.gather(*proofs, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
 
     async def _prove(self, server: Server, *, accept: bool = False) -> None:
-        """Connect to a server if need be, and beat it if it holds keys. Raises Unavailable."""
+        """Connect to a server if needed, and send heartbeats if it holds keys. Raises Unavailable."""
         async with server.proving:
             was_open = server.is_open
             try:
@@ -130,7 +130,7 @@ class Beats:
                     if server.is_serving:
                         await self._beat_one(server, accept=accept)
             except (Lost, TimeoutError) as why:
-                # An open connection that ended or fell silent tells nothing yet; the next one does.
+                # One open connection that ended or fell silent is no outage yet; a failure of the next one is.
                 if not was_open or not isinstance(why, Ended | TimeoutError):
                     server.lost(str(why) or "no answer in time")
                 server.drop()
@@ -141,12 +141,12 @@ class Beats:
         judging = (self._judged(server, name, accept=accept) for name in names)
         outcomes = await asyncio.gather(*judging, return_exceptions=True)
         failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-        # Judged as a whole, and only then let be found: an older one answers no call first.
+        # Evaluate all epochs before the server opens, so that an older Redis answers no call.
         self._weigh()
         if len(failed) < len(outcomes):
             server.found()
             if self._is_refused:
-                # Behind one address may be two servers: the next beat goes to whichever takes a new connection.
+                # One address may lead to two servers (a proxy, DNS): reconnect, so the next one may reach the other.
                 server.refuse()
             self._on_beat()
         for failure in failed:
@@ -159,7 +159,7 @@ class Beats:
         args = (secrets.token_hex(8), secrets.token_hex(16), begin, "1" if accept else "0", *seen)
         answer = await self._answer(server, key, pack(("EVALSHA", self._script.sha, 1, key, *args)))
         epoch, salt, beat, accepted, older, since_ms = answer
-        # The answer is already counted up: what Redis knew before is one less.
+        # The script has already incremented the beat: before this call it was one less.
         before = Sign(epoch.decode(), beat - 1, is_accepted=accepted == 1, is_older=older == 1, since_ms=since_ms)
         if not self._epoch.judge(key, before, known) or not before.epoch:
             return
@@ -170,7 +170,7 @@ class Beats:
             self.salt = salt
 
     async def _answer(self, server: Server, key: str, packed: bytes) -> Reply:
-        """Beat `server` under `key`, and follow the key where it has gone. Raises Lost, Unavailable."""
+        """Run the heartbeat script for `key` on `server`, following redirections. Raises Lost, Unavailable."""
         target, is_asking = server, False
         for _ in range(HOPS):
             try:
@@ -183,7 +183,7 @@ class Beats:
                     raise
                 raise Unavailable from None
             except ResponseError as refused:
-                # Refused in any words: without beats nobody would find it again.
+                # Any other error counts as away: without a successful heartbeat the server must not open.
                 raise Lost(str(refused).partition(" ")[0]) from None
             await asyncio.sleep(way.pause_seconds)
             target, is_asking = way.server or self._routes.owner(slot_of(key)), way.is_asking
@@ -203,7 +203,7 @@ class Beats:
 
 @contextlib.contextmanager
 def _immortal() -> Iterator[None]:
-    """Say what went wrong and go on: without beats nobody would find Redis again."""
+    """Log an exception and go on: if the heartbeat loop ended, Redis would never be found again."""
     try:
         yield
     except Exception as fault:

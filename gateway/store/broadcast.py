@@ -1,8 +1,8 @@
-"""Cuts: what every gateway process must hear before a revocation or rotation is answered.
+"""Cuts: the message that every gateway process must handle before a revocation or rotation is answered.
 
-Rule: the state in Redis is changed first, then the cut is sent, then it waits until every living process has acted.
-So after the answer no process starts an upstream request that the change forbids. A process that is not waited for, or
-may have missed a cut, knows it (`hears`), and asks Redis before it starts one.
+Rule: change the state in Redis first, then send the cut, then wait until every live process has acted on it. So after
+the answer no process starts an upstream request that the change forbids. A process that is not waited for, or that may
+have missed a cut, knows this (`hears` is False), and asks Redis before each upstream request.
 """
 
 import asyncio
@@ -21,38 +21,40 @@ from gateway.logs import log
 from gateway.store.connection import Lost, Reply
 from gateway.store.store import Store
 
-# A process signs every second; one that missed two signs is dead or frozen, and is not waited for.
+# A process signs on every second; one that missed two is dead or frozen, and is not waited for.
 _SIGN_SECONDS = 1.0
 _ALIVE_MS = 3000
-# A sign this old may have died with Redis's clock before the next one is there.
+# Less than _ALIVE_MS by a margin for Redis's clock: with an older sign-on, others may already count us as dead.
 _SIGNED_SECONDS = 2.0
 _ACKNOWLEDGE_SECONDS = 1.0
 _POLL_SECONDS = 0.005
 _ACKNOWLEDGEMENT_MS = 10_000
 _RECONNECT_SECONDS = 0.1
-# What was missed is asked for until all of it is known; a master that is away for long must not keep it busy.
+# Cap of the backoff while catching up: a master that is away for long must not keep the process busy.
 _MOST_RECONNECT_SECONDS = 5.0
-# A connection to a frozen or cut-off Redis looks open for ever: one that answers no ping is given up.
+# A connection to a frozen or unreachable Redis never closes by itself: ping it after this silence, drop it after two.
 _SILENCE_SECONDS = 0.5
-# Whether another master has taken its place is looked at so often: a cut must end open streams within a second.
+# How often to check for a failover to another master: a cut must end open streams within a second.
 _LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """`budget`: the budget's name, `app`: a closed app's id, `secrets`: an app's id whose secrets changed."""
+    """A message to every process. `kind` says what `name` is: `budget`: the budget's name; `app`: a closed app's id;
+    `secrets`: the id of an app whose secrets changed.
+    """
 
     kind: str
     name: str
 
 
 class Broadcast:
-    """Sends cuts, and in a gateway process hears them."""
+    """Sends cuts, and in a gateway process receives them."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.process = secrets.token_hex(8)
-        """The name of this process, for as long as it lives."""
+        """This process's random id."""
         self._tasks: list[asyncio.Task[None]] = []
         self._hear: Callable[[Cut], Awaitable[None]] | None = None
         self._missed: Callable[[], Awaitable[None]] | None = None
@@ -62,11 +64,11 @@ class Broadcast:
 
     @property
     def hears(self) -> bool:
-        """Whether nothing was missed, and a cut sent now is answered only when this process has acted on it."""
+        """Whether no cut was missed, and a cut sent now is answered only after this process has acted on it."""
         return self._is_caught_up and time.monotonic() - self._signed_at < _SIGNED_SECONDS
 
     async def send(self, cut: Cut) -> None:
-        """Tell every gateway process and wait until the living ones have acted. Raises Unavailable."""
+        """Send a cut to every gateway process and wait until the live ones have acted. Raises Unavailable."""
         nonce = secrets.token_hex(8)
         await self._store.publish(keys.CUTS, orjson.dumps([cut.kind, cut.name, nonce]).decode())
         with contextlib.suppress(TimeoutError):
@@ -86,9 +88,9 @@ class Broadcast:
         missed: Callable[[], Awaitable[None]],
         woken: Callable[[bytes], None] | None = None,
     ) -> None:
-        """Start hearing cuts. `missed` runs at the start and after a gap, when cuts may have gone by unheard.
+        """Start receiving cuts. `missed` runs at the start and after a gap, when cuts may have been missed.
 
-        `woken` gets what scripts say to this process alone (`keys.wakes`): nobody waits for that to be heard.
+        `woken` gets the messages of scripts to this process alone (`keys.wakes`), which need no acknowledgement.
         """
         self._hear, self._missed, self._woken = hear, missed, woken
         subscribed = asyncio.Event()
@@ -99,7 +101,7 @@ class Broadcast:
         self._start(self._sign())
 
     async def close(self) -> None:
-        """Stop hearing, and sign off so that nobody waits for this process."""
+        """Stop receiving, and sign off so that no sender waits for this process."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -109,7 +111,7 @@ class Broadcast:
 
     async def _sign(self) -> None:
         while True:
-            # Who cannot sign is not waited for by a revocation, but goes on serving: it signs as soon as it can.
+            # A process that cannot sign on goes on serving, though revocations do not wait for it: retry soon.
             pause = _RECONNECT_SECONDS
             with _immortal("sign_failed"):
                 await self._sign_once()
@@ -122,7 +124,7 @@ class Broadcast:
         self._signed_at = signed_at
 
     async def _follow(self, subscribed: asyncio.Event) -> None:
-        """Hear cuts for ever: whatever ends a subscription, the next one begins with what was missed."""
+        """Receive cuts until cancelled: when a subscription ends, the next one begins with what was missed."""
         while True:
             pause = _RECONNECT_SECONDS
             with _immortal("subscription_failed"):
@@ -135,7 +137,7 @@ class Broadcast:
         catching_up: asyncio.Task[None] | None = None
         heard_at, is_asked = time.monotonic(), False
         try:
-            # Another master may have taken the place of the one that is listened to, and cuts are not sent there.
+            # After a failover cuts are published on another master.
             while self._store.where(keys.CUTS) == subscription.place:
                 heard = await subscription.hear(_LOOK_SECONDS)
                 if heard is not None:
@@ -159,7 +161,7 @@ class Broadcast:
             subscription.close()
 
     async def _catch_up(self, subscribed: asyncio.Event) -> None:
-        """Sign, and make good what was missed, again and again until all of it is; meanwhile cuts are heard."""
+        """Sign on and run `missed` until both succeed, with backoff; cuts are received meanwhile."""
         self._is_caught_up = False
         pause = 0.0
         while not self._is_caught_up:
@@ -180,7 +182,7 @@ class Broadcast:
         try:
             kind, name, nonce = orjson.loads(message)
         except (TypeError, ValueError):
-            return  # no word of ours
+            return  # not one of our messages
         if self._hear is not None:
             await self._hear(Cut(kind, name))
         with contextlib.suppress(Unavailable):
@@ -194,10 +196,10 @@ class Broadcast:
 
 @contextlib.contextmanager
 def _immortal(what: str) -> Iterator[None]:
-    """Go on after whatever went wrong, and say what nobody expected: a process that stops hearing is never told."""
+    """Log an unexpected exception and go on: a process whose loop ended would receive no cut any more."""
     try:
         yield
     except (Lost, TimeoutError, Unavailable):
-        pass  # Redis is away; the store has told it
+        pass  # Redis is away; the store has logged it
     except Exception as fault:
         log.error(what, error=type(fault).__name__)

@@ -1,7 +1,6 @@
-"""Which server holds which key: one server for all of them, or the masters of a Cluster.
+"""Routing: which server holds which key. Either one server holds all, or each master of a Cluster some slots.
 
-Rule: what is known of a Cluster changes only here: by its nodes' newest view of it, and by a master's own word that a
-slot has moved.
+Rule: the routing table changes only here: by the newest view of the Cluster's nodes, and by a master's MOVED reply.
 """
 
 import asyncio
@@ -22,10 +21,10 @@ from gateway.store.connection import Lost, pack
 from gateway.store.epoch import SLOTS, cluster_keys
 from gateway.store.server import Server
 
-# A slot that moves is followed so often; a script whose keys lie on two masters for a moment is tried again so often.
+# How many redirections (MOVED, ASK) or TRYAGAINs one command follows.
 HOPS = 5
 _TRY_AGAIN_SECONDS = 0.01
-# Answers that mean "this server cannot serve now", not "the call was wrong".
+# Errors that mean "this server cannot serve now", not "this command is wrong".
 _AWAY_ANSWERS = frozenset(
     {
         "BUSY",
@@ -40,22 +39,22 @@ _AWAY_ANSWERS = frozenset(
         "READONLY",
     }
 )
-# A Cluster's word for a slot that nobody holds: no more than that slot's calls are refused for it.
+# CLUSTERDOWN for one slot without an owner: only the calls on that slot fail.
 _NO_OWNER = "Hash slot not served"
-# A node that takes longer to tell what it sees is not waited for: the others see the same.
+# Deadline of one node's view: the other nodes report the same.
 _VIEW_SECONDS = 0.3
-# Masters come and go without anybody's call finding out.
+# Topology is refreshed at this interval even without an error: new masters cause none.
 _LEARN_SECONDS = 5.0
-# While one is away, or slots are moving, its place may be taken at any moment.
+# Interval while a master is away or slots migrate, when a failover may happen any moment.
 _LEARN_AGAIN_SECONDS = 0.1
 _INFO = pack(("CLUSTER", "INFO"))
 _SLOTS = pack(("CLUSTER", "SLOTS"))
 
 
 class One:
-    """A single server, or a group under Sentinels, whose master is found at each connection.
+    """A single server, or a Sentinel group, whose master is looked up at each connection.
 
-    `beat_keys`: what it is beaten under.
+    `beat_keys`: the keys that heartbeats use.
     """
 
     def __init__(self, server: Server) -> None:
@@ -66,29 +65,29 @@ class One:
 
     @property
     def masters(self) -> Sequence[Server]:
-        """The server."""
+        """The one server."""
         return self.servers
 
     @property
     def is_stale(self) -> bool:
-        """Never: there is nothing to learn."""
+        """False: there is no topology to refresh."""
         return False
 
     async def learn(self) -> None:
         """Do nothing."""
 
     def owner(self, slot: int) -> Server:
-        """Return the server."""
+        """Return the one server."""
         del slot
         return self._server
 
     def key_on(self, server: Server) -> str:
-        """Return the server's key."""
+        """Return the heartbeat key."""
         del server
         return keys.INSTANCE
 
     def moved(self, slot: int, address: str, *, told_by: Server) -> Server | None:
-        """Return None: a REDIS_URL that names one node of a Cluster is a mistake in the settings."""
+        """Return None: a MOVED reply means that REDIS_URL names a node of a Cluster without redis+cluster://."""
 
     def at(self, address: str, *, told_by: Server) -> Server | None:
         """Return None, as `moved` does."""
@@ -96,7 +95,7 @@ class One:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What one node sees: the newer of two has the higher epoch. `ranges` as CLUSTER SLOTS tells them."""
+    """One node's view of the Cluster; the one of the highest epoch is newest. `ranges`: the reply of CLUSTER SLOTS."""
 
     told_by: Server
     epoch: int
@@ -104,9 +103,9 @@ class _View:
 
 
 class Cluster:
-    """The nodes of a Redis Cluster. Until one of them has told more, the first host is taken to hold every key.
+    """The nodes of a Redis Cluster. Until a node has reported its view, the first host is taken to hold every slot.
 
-    `make` makes the way to a node; `beat_keys`: at least these are beaten.
+    `make`: returns a Server for a host and port; `beat_keys`: the keys that heartbeats always use.
     """
 
     def __init__(self, seeds: Sequence[tuple[str, int]], make: Callable[[str, int], Server]) -> None:
@@ -124,18 +123,18 @@ class Cluster:
 
     @property
     def servers(self) -> Sequence[Server]:
-        """Every node that is known."""
+        """Every known node."""
         return tuple(self._nodes.values())
 
     @property
     def is_stale(self) -> bool:
-        """Whether a slot has moved, a master does not answer, or nobody was asked for long."""
+        """Whether the topology must be refreshed: a slot has moved, a master is away, or the interval has passed."""
         seconds = time.monotonic() - self._learnt_at
         is_pressing = self._is_moved or any(master.is_away for master in self.masters)
         return seconds > (_LEARN_AGAIN_SECONDS if is_pressing else _LEARN_SECONDS)
 
     async def learn(self) -> None:
-        """Ask every node that is known what it sees, and believe the newest view."""
+        """Ask every known node for its view, and take the newest one."""
         away = [node for node in self.servers if node.is_away]
         here = [node for node in self.servers if not node.is_away]
         newest = await self._newest_view(here) or await self._newest_view(away)
@@ -144,24 +143,24 @@ class Cluster:
             self._take(newest)
 
     def owner(self, slot: int) -> Server:
-        """Return the master that holds this slot, as far as is known."""
+        """Return the master that owns this slot, by the last known view."""
         return self._owners[slot]
 
     def key_on(self, server: Server) -> str:
-        """Return the first numbered key in a slot of `server`: the same for every process that sees the same."""
+        """Return the first numbered key in a slot of `server`: processes with the same view choose the same key."""
         if server not in self._keys:
             number = next(number for number in count() if self._owners[self._slot(number)] is server)
             self._keys[server] = f"{keys.INSTANCE}:{number}"
         return self._keys[server]
 
     def _slot(self, number: int) -> int:
-        # Kept, because a master of one slot takes tens of thousands of numbers to find.
+        # Cached, because finding a key for a master of one slot takes tens of thousands of numbers.
         if number == len(self._slots):
             self._slots.append(key_slot(f"{keys.INSTANCE}:{number}".encode()))
         return self._slots[number]
 
     def moved(self, slot: int, address: str, *, told_by: Server) -> Server:
-        """Take a master's word that another has the slot; return that one."""
+        """Record a MOVED reply: `slot` belongs to the node at `address`. Return that node."""
         owner = self.at(address, told_by=told_by)
         if self._owners[slot] is not owner:
             self._owners[slot] = owner
@@ -170,13 +169,13 @@ class Cluster:
         return owner
 
     def at(self, address: str, *, told_by: Server) -> Server:
-        """Return the node at host:port. An empty host means the one that says it."""
+        """Return the node at host:port. An empty host means the host of `told_by`."""
         host, _, port = address.rpartition(":")
         return self._told(host.strip("[]"), int(port), told_by)
 
     async def _newest_view(self, nodes: Sequence[Server]) -> _View | None:
         views = await asyncio.gather(*map(self._view, nodes))
-        # A node that was taken out of the Cluster sees nothing, at whatever epoch.
+        # A node that was removed from the Cluster reports no slots, possibly at a high epoch.
         seeing = (view for view in views if view is not None and view.ranges)
         return max(seeing, key=lambda view: view.epoch, default=None)
 
@@ -189,7 +188,7 @@ class Cluster:
                 ranges = await pipe.ask(_SLOTS)
             return _View(node, int(facts.partition(b"cluster_current_epoch:")[2].split()[0]), ranges)
         except Exception:
-            # Whatever is wrong with this one, the others tell the same.
+            # Any failure of one node is harmless: the others report the same.
             return None
 
     def _take(self, view: _View) -> None:
@@ -225,38 +224,38 @@ Routes = One | Cluster
 
 
 def by_master(routes: Routes, names: Iterable[str]) -> dict[Server, list[str]]:
-    """Return which of `names` lies on which master, and for a master with none the one that `key_on` tells."""
+    """Group the keys `names` by their master; a master without any gets its `key_on` key."""
     found: dict[Server, list[str]] = {master: [] for master in routes.masters}
     for name in names:
         found[routes.owner(slot_of(name))].append(name)
     return {master: lying or [routes.key_on(master)] for master, lying in found.items()}
 
 
-# A request asks several times for the slots of the same few keys; to compute one takes ten times as long as this.
+# A request needs the slots of the same few keys several times; computing a CRC takes ten times as long as a look-up.
 @lru_cache(maxsize=4096)
 def slot_of(key: str) -> int:
-    """Return the slot of a key. Keys of one hash tag share one, so it stands for a budget."""
+    """Return the slot of a key. Keys with one hash tag share a slot, so it stands for a budget."""
     return key_slot(key.encode())
 
 
 class Detour(NamedTuple):
-    """Where a refused command goes: after a pause, to `server` (None: whoever owns the slot then)."""
+    """Where a refused command is sent next: after the pause, to `server` (None: the slot's owner at that time)."""
 
     server: Server | None = None
     is_asking: bool = False
-    """Whether ASKING goes before it: its slot is on its way there."""
+    """Whether ASKING must precede it: its slot migrates to that server."""
     pause_seconds: float = 0.0
 
 
 STRAIGHT = Detour()
-"""To whoever owns the slot, at once."""
+"""To the slot's owner, at once."""
 
 
 def detour(routes: Routes, refused: hiredis.ReplyError, told_by: Server, load: bytes) -> Detour:
-    """Return where a command goes that a server refused. `load` makes its script known (empty: it has none).
+    """Return where to send a command that `told_by` refused. `load`: its SCRIPT LOAD command, empty without a script.
 
-    Raises Lost when it is the server that cannot serve now, Unavailable when nobody serves this slot, ResponseError
-    when it is the command's own fault.
+    Raises Lost when the server cannot serve now, Unavailable when this slot has no owner, ResponseError when the
+    command itself is wrong.
     """
     text = str(refused)
     code, _, rest = text.partition(" ")
@@ -271,7 +270,7 @@ def detour(routes: Routes, refused: hiredis.ReplyError, told_by: Server, load: b
         if code == "MOVED" and (owner := routes.moved(int(slot), address, told_by=told_by)) is not None:
             return Detour(owner)
         if code == "ASK" and (target := routes.at(address, told_by=told_by)) is not None:
-            # One that nobody had heard of is connected to in a moment.
+            # A node without a connection yet is given a moment to be connected to.
             return Detour(target, is_asking=True, pause_seconds=_TRY_AGAIN_SECONDS if target.pipe is None else 0.0)
     if _NO_OWNER in text:
         raise Unavailable

@@ -1,6 +1,6 @@
-"""One connection to one Redis server: the commands of a loop turn leave in one write, answers come back in order.
+"""One connection to one Redis server: the commands of a loop turn leave in one write, replies come back in order.
 
-Rule: every command has a place in the queue of answers, and keeps it when its caller has given up or left.
+Rule: every command keeps its place in the queue of replies, even when its caller has given up or was cancelled.
 """
 
 import asyncio
@@ -16,42 +16,42 @@ import hiredis
 Arg = str | int | bytes
 Reply = Any  # What Redis answers depends on the command; each caller knows its own.
 
-# By this an operator knows us in CLIENT LIST.
+# Our name in Redis's CLIENT LIST, for the operator.
 CLIENT_NAME = "wattfare"
-# An address that nobody answers at, or a peer that never ends the TLS handshake.
+# Bounds a connect to an address that drops packets, and a peer that never finishes the TLS handshake.
 _CONNECT_SECONDS = 2.0
-# hiredis's own stub takes one word only.
+# The type stub of hiredis.pack_command declares a single argument.
 pack = cast("Callable[[tuple[Arg, ...]], bytes]", hiredis.pack_command)
 _ASKING = pack(("ASKING",))
 
 
 class Lost(Exception):
-    """The server did not answer: why, in a word for the log."""
+    """The server did not answer. The message is the reason for the log."""
 
 
 class Ended(Lost):
-    """The connection ended before the answer came."""
+    """The connection ended before the reply came."""
 
 
 class _LostReply:
-    """Stands in the place of a reply that will not come."""
+    """Takes the place of a reply that will not come."""
 
 
 LOST: Final = _LostReply()
 
 
 class Sink(Protocol):
-    """What a reply goes to: a future, or a post of the outbox."""
+    """What receives a reply: a future, or a post of the outbox."""
 
     def done(self) -> bool:
-        """Tell whether nobody waits any more."""
+        """Return whether nobody waits for the reply any more."""
 
     def set_result(self, result: Reply, /) -> None:
         """Take the reply: Redis's own, a hiredis.ReplyError, or LOST."""
 
 
 class _Nobody:
-    """Takes the reply of a command whose outcome the next command tells."""
+    """Drops the reply of a command such as ASKING or SCRIPT LOAD: if it fails, the next command reports it."""
 
     @staticmethod
     def done() -> bool:
@@ -62,7 +62,7 @@ class _Nobody:
 
 
 class _Patient(asyncio.Future[Reply]):
-    """The reply of a command that no request waits for."""
+    """The reply of a command that no request waits for: the watchdog ignores how late it is."""
 
 
 _NOBODY = _Nobody()
@@ -78,13 +78,13 @@ class Place:
     path: str = ""
 
     async def find(self) -> "Place":
-        """Return it: a fixed place is found where it is."""
+        """Return itself: the address is fixed."""
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to get in."""
+    """Credentials, database number and TLS of a server."""
 
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
@@ -92,7 +92,7 @@ class Access:
     tls: ssl.SSLContext | None = None
 
     def greeting(self) -> list[tuple[Arg, ...]]:
-        """Return the commands that come before any other."""
+        """Return the commands that log in, to be sent before any other."""
         words: list[tuple[Arg, ...]] = []
         if self.password is not None:
             words.append(("AUTH", *([self.username] if self.username else []), self.password))
@@ -102,11 +102,11 @@ class Access:
 
 
 Find = Callable[[], Awaitable[Place]]
-"""Tells where a server is now (a Sentinel group's master changes). Raises whatever keeps it from that."""
+"""Resolves a server's address now (a Sentinel group's master changes). May raise any exception."""
 
 
 class Pipe(asyncio.Protocol):
-    """The connection. `owner` is told when it has ended, before those who wait are."""
+    """The connection. When it ends, `owner.disconnected` is called first, then every waiting sink gets LOST."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -117,15 +117,15 @@ class Pipe(asyncio.Protocol):
         self._flushing: list[asyncio.Future[bool]] = []
         self._is_paused = False
         self.since = 0.0
-        """When (monotonic) the server said something last, or was asked first since then."""
+        """When (monotonic) the server last sent bytes, or the first command after a time without any was sent."""
         self.is_lost = False
         self.place = Place()
         self.owner: Owner | None = None
 
-    # -- for those who ask ------------------------------------------------------------------------------
+    # -- for callers ------------------------------------------------------------------------------------
 
     def send(self, packed: bytes, sink: Sink) -> None:
-        """Send one command with what else is sent in this loop turn; its reply goes to `sink`."""
+        """Send one command, in one write with all others of this loop turn; its reply goes to `sink`."""
         if not self._out:
             self._loop.call_soon(self._flush)
         if len(self._waiting) == self._unhurried:
@@ -134,7 +134,7 @@ class Pipe(asyncio.Protocol):
         self._waiting.append(sink)
 
     def send_asking(self, packed: bytes, sink: Sink) -> None:
-        """Send a command for a slot that is on its way to this server: ASKING holds for the next command alone."""
+        """Send a command for a slot that migrates to this server, after ASKING, which holds for one command."""
         self.send_unread(_ASKING)
         self.send(packed, sink)
 
@@ -154,7 +154,7 @@ class Pipe(asyncio.Protocol):
         return reply
 
     async def flushed(self) -> bool:
-        """Wait until all that was sent is with the kernel; False when the server is away before that."""
+        """Wait until everything sent is with the kernel; return False when the connection or server is lost first."""
         if not self._out and not self._is_paused:
             return not self.is_lost
         done: asyncio.Future[bool] = self._loop.create_future()
@@ -163,11 +163,11 @@ class Pipe(asyncio.Protocol):
 
     @property
     def asked_since(self) -> float | None:
-        """Since when (monotonic) requests wait without a word of the server; None when none waits."""
+        """Since when (monotonic) requests wait without a byte from the server; None when none waits."""
         return None if len(self._waiting) == self._unhurried else self.since
 
     def give_up(self) -> None:
-        """Tell all callers that no answer came in time. Their places stay, and late answers are dropped."""
+        """Answer all waiting callers with LOST. Their places in the queue stay, so late replies are dropped."""
         for sink in self._waiting:
             if sink.__class__ is asyncio.Future and not sink.done():
                 sink.set_result(LOST)
@@ -182,7 +182,7 @@ class Pipe(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        # A write goes to the kernel at once, and whether bytes are left behind is told by pause_writing.
+        # With a high-water mark of 0, pause_writing is called whenever the kernel did not accept all bytes.
         self._transport.set_write_buffer_limits(high=0)
         self._is_tls = transport.get_extra_info("ssl_object") is not None
 
@@ -198,7 +198,7 @@ class Pipe(asyncio.Protocol):
                 if not sink.done():
                     sink.set_result(reply)
         except (hiredis.HiredisError, IndexError):
-            # No Redis, or one that says what nobody asked for.
+            # The peer is no Redis, or it sent a reply that no command asked for.
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -218,10 +218,10 @@ class Pipe(asyncio.Protocol):
             return
         out, self._out = self._out, []
         self._transport.write(out[0] if len(out) == 1 else b"".join(out))
-        # A write that failed leaves a transport that is about to say so.
+        # After a failed write the transport is closing, and connection_lost is about to be called.
         if self._flushing and not self._is_paused and not self._transport.is_closing():
             if self._is_tls:
-                # The transport below TLS may keep what it got until the end of this turn.
+                # Under TLS the raw transport may buffer the bytes until the end of this turn.
                 self._loop.call_soon(self._tell_flushed, True)
             else:
                 self._tell_flushed(True)
@@ -246,17 +246,17 @@ class Pipe(asyncio.Protocol):
 
 
 class Owner(Protocol):
-    """Whose connection it is."""
+    """Owns a connection and is told when it ends."""
 
     def disconnected(self, pipe: Pipe) -> None:
-        """Take note that it has ended."""
+        """Record that `pipe` has ended."""
 
 
 P = TypeVar("P", bound=Pipe)
 
 
 async def connect(find: Find, access: Access, make: Callable[[], P], *, limit_seconds: float = _CONNECT_SECONDS) -> P:
-    """Return a connection, as `make` makes it, on which who we are was said and accepted. Raises Lost."""
+    """Return a logged-in connection of the class `make`, within `limit_seconds`. Raises Lost."""
     loop, pipe = asyncio.get_running_loop(), None
     try:
         async with asyncio.timeout(limit_seconds):
@@ -267,7 +267,7 @@ async def connect(find: Find, access: Access, make: Callable[[], P], *, limit_se
                 _, pipe = await loop.create_connection(make, place.host, place.port, ssl=access.tls)
             for words in access.greeting():
                 reply = await pipe.ask(pack(words))
-                # Whoever may not name himself may do the rest.
+                # An ACL may forbid CLIENT SETNAME (managed Redis often does); the name is not needed.
                 is_name = words[0] == "CLIENT" and str(reply).startswith(("NOPERM", "ERR unknown"))
                 if isinstance(reply, hiredis.ReplyError) and not is_name:
                     raise Lost(str(reply))

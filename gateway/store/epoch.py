@@ -1,10 +1,10 @@
-"""Whether the Redis that answers is the one we knew: the same epoch, and no older than we left it.
+"""Decides whether the Redis that answers is valid: it has the known epoch and is no older than last seen.
 
-Each beat counts a number up in Redis and remembers it here. A Redis that comes back with another epoch was emptied or
-replaced, one that comes back with a smaller number was restored from an older copy or lost writes in a failover.
-Either would let spend fall "back to zero", so it is refused until an operator accepts it. That it is older is written
-down in that Redis: so it stays for every process, however far the beats count on. An acceptance counts once: a copy
-from before the last one was accepted too, but earlier.
+Each heartbeat increments a counter in Redis, and this process remembers the value. A Redis that returns with another
+epoch was emptied or replaced; one that returns with a smaller counter was restored from an older copy or lost writes in
+a failover. In both cases recorded spend would be lost, so it is refused until an operator accepts it. "Older" is also
+written into that Redis, so that every process refuses it even when the counter has passed the known value again. An
+acceptance is valid for one Redis only: a copy made before the latest acceptance has an earlier one, and is refused.
 """
 
 from collections.abc import Collection
@@ -18,7 +18,7 @@ from gateway import keys
 Memory = dict[str, list[str | int]]
 
 SLOTS = 16384
-# A beat in every sixteenth of a cluster's slots, so that each master is known.
+# One heartbeat key in every sixteenth of a Cluster's slots, so that the usual number of masters is covered.
 _CLUSTER_BEATS = 16
 _EMPTY = "Redis came back empty"
 _OLDER = "Redis came back older than it was"
@@ -26,7 +26,7 @@ _ANOTHER = "another Redis answers than the one we knew"
 
 
 class Known(NamedTuple):
-    """What was last seen of one epoch: its name, its newest beat, and when it began (Redis's clock)."""
+    """What was last seen of one epoch: its id, its highest beat, and when it began (Redis's clock)."""
 
     epoch: str
     beat: int
@@ -35,8 +35,8 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """What one Redis says of itself: its epoch (empty when it holds nothing), its beat, whether the operator accepted
-    it, whether anybody found it older than it was, and when its epoch began or was accepted.
+    """What one Redis reports: its epoch (empty when it holds none), its beat, whether an operator accepted it, whether
+    any process found it older than known, and when its epoch began or was accepted.
     """
 
     epoch: str
@@ -49,8 +49,8 @@ class Sign:
 class Epoch:
     """What this process knows of each server's epoch.
 
-    `whole`: the keys that a store is begun with, all at once. So one that is missing beside others is a server that was
-    emptied, also for a process that never saw it.
+    `whole`: the keys with which a store is initialised, all at once. If one is missing while others exist, its server
+    was emptied; a process that never saw it concludes the same.
     """
 
     def __init__(self, whole: Collection[str] = ()) -> None:
@@ -63,7 +63,7 @@ class Epoch:
 
     @property
     def doubt(self) -> str | None:
-        """Why a server is refused, for the operator; None when all are the ones we knew."""
+        """Why a server is refused, for the operator; None when all are valid."""
         return next(iter(self._doubts.values()), None)
 
     @property
@@ -76,15 +76,15 @@ class Epoch:
         return self._known.get(key)
 
     def judge(self, key: str, sign: Sign, known: Known | None) -> bool:
-        """Tell whether `sign` can follow `known` (as it was when the question was put), and remember a doubt if not."""
+        """Return whether `sign` may follow `known` (as it was when the command was sent); record a doubt if not."""
         if known is not None and key in self._forgotten:
-            return False  # forgotten since the question was put: another acceptance counts
+            return False  # forgotten while the command was in flight: a newer acceptance counts
         self._forgotten.discard(key)
         doubt = _doubt(sign, known)
         if known is None and not sign.epoch:
             if key in self._known:
-                return False  # begun since the question was put
-            # The first time another process may be in the midst of beginning it all.
+                return False  # initialised while the command was in flight
+            # On the first sight another process may be initialising the store: it is no doubt yet.
             doubt = _EMPTY if key in self._empty and self._is_missing(key) and not self._is_beginning else None
             self._empty.add(key)
         if doubt is None:
@@ -95,21 +95,21 @@ class Epoch:
 
     @property
     def is_half_begun(self) -> bool:
-        """Whether a part was found empty that others stand beside."""
+        """Whether some keys were found empty while others exist."""
         return any(self._is_missing(key) for key in self._empty)
 
     def _is_missing(self, key: str) -> bool:
         return key in self._whole and not self._whole.isdisjoint(self._known)
 
     def may_begin(self, key: str) -> bool:
-        """Tell whether the server of `key`, if it is empty, may be begun: all are empty, or it is a new one."""
+        """Decide whether the server of `key`, if empty, may be initialised: all are empty, or it is a new master."""
         if self._whole <= self._empty:
-            # Decided once, for all of them: what is begun first must not keep the rest from it.
+            # Decide once for all keys: the first one initialised must not make the others look emptied.
             self._is_beginning = True
         return key not in self._known and (key not in self._whole or self._is_beginning)
 
     def remember(self, key: str, seen: Known) -> None:
-        """Take this as the newest that was seen under `key`."""
+        """Record what was seen under `key`, if it is newer."""
         self._empty.discard(key)
         if self._whole <= self._known.keys() | {key}:
             self._is_beginning = False
@@ -118,24 +118,24 @@ class Epoch:
             self._known[key] = seen
 
     def forget_all_but(self, names: Collection[str]) -> None:
-        """Know and doubt nothing under any other key: an acceptance is for the whole store."""
+        """Forget knowledge and doubts of all keys but `names`: an acceptance is for the whole store."""
         self._forgotten |= self._known.keys() - set(names)
         self._known = {key: known for key, known in self._known.items() if key in names}
         self._doubts = {key: doubt for key, doubt in self._doubts.items() if key in names}
 
     def dump(self) -> Memory:
-        """Return what is known, for a file that outlives the process."""
+        """Return the known epochs, for a file that outlives the process."""
         return {key: list(known) for key, known in self._known.items()}
 
     def load(self, memory: Memory) -> None:
-        """Take up what an earlier process knew."""
+        """Load the epochs that an earlier process dumped."""
         self._known = {key: Known(str(epoch), *map(int, numbers)) for key, (epoch, *numbers) in memory.items()}
 
 
 def newest(one: Memory, other: Memory) -> Memory:
-    """Return what two processes know together: of each key the epoch that began last, and its larger beat.
+    """Merge what two processes know: for each key the epoch that began last, and its higher beat.
 
-    A key that is older than the whole was forgotten by an acceptance.
+    A key whose epoch began before the store's was forgotten by an acceptance, and is dropped.
     """
     both = dict(one)
     for key, seen in other.items():
@@ -165,7 +165,7 @@ def _doubt(sign: Sign, known: Known | None) -> str | None:
 
 
 def cluster_keys() -> list[str]:
-    """Return one key in each sixteenth of the slots of a cluster."""
+    """Return one key in each sixteenth of the slots of a Cluster."""
     found: dict[int, str] = {}
     number = 0
     while len(found) < _CLUSTER_BEATS:

@@ -1,9 +1,9 @@
-"""Posted commands, kept until Redis acknowledged them and repeated in order for each budget.
+"""The outbox: posted commands, kept until Redis acknowledged them and repeated in order for each budget.
 
-Rule: only what is safe to repeat is posted: a repeat changes nothing.
-Rule: the posts of one slot reach Redis in their order, and a call on that slot comes after them. While all goes well
-they simply share the connection's queue. When one was lost, refused or sent where its slot no longer is, the slot is
-held: its posts go one at a time, each after the one before it was acknowledged, until none is left.
+Rule: only a command whose repeat changes nothing is posted.
+Rule: the posts of one slot reach Redis in their order, and a call on that slot comes after them. Without faults the
+order of the connection ensures this. When a post was lost, refused or sent to a server that no longer owns its slot,
+the slot is held: its posts are sent one at a time, each after the one before was acknowledged, until none is left.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ from gateway.store.cluster import Routes, detour
 from gateway.store.connection import LOST, Lost, Pipe, Reply
 from gateway.store.server import Server
 
-# Some 1 kB each: what waits through an outage stays within tens of MB. What is dropped beyond it, the sweeper finds.
+# A post is about 1 kB, so an outage costs at most tens of MB. The sweeper settles what is dropped beyond that.
 MOST_PENDING = 20_000
-# After a refusal that is nobody's fault (a slot that nobody holds now) it is tried again.
+# Pause before a retry when the slot has no owner or its server is away.
 _AGAIN_SECONDS = 0.1
 
 OnReply = Callable[[Reply], None]
 
 
 class Post:
-    """One posted command, as the queue of answers sees it. `load` makes its script known (empty: it has none)."""
+    """One posted command, as a sink of its reply. `load`: its SCRIPT LOAD command, empty when it runs no script."""
 
     __slots__ = ("_outbox", "asking", "is_on_its_way", "load", "on_reply", "packed", "sent", "server", "slot")
 
@@ -38,27 +38,27 @@ class Post:
         self._outbox = outbox
         self.slot = slot
         self.server = server
-        """Where it was sent last."""
+        """The server it was last sent to."""
         self.packed = packed
         self.load = load
         self.on_reply = on_reply
         self.asking: Server | None = None
         self.is_on_its_way = False
         self.sent: asyncio.Future[Pipe] | None = None
-        """On which connection, for whoever waits until it is sent."""
+        """Resolves to the connection it was sent on, for a caller that waits until it is sent."""
 
     @staticmethod
     def done() -> bool:
-        """Never: its answer always counts."""
+        """Return False: its reply is always needed."""
         return False
 
     def set_result(self, result: Reply, /) -> None:
-        """Take its answer."""
+        """Pass its reply to the outbox."""
         self._outbox.answered(self, result)
 
 
 class Outbox:
-    """Keeps and repeats posts. `is_refused` tells whether the Redis that answers is not ours."""
+    """Keeps and repeats posts. `is_refused` returns whether a Redis answers that was refused (see `epoch`)."""
 
     def __init__(self, routes: Routes, *, deadline_seconds: float, is_refused: Callable[[], bool]) -> None:
         self._routes = routes
@@ -77,7 +77,7 @@ class Outbox:
         return self._count
 
     def keep(self, slot: int, packed: bytes, load: bytes = b"", on_reply: OnReply | None = None) -> Post | None:
-        """Keep a command and send it as soon as that may be; None when too many are kept already."""
+        """Keep a command and send it as soon as its slot allows; return None when the outbox is full."""
         if self._count >= MOST_PENDING:
             if not self._is_full:
                 log.error("posts_left_to_sweeper", waiting=self._count)
@@ -103,7 +103,7 @@ class Outbox:
         return post
 
     async def post(self, slot: int, packed: bytes, load: bytes = b"", on_reply: OnReply | None = None) -> bool:
-        """Keep a command and send it; tell whether its bytes are with the kernel, within a deadline."""
+        """Keep a command and send it; return whether its bytes are with the kernel within the deadline."""
         post = self.keep(slot, packed, load, on_reply)
         if post is None:
             return False
@@ -112,12 +112,12 @@ class Outbox:
         return not (self._is_refused() or post.server.is_away) and await self._sent_in_time(post)
 
     def blocks(self, slot: int, server: Server) -> bool:
-        """Tell whether a command on this slot, sent to `server` now, could overtake a post."""
+        """Return whether a command on this slot, sent to `server` now, could overtake a post."""
         queue = self._queues.get(slot)
         return queue is not None and (slot in self._held or queue[-1].server is not server)
 
     async def cleared(self, slot: int) -> None:
-        """Wait until no post of this slot is held up. Raises Unavailable after a deadline."""
+        """Hold the slot and wait until all its posts were acknowledged. Raises Unavailable after the deadline."""
         self._hold(slot)
         cleared: asyncio.Future[None] = self._loop.create_future()
         self._held[slot].append(cleared)
@@ -129,15 +129,15 @@ class Outbox:
             raise Unavailable from None
 
     def go_on(self) -> None:
-        """Go on with every slot that is held: a server has opened, or slots have other owners."""
+        """Resume every held slot: a server has opened, or slots have changed owners."""
         for slot in tuple(self._held):
             self._go_on(slot)
 
     async def drained(self, seconds: float) -> bool:
-        """Wait until every post was acknowledged, at most so long; tell whether it was."""
+        """Wait until every post was acknowledged, at most `seconds`; return whether all were."""
         try:
             async with asyncio.timeout(seconds):
-                # What an answer called for is posted behind the post that it answers.
+                # A reply's handler may post again, after `_empty` was set: hence the loop.
                 while self._count:
                     await self._empty.wait()
         except TimeoutError:
@@ -145,11 +145,11 @@ class Outbox:
         return True
 
     def close(self) -> None:
-        """Send nothing any more."""
+        """Stop sending."""
         self._is_closed = True
 
     def answered(self, post: Post, reply: Reply) -> None:
-        """Take the answer of a post, or that there will be none."""
+        """Handle the reply of a post, or LOST."""
         post.is_on_its_way = False
         if reply is LOST:
             self._hold(post.slot)
@@ -170,7 +170,7 @@ class Outbox:
 
     @staticmethod
     def _send(post: Post, server: Server) -> bool:
-        """Send a post to the server of its slot, or where that said; tell whether there is a connection to send on."""
+        """Send a post to `server`, or to the ASK target that it named; return False when there is no connection."""
         asking, post.asking = post.asking, None
         target = server if asking is None else asking
         pipe = target.pipe
@@ -186,7 +186,7 @@ class Outbox:
         self._held.setdefault(slot, [])
 
     def _go_on(self, slot: int) -> None:
-        """Send the first post of a held slot, if it is not on its way and its server is open."""
+        """Send the first post of a held slot unless it is in flight or its server is closed; release an empty slot."""
         queue = self._queues.get(slot)
         if not queue:
             for cleared in self._held.pop(slot, ()):
@@ -228,7 +228,7 @@ class Outbox:
                 log.error("post_reply_failed", error=type(fault).__name__)
 
     def _gone(self, post: Post) -> None:
-        """Let go of a post that needs no repeat."""
+        """Remove a post that needs no repeat."""
         queue = self._queues[post.slot]
         queue.remove(post)
         if not queue:

@@ -1,15 +1,15 @@
-"""What Redis answers, as Python's own: bytes, flat lists and hashes read once, here."""
+"""Redis replies as Python values: the one place that decodes bytes, flat lists and hashes."""
 
 from typing import Any
 
 
 def text(raw: bytes) -> str:
-    """Return an answer's bytes as text."""
+    """Return a reply's bytes as text."""
     return raw.decode()
 
 
 def by_name(raw: dict[bytes, bytes]) -> dict[str, bytes]:
-    """Return a hash by the names of its fields, its values as they came."""
+    """Return a hash with its field names as text and its values as bytes."""
     return {text(name): value for name, value in raw.items()}
 
 
@@ -19,12 +19,12 @@ def paired(flat: list[bytes]) -> dict[bytes, bytes]:
 
 
 def strings(raw: dict[bytes, bytes]) -> dict[str, str]:
-    """Return a mapping as text throughout."""
+    """Return a hash with names and values as text."""
     return {text(name): text(value) for name, value in raw.items()}
 
 
 def read(command: str, raw: Any) -> Any:
-    """Return a command's answer in the shape that is meant: a hash as a mapping, a set as a set, a score as a number.
+    """Return a command's reply in its natural shape: a hash as a mapping, a set as a set, a score as a float.
 
     A stream's entries are pairs of an id and a mapping.
     """

@@ -1,4 +1,4 @@
-"""The Lua scripts of every room. A header tells each one's keys, arguments, answers and repeats."""
+"""Loads the Lua scripts of every room. Each script's header lists its keys, arguments, replies and repeats."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,20 +10,20 @@ from gateway.store.connection import Arg, pack
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One script as Redis gets it, and the name Redis gives it."""
+    """One script: its text as sent to Redis, and the SHA-1 by which EVALSHA runs it."""
 
     text: str
     sha: str
     load: bytes
-    """The command that makes it known to a server."""
+    """The packed SCRIPT LOAD command."""
 
     def call(self, key_names: Sequence[str], args: Sequence[Arg]) -> bytes:
-        """Return the command that runs it."""
+        """Return the packed EVALSHA command."""
         return pack(("EVALSHA", self.sha, len(key_names), *key_names, *args))
 
 
 def load() -> dict[str, Script]:
-    """Return every script by its file's name, its includes filled in. A room keeps its own in its folder `lua`."""
+    """Return every script by its file's stem, includes expanded. Each room's scripts are in its folder `lua`."""
     rooms = [room / "lua" for room in resources.files("gateway").iterdir() if (room / "lua").is_dir()]
     shared = {
         file.name.removesuffix(".lua"): file.read_text()

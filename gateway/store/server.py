@@ -1,8 +1,8 @@
-"""One Redis server as seen from here: its one connection, and whether it answers.
+"""One Redis server as seen by this process: its one connection, and whether it answers.
 
-Rule: away, busy or late is one question: how old is the oldest unanswered command since the server last said anything?
-What this machine itself was late by (too many processes for its cores) is not held against Redis.
-Rule: a new connection is made only after the old one is closed, so recovery needs nothing that is still held.
+Rule: one measure decides whether a server is away: the time since its last reply while a command is unanswered. Time by
+which our own event loop ran late (a machine with too few cores) is subtracted.
+Rule: a new connection is made only after the old one is closed, so recovery never needs a second one (maxclients).
 """
 
 import asyncio
@@ -13,22 +13,23 @@ from gateway import metrics
 from gateway.logs import log
 from gateway.store.connection import Access, Ended, Find, Lost, Pipe, Place, connect
 
-# The watch looks so often; what it comes later than it should is this machine's own delay.
+# Interval of the watchdog. Beyond _PUNCTUAL_SECONDS, its lateness counts as delay of this machine.
 _WATCH_SECONDS = 0.025
 _PUNCTUAL_SECONDS = 0.005
-# No machine is excused for longer.
+# The most that is subtracted for this machine's own delay, so that a frozen Redis is found even under overload.
 _MOST_EXCUSED_SECONDS = 0.15
-# Room for a busy event loop to take in a reply that is here: time, and turns (each looks at the sockets once).
+# Before the verdict, a busy event loop gets this much time and this many turns (each polls the sockets once) to read a
+# reply that has already arrived.
 _GRACE_SECONDS = 0.01
 _GRACE_TURNS = 10
-# After an outage whoever lives renews first. A third of the usual lease is time enough, and so is as long as it lasted.
+# After an outage, wait before sweeping so that live processes renew their leases: min(outage, a third of the lease).
 _MOST_RECOVERY_SECONDS = 20.0
 
 
 class Server:
-    """The way to one server.
+    """One server and the connection to it.
 
-    `preamble` is sent first on each new connection. `name` stands in the log where there are several servers.
+    `preamble`: commands sent first on each new connection. `name`: its address in log lines, empty for a single server.
     """
 
     def __init__(
@@ -42,18 +43,18 @@ class Server:
     ) -> None:
         self.name = name
         self.place = Place()
-        """Where it was connected to last."""
+        """The address it was last connected at."""
         self.pipe: Pipe | None = None
         self.is_serving = False
-        """Whether it holds keys, as far as is known."""
+        """Whether it is a master that holds keys, by the last known view."""
         self.is_open = False
-        """Whether it takes commands: it is connected, serving, found to be ours, and answers."""
+        """Whether it takes commands: it is connected, serving, verified and answering."""
         self.opened = asyncio.Event()
-        """Set while it is open, for whoever waits without a deadline."""
+        """Set while `is_open`, for callers that wait without a deadline."""
         self.has_news = asyncio.Event()
-        """Set when it is away, its connection ended, or it has begun to serve: it must be proven anew."""
+        """Set when it must be verified again: it is away, its connection ended, or it has begun to serve."""
         self.proving = asyncio.Lock()
-        """Held by whoever proves it: one beat must not close the connection of another."""
+        """Held during verification: one heartbeat must not close the connection that another one uses."""
         self.deadline_seconds = deadline_seconds
         self.find = find
         self._access = access
@@ -76,11 +77,11 @@ class Server:
 
     @property
     def recovery_seconds(self) -> float:
-        """How long its last outage may still be felt; 0 when that is over."""
+        """For how many seconds after its last outage the sweeper must still wait; 0 when over."""
         return max(0.0, self._recovers_until - time.monotonic())
 
     async def connect(self) -> Pipe:
-        """Return its connection, which is made now if there is none. Raises Lost."""
+        """Return its connection, making one if there is none. Raises Lost."""
         async with self._connecting:
             if self._is_closed:
                 raise Lost("closed")
@@ -95,7 +96,7 @@ class Server:
             return self.pipe
 
     async def decided(self) -> None:
-        """Wait until it is open, or known to be away, or another serves in its place."""
+        """Wait until it is open, or known to be away, or no longer the master of its slots."""
         if self._is_closed or self.is_away:
             return
         if not self._waiters:
@@ -105,7 +106,7 @@ class Server:
         await waiter
 
     def found(self) -> None:
-        """Note that it answers, and is ours: one line in the log if it was away."""
+        """Record that it answers and was verified. Logs one line if it was away."""
         self._end_outage()
         self.is_open = self.is_serving and self.pipe is not None
         if self.is_open:
@@ -113,7 +114,7 @@ class Server:
             self._release()
 
     def lost(self, why: str) -> None:
-        """Note that it does not answer: one line in the log for each outage."""
+        """Record that it does not answer. Logs one line for each outage."""
         self._shut()
         self._release()
         if self.is_serving and self._away_since is None and not self._is_closed:
@@ -123,37 +124,37 @@ class Server:
             log.error("store_away", reason=why, **self._said)
 
     def serve(self, is_serving: bool) -> None:
-        """Note whether it holds keys. One that begins to is proven before it takes a command."""
+        """Record whether it holds keys. A server that begins to serve is verified before it takes a command."""
         if is_serving == self.is_serving:
             return
         self.is_serving = is_serving
         self._shut()
         self.has_news.set()
         if not is_serving and self.is_away:
-            # Another serves in its place. What was sent to it and not answered goes there.
+            # Another master took over. Dropping the connection makes unanswered commands retry there.
             self._end_outage()
             self.drop()
         self._release()
 
     def drop(self) -> None:
-        """Close its connection: what was not answered is told so."""
+        """Close its connection: unanswered commands get LOST."""
         if self.pipe is not None:
             self.pipe.close()
 
     def refuse(self) -> None:
-        """Close its connection, and send nobody there until it is found again."""
+        """Close its connection, and send nothing there until it is verified again."""
         self._shut()
         self._release()
         self.drop()
 
     def close(self) -> None:
-        """End the connection and the watch."""
+        """End the connection and the watchdog."""
         self._is_closed = True
         self._watch.cancel()
         self.refuse()
 
     def disconnected(self, pipe: Pipe) -> None:
-        """Take note that the connection has ended."""
+        """Record that the connection has ended."""
         if pipe is self.pipe:
             self.pipe = None
             self._shut()
@@ -219,12 +220,12 @@ class Server:
         self._look_in(_WATCH_SECONDS)
 
     def _unanswered_since(self) -> float | None:
-        """Since when requests wait without a word of it; None when none waits, or it is known to be away."""
+        """Since when (monotonic) requests wait without any reply; None when none waits or it is known to be away."""
         if self.is_away:
             return None
         asked = self.pipe.asked_since if self.pipe is not None else None
         if asked is None and self._waiters:
-            # For a connection, which may be there already and be proven just now.
+            # The callers wait for `decided`. A connection may exist and be under verification: its last reply counts.
             return max(self._waited_since, self.pipe.since) if self.pipe is not None else self._waited_since
         return asked
 
@@ -233,5 +234,5 @@ class Server:
         if self.pipe is not None:
             self.pipe.give_up()
         if not self.is_serving:
-            # No beat will find out when it answers again.
+            # A replica gets no heartbeat that would find it again, so the next command must reconnect.
             self.drop()

@@ -1,8 +1,8 @@
-"""The way to Redis: scripts and commands within a deadline, posts that are kept until they were acknowledged.
+"""The room's door to Redis: scripts and commands within a deadline, and posts that are kept until acknowledged.
 
-Rule: a call answers, or raises Unavailable within the deadline. Nothing of Redis or its client leaves this room, but a
-ResponseError that is the command's own fault.
-Rule: a Redis that is empty or older than we left it is refused until an operator accepts it (`epoch`).
+Rule: a call answers, or raises Unavailable within the deadline. No other exception of Redis or its client leaves this
+room, except a ResponseError for a command that is itself wrong.
+Rule: a Redis that is empty, or older than this process last saw it, is refused until an operator accepts it (`epoch`).
 """
 
 import asyncio
@@ -30,18 +30,18 @@ from gateway.store.replies import read
 from gateway.store.server import Server
 from gateway.store.subscription import Subscription, subscribe
 
-# One more try meets the connection that a restarted Redis closed.
+# One retry covers a connection that a restarted Redis has closed.
 _TRIES = 2
-# Whoever waits for a server looks so often whether another has taken its place.
+# How often a waiting listener checks whether another server owns its channel now.
 _LOOK_SECONDS = 0.1
-# An operator's tool waits so long for one answer.
+# Deadline of one reply for an operator's tool: SCAN and INFO on a loaded server may take seconds.
 _PATIENCE_SECONDS = 10.0
-# Sentinels are asked one after the other: a silent one must not outlast the beat that asks.
+# Sentinels are asked one after the other: a silent one must answer or fail within a heartbeat's deadline (1.5 s).
 _ASKING = {"socket_timeout": 0.3, "socket_connect_timeout": 0.3, "retry": Retry(NoBackoff(), 0)}
 
 
 class Store:
-    """The way to one Redis: a server, a Sentinel group or a Cluster."""
+    """Access to one Redis: a single server, a Sentinel group or a Cluster."""
 
     def __init__(self, url: RedisUrl, *, deadline_seconds: float, memory: Memory) -> None:
         self._loop = asyncio.get_running_loop()
@@ -66,10 +66,10 @@ class Store:
         ca_file: Path | None = None,
         is_self_signed: bool = False,
     ) -> "Store":
-        """Return a store on `url`. A Redis that is away now is met as soon as it is there.
+        """Return a store on `url`. A Redis that is down now is connected to in the background once it is up.
 
-        `memory` is what `Store.memory` gave an earlier process, if it was kept. `ca_file`: who signed the certificate
-        of a Redis behind TLS; `is_self_signed`: nobody did, and it is not looked at.
+        `memory`: what `Store.memory` returned in an earlier process, if it was kept. `ca_file`: the CA that signed the
+        certificate of a Redis behind TLS; `is_self_signed`: do not verify the certificate at all.
         """
         parsed = redis_url.parse(url)
         if ca_file is not None:
@@ -83,32 +83,32 @@ class Store:
         return store
 
     async def close(self) -> None:
-        """End the background work and every connection. What is still posted is left to the sweeper."""
+        """End the background work and every connection. Unacknowledged posts are left to the sweeper."""
         self._outbox.close()
         await self._beats.close()
         if self._sentinel is not None:
             await asyncio.gather(*(client.aclose() for client in self._sentinel.sentinels), return_exceptions=True)
-        # The event loop closes sockets in the turn after the one they were given up in.
+        # The event loop closes aborted sockets one turn later.
         await asyncio.sleep(0)
 
     @property
     def memory(self) -> Memory:
-        """What is known of this Redis, to be kept where it outlives the process."""
+        """The epochs known of this Redis, for a file that outlives the process."""
         return self._epoch.dump()
 
     @property
     def salt(self) -> bytes:
-        """The installation's secret for short names; empty until Redis was met."""
+        """The installation's secret for short names; empty until the first heartbeat was answered."""
         return self._beats.salt
 
     @property
     def is_open(self) -> bool:
-        """Whether every server we know answers and is the one we knew."""
+        """Whether every known master answers and has the epoch we know."""
         is_here = not any(master.is_away for master in self._routes.masters)
         return self.salt != b"" and not self._beats.refuses() and is_here
 
     async def answers(self) -> bool:
-        """Ask every server now; tell whether all answer and are the ones we knew."""
+        """Send one command to every master now; return whether all answer and have the epoch we know."""
         try:
             for master in self._routes.masters:
                 await self.call("EXISTS", self._routes.key_on(master))
@@ -123,7 +123,7 @@ class Store:
 
     @property
     def why_closed(self) -> str:
-        """What keeps the store closed, for the operator."""
+        """Why the store is closed, for the operator."""
         return self._epoch.doubt or "Redis does not answer; check REDIS_URL"
 
     async def opened(self) -> None:
@@ -133,14 +133,14 @@ class Store:
             await self._opening.wait()
 
     async def beat(self, *, accept: bool = False) -> None:
-        """Prove that Redis is there, is the one we knew and no older. Raises Unavailable.
+        """Verify that Redis answers, has the epoch we know and is no older than last seen. Raises Unavailable.
 
-        `accept` is the operator's word that this Redis is the truth from now on, whatever is missing in it.
+        `accept`: the operator declares this Redis valid from now on, even if data is missing in it.
         """
         await self._beats.beat(accept=accept)
 
     def recovery_seconds(self, key: str) -> float:
-        """Return how long the last outage of the server that holds `key` may still be felt; 0 when that is over."""
+        """Return for how many seconds after an outage of `key`'s server the sweeper must still wait; 0 when over."""
         return self._routes.owner(slot_of(key)).recovery_seconds
 
     # -- calls --------------------------------------------------------------------------------------------
@@ -148,16 +148,16 @@ class Store:
     async def run(
         self, script: str, key_names: Sequence[str], args: Sequence[Arg] = (), *, behind: str | None = None
     ) -> Reply:
-        """Run the script of that name, after all that was posted on its first key's slot. Raises Unavailable.
+        """Run the script of that name, after every earlier post on its first key's slot. Raises Unavailable.
 
-        `behind`: where there is a single server, also after all that was posted on this key's slot.
+        `behind`: on a single server, also after every earlier post on this key's slot.
         """
         known = self._scripts[script]
         also = slot_of(behind) if behind is not None and self.is_single else None
         return await self._answer(slot_of(key_names[0]), known.call(key_names, args), known.load, also)
 
     async def call(self, command: str, *args: Arg) -> Reply:
-        """Run one command on the key `args[0]`, after all that was posted on its slot. Raises Unavailable."""
+        """Run one command on the key `args[0]`, after every earlier post on its slot. Raises Unavailable."""
         packed = pack((command, *args))
         return read(command, await self._answer(slot_of(str(args[0])), packed))
 
@@ -166,7 +166,7 @@ class Store:
         await self._answer(slot_of(channel), pack(("PUBLISH", channel, message)))
 
     async def each_key(self, pattern: str) -> AsyncIterator[str]:
-        """Yield every key that matches, over all servers: for the operator's tools, never for a request."""
+        """Yield every key that matches `pattern`, over all masters: for operator's tools, never in a request."""
         for master in self._routes.masters:
             cursor: Arg = 0
             while cursor != b"0":
@@ -175,9 +175,9 @@ class Store:
                     yield key.decode()
 
     async def about(self, section: str) -> list[dict[str, str]]:
-        """Return what each server that serves keys says of itself in one section of INFO. Raises Unavailable.
+        """Return one section of INFO of each master. Raises Unavailable.
 
-        Keys are INFO's own names, and `name`: its address, empty for a single server.
+        Keys are INFO's own names, plus `name`: the master's address, empty for a single server.
         """
         found = []
         for master in self._routes.masters:
@@ -187,11 +187,11 @@ class Store:
         return found
 
     async def _answer(self, slot: int, packed: bytes, load: bytes = b"", also: int | None = None) -> Reply:
-        """Send one command to the server that holds `slot`, and follow the slot where it has gone. Raises Unavailable.
+        """Send one command to the owner of `slot`, and follow MOVED and ASK redirections. Raises Unavailable.
 
-        `load`: what makes its script known; empty for any other command. `also`: a slot of the same server whose posts
-        come before it too. A command that was given up may still be carried out: every script is safe to repeat or to
-        void.
+        `load`: the SCRIPT LOAD command of its script; empty for any other command. `also`: a second slot of the same
+        server whose earlier posts must come first. Redis may still run a command that was given up here, so every
+        script must be safe to repeat or to void.
         """
         way = STRAIGHT
         tries = 0
@@ -223,17 +223,17 @@ class Store:
                 break
             elif not load or self._blocked(slot, also, server) is None:
                 return reply
-            # Else a post before it was refused: the script runs again after that one.
+            # An earlier post was refused meanwhile, so this script ran before it: run it again after that post.
         raise Unavailable
 
     def _blocked(self, slot: int, also: int | None, server: Server) -> int | None:
-        """Return which of the slots has a post that a command sent now could overtake."""
+        """Return the slot, of the two, that has a post which a command sent now could overtake; None if neither has."""
         if self._outbox.blocks(slot, server):
             return slot
         return also if also is not None and self._outbox.blocks(also, server) else None
 
     async def _detour(self, refused: hiredis.ReplyError, server: Server, load: bytes) -> Detour:
-        """Return where a command goes that was refused, when it is time to. Raises Unavailable."""
+        """Return where to send a refused command next, after the pause it needs. Raises Unavailable."""
         try:
             way = detour(self._routes, refused, server, load)
         except Lost as why:
@@ -244,7 +244,7 @@ class Store:
         return way
 
     async def _reach(self, server: Server) -> None:
-        """Connect to a server that a slot is on its way to. What goes wrong is that slot's trouble alone."""
+        """Connect to the server that a slot migrates to. Raises Unavailable, which concerns this slot only."""
         try:
             async with asyncio.timeout(self._deadline_seconds):
                 await server.connect()
@@ -252,7 +252,7 @@ class Store:
             raise Unavailable from None
 
     async def _ask(self, server: Server, *words: Arg) -> Reply:
-        """Send one command that nobody's request waits for. Raises Unavailable."""
+        """Send one command on behalf of an operator's tool, not a request. Raises Unavailable."""
         if not server.is_open:
             await server.decided()
         if self._beats.refuses() or server.is_away:
@@ -271,10 +271,10 @@ class Store:
     def post(
         self, script: str, key_names: Sequence[str], args: Sequence[Arg] = (), on_reply: OnReply | None = None
     ) -> Awaitable[bool]:
-        """Keep a script that is safe to repeat until Redis acknowledged it; tell whether it is on its way.
+        """Keep a script until Redis acknowledged it; return whether it was sent. It must be safe to repeat.
 
-        On True its bytes are with the kernel. On False Redis is away, or did not take them within the deadline: they
-        are sent when it is back, after what was posted on the slot before. `on_reply` gets the reply, once.
+        True: its bytes are with the kernel. False: Redis is away, or did not accept the bytes within the deadline;
+        they are sent when it is back, after the slot's earlier posts. `on_reply` is called with the reply, once.
         """
         known = self._scripts[script]
         return self._outbox.post(slot_of(key_names[0]), known.call(key_names, args), known.load, on_reply)
@@ -282,32 +282,30 @@ class Store:
     def keep(
         self, script: str, key_names: Sequence[str], args: Sequence[Arg] = (), on_reply: OnReply | None = None
     ) -> bool:
-        """Do the same, and wait for nothing; tell whether it is kept: too many may be already."""
+        """Do as `post`, without waiting for the write; return False when the outbox is full and it was dropped."""
         known = self._scripts[script]
         return self._outbox.keep(slot_of(key_names[0]), known.call(key_names, args), known.load, on_reply) is not None
 
     def post_command(self, command: str, *args: Arg, on_reply: OnReply | None = None) -> Awaitable[bool]:
-        """Do the same with one command on the key `args[0]`."""
+        """Do as `post`, with one command on the key `args[0]`."""
         packed = pack((command, *args))
         return self._outbox.post(slot_of(str(args[0])), packed, on_reply=on_reply)
 
     @property
     def pending(self) -> int:
-        """How many posts were not acknowledged yet."""
+        """How many posts are not acknowledged yet."""
         return len(self._outbox)
 
     async def drained(self, seconds: float) -> bool:
-        """Wait until every post was acknowledged, at most so long; tell whether it was."""
+        """Wait until every post was acknowledged, at most `seconds`; return whether all were."""
         return await self._outbox.drained(seconds)
 
     # -- pub/sub ------------------------------------------------------------------------------------------
 
     async def listener(self, channel: str, *more: str) -> Subscription:
-        """Return a subscription as soon as the server that `channel` belongs to is open; the caller closes it.
+        """Return a subscription once the server that `channel` hashes to is open; the caller closes it. Raises Lost.
 
-        Whatever is published anywhere is heard there, so `more` channels may belong to any server.
-
-        Raises Lost.
+        A Cluster forwards every message to all its nodes, so `more` channels may hash to any server.
         """
         while not (server := self._routes.owner(slot_of(channel))).is_open:
             with contextlib.suppress(TimeoutError):
@@ -316,7 +314,7 @@ class Store:
         return await subscribe(server.place, self._access, channel, *more)
 
     def where(self, channel: str) -> Place:
-        """Return the place of the server that `channel` belongs to now."""
+        """Return the address of the server that `channel` hashes to now."""
         return self._routes.owner(slot_of(channel)).place
 
     def _routes_to(self, url: RedisUrl) -> Routes:
@@ -324,7 +322,7 @@ class Store:
             Server,
             access=self._access,
             deadline_seconds=self._deadline_seconds,
-            # A post whose sender dies at once must not be asked for its script.
+            # Load all scripts first: a post whose process dies at once cannot answer a NOSCRIPT.
             preamble=[script.load for script in self._scripts.values()],
         )
         if url.kind == "cluster":
@@ -345,5 +343,5 @@ def _sentinel(url: RedisUrl) -> Sentinel:
 
 
 async def _master(sentinel: Sentinel, name: str) -> Place:
-    """Ask the Sentinels who is the master now."""
+    """Ask the Sentinels for the current master's address."""
     return Place(*await sentinel.discover_master(name))

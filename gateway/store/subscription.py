@@ -1,4 +1,4 @@
-"""A connection that listens on channels. It is the second and last one that a process has to a server."""
+"""A connection that subscribes to channels: the second and last one that a process opens to a server."""
 
 import asyncio
 
@@ -6,13 +6,13 @@ import hiredis
 
 from gateway.store.connection import Access, Lost, Pipe, Place, Reply, connect, pack
 
-# Who cannot listen misses cuts: a Redis that takes the connection and says nothing is tried again soon.
+# Shorter than a command connection's: a process without a subscription misses cuts, so a silent Redis is retried soon.
 _CONNECT_SECONDS = 0.5
 _PING = pack(("PING",))
 
 
 class Subscription(Pipe):
-    """What is said on it after SUBSCRIBE answers nothing that was asked."""
+    """A connection whose incoming data, after SUBSCRIBE, are messages instead of replies."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,18 +21,18 @@ class Subscription(Pipe):
         self.owner = self
 
     def listen(self, *channels: str) -> None:
-        """Subscribe: from here on every word goes to `hear`."""
+        """Subscribe: from now on everything received goes to `hear`."""
         self._is_listening = True
         self.send_unread(pack(("SUBSCRIBE", *channels)))
 
     def ping(self) -> None:
-        """Have the server say something."""
+        """Make the server send a pong, which shows that it is there."""
         self.send_unread(_PING)
 
     async def hear(self, seconds: float) -> tuple[str, str, Reply] | None:
-        """Return the next word: its kind (subscribe, message, pong), its channel (a pong has none) and its text.
+        """Return the next message: its kind (subscribe, message, pong), channel (empty for a pong) and payload.
 
-        None after so long. Raises Lost.
+        None if there is none within `seconds`. Raises Lost.
         """
         try:
             async with asyncio.timeout(seconds):
@@ -45,7 +45,7 @@ class Subscription(Pipe):
         return kind.decode(), channel.decode(), text
 
     def data_received(self, data: bytes) -> None:
-        """Take what is said."""
+        """Queue the messages received."""
         if not self._is_listening:
             super().data_received(data)
             return
@@ -57,7 +57,7 @@ class Subscription(Pipe):
             self.close()
 
     def disconnected(self, pipe: Pipe) -> None:
-        """Tell whoever hears."""
+        """Queue the end of the connection, so that `hear` raises Lost."""
         self._said.put_nowait("the connection was closed")
         del pipe
 

@@ -1,20 +1,20 @@
---[[ beat: prove that this is the Redis we knew, no older than we left it.
+--[[ beat: a heartbeat: report this Redis's epoch and counter, initialise or accept it if asked, mark it older.
 KEYS[1] instance  hash   epoch, salt, beat, accepted, older, since_ms
-ARGV[1] epoch        a new epoch, used only to begin an empty Redis or to accept one
-ARGV[2] salt         used only to begin an empty Redis
-ARGV[3] begin        '1' = an empty Redis may be begun: the caller has never known another
-ARGV[4] accept       '1' = the operator says this Redis is the truth from now on, whatever is missing
-ARGV[5] known_epoch  what the caller knew, '' = nothing
-ARGV[6] known_beat   the newest beat it saw of that epoch
-ARGV[7] known_ms     when that epoch was begun or accepted
+ARGV[1] epoch        a new epoch id, used only to initialise an empty Redis or to accept one
+ARGV[2] salt         used only to initialise an empty Redis
+ARGV[3] begin        '1' = an empty Redis may be initialised: the caller has never known another
+ARGV[4] accept       '1' = an operator accepts this Redis as it is, even if data is missing
+ARGV[5] known_epoch  the epoch that the caller knows, '' = none
+ARGV[6] known_beat   the highest beat it saw of that epoch
+ARGV[7] known_ms     when that epoch began or was accepted
 RETURNS {epoch, salt, beat, accepted, older, since_ms}  epoch is '' when the Redis is empty; older is 1 once a caller knew a
-  newer beat of this epoch, until an operator accepts it: the beats count past it, and who starts later never knew it;
-  since_ms is when this epoch was begun or accepted: of two that were accepted the later one counts
-REPEAT counts on. ]]
+  higher beat of this epoch, and stays 1 until an operator accepts it, because the counter passes the known value again;
+  since_ms is when this epoch began or was accepted: of two accepted epochs the later one is valid
+REPEAT increments the beat again. ]]
 local instance_key = KEYS[1]
 local known = redis.call('HMGET', instance_key, 'epoch', 'beat', 'since_ms')
 local seconds, micros = unpack(redis.call('TIME'))
--- A clock that was set back makes no acceptance older than the last.
+-- Even when the clock was set back, an acceptance must be later than the last one.
 local since_ms = math.max(tonumber(seconds) * 1000 + math.floor(tonumber(micros) / 1000), tonumber(known[3] or '0') + 1,
   tonumber(ARGV[7] or '0') + 1)
 if not known[1] and (ARGV[3] == '1' or ARGV[4] == '1') then

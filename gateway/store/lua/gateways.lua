@@ -1,7 +1,7 @@
---[[ gateways: who is alive, so that a cut can wait for every process to hear it.
+--[[ gateways: sign a process on or off, and list the live ones, so that a cut can wait for each of them.
 KEYS[1] gateways  zset   process id -> ms until which it counts as alive
 ARGV[1] process_id   '' = only list
-ARGV[2] alive_ms     how long one sign of life lasts; 0 = sign off
+ARGV[2] alive_ms     how long the sign-on lasts; 0 = sign off
 RETURNS the ids that are alive
 REPEAT gives the same. ]]
 -- include: window

@@ -1,10 +1,10 @@
---[[ rate: let at most so many calls through in any window, and count no refused one.
+--[[ rate: admit at most `most` calls in any window of `window_ms`; refused calls do not count.
 KEYS[1] calls  zset   one member a call, score = ms
 ARGV[1] most
 ARGV[2] window_ms
 ARGV[3] call_id
-RETURNS 0 let through, else the ms to wait
-REPEAT the same call id counts once. ]]
+RETURNS 0 = admitted, else the ms to wait
+REPEAT with the same call id counts once. ]]
 -- include: window
 local calls_key, most, window_ms = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local now_ms = clock()
