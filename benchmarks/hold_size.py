@@ -74,7 +74,7 @@ Counts = Callable[[Mapping[str, str]], Mapping[str, Mapping[str, int]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class SamplePrompt:
     """A request, what a template makes of it, and whether it is English, code and JSON alone."""
 
     name: str
@@ -89,7 +89,7 @@ class Prompt:
 class Row:
     """What one prompt comes to at one model, in nano-USD."""
 
-    prompt: Prompt
+    prompt: SamplePrompt
     model: str
     real_nano: int
     expected: WorstCase
@@ -127,7 +127,7 @@ def _usable(amount: WorstCase, real_nano: int) -> float:
     return (1 + (CAP_NANO - amount.total_nano) // real_nano) * real_nano / CAP_NANO
 
 
-def prompts() -> list[Prompt]:
+def prompts() -> list[SamplePrompt]:
     """Return the prompts: of the repository's own files, of the corpus, and generated."""
     python = [path.read_text() for path in _files("metered")]
     more = [path.read_text() for room in ("edge", "ledger", "openrouter", "payers") for path in _files(room)]
@@ -172,7 +172,7 @@ def _prompt(
     tools: list[dict[str, object]] | None = None,
     images: tuple[tuple[int, int], ...] = (),
     is_usual: bool = True,
-) -> Prompt:
+) -> SamplePrompt:
     roles = ["system", *("user" if at % 2 else "assistant" for at in range(1, len(said)))]
     messages: list[dict[str, object]] = [
         {"role": role, "content": text} for role, text in zip(roles, said, strict=True)
@@ -185,7 +185,7 @@ def _prompt(
     if tools:
         body["tools"] = tools
         written.append(json.dumps(tools))
-    return Prompt(name, body, "\n".join(written), len(said), len(images), is_usual and not images)
+    return SamplePrompt(name, body, "\n".join(written), len(said), len(images), is_usual and not images)
 
 
 def _tools() -> list[dict[str, object]]:

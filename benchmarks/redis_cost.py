@@ -46,7 +46,7 @@ Step = Callable[[Budget, str], Awaitable[object]]
 
 
 @dataclass
-class Wire(asyncio.Protocol):
+class RedisWire(asyncio.Protocol):
     """One connection: what a loop turn sends leaves in one write, and answers come in order. Stands in for a Store."""
 
     names: Mapping[str, str]
@@ -121,7 +121,7 @@ class Cost:
         return sum(self.steps_us.values())
 
 
-async def cost(wire: Wire, steps: Mapping[str, Step], *, first: int, requests: int, depth: int) -> Cost:
+async def cost(wire: RedisWire, steps: Mapping[str, Step], *, first: int, requests: int, depth: int) -> Cost:
     """Run `requests` through all steps, `depth` at a time; the CPU of each step is read once for each BATCH."""
     spent = dict.fromkeys(steps, 0.0)
     await wire.call("CONFIG", "RESETSTAT")
@@ -139,7 +139,7 @@ async def cost(wire: Wire, steps: Mapping[str, Step], *, first: int, requests: i
     return Cost({name: us / requests for name, us in spent.items()}, await wire.inner_calls() / requests)
 
 
-def gateway_steps(wire: Wire, *, with_id: bool) -> dict[str, Step]:
+def gateway_steps(wire: RedisWire, *, with_id: bool) -> dict[str, Step]:
     """What the gateway sends for a plain request; `with_id` for one whose id comes before its end."""
     ledger = Ledger(cast(Store, wire), keep_days=90, lease_ms=60_000)
 
@@ -166,7 +166,7 @@ def gateway_steps(wire: Wire, *, with_id: bool) -> dict[str, Step]:
     return steps | ({"id": generation} if with_id else {}) | {"settle": settle}
 
 
-def yardstick_steps(wire: Wire, shas: list[str]) -> dict[str, Step]:
+def yardstick_steps(wire: RedisWire, shas: list[str]) -> dict[str, Step]:
     """What nginx + Lua sends for the same request."""
 
     async def admit(budget: Budget, request_id: str) -> object:
@@ -184,7 +184,7 @@ async def measure(url: str, *, requests: int, depth: int) -> None:
     """Print what each step costs, and the ratio to the yardstick."""
     known = scripts.load()
     _, wire = await asyncio.get_running_loop().create_unix_connection(
-        lambda: Wire({name: script.sha for name, script in known.items()}), url.removeprefix("unix://")
+        lambda: RedisWire({name: script.sha for name, script in known.items()}), url.removeprefix("unix://")
     )
     for script in known.values():
         await wire.call("SCRIPT", "LOAD", script.text)

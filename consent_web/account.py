@@ -11,7 +11,7 @@ from consent_web.site import SITE, Site
 from consent_web.spending import above_holds, added
 from gateway.errors import InvalidRequest
 from gateway.payers.connections import Connection
-from gateway.payers.stays import Visit
+from gateway.payers.logins import Visit
 
 DAYS = 30  # the rolling month of the ledger
 _DAY_SECONDS = 86_400
@@ -92,7 +92,7 @@ async def is_lost_by_leaving(site: Site, visit: Visit) -> bool:
 
     Raises Unavailable.
     """
-    if await site.wallets.has_way_back(visit):
+    if await site.wallets.is_recoverable(visit):
         return False
     return any(one.is_living and not one.is_test for one in await connections(site, visit))
 

@@ -19,7 +19,7 @@ from consent_web.money_text import CapRefused, cap_from_text, cap_text, exact
 from consent_web.site import SITE, Site
 from gateway.errors import ConsentRequired, InvalidRequest
 from gateway.payers.connections import By
-from gateway.payers.stays import Visit
+from gateway.payers.logins import Visit
 
 _SHOWN_REQUESTS = 100  # more than a person reads; the exports have all
 # For models by spend. Some 300 kB from Redis; whoever has more in a month reads that the newest were counted.

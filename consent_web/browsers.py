@@ -24,7 +24,7 @@ async def show(request: web.Request) -> web.Response:
     visit = await account.owner(request)
     shown = {
         "csrf": guard.known_browser(request).csrf,
-        "browsers": await request.app[SITE].stays.all(visit.wallet_id),
+        "browsers": await request.app[SITE].logins.all(visit.wallet_id),
         "own": visit.device,
     }
     return guard.page(request, "browsers.html", shown)
@@ -38,10 +38,10 @@ async def end(request: web.Request) -> web.StreamResponse:
     if not visit.is_trusted:
         raise proof.needed(proof.UNPROVED)
     device = request.match_info["device"]
-    if device not in {one.device for one in await site.stays.all(visit.wallet_id)}:
+    if device not in {one.device for one in await site.logins.all(visit.wallet_id)}:
         raise InvalidRequest("That browser is signed out already.", status=404)
     if device == visit.device:
         await guard.leave(request)
     else:
-        await site.stays.end(visit.wallet_id, device)
+        await site.logins.end(visit.wallet_id, device)
     return web.Response(status=303, headers={"Location": "/" if device == visit.device else "/browsers"})

@@ -15,8 +15,8 @@ from consent_web.openrouter import CodeRefused
 from consent_web.popup import found
 from consent_web.site import SITE, Site
 from gateway.errors import FundingInvalid, InvalidRequest, UpstreamError, WattfareError
-from gateway.payers.asked import Attempt
 from gateway.payers.authorizations import Authorization
+from gateway.payers.consent_request import Attempt
 from gateway.payers.wallets import KEEP, SWITCH, OtherWallet
 
 _STATE = re.compile(r"[A-Za-z0-9_-]{43}")

@@ -20,7 +20,7 @@ from consent_web.site import SITE, Handler, Site
 from gateway.digest import sha256_hex
 from gateway.errors import ConsentRequired, InvalidRequest, Unavailable, WattfareError
 from gateway.logs import log
-from gateway.payers.stays import VISIT_SECONDS, Guest, Visit
+from gateway.payers.logins import VISIT_SECONDS, Guest, Visit
 from gateway.strict_json import strict_json
 
 BROWSER_COOKIE = "__Host-wattfare-browser"
@@ -123,7 +123,7 @@ def known_browser(request: web.Request) -> Browser:
 async def visit(request: web.Request) -> Visit | None:
     """Return the browser's visit of a wallet; None when it is in none. Raises Unavailable."""
     token = request.cookies.get(WALLET_COOKIE, "")
-    return await request.app[SITE].stays.find(token if _COOKIE_TOKEN.fullmatch(token) else "", guest(request))
+    return await request.app[SITE].logins.find(token if _COOKIE_TOKEN.fullmatch(token) else "", guest(request))
 
 
 def guest(request: web.Request) -> Guest:
@@ -146,7 +146,7 @@ async def leave(request: web.Request) -> None:
     """
     found = await visit(request)
     if found is not None and found.is_trusted:
-        await request.app[SITE].stays.end(found.wallet_id, found.device)
+        await request.app[SITE].logins.end(found.wallet_id, found.device)
     request[_WALLET] = ""
 
 

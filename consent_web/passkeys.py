@@ -22,9 +22,9 @@ from webauthn.helpers.structs import (
 from consent_web import account, guard, proof
 from consent_web.site import SITE, Site
 from gateway.errors import InvalidRequest
+from gateway.payers.logins import Visit
 from gateway.payers.origins import is_address
 from gateway.payers.passkeys import MOST, Passkey
-from gateway.payers.stays import Visit
 
 _CREATE, _GET = "create", "get"
 _VERIFIED = UserVerificationRequirement.REQUIRED
@@ -125,7 +125,7 @@ async def create(request: web.Request) -> web.Response:
         made.sign_count,
         guard.guest(request).label,
         time.time_ns() // 1_000_000,
-        await site.stays.bound_to(visit),
+        await site.logins.bound_to(visit),
     )
     await site.passkeys.put(visit, passkey)
     return guard.json_response({})
@@ -141,9 +141,11 @@ async def prove(request: web.Request) -> web.Response:
     used = await _used(site, visit, _credential(body))
     await site.passkeys.put(visit, used)
     if not visit.is_trusted:
-        visit = await site.stays.begin(visit.wallet_id, guard.guest(request), instead=visit, key_sha256=used.key_sha256)
+        visit = await site.logins.begin(
+            visit.wallet_id, guard.guest(request), instead=visit, key_sha256=used.key_sha256
+        )
         guard.remember(request, visit)
-    await site.stays.prove(visit)
+    await site.logins.prove(visit)
     return guard.json_response({})
 
 
@@ -183,7 +185,7 @@ async def _may_set_up(site: Site, visit: Visit, known: int) -> None:
     """Raise unless a visit may set up one more passkey: ConsentRequired (`proof`), InvalidRequest."""
     if not is_possible(site):
         raise InvalidRequest("Browsers make passkeys for host names alone, and this site is at an address.")
-    if not visit.is_trusted or not await site.stays.is_proved(visit):
+    if not visit.is_trusted or not await site.logins.is_proved(visit):
         raise proof.needed("A passkey can prove for good that the AI budget is yours.")
     if known >= MOST:
         raise InvalidRequest(f"There are {MOST} passkeys already. Remove one first.", status=409)

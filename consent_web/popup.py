@@ -18,12 +18,12 @@ from consent_web.site import SITE, Site
 from gateway.errors import AuthError, FundingInvalid, InvalidRequest, Unavailable
 from gateway.payers import return_urls
 from gateway.payers.apps import App
-from gateway.payers.asked import Asked, Attempt, Decision
 from gateway.payers.connections import Approval
+from gateway.payers.consent_request import Attempt, ConsentRequest, Decision
 from gateway.payers.credentials import publishable
+from gateway.payers.logins import Visit
 from gateway.payers.origins import OriginRefused, is_address, normalize
 from gateway.payers.sessions import Session
-from gateway.payers.stays import Visit
 
 _NONCE = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _ATTEMPT = re.compile(r"[0-9a-f]{64}")
@@ -109,7 +109,7 @@ async def approve(request: web.Request) -> web.Response:
         decided = await site.attempts.approve(attempt, decision)
     with contextlib.suppress(Unavailable):
         # Last, and it may fail: the cookie that the browser has goes on working.
-        guard.remember(request, await site.stays.renew(visit))
+        guard.remember(request, await site.logins.renew(visit))
     return await _decided(request, browser, decided)
 
 
@@ -135,7 +135,7 @@ async def hand_on(request: web.Request) -> web.Response:
     await guard.json_post(request)
     _, attempt = await found(request)
     if attempt.state not in {"pending", "claimed"}:
-        await request.app[SITE].attempts.handed_on(attempt)
+        await request.app[SITE].attempts.forget_token(attempt)
     return guard.json_response({})
 
 
@@ -155,7 +155,7 @@ async def found(request: web.Request) -> tuple[guard.Browser, Attempt]:
     return browser, attempt
 
 
-async def _asked(site: Site, body: dict[str, object]) -> tuple[Asked, Session]:
+async def _asked(site: Site, body: dict[str, object]) -> tuple[ConsentRequest, Session]:
     """Return what is asked, checked, and the session it is asked by. Raises AuthError, InvalidRequest, Unavailable."""
     key = publishable(str(body.get("key")))
     nonce, token = body.get("nonce"), body.get("session")
@@ -169,7 +169,7 @@ async def _asked(site: Site, body: dict[str, object]) -> tuple[Asked, Session]:
         raise AuthError("This session token belongs to another app or mode. Ask your backend for a new one.")
     app = await _app(site, session.app_id)
     return_url, challenge = _redirect(body)
-    asked = Asked(
+    asked = ConsentRequest(
         mode=session.mode,
         app_id=session.app_id,
         user_id=session.user_id,
@@ -185,7 +185,7 @@ async def _asked(site: Site, body: dict[str, object]) -> tuple[Asked, Session]:
     return asked, session
 
 
-def _check_place(app: App, asked: Asked) -> None:
+def _check_place(app: App, asked: ConsentRequest) -> None:
     """Refuse a page that the app has not registered: one that asks, or one that redirect mode would go back to.
 
     Raises InvalidRequest 403.
@@ -197,7 +197,7 @@ def _check_place(app: App, asked: Asked) -> None:
         raise _origin_refused(asked.origin)
 
 
-async def _asked_grant(site: Site, body: dict[str, object]) -> Asked:
+async def _asked_grant(site: Site, body: dict[str, object]) -> ConsentRequest:
     """Return what is asked of a page with nothing but a publishable key. Raises AuthError, InvalidRequest."""
     key, nonce, grant = publishable(str(body.get("key"))), body.get("nonce"), body.get("grant")
     if key is None or not isinstance(nonce, str) or not _NONCE.fullmatch(nonce) or not isinstance(grant, dict):
@@ -207,7 +207,7 @@ async def _asked_grant(site: Site, body: dict[str, object]) -> Asked:
     # An amount that is none comes as null: it is refused, and not taken for no amount.
     max_usd = grant.get("maxUsd") if grant.get("maxUsd", 0) is not None else 0
     ask = site.grant_bounds.ask(grant.get("requests"), max_usd)
-    asked = Asked(
+    asked = ConsentRequest(
         mode=mode,
         app_id=app_id,
         user_id="",
@@ -254,12 +254,12 @@ async def _app(site: Site, app_id: str) -> App:
     return app
 
 
-def _name(asked: Asked, app: App) -> str:
+def _name(asked: ConsentRequest, app: App) -> str:
     """Return the app's name as it was when it asked: what was shown is what the receipt says, also after a renaming."""
     return texts.app_name(asked.app_name or app.name)
 
 
-def _cap(asked: Asked, body: dict[str, object]) -> int | None:
+def _cap(asked: ConsentRequest, body: dict[str, object]) -> int | None:
     """Return the cap in nano-USD. Only test mode may go without. Raises InvalidRequest 422."""
     if asked.is_grant:
         return asked.limit_nano
@@ -271,7 +271,7 @@ def _cap(asked: Asked, body: dict[str, object]) -> int | None:
         raise InvalidRequest(str(refused), status=422, fields={"reason": "cap"}) from None
 
 
-async def _payer(request: web.Request, asked: Asked) -> Visit:
+async def _payer(request: web.Request, asked: ConsentRequest) -> Visit:
     """Return the visit of the wallet that is to pay. Raises FundingInvalid, InvalidRequest."""
     visit = await guard.visit(request)
     if asked.mode == "test":
@@ -288,7 +288,7 @@ async def _payer(request: web.Request, asked: Asked) -> Visit:
 
 
 @contextlib.asynccontextmanager
-async def _allowing(site: Site, visit: Visit, asked: Asked, cap_nano: int | None) -> AsyncIterator[None]:
+async def _allowing(site: Site, visit: Visit, asked: ConsentRequest, cap_nano: int | None) -> AsyncIterator[None]:
     """Let the payer allow what is asked within the block. Raises ConsentRequired, InvalidRequest, Unavailable."""
     if asked.mode == "test":
         yield
@@ -322,7 +322,7 @@ def _check_same(site: Site, earlier: str, cap_nano: int | None, *, was_carried_o
     raise InvalidRequest(words, status=409, fields={"reason": reason})
 
 
-async def _funding_key(site: Site, asked: Asked, wallet_id: str) -> str | None:
+async def _funding_key(site: Site, asked: ConsentRequest, wallet_id: str) -> str | None:
     if asked.mode == "test":
         return None
     key = await site.wallets.funding_key(wallet_id)

@@ -14,7 +14,7 @@ from consent_web.site import Site
 from gateway.errors import ConsentRequired, InvalidRequest, Unavailable
 from gateway.owners import Owner
 from gateway.payers.connections import Connection
-from gateway.payers.stays import Visit
+from gateway.payers.logins import Visit
 
 UNPROVED = "This browser has not proved that the AI budget is yours."
 
@@ -28,10 +28,10 @@ async def given(site: Site, visit: Visit, one: Connection, cap_nano: int) -> Asy
     """
     if not visit.is_trusted:
         raise needed(UNPROVED)
-    if await site.stays.is_proved(visit):
+    if await site.logins.is_proved(visit):
         yield
         return
-    if not await site.stays.take_turn(visit):
+    if not await site.logins.take_turn(visit):
         raise InvalidRequest(
             "Another answer of yours is being carried out. Decide again.", status=409, fields={"reason": "again"}
         )
@@ -43,7 +43,7 @@ async def given(site: Site, visit: Visit, one: Connection, cap_nano: int) -> Asy
     finally:
         # It goes by itself.
         with contextlib.suppress(Unavailable):
-            await site.stays.end_turn(visit)
+            await site.logins.end_turn(visit)
 
 
 def needed(why: str) -> ConsentRequired:

@@ -16,10 +16,10 @@ from gateway.payers.attempts import Attempts
 from gateway.payers.authorizations import Authorizations
 from gateway.payers.connections import Connections
 from gateway.payers.grants import Bounds
-from gateway.payers.limits import Limits
+from gateway.payers.limits import RateLimits
+from gateway.payers.logins import Logins
 from gateway.payers.passkeys import Passkeys
 from gateway.payers.sessions import Sessions
-from gateway.payers.stays import Stays
 from gateway.payers.wallets import Wallets
 from gateway.services import Services
 from gateway.settings import Operator
@@ -40,8 +40,8 @@ class Site:
     grant_bounds: Bounds
     attempts: Attempts
     authorizations: Authorizations
-    limits: Limits
-    stays: Stays
+    limits: RateLimits
+    logins: Logins
     passkeys: Passkeys
     wallets: Wallets
     openrouter: OpenRouter
@@ -73,7 +73,7 @@ def build(services: Services, openrouter: OpenRouter) -> Site:
         attempts=services.attempts,
         authorizations=services.authorizations,
         limits=services.limits,
-        stays=services.stays,
+        logins=services.logins,
         passkeys=services.passkeys,
         wallets=services.wallets,
         openrouter=openrouter,

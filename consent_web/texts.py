@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from consent_web.money_text import MAX_CAP_NANO, cap_text, usd
 from gateway.payers.app_names import INVISIBLE
-from gateway.payers.asked import Asked
+from gateway.payers.consent_request import ConsentRequest
 
 # A new wording gets a new version; each receipt names the one that was shown.
 TEXT_VERSION = "2026-11c"
@@ -34,7 +34,7 @@ def user_label(label: str) -> str:
     return _tame(label.translate(_NO_QUOTES), _MOST_LABEL)
 
 
-def parts(asked: Asked, name: str, host: str) -> dict[str, str]:
+def parts(asked: ConsentRequest, name: str, host: str) -> dict[str, str]:
     """Return the sentences of the consent, in the order of the screen. What is empty is not shown."""
     if asked.is_grant:
         return _grant_parts(asked, name, host)
@@ -62,18 +62,18 @@ def parts(asked: Asked, name: str, host: str) -> dict[str, str]:
     }
 
 
-def grant_button(asked: Asked) -> str:
+def grant_button(asked: ConsentRequest) -> str:
     """Return what the button that allows a grant says: the sum, if it can cost one."""
     return "Allow test requests" if asked.mode == "test" else f"Allow up to {_sum(asked)}"
 
 
-def granted(asked: Asked) -> str:
+def granted(asked: ConsentRequest) -> str:
     """Return what is told after the yes."""
     bound = _requests(asked, "test ") if asked.mode == "test" else f"{_requests(asked)}, at most {_sum(asked)}"
     return f"Up to {bound}, until {{until}}."
 
 
-def _grant_parts(asked: Asked, name: str, host: str) -> dict[str, str]:
+def _grant_parts(asked: ConsentRequest, name: str, host: str) -> dict[str, str]:
     said = {
         "want": "",
         "account": f"Once only: {name} is not connected to your budget.",
@@ -94,15 +94,15 @@ def _grant_parts(asked: Asked, name: str, host: str) -> dict[str, str]:
     }
 
 
-def _requests(asked: Asked, kind: str = "") -> str:
+def _requests(asked: ConsentRequest, kind: str = "") -> str:
     return f"{asked.requests} {kind}request{'' if asked.requests == 1 else 's'}"
 
 
-def _sum(asked: Asked) -> str:
+def _sum(asked: ConsentRequest) -> str:
     return cap_text(asked.limit_nano or 0)
 
 
-def receipt(asked: Asked, name: str, host: str, cap_nano: int | None) -> str:
+def receipt(asked: ConsentRequest, name: str, host: str, cap_nano: int | None) -> str:
     """Return the whole text as it stood on the screen when the payer said yes."""
     cap = "no cap" if cap_nano is None else cap_text(cap_nano)
     said = parts(asked, name, host)
@@ -124,7 +124,7 @@ def receipt(asked: Asked, name: str, host: str, cap_nano: int | None) -> str:
     return " ".join(line for line in [*lines, f"[{TEXT_VERSION}]"] if line)
 
 
-def suggestion(asked: Asked, name: str) -> str:
+def suggestion(asked: ConsentRequest, name: str) -> str:
     """Return what the app would like, as its wish; empty when it named no amount."""
     if asked.limit_nano is None:
         return ""

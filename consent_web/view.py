@@ -19,9 +19,9 @@ from consent_web.openrouter import KeyFacts
 from consent_web.site import Site
 from gateway.errors import FundingInvalid, UpstreamError
 from gateway.money import NANO_PER_USD, usd_from_nano
-from gateway.payers.asked import Asked, Attempt
 from gateway.payers.connections import Connection
-from gateway.payers.stays import Visit
+from gateway.payers.consent_request import Attempt, ConsentRequest
+from gateway.payers.logins import Visit
 
 _LOW_NANO = NANO_PER_USD  # a dollar may be gone within one conversation
 
@@ -61,7 +61,7 @@ async def attempt(site: Site, shown: Attempt, name: str, visit: Visit | None) ->
     return body
 
 
-def _grant(asked: Asked) -> dict[str, object] | None:
+def _grant(asked: ConsentRequest) -> dict[str, object] | None:
     """Return what a grant's screen needs beside its text; None for a connection."""
     if not asked.is_grant:
         return None
@@ -73,7 +73,7 @@ def left(shown: Attempt) -> dict[str, object]:
     return {"leftSeconds": max(0, shown.expires_ms / 1000 - time.time()), "mayExtend": shown.may_extend}
 
 
-def cap_choice(asked: Asked, now: Connection, name: str, default_nano: int) -> dict[str, object] | None:
+def cap_choice(asked: ConsentRequest, now: Connection, name: str, default_nano: int) -> dict[str, object] | None:
     """Return what the cap may be, amounts in whole USD or cents; None when test mode asks for none.
 
     What is allowed already is proposed again; of an app's wish no more than the default is.
@@ -144,7 +144,7 @@ def describe(facts: KeyFacts) -> dict[str, object]:
     return {"left": text, "leftUsd": None if left is None else usd_from_nano(left), "warning": warning}
 
 
-async def key_limit_usd(site: Site, visit: Visit | None, asked: Asked | None) -> int:
+async def key_limit_usd(site: Site, visit: Visit | None, asked: ConsentRequest | None) -> int:
     """Return the limit to ask OpenRouter for with a key, in whole USD: what all caps of its payer come to.
 
     A key without a limit of its own has our caps as the only wall.

@@ -12,12 +12,12 @@ from consent_web import account, guard, texts
 from consent_web.money_text import cap_text
 from consent_web.site import SITE, Site
 from gateway.errors import InvalidRequest
-from gateway.payers.asked import Attempt
-from gateway.payers.stays import Visit
+from gateway.payers.consent_request import Attempt
+from gateway.payers.logins import Visit
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class PendingApproval:
     """One approval that waits, as its payer sees it. `until_ms`: when it is void by itself, in unix milliseconds."""
 
     attempt_id: str
@@ -32,7 +32,7 @@ def routes() -> list[web.RouteDef]:
     return [web.post("/waiting/{attempt}/end", end)]
 
 
-async def shown(site: Site, visit: Visit) -> list[Waiting]:
+async def shown(site: Site, visit: Visit) -> list[PendingApproval]:
     """Return the approvals of a wallet that still wait. Raises Unavailable."""
     return [await _named(site, attempt) for attempt in await held(site, visit)]
 
@@ -67,10 +67,10 @@ async def held(site: Site, visit: Visit) -> list[Attempt]:
     return [attempt for attempt in found if attempt is not None]
 
 
-async def _named(site: Site, attempt: Attempt) -> Waiting:
+async def _named(site: Site, attempt: Attempt) -> PendingApproval:
     asked, cap_nano = attempt.asked, attempt.decision["cap_nano"]
     app = await site.apps.find(asked.app_id)
-    return Waiting(
+    return PendingApproval(
         attempt.attempt_id,
         texts.app_name(app.name if app is not None else ""),
         asked.return_url,

@@ -169,8 +169,8 @@ class Call:
         self.notes["code"] = error.code
         metrics.refusals_of(error.code).inc()
         self.status = error.status
-        said = error.said(self.request_id)
-        document = {"error": said} if self.enclose is None else self.enclose(error.status, said)
+        error_object = error.error_object(self.request_id)
+        document = {"error": error_object} if self.enclose is None else self.enclose(error.status, error_object)
         return self.answer(document, status=error.status, headers=error.headers)
 
     def own_headers(self) -> dict[str, str]:

@@ -39,7 +39,7 @@ class WattfareError(Exception):
             self.fields["retryAfter"] = retry_after_seconds
             self.headers["Retry-After"] = str(retry_after_seconds)
 
-    def said(self, request_id: str) -> dict[str, object]:
+    def error_object(self, request_id: str) -> dict[str, object]:
         """Return the members of the error object."""
         return {
             "code": self.code,
@@ -51,7 +51,7 @@ class WattfareError(Exception):
 
     def envelope(self, request_id: str) -> dict[str, object]:
         """Return the JSON body of this failure."""
-        return {"error": self.said(request_id)}
+        return {"error": self.error_object(request_id)}
 
 
 class AuthError(WattfareError):

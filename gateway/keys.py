@@ -227,7 +227,7 @@ def wallet_absorbed(wallet_id: str) -> str:
     return f"wf:wallet:{{{wallet_id}}}:absorbed"
 
 
-def wallet_stays(wallet_id: str) -> str:
+def wallet_logins(wallet_id: str) -> str:
     """set: the names of the stays in this wallet; those that have ended may still be named."""
     return f"wf:wallet:{{{wallet_id}}}:stays"
 
@@ -237,12 +237,12 @@ def wallet_place(wallet_id: str) -> str:
     return f"wallet:{wallet_id}"
 
 
-def stay(wallet_id: str, device: str) -> str:
+def login(wallet_id: str, device: str) -> str:
     """hash: one browser's stay in a wallet: secret_sha256, label, since_ms, seen_ms, key_sha256."""
     return f"wf:wallet:{{{wallet_id}}}:stay:{device}"
 
 
-def stay_proof(wallet_id: str, device: str) -> str:
+def login_proof(wallet_id: str, device: str) -> str:
     """string: the payer behind this stay has just proved who they are."""
     return f"wf:wallet:{{{wallet_id}}}:proof:{device}"
 
@@ -252,7 +252,7 @@ def wallet_turn(wallet_id: str) -> str:
     return f"wf:wallet:{{{wallet_id}}}:turn"
 
 
-def stay_challenge(wallet_id: str, device: str, purpose: str) -> str:
+def login_challenge(wallet_id: str, device: str, purpose: str) -> str:
     """string: the challenge that a stay's authenticator is to answer, in hexadecimal."""
     return f"wf:wallet:{{{wallet_id}}}:challenge:{purpose}:{device}"
 

@@ -22,10 +22,10 @@ from gateway.payers.attempts import Attempts
 from gateway.payers.authorizations import Authorizations
 from gateway.payers.connections import Connections
 from gateway.payers.grants import Bounds
-from gateway.payers.limits import Limits
+from gateway.payers.limits import RateLimits
+from gateway.payers.logins import Logins
 from gateway.payers.passkeys import Passkeys
 from gateway.payers.sessions import Sessions
-from gateway.payers.stays import Stays
 from gateway.payers.wallets import Wallets
 from gateway.sealing import Sealer
 from gateway.settings import Settings
@@ -53,8 +53,8 @@ class Services:
     grant_bounds: Bounds
     attempts: Attempts
     authorizations: Authorizations
-    limits: Limits
-    stays: Stays
+    limits: RateLimits
+    logins: Logins
     passkeys: Passkeys
     wallets: Wallets
 
@@ -76,7 +76,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     sealer = Sealer(settings.master_keys)
     connections = Connections(store, ledger, sealer, broadcast)
     is_over = asyncio.Event()
-    stays = Stays(store)
+    logins = Logins(store)
     remembering = asyncio.get_running_loop().create_task(_keep_remembering(settings.state_file, store, is_over))
     try:
         yield Services(
@@ -96,10 +96,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             ),
             attempts=Attempts(store, connections, sealer),
             authorizations=Authorizations(store, sealer),
-            limits=Limits(store, cools_down=settings.production),
-            stays=stays,
+            limits=RateLimits(store, cools_down=settings.production),
+            logins=logins,
             passkeys=Passkeys(store),
-            wallets=Wallets(store, sealer, stays, keep_ms=ledger.keep_ms),
+            wallets=Wallets(store, sealer, logins, keep_ms=ledger.keep_ms),
         )
     finally:
         await broadcast.close()

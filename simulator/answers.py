@@ -14,10 +14,10 @@ from typing import TypedDict
 import orjson
 
 from gateway.money import nano_from_usd
-from simulator.asked import Asked, inputs_of, read_request
 from simulator.chat import ChatForm
 from simulator.embeddings import embeddings_form
 from simulator.messages import MessagesForm
+from simulator.parsed_request import ParsedRequest, inputs_of, read_request
 from simulator.responses import responses_form
 from simulator.variants import ECHO, Abort, ErrorAnswer, Fault, ModelVariant, find_variant
 from simulator.wire import CHARACTERS_PER_TOKEN, AnswerPlan, Chunk, Chunks, Form, usd_literal
@@ -207,7 +207,7 @@ class _Output(TypedDict):
     is_cut_short: bool
 
 
-def _produced(variant: ModelVariant, asked: Asked, *, has_output: bool) -> _Output:
+def _produced(variant: ModelVariant, asked: ParsedRequest, *, has_output: bool) -> _Output:
     """Return what is said: JSON where it is asked for, a text of fixed length, or the question."""
     text = asked.content
     if text is None and not variant.length_tokens:

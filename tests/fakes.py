@@ -52,7 +52,7 @@ class Received:
 
 
 @dataclass(slots=True)
-class Turn:
+class Exchange:
     """One request and the connection on which a test answers it."""
 
     request: Received
@@ -96,10 +96,10 @@ class Turn:
                 pass
 
 
-Play = Callable[[Turn], Awaitable[None]]
+Play = Callable[[Exchange], Awaitable[None]]
 
 
-async def whole_answer(turn: Turn) -> None:
+async def whole_answer(turn: Exchange) -> None:
     """Answer as OpenRouter does when all is well."""
     streamed = json.loads(turn.request.body).get("stream") is True
     content_type = "text/event-stream" if streamed else "application/json"
@@ -111,7 +111,7 @@ async def whole_answer(turn: Turn) -> None:
 def streams(chunks: list[bytes], headers: Mapping[str, str] = EVENT_STREAM) -> Play:
     """A play that sends these chunks and ends in order."""
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         await turn.head(200, headers)
         for chunk in chunks:
             await turn.send(chunk)
@@ -123,7 +123,7 @@ def streams(chunks: list[bytes], headers: Mapping[str, str] = EVENT_STREAM) -> P
 def refuses(status: int, error: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Play:
     """A play that refuses with this error object."""
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         await turn.refuse(status, json.dumps({"error": error, "user_id": "user_2abcDEF9"}).encode(), headers)
 
     return play
@@ -201,7 +201,7 @@ class FakeOpenRouter:
         method, target, _ = first.split(" ")
         headers = tuple((name, value.strip(" \t")) for name, _, value in (line.partition(":") for line in lines))
         length = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
-        turn = Turn(Received(method, target, headers, await reader.readexactly(length)), reader, writer)
+        turn = Exchange(Received(method, target, headers, await reader.readexactly(length)), reader, writer)
         if method == "GET":
             await self._look_up(turn)
             return True
@@ -209,7 +209,7 @@ class FakeOpenRouter:
         await self.play(turn)
         return turn.ended
 
-    async def _look_up(self, turn: Turn) -> None:
+    async def _look_up(self, turn: Exchange) -> None:
         self.asked.append(turn.request.target)
         parts = urlsplit(turn.request.target)
         if parts.path == "/api/v1/models":
@@ -224,6 +224,6 @@ class FakeOpenRouter:
             status, document = 200, {"data": stated}
         await self._say(turn, status, document)
 
-    async def _say(self, turn: Turn, status: int, document: object) -> None:
+    async def _say(self, turn: Exchange, status: int, document: object) -> None:
         coding, encode = self.coding or ("identity", bytes)
         await turn.refuse(status, encode(json.dumps(document).encode()), {"Content-Encoding": coding})

@@ -15,7 +15,7 @@ from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
 from gateway.ledger.outcomes import Admission, Settlement, Turn
 from gateway.ledger.worst_case import Terms, WorstCase
-from gateway.payers.limits import SESSIONS_AN_APP, Limits
+from gateway.payers.limits import SESSIONS_AN_APP, RateLimits
 from gateway.store.store import Store
 from tests.servers import open_client
 
@@ -100,7 +100,7 @@ async def claim_all(_: Store, ledger: Ledger, __: int) -> Tally:
 
 async def open_sessions(store: Store, _: Ledger, __: int) -> Tally:
     """All ask for sessions of one app."""
-    limits = Limits(store)
+    limits = RateLimits(store)
 
     async def call(_: int) -> str:
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.proxy.checkout import HERE, Installation
 from benchmarks.proxy.contender import Contender
-from benchmarks.proxy.limits import Limits
+from benchmarks.proxy.limits import Yardsticks
 from benchmarks.proxy.load import Load, measure
 from benchmarks.proxy.options import Options
 from benchmarks.proxy.probe import ask, body_of
@@ -38,7 +38,7 @@ class Bench:
     folder: Path
     cores: Cores
     upstream: StandIn
-    limits: Limits
+    limits: Yardsticks
     installations: Sequence[Installation]
 
     @contextlib.contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.proxy.bench import Bench
 from benchmarks.proxy.contender import Contender
-from benchmarks.proxy.probe import Answer, Caller, body_of
+from benchmarks.proxy.probe import ProbeAnswer, ProbeConnection, body_of
 from benchmarks.proxy.processes import BenchFailed
 from benchmarks.proxy.results import Result
 
@@ -31,10 +31,10 @@ def added_latency(bench: Bench) -> list[Result]:
     return results
 
 
-def _answers(contender: Contender, seconds: float, *, stream: bool) -> list[Answer]:
+def _answers(contender: Contender, seconds: float, *, stream: bool) -> list[ProbeAnswer]:
     body = body_of(stream=stream)
     answers = []
-    with Caller(contender.port, contender.key) as caller:
+    with ProbeConnection(contender.port, contender.key) as caller:
         due = caller.ask(body)
         for _ in range(_WARM_UP):
             caller.ask(body)
@@ -47,7 +47,7 @@ def _answers(contender: Contender, seconds: float, *, stream: bool) -> list[Answ
     return answers
 
 
-def _percentiles(answers: Sequence[Answer]) -> dict[str, float]:
+def _percentiles(answers: Sequence[ProbeAnswer]) -> dict[str, float]:
     whole = statistics.quantiles((each.seconds for each in answers), n=100)
     first = statistics.quantiles((each.first_seconds for each in answers), n=100)
     found = {"added_p50_ms": whole[49], "added_p99_ms": whole[98]}

@@ -20,7 +20,7 @@ _KEYS = {BARE: "bench-bare", LUA: "bench-lua"}
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Yardsticks:
     """Both limits, each with a plain upstream and with one that speaks TLS, in one nginx."""
 
     bare: Contender
@@ -30,7 +30,7 @@ class Limits:
 
 
 @contextlib.contextmanager
-def limits(folder: Path, *, upstream: StandIn, cores: Cores) -> Iterator[Limits]:
+def limits(folder: Path, *, upstream: StandIn, cores: Cores) -> Iterator[Yardsticks]:
     """Yield both limits, running on the service's core, with a Redis of their own on the other."""
     with contextlib.ExitStack() as stack:
         with on_core(cores.other):
@@ -49,7 +49,7 @@ def limits(folder: Path, *, upstream: StandIn, cores: Cores) -> Iterator[Limits]
             redis_pids = [store.pid] if name == LUA else []
             return Contender(name, ports[port_name], _KEYS[name], _KEYS[name], pids, redis_pids, check=check)
 
-        yield Limits(
+        yield Yardsticks(
             contender(BARE, "BARE_PORT"),
             contender(LUA, "LUA_PORT"),
             contender(BARE, "BARE_TLS_PORT"),

@@ -17,7 +17,7 @@ _ID = re.compile(rb"gen-\d{12}")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeAnswer:
     """One answer: its body put together, and the seconds until its first and its last byte."""
 
     status: int
@@ -46,13 +46,13 @@ def head_of(key: str, user: str, size: int, path: str = PATH) -> bytes:
     ).encode()
 
 
-def ask(port: int, body: bytes, *, key: str, user: str = "u0", path: str = PATH) -> Answer:
+def ask(port: int, body: bytes, *, key: str, user: str = "u0", path: str = PATH) -> ProbeAnswer:
     """Ask once, on a connection of its own. Raises BenchFailed."""
-    with Caller(port, key, path) as caller:
+    with ProbeConnection(port, key, path) as caller:
         return caller.ask(body, user)
 
 
-class Caller:
+class ProbeConnection:
     """A kept connection. A plain blocking socket, so that as little as can be stands between the clock and the wire."""
 
     def __init__(self, port: int, key: str, path: str = PATH) -> None:
@@ -66,7 +66,7 @@ class Caller:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def ask(self, body: bytes, user: str = "u0") -> Answer:
+    def ask(self, body: bytes, user: str = "u0") -> ProbeAnswer:
         """Ask once and read the answer to its end. Raises BenchFailed when it breaks off."""
         request = head_of(self._key, user, len(body), self._path) + body
         started = time.perf_counter()
@@ -76,7 +76,7 @@ class Caller:
         while (done := _whole(got)) is None:
             got += self._receive()
         ended = time.perf_counter()
-        return Answer(done[0], done[1], first - started, ended - started)
+        return ProbeAnswer(done[0], done[1], first - started, ended - started)
 
     def _receive(self) -> bytes:
         got = self._socket.recv(_READ_BYTES)

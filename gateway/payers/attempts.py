@@ -19,8 +19,8 @@ import orjson
 from gateway import keys
 from gateway.digest import sha256_hex
 from gateway.errors import AuthError, InvalidRequest, NotConnected, WattfareError
-from gateway.payers.asked import Asked, Attempt, Decision
 from gateway.payers.connections import Approval, By, Connections, Term
+from gateway.payers.consent_request import Attempt, ConsentRequest, Decision
 from gateway.payers.grants import new_token
 from gateway.sealing import SealBroken, Sealer
 from gateway.store.replies import strings
@@ -65,7 +65,7 @@ class Attempts:
         self._connections = connections
         self._sealer = sealer
 
-    async def create(self, asked: Asked, *, browser: str, jti: str) -> Attempt:
+    async def create(self, asked: ConsentRequest, *, browser: str, jti: str) -> Attempt:
         """Spend the token and open an attempt, or go on with the one this browser opened by it.
 
         Raises InvalidRequest 409 when the token was spent elsewhere, Unavailable.
@@ -83,7 +83,7 @@ class Attempts:
             raise _spent()
         return attempt
 
-    def with_token(self, asked: Asked) -> Asked:
+    def with_token(self, asked: ConsentRequest) -> ConsentRequest:
         """Return what is asked, with the token that a grant will have."""
         token = new_token(asked.mode)
         sealed = base64.b64encode(self._sealer.seal(token, place=_place(asked.attempt_id))).decode()
@@ -103,7 +103,7 @@ class Attempts:
                 told["grantToken"] = self._sealer.open(base64.b64decode(asked.token), place=_place(attempt.attempt_id))
         return told
 
-    async def handed_on(self, attempt: Attempt) -> None:
+    async def forget_token(self, attempt: Attempt) -> None:
         """Forget the token of a decided grant: its app has it, or will never get it. Raises Unavailable."""
         asked, kept = (orjson.dumps(asdict(each)) for each in (attempt.asked, replace(attempt.asked, token="")))
         await self._store.run("replace", [keys.attempt(attempt.attempt_id)], ["asked", asked, kept])
@@ -166,7 +166,7 @@ class Attempts:
         Returns the attempt as it then stands: pending, or as it was decided. Raises Unavailable.
         """
         if attempt.state == "claimed":
-            if await self._was_carried_out(attempt):
+            if await self._bar_and_check_receipt(attempt):
                 await self._end(attempt)
             else:
                 await self._move(attempt.attempt_id, "release", attempt.decision["claim"])
@@ -182,7 +182,7 @@ class Attempts:
             now = await self._load(attempt.attempt_id)
             if now.state not in {"claimed", "held"}:
                 raise _answered()
-            if await self._was_carried_out(now):
+            if await self._bar_and_check_receipt(now):
                 # The payer never heard of their yes; their no is what they said last.
                 await self._connections.revoke(now.asked.budget, by=By.PAYER)
             code = await self._decide(attempt.attempt_id, "cancel", now.decision["claim"])
@@ -279,7 +279,7 @@ class Attempts:
             return ""
         return base64.b64encode(self._sealer.seal(key, place=_place(attempt.attempt_id))).decode()
 
-    async def _was_carried_out(self, attempt: Attempt) -> bool:
+    async def _bar_and_check_receipt(self, attempt: Attempt) -> bool:
         """Tell whether a yes was carried out. If not, it never will be."""
         await self._connections.bar(attempt.asked.budget)
         return await self._connections.has_receipt(attempt.asked.budget, attempt.decision["claim"])
@@ -308,7 +308,7 @@ class Attempts:
 
     async def _attempt(self, fields: dict[str, str]) -> Attempt:
         state, expires_ms = fields["state"], int(fields["expires_ms"])
-        asked = Asked(**orjson.loads(fields["asked"]))
+        asked = ConsentRequest(**orjson.loads(fields["asked"]))
         if state in {"pending", "held"}:
             # By Redis's clock: the key expires KEPT_MS after the time to decide.
             left_ms = await self._store.call("PTTL", keys.attempt(asked.attempt_id))

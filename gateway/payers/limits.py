@@ -7,7 +7,7 @@ import secrets
 
 from gateway import keys
 from gateway.errors import RateLimited
-from gateway.payers.asked import Asked, Attempt
+from gateway.payers.consent_request import Attempt, ConsentRequest
 from gateway.store.store import Store
 
 _MINUTE_MS = 60_000
@@ -35,7 +35,7 @@ _DENIALS = 1
 _COOLDOWN_MS = 5 * _MINUTE_MS
 
 
-class Limits:
+class RateLimits:
     """The counters of recent calls and the cooldowns. `cools_down`: whether there are any of the latter.
 
     Not in development: who builds an app says no to it all day.
@@ -50,7 +50,7 @@ class Limits:
         said = f"At most {SESSIONS_AN_APP} sessions a minute for each app. Keep a token until it expires."
         await self._admit(keys.session_rate(app_id), SESSIONS_AN_APP, _MINUTE_MS, said=said)
 
-    async def check_cooldown(self, asked: Asked, browser: str) -> None:
+    async def check_cooldown(self, asked: ConsentRequest, browser: str) -> None:
         """Refuse an attempt while the payer's refusals keep the app waiting, with the `reason` `cooldown`.
 
         Raises RateLimited, Unavailable.
@@ -63,7 +63,7 @@ class Limits:
             refused.fields["reason"] = "cooldown"
             raise refused
 
-    async def admit_attempt(self, asked: Asked, browser: str) -> None:
+    async def admit_attempt(self, asked: ConsentRequest, browser: str) -> None:
         """Let an attempt go on in the browser of that digest. Raises RateLimited, Unavailable.
 
         Call it when the attempt's token is spent: before that, one token counts without end against whoever it names.
@@ -74,7 +74,7 @@ class Limits:
         ):
             await self._admit(keys.consent_rate(what, whose), most, _MINUTE_MS, call_id=asked.attempt_id)
 
-    async def admit_grant(self, asked: Asked, browser: str) -> None:
+    async def admit_grant(self, asked: ConsentRequest, browser: str) -> None:
         """Let a page ask a browser for a grant: it needs no session, so no backend of the app's holds it back.
 
         Raises RateLimited, whose `reason` is `cooldown`, and Unavailable.

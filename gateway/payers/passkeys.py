@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import orjson
 
 from gateway import keys
-from gateway.payers.stays import Visit
+from gateway.payers.logins import Visit
 from gateway.store.replies import strings, text
 from gateway.store.store import Store
 
@@ -79,4 +79,4 @@ class Passkeys:
 
 
 def _challenge(visit: Visit, purpose: str) -> str:
-    return keys.stay_challenge(visit.wallet_id, visit.device, purpose)
+    return keys.login_challenge(visit.wallet_id, visit.device, purpose)

@@ -16,7 +16,7 @@ from gateway.digest import sha256_hex
 from gateway.errors import InvalidRequest, Unavailable
 from gateway.keys import Budget
 from gateway.owners import Grant
-from gateway.payers.stays import UNSEEN_SECONDS, Guest, Stays, Visit
+from gateway.payers.logins import UNSEEN_SECONDS, Guest, Logins, Visit
 from gateway.sealing import Sealer
 from gateway.store.replies import strings, text
 from gateway.store.store import Store
@@ -60,15 +60,15 @@ class Funding:
 class Wallets:
     """The store of wallets. `keep_ms`: how long ledgers are kept, and so long the list of a wallet's grants."""
 
-    def __init__(self, store: Store, sealer: Sealer, stays: Stays, *, keep_ms: int) -> None:
+    def __init__(self, store: Store, sealer: Sealer, logins: Logins, *, keep_ms: int) -> None:
         self._store = store
         self._keep_ms = keep_ms
         self._sealer = sealer
-        self._stays = stays
+        self._logins = logins
 
     async def enter(self, guest: Guest) -> Visit:
         """Return a visit of a new wallet, which expires unless it is used. Raises Unavailable."""
-        return await self._stays.begin(await self._create(), guest)
+        return await self._logins.begin(await self._create(), guest)
 
     async def fund_by_account(
         self, visit: Visit | None, guest: Guest, key: str, user_id: str | None, *, way: str = ""
@@ -84,23 +84,23 @@ class Wallets:
         mine = await self._account_of(visit)
         fits = visit is not None and bool(account) and (mine == account or (not mine and await self._may_own(visit)))
         if visit is not None and visit.is_trusted and (not account or (not fits and way == KEEP)):
-            return await self._funded(await self._stays.renew(visit), key, "oauth")
+            return await self._store_key(await self._logins.renew(visit), key, "oauth")
         if visit is not None and not fits and way != SWITCH:
-            await self._refuse_to_lose(visit, key)
+            await self._refuse_to_leave(visit, key)
         if visit is None or not fits:
-            entered = await self._stays.begin(known or await self._create(), guest, instead=visit)
+            entered = await self._logins.begin(known or await self._create(), guest, instead=visit)
         elif not visit.is_trusted:
-            entered = await self._stays.begin(visit.wallet_id, guest, instead=visit)
+            entered = await self._logins.begin(visit.wallet_id, guest, instead=visit)
         elif known is None or known == visit.wallet_id:
-            entered = await self._stays.renew(visit)
+            entered = await self._logins.renew(visit)
         else:
             entered = await self._merge(visit, known)
         if account:
             await self._store.call("SET", keys.identity("openrouter", account), entered.wallet_id)
             await self._store.call("HSET", keys.wallet(entered.wallet_id), "account", account)
-            await self._stays.unbind(entered)
-        await self._stays.prove(entered)
-        return await self._funded(entered, key, "oauth")
+            await self._logins.unbind(entered)
+        await self._logins.prove(entered)
+        return await self._store_key(entered, key, "oauth")
 
     async def fund_by_key(self, visit: Visit | None, guest: Guest, key: str, *, way: str = "") -> Visit:
         """Take a pasted key: for the wallet that the browser proves to hold, else for a new one.
@@ -110,20 +110,22 @@ class Wallets:
         held = await self.funding(visit.wallet_id) if visit is not None else None
         is_known = held is not None and hmac.compare_digest(held.key_sha256, sha256_hex(key))
         if visit is not None and not visit.is_trusted and is_known:
-            entered = await self._stays.begin(visit.wallet_id, guest, instead=visit, key_sha256=sha256_hex(key))
+            entered = await self._logins.begin(visit.wallet_id, guest, instead=visit, key_sha256=sha256_hex(key))
             await self._prove_by_key(entered, key, held)
             return entered
         if visit is not None and visit.is_trusted:
-            return await self._funded(await self._stays.renew(visit), key, "pasted")
+            return await self._store_key(await self._logins.renew(visit), key, "pasted")
         if visit is not None and way != SWITCH:
-            await self._refuse_to_lose(visit, key)
-        return await self._funded(await self._stays.begin(await self._create(), guest, instead=visit), key, "pasted")
+            await self._refuse_to_leave(visit, key)
+        return await self._store_key(
+            await self._logins.begin(await self._create(), guest, instead=visit), key, "pasted"
+        )
 
-    async def has_way_back(self, visit: Visit) -> bool:
+    async def is_recoverable(self, visit: Visit) -> bool:
         """Tell whether the wallet can be found again once this browser has left it: by its account, or from another
         browser. Raises Unavailable.
         """
-        return bool(await self._account_of(visit)) or len(await self._stays.all(visit.wallet_id)) > 1
+        return bool(await self._account_of(visit)) or len(await self._logins.all(visit.wallet_id)) > 1
 
     async def funding(self, wallet_id: str) -> Funding | None:
         """Return how a wallet pays; None when it has no funding. Raises Unavailable."""
@@ -148,13 +150,13 @@ class Wallets:
 
         Raises Unavailable.
         """
-        bound = set(await self._stays.bound(visit.wallet_id)) - {visit.device}
+        bound = set(await self._logins.bound(visit.wallet_id)) - {visit.device}
         for wallet_id in visit.wallet_ids:
             for name, device in (await self._hash(keys.wallet_budgets(wallet_id))).items():
                 if device in bound:
                     await self._store.call("HSET", keys.wallet_budgets(wallet_id), name, _CUT_OFF + device)
         for device in bound:
-            await self._stays.end(visit.wallet_id, device)
+            await self._logins.end(visit.wallet_id, device)
 
     async def add(self, visit: Visit, budget: Budget, *, attempt_id: str = "") -> None:
         """List a connection in the wallet. Call it before the connection is opened: what can spend must be listed.
@@ -198,7 +200,7 @@ class Wallets:
     async def _merge(self, visit: Visit, wallet_id: str) -> Visit:
         """Let the wallet of a visit be part of another one, by one write that cannot be half done."""
         await self._store.call("SADD", keys.wallet_absorbed(wallet_id), visit.wallet_id)
-        await self._stays.move(visit, wallet_id)
+        await self._logins.move(visit, wallet_id)
         await self._store.call("HSET", keys.wallet(visit.wallet_id), "merged", wallet_id)
         await self._store.call("HDEL", keys.wallet(visit.wallet_id), "funding", "last4", "source", "key_sha256")
         await self._store.call("PERSIST", keys.wallet(visit.wallet_id))
@@ -210,9 +212,9 @@ class Wallets:
             frozenset({wallet_id, *(text(one) for one in absorbed)}),
             visit.is_trusted,
         )
-        return await self._stays.renew(merged)
+        return await self._logins.renew(merged)
 
-    async def _refuse_to_lose(self, visit: Visit, key: str) -> None:
+    async def _refuse_to_leave(self, visit: Visit, key: str) -> None:
         """Refuse to take a browser out of a wallet that lists connections. Raises OtherWallet."""
         if not await self.budgets(visit):
             return
@@ -224,7 +226,7 @@ class Wallets:
         if not visit.is_trusted:
             return False
         is_begun = await self._text("HGET", keys.wallet(visit.wallet_id), "proof_sha256")
-        return not is_begun or await self._stays.is_proved(visit)
+        return not is_begun or await self._logins.is_proved(visit)
 
     async def _create(self) -> str:
         """Begin a wallet. It expires unless its cookie comes back, and never once it has approved something."""
@@ -242,19 +244,19 @@ class Wallets:
         known = await self._text("GET", keys.identity("openrouter", account)) if account else None
         return known if known and await self._store.call("EXISTS", keys.wallet(known)) else None
 
-    async def _funded(self, visit: Visit, key: str, source: str) -> Visit:
+    async def _store_key(self, visit: Visit, key: str, source: str) -> Visit:
         """Keep the key in the wallet and give it to every living connection of it, but to none of test mode."""
         wallet_id = visit.wallet_id
-        held, bound_to = await self.funding(wallet_id), await self._stays.bound_to(visit)
+        held, bound_to = await self.funding(wallet_id), await self._logins.bound_to(visit)
         if held is not None and held.key_sha256 != sha256_hex(key):
             await self.cut_off(visit)
             # Bound again to the new key below: in between, a store that fails must not end the stay.
-            await self._stays.unbind(visit)
+            await self._logins.unbind(visit)
         sealed = self._sealer.seal(key, place=keys.wallet_place(wallet_id))
         fields = ("funding", sealed, "last4", key[-4:], "source", source, "key_sha256", sha256_hex(key))
         await self._store.call("HSET", keys.wallet(wallet_id), *fields)
         if bound_to:
-            await self._stays.bind(visit, sha256_hex(key))
+            await self._logins.bind(visit, sha256_hex(key))
         await self._prove_by_key(visit, key, held)
         for name, device in (await self._listed(visit)).items():
             budget = Budget.parse(name)
@@ -271,8 +273,8 @@ class Wallets:
         wallet, digest = keys.wallet(visit.wallet_id), sha256_hex(key)
         proving = await self._text("HGET", wallet, "proof_sha256") or (held.key_sha256 if held is not None else digest)
         if proving == digest:
-            await self._stays.prove(visit)
-        if await self._stays.is_proved(visit):
+            await self._logins.prove(visit)
+        if await self._logins.is_proved(visit):
             await self._store.call("HSET", wallet, "proof_sha256", digest)
 
     async def _fund(self, budget: Budget, visit: Visit, sealed: bytes) -> None:

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.proxy.limits import BARE, LUA
 from benchmarks.proxy.load import Outcome
 from benchmarks.proxy.options import ROWS, Options
-from benchmarks.proxy.probe import Answer, _whole
+from benchmarks.proxy.probe import ProbeAnswer, _whole
 from benchmarks.proxy.processes import BenchFailed
 from benchmarks.proxy.results import Result, readme_table, report, with_table
 from benchmarks.proxy.rows import ROWS as ROWS_BY_NAME
@@ -96,5 +96,5 @@ def test_an_answer_is_whole_when_its_framing_says_so() -> None:
 
 def test_answers_are_compared_without_the_id_that_no_two_share() -> None:
     """Everything else of them must be the same."""
-    first, second = (Answer(200, f'{{"id":"gen-00000000000{n}","a":1}}'.encode(), 0, 0) for n in (1, 2))
+    first, second = (ProbeAnswer(200, f'{{"id":"gen-00000000000{n}","a":1}}'.encode(), 0, 0) for n in (1, 2))
     assert first.without_id == second.without_id

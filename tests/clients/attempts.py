@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import httpx2
 
-from tests.fakes import FakeOpenRouter, Play, Turn, refuses, streams, whole_answer
+from tests.fakes import Exchange, FakeOpenRouter, Play, refuses, streams, whole_answer
 from tests.gateway.stack import PATIENCE_SECONDS, USER, Stack, question
 
 RETRIED = 3
@@ -25,7 +25,7 @@ STREAM = {"Content-Type": "text/event-stream", "X-Generation-Id": "gen-1"}
 
 
 @dataclass(slots=True)
-class Attempts:
+class RecordedAttempts:
     """Every request that a library sent, counted by its HTTP client."""
 
     paths: list[str] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Attempts:
         return {"request": [self.note], "response": [self.note_answer]}
 
 
-async def hang_up(turn: Turn) -> None:
+async def hang_up(turn: Exchange) -> None:
     """Take a request and close the connection on it."""
 
 
@@ -106,7 +106,7 @@ async def meet(failure: Failure, stack: Stack, openrouter: FakeOpenRouter) -> No
 def whole(document: bytes) -> Play:
     """A play that answers with this document."""
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         await turn.refuse(200, document, {"X-Generation-Id": "gen-1"})
 
     return play
@@ -120,7 +120,7 @@ def says(*pieces: bytes) -> Play:
 def cuts(*pieces: bytes) -> Play:
     """A play that streams these pieces and hangs up."""
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         await turn.head(200, STREAM)
         for piece in pieces:
             await turn.send(piece)
@@ -130,11 +130,11 @@ def cuts(*pieces: bytes) -> Play:
 
 @contextlib.asynccontextmanager
 async def held_by_another(
-    stack: Stack, openrouter: FakeOpenRouter, attempts: Attempts, play: Play
+    stack: Stack, openrouter: FakeOpenRouter, attempts: RecordedAttempts, play: Play
 ) -> AsyncIterator[None]:
     """Have another request hold the user's whole budget until one was refused for it; `play` answers the others."""
 
-    async def answer(turn: Turn) -> None:
+    async def answer(turn: Exchange) -> None:
         if json.loads(turn.request.body)["model"] == UNPRICED:
             await attempts.refused.wait()
             await whole_answer(turn)
@@ -151,13 +151,13 @@ async def held_by_another(
 
 
 @dataclass(slots=True)
-class Held:
+class OpenAnswer:
     """A play that streams `sent` and no more; `left` is set when the gateway has hung up."""
 
     sent: bytes
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def __call__(self, turn: Turn) -> None:
+    async def __call__(self, turn: Exchange) -> None:
         """Play it."""
         await turn.head(200, STREAM)
         await turn.send(self.sent)

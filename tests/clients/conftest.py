@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.clients.attempts import Attempts
+from tests.clients.attempts import RecordedAttempts
 from tests.gateway.conftest import openrouter, patient, stack
 
 __all__ = ["attempts", "openrouter", "patient", "stack"]
 
 
 @pytest.fixture
-def attempts() -> Attempts:
+def attempts() -> RecordedAttempts:
     """What a client sent to the gateway."""
-    return Attempts()
+    return RecordedAttempts()

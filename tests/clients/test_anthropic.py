@@ -13,9 +13,9 @@ from gateway.ledger.admission import RETRY_AFTER_SECONDS
 from tests.clients.attempts import (
     FAILURES,
     MOST_TOKENS,
-    Attempts,
     Failure,
-    Held,
+    OpenAnswer,
+    RecordedAttempts,
     cuts,
     held_by_another,
     meet,
@@ -76,7 +76,7 @@ REST = (
 
 
 @pytest.fixture
-def library(stack: Stack, attempts: Attempts) -> Library:
+def library(stack: Stack, attempts: RecordedAttempts) -> Library:
     """Makes clients that are Anthropic's own but for base URL, key and header."""
 
     def make(user: str = USER, secret: str | None = None, *, way: str = "api_key") -> anthropic.AsyncAnthropic:
@@ -128,7 +128,7 @@ async def test_the_key_is_taken_as_x_api_key(openrouter: FakeOpenRouter, library
 
 
 async def test_a_streamed_answer_is_put_together(
-    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: Attempts
+    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts
 ) -> None:
     """By the library's own reader, asked for once, and booked at what it cost."""
     openrouter.play = says(START, REST)
@@ -173,11 +173,11 @@ async def test_tokens_are_counted_free(stack: Stack, openrouter: FakeOpenRouter,
 
 
 async def test_an_abort_reaches_upstream_and_is_booked(
-    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: Attempts
+    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts
 ) -> None:
     """A stream that the app closes ends upstream too, at what the generation is said to have cost."""
     openrouter.generations["gen-1"] = {"id": "gen-1", "total_cost": 0.0002}
-    openrouter.play = held = Held(START)
+    openrouter.play = held = OpenAnswer(START)
     async with library() as client:
         pieces = heard(client)
         assert await anext(pieces) == "Hel"
@@ -201,7 +201,7 @@ RAISED = {
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.name)
 async def test_a_failure_is_the_librarys_own_exception(
-    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: Attempts, failure: Failure
+    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts, failure: Failure
 ) -> None:
     """With its own type and our code on it, after as many attempts as such a failure is worth."""
     await meet(failure, stack, openrouter)
@@ -223,7 +223,7 @@ def said_code(error: anthropic.APIError) -> object:
 
 
 async def test_what_another_request_holds_is_asked_for_again(
-    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: Attempts
+    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts
 ) -> None:
     """No 402 is raised where waiting helps: the library waits as long as it is told and gets its answer."""
     async with held_by_another(stack, openrouter, attempts, says(START, REST)), library() as client:
@@ -232,7 +232,9 @@ async def test_what_another_request_holds_is_asked_for_again(
     assert attempts.waits_seconds[0] >= RETRY_AFTER_SECONDS - 0.01
 
 
-async def test_eight_at_once_are_all_answered(patient: Stack, openrouter: FakeOpenRouter, attempts: Attempts) -> None:
+async def test_eight_at_once_are_all_answered(
+    patient: Stack, openrouter: FakeOpenRouter, attempts: RecordedAttempts
+) -> None:
     """On a cap that carries two of their bounds at a time: each is sent once, none is refused."""
     await patient.connect("0.08")
     openrouter.play = says(START, REST)
@@ -250,7 +252,7 @@ async def test_eight_at_once_are_all_answered(patient: Stack, openrouter: FakeOp
 
 
 async def test_an_error_in_mid_stream_is_raised(
-    openrouter: FakeOpenRouter, library: Library, attempts: Attempts
+    openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts
 ) -> None:
     """With its type, after what came before, and nothing is asked again."""
     openrouter.play = says(START, event("error", error={"type": "overloaded_error", "message": "provider lost"}))
@@ -263,10 +265,10 @@ async def test_an_error_in_mid_stream_is_raised(
 
 
 async def test_a_revocation_in_mid_stream_is_raised(
-    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: Attempts
+    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts
 ) -> None:
     """Never the cut text as a success, and nothing is asked again."""
-    openrouter.play = Held(START)
+    openrouter.play = OpenAnswer(START)
     async with library() as client:
         pieces = heard(client)
         assert await anext(pieces) == "Hel"
@@ -278,7 +280,7 @@ async def test_a_revocation_in_mid_stream_is_raised(
 
 
 async def test_a_stream_that_breaks_off_is_raised(
-    openrouter: FakeOpenRouter, library: Library, attempts: Attempts
+    openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts
 ) -> None:
     """This library passes its HTTP client's exception on as it is; nothing is asked again."""
     openrouter.play = cuts(START)

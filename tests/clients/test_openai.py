@@ -17,9 +17,9 @@ from gateway.ledger.admission import RETRY_AFTER_SECONDS
 from tests.clients.attempts import (
     FAILURES,
     MOST_TOKENS,
-    Attempts,
     Failure,
-    Held,
+    OpenAnswer,
+    RecordedAttempts,
     cuts,
     held_by_another,
     meet,
@@ -65,7 +65,7 @@ WARM = Weather(city="Bern", degrees=21)
 
 
 @pytest.fixture
-def library(stack: Stack, attempts: Attempts) -> Library:
+def library(stack: Stack, attempts: RecordedAttempts) -> Library:
     """Makes clients that are OpenAI's own but for base URL, key and header."""
 
     def make(user: str = USER, secret: str | None = None) -> openai.AsyncOpenAI:
@@ -101,7 +101,7 @@ async def all_heard(client: openai.AsyncOpenAI, dialect: str) -> str:
 
 @EACH
 async def test_a_streamed_answer_is_read(
-    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: Attempts, dialect: str
+    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts, dialect: str
 ) -> None:
     """To its end, asked for once, and booked at what it cost."""
     openrouter.play = says(*STREAMS[dialect])
@@ -222,11 +222,11 @@ async def test_a_tool_is_called_in_a_response(openrouter: FakeOpenRouter, librar
 
 @EACH
 async def test_an_abort_reaches_upstream_and_is_booked(
-    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: Attempts, dialect: str
+    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts, dialect: str
 ) -> None:
     """A stream that the app closes ends upstream too, at what the generation is said to have cost."""
     openrouter.generations["gen-1"] = {"id": "gen-1", "total_cost": 0.0002}
-    openrouter.play = held = Held(STARTS[dialect])
+    openrouter.play = held = OpenAnswer(STARTS[dialect])
     async with library() as client:
         pieces = heard(client, dialect)
         assert await anext(pieces) == "Hel"
@@ -251,7 +251,12 @@ RAISED = {
 @EACH
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.name)
 async def test_a_failure_is_the_librarys_own_exception(
-    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: Attempts, failure: Failure, dialect: str
+    stack: Stack,
+    openrouter: FakeOpenRouter,
+    library: Library,
+    attempts: RecordedAttempts,
+    failure: Failure,
+    dialect: str,
 ) -> None:
     """With our code on it, after as many attempts as such a failure is worth."""
     await meet(failure, stack, openrouter)
@@ -268,7 +273,7 @@ async def test_a_failure_is_the_librarys_own_exception(
 
 @EACH
 async def test_what_another_request_holds_is_asked_for_again(
-    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: Attempts, dialect: str
+    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts, dialect: str
 ) -> None:
     """No 402 is raised where waiting helps: the library waits as long as it is told and gets its answer."""
     async with held_by_another(stack, openrouter, attempts, says(*STREAMS[dialect])), library() as client:
@@ -279,7 +284,7 @@ async def test_what_another_request_holds_is_asked_for_again(
 
 @EACH
 async def test_eight_at_once_are_all_answered(
-    patient: Stack, openrouter: FakeOpenRouter, attempts: Attempts, dialect: str
+    patient: Stack, openrouter: FakeOpenRouter, attempts: RecordedAttempts, dialect: str
 ) -> None:
     """On a cap that carries two of their bounds at a time: each is sent once, none is refused."""
     await patient.connect("0.08")
@@ -299,7 +304,7 @@ async def test_eight_at_once_are_all_answered(
 
 @EACH
 async def test_an_error_in_mid_stream_is_raised(
-    openrouter: FakeOpenRouter, library: Library, attempts: Attempts, dialect: str
+    openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts, dialect: str
 ) -> None:
     """What came before is heard, and nothing is asked again."""
     said = event({"error": {"code": 502, "message": "provider lost"}})
@@ -314,7 +319,7 @@ async def test_an_error_in_mid_stream_is_raised(
 
 @pytest.mark.parametrize("kind", ["error", "response.failed"])
 async def test_an_error_event_of_responses_is_the_librarys_object(
-    openrouter: FakeOpenRouter, library: Library, attempts: Attempts, kind: str
+    openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts, kind: str
 ) -> None:
     """Where upstream uses the dialect's own events the library hands them on, and raises nothing by itself."""
     why = {"code": "server_error", "message": "provider lost"}
@@ -330,10 +335,10 @@ async def test_an_error_event_of_responses_is_the_librarys_object(
 
 @EACH
 async def test_a_revocation_in_mid_stream_is_raised(
-    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: Attempts, dialect: str
+    stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts, dialect: str
 ) -> None:
     """By its code, and nothing is asked again."""
-    openrouter.play = Held(STARTS[dialect])
+    openrouter.play = OpenAnswer(STARTS[dialect])
     async with library() as client:
         pieces = heard(client, dialect)
         assert await anext(pieces) == "Hel"
@@ -345,7 +350,7 @@ async def test_a_revocation_in_mid_stream_is_raised(
 
 @EACH
 async def test_a_stream_that_breaks_off_is_raised(
-    openrouter: FakeOpenRouter, library: Library, attempts: Attempts, dialect: str
+    openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts, dialect: str
 ) -> None:
     """Half an answer never looks whole, and nothing is asked again."""
     openrouter.play = cuts(STARTS[dialect])

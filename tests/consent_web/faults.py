@@ -12,7 +12,7 @@ from gateway.store.store import Store
 
 
 @dataclass
-class Fault:
+class StoreFault:
     """What happens at the command of that `number`, counted from 0, and (`lasts`) at each one after it.
 
     `kind`: `lost` (never carried out), `late` (carried out, and its answer lost), `killed` (lost, and whoever waits for
@@ -37,7 +37,7 @@ class Fault:
 
 
 @contextmanager
-def failing(store: Store, fault: Fault) -> Iterator[Fault]:
+def failing(store: Store, fault: StoreFault) -> Iterator[StoreFault]:
     """Let a store fail until the block ends."""
     answer = store._answer
 

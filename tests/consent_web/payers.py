@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import aiohttp
 
-from gateway.payers.stays import Guest
+from gateway.payers.logins import Guest
 from tests.consent_web.sight import is_connected
 from tests.consent_web.world import Fetched, Visitor, World
 
@@ -62,7 +62,7 @@ async def return_as(world: World, visitor: Visitor, account: str) -> tuple[str, 
 
 async def wallets_of(world: World, visitor: Visitor) -> frozenset[str]:
     """Return the ids of the wallets that a browser's cookie leads to."""
-    found = await world.site.stays.find(visitor.cookies[WALLET], Guest(""))
+    found = await world.site.logins.find(visitor.cookies[WALLET], Guest(""))
     return frozenset() if found is None else found.wallet_ids
 
 

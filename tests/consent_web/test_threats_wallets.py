@@ -8,7 +8,7 @@ import secrets
 import aiohttp
 import pytest
 
-from tests.consent_web.faults import Fault, failing
+from tests.consent_web.faults import StoreFault, failing
 from tests.consent_web.payers import agrees, approve, return_as, same_browser, shown, stop, wallets_of
 from tests.consent_web.sight import is_connected
 from tests.consent_web.test_dashboard import ref_of
@@ -56,7 +56,7 @@ async def test_W01_and_W03_a_store_that_fails_at_any_step_of_a_yes_leaves_a_way_
     while True:
         user, visitor = f"user{number}", world.visitor()
         attempt = await world.funded(visitor, token=world.token(user))
-        with failing(world.site.wallets._store, Fault(kind, number)) as fault:
+        with failing(world.site.wallets._store, StoreFault(kind, number)) as fault:
             answer = await approve(visitor, attempt, 8)
         if not fault.was_met:
             break
@@ -84,7 +84,7 @@ async def test_W03_what_a_frozen_store_carries_out_later_changes_nothing(world: 
     while True:
         user, visitor = f"user{number}", world.visitor()
         attempt = await world.funded(visitor, token=world.token(user))
-        with failing(world.site.wallets._store, Fault("frozen", number)) as fault:
+        with failing(world.site.wallets._store, StoreFault("frozen", number)) as fault:
             await approve(visitor, attempt, 8)
         if not fault.was_met:
             break
@@ -112,7 +112,7 @@ async def test_W03_no_is_always_possible(world: World, kind: str) -> None:
     while True:
         user, nonce, visitor = f"user{number}", secrets.token_urlsafe(24), world.visitor()
         attempt = await world.funded(visitor, token=world.token(user), nonce=nonce)
-        with failing(world.site.wallets._store, Fault(kind, number)) as fault:
+        with failing(world.site.wallets._store, StoreFault(kind, number)) as fault:
             answer = await approve(visitor, attempt, 8)
         if not fault.was_met:
             break
@@ -181,7 +181,7 @@ async def test_W04_a_store_that_fails_while_a_key_is_replaced_loses_nothing(worl
         user, visitor, old, new = f"user{number}", world.visitor(), a_key(), a_key()
         await world.connected(visitor, user, key=old)
         await visitor.read_csrf("/funding")
-        with failing(world.site.wallets._store, Fault(kind, number)) as fault:
+        with failing(world.site.wallets._store, StoreFault(kind, number)) as fault:
             try:
                 await same_browser(visitor).post("/fund/key", {"key": new})
             except aiohttp.ServerDisconnectedError:
@@ -268,7 +268,7 @@ async def test_W04_a_store_that_fails_while_two_wallets_become_one_loses_neither
         started = await desk.post("/fund/start", {})
         back = await world.authorize(str(started.json["url"]), account)
         body = {"state": back.split("?")[0].rpartition("/")[2], "code": back.partition("code=")[2]}
-        with failing(world.site.wallets._store, Fault(kind, number)) as fault:
+        with failing(world.site.wallets._store, StoreFault(kind, number)) as fault:
             try:
                 await same_browser(desk).post("/fund/finish", body)
             except aiohttp.ServerDisconnectedError:

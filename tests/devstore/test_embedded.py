@@ -27,7 +27,7 @@ sys.stdin.read()
 """
 
 
-class User:
+class StoreUser:
     """Another process that uses the embedded server of `folder`."""
 
     def __init__(self, folder: Path) -> None:
@@ -74,12 +74,12 @@ def supervisor_pid(folder: Path) -> int:
 
 def test_data_survives_a_restart(folder: Path) -> None:
     """What was written is there again after every user has gone and one has come back."""
-    first = User(folder)
+    first = StoreUser(folder)
     with redis.Redis.from_url(first.url()) as client:
         client.set("balance", "41")
     first.end()
     wait_for_end(folder)
-    second = User(folder)
+    second = StoreUser(folder)
     with redis.Redis.from_url(second.url()) as client:
         assert client.get("balance") == b"41"
     second.end()
@@ -87,7 +87,7 @@ def test_data_survives_a_restart(folder: Path) -> None:
 
 def test_users_that_start_together_share_one_server(folder: Path) -> None:
     """Four processes that start at once get the same server."""
-    users = [User(folder) for _ in range(4)]
+    users = [StoreUser(folder) for _ in range(4)]
     urls = [user.url() for user in users]
     assert len(set(urls)) == 1
     ids = set()
@@ -101,9 +101,9 @@ def test_users_that_start_together_share_one_server(folder: Path) -> None:
 
 def test_the_server_outlives_the_user_that_started_it(folder: Path) -> None:
     """It stays while a second user is there, and ends after that one, killed or not."""
-    first = User(folder)
+    first = StoreUser(folder)
     url = first.url()
-    second = User(folder)
+    second = StoreUser(folder)
     second.url()
     first.end(signal.SIGKILL)
     with redis.Redis.from_url(url) as client:
@@ -116,12 +116,12 @@ def test_the_server_outlives_the_user_that_started_it(folder: Path) -> None:
 
 def test_an_orphan_is_taken_over(folder: Path) -> None:
     """When the supervisor was killed, the next user finds the same server, and it still ends after the last user."""
-    first = User(folder)
+    first = StoreUser(folder)
     url = first.url()
     with redis.Redis.from_url(url) as client:
         run_id = client.info("server")["run_id"]
     os.kill(supervisor_pid(folder), signal.SIGKILL)
-    second = User(folder)
+    second = StoreUser(folder)
     with redis.Redis.from_url(second.url()) as client:
         assert client.info("server")["run_id"] == run_id
     first.end()
@@ -130,13 +130,13 @@ def test_an_orphan_is_taken_over(folder: Path) -> None:
 
 def test_a_crashed_server_is_started_again(folder: Path) -> None:
     """A user that comes after the server was killed gets a new one with the data of the old."""
-    first = User(folder)
+    first = StoreUser(folder)
     with redis.Redis.from_url(first.url()) as client:
         client.set("balance", "41")
         client.execute_command("WAITAOF", 1, 0, 0)
         os.kill(client.info("server")["process_id"], signal.SIGKILL)
     wait_for_end(folder)
-    second = User(folder)
+    second = StoreUser(folder)
     with redis.Redis.from_url(second.url()) as client:
         assert client.get("balance") == b"41"
     first.end()
@@ -145,7 +145,7 @@ def test_a_crashed_server_is_started_again(folder: Path) -> None:
 
 def test_a_terminated_supervisor_stops_the_server(folder: Path) -> None:
     """SIGTERM to the supervisor, as at the machine's shutdown, ends the server in order."""
-    user = User(folder)
+    user = StoreUser(folder)
     user.url()
     os.kill(supervisor_pid(folder), signal.SIGTERM)
     wait_for_end(folder)
@@ -155,7 +155,7 @@ def test_a_terminated_supervisor_stops_the_server(folder: Path) -> None:
 def test_a_folder_with_a_long_path_gets_a_private_socket_elsewhere(folder: Path) -> None:
     """Where the kernel cannot take the path, the socket lies in a folder of mode 700 in the temp directory."""
     deep = folder / ("long name " * 12)
-    user = User(deep)
+    user = StoreUser(deep)
     url = user.url()
     with redis.Redis.from_url(url) as client:
         assert client.ping()

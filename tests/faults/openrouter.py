@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
-from tests.fakes import EVENT_STREAM, FakeOpenRouter, Turn
+from tests.fakes import EVENT_STREAM, Exchange, FakeOpenRouter
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class PlannedOpenRouter(FakeOpenRouter):
         self.plans[plan.generation_id] = plan
         return {"plan": plan.generation_id}
 
-    async def _play(self, turn: Turn) -> None:
+    async def _play(self, turn: Exchange) -> None:
         self.arrivals.append((turn.request.header("Authorization") or "", time.monotonic()))
         document = json.loads(turn.request.body)
         plan = self.plans[document["metadata"]["plan"]]
@@ -57,7 +57,7 @@ class PlannedOpenRouter(FakeOpenRouter):
             plan.went_at = time.monotonic()
             plan.gone.set()
 
-    async def _follow(self, turn: Turn, plan: Plan) -> None:
+    async def _follow(self, turn: Exchange, plan: Plan) -> None:
         headers = dict(EVENT_STREAM)
         if plan.header:
             headers["X-Generation-Id"] = plan.generation_id
@@ -72,7 +72,7 @@ class PlannedOpenRouter(FakeOpenRouter):
             await turn.end()
         # Else cut: the connection is closed inside the body.
 
-    async def _look_up(self, turn: Turn) -> None:
+    async def _look_up(self, turn: Exchange) -> None:
         generation_id = parse_qs(urlsplit(turn.request.target).query).get("id", [""])[0]
         plan = self.plans.get(generation_id)
         if plan is None:

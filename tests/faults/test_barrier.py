@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.fakes import MODEL, FakeOpenRouter, Turn, whole_answer
+from tests.fakes import MODEL, Exchange, FakeOpenRouter, whole_answer
 from tests.faults.process_forker import ForkedGateway, ProcessForker
 from tests.faults.world import FaultWorld, open_world, until, variables
 
@@ -28,7 +28,7 @@ class NotingOpenRouter(FakeOpenRouter):
         super().__init__(play=self._note)
         self.arrivals: list[tuple[str, float]] = []
 
-    async def _note(self, turn: Turn) -> None:
+    async def _note(self, turn: Exchange) -> None:
         self.arrivals.append(((turn.request.header("Authorization") or "").removeprefix("Bearer "), time.monotonic()))
         await whole_answer(turn)
 

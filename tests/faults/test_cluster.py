@@ -41,7 +41,7 @@ def cluster() -> Iterator[ValkeyCluster]:
 
 
 @dataclass
-class House:
+class ClusterScenario:
     """A gateway that sweeps, on some Redis, before the sandbox; and users spread over the slots."""
 
     world: FaultWorld
@@ -78,13 +78,13 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def _open_house(url: str, folder: Path, **gateway: str) -> AsyncIterator[House]:
+async def _open_house(url: str, folder: Path, **gateway: str) -> AsyncIterator[ClusterScenario]:
     async with open_sandbox("sandbox/slow-20") as sandbox, ProcessForker(folder) as forker:
         environment = variables(url, sandbox.url, WATTFARE_SWEEPER="on", WATTFARE_HOLD_SECONDS="3")
         async with open_world(environment) as world:
             for user in USERS:
                 await world.connect(user)
-            yield House(world, sandbox, await forker.start({**environment, **gateway}), forker, environment)
+            yield ClusterScenario(world, sandbox, await forker.start({**environment, **gateway}), forker, environment)
 
 
 def _move_round(cluster: ValkeyCluster, key: str, times: int) -> None:
@@ -93,14 +93,14 @@ def _move_round(cluster: ValkeyCluster, key: str, times: int) -> None:
 
 
 @pytest.fixture
-async def house(cluster: ValkeyCluster, tmp_path: Path) -> AsyncIterator[House]:
+async def house(cluster: ValkeyCluster, tmp_path: Path) -> AsyncIterator[ClusterScenario]:
     """A house on the Cluster."""
     async with _open_house(cluster.url, tmp_path) as running:
         yield running
 
 
 async def test_a_chat_on_a_cluster_is_settled_and_its_users_lie_on_all_masters(
-    house: House, cluster: ValkeyCluster
+    house: ClusterScenario, cluster: ValkeyCluster
 ) -> None:
     """The whole path, for users of every master."""
     assert {cluster.owner(house.world.budget(user).budget) for user in USERS} == {0, 1, 2}
@@ -109,7 +109,9 @@ async def test_a_chat_on_a_cluster_is_settled_and_its_users_lie_on_all_masters(
         await until(lambda user=user: house.is_paid(user))  # type: ignore[misc]
 
 
-async def test_contenders_never_overspend_while_their_slot_moves(house: House, cluster: ValkeyCluster) -> None:
+async def test_contenders_never_overspend_while_their_slot_moves(
+    house: ClusterScenario, cluster: ValkeyCluster
+) -> None:
     """Holds race for a cap that carries forty, from master to master, until hundreds have come to nothing."""
     world, budget, ledger = house.world, house.world.budget("racer"), house.world.services.ledger
     await world.connect("racer", "0.04")
@@ -145,7 +147,7 @@ async def test_contenders_never_overspend_while_their_slot_moves(house: House, c
     assert (admitted, books.spent_nano) == (40, 40_000_000)
 
 
-async def test_a_killed_gateway_on_a_cluster_is_swept_by_another(house: House) -> None:
+async def test_a_killed_gateway_on_a_cluster_is_swept_by_another(house: ClusterScenario) -> None:
     """The list of due holds is spread over slots of its own, and found."""
     dying = await house.forker.start(house.environment, point="relayed", nth=6)
     with contextlib.suppress(aiohttp.ClientError):
@@ -156,7 +158,7 @@ async def test_a_killed_gateway_on_a_cluster_is_swept_by_another(house: House) -
     assert "estimated" not in (await house.world.books(USERS[0])).statuses
 
 
-async def test_a_revoke_on_a_cluster_ends_open_streams(house: House) -> None:
+async def test_a_revoke_on_a_cluster_ends_open_streams(house: ClusterScenario) -> None:
     """Cuts are heard whichever node they are published on."""
     answer = await ask_raw(house.gateway.port, house.world.headers(USERS[1]), LONG)
     await answer.read_head()
@@ -173,7 +175,7 @@ async def test_a_revoke_on_a_cluster_ends_open_streams(house: House) -> None:
     await until(lambda: house.is_paid(USERS[1]))
 
 
-async def test_slots_that_move_under_load_lose_nothing(house: House, cluster: ValkeyCluster) -> None:
+async def test_slots_that_move_under_load_lose_nothing(house: ClusterScenario, cluster: ValkeyCluster) -> None:
     """Budgets go to another master, key by key, while their users call."""
     loop = asyncio.get_running_loop()
 
@@ -188,7 +190,9 @@ async def test_slots_that_move_under_load_lose_nothing(house: House, cluster: Va
         await until(lambda user=user: house.is_paid(user))  # type: ignore[misc]
 
 
-async def test_a_master_that_dies_is_replaced_and_nothing_is_lost(house: House, cluster: ValkeyCluster) -> None:
+async def test_a_master_that_dies_is_replaced_and_nothing_is_lost(
+    house: ClusterScenario, cluster: ValkeyCluster
+) -> None:
     """Calls are refused while it is away and answered afterwards; each cent is in the ledger."""
     loop = asyncio.get_running_loop()
     statuses = await house.under_load(loop.run_in_executor(None, cluster.fail_over, 1))

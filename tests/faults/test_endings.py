@@ -9,7 +9,7 @@ from decimal import Decimal
 import aiohttp
 import pytest
 
-from tests.fakes import FakeOpenRouter, Turn
+from tests.fakes import Exchange, FakeOpenRouter
 from tests.faults.openrouter import ask_raw
 from tests.faults.world import PATIENCE_SECONDS, Sandbox, open_sandbox, until
 from tests.gateway.stack import Stack, open_stack, question, settings_for
@@ -156,7 +156,7 @@ async def test_who_hangs_up_before_the_headers_still_pays_what_it_cost(redis_url
     """Nothing can be asked without an id: the answer goes on until its headers tell it, then upstream is closed."""
     asked, may_answer, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         asked.set()
         await may_answer.wait()
         await turn.head(200, {"Content-Type": "application/json", "X-Generation-Id": "gen-1-fake"})
@@ -186,7 +186,7 @@ async def test_who_hangs_up_between_two_costs_pays_the_last(redis_url: str) -> N
     is_alone = asyncio.Event()
     event = b'data: {"id":"gen-1-fake","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"cost":%s}}\n\n'
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         await turn.head(200, {"Content-Type": "text/event-stream", "X-Generation-Id": "gen-1-fake"})
         await turn.send(event % b"0.001")
         await is_alone.wait()

@@ -21,7 +21,7 @@ BODY = {"model": MODEL, "max_tokens": 16, "messages": [{"role": "user", "content
 
 
 @dataclass
-class Hall:
+class GrantScenario:
     """Two gateway processes on one Redis, before an OpenRouter that counts what reaches it."""
 
     world: FaultWorld
@@ -40,16 +40,16 @@ class Hall:
 
 
 @pytest.fixture
-async def hall(redis_url: str, tmp_path: Path) -> AsyncIterator[Hall]:
+async def hall(redis_url: str, tmp_path: Path) -> AsyncIterator[GrantScenario]:
     """Nothing sweeps but the test."""
     async with FakeOpenRouter().running() as openrouter:
         environment = variables(redis_url, openrouter.url, WATTFARE_HOLD_SECONDS="60")
         async with ProcessForker(tmp_path) as forker, open_world(environment) as world:
-            yield Hall(world, forker, environment, openrouter)
+            yield GrantScenario(world, forker, environment, openrouter)
 
 
 @pytest.mark.timeout(90)
-async def test_a_thousand_redemptions_at_once_are_seven_requests(hall: Hall) -> None:
+async def test_a_thousand_redemptions_at_once_are_seven_requests(hall: GrantScenario) -> None:
     """Of a grant of seven, over two processes: the others are refused, and nothing is left of its key."""
     await hall.world.grant("many", REQUESTS)
     gateways = [await hall.forker.start(hall.environment) for _ in range(2)]
@@ -65,7 +65,7 @@ async def test_a_thousand_redemptions_at_once_are_seven_requests(hall: Hall) -> 
 
 
 @pytest.mark.parametrize(("point", "lost"), [("held", 1), ("connected", 1), ("opened", 0), ("answered", 0)])
-async def test_a_killed_process_neither_adds_nor_loses_a_request(hall: Hall, point: str, lost: int) -> None:
+async def test_a_killed_process_neither_adds_nor_loses_a_request(hall: GrantScenario, point: str, lost: int) -> None:
     """What had not left when it was killed is given back by the sweep, once, and can be used; what had left is used."""
     await hall.world.grant("killed", REQUESTS)
     dying = await hall.forker.start(hall.environment, point=point, nth=3)

@@ -26,7 +26,7 @@ ASKED = 9
 
 
 @dataclass
-class House:
+class OutageScenario:
     """One Redis of its own, one gateway process with its sweeper, and the sandbox."""
 
     redis: ValkeyServer
@@ -96,7 +96,7 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def house(tmp_path: Path) -> AsyncIterator[OutageScenario]:
     """A house whose Redis keeps its data over a restart, and a payer in it."""
     with ValkeyServer(tcp=True, durable=True) as redis:
         async with open_sandbox(MODEL) as sandbox, ProcessForker(tmp_path) as forker:
@@ -110,7 +110,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
             async with open_world({**environment, "WATTFARE_REDIS_DEADLINE_MS": "1000"}) as world:
                 await world.connect("ada")
                 gateway = await forker.start(environment)
-                house = House(redis, gateway, world, sandbox, environment, forker)
+                house = OutageScenario(redis, gateway, world, sandbox, environment, forker)
                 yield house
                 for stream in house.streams:
                     await stream.hang_up()
@@ -133,7 +133,7 @@ def _kill(redis: ValkeyServer) -> Callable[[], object]:
 
 @pytest.mark.parametrize("away", [_freeze, _stop, _kill])
 async def test_while_redis_is_away_requests_are_refused_at_once_and_streams_go_on(
-    house: House, away: Callable[[ValkeyServer], Callable[[], object]]
+    house: OutageScenario, away: Callable[[ValkeyServer], Callable[[], object]]
 ) -> None:
     """503 within moments; the open stream comes whole and is settled; one line for the outage, one for its end."""
     stream = await house.open_stream("ada")
@@ -155,7 +155,7 @@ async def test_while_redis_is_away_requests_are_refused_at_once_and_streams_go_o
 
 @pytest.mark.parametrize("away", [_freeze, _kill])
 async def test_after_an_outage_a_revoke_still_cuts_open_streams(
-    house: House, away: Callable[[ValkeyServer], Callable[[], object]]
+    house: OutageScenario, away: Callable[[ValkeyServer], Callable[[], object]]
 ) -> None:
     """The gateway hears cuts again, with a stream open all the while."""
     stream = await house.open_stream("ada")
@@ -174,7 +174,7 @@ async def test_after_an_outage_a_revoke_still_cuts_open_streams(
     await until(lambda: house.paid("ada"))
 
 
-async def test_a_revoke_during_the_gap_cuts_the_stream_when_the_gap_ends(house: House) -> None:
+async def test_a_revoke_during_the_gap_cuts_the_stream_when_the_gap_ends(house: OutageScenario) -> None:
     """What a gateway could not hear it asks for: here, whatever its subscription missed."""
     stream = await house.open_stream("ada")
     house.gateway.send(signal.SIGSTOP)
@@ -185,7 +185,7 @@ async def test_a_revoke_during_the_gap_cuts_the_stream_when_the_gap_ends(house: 
     await until(lambda: house.paid("ada"))
 
 
-async def test_sigterm_during_the_outage_ends_in_time_and_the_sweeper_settles(house: House) -> None:
+async def test_sigterm_during_the_outage_ends_in_time_and_the_sweeper_settles(house: OutageScenario) -> None:
     """Exit code 0; what could not be settled is found by another process once Redis is back."""
     stream = await house.open_stream("ada")
     house.redis.freeze()
@@ -203,7 +203,7 @@ async def test_sigterm_during_the_outage_ends_in_time_and_the_sweeper_settles(ho
     assert "estimated" not in (await house.world.books("ada")).statuses
 
 
-async def test_an_emptied_redis_is_refused_until_the_operator_accepts_it(house: House) -> None:
+async def test_an_emptied_redis_is_refused_until_the_operator_accepts_it(house: OutageScenario) -> None:
     """Never everybody back to zero: 503 until `scripts.accept_store --yes`."""
     assert await house.answers("ada")
     house.redis.kill()
@@ -236,7 +236,7 @@ async def test_a_redis_that_takes_few_clients_serves_bursts_and_is_met_again(tmp
             async with open_world(environment) as world:
                 await world.connect("ada")
                 gateways = [await forker.start(environment) for _ in range(2)]
-                house = House(redis, gateways[0], world, sandbox, environment, forker)
+                house = OutageScenario(redis, gateways[0], world, sandbox, environment, forker)
 
                 async def status(gateway: ForkedGateway) -> int:
                     async with world.ask(gateway.url, "ada", SHORT) as answer:

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.fakes import MODEL, STREAMED, FakeOpenRouter, Turn, whole_answer
+from tests.fakes import MODEL, STREAMED, Exchange, FakeOpenRouter, whole_answer
 from tests.faults.process_forker import ForkedGateway, ProcessForker
 from tests.faults.world import FaultWorld, open_world, until, variables
 
@@ -30,7 +30,7 @@ class HoldingOpenRouter(FakeOpenRouter):
         self.begun = asyncio.Event()
         self.ceilings: list[int] = []
 
-    async def _play(self, turn: Turn) -> None:
+    async def _play(self, turn: Exchange) -> None:
         body = json.loads(turn.request.body)
         if body["model"] != UNPRICED:
             self.ceilings.append(body["max_tokens"])
@@ -43,7 +43,7 @@ class HoldingOpenRouter(FakeOpenRouter):
         await turn.end()
 
 
-class Bench:
+class WaitingScenario:
     """Two gateways, one of which carries a request that holds all of the payer's cap."""
 
     def __init__(self, world: FaultWorld, openrouter: HoldingOpenRouter, environment: dict[str, str]) -> None:
@@ -80,7 +80,7 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(redis_url: str, tmp_path: Path) -> AsyncIterator[tuple[Bench, ProcessForker, ForkedGateway]]:
+async def bench(redis_url: str, tmp_path: Path) -> AsyncIterator[tuple[WaitingScenario, ProcessForker, ForkedGateway]]:
     """A bench, where its gateways come from, and the one that carries the holder."""
     openrouter = HoldingOpenRouter()
     async with openrouter.running():
@@ -88,7 +88,7 @@ async def bench(redis_url: str, tmp_path: Path) -> AsyncIterator[tuple[Bench, Pr
             redis_url, openrouter.url, WATTFARE_HOLD_SECONDS="60", WATTFARE_ADMISSION_WAIT_SECONDS="60"
         )
         async with ProcessForker(tmp_path) as forker, open_world(environment) as world:
-            bench = Bench(world, openrouter, environment)
+            bench = WaitingScenario(world, openrouter, environment)
             await world.connect(USER, "1")
             first = await forker.start(environment)
             bench.start(first, UNPRICED)
@@ -99,7 +99,7 @@ async def bench(redis_url: str, tmp_path: Path) -> AsyncIterator[tuple[Bench, Pr
 
 
 async def test_a_killed_process_leaves_nothing_held_and_nobody_waiting(
-    bench: tuple[Bench, ProcessForker, ForkedGateway],
+    bench: tuple[WaitingScenario, ProcessForker, ForkedGateway],
 ) -> None:
     """Its waiter, who came first, is passed over within two seconds by one of a process that lives."""
     stand, forker, first = bench
@@ -121,7 +121,7 @@ async def test_a_killed_process_leaves_nothing_held_and_nobody_waiting(
     assert books.statuses == ["settled", "settled"]
 
 
-async def test_one_queue_serves_both_processes(bench: tuple[Bench, ProcessForker, ForkedGateway]) -> None:
+async def test_one_queue_serves_both_processes(bench: tuple[WaitingScenario, ProcessForker, ForkedGateway]) -> None:
     """In the order of arrival, whichever process was asked."""
     stand, forker, first = bench
     second = await forker.start(stand.environment)
@@ -138,7 +138,7 @@ async def test_one_queue_serves_both_processes(bench: tuple[Bench, ProcessForker
 
 
 async def test_a_process_that_stops_answers_whoever_waits_and_lets_the_rest_end(
-    bench: tuple[Bench, ProcessForker, ForkedGateway],
+    bench: tuple[WaitingScenario, ProcessForker, ForkedGateway],
 ) -> None:
     """503 at once; what runs is drained; the exit code is 0."""
     stand, _, first = bench

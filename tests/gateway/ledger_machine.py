@@ -36,7 +36,7 @@ async def handed_over(ledger: Ledger, budget: Budget, request_id: str, owed: Han
 
 
 @dataclass(slots=True)
-class Held:
+class ModelHold:
     """What the model knows of one request. `state` '' = no hold is known (any more)."""
 
     state: str = ""
@@ -53,7 +53,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class LedgerUnderTest:
     """What every run shares: a loop and a ledger on a store."""
 
     loop: asyncio.AbstractEventLoop
@@ -84,13 +84,13 @@ days_gone = st.sampled_from([1, 2, 28, 29, 30, 31, 40])
 class LedgerMachine(RuleBasedStateMachine):
     """One budget; requests by number; each rule calls the ledger and moves the model."""
 
-    bench: ClassVar[Bench]
+    bench: ClassVar[LedgerUnderTest]
 
     @initialize(cap=caps)
     def open_budget(self, cap: int) -> None:
         """Connect a budget that no other run has."""
         self.budget = Budget.of_user("live", "app2222222222222222", f"user {next(self.bench.users)}")
-        self.requests: dict[str, Held] = {}
+        self.requests: dict[str, ModelHold] = {}
         self.days: dict[int, int] = {}
         self.queue, self.deaths, self.made = Queue(), 0, 0
         self.connect(cap)
@@ -207,7 +207,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert answer.remaining_nano == alone
         assert answer.funding == b"sealed"
         self.check_size(answer, asks, allowed)
-        self.requests[request_id] = Held("open", answer.hold_nano, admission=answer)
+        self.requests[request_id] = ModelHold("open", answer.hold_nano, admission=answer)
 
     @property
     def is_beyond_free(self) -> bool:
@@ -300,7 +300,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def settle_unknown(self, status: str, cost: int) -> None:
         """Close a request whose admission never came, or was lost."""
         request_id = self.new_id()
-        self.requests[request_id] = Held()
+        self.requests[request_id] = ModelHold()
         self.book(request_id, status, cost)
 
     def book(self, request_id: str, status: str, cost: int) -> None:
@@ -361,7 +361,7 @@ class LedgerMachine(RuleBasedStateMachine):
         request_id = open_ids[number % len(open_ids)]
         names = [self.budget.budget, self.budget.due, self.budget.hold(request_id)]
         self.bench(self.bench.store.call("EVAL", LOSE, 3, *names, request_id))
-        self.requests[request_id] = Held()
+        self.requests[request_id] = ModelHold()
 
     # -- what must hold after every step ----------------------------------------------------------------------
 

@@ -56,7 +56,7 @@ def settings_for(redis_url: str, upstream_url: str, **variables: str) -> Setting
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReadAnswer:
     """One HTTP answer, read to its end."""
 
     status: int
@@ -164,7 +164,7 @@ class Stack:
         body: "bytes | AsyncIterator[bytes] | None" = None,
         document: object = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> ReadAnswer:
         """Send one request and read its answer."""
         sent = dict(headers or {})
         if document is not None:
@@ -176,11 +176,11 @@ class Stack:
         async with self.session.request(
             method, self.url + path, data=data, headers=sent, allow_redirects=False
         ) as response:
-            return Answer(response.status, response.headers, await response.read())
+            return ReadAnswer(response.status, response.headers, await response.read())
 
     async def chat(
         self, document: object = None, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    ) -> ReadAnswer:
         """Ask a model as the connected user."""
         if body is None:
             body = json.dumps(question() if document is None else document).encode()

@@ -8,7 +8,7 @@ import httpx2
 import openai
 import pytest
 
-from tests.fakes import COST_NANO, EVENT_STREAM, MODEL, STREAMED, FakeOpenRouter, Turn, refuses
+from tests.fakes import COST_NANO, EVENT_STREAM, MODEL, STREAMED, Exchange, FakeOpenRouter, refuses
 from tests.gateway.process import environment, gateway_process
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, question
 
@@ -82,7 +82,7 @@ async def test_errors_are_the_openai_clients_own(stack: Stack, openrouter: FakeO
 async def test_a_stream_that_upstream_cuts_is_an_error_for_the_client(stack: Stack, openrouter: FakeOpenRouter) -> None:
     """Half an answer never looks whole."""
 
-    async def cut(turn: Turn) -> None:
+    async def cut(turn: Exchange) -> None:
         await turn.head()
         await turn.send(STREAMED[:200])
 
@@ -100,7 +100,7 @@ async def test_sigterm_lets_a_stream_finish_settles_it_and_exits_0(
     """Nobody new is let in meanwhile."""
     go_on = asyncio.Event()
 
-    async def long(turn: Turn) -> None:
+    async def long(turn: Exchange) -> None:
         await turn.head(headers={**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
         await turn.send(STREAMED[:27])
         await go_on.wait()
@@ -136,7 +136,7 @@ async def test_a_stream_longer_than_the_drain_is_cut_and_settled(
 ) -> None:
     """The process exits 0 and leaves an id to ask the true cost by, to whoever sweeps next."""
 
-    async def endless(turn: Turn) -> None:
+    async def endless(turn: Exchange) -> None:
         await turn.head(headers={**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
         await turn.send(STREAMED[:27])
         await turn.until_gone()

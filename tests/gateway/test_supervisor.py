@@ -53,7 +53,7 @@ class Service:
 
 
 @dataclass
-class Load:
+class SteadyLoad:
     """Callers that never stop: whole answers and slow streams. `seen`: how each ended."""
 
     world: FaultWorld
@@ -95,7 +95,7 @@ async def _mint(world: FaultWorld, url: str) -> str:
         return str((await answer.json())["token"])
 
 
-async def _rotate(service: Service, load: Load, file: Path, environ: dict[str, str]) -> None:
+async def _rotate(service: Service, load: SteadyLoad, file: Path, environ: dict[str, str]) -> None:
     """Every key, as docs/operating.md says: newest first everywhere, reseal, then the old one out."""
     world = load.world
     token = await _mint(world, service.url)
@@ -136,7 +136,7 @@ async def _holds(world: FaultWorld, environ: dict[str, str]) -> int:
     return int(float(told))
 
 
-async def _kill_one(service: Service, load: Load) -> None:
+async def _kill_one(service: Service, load: SteadyLoad) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         # Those that were replaced have to go first.
         while len(workers_of(service.process.pid)) > 2:
@@ -163,7 +163,7 @@ async def test_rotations_and_restarts_lose_nothing_and_a_kill_no_cent(redis_url:
                 sys.executable, "-m", "gateway", env=environ, cwd=ROOT, stdout=PIPE, limit=2**20
             )
             service = Service(process, f"http://127.0.0.1:{environ['PORT']}")
-            load = Load(world, service.url)
+            load = SteadyLoad(world, service.url)
             chat = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 100}
             slow, quick = {**chat, "model": SLOW, "stream": True}, {**chat, "model": "sandbox/echo", "stream": False}
             async with asyncio.TaskGroup() as group:

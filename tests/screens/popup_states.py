@@ -8,7 +8,7 @@ from dataclasses import replace
 from playwright.async_api import Page, Route
 
 from consent_web import texts
-from gateway.payers.asked import Asked
+from gateway.payers.consent_request import ConsentRequest
 from tests.screens.staging import APP_ORIGIN, POPUP, Staging, Step
 
 FAULTS = (
@@ -235,7 +235,7 @@ POPUP_STEPS: tuple[Step, ...] = (*(faults, openers, without_script, paying, fund
 
 def _as_grant(body: dict[str, object]) -> None:
     """What a page without a session asks, as the server words it."""
-    asked = Asked("live", "app", "", "nonce", APP_ORIGIN, 500_000_000, requests=3, life_ms=3_600_000)
+    asked = ConsentRequest("live", "app", "", "nonce", APP_ORIGIN, 500_000_000, requests=3, life_ms=3_600_000)
     body.update(cap=None, current=None, text=texts.parts(asked, "Acme Notes", "localhost"))
     body.update(grant={"lifeSeconds": 3600, "button": texts.grant_button(asked), "said": texts.granted(asked)})
 

@@ -8,7 +8,7 @@ from typing import Any
 import jwt
 import pytest
 
-from tests.fakes import COST_NANO, MODEL, FakeOpenRouter, Turn, whole_answer
+from tests.fakes import COST_NANO, MODEL, Exchange, FakeOpenRouter, whole_answer
 from tests.gateway.stack import Stack
 
 _NOT_CONNECTED = {"connected": False, "limits": None, "usage": {"monthlyUsd": 0}, "remainingUsd": 0}
@@ -332,7 +332,7 @@ async def test_usage_tells_what_one_request_cost(stack: Stack, openrouter: FakeO
     other = await stack.gateway.services.apps.create("Other", [])
     seen: list[str] = []
 
-    async def look(turn: Turn) -> None:
+    async def look(turn: Exchange) -> None:
         [request_id] = [exchange.request_id for each in stack.gateway.inflight._open.values() for exchange in each]
         answer = await stack.ask("GET", f"/v1/usage/{request_id}", headers=_bearer(stack.secret))
         seen.append(answer.document["status"])

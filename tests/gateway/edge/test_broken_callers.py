@@ -19,7 +19,7 @@ from gateway.call import CallerConnection
 from gateway.metered.body import ChatRequest
 from gateway.openrouter.dialects import Dialect
 from gateway.settings import Settings
-from tests.fakes import EVENT_STREAM, FakeOpenRouter, Turn
+from tests.fakes import EVENT_STREAM, Exchange, FakeOpenRouter
 from tests.gateway.openrouter.peers import until_gone
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, open_stack, question, settings_for
 
@@ -61,7 +61,7 @@ async def test_a_caller_who_half_closes_has_hung_up(stack: Stack, openrouter: Fa
     """As in nginx: upstream is closed, what it cost is asked for, and the connection ends."""
     asked, gone = asyncio.Event(), asyncio.Event()
 
-    async def endless(turn: Turn) -> None:
+    async def endless(turn: Exchange) -> None:
         asked.set()
         await turn.head(headers={**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
         await turn.send(_EVENT)

@@ -16,7 +16,7 @@ from gateway.store.connection import Arg, Reply
 from gateway.store.outbox import OnReply
 from gateway.store.store import Store
 from tests.gateway.ledger_grants import GrantMachine
-from tests.gateway.ledger_machine import KEEP_DAYS, Bench, LedgerMachine
+from tests.gateway.ledger_machine import KEEP_DAYS, LedgerMachine, LedgerUnderTest
 from tests.gateway.ledger_waiters import WaitingMachine
 
 # A longer run: WATTFARE_TEST_EXAMPLES=5000 python -m pytest tests/gateway/test_ledger.py --timeout 7200
@@ -67,7 +67,7 @@ class StoreInMemory(Store):
 
 
 @pytest.fixture(params=["valkey", "cluster", "fakeredis"])
-def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+def bench(request: pytest.FixtureRequest) -> Iterator[LedgerUnderTest]:
     """A ledger on a real Valkey, on a real Cluster, and the same on fakeredis for speed."""
     loop = asyncio.new_event_loop()
 
@@ -78,7 +78,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
 
     store = loop.run_until_complete(open_store())
     try:
-        yield Bench(loop, store, Ledger(store, keep_days=KEEP_DAYS, lease_ms=LEASE_MS), itertools.count())
+        yield LedgerUnderTest(loop, store, Ledger(store, keep_days=KEEP_DAYS, lease_ms=LEASE_MS), itertools.count())
     finally:
         loop.run_until_complete(store.close())
         loop.close()
@@ -87,7 +87,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(("owner", "part"), [(WaitingMachine, 1), (GrantMachine, 6)])
 def test_no_order_of_steps_breaks_the_books(
-    bench: Bench, request: pytest.FixtureRequest, owner: type[LedgerMachine], part: int
+    bench: LedgerUnderTest, request: pytest.FixtureRequest, owner: type[LedgerMachine], part: int
 ) -> None:
     """Admissions of both policies, waits, settlements, sweeps, losses, caps in any order: every sum stays exact.
 

@@ -20,7 +20,7 @@ from gateway.ledger.worst_case import WorstCase
 from gateway.openrouter.client import Client, Timeouts
 from gateway.payers.connections import Approval
 from gateway.services import Services, open_services
-from tests.fakes import FakeOpenRouter, Turn
+from tests.fakes import Exchange, FakeOpenRouter
 from tests.gateway.ledger_machine import handed_over
 from tests.gateway.lua.direct import rewritten
 from tests.gateway.process import ROOT, environment
@@ -33,7 +33,7 @@ COST = {"id": GENERATION, "model": "acme/large", "total_cost": 0.0004, "native_t
 
 
 @dataclass
-class Orphanage:
+class OrphanScenario:
     """Stores with a connected user, whose holds were left by gateways that died."""
 
     services: Services
@@ -107,10 +107,10 @@ class Orphanage:
 
 
 @pytest.fixture
-async def orphanage(redis_url: str, openrouter: FakeOpenRouter) -> AsyncIterator[Orphanage]:
+async def orphanage(redis_url: str, openrouter: FakeOpenRouter) -> AsyncIterator[OrphanScenario]:
     """A connected user, and nobody who sweeps."""
     async with open_services(settings_for(redis_url, openrouter.url)) as services:
-        running = Orphanage(services, openrouter, redis_url)
+        running = OrphanScenario(services, openrouter, redis_url)
         await running.connect(running.budget)
         yield running
         for sweeper, upstream in running.sweepers:
@@ -122,7 +122,7 @@ def _told(entry: dict[str, str]) -> tuple[str, str, str]:
     return entry["status"], entry["cost_nano"], entry["ended_by"]
 
 
-async def test_an_orphan_is_settled_at_what_openrouter_states(orphanage: Orphanage) -> None:
+async def test_an_orphan_is_settled_at_what_openrouter_states(orphanage: OrphanScenario) -> None:
     """With the key that was sealed into the hold, also after a revoke."""
     orphanage.openrouter.generations[GENERATION] = COST
     await orphanage.orphan(1)
@@ -133,7 +133,7 @@ async def test_an_orphan_is_settled_at_what_openrouter_states(orphanage: Orphana
     assert (await orphanage.services.ledger.standing(orphanage.budget)).held_nano == 0
 
 
-async def test_an_orphan_that_never_left_is_void(orphanage: Orphanage) -> None:
+async def test_an_orphan_that_never_left_is_void(orphanage: OrphanScenario) -> None:
     """Nothing was sent, nothing is owed, nobody is asked."""
     await orphanage.orphan(1, sent=False, generation="")
     assert await orphanage.sweeper().sweep(orphanage.budget) is None
@@ -142,7 +142,7 @@ async def test_an_orphan_that_never_left_is_void(orphanage: Orphanage) -> None:
     assert orphanage.openrouter.lookups == []
 
 
-async def test_an_orphan_from_before_a_restart_of_redis_may_have_left(orphanage: Orphanage) -> None:
+async def test_an_orphan_from_before_a_restart_of_redis_may_have_left(orphanage: OrphanScenario) -> None:
     """The mark that says so may have been lost with it: the marked estimate, and no void."""
     request = await orphanage.orphan(1, sent=False, generation="")
     await orphanage.change_hold(request, admitted_ms=1)
@@ -151,7 +151,7 @@ async def test_an_orphan_from_before_a_restart_of_redis_may_have_left(orphanage:
     assert _told(entry) == ("estimated", "777", "crash")
 
 
-async def test_an_orphan_without_an_id_is_settled_at_the_marked_estimate(orphanage: Orphanage) -> None:
+async def test_an_orphan_without_an_id_is_settled_at_the_marked_estimate(orphanage: OrphanScenario) -> None:
     """It left, and nothing came back: the one window."""
     await orphanage.orphan(1, generation="")
     assert await orphanage.sweeper().sweep(orphanage.budget) is None
@@ -159,7 +159,7 @@ async def test_an_orphan_without_an_id_is_settled_at_the_marked_estimate(orphana
     assert _told(entry) == ("estimated", "777", "crash")
 
 
-async def test_a_cost_that_is_not_known_yet_is_asked_for_again_later(orphanage: Orphanage) -> None:
+async def test_a_cost_that_is_not_known_yet_is_asked_for_again_later(orphanage: OrphanScenario) -> None:
     """First after a quarter of a second, then less often; the hold stays meanwhile."""
     await orphanage.orphan(1)
     sweeper = orphanage.sweeper()
@@ -175,7 +175,7 @@ async def test_a_cost_that_is_not_known_yet_is_asked_for_again_later(orphanage: 
     assert [entry["status"] for entry in await orphanage.entries(1)] == ["settled"]
 
 
-async def test_a_cost_that_never_comes_is_estimated_when_the_time_is_over(orphanage: Orphanage) -> None:
+async def test_a_cost_that_never_comes_is_estimated_when_the_time_is_over(orphanage: OrphanScenario) -> None:
     """Marked, and nothing stays held."""
     await orphanage.orphan(1)
     sweeper = orphanage.sweeper(reconcile_seconds=0.05)
@@ -184,7 +184,7 @@ async def test_a_cost_that_never_comes_is_estimated_when_the_time_is_over(orphan
     assert _told(entry) == ("estimated", "777", "crash")
 
 
-async def test_each_orphan_is_claimed_by_one_of_several_sweepers(orphanage: Orphanage) -> None:
+async def test_each_orphan_is_claimed_by_one_of_several_sweepers(orphanage: OrphanScenario) -> None:
     """OpenRouter is asked once for each."""
     for number in range(30):
         generation = f"gen-{number}-fake"
@@ -197,7 +197,7 @@ async def test_each_orphan_is_claimed_by_one_of_several_sweepers(orphanage: Orph
     assert (await orphanage.services.ledger.standing(orphanage.budget)).spent_nano == 30 * 400_000
 
 
-async def test_a_budget_that_cannot_be_swept_keeps_no_other_waiting(orphanage: Orphanage) -> None:
+async def test_a_budget_that_cannot_be_swept_keeps_no_other_waiting(orphanage: OrphanScenario) -> None:
     """A damaged hold is told in the log; every other is closed, its own payer's too."""
     orphanage.openrouter.generations[GENERATION] = COST
     damaged = await orphanage.orphan(1)
@@ -218,12 +218,12 @@ async def test_a_budget_that_cannot_be_swept_keeps_no_other_waiting(orphanage: O
     assert (await orphanage.services.store.call("GET", orphanage.budget.hold(damaged))).startswith(b"open\n")
 
 
-async def test_look_ups_that_hang_keep_no_other_payer_waiting(orphanage: Orphanage) -> None:
+async def test_look_ups_that_hang_keep_no_other_payer_waiting(orphanage: OrphanScenario) -> None:
     """Forty orphans whose cost nobody tells, and a payer whose hold only has to be freed."""
     asked: Counter[str] = Counter()
     may_end = asyncio.Event()
 
-    async def hang(turn: Turn) -> None:
+    async def hang(turn: Exchange) -> None:
         asked[turn.request.target] += 1
         await may_end.wait()
 
@@ -246,7 +246,7 @@ async def test_look_ups_that_hang_keep_no_other_payer_waiting(orphanage: Orphana
     may_end.set()
 
 
-async def test_a_budget_stays_listed_while_somebody_counts_on_it(orphanage: Orphanage) -> None:
+async def test_a_budget_stays_listed_while_somebody_counts_on_it(orphanage: OrphanScenario) -> None:
     """A process lists a budget twice a lease at most: a look that finds nothing open must not take it off."""
     ledger, budget = orphanage.services.ledger, orphanage.budget
     listed = functools.partial(orphanage.services.store.call, "ZSCORE", budget.open_shard, budget.name)
@@ -265,7 +265,7 @@ async def test_a_budget_stays_listed_while_somebody_counts_on_it(orphanage: Orph
     assert await listed() is None
 
 
-async def test_a_budget_that_is_listed_anew_while_it_rests_stays(orphanage: Orphanage) -> None:
+async def test_a_budget_that_is_listed_anew_while_it_rests_stays(orphanage: OrphanScenario) -> None:
     """Whatever a look is about to find."""
     ledger, budget = orphanage.services.ledger, orphanage.budget
     sweeper = orphanage.sweeper()
@@ -277,7 +277,7 @@ async def test_a_budget_that_is_listed_anew_while_it_rests_stays(orphanage: Orph
     assert await orphanage.services.store.call("ZSCORE", budget.open_shard, budget.name) % 1 == 0.5
 
 
-async def _let_a_lease_pass(orphanage: Orphanage) -> None:
+async def _let_a_lease_pass(orphanage: OrphanScenario) -> None:
     """As time does: what is listed for later is ripe, and taken by whoever looks."""
     budget, store = orphanage.budget, orphanage.services.store
     score = await store.call("ZSCORE", budget.open_shard, budget.name)
@@ -286,7 +286,7 @@ async def _let_a_lease_pass(orphanage: Orphanage) -> None:
     assert [budget for each in found for budget in each] == [budget]
 
 
-async def test_what_was_asked_while_it_ran_does_not_count_against_it(orphanage: Orphanage) -> None:
+async def test_what_was_asked_while_it_ran_does_not_count_against_it(orphanage: OrphanScenario) -> None:
     """A stream that a sweeper took for an orphan has its whole time when it has ended."""
     sweeper, ledger = orphanage.sweeper(reconcile_seconds=0.2), orphanage.services.ledger
     request = await orphanage.orphan(1)
@@ -303,7 +303,7 @@ async def test_what_was_asked_while_it_ran_does_not_count_against_it(orphanage: 
 
 @pytest.mark.parametrize("record", [{"model": "\ud800", "id": GENERATION}, {"model": "m", "id": "\n"}])
 async def test_a_record_that_names_nonsense_is_booked_all_the_same(
-    orphanage: Orphanage, record: dict[str, object]
+    orphanage: OrphanScenario, record: dict[str, object]
 ) -> None:
     """Its cost is what counts."""
     orphanage.openrouter.generations[GENERATION] = {**COST, **record}
@@ -314,7 +314,7 @@ async def test_a_record_that_names_nonsense_is_booked_all_the_same(
 
 
 async def test_what_failed_before_any_output_holds_the_money_for_a_short_while(
-    orphanage: Orphanage, monkeypatch: pytest.MonkeyPatch
+    orphanage: OrphanScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OpenRouter may have no record of it at all."""
     monkeypatch.setattr("gateway.ledger.sweeper._FAILED_MS", 0)
@@ -326,7 +326,7 @@ async def test_what_failed_before_any_output_holds_the_money_for_a_short_while(
 
 
 async def test_after_an_outage_the_living_renew_before_anything_is_swept(
-    orphanage: Orphanage, monkeypatch: pytest.MonkeyPatch
+    orphanage: OrphanScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A request that outlived the outage is overdue for a moment, and no orphan; a new outage begins the rest anew."""
     await orphanage.orphan(1)
@@ -344,7 +344,7 @@ async def test_after_an_outage_the_living_renew_before_anything_is_swept(
     assert asked[:4] == [0, 0, 0, 0]
 
 
-async def test_the_sweeper_runs_as_a_process_of_its_own(orphanage: Orphanage) -> None:
+async def test_the_sweeper_runs_as_a_process_of_its_own(orphanage: OrphanScenario) -> None:
     """`python -m gateway.sweeper` finds what is due, settles it, and ends with 0 on SIGTERM."""
     orphanage.openrouter.generations[GENERATION] = COST
     await orphanage.orphan(1)
@@ -360,7 +360,7 @@ async def test_the_sweeper_runs_as_a_process_of_its_own(orphanage: Orphanage) ->
     assert [json.loads(line)["event"] for line in out.splitlines()] == ["sweeping", "swept", "stopped"]
 
 
-async def test_a_gateway_that_does_not_sweep_calls_the_one_that_does(orphanage: Orphanage) -> None:
+async def test_a_gateway_that_does_not_sweep_calls_the_one_that_does(orphanage: OrphanScenario) -> None:
     """What it leaves behind is looked at now, not when a lease has passed."""
     await orphanage.services.ledger.index(orphanage.budget)
     shards = range(16)

@@ -17,7 +17,7 @@ TRIAL_MS = 5_000
 LEASE_MS = 60_000
 
 
-class Client(Protocol):
+class DirectRedis(Protocol):
     """What these tests need of a Redis client: of redis-py's, or of fakeredis's beside it."""
 
     def execute_command(self, *args: Any) -> Any: ...
@@ -28,7 +28,7 @@ class Client(Protocol):
 class Scripts:
     """Runs scripts by name and commands by theirs; answers come as bytes and ints, as the gateway gets them."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: DirectRedis) -> None:
         self.call = client.execute_command
         self._client = client
         self._texts = {name: script.text for name, script in scripts.load().items()}

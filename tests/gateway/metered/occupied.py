@@ -6,8 +6,8 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
-from tests.fakes import STREAMED, FakeOpenRouter, Turn, whole_answer
-from tests.gateway.stack import PATIENCE_SECONDS, Answer, Stack, question
+from tests.fakes import STREAMED, Exchange, FakeOpenRouter, whole_answer
+from tests.gateway.stack import PATIENCE_SECONDS, ReadAnswer, Stack, question
 
 UNPRICED = "acme/router"
 """A model without a price, for which all that is left is held."""
@@ -19,9 +19,9 @@ class Occupied:
 
     stack: Stack
     free: asyncio.Event = field(default_factory=asyncio.Event)
-    asked: list[asyncio.Task[Answer]] = field(default_factory=list)
+    asked: list[asyncio.Task[ReadAnswer]] = field(default_factory=list)
 
-    async def ask(self, headers: Mapping[str, str] | None = None, **more: object) -> asyncio.Task[Answer]:
+    async def ask(self, headers: Mapping[str, str] | None = None, **more: object) -> asyncio.Task[ReadAnswer]:
         """Ask a model; returns when that request waits, behind those asked before."""
         before = len(self.stack.gateway.waiting)
         asking = asyncio.create_task(self.stack.chat(question(**more), headers=headers))  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ async def occupied(stack: Stack, openrouter: FakeOpenRouter, usd: str = "1") -> 
     """Have a request hold all of the usual user's cap, until the block ends or it is freed."""
     found, begun = Occupied(stack), asyncio.Event()
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         if json.loads(turn.request.body)["model"] != UNPRICED:
             await whole_answer(turn)
             return

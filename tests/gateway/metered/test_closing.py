@@ -7,7 +7,7 @@ import pytest
 from gateway import metrics
 from gateway.ledger.outcomes import Settlement
 from gateway.metered.inflight import OpenRequest
-from tests.fakes import COST_NANO, EVENT_STREAM, FakeOpenRouter, Turn
+from tests.fakes import COST_NANO, EVENT_STREAM, Exchange, FakeOpenRouter
 from tests.gateway.conftest import BilledNano
 from tests.gateway.sandbox_outcomes import REFUSED, WHOLE
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, question
@@ -100,7 +100,7 @@ async def test_a_client_that_hangs_up_is_booked_at_the_bill(
 async def test_what_cannot_be_asked_for_is_estimated(stack: Stack, openrouter: FakeOpenRouter) -> None:
     """A broken answer without an id is settled at an estimate, and says so."""
 
-    async def cut(turn: Turn) -> None:
+    async def cut(turn: Exchange) -> None:
         """Return: the connection is closed without an answer."""
 
     openrouter.play = cut
@@ -113,7 +113,7 @@ async def test_what_cannot_be_asked_for_is_estimated(stack: Stack, openrouter: F
 async def test_a_refusal_with_a_billed_usage_is_owed(stack: Stack, openrouter: FakeOpenRouter) -> None:
     """A stated cost is settled at, whatever the status says."""
 
-    async def refused(turn: Turn) -> None:
+    async def refused(turn: Exchange) -> None:
         usage = b'"usage":{"prompt_tokens":9,"completion_tokens":2,"cost":0.0002}'
         await turn.refuse(502, b'{"id":"gen-1-fake","error":{"code":502,"message":"late"},%s}' % usage)
 
@@ -177,7 +177,7 @@ async def test_a_cost_is_asked_for_though_the_hold_was_closed_meanwhile(
     openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.0004}
     ledger, call, budget = stack.gateway.services.ledger, stack.gateway.services.store.call, stack.budget()
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         await turn.head(200, {**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
         [request_id] = [name.decode() for name in await call("ZRANGE", budget.due, 0, -1)]
         if loss == "lost":

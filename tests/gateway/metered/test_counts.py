@@ -11,7 +11,7 @@ import pytest
 from gateway.metered.inflight import OpenRequest
 from gateway.store import scripts
 from gateway.store.connection import Pipe
-from tests.fakes import EVENT_STREAM, STREAMED, FakeOpenRouter, Turn
+from tests.fakes import EVENT_STREAM, STREAMED, Exchange, FakeOpenRouter
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, question
 
 # What goes on beside any request: beats and signs, the sweeper's look, the watch over each server, the ticker.
@@ -87,7 +87,7 @@ async def test_a_stream_makes_no_task_no_timer_and_four_commands(
     """Admit, sent, the generation id, settle. Each piece that was read is one write."""
     relayed = asyncio.Event()
 
-    async def streamed(turn: Turn) -> None:
+    async def streamed(turn: Exchange) -> None:
         relayed.clear()
         await turn.head(headers={**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
         await turn.send(STREAMED[:27])

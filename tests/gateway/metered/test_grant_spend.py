@@ -4,20 +4,20 @@ import asyncio
 
 from gateway.payers.connections import By
 from gateway.payers.limits import UNKNOWN_GRANTS_AN_APP
-from tests.fakes import COST_NANO, STREAMED, FakeOpenRouter, Turn, refuses, streams, whole_answer
-from tests.gateway.stack import ORIGIN, PATIENCE_SECONDS, Answer, Stack, question
+from tests.fakes import COST_NANO, STREAMED, Exchange, FakeOpenRouter, refuses, streams, whole_answer
+from tests.gateway.stack import ORIGIN, PATIENCE_SECONDS, ReadAnswer, Stack, question
 
 SEVEN = 7
 
 
-def reason(answer: Answer) -> str:
+def reason(answer: ReadAnswer) -> str:
     """Why a grant was refused."""
     assert answer.refusal == (402, "grant_invalid")
     found: str = answer.document["error"]["reason"]
     return found
 
 
-async def status(stack: Stack, token: str) -> Answer:
+async def status(stack: Stack, token: str) -> ReadAnswer:
     return await stack.ask("GET", "/v1/grants", headers=stack.as_grant(token))
 
 
@@ -86,7 +86,7 @@ async def test_a_caller_who_hangs_up_has_used_a_request(stack: Stack, openrouter
     """Work was done for it."""
     begun = asyncio.Event()
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         await turn.head(200, {"Content-Type": "text/event-stream", "X-Generation-Id": "gen-1-fake"})
         await turn.send(b'data: {"id":"gen-1-fake","choices":[{"index":0,"delta":{"content":"Hello"}}]}\n\n')
         begun.set()
@@ -118,7 +118,7 @@ async def test_ending_a_grant_cuts_its_stream_and_lets_nothing_in(stack: Stack, 
     """By the same broadcast as a revocation; the stream says why."""
     begun = asyncio.Event()
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         await turn.head(200, {"Content-Type": "text/event-stream", "X-Generation-Id": "gen-1-fake"})
         await turn.send(b'data: {"id":"gen-1-fake","choices":[{"index":0,"delta":{"content":"Hello"}}]}\n\n')
         begun.set()
@@ -140,7 +140,7 @@ async def test_a_stream_that_was_let_in_outlives_its_grant(stack: Stack, openrou
     """Expiry closes the door; what is inside ends in order, and its cost is booked."""
     go_on = asyncio.Event()
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         await go_on.wait()
         await streams([STREAMED])(turn)
 
@@ -163,7 +163,7 @@ async def test_a_request_that_waits_while_its_grant_expires_is_refused(
     """It waits for the dollars that another holds; when its turn comes, the grant is looked at again."""
     go_on, begun = asyncio.Event(), asyncio.Event()
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         begun.set()
         await go_on.wait()
         await whole_answer(turn)

@@ -22,7 +22,7 @@ from gateway.openrouter.connection import Connection
 from gateway.store.broadcast import Broadcast
 from gateway.store.store import Store
 from tests.clusters import ValkeyCluster
-from tests.fakes import EVENT_STREAM, STREAMED, FakeOpenRouter, Turn, streams
+from tests.fakes import EVENT_STREAM, STREAMED, Exchange, FakeOpenRouter, streams
 from tests.gateway.listed import chat
 from tests.gateway.stack import (
     PATIENCE_SECONDS,
@@ -54,7 +54,7 @@ class _Endless:
         openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.0004}
         openrouter.play = self
 
-    async def __call__(self, turn: Turn) -> None:
+    async def __call__(self, turn: Exchange) -> None:
         if self._begins:
             await turn.head(headers=self._headers)
             await turn.send(_HALF)

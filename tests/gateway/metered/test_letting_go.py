@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.fakes import EVENT_STREAM, FakeOpenRouter, Turn
+from tests.fakes import EVENT_STREAM, Exchange, FakeOpenRouter
 from tests.faults.openrouter import ask_raw
 from tests.gateway.stack import (
     PATIENCE_SECONDS,
@@ -29,7 +29,7 @@ async def test_who_is_revoked_before_the_headers_pays_what_it_cost(
     """The caller is told at once; the answer goes on unheard until its headers tell by what to ask for its cost."""
     started, may_answer, gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         started.set()
         await may_answer.wait()
         await turn.head(200, {**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
@@ -53,7 +53,7 @@ async def test_a_process_that_stops_lets_an_answer_tell_its_id(stack: Stack, ope
     """What was asked for and has no headers yet is waited for a moment more, and its true cost is booked."""
     started, may_answer = asyncio.Event(), asyncio.Event()
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         started.set()
         await may_answer.wait()
         await turn.head(200, {**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
@@ -76,7 +76,7 @@ async def test_a_caller_who_takes_nothing_is_let_go(redis_url: str, openrouter: 
     """Money is not held for ever for somebody who does not read: upstream is closed, and the true cost booked."""
     gone = asyncio.Event()
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         await turn.head(200, {**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
         flood = b"data: " + b"x" * 65_000 + b"\n\n"
         try:
@@ -105,7 +105,7 @@ async def test_who_leaves_in_the_midst_of_an_answer_without_an_id_pays_what_it_c
     """A write that fails ends no answer whose id, or cost, is still to come (embeddings tell both last)."""
     is_alone = asyncio.Event()
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         await turn.head(200, EVENT_STREAM if stream else {"Content-Type": "application/json"})
         await turn.send(b": wait\n\n" if stream else b'{"object":"list","data":[')
         await is_alone.wait()

@@ -13,7 +13,7 @@ from gateway.metered.body import ChatRequest
 from gateway.metered.inflight import OpenRequest
 from gateway.metered.meter import Meter
 from gateway.openrouter.dialects import Dialect
-from tests.fakes import COST_NANO, EVENT_STREAM, MODEL, PLAIN, STREAMED, FakeOpenRouter, Turn, refuses, streams
+from tests.fakes import COST_NANO, EVENT_STREAM, MODEL, PLAIN, STREAMED, Exchange, FakeOpenRouter, refuses, streams
 from tests.gateway.recordings import Recording, each_recording
 from tests.gateway.stack import FUNDING_KEY, Stack, question
 
@@ -158,7 +158,7 @@ async def test_amounts_are_said_as_people_write_them(stack: Stack) -> None:
 async def test_an_unpriced_model_holds_all_that_is_left(stack: Stack, openrouter: FakeOpenRouter) -> None:
     """While it runs, a second one is told to come again; then the rest is free."""
 
-    async def ask_meanwhile(turn: Turn) -> None:
+    async def ask_meanwhile(turn: Exchange) -> None:
         openrouter.play = streams([STREAMED])
         second = await stack.chat(question())
         assert second.refusal == (402, "budget_exceeded")
@@ -346,7 +346,7 @@ async def test_a_bug_within_an_answer_ends_it_without_a_second_head(
 
     may_go_on = asyncio.Event()
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         await turn.head(headers={**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
         await turn.send(b": first\n\n")
         await may_go_on.wait()

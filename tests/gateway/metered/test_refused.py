@@ -8,8 +8,8 @@ import openai
 import pytest
 
 from gateway.openrouter.dialects import Dialect
-from tests.fakes import FakeOpenRouter, Play, Turn, refuses, streams
-from tests.gateway.stack import Answer, Stack, open_stack, settings_for
+from tests.fakes import Exchange, FakeOpenRouter, Play, refuses, streams
+from tests.gateway.stack import ReadAnswer, Stack, open_stack, settings_for
 from tests.gateway.wire_cases import SPOKEN, Spoken, event
 
 EACH = pytest.mark.parametrize("spoken", SPOKEN, ids=lambda spoken: spoken.dialect.value)
@@ -17,13 +17,13 @@ EACH = pytest.mark.parametrize("spoken", SPOKEN, ids=lambda spoken: spoken.diale
 
 async def ask(
     stack: Stack, spoken: Spoken, headers: Mapping[str, str] | None = None, *, body: bytes | None = None
-) -> Answer:
+) -> ReadAnswer:
     """Ask in a dialect as the connected user."""
     sent = json.dumps(spoken.ask(stream=False)).encode() if body is None else body
     return await stack.ask("POST", spoken.path, body=sent, headers=stack.as_user() if headers is None else headers)
 
 
-def said(answer: Answer, spoken: Spoken) -> dict[str, Any]:
+def said(answer: ReadAnswer, spoken: Spoken) -> dict[str, Any]:
     """The error object of an answer, once it was found whole and in the dialect's shape."""
     assert answer.refusal[0] == answer.status
     error: dict[str, Any] = answer.document["error"]
@@ -137,12 +137,12 @@ async def test_the_requests_id_stands_where_libraries_look_for_it(
     assert (await ask(stack, spoken)).headers.getall("x-request-id") == ["req-7"]
 
 
-async def falls_silent(turn: Turn) -> None:
+async def falls_silent(turn: Exchange) -> None:
     """Take the request and say nothing."""
     await turn.until_gone()
 
 
-async def hangs_up(turn: Turn) -> None:
+async def hangs_up(turn: Exchange) -> None:
     """Take the request and break off."""
     turn.writer.transport.abort()
 
@@ -185,9 +185,9 @@ async def test_where_waiting_helps_the_clients_are_told_to(
     stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
 ) -> None:
     """402 while another request holds the rest: no client would try that again by itself."""
-    second: list[Answer] = []
+    second: list[ReadAnswer] = []
 
-    async def ask_meanwhile(turn: Turn) -> None:
+    async def ask_meanwhile(turn: Exchange) -> None:
         second.append(await ask(stack, spoken))
         await turn.refuse(429, b"{}")
 

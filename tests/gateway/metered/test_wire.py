@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from aiohttp import ClientError
 
-from tests.fakes import FakeOpenRouter, Turn, refuses, streams
+from tests.fakes import Exchange, FakeOpenRouter, refuses, streams
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, open_stack, question, revoke, settings_for
 from tests.gateway.wire_cases import (
     CASES,
@@ -49,10 +49,10 @@ async def ask(stack: Stack, spoken: Spoken, *, stream: bool = True) -> bytes:
     return bytes(came)
 
 
-def plays(case: Case, spoken: Spoken) -> Callable[[Turn], Awaitable[None]]:
+def plays(case: Case, spoken: Spoken) -> Callable[[Exchange], Awaitable[None]]:
     """Answer as the case says."""
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         labels = {"Content-Type": case.label, "X-Generation-Id": case.header_id}
         await turn.head(200, {**{name: value for name, value in labels.items() if value}, **case.headers})
         for piece in case.pieces(spoken):
@@ -97,7 +97,7 @@ async def test_an_answer_ends_a_second_after_its_end(
 ) -> None:
     """Whatever upstream still sends, or though it only hangs open."""
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         await turn.head()
         await turn.send(spoken.stream)
         with contextlib.suppress(ConnectionError):
@@ -118,7 +118,7 @@ async def test_an_answer_ends_a_second_after_its_end(
 async def test_a_document_ends_with_its_last_brace(stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken) -> None:
     """Though upstream hangs open behind it."""
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         await turn.head(200, {"Content-Type": "application/json"})
         await turn.send(spoken.document)
         await turn.until_gone()
@@ -138,7 +138,7 @@ async def test_comments_alone_keep_no_answer_alive_for_ever(
     """The answer breaks off, and what was delivered may be owed."""
     openrouter.generations["gen-1"] = {"id": "gen-1", "total_cost": 0.0002}
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         await turn.head()
         await turn.send(spoken.start + spoken.work)
         with contextlib.suppress(ConnectionError):
@@ -159,7 +159,7 @@ async def test_a_status_line_within_a_stream_breaks_it_off(
 ) -> None:
     """It is no chunk; nothing is waited for."""
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         await turn.head()
         await turn.send(spoken.start + spoken.work)
         turn.writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
@@ -177,7 +177,7 @@ async def test_a_second_answer_on_an_idle_connection_is_nobodys(stack: Stack, op
     second = CHAT.stream.replace(b'"hi"', b'"for B"').replace(b"0.0005", b"0.0002")
     await stack.connect(user="next")
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         await streams([CHAT.stream])(turn)
         await streams([CHAT.stream])(turn)
 
@@ -197,7 +197,7 @@ async def test_a_cost_before_a_cut_is_the_least_that_is_booked(
     """Nobody can say more: the cost itself, or more where work came after it."""
     first = spoken.usage if spoken is not RESPONSES else event({"id": "gen-1", "usage": {"cost": 0.0005}})
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         await turn.head()
         await turn.send(sent)
 
@@ -220,7 +220,7 @@ async def test_a_refusal_that_hangs_open_is_told_when_it_is_whole(
 ) -> None:
     """Its last brace is its end."""
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         await turn.head(429, {"Content-Type": "application/json"})
         await turn.send(b'{"error":{"code":429,"message":"slow down"}}')
         await turn.until_gone()
@@ -250,7 +250,7 @@ async def _revoked_at(
     """What a caller gets of a stream in which its connection is revoked after `sent`, and whether that looks whole."""
     openrouter.generations["gen-1"] = {"id": "gen-1", "total_cost": 0.0001}
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         labels = {"Content-Type": "text/event-stream", "X-Generation-Id": "gen-1"}
         await turn.head(200, {**labels, **({"Content-Encoding": coding} if coding else {})})
         await turn.send(sent)
@@ -302,7 +302,7 @@ async def test_an_encoded_refusal_is_understood(stack: Stack, openrouter: FakeOp
     """Its words arrive, and what it says of the key is remembered."""
     encode = CODINGS[coding]
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         said = encode(b'{"error":{"code":401,"message":"User not found."}}')
         await turn.refuse(401, said, {"Content-Encoding": coding})
 
@@ -358,7 +358,7 @@ async def test_an_answer_that_is_shorter_than_it_says_ends_its_connection(
     document = b'{"id":"gen-1","choices":[{"message":{"content":"Hi"}}],"usage":{"cost":0.0001}}'
     over = asyncio.Event()
 
-    async def short(turn: Turn) -> None:
+    async def short(turn: Exchange) -> None:
         await turn.head(200, {"Content-Type": "application/json", "Content-Length": str(len(document) + 400)})
         turn.writer.write(document)
         await over.wait()

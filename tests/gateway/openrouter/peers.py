@@ -105,7 +105,7 @@ async def a_client(port: int, *, connect: float = 5, scheme: str = "http", proxy
         await client.close()
 
 
-class Asked:
+class ReceivedRequest:
     """One request on a connection, and everything that came of it."""
 
     def __init__(self, connection: Connection, client: Client, body: bytes = b"{}") -> None:
@@ -132,9 +132,9 @@ class Asked:
             await self._progress.wait()
 
 
-async def ask(client: Client, body: bytes = b"{}") -> Asked:
+async def ask(client: Client, body: bytes = b"{}") -> ReceivedRequest:
     """Ask on a kept connection, else on a new one."""
-    return Asked(client.take_idle() or await client.connect(), client, body)
+    return ReceivedRequest(client.take_idle() or await client.connect(), client, body)
 
 
 def a_certificate(folder: Path) -> ssl.SSLContext:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
-from tests.fakes import FakeOpenRouter, Play, Turn
+from tests.fakes import Exchange, FakeOpenRouter, Play
 from tests.gateway.openrouter.peers import black_hole
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, open_stack, question, settings_for
 
@@ -48,7 +48,7 @@ def event(who: str) -> bytes:
 
 
 @dataclass
-class Bench:
+class PeerScenario:
     """A gateway between two payers and an OpenRouter: `first` answers ada's first request, later ones are whole."""
 
     stack: Stack
@@ -56,7 +56,7 @@ class Bench:
     first: Play | None = None
     peers: list[object] = field(default_factory=list)
 
-    async def play(self, turn: Turn) -> None:
+    async def play(self, turn: Exchange) -> None:
         """Answer one request."""
         self.peers.append(turn.writer.get_extra_info("peername"))
         first, self.first = self.first, None
@@ -86,12 +86,12 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(redis_url: str, openrouter: FakeOpenRouter) -> AsyncIterator[Bench]:
+async def bench(redis_url: str, openrouter: FakeOpenRouter) -> AsyncIterator[PeerScenario]:
     """A bench with ada and bob connected."""
     async with open_stack(settings_for(redis_url, openrouter.url)) as stack:
         for who in ("ada", "bob"):
             await stack.connect(user=who, key=f"sk-or-v1-{who}")
-        bench = Bench(stack, openrouter)
+        bench = PeerScenario(stack, openrouter)
         openrouter.play = bench.play
         yield bench
 
@@ -99,7 +99,7 @@ async def bench(redis_url: str, openrouter: FakeOpenRouter) -> AsyncIterator[Ben
 def sends(*pieces: bytes, is_kept: bool = False) -> Play:
     """A play that sends these bytes as they are, then waits for the other side to close, or for its next request."""
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         for piece in pieces:
             turn.writer.write(piece)
             await turn.writer.drain()
@@ -126,7 +126,7 @@ WELL_FORMED = {
 
 
 @pytest.mark.parametrize("case", WELL_FORMED)
-async def test_an_answer_that_is_whole_is_booked_as_it_says(bench: Bench, case: str) -> None:
+async def test_an_answer_that_is_whole_is_booked_as_it_says(bench: PeerScenario, case: str) -> None:
     """In one packet with whatever else; an id and a cost that stand outside of it are nobody's."""
     bench.first = sends(WELL_FORMED[case], is_kept=case in {"102 and 103 before", "trailers"})
     assert await bench.ask() == (200, "gen-ada")
@@ -134,10 +134,10 @@ async def test_an_answer_that_is_whole_is_booked_as_it_says(bench: Bench, case: 
     await bench.the_next_payer_gets_their_own()
 
 
-async def test_a_body_that_ends_with_its_connection_is_whole(bench: Bench) -> None:
+async def test_a_body_that_ends_with_its_connection_is_whole(bench: PeerScenario) -> None:
     """As HTTP/1.0 has it."""
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         turn.writer.write(b"HTTP/1.0 200 OK\r\n" + JSON + b"\r\n" + body_of("ada"))
 
     bench.first = play
@@ -161,7 +161,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("case", MALFORMED)
-async def test_an_answer_that_is_no_http_is_502(bench: Bench, case: str) -> None:
+async def test_an_answer_that_is_no_http_is_502(bench: PeerScenario, case: str) -> None:
     """The work may have been done: without an id to ask by, the estimate is booked."""
     bench.first = sends(MALFORMED[case])
     assert await bench.ask() == (502, "upstream")
@@ -172,7 +172,7 @@ async def test_an_answer_that_is_no_http_is_502(bench: Bench, case: str) -> None
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-async def test_an_error_line_inside_a_chunked_body_ends_it_at_once(bench: Bench, stream: bool) -> None:
+async def test_an_error_line_inside_a_chunked_body_ends_it_at_once(bench: PeerScenario, stream: bool) -> None:
     """The caller sees that the answer is not whole, with no silence to sit out; the true cost is asked for."""
     kind = b"Content-Type: text/event-stream\r\n" if stream else JSON
     part = event("ada") if stream else body_of("ada")[:60]
@@ -201,11 +201,11 @@ UNASKED = {
 @pytest.mark.parametrize(
     ("case", "has_fin"), [(case, has_fin) for case in UNASKED for has_fin in (True, False) if has_fin or UNASKED[case]]
 )
-async def test_what_comes_on_an_idle_connection_is_nobodys(bench: Bench, case: str, has_fin: bool) -> None:
+async def test_what_comes_on_an_idle_connection_is_nobodys(bench: PeerScenario, case: str, has_fin: bool) -> None:
     """The connection is closed; the next payer's request goes out on another one and is answered by its own answer."""
     idle, gone = asyncio.Event(), asyncio.Event()
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         turn.writer.write(whole("ada"))
         await idle.wait()
         turn.writer.write(UNASKED[case])
@@ -225,7 +225,7 @@ async def test_what_comes_on_an_idle_connection_is_nobodys(bench: Bench, case: s
     assert len(set(bench.peers)) == 2
 
 
-async def test_an_answer_and_another_one_right_behind_it_in_a_packet_of_its_own(bench: Bench) -> None:
+async def test_an_answer_and_another_one_right_behind_it_in_a_packet_of_its_own(bench: PeerScenario) -> None:
     """Whether it meets the end of the first, the release or the idle connection: it never meets the next payer."""
     for number in range(20):
         bench.first = sends(whole("ada"), whole("eve"))
@@ -237,12 +237,14 @@ async def test_an_answer_and_another_one_right_behind_it_in_a_packet_of_its_own(
 
 
 @pytest.mark.parametrize("how", ["FIN", "RST"])
-async def test_a_kept_connection_that_ends_before_any_byte_is_502_and_never_sent_again(bench: Bench, how: str) -> None:
+async def test_a_kept_connection_that_ends_before_any_byte_is_502_and_never_sent_again(
+    bench: PeerScenario, how: str
+) -> None:
     """OpenRouter had the request and may have billed it; who sends it again may pay twice."""
     assert await bench.ask("bob") == (200, "gen-bob")
     await bench.stack.quiet()
 
-    async def play(turn: Turn) -> None:
+    async def play(turn: Exchange) -> None:
         if how == "RST":
             turn.writer.transport.abort()
 
@@ -257,7 +259,7 @@ async def test_a_kept_connection_that_ends_before_any_byte_is_502_and_never_sent
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_a_refusal(bench: Bench, status: int) -> None:
+async def test_a_redirect_is_a_refusal(bench: PeerScenario, status: int) -> None:
     """Followed, it would carry the payer's key to whoever is named."""
     elsewhere = f"{bench.openrouter.url}/api/v1/elsewhere".encode()
     raw = b"HTTP/1.1 %d Moved\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % (status, elsewhere)

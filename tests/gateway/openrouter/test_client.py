@@ -10,7 +10,7 @@ import pytest
 
 from gateway.errors import UpstreamError
 from gateway.openrouter.client import Client, Document, Timeouts
-from tests.fakes import EVENT_STREAM, STREAMED, FakeOpenRouter, Turn, refuses, streams
+from tests.fakes import EVENT_STREAM, STREAMED, Exchange, FakeOpenRouter, refuses, streams
 from tests.gateway.openrouter.peers import a_client, a_peer, a_request
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, open_stack, question, settings_for
 
@@ -43,7 +43,7 @@ async def test_each_chunk_reaches_the_caller_before_the_next_is_sent(stack: Stac
     arrived = asyncio.Semaphore(0)
     chunks = [b": OPENROUTER PROCESSING\n\n", b"data: {", *(_EVENT % b"x" for _ in range(5)), STREAMED]
 
-    async def one_by_one(turn: Turn) -> None:
+    async def one_by_one(turn: Exchange) -> None:
         await turn.head()
         for chunk in chunks:
             await turn.send(chunk)
@@ -69,7 +69,7 @@ async def test_headers_reach_the_caller_before_the_first_byte_of_the_body(
     """A client can tell that it is being answered while the model still thinks."""
     seen = asyncio.Event()
 
-    async def late(turn: Turn) -> None:
+    async def late(turn: Exchange) -> None:
         await turn.head()
         await seen.wait()
         await turn.send(STREAMED)
@@ -92,9 +92,9 @@ async def test_a_slow_client_stops_the_upstream_instead_of_filling_memory(
     """Of 200 MB, upstream can push no more than buffers of a few MB hold while the client does not read."""
     chunk = _EVENT % (b"x" * 65_000)
     stalled: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    turns: list[Turn] = []
+    turns: list[Exchange] = []
 
-    async def flood(turn: Turn) -> None:
+    async def flood(turn: Exchange) -> None:
         turns.append(turn)
         await turn.head()
         while turn.sent_bytes < 200 * 2**20:
@@ -121,7 +121,7 @@ async def test_a_caller_who_hangs_up_stops_the_upstream(stack: Stack, openrouter
     """The connection to OpenRouter is closed at once, which stops the billing at most providers."""
     gone = asyncio.Event()
 
-    async def endless(turn: Turn) -> None:
+    async def endless(turn: Exchange) -> None:
         await turn.head(headers={**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
         await turn.send(_EVENT % b"x")
         await turn.until_gone()
@@ -143,7 +143,7 @@ async def test_an_upstream_that_breaks_off_is_no_clean_end(stack: Stack, openrou
     """What had arrived reaches the caller, then the connection ends inside the body."""
     arrived = asyncio.Event()
 
-    async def broken(turn: Turn) -> None:
+    async def broken(turn: Exchange) -> None:
         await turn.head(headers={**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
         await turn.send(_EVENT % b"half")
         if how == "abort":
@@ -165,7 +165,7 @@ async def test_an_upstream_that_breaks_off_is_no_clean_end(stack: Stack, openrou
 async def test_an_upstream_that_hangs_up_before_it_answers_is_502(stack: Stack, openrouter: FakeOpenRouter) -> None:
     """Whether work was done nobody can tell: the estimate is booked, nothing stays held."""
 
-    async def nothing(turn: Turn) -> None:
+    async def nothing(turn: Exchange) -> None:
         """Return: the connection is closed."""
 
     openrouter.play = nothing
@@ -193,7 +193,7 @@ async def test_a_silent_upstream_ends_in_time(redis_url: str, openrouter: FakeOp
     """504 before the headers; inside the body the connection ends without a clean end."""
     quick = {"WATTFARE_UPSTREAM_FIRST_BYTE_SECONDS": "0.3", "WATTFARE_UPSTREAM_SILENCE_SECONDS": "0.3"}
 
-    async def silent(turn: Turn) -> None:
+    async def silent(turn: Exchange) -> None:
         if when == "inside the body":
             await turn.head()
             await turn.send(_EVENT % b"half")
@@ -218,7 +218,7 @@ async def test_a_silent_upstream_ends_in_time(redis_url: str, openrouter: FakeOp
 async def test_an_upstream_that_stays_after_done_is_not_waited_for(stack: Stack, openrouter: FakeOpenRouter) -> None:
     """The terminal event ends the answer for the caller within moments, cleanly."""
 
-    async def hanging(turn: Turn) -> None:
+    async def hanging(turn: Exchange) -> None:
         await turn.head()
         await turn.send(STREAMED)
         await turn.until_gone()
@@ -248,7 +248,7 @@ async def test_connections_are_kept_open(stack: Stack, openrouter: FakeOpenRoute
     """The second request needs no new handshake; a broken answer's connection is not used again."""
     peers: list[object] = []
 
-    async def remember(turn: Turn) -> None:
+    async def remember(turn: Exchange) -> None:
         peers.append(turn.writer.get_extra_info("peername"))
         await streams([STREAMED])(turn)
 

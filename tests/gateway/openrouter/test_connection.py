@@ -14,7 +14,7 @@ from tests.gateway.openrouter.peers import (
     CHUNKED,
     OK,
     WHOLE,
-    Asked,
+    ReceivedRequest,
     a_certificate,
     a_client,
     a_peer,
@@ -83,11 +83,11 @@ async def test_a_connection_is_used_again_for_a_while(monkeypatch: pytest.Monkey
     async with a_peer(script) as port, a_client(port) as client:
         first, second = await client.connect(), await client.connect()
         for connection in (first, second):
-            await Asked(connection, client).to_end()
+            await ReceivedRequest(connection, client).to_end()
             connection.release()
             connection.release()
         assert client.take_idle() is second
-        await Asked(second, client).to_end()
+        await ReceivedRequest(second, client).to_end()
         second.release()
         for _ in range(2):
             await gone.acquire()
@@ -147,7 +147,7 @@ async def test_a_connection_that_was_closed_before_the_request_sends_nothing() -
         connection = await client.connect()
         await gone.wait()
         assert not connection.is_quiet()
-        asked = Asked(connection, client)
+        asked = ReceivedRequest(connection, client)
         assert connection.failure is not None
         assert (connection.is_sent, connection.status, asked.body) == (False, None, b"")
 

@@ -10,7 +10,7 @@ from gateway.errors import UpstreamError
 from gateway.openrouter.client import Client, Timeouts
 from gateway.openrouter.prices import Prices
 from gateway.store.store import Store
-from tests.fakes import MODEL, FakeOpenRouter, Turn
+from tests.fakes import MODEL, Exchange, FakeOpenRouter
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ async def test_a_bad_list_replaces_no_good_one(store: Store, upstream: Client, o
     good = prices.current
     for status, body in ((200, b"<html>"), (200, b'{"data":[]}'), (500, b"{}"), (200, b'{"data":{}}')):
 
-        async def bad(turn: Turn, status: int = status, body: bytes = body) -> None:
+        async def bad(turn: Exchange, status: int = status, body: bytes = body) -> None:
             await turn.refuse(status, body)
 
         openrouter._look_up = bad  # type: ignore[method-assign]

@@ -8,9 +8,9 @@ import pytest
 from gateway.errors import InvalidRequest, NotConnected
 from gateway.keys import Budget
 from gateway.keys import attempt as attempt_key
-from gateway.payers.asked import Asked, Attempt, Decision
 from gateway.payers.attempts import KEPT_MS, LIFE_MS, MOST_EXTENSIONS, Attempts
 from gateway.payers.connections import Approval
+from gateway.payers.consent_request import Attempt, ConsentRequest, Decision
 from gateway.services import Services
 
 KEY = "sk-or-v1-0123456789abcdef"
@@ -22,9 +22,9 @@ def attempts(services: Services) -> Attempts:
     return services.attempts
 
 
-def asked(nonce: str = "n1", user: str = "bob") -> Asked:
+def asked(nonce: str = "n1", user: str = "bob") -> ConsentRequest:
     """Return what an app asks."""
-    return Asked("live", "appaaaaaaaaaaaaaaaa", user, nonce, "https://acme.example", 10_000_000_000)
+    return ConsentRequest("live", "appaaaaaaaaaaaaaaaa", user, nonce, "https://acme.example", 10_000_000_000)
 
 
 def yes(cap_nano: int = 5_000_000_000) -> Decision:

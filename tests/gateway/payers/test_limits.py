@@ -6,15 +6,15 @@ import pytest
 
 from gateway import keys
 from gateway.errors import RateLimited
-from gateway.payers.asked import Asked, Attempt
-from gateway.payers.limits import KEYS_A_PAYER, Limits
+from gateway.payers.consent_request import Attempt, ConsentRequest
+from gateway.payers.limits import KEYS_A_PAYER, RateLimits
 from gateway.store.store import Store
 
 BROWSER = "b" * 64
 
 
-def asked(nonce: str = "n1", app_id: str = "appx") -> Asked:
-    return Asked("live", app_id, "bob", nonce, "https://acme.example", None)
+def asked(nonce: str = "n1", app_id: str = "appx") -> ConsentRequest:
+    return ConsentRequest("live", app_id, "bob", nonce, "https://acme.example", None)
 
 
 def denied(nonce: str) -> Attempt:
@@ -23,7 +23,7 @@ def denied(nonce: str) -> Attempt:
 
 async def test_the_minute_is_counted_in_redis(store: Store) -> None:
     """121 at once: one waits. Its wait ends when the first leaves the minute; a refused call counts nothing."""
-    limits = Limits(store)
+    limits = RateLimits(store)
     calls = await asyncio.gather(*(limits.admit_session("appx") for _ in range(121)), return_exceptions=True)
     refused = [call for call in calls if call is not None]
     assert len(refused) == 1
@@ -39,7 +39,7 @@ async def test_the_minute_is_counted_in_redis(store: Store) -> None:
 
 async def test_a_repeated_attempt_counts_once(store: Store) -> None:
     """A popup that asks again after a lost answer uses up nothing; another attempt does."""
-    limits = Limits(store)
+    limits = RateLimits(store)
     for nonce in ("n1", "n1", "n2"):
         await limits.admit_attempt(asked(nonce), BROWSER)
     assert await store.call("ZCARD", keys.consent_rate("attempts-browser", f"appx:{BROWSER}")) == 2
@@ -48,7 +48,7 @@ async def test_a_repeated_attempt_counts_once(store: Store) -> None:
 
 async def test_keys_are_counted_for_each_payer(store: Store) -> None:
     """One payer's tries leave another their own."""
-    limits = Limits(store)
+    limits = RateLimits(store)
     for _ in range(KEYS_A_PAYER):
         await limits.admit_key("one")
     with pytest.raises(RateLimited):
@@ -58,7 +58,7 @@ async def test_keys_are_counted_for_each_payer(store: Store) -> None:
 
 async def test_the_second_refusal_starts_a_cooldown_of_that_app_alone(store: Store) -> None:
     """One refusal, also when it is repeated, may be a slip."""
-    limits = Limits(store)
+    limits = RateLimits(store)
     for nonce in ("n1", "n1"):
         await limits.note_denial(denied(nonce), BROWSER)
     await limits.check_cooldown(asked("n2"), BROWSER)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from gateway.payers.logins import Guest, Visit
 from gateway.payers.passkeys import Passkey, Passkeys
-from gateway.payers.stays import Guest, Visit
 from gateway.services import Services
 
 MINE = Guest("a" * 64)
@@ -18,7 +18,7 @@ def passkeys(services: Services) -> Passkeys:
 
 async def test_a_challenge_is_answered_once_by_who_asked(services: Services, passkeys: Passkeys) -> None:
     """For its purpose, and only the newest one."""
-    mine, other = await services.stays.begin("w", MINE), await services.stays.begin("w", MINE)
+    mine, other = await services.logins.begin("w", MINE), await services.logins.begin("w", MINE)
     first = await passkeys.challenge(mine, "get")
     second = await passkeys.challenge(mine, "get")
     assert first != second
@@ -29,7 +29,7 @@ async def test_a_challenge_is_answered_once_by_who_asked(services: Services, pas
 
 async def test_a_merged_wallet_keeps_its_passkeys(services: Services, passkeys: Passkeys) -> None:
     """They are used and removed where they are."""
-    old = await services.stays.begin("old", MINE)
+    old = await services.logins.begin("old", MINE)
     await passkeys.put(old, KEY)
     merged = Visit("t", "new", "d", frozenset({"old", "new"}), is_trusted=True)
     used = Passkey("id", "public", 5, "Firefox on Linux", 1)

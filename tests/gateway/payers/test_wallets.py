@@ -5,7 +5,7 @@ import pytest
 from gateway import keys
 from gateway.keys import Budget
 from gateway.payers.connections import Approval
-from gateway.payers.stays import UNSEEN_SECONDS, Guest, Visit
+from gateway.payers.logins import UNSEEN_SECONDS, Guest, Visit
 from gateway.payers.wallets import KEEP, SWITCH, OtherWallet, Wallets
 from gateway.sealing import SealBroken
 from gateway.services import Services
@@ -37,7 +37,7 @@ async def pays_with(services: Services, budget: Budget) -> str:
 
 async def seen(services: Services, visit: Visit, guest: Guest) -> Visit | None:
     """Return what a browser's next request finds."""
-    return await services.stays.find(visit.token, guest)
+    return await services.logins.find(visit.token, guest)
 
 
 async def test_no_cookie_value_is_stored(services: Services, wallets: Wallets) -> None:
@@ -45,8 +45,8 @@ async def test_no_cookie_value_is_stored(services: Services, wallets: Wallets) -
     visit = await wallets.enter(MINE)
     names = [name async for name in services.store.each_key("*")]
     assert not [name for name in names if visit.token in name]
-    assert await services.stays.find("", MINE) is None
-    assert await services.stays.find("x", MINE) is None
+    assert await services.logins.find("", MINE) is None
+    assert await services.logins.find("x", MINE) is None
 
 
 async def test_a_funding_key_opens_only_in_its_own_wallet(services: Services, wallets: Wallets) -> None:
@@ -81,7 +81,7 @@ async def test_the_key_that_pays_proves_a_browser_that_lost_its_secret(services:
     assert refused.value.fields["ways"] == [SWITCH]
     back = await wallets.fund_by_key(bare, OTHER, KEY)
     assert (back.wallet_id, back.is_trusted, await wallets.budgets(back)) == (owner.wallet_id, True, [BUDGET])
-    assert await services.stays.is_proved(back)
+    assert await services.logins.is_proved(back)
 
 
 async def test_a_replaced_key_cuts_off_who_held_the_old_one(services: Services, wallets: Wallets) -> None:
@@ -130,9 +130,9 @@ async def test_a_kept_wallet_does_not_pass_to_the_other_account(services: Servic
     """Who pays for a wallet is not thereby its owner: it is neither proved nor found by the other account."""
     alice = await wallets.fund_by_account(None, MINE, KEY, "user_alice")
     await connect(services, alice)
-    await services.store.call("DEL", keys.stay_proof(alice.wallet_id, alice.device))
+    await services.store.call("DEL", keys.login_proof(alice.wallet_id, alice.device))
     kept = await wallets.fund_by_account(alice, MINE, SECOND, "user_bob", way=KEEP)
-    assert not await services.stays.is_proved(kept)
+    assert not await services.logins.is_proved(kept)
     assert (await wallets.fund_by_account(None, OTHER, SECOND, "user_bob")).wallet_id != alice.wallet_id
 
 
@@ -208,7 +208,7 @@ async def test_a_wallet_that_is_not_used_expires(services: Services, wallets: Wa
     await seen(services, visit, MINE)
     assert await services.store.call("TTL", keys.wallet(visit.wallet_id)) > UNSEEN_SECONDS
     await wallets.add(visit, BUDGET)
-    await services.store.call("HSET", keys.stay(visit.wallet_id, visit.device), "seen_ms", 0)
+    await services.store.call("HSET", keys.login(visit.wallet_id, visit.device), "seen_ms", 0)
     await seen(services, visit, MINE)
     assert await services.store.call("TTL", keys.wallet(visit.wallet_id)) == -1
 

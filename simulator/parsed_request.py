@@ -32,7 +32,7 @@ _WORD = re.compile(r"[\w-]+")
 
 
 @dataclass(frozen=True)
-class Asked:
+class ParsedRequest:
     """`texts`: the whole prompt. `text`: what an echo repeats. `limit`: the ceiling as it was given.
 
     `tool`: the name of the tool to call. `content`: the JSON to answer with, arguments of the tool or what a schema
@@ -47,14 +47,14 @@ class Asked:
     problem: str = ""
 
 
-def read_request(body: Mapping[str, object], dialect: str) -> Asked:
+def read_request(body: Mapping[str, object], dialect: str) -> ParsedRequest:
     """Return what a request asks for; `dialect` is the path below `/v1/`."""
     turns = _turns(body, dialect)
     if not turns:
-        return Asked((), problem=_PROMPT[dialect])
+        return ParsedRequest((), problem=_PROMPT[dialect])
     limit = _limit(body, _CEILINGS[dialect])
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
-        return Asked((), problem=f"{_CEILINGS[dialect][0]} must be a positive integer")
+        return ParsedRequest((), problem=f"{_CEILINGS[dialect][0]} must be a positive integer")
     role, text = turns[-1]
     if role != _RESULT:
         text = next((said for role, said in reversed(turns) if role == "user"), text)
@@ -62,11 +62,11 @@ def read_request(body: Mapping[str, object], dialect: str) -> Asked:
     try:
         content = _json(instance_of(called[1])) if called else _formatted(body, dialect, text)
     except (ValueError, TypeError) as error:
-        return Asked((), problem=str(error)[:300])
+        return ParsedRequest((), problem=str(error)[:300])
     texts = tuple(said for _, said in turns)
     if turns[0][0] == "system":
         text = reply(turns[0][1], text) or text
-    return Asked(texts, text or "Hello from the sandbox.", limit, called[0] if called else "", content)
+    return ParsedRequest(texts, text or "Hello from the sandbox.", limit, called[0] if called else "", content)
 
 
 def inputs_of(body: Mapping[str, object]) -> list[object]:

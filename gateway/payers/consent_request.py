@@ -11,7 +11,7 @@ from gateway.payers.connections import Approval
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ConsentRequest:
     """What an app asks, frozen. `limit_nano`: the cap it suggests. `return_url`, `challenge`: redirect mode only.
 
     For a grant `user_id` is empty, and `limit_nano` its sum. Its token is made here and unlocks nothing before the yes;
@@ -57,7 +57,7 @@ class Attempt:
     denied, expired. `fault`: why funding failed last, for the popup. `may_extend`: whether it can get more time.
     """
 
-    asked: Asked
+    asked: ConsentRequest
     state: str
     expires_ms: int
     fault: str

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from simulator.asked import read_request
+from simulator.parsed_request import read_request
 
 _SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 _CITY = '{"city":"text"}'

@@ -53,7 +53,7 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True)
-class Stay:
+class Login:
     """One browser in a wallet, as its payer sees it. Times in unix milliseconds; `seen_ms` is exact to the hour."""
 
     device: str
@@ -62,7 +62,7 @@ class Stay:
     seen_ms: int
 
 
-class Stays:
+class Logins:
     """The store of stays."""
 
     def __init__(self, store: Store) -> None:
@@ -78,16 +78,16 @@ class Stays:
         if merged:
             wallet_id = text(merged)
             key_sha256 = await self._store.call("HGET", keys.wallet(wallet_id), "key_sha256")
-        stay, absorbed = await asyncio.gather(
-            self._hash(keys.stay(wallet_id, device)), self._store.call("SMEMBERS", keys.wallet_absorbed(wallet_id))
+        login, absorbed = await asyncio.gather(
+            self._hash(keys.login(wallet_id, device)), self._store.call("SMEMBERS", keys.wallet_absorbed(wallet_id))
         )
-        bound_to = stay.get("key_sha256", "")
+        bound_to = login.get("key_sha256", "")
         # Without `since_ms` it is what a late note left of a stay that has ended.
-        if "since_ms" not in stay or (bound_to and bound_to != text(key_sha256 or b"")):
+        if "since_ms" not in login or (bound_to and bound_to != text(key_sha256 or b"")):
             return None
-        await self._note_seen(token, wallet_id, device, fields.get("before", ""), int(stay["seen_ms"]))
+        await self._note_seen(token, wallet_id, device, fields.get("before", ""), int(login["seen_ms"]))
         wallet_ids = frozenset({wallet_id, *(text(one) for one in absorbed)})
-        return Visit(token, wallet_id, device, wallet_ids, is_trusted=_is_same(stay["secret_sha256"], guest))
+        return Visit(token, wallet_id, device, wallet_ids, is_trusted=_is_same(login["secret_sha256"], guest))
 
     async def begin(self, wallet_id: str, guest: Guest, *, instead: Visit | None = None, key_sha256: str = "") -> Visit:
         """Return a new stay in a wallet. It takes the place of the stay `instead` once its cookie was seen, if that was
@@ -113,20 +113,20 @@ class Stays:
 
     async def move(self, visit: Visit, wallet_id: str) -> None:
         """Let a stay go on in another wallet. Raises Unavailable."""
-        fields = await self._hash(keys.stay(visit.wallet_id, visit.device))
+        fields = await self._hash(keys.login(visit.wallet_id, visit.device))
         if fields:
             await self._put(wallet_id, visit.device, fields, VISIT_SECONDS)
 
     async def end(self, wallet_id: str, device: str) -> None:
         """End a stay: no cookie of it is valid any more. Idempotent. Raises Unavailable."""
-        await self._store.call("DEL", keys.stay(wallet_id, device), keys.stay_proof(wallet_id, device))
-        await self._store.call("SREM", keys.wallet_stays(wallet_id), device)
+        await self._store.call("DEL", keys.login(wallet_id, device), keys.login_proof(wallet_id, device))
+        await self._store.call("SREM", keys.wallet_logins(wallet_id), device)
 
-    async def all(self, wallet_id: str) -> list[Stay]:
+    async def all(self, wallet_id: str) -> list[Login]:
         """Return the browsers that are in a wallet, the latest seen first. Raises Unavailable."""
         found = await self._read_all(wallet_id)
-        stays = [Stay(device, one["label"], int(one["since_ms"]), int(one["seen_ms"])) for device, one in found]
-        return sorted(stays, key=lambda one: -max(one.seen_ms, one.since_ms))
+        logins = [Login(device, one["label"], int(one["since_ms"]), int(one["seen_ms"])) for device, one in found]
+        return sorted(logins, key=lambda one: -max(one.seen_ms, one.since_ms))
 
     async def bound(self, wallet_id: str) -> list[str]:
         """Return the stays that nothing but a funding key proved. Raises Unavailable."""
@@ -134,23 +134,23 @@ class Stays:
 
     async def unbind(self, visit: Visit) -> None:
         """Let a stay outlast the key that proved it: its browser has just proved more. Raises Unavailable."""
-        await self._store.call("HDEL", keys.stay(visit.wallet_id, visit.device), "key_sha256")
+        await self._store.call("HDEL", keys.login(visit.wallet_id, visit.device), "key_sha256")
 
     async def bound_to(self, visit: Visit) -> str:
         """Return the digest of the funding key that alone proved a stay, '' where more did. Raises Unavailable."""
-        return text(await self._store.call("HGET", keys.stay(visit.wallet_id, visit.device), "key_sha256") or b"")
+        return text(await self._store.call("HGET", keys.login(visit.wallet_id, visit.device), "key_sha256") or b"")
 
     async def bind(self, visit: Visit, key_sha256: str) -> None:
         """Let a stay end when its wallet pays with another key than this. Raises Unavailable."""
-        await self._store.call("HSET", keys.stay(visit.wallet_id, visit.device), "key_sha256", key_sha256)
+        await self._store.call("HSET", keys.login(visit.wallet_id, visit.device), "key_sha256", key_sha256)
 
     async def prove(self, visit: Visit) -> None:
         """Note that the payer behind a visit has just proved who they are. Raises Unavailable."""
-        await self._store.call("SET", keys.stay_proof(visit.wallet_id, visit.device), "1", "PX", _PROOF_MS)
+        await self._store.call("SET", keys.login_proof(visit.wallet_id, visit.device), "1", "PX", _PROOF_MS)
 
     async def is_proved(self, visit: Visit) -> bool:
         """Tell whether the payer behind a visit has proved who they are within ten minutes. Raises Unavailable."""
-        return bool(await self._store.call("EXISTS", keys.stay_proof(visit.wallet_id, visit.device)))
+        return bool(await self._store.call("EXISTS", keys.login_proof(visit.wallet_id, visit.device)))
 
     async def take_turn(self, visit: Visit) -> bool:
         """Tell whether a wallet may decide now what adds to what it allows: one at a time. Raises Unavailable."""
@@ -169,11 +169,11 @@ class Stays:
         return Visit(token, wallet_id, device, wallet_ids, is_trusted=True)
 
     async def _put(self, wallet_id: str, device: str, fields: dict[str, str], seconds: int) -> None:
-        key = keys.stay(wallet_id, device)
+        key = keys.login(wallet_id, device)
         await self._store.call("HSET", key, *(part for pair in fields.items() for part in pair))
         await self._store.call("EXPIRE", key, seconds)
-        await self._store.call("SADD", keys.wallet_stays(wallet_id), device)
-        await self._store.call("EXPIRE", keys.wallet_stays(wallet_id), VISIT_SECONDS)
+        await self._store.call("SADD", keys.wallet_logins(wallet_id), device)
+        await self._store.call("EXPIRE", keys.wallet_logins(wallet_id), VISIT_SECONDS)
 
     async def _note_seen(self, token: str, wallet_id: str, device: str, before: str, seen_ms: int) -> None:
         """Note that a cookie came back: the one before it is not valid any more."""
@@ -186,7 +186,7 @@ class Stays:
             await self._store.call("HDEL", keys.visit(digest), "before")
         if _now_ms() - seen_ms < _SEEN_EVERY_MS:
             return
-        key = keys.stay(wallet_id, device)
+        key = keys.login(wallet_id, device)
         await self._store.call("HSET", key, "seen_ms", _now_ms())
         for kept in (key, keys.visit(digest)):
             await self._store.call("EXPIRE", kept, VISIT_SECONDS)
@@ -194,8 +194,8 @@ class Stays:
         await self._store.call("EXPIRE", keys.wallet(wallet_id), VISIT_SECONDS, "XX")
 
     async def _read_all(self, wallet_id: str) -> list[tuple[str, dict[str, str]]]:
-        devices = sorted(text(one) for one in await self._store.call("SMEMBERS", keys.wallet_stays(wallet_id)))
-        found = await asyncio.gather(*(self._hash(keys.stay(wallet_id, device)) for device in devices))
+        devices = sorted(text(one) for one in await self._store.call("SMEMBERS", keys.wallet_logins(wallet_id)))
+        found = await asyncio.gather(*(self._hash(keys.login(wallet_id, device)) for device in devices))
         return [(device, one) for device, one in zip(devices, found, strict=True) if "since_ms" in one]
 
     async def _hash(self, key: str) -> dict[str, str]:
