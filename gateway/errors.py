@@ -131,12 +131,15 @@ class GrantInvalid(WattfareError):
 
 
 class RateLimited(WattfareError):
-    """429: too many requests, here or at OpenRouter."""
+    """429: too many requests, here or at OpenRouter.
+
+    `limit`: which of ours refused a metered call: `app`, `user` or `open` (requests of the user).
+    """
 
     code, type, default_status = "rate_limited", "rate_limit_error", 429
 
-    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
-        super().__init__(message, retry_after_seconds=retry_after_seconds)
+    def __init__(self, message: str, *, retry_after_seconds: int, limit: str = "") -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds, fields={"limit": limit} if limit else None)
 
 
 class InvalidRequest(WattfareError):

@@ -162,6 +162,12 @@ def session_rate(app_id: str) -> str:
     return f"wf:rate:sessions:{app_id}"
 
 
+def app_pace(mode: str, app_id: str, report: str) -> tuple[str, str]:
+    """string, string: until when an app's calls so far would take, in ms; and that one process's report was counted."""
+    pace = f"wf:pace:{{{mode}:{app_id}}}"
+    return pace, f"{pace}:{report}"
+
+
 def account(account: str) -> str:
     """string: the budget that a request id's account part stands for."""
     return f"wf:account:{account}"

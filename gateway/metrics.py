@@ -26,6 +26,7 @@ REQUESTS = Counter("wattfare_requests", "Answered HTTP calls by status.", ["stat
 REFUSALS = Counter("wattfare_refusals", "Refused calls by error code.", ["code"], registry=REGISTRY)
 SETTLEMENTS = Counter("wattfare_settlements", "Closed metered requests.", ["ledger", "ended_by"], registry=REGISTRY)
 SETTLED_USD = Counter("wattfare_settled_usd", "Cost booked, in US dollars.", registry=REGISTRY)
+LIMITED = Counter("wattfare_limited", "Calls that a limit of ours refused (429).", ["limit"], registry=REGISTRY)
 HOLDS = Counter("wattfare_holds", "Placed holds: metered requests that were let through.", registry=REGISTRY)
 OVERRUNS = Counter("wattfare_overruns", "Requests that cost more than their hold.", registry=REGISTRY)
 OVERRUN_USD = Counter("wattfare_overrun_usd", "Cost above the holds, in US dollars.", registry=REGISTRY)
@@ -86,6 +87,12 @@ def count_settlement(ledger: str, ended_by: str, cost_usd: float, overrun_usd: f
 def refusals_of(code: str) -> Counter:
     """Return the counter of one error code."""
     return REFUSALS.labels(code)
+
+
+@cache
+def limited_by(limit: str) -> Counter:
+    """Return the counter of one limit: `app`, `user`, `open`."""
+    return LIMITED.labels(limit)
 
 
 def serve(host: str, port: int) -> None:

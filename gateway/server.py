@@ -142,6 +142,7 @@ def _assemble(services: Services, client: Client) -> Gateway:
     proxy = Proxy(
         store=services.store,
         apps=services.apps,
+        app_pace=services.app_pace,
         ledger=ledger,
         sealer=services.sealer,
         client=client,

@@ -17,6 +17,7 @@ from gateway.errors import Unavailable
 from gateway.ledger.holds import Ledger
 from gateway.ledger.pace import Pace
 from gateway.logs import log
+from gateway.payers.app_pace import AppPace
 from gateway.payers.apps import Apps
 from gateway.payers.attempts import Attempts
 from gateway.payers.authorizations import Authorizations
@@ -46,6 +47,7 @@ class Services:
     store: Store
     broadcast: Broadcast
     apps: Apps
+    app_pace: AppPace
     sessions: Sessions
     sealer: Sealer
     ledger: Ledger
@@ -71,7 +73,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         is_self_signed=settings.redis_self_signed,
     )
     broadcast = Broadcast(store)
-    pace = Pace(settings.open_requests, settings.requests_a_minute)
+    pace = Pace(settings.limits.open_at_once, settings.limits.a_minute)
     ledger = Ledger(store, keep_days=settings.ledger_days, lease_ms=int(settings.hold_seconds * 1000), pace=pace)
     sealer = Sealer(settings.master_keys)
     connections = Connections(store, ledger, sealer, broadcast)
@@ -84,6 +86,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             store=store,
             broadcast=broadcast,
             apps=Apps(store, broadcast),
+            app_pace=AppPace(store, settings.limits.app_a_minute),
             sessions=Sessions(settings.jwt_keys),
             sealer=sealer,
             ledger=ledger,

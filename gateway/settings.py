@@ -26,6 +26,7 @@ MAX_WATCHDOG_USEC: Final = 999_999_999  # a quarter of an hour
 _BILLION: Final = 999_999_999  # as good as no limit
 USUAL_OPEN: Final = 10_000  # of one budget: more streams than any one person watches
 USUAL_RATE: Final = 60_000  # of one budget: no honest app comes near a thousand a second
+USUAL_APP_RATE: Final = 600_000  # of one app: a million payers with twenty requests a day come to a tenth at their peak
 CONSENT_PORT: Final = 8081  # where the consent site listens by default
 
 _OPERATOR_CHARS = 60  # what fits on a line of the popup
@@ -75,6 +76,27 @@ class GrantSettings:
             total_nano=nano_from_usd(source.usd("WATTFARE_GRANT_MAX_USD", 100, most=MAX_GRANT_USD)),
             request_nano=nano_from_usd(source.usd("WATTFARE_GRANT_REQUEST_USD", 1, most=MAX_GRANT_USD)),
             seconds=source.integer("WATTFARE_GRANT_SECONDS", 3600, least=1, most=MAX_GRANT_SECONDS),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """How fast requests may come: of one budget how many `open_at_once` and `a_minute`, and of one app `app_a_minute`.
+
+    The last counts calls by the secret keys of one mode.
+    """
+
+    open_at_once: int
+    a_minute: int
+    app_a_minute: int
+
+    @classmethod
+    def load(cls, source: Environment) -> "LimitSettings":
+        """Return what the environment says of limits. Raises SettingsError."""
+        return cls(
+            open_at_once=source.integer("WATTFARE_OPEN_REQUESTS", USUAL_OPEN, least=1, most=_BILLION),
+            a_minute=source.integer("WATTFARE_REQUESTS_A_MINUTE", USUAL_RATE, least=1, most=_BILLION),
+            app_a_minute=source.integer("WATTFARE_APP_REQUESTS_A_MINUTE", USUAL_APP_RATE, least=1, most=_BILLION),
         )
 
 
@@ -141,10 +163,7 @@ class Settings:
     """How long OpenRouter may send nothing but comments."""
     caller_silence_seconds: float
     """How long a caller may take nothing of an answer."""
-    open_requests: int
-    """How many requests of one budget may be open at once."""
-    requests_a_minute: int
-    """How many of one budget may begin in a minute."""
+    limits: LimitSettings
     max_body_mb: int
     """How large the body of a metered call may be, in MB of 1,048,576 bytes."""
     operator: Operator
@@ -205,8 +224,7 @@ class Settings:
             upstream_silence_seconds=source.seconds("WATTFARE_UPSTREAM_SILENCE_SECONDS", 120),
             upstream_keepalive_seconds=source.seconds("WATTFARE_UPSTREAM_KEEPALIVE_SECONDS", 1800),
             caller_silence_seconds=source.seconds("WATTFARE_CALLER_SILENCE_SECONDS", 120),
-            open_requests=source.integer("WATTFARE_OPEN_REQUESTS", USUAL_OPEN, least=1, most=_BILLION),
-            requests_a_minute=source.integer("WATTFARE_REQUESTS_A_MINUTE", USUAL_RATE, least=1, most=_BILLION),
+            limits=LimitSettings.load(source),
             max_body_mb=source.integer("WATTFARE_MAX_BODY_MB", 32, least=1, most=MAX_BODY_MB),
             operator=Operator.read(source, "this machine" if not production else consent_url.partition("://")[2]),
             default_cap_nano=NANO_PER_USD * source.integer("WATTFARE_DEFAULT_CAP_USD", 10, least=1, most=MAX_CAP_USD),

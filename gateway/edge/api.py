@@ -25,7 +25,7 @@ from gateway.metered.token_count import count_tokens
 from gateway.money import nano_from_usd, usd_from_nano
 from gateway.openrouter.prices import Prices
 from gateway.owners import Grant
-from gateway.payers.apps import App, authorization_of
+from gateway.payers.apps import App, Caller, authorization_of
 from gateway.payers.connections import Approval, By, Connections
 from gateway.payers.credentials import publishable
 from gateway.payers.grants import status_of as grant_status
@@ -61,7 +61,7 @@ class Api:
 
     async def create_session(self, call: Call, _: tuple[str, ...]) -> web.Response:
         """POST /v1/sessions."""
-        caller = await self._services.apps.authenticate(authorization_of(call.request.headers))
+        caller = await self._caller(call)
         document = await call.document()
         _refuse_others(document, ("appUserId", "requestLimit", "userLabel"))
         user_id = _user_id(document.get("appUserId"), "appUserId")
@@ -78,7 +78,7 @@ class Api:
 
     async def status(self, call: Call, _: tuple[str, ...]) -> web.Response:
         """GET /v1/status?appUserId=."""
-        return call.answer(await self._connections.status(await self._by_secret(call)))
+        return call.answer(await self._connections.status(self._named(call, await self._caller(call))))
 
     async def connection(self, call: Call, _: tuple[str, ...]) -> web.Response:
         """GET /v1/connections."""
@@ -102,7 +102,8 @@ class Api:
     async def disconnect(self, call: Call, _: tuple[str, ...]) -> web.Response:
         """DELETE /v1/connections, by session token or by secret key and appUserId."""
         if call.request.query.get("appUserId") is not None:
-            budget = await self._by_secret(call)
+            # An app that asks too often may still take away.
+            budget = self._named(call, await self._services.apps.authenticate(authorization_of(call.request.headers)))
         else:
             budget, _session = await self._by_token(call)
         await self._connections.revoke(budget, by=By.APP)
@@ -132,7 +133,7 @@ class Api:
 
     async def grant(self, call: Call, _: tuple[str, ...]) -> web.Response:
         """GET /v1/grants: what is left of the grant that the header names."""
-        caller = await self._services.apps.authenticate(authorization_of(call.request.headers))
+        caller = await self._caller(call)
         budget = payer(call, caller)
         if not isinstance(budget.owner, Grant):
             raise InvalidRequest(f"Send {GRANT_HEADER}. What a user has left is at /v1/status?appUserId=.")
@@ -150,7 +151,7 @@ class Api:
 
     async def usage(self, call: Call, segments: tuple[str, ...]) -> web.Response:
         """GET /v1/usage/{requestId}: what one request cost, also after the client hung up."""
-        caller = await self._services.apps.authenticate(authorization_of(call.request.headers))
+        caller = await self._caller(call)
         budget = await self._connections.budget_of(segments[0])
         hold = None
         if budget is not None and (budget.app_id, budget.mode) == (caller.app.app_id, caller.mode):
@@ -161,7 +162,7 @@ class Api:
 
     async def count_tokens(self, call: Call, _: tuple[str, ...]) -> web.Response:
         """POST /v1/messages/count_tokens."""
-        return await count_tokens(self._services.apps, call)
+        return await count_tokens(await self._caller(call), call)
 
     async def models(self, call: Call, _: tuple[str, ...]) -> web.Response:
         """GET /v1/models: OpenRouter's list."""
@@ -185,8 +186,14 @@ class Api:
     def _ledger(self) -> Ledger:
         return self._services.ledger
 
-    async def _by_secret(self, call: Call) -> Budget:
+    async def _caller(self, call: Call) -> Caller:
+        """Return who calls, by secret key; its call counts. Raises AuthError, RateLimited, Unavailable."""
         caller = await self._services.apps.authenticate(authorization_of(call.request.headers))
+        self._services.app_pace.admit(caller)
+        return caller
+
+    def _named(self, call: Call, caller: Caller) -> Budget:
+        """Return the budget that `appUserId` in the query names. Raises InvalidRequest, Unavailable."""
         user_id = _user_id(_named_once(call.request.rel_url.raw_query_string, "appUserId"), "appUserId")
         return self._charged(call, Budget.of_user(caller.mode, caller.app.app_id, user_id))
 

@@ -29,6 +29,7 @@ _STATUSES = {
     504: "OpenRouter or the provider took too long",
 }
 _READ = (400, 401, 422, 503)
+_LIMITED = (*_READ, 429)
 _WRITTEN = (*_READ, 408, 413, 415)
 _METERED = (*_WRITTEN, 402, 404, 429, 431, 502, 504)
 _LIST: Json = {"description": "A JSON document", "content": {"application/json": {"schema": {"type": "object"}}}}
@@ -80,11 +81,13 @@ def _paths() -> Json:
         **_payers(),
         **{f"/v1/{dialect.value}": {"post": _metered(dialect)} for dialect in Dialect},
         "/v1/messages/count_tokens": {
-            "post": _operation("What a prompt counts, free", _SECRET, "TokenCount", _WRITTEN, body="ModelRequest")
+            "post": _operation(
+                "What a prompt counts, free", _SECRET, "TokenCount", (*_WRITTEN, 429), body="ModelRequest"
+            )
         },
         "/v1/usage/{requestId}": {
             "get": _operation(
-                "What one request cost", _SECRET, "Usage", (*_READ, 404), parameters=[_in_path("requestId")]
+                "What one request cost", _SECRET, "Usage", (*_LIMITED, 404), parameters=[_in_path("requestId")]
             )
         },
         "/v1/models": {"get": _operation("OpenRouter's models", None, _LIST, _LISTED)},
@@ -111,7 +114,7 @@ def _payers() -> Json:
         "/v1/sessions": {
             "post": _operation("Mint a session token", _SECRET, "Session", (*_WRITTEN, 429), body="SessionRequest")
         },
-        "/v1/status": {"get": _operation("Read a connection", _SECRET, connection, _READ, parameters=[user_id])},
+        "/v1/status": {"get": _operation("Read a connection", _SECRET, connection, _LIMITED, parameters=[user_id])},
         "/v1/connections": {
             "get": _operation("Read the token's connection", _TOKEN, connection, _READ),
             "post": _operation(
@@ -137,7 +140,7 @@ def _payers() -> Json:
             ),
         },
         "/v1/grants": {
-            "get": _operation("What is left of a grant", _SECRET, "GrantStatus", (*_READ, 402, 429), parameters=[grant])
+            "get": _operation("What is left of a grant", _SECRET, "GrantStatus", (*_LIMITED, 402), parameters=[grant])
         },
     }
 

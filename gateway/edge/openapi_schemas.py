@@ -134,7 +134,10 @@ def _error() -> Json:
         "type": _TEXT,
         "requestId": _TEXT,
         "retryAfter": {"type": "integer", "description": "seconds"},
-        "limit": {"type": "string", "description": "What refused it: `cap`, `in_flight`, `credit`"},
+        "limit": {
+            "type": "string",
+            "description": "What refused it: `cap`, `in_flight`, `credit`; `app`, `user`, `open`",
+        },
         "neededUsd": _USD_OR_NULL,
         "leftUsd": _USD,
         "spentUsd": _USD,

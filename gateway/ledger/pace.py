@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gateway import metrics
 from gateway.errors import RateLimited
 from gateway.settings import USUAL_OPEN, USUAL_RATE
 
@@ -20,10 +21,12 @@ class Pace:
 def too_often(wait_ms: int) -> RateLimited:
     """Return the refusal of a request that came too soon."""
     message = "This user's requests come too fast. Wait as long as Retry-After says, and send fewer."
-    return RateLimited(message, retry_after_seconds=max(1, -(-wait_ms // 1000)))
+    metrics.limited_by("user").inc()
+    return RateLimited(message, retry_after_seconds=max(1, -(-wait_ms // 1000)), limit="user")
 
 
 def too_many_open() -> RateLimited:
     """Return the refusal of one more request beside those that are open."""
     message = "This user has too many requests open at once. Wait for some to end, then try again."
-    return RateLimited(message, retry_after_seconds=_OPEN_WAIT_SECONDS)
+    metrics.limited_by("open").inc()
+    return RateLimited(message, retry_after_seconds=_OPEN_WAIT_SECONDS, limit="open")

@@ -34,6 +34,7 @@ from gateway.openrouter.dialects import WIRE, Dialect, Said
 from gateway.openrouter.encodings import Undecodable, decoded
 from gateway.openrouter.prices import Prices
 from gateway.openrouter.refusals import refusal
+from gateway.payers.app_pace import AppPace
 from gateway.payers.apps import Apps, authorization_of
 from gateway.sealing import SealBroken, Sealer
 from gateway.store.store import Store
@@ -58,6 +59,7 @@ class Proxy:
         *,
         store: Store,
         apps: Apps,
+        app_pace: AppPace,
         ledger: Ledger,
         sealer: Sealer,
         client: Client,
@@ -69,6 +71,7 @@ class Proxy:
     ) -> None:
         self._store = store
         self._apps = apps
+        self._app_pace = app_pace
         self._ledger = ledger
         self._sealer = sealer
         self._client = client
@@ -83,6 +86,7 @@ class Proxy:
         """Answer one metered call. Raises WattfareError."""
         authorization = authorization_of(call.request.headers)
         caller = self._apps.proven(authorization) or await self._apps.authenticate(authorization)
+        self._app_pace.admit(caller)
         budget = payer(call, caller)
         if not self._store.salt:
             raise Unavailable

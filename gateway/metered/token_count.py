@@ -12,16 +12,15 @@ from gateway.metered.body import ChatRequest
 from gateway.metered.expected import expected_tokens, prompt_measure
 from gateway.metered.turns import turn_of
 from gateway.openrouter.dialects import Dialect
-from gateway.payers.apps import Apps, authorization_of
+from gateway.payers.apps import Caller
 
 # One at a time in a process: it is free, and a large one takes a core from the streams for seconds. It is read and
 # counted in one turn, so that requests with a budget never find both places of `expected.py` taken by free ones.
 _FREE = "count_tokens"
 
 
-async def count_tokens(apps: Apps, call: Call) -> web.Response:
-    """Answer `{input_tokens}`. Raises AuthError, InvalidRequest, Unavailable, ConnectionError (the caller is gone)."""
-    caller = await apps.authenticate(authorization_of(call.request.headers))
+async def count_tokens(caller: Caller, call: Call) -> web.Response:
+    """Answer `{input_tokens}`. Raises InvalidRequest, ConnectionError (the caller is gone)."""
     call.notes["app"], call.notes["mode"] = caller.app.app_id, caller.mode
     # Not beside a stream: a large body takes seconds to weigh.
     body = await call.body()

@@ -78,5 +78,5 @@ async def _connect_two(stack: Stack) -> None:
 
 def test_the_usual_limits_are_beyond_any_honest_app() -> None:
     """A thousand requests a second by one person."""
-    settings = Settings.load(RINGS)
-    assert (settings.requests_a_minute, settings.open_requests) == (60_000, 10_000)
+    limits = Settings.load(RINGS).limits
+    assert (limits.a_minute, limits.open_at_once) == (60_000, 10_000)

@@ -1,4 +1,4 @@
-"""beat.lua, rate.lua, gateways.lua, begin.lua, extend.lua, decide.lua, replace.lua: each answer, each repeat."""
+"""Scripts of one answer: beat, rate, app_pace, gateways, begin, extend, decide, replace. Each answer, each repeat."""
 
 import pytest
 
@@ -68,6 +68,24 @@ def test_a_window_lets_so_many_through_and_no_more(scripts: Scripts) -> None:
     assert rate(scripts, "c") == 0
     assert rate(scripts, "d") > 0
     assert 0 < scripts.call("PTTL", "calls") <= 60_000
+
+
+def app_pace(scripts: Scripts, report: str, calls: int, since_ms: int = 0) -> float:
+    return float(scripts.run("app_pace", ["pace", report], calls, 60, since_ms))
+
+
+def test_the_calls_of_a_report_count_once_and_spread_over_the_time_in_which_they_came(scripts: Scripts) -> None:
+    """At sixty a minute each call takes a second; what came long ago is over; nobody is locked out for long."""
+    assert 4_900 < app_pace(scripts, "a", 5) <= 5_000
+    assert 4_500 < app_pace(scripts, "a", 5) <= 5_000
+    assert 7_500 < app_pace(scripts, "b", 3) <= 8_000
+    # Of ten calls in twenty seconds on an idle app nothing is left.
+    scripts.call("DEL", "pace")
+    assert app_pace(scripts, "c", 10, 20_000) == 0
+    assert 1_500 < app_pace(scripts, "d", 12, 10_000) <= 2_000
+    scripts.call("SET", "pace", "99999999999999")
+    assert 119_000 < app_pace(scripts, "e", 1) <= 120_000
+    assert {0 < scripts.call("PTTL", key) <= 120_000 for key in ("pace", "a", "e")} == {True}
 
 
 def gateways(scripts: Scripts, process: str, alive_ms: int = 5_000) -> set[bytes]:
