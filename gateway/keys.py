@@ -1,7 +1,7 @@
-"""Every Redis key there is, made here and nowhere else.
+"""Makes every Redis key.
 
-All that one script touches shares one hash tag, its owner's, so a Redis Cluster keeps it in one slot.
-Whatever spans budgets lies in slots of its own and is never needed for the correctness of a balance.
+Rule: all keys of one script share one hash tag, their owner's, so a Redis Cluster keeps them in one slot. Keys that
+span budgets have slots of their own, and the correctness of a balance never depends on them.
 """
 
 import base64
@@ -14,19 +14,19 @@ from functools import cached_property
 from gateway.owners import Grant, Owner, User, parse_owner
 
 INSTANCE = "wf:instance"
-"""hash: epoch, salt, beat, accepted, older, since_ms. What tells this Redis from an empty or older one."""
+"""hash: epoch, salt, beat, accepted, older, since_ms: tells this Redis from an emptied or older one."""
 
 APPS = "wf:apps"
 """set of app ids."""
 
 GATEWAYS = "wf:gateways"
-"""zset of gateway processes, score = ms of the last sign of life."""
+"""zset of gateway processes, score = ms until which each counts as alive."""
 
 CUTS = "wf:cuts"
-"""pub/sub channel: revocations and rotations that every process must hear."""
+"""pub/sub channel: revocations and rotations, which every process must handle."""
 
 ENDINGS = "wf:endings"
-"""zset: name of a grant's budget, score = ms when it expires. What is to be dropped then; no admission asks it."""
+"""zset: name of a grant's budget, score = ms when it expires: the sweeper's list; no admission reads it."""
 
 PRICES = "wf:prices"
 """hash: the last good copy of OpenRouter's model list (`raw`, `fetched_ms`)."""
@@ -40,7 +40,7 @@ RANDOM_CHARS = 2 * RANDOM_BYTES  # in hexadecimal, which costs a tenth of base32
 
 @dataclass(frozen=True)
 class Budget:
-    """What one owner may spend: the names of its keys, which share one hash tag. Each name is made once."""
+    """One owner's budget: the names of its keys, which share one hash tag. Each name is computed once."""
 
     owner: Owner
 
@@ -51,7 +51,7 @@ class Budget:
 
     @classmethod
     def of_grant(cls, mode: str, app_id: str, digest: str) -> "Budget":
-        """Return the budget of the grant whose token has that SHA-256."""
+        """Return the budget of the grant whose token has the SHA-256 `digest`."""
         return cls(Grant(mode, app_id, digest))
 
     @cached_property
@@ -66,12 +66,12 @@ class Budget:
 
     @cached_property
     def name(self) -> str:
-        """The budget's own name, from which `parse` builds it again; also the prefix of its keys."""
+        """The budget's name, which `parse` reads back; also the prefix of its keys."""
         return f"wf:{self.mode}:{{{self.owner.tag}}}"
 
     @classmethod
     def parse(cls, name: str) -> "Budget":
-        """Return the budget that `name` stands for. Raises ValueError."""
+        """Return the budget with that name. Raises ValueError."""
         prefix, mode, tag = name.split(":", 2)
         if prefix != "wf" or mode not in ("live", "test"):
             raise ValueError("not a budget's name")
@@ -104,7 +104,7 @@ class Budget:
 
     @cached_property
     def queue(self) -> str:
-        """zset: who waits for money of this budget, in the order of arrival."""
+        """zset: requests that wait for money of this budget, in order of arrival."""
         return f"{self.name}:queue"
 
     @cached_property
@@ -123,11 +123,11 @@ class Budget:
 
     @cached_property
     def place(self) -> str:
-        """Where a sealed funding key of this budget belongs."""
+        """The associated data for sealing this budget's funding key."""
         return f"{self.owner.kind}:{self.name}"
 
     def account(self, salt: bytes) -> str:
-        """Return the short name that stands for this budget in request ids and logs: not reversible without `salt`."""
+        """Return the budget's short name for request ids and logs: a keyed hash, not reversible without `salt`."""
         if (known := self._accounts.get(salt)) is None:
             known = self._accounts[salt] = _base32(hmac.digest(salt, self.name.encode(), "sha256"), ACCOUNT_CHARS)
         return known
@@ -169,12 +169,12 @@ def app_pace(mode: str, app_id: str, report: str) -> tuple[str, str]:
 
 
 def account(account: str) -> str:
-    """string: the budget that a request id's account part stands for."""
+    """string: name of the budget with this short name."""
     return f"wf:account:{account}"
 
 
 def wakes(process: str) -> str:
-    """pub/sub channel: which requests of one process that wait for money should ask again."""
+    """pub/sub channel: which waiting requests of one process should retry their admission."""
     return f"wf:wakes:{process}"
 
 
@@ -189,32 +189,32 @@ def attempt(attempt_id: str) -> str:
 
 
 def attempt_id(mode: str, app_id: str, user_id: str, nonce: str) -> str:
-    """Return the name of an attempt: found by its nonce under one app's user, and by nobody else's token."""
+    """Return the id of an attempt, which only a token of the same app and user can derive from the nonce."""
     return hashlib.sha256(f"{mode}\0{app_id}\0{user_id}\0{nonce}".encode()).hexdigest()
 
 
 def spent_token(app_id: str, jti: str) -> str:
-    """string: the attempt that a session token was spent on."""
+    """string: id of the attempt that a session token was spent on."""
     return f"wf:jti:{hashlib.sha256(f'{app_id}:{jti}'.encode()).hexdigest()}"
 
 
 def consent_rate(what: str, whose: str) -> str:
-    """zset: calls of one kind (`what`) that count against one name (`whose`) on the consent site."""
+    """zset: recent calls of the kind `what` on the consent site, counted for `whose`."""
     return f"wf:rate:{what}:{hashlib.sha256(whose.encode()).hexdigest()}"
 
 
 def cooldown(app_id: str, browser: str) -> str:
-    """string: this app asked this browser too often; it may ask again when the key is gone."""
+    """string: exists while this app must not open attempts in this browser."""
     return f"wf:cooldown:{app_id}:{browser}"
 
 
 def wallet(wallet_id: str) -> str:
-    """hash: created_ms; with funding funding, last4, source, key_sha256; account (digest), merged (another wallet)."""
+    """hash: created_ms; if funded: funding, last4, source, key_sha256; account (digest), merged (into which wallet)."""
     return f"wf:wallet:{{{wallet_id}}}"
 
 
 def wallet_budgets(wallet_id: str) -> str:
-    """hash: budget name → the stay that approved it; after `!`: one that was cut off, which left it its old key."""
+    """hash: budget name → id of the login that approved it, prefixed with `!` after that login was cut off."""
     return f"wf:wallet:{{{wallet_id}}}:budgets"
 
 
@@ -224,7 +224,7 @@ def wallet_grants(wallet_id: str) -> str:
 
 
 def wallet_waiting(wallet_id: str) -> str:
-    """hash: attempt id → budget name: approvals of redirect mode that the app may still redeem."""
+    """hash: attempt id → budget name: redirect-mode approvals that the app may still redeem."""
     return f"wf:wallet:{{{wallet_id}}}:waiting"
 
 
@@ -234,32 +234,32 @@ def wallet_absorbed(wallet_id: str) -> str:
 
 
 def wallet_logins(wallet_id: str) -> str:
-    """set: the names of the stays in this wallet; those that have ended may still be named."""
+    """set: ids of this wallet's logins; ended ones may still be in it."""
     return f"wf:wallet:{{{wallet_id}}}:stays"
 
 
 def wallet_place(wallet_id: str) -> str:
-    """Where a wallet's sealed funding key belongs."""
+    """Return the associated data for sealing a wallet's funding key."""
     return f"wallet:{wallet_id}"
 
 
 def login(wallet_id: str, device: str) -> str:
-    """hash: one browser's stay in a wallet: secret_sha256, label, since_ms, seen_ms, key_sha256."""
+    """hash: one browser's login to a wallet: secret_sha256, label, since_ms, seen_ms, key_sha256."""
     return f"wf:wallet:{{{wallet_id}}}:stay:{device}"
 
 
 def login_proof(wallet_id: str, device: str) -> str:
-    """string: the payer behind this stay has just proved who they are."""
+    """string: exists for ten minutes after the payer of this login proved to own the account."""
     return f"wf:wallet:{{{wallet_id}}}:proof:{device}"
 
 
 def wallet_turn(wallet_id: str) -> str:
-    """string: something that adds to what a wallet allows is being decided without a fresh proof."""
+    """string: the lock of a wallet while a decision that raises possible spend is made without a fresh proof."""
     return f"wf:wallet:{{{wallet_id}}}:turn"
 
 
 def login_challenge(wallet_id: str, device: str, purpose: str) -> str:
-    """string: the challenge that a stay's authenticator is to answer, in hexadecimal."""
+    """string: the open WebAuthn challenge of a login, in hexadecimal."""
     return f"wf:wallet:{{{wallet_id}}}:challenge:{purpose}:{device}"
 
 
@@ -269,7 +269,7 @@ def wallet_passkeys(wallet_id: str) -> str:
 
 
 def visit(token_sha256: str) -> str:
-    """hash: a cookie's value: wallet, device (the stay it belongs to), before (the digest of the value it replaces)."""
+    """hash: a cookie's value: wallet, device (the login's id), before (digest of the value that it replaces)."""
     return f"wf:visit:{token_sha256}"
 
 
@@ -279,22 +279,22 @@ def identity(provider: str, digest: str) -> str:
 
 
 def authorization(state_sha256: str) -> str:
-    """hash: an authorization at OpenRouter that is under way: holder, verifier, attempt, issued."""
+    """string, JSON: a pending authorization at OpenRouter: holder, verifier, attempt, issued (sealed)."""
     return f"wf:authorization:{state_sha256}"
 
 
 def request_id(account: str, random: bytes) -> str:
-    """Return `req_`, the payer's account name and random characters: an id that finds its budget without an index."""
+    """Return `req_`, the budget's short name and random characters: the id leads to its budget without an index."""
     return f"req_{account}{random.hex()}"
 
 
 def random_account() -> str:
-    """Return an account name that no budget has: for calls whose payer is not known."""
+    """Return a random short name that no budget has, for calls whose payer is not known."""
     return secrets.token_hex(ACCOUNT_CHARS)[:ACCOUNT_CHARS]
 
 
 def account_of(request_id: str) -> str | None:
-    """Return the account part of a request id, or None when it is not one."""
+    """Return the budget's short name in a request id, or None if it is no request id."""
     body = request_id.removeprefix("req_")
     if body == request_id or len(body) != ACCOUNT_CHARS + RANDOM_CHARS or not body.isalnum() or not body.isascii():
         return None

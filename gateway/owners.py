@@ -1,6 +1,6 @@
-"""Who owns a budget: an app's user, whose connection it is, or a one-time grant.
+"""Owners of budgets: an app's user (a connection) or a one-time grant.
 
-Rule: an owner is told from every other by its tag alone, and the tag is what its keys in Redis share.
+Rule: an owner's tag is unique within its mode, and is the hash tag of its keys in Redis.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _GRANT: Final = "grant:"
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One app's user in one mode, by the app's own id: who a connection belongs to."""
+    """An app's user in one mode, by the app's own user id."""
 
     mode: str
     app_id: str
@@ -20,18 +20,18 @@ class User:
 
     @property
     def tag(self) -> str:
-        """What tells this owner from all others of its mode. An encoded user id holds no colon."""
+        """The owner's unique tag. The percent-encoded user id contains no colon, so it never reads as a grant."""
         return f"{self.app_id}:{quote(self.user_id, safe='')}"
 
     @property
     def kind(self) -> str:
-        """What the payer allowed."""
+        """The kind of the budget."""
         return "connection"
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One grant to an app in one mode. `digest`: SHA-256 of its token, in hexadecimal; the token itself is not kept."""
+    """A grant to an app in one mode. `digest`: the SHA-256 of its token, in hexadecimal."""
 
     mode: str
     app_id: str
@@ -39,12 +39,12 @@ class Grant:
 
     @property
     def tag(self) -> str:
-        """What tells this owner from all others of its mode."""
+        """The owner's unique tag."""
         return f"{self.app_id}:{_GRANT}{self.digest}"
 
     @property
     def kind(self) -> str:
-        """What the payer allowed."""
+        """The kind of the budget."""
         return "grant"
 
 

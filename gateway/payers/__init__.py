@@ -1,1 +1,1 @@
-"""Who may spend, and who said so: apps, sessions, connections, attempts, wallets."""
+"""Who may spend and who approved it: apps, sessions, attempts, connections, grants, wallets."""

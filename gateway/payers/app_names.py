@@ -1,7 +1,7 @@
-"""What an app may call itself: payers read it beside an amount of money, so it must claim nothing and hide nothing.
+"""Checks an app's name: payers read it beside an amount, so it must not impersonate, claim or hide anything.
 
-Rule: a list of the good. A name is letters of one script (beside Latin ones, those that cannot be taken for Latin),
-digits, spaces and punctuation. What nobody foresaw is refused, with the reason.
+Rule: an allow-list. A name consists of letters of one script (plus Latin, for scripts that do not resemble Latin),
+digits, spaces and punctuation. Everything else is refused, with the reason.
 """
 
 import re
@@ -10,40 +10,40 @@ from collections.abc import Iterable
 
 MAX_NAME_CHARS = 80  # payers see some 48 of them (consent_web/texts.py)
 
-# Whose name an app must not carry: who sells, and what runs this.
+# Names that an app must not contain: the upstream's and ours.
 _BRANDS = ("OpenRouter", "Wattfare")
-# What the consent screen itself says, and what would be read as its word: whole words, in their order.
+# Words of the consent screen itself, which a payer would take as its statement. Compared as whole words, in order.
 _CLAIMS = ("security", "verified", "test mode", "testmode")
-# A short brand as a part of a longer word is chance: AI in "Mailbox".
+# A shorter brand inside a longer word is coincidence, such as AI in "Mailbox".
 _LEAST_INSIDE = 5
-# Hebrew with points has up to three marks on a letter, Vietnamese two; one that has more draws over its neighbours.
+# Vietnamese has up to two combining marks on a letter, pointed Hebrew three; more of them overprint the lines around.
 _MOST_MARKS = 3
-# Letters and symbols without a shape: the fillers of Hangul, the blank of Braille, and what Unicode calls
-# default-ignorable (DerivedCoreProperties) without calling it a format character.
+# Letters and symbols that render as nothing: Hangul fillers, the Braille blank, and the characters that Unicode's
+# DerivedCoreProperties lists as default-ignorable outside the category of format characters.
 INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0") | frozenset(
     map(chr, range(0xFE00, 0xFE10))
 )
-# Scripts that are written together with Latin letters and look like none of them (UTS #39, "highly restrictive").
+# Scripts that may be mixed with Latin because their letters do not resemble it (UTS #39, "highly restrictive").
 _BESIDE_LATIN = frozenset(
     {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "HEBREW", "ARABIC", "DEVANAGARI", "THAI"}
 )
 _TOGETHER = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"})
-# Letters of other scripts that are read as a Latin one, in lower case and as capitals are lower-cased (UTS #39).
+# Letters of other scripts that look like a Latin letter, in lower case or as capitals (UTS #39 confusables).
 _CYRILLIC = dict(zip("авсԁеѐёгһніїјкӏѵмпорԛѕтуүԝхзь", "abcdeeerhhiijklvmnopqstyywxeb", strict=True))
 _GREEK = dict(zip("αβγεζηικμνορστυχω", "abyeznikuvopotuxw", strict=True))
 _ARMENIAN = dict(zip("ոօսհցյզաք", "nouhgjqwp", strict=True))
 _POSING = _CYRILLIC | _GREEK | _ARMENIAN
-# Digits and letters of the Latin script itself that are read as another letter.
+# Digits and Latin letters that look like another letter.
 _READ_AS = str.maketrans({**_POSING, **dict(zip("0135ıłøđħɑɡɩʟɴᴘᴇᴏʀᴜᴛ", "olesilodhagilnpeorut", strict=True))})
 _SAME_STROKE = str.maketrans("il1|", "llll")
 
 
 class NameRefused(ValueError):
-    """An app must not be called that; the message says why, and what to change."""
+    """The name is refused; the message says why and what to change."""
 
 
 def check(name: str, reserved: Iterable[str] = ()) -> str:
-    """Return the name in its one form. `reserved`: the operator's own names. Raises NameRefused."""
+    """Return the name, NFC-normalised with single spaces. `reserved`: the operator's own names. Raises NameRefused."""
     folded = unicodedata.normalize("NFC", " ".join(name.split()))
     if not 1 <= len(folded) <= MAX_NAME_CHARS:
         raise NameRefused(f"must be 1 to {MAX_NAME_CHARS} characters.")
@@ -73,8 +73,8 @@ def _check_characters(name: str) -> None:
 
 
 def _check_scripts(name: str) -> None:
-    """Refuse letters of scripts that can be mistaken for each other, and a name all of whose letters pose as Latin."""
-    # Fullwidth and bold letters are what they are shapes of.
+    """Refuse a mix of scripts that resemble each other, and a name all of whose letters look Latin but are not."""
+    # NFKC maps fullwidth and mathematical bold letters to the plain ones.
     plain = unicodedata.normalize("NFKC", name)
     scripts = {_script(character) for character in plain if character.isalpha()}
     others = scripts - {"LATIN"}
@@ -106,7 +106,7 @@ def _script(letter: str) -> str:
 
 
 def _skeleton(word: str) -> str:
-    """Return a word as a hasty reader takes it: without accents, and each look-alike as the letter it looks like."""
+    """Return a word folded for comparison: lower case, without accents, each confusable as the letter it resembles."""
     apart = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", word).casefold())
     bare = "".join(character for character in apart if not unicodedata.combining(character))
     return bare.translate(_READ_AS).translate(_SAME_STROKE)

@@ -1,7 +1,7 @@
-"""The apps: who may call, with which secret, from which origins, and where redirect mode returns to.
+"""Registered apps: their secret keys, allowed origins and return URLs; authenticates callers.
 
-Rule: only a secret's SHA-256 is stored. A process may cache an app's record for a second; a rotation or closing drops
-it on every process (`broadcast`) before it is answered.
+Rule: only a secret's SHA-256 is stored. A process may cache an app's record for a second; a rotation or closing clears
+that cache in every process (`broadcast`) before it is answered.
 """
 
 import base64
@@ -22,13 +22,13 @@ from gateway.payers.origins import is_loopback
 from gateway.store.broadcast import Broadcast, Cut
 from gateway.store.store import Store
 
-# Bounds what a process that misses a cut may go by, and is long enough to spare Redis a read for each request.
+# Bounds how long a process that missed a cut uses an old record; long enough to save Redis a read per request.
 _CACHE_SECONDS = 1.0
-_LONGEST_KEPT = 128  # a header with a secret key has some eighty characters
-# Some 10 MB. A cache that outgrows this is dropped whole, which is simpler than evicting: it refills in a second.
+_LONGEST_KEPT = 128  # an Authorization header with a secret key has about 95 characters
+# About 10 MB. A larger cache is cleared as a whole, which is simpler than evicting: it refills within a second.
 _CACHE_APPS = 10_000
 _APP_ID_BYTES = 10  # 16 base32 characters
-_SECRET_BYTES = 32  # 256 bits: no search finds one, so a plain SHA-256 of it may be stored
+_SECRET_BYTES = 32  # 256 bits cannot be found by search, so an unsalted SHA-256 of it may be stored
 MODES = ("live", "test")
 
 
@@ -53,17 +53,17 @@ class App:
     return_urls: frozenset[str] = frozenset()
 
     def allows_origin(self, origin: str, mode: str) -> bool:
-        """Tell whether a page on `origin` may speak for this app. Test mode takes every loopback origin too."""
+        """Return whether a page on `origin` may act for this app. Test mode also allows every loopback origin."""
         return origin in self.origins or (mode == "test" and is_loopback(origin))
 
     def returns_to(self, url: str, mode: str) -> bool:
-        """Tell whether redirect mode may go back to `url`. Test mode takes every loopback URL too."""
+        """Return whether redirect mode may return to `url`. Test mode also allows every loopback URL."""
         return return_urls.allows(self.return_urls, url, mode)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The app that a secret key proved, and the key's mode."""
+    """The authenticated app, and the mode of its secret key."""
 
     app: App
     mode: str
@@ -80,9 +80,9 @@ class Apps:
         self._forgotten = 0
 
     async def create(self, name: str, origins: Iterable[str], return_urls: Iterable[str] = ()) -> dict[str, str]:
-        """Register an app; return its id and keys, the secrets in clear for this one time. Raises Unavailable.
+        """Register an app; return its id and keys; the secrets are never available again. Raises Unavailable.
 
-        `origins`, `return_urls`: as `register` of origins.py and return_urls.py returns them.
+        `origins`, `return_urls`: as returned by `register` of origins.py and return_urls.py.
         """
         app_id = "app" + base64.b32encode(secrets.token_bytes(_APP_ID_BYTES)).decode().lower()
         fields: list[str | int] = ["name", name, "created_ms", _now_ms()]
@@ -108,7 +108,7 @@ class Apps:
         origins: Iterable[str] | None = None,
         return_urls: Iterable[str] | None = None,
     ) -> None:
-        """Change what is given of an app; its keys stay. Every process goes by it before this returns.
+        """Change the given fields of an app; its keys stay valid. Every process uses the change before this returns.
 
         Raises KeyError (no such app), Unavailable.
         """
@@ -122,7 +122,7 @@ class Apps:
             await self._broadcast.send(Cut("secrets", app_id))
 
     async def rotate(self, app_id: str, mode: str, *, grace_seconds: int) -> str:
-        """Return a new secret key that works at once; the old ones expire now, or after a grace.
+        """Return a new secret key, valid at once; the old ones expire now or after `grace_seconds`.
 
         Raises KeyError (no such app), Unavailable.
         """
@@ -142,7 +142,10 @@ class Apps:
         return f"sk_{mode}_{app_id}_{secret}"
 
     async def close(self, app_id: str) -> None:
-        """Refuse an app's keys from now on and end its open streams. Idempotent. Raises KeyError, Unavailable."""
+        """Refuse an app's keys from now on and end its open streams. Idempotent.
+
+        Raises KeyError (no such app), Unavailable.
+        """
         await self._known(app_id)
         await self._store.call("HSET", keys.app(app_id), "closed_ms", _now_ms())
         await self._broadcast.send(Cut("app", app_id))
@@ -150,7 +153,7 @@ class Apps:
     async def find(self, app_id: str) -> App | None:
         """Return the app, None when there is none. Raises Unavailable.
 
-        At most a second old; read from Redis while this process does not hear cuts.
+        The record may be cached for up to a second, but is read from Redis while this process may have missed a cut.
         """
         now = time.monotonic()
         cached = self._cache.get(app_id) if self.hears_cuts else None
@@ -159,7 +162,7 @@ class Apps:
         forgotten = self._forgotten
         found = await self._load(app_id)
         while forgotten != self._forgotten:
-            # A cut came in during the read, which may have been made before the change it tells of: read again.
+            # A cut arrived during the read, which may have happened before the change that it announces: read again.
             forgotten = self._forgotten
             found = await self._load(app_id)
         if len(self._cache) > _CACHE_APPS:
@@ -169,13 +172,13 @@ class Apps:
         return found
 
     async def every(self) -> list[App]:
-        """Return every app there is, closed ones too, by name. Raises Unavailable."""
+        """Return every app, closed ones too, sorted by name. Raises Unavailable."""
         names = await self._store.call("SMEMBERS", keys.APPS)
         found = [await self._load(name.decode()) for name in names]
         return sorted((app for app in found if app is not None), key=lambda app: (app.name, app.app_id))
 
     async def authenticate(self, authorization: str | None) -> Caller:
-        """Return who calls, by `Bearer sk_{mode}_{appId}_{secret}`. Raises AuthError, Unavailable."""
+        """Return the caller, by `Bearer sk_{mode}_{appId}_{secret}`. Raises AuthError, Unavailable."""
         if (proven := self.proven(authorization)) is not None:
             return proven
         scheme, _, token = (authorization or "").partition(" ")
@@ -196,36 +199,36 @@ class Apps:
         return caller
 
     def proven(self, authorization: str | None) -> Caller | None:
-        """Return who calls where a header was proved less than a second ago and no cut came since; else None."""
+        """Return the caller of a header authenticated less than a second ago without a cut since; else None."""
         found = self._callers.get(authorization)
         return found[1] if found is not None and time.monotonic() < found[0] and self.hears_cuts else None
 
     def _keep(self, authorization: str | None, caller: Caller) -> None:
-        """Remember who a header proved for as long as the app's record, unless one of its secrets is to die."""
+        """Cache a header's caller for as long as the app's record, unless one of the app's secrets will expire."""
         cached = self._cache.get(caller.app.app_id)
-        # A padded key is proved each time: every padding would be one more header to remember.
+        # A padded header is not cached: each padding would take one more entry.
         is_short = len(authorization or "") <= _LONGEST_KEPT
         if is_short and cached is not None and all(secret.expires_ms is None for secret in caller.app.secrets):
             self._callers[authorization] = (cached[0] + _CACHE_SECONDS, caller)
 
     @property
     def hears_cuts(self) -> bool:
-        """Whether this process has acted on every rotation, closing and revocation that was answered anywhere."""
+        """Whether this process has acted on every rotation, closing and revocation answered by any process."""
         return self._broadcast.hears
 
     async def is_closed(self, app_id: str) -> bool:
-        """Tell whether an app is closed or gone, read from Redis past the cache. Raises Unavailable."""
+        """Return whether an app is closed or missing, read from Redis past the cache. Raises Unavailable."""
         app = await self._load(app_id)
         return app is None or app.is_closed
 
     def forget_all(self) -> None:
-        """Drop what this process remembers of every app."""
+        """Clear this process's cache of all apps."""
         self._forgotten += 1
         self._cache.clear()
         self._callers.clear()
 
     def forget(self, app_id: str) -> None:
-        """Drop what this process remembers of an app."""
+        """Clear this process's cache of one app."""
         self._forgotten += 1
         self._cache.pop(app_id, None)
         self._callers.clear()
@@ -256,9 +259,9 @@ class Apps:
 
 
 def authorization_of(headers: Mapping[str, str]) -> str | None:
-    """Return the Authorization that a call sent; where there is none, its `x-api-key`, which is what Anthropic has.
+    """Return a call's Authorization, or `Bearer` and its `x-api-key`, which Anthropic's SDKs send instead.
 
-    Raises AuthError for a publishable key there.
+    Raises AuthError when x-api-key is a publishable key.
     """
     authorization = headers.get("Authorization")
     if authorization is not None or (key := headers.get("x-api-key")) is None:

@@ -1,9 +1,9 @@
-"""Attempts: one consent popup, from the session token it spends to the payer's decision, bound to one browser.
+"""Attempts: one consent popup each, from the session token it spends to the payer's decision, bound to one browser.
 
-Rule: what was asked is frozen at the start, what was decided at the first decision that was carried out; a repeat gets
-the first answer. A yes that was not carried out is taken back before there is another: what is stored is what the
-button said.
-Rule: an attempt is stored under its own app, user and nonce, so another app's token finds nothing.
+Rule: the request is fixed at the start, the decision at the first one that was carried out; a repeat gets the first
+result. An approval that was not carried out is released before another is accepted, so the stored decision is always
+the one whose button was pressed.
+Rule: an attempt is stored under its own app, user and nonce, so another app's token never finds it.
 """
 
 import base64
@@ -26,13 +26,13 @@ from gateway.sealing import SealBroken, Sealer
 from gateway.store.replies import strings
 from gateway.store.store import Store
 
-# Longer than an authorization at OpenRouter may be under way (payers/authorizations.py).
+# Longer than an authorization at OpenRouter may take (payers/authorizations.py).
 LIFE_MS = 60 * 60 * 1000
-# For a day after that the app is told "expired" instead of "unknown".
+# For a day after that the app gets the state "expired" instead of "unknown".
 KEPT_MS = 24 * 60 * 60 * 1000
-# WCAG 2.2, 2.2.1: a person who is warned that time runs out may extend it at least ten times.
+# WCAG 2.2, criterion 2.2.1: a person who is warned of a time limit may extend it at least ten times.
 MOST_EXTENSIONS = 10
-# A spent token is remembered for longer than it is valid: ten minutes, and a minute of drift between clocks.
+# Longer than a token is valid: ten minutes, plus a minute of clock drift.
 _SPENT_MS = 15 * 60 * 1000
 _SEEN_FROM_OUTSIDE = {"pending": "pending", "claimed": "pending", "held": "pending"}
 
@@ -66,7 +66,7 @@ class Attempts:
         self._sealer = sealer
 
     async def create(self, asked: ConsentRequest, *, browser: str, jti: str) -> Attempt:
-        """Spend the token and open an attempt, or go on with the one this browser opened by it.
+        """Spend the token and open an attempt, or continue the one that this browser opened with it.
 
         Raises InvalidRequest 409 when the token was spent elsewhere, Unavailable.
         """
@@ -84,32 +84,32 @@ class Attempts:
         return attempt
 
     def with_token(self, asked: ConsentRequest) -> ConsentRequest:
-        """Return what is asked, with the token that a grant will have."""
+        """Return the request with a new sealed token for its grant."""
         token = new_token(asked.mode)
         sealed = base64.b64encode(self._sealer.seal(token, place=_place(asked.attempt_id))).decode()
         return replace(asked, digest=sha256_hex(token), token=sealed)
 
     async def grant(self, attempt: Attempt) -> dict[str, object]:
-        """Return `{grantToken, expiresAt}` of an approved grant; only the latter once it was handed on.
+        """Return `{grantToken, expiresAt}` of an approved grant, without `grantToken` once it was delivered.
 
-        For the popup of the payer's own browser alone. Raises Unavailable.
+        Only for the popup in the payer's own browser. Raises Unavailable.
         """
         asked = attempt.asked
         found = await self._connections.find(asked.budget)
         told: dict[str, object] = {"expiresAt": found.standing.expires_ms // 1000}
-        # Its master key may be gone by now: then the app never gets it.
+        # If the master key was removed meanwhile, the token is lost and the app must request another grant.
         with contextlib.suppress(SealBroken):
             if asked.token:
                 told["grantToken"] = self._sealer.open(base64.b64decode(asked.token), place=_place(attempt.attempt_id))
         return told
 
     async def forget_token(self, attempt: Attempt) -> None:
-        """Forget the token of a decided grant: its app has it, or will never get it. Raises Unavailable."""
+        """Delete the sealed token of a decided grant: the app has it, or will never get it. Raises Unavailable."""
         asked, kept = (orjson.dumps(asdict(each)) for each in (attempt.asked, replace(attempt.asked, token="")))
         await self._store.run("replace", [keys.attempt(attempt.attempt_id)], ["asked", asked, kept])
 
     async def find(self, attempt_id: str, *browsers: str) -> Attempt | None:
-        """Return an attempt of the browser of those digests; None when there is none or it is another's.
+        """Return an attempt of a browser, given the digests it may have; None when missing or another browser's.
 
         Raises Unavailable.
         """
@@ -119,16 +119,16 @@ class Attempts:
         return await self._attempt(fields)
 
     async def held(self, attempt_id: str) -> Attempt | None:
-        """Return an approval that the app has not redeemed yet, for the payer who gave it. Raises Unavailable."""
+        """Return an approved attempt that the app has not redeemed yet, for its payer's list. Raises Unavailable."""
         fields = await self._fields(attempt_id)
         attempt = await self._attempt(fields) if fields else None
         return attempt if attempt is not None and attempt.state == "held" else None
 
     async def approve(self, attempt: Attempt, decision: Decision) -> Attempt:
-        """Say yes, once: a repeat changes nothing and returns the first answer.
+        """Approve, once: a repeat changes nothing and returns the first result.
 
-        A yes that cannot be carried out is taken back, so that the payer may decide again.
-        Raises InvalidRequest (409 decided otherwise, or `again`: stopped meanwhile; 410 expired), Unavailable.
+        An approval that cannot be carried out is released, so that the payer may decide again.
+        Raises InvalidRequest (409 decided otherwise, or `again`: revoked meanwhile; 410 expired), Unavailable.
         """
         asked, approval = attempt.asked, decision.approval
         kept = {
@@ -152,7 +152,7 @@ class Attempts:
                 else:
                     await self._connect(claimed)
             except WattfareError as failed:
-                # Where this fails too, the next answer of the payer does it.
+                # If this fails too, the payer's next decision releases it.
                 with contextlib.suppress(WattfareError):
                     claimed = await self.release(claimed)
                 if claimed.state == "approved":
@@ -161,9 +161,9 @@ class Attempts:
         return await self._load(attempt.attempt_id)
 
     async def release(self, attempt: Attempt) -> Attempt:
-        """Take back a yes that was not carried out; one that was carried out becomes approved.
+        """Release an approval that was not carried out; one that was carried out becomes approved.
 
-        Returns the attempt as it then stands: pending, or as it was decided. Raises Unavailable.
+        Returns the attempt in its resulting state: pending, or as decided. Raises Unavailable.
         """
         if attempt.state == "claimed":
             if await self._bar_and_check_receipt(attempt):
@@ -173,7 +173,7 @@ class Attempts:
         return await self._load(attempt.attempt_id)
 
     async def deny(self, attempt: Attempt) -> Attempt:
-        """Say no, once: also to a yes that was not carried out, or that the app has not redeemed.
+        """Deny, once; this also cancels an approval that was not carried out or not redeemed yet.
 
         Raises InvalidRequest (409 approved before, 410 expired), Unavailable.
         """
@@ -183,14 +183,14 @@ class Attempts:
             if now.state not in {"claimed", "held"}:
                 raise _answered()
             if await self._bar_and_check_receipt(now):
-                # The payer never heard of their yes; their no is what they said last.
+                # The approval was carried out, but its answer never reached the payer: the denial is the latest word.
                 await self._connections.revoke(now.asked.budget, by=By.PAYER)
             code = await self._decide(attempt.attempt_id, "cancel", now.decision["claim"])
         _check(code)
         return await self._load(attempt.attempt_id)
 
     async def extend(self, attempt: Attempt) -> Attempt:
-        """Give the payer as much time again, at most MOST_EXTENSIONS times; safe to repeat.
+        """Extend the payer's time by LIFE_MS from now, at most MOST_EXTENSIONS times; safe to repeat.
 
         Raises InvalidRequest (409 decided or extended too often, 410 expired), Unavailable.
         """
@@ -210,13 +210,13 @@ class Attempts:
         return await self._load(attempt.attempt_id)
 
     async def note_fault(self, attempt_id: str, fault: str) -> None:
-        """Tell the popup why funding failed, or with an empty `fault` that it did not. Raises Unavailable."""
+        """Store why funding failed, for the popup; an empty `fault` clears it. Raises Unavailable."""
         await self._store.run("note", [keys.attempt(attempt_id)], [fault])
 
     async def outcome(self, app_id: str, mode: str, user_id: str, nonce: str) -> dict[str, object]:
-        """Return `{state, status?}` for the app's own page, of a grant (no `user_id`) `{state, expiresAt?}`.
+        """Return `{state, status?}` for the app's own page; for a grant (empty `user_id`) `{state, expiresAt?}`.
 
-        What is optional comes with an approval. Raises Unavailable.
+        The optional members are present when the state is approved. Raises Unavailable.
         """
         fields = await self._fields(keys.attempt_id(mode, app_id, user_id, nonce))
         if not fields:
@@ -226,7 +226,7 @@ class Attempts:
         if state != "approved":
             return {"state": state}
         if attempt.asked.is_grant:
-            # The token comes by message from the popup, and by no other way.
+            # Only the popup's message delivers the grant's token.
             found = await self._connections.find(attempt.asked.budget)
             return {"state": state, "expiresAt": found.standing.expires_ms // 1000}
         return {"state": state, "status": await self._connections.status(attempt.asked.budget)}
@@ -234,10 +234,10 @@ class Attempts:
     async def redeem(
         self, app_id: str, mode: str, user_id: str, nonce: str, *, code: str, verifier: str
     ) -> dict[str, object]:
-        """Open the connection of a redirect-mode approval.
+        """Open the connection of a redirect-mode approval; return `{state, status}`. Safe to repeat.
 
-        `verifier` proves the page that started it, `code` that the payer's browser came back to that page.
-        Returns `{state, status}`; safe to repeat. Raises AuthError, InvalidRequest (410 expired), Unavailable.
+        `verifier` proves that the caller is the page that started it, `code` that the payer's browser returned there.
+        Raises AuthError, InvalidRequest (410 expired), Unavailable.
         """
         attempt_id = keys.attempt_id(mode, app_id, user_id, nonce)
         fields = await self._fields(attempt_id)
@@ -250,12 +250,12 @@ class Attempts:
             try:
                 await self._connect(attempt)
             except NotConnected:
-                # The payer stopped it before it began: nothing is pending any more.
+                # The payer revoked it before it was redeemed.
                 await self._decide(attempt_id, "cancel", attempt.decision["claim"])
         return await self.outcome(app_id, mode, user_id, nonce)
 
     async def _connect(self, attempt: Attempt) -> None:
-        """Open the connection as it was decided, and only then call the attempt approved."""
+        """Open the connection as decided, and only then mark the attempt approved."""
         asked, decision = attempt.asked, attempt.decision
         cap = decision["cap_nano"]
         funding = decision["funding"]
@@ -280,13 +280,13 @@ class Attempts:
         return base64.b64encode(self._sealer.seal(key, place=_place(attempt.attempt_id))).decode()
 
     async def _bar_and_check_receipt(self, attempt: Attempt) -> bool:
-        """Tell whether a yes was carried out. If not, it never will be."""
+        """Bar the approval, so that it can no longer be carried out, then return whether it had been before."""
         await self._connections.bar(attempt.asked.budget)
         return await self._connections.has_receipt(attempt.asked.budget, attempt.decision["claim"])
 
     async def _end(self, attempt: Attempt) -> None:
-        """Call an attempt approved whose yes was carried out."""
-        # The key is sealed in the connection and the code is used: keep only what a repeat needs.
+        """Mark an attempt approved after its approval was carried out."""
+        # The connection holds the sealed key and the code is used: keep only what a repeat needs.
         kept = {**attempt.decision, "funding": "", "code": ""}
         await self._move(attempt.attempt_id, "approve", orjson.dumps(kept).decode())
 
@@ -310,7 +310,7 @@ class Attempts:
         state, expires_ms = fields["state"], int(fields["expires_ms"])
         asked = ConsentRequest(**orjson.loads(fields["asked"]))
         if state in {"pending", "held"}:
-            # By Redis's clock: the key expires KEPT_MS after the time to decide.
+            # The key's TTL tells the time by Redis's clock: it ends KEPT_MS after the time to decide.
             left_ms = await self._store.call("PTTL", keys.attempt(asked.attempt_id))
             state = "expired" if left_ms <= KEPT_MS else state
         return Attempt(
@@ -362,5 +362,5 @@ def _proves(attempt: Attempt, code: str, verifier: str) -> bool:
 
 
 def _place(attempt_id: str) -> str:
-    """Return the place that a funding key is sealed to between an approval and its connection."""
+    """Return the associated data for sealing a funding key between an approval and its connection."""
     return f"attempt:{attempt_id}"

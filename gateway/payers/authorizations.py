@@ -1,7 +1,7 @@
-"""Authorizations under way at OpenRouter: from the browser that sets out to the key that its code brought.
+"""Pending OAuth authorizations at OpenRouter, from the redirect of a browser to the key issued for its code.
 
-Rule: one comes back to the browser that set out, and its code is exchanged once. Its state is stored as a digest; the
-PKCE verifier stays here. A wrong code uses nothing up.
+Rule: an authorization is valid only in the browser that started it, and its code is exchanged once. Its `state` is
+stored as a digest, and the PKCE verifier never leaves this service. A wrong code does not use it up.
 """
 
 import base64
@@ -15,17 +15,17 @@ from gateway.digest import sha256_hex
 from gateway.sealing import Sealer
 from gateway.store.store import Store
 
-# OpenRouter's code lives ten minutes after the yes; signing up there comes before it.
+# OpenRouter's code is valid for ten minutes after the approval; signing up there may take longer before that.
 _LIFE_MS = 45 * 60 * 1000
-# A key that waits for the payer's choice between two accounts.
+# How long an issued key is kept while the payer chooses between two accounts.
 _CHOICE_MS = 10 * 60 * 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """One authorization. `state` names it in the callback's path; `attempt` is the popup's, '' from the dashboard.
+    """One authorization. `state`: its id in the callback's path; `attempt`: the popup's, '' from the dashboard.
 
-    `holder`: the browser that set out. `key`, `user_id`: what its code brought, '' and None before.
+    `holder`: the browser that started it. `key`, `user_id`: issued for its code; '' and None before.
     """
 
     state: str
@@ -37,26 +37,26 @@ class Authorization:
 
     @property
     def is_issued(self) -> bool:
-        """Whether its code was exchanged."""
+        """Whether its code was exchanged for a key."""
         return bool(self.key)
 
 
 class Authorizations:
-    """The store of authorizations that are under way."""
+    """The store of pending authorizations."""
 
     def __init__(self, store: Store, sealer: Sealer) -> None:
         self._store = store
         self._sealer = sealer
 
     async def begin(self, holder: str, attempt: str) -> Authorization:
-        """Return a new authorization of a browser. Raises Unavailable."""
+        """Return a new authorization for a browser. Raises Unavailable."""
         begun = Authorization(secrets.token_urlsafe(32), holder, secrets.token_urlsafe(48), attempt)
         kept = orjson.dumps({"holder": holder, "verifier": begun.verifier, "attempt": attempt})
         await self._store.call("SET", _key(begun.state), kept, "PX", _LIFE_MS)
         return begun
 
     async def find(self, state: str, *holders: str) -> Authorization | None:
-        """Return what `state` stands for; None for another browser than `holders`. Raises SealBroken, Unavailable."""
+        """Return the authorization of `state`; None if another browser holds it. Raises SealBroken, Unavailable."""
         raw = await self._store.call("GET", _key(state))
         kept: dict[str, str] = orjson.loads(raw) if raw else {}
         if kept.get("holder") not in holders:
@@ -68,8 +68,8 @@ class Authorizations:
         return replace(found, key=issued["key"], user_id=issued["userId"])
 
     async def issue(self, begun: Authorization, key: str, user_id: str | None) -> Authorization | None:
-        """Keep the key that a code brought until `end`; None where another call has done so. Raises Unavailable."""
-        # Of two that came back at once one alone deletes it.
+        """Store the issued key until `end`; return None if another call already has. Raises Unavailable."""
+        # Of two concurrent callbacks only one deletes the key.
         if await self._store.call("DEL", _key(begun.state)) != 1:
             return None
         sealed = self._sealer.seal(orjson.dumps({"key": key, "userId": user_id}).decode(), place=_place(begun.state))
@@ -79,7 +79,7 @@ class Authorizations:
         return replace(begun, key=key, user_id=user_id)
 
     async def end(self, begun: Authorization) -> None:
-        """Forget it. Idempotent. Raises Unavailable."""
+        """Delete it. Idempotent. Raises Unavailable."""
         await self._store.call("DEL", _key(begun.state))
 
 

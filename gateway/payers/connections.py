@@ -1,8 +1,8 @@
-"""What a payer said yes to, connection or grant: its cap, its funding key, its end and the receipt of each change.
+"""Approved budgets, connections and grants: cap, funding key, revocation, and a receipt of each change.
 
-Rule: the state lies in Redis and is read by every admission; nothing is cached. A revocation is answered only when
-every gateway process has heard it (`broadcast`).
-Rule: each change leaves one receipt, written by the script that makes the change; what changes nothing leaves none.
+Rule: the state is in Redis and read by every admission, never cached. A revocation is answered only after every live
+gateway process has acted on it (`broadcast`).
+Rule: the script that makes a change also writes its one receipt; a call that changes nothing writes none.
 """
 
 import secrets
@@ -26,13 +26,13 @@ from gateway.store.broadcast import Broadcast, Cut
 from gateway.store.replies import strings
 from gateway.store.store import Store
 
-# As many as `receipt.lua` looks at: an approval that is asked about was made just now.
+# The same number as in `receipt.lua`: an approval is looked up just after it was made, so among the newest receipts.
 _RECENT_RECEIPTS = 16
 LIVING = frozenset({"active", "paused"})
 
 
 class By(StrEnum):
-    """Who made a change. `OPERATOR`: by a command of `scripts/`."""
+    """Who made a change. `OPERATOR`: a command of `scripts/`."""
 
     PAYER = "payer"
     APP = "app"
@@ -41,7 +41,7 @@ class By(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """What bounds a grant beside its dollars: how many requests, and how long from the yes."""
+    """The limits of a grant beside its cap: number of requests, and lifetime from the approval."""
 
     requests: int
     life_ms: int
@@ -51,9 +51,9 @@ class Term:
 class Approval:
     """What the payer (or the operator, or in test mode the app) approved. `cap_nano` None: no cap, test mode only.
 
-    `revocations`: how many there had been at the yes; None when the yes is given now.
-    `text`: the words the payer said yes to. `receipt_id`: one for each approval, so that a repeat of it changes
-    nothing; empty: each call is an approval of its own. `term`: for a grant, and only for one.
+    `revocations`: the count when the payer approved; None when the approval is made now.
+    `text`: the text the payer approved. `receipt_id`: unique to an approval, so that its repeat changes nothing; empty:
+    each call is a separate approval. `term`: for grants only.
     """
 
     cap_nano: int | None
@@ -69,7 +69,7 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One connection as it stands. `account`: the short name that stands for it in ids, logs and URLs."""
+    """One connection or grant and its current state. `account`: its short name in ids, logs and URLs."""
 
     budget: Budget
     account: str
@@ -77,22 +77,22 @@ class Connection:
 
     @property
     def is_test(self) -> bool:
-        """Whether it can never cost anything."""
+        """Whether it is in test mode, where nothing costs money."""
         return self.budget.mode == "test"
 
     @property
     def is_living(self) -> bool:
-        """Whether it can spend, now or after a resume."""
+        """Whether it can spend now or after a resume."""
         return self.standing.state in LIVING and not self.standing.has_ended
 
     @property
     def wallet(self) -> str:
-        """The id of the wallet that pays; empty when the operator imported it, or in test mode."""
+        """The id of the wallet that pays; empty if the operator imported it, or in test mode."""
         return self.standing.fields.get("wallet", b"").decode()
 
     @property
     def origin(self) -> str:
-        """The origin that asked for it; empty when none did."""
+        """The origin that requested it; empty without one."""
         return self.standing.fields.get("origin", b"").decode()
 
     @property
@@ -102,17 +102,17 @@ class Connection:
 
     @property
     def is_refused(self) -> bool:
-        """Whether OpenRouter refused its funding key the last time."""
+        """Whether OpenRouter refused its funding key on the last request."""
         return self.standing.fields.get("funding_refused") == b"1"
 
     @property
     def overruns(self) -> tuple[int, int]:
-        """How many requests ever cost more than was held for them, and by how many nano-USD in all."""
+        """How many requests cost more than their hold, and by how many nano-USD in total."""
         return self.standing.overruns, self.standing.overrun_nano
 
     @property
     def used_ms(self) -> int:
-        """When a request was last let through, in unix milliseconds; 0 for never."""
+        """When a request was last admitted, in unix milliseconds; 0 for never."""
         return int(self.standing.fields.get("used_ms", 0))
 
     @property
@@ -135,25 +135,25 @@ class Connections:
         return status_of(await self._ledger.standing(budget))
 
     async def find(self, budget: Budget) -> Connection:
-        """Return the connection, also when there is none: its state is then empty. Raises Unavailable."""
+        """Return the connection; if there is none, one with an empty state. Raises Unavailable."""
         return Connection(budget, self.account(budget), await self._ledger.standing(budget))
 
     def account(self, budget: Budget) -> str:
-        """Return the short name of a budget. Raises Unavailable before Redis has told the salt it is made with."""
+        """Return the short name of a budget. Raises Unavailable before the salt was read from Redis."""
         if not self._store.salt:
             raise Unavailable
         return budget.account(self._store.salt)
 
     async def approve(self, budget: Budget, approval: Approval) -> None:
-        """Connect, or approve again; of a grant, open it. Spend stays: revoking is no way to reset a cap.
+        """Connect or re-approve a user's budget, or open a grant. Spend is kept: a reconnect does not reset the cap.
 
-        Safe to repeat by `receipt_id`. Raises NotConnected when it was revoked since the yes, Unavailable.
+        Safe to repeat with the same `receipt_id`. Raises NotConnected when revoked since the approval, Unavailable.
         """
         if (approval.term is None) is isinstance(budget.owner, Grant):
             raise ValueError("a grant has a term, and nothing else has one")
         if budget.mode == "live" and (approval.cap_nano is None or approval.funding_key is None):
             raise ValueError("a live connection needs a cap and a funding key")
-        # Listed before it can spend: a request id must always lead to its budget.
+        # List it before it can spend: every request id must lead to its budget.
         account = self.account(budget)
         term = [] if approval.term is None else await self._list_grant(budget, account, approval.term)
         if not term:
@@ -170,55 +170,55 @@ class Connections:
             raise NotConnected("The user has stopped this since they approved it. Ask them to connect again.")
 
     async def lower(self, budget: Budget, cap_nano: int) -> None:
-        """Lower the cap, as the app may.
+        """Lower the cap on behalf of the app.
 
-        Raises ConsentRequired when that would raise it or nothing is connected, Unavailable.
+        Raises ConsentRequired when that would raise it or there is no connection, Unavailable.
         """
         if await self._change(budget, "lower", By.APP, cap_nano=cap_nano) < 0:
             raise ConsentRequired
 
     async def set_cap(self, budget: Budget, cap_nano: int) -> None:
-        """Set the cap, as the payer alone may. Raises NotConnected, Unavailable."""
+        """Set the cap on behalf of the payer. Raises NotConnected, Unavailable."""
         if await self._change(budget, "cap", By.PAYER, cap_nano=cap_nano) < 0:
             raise NotConnected
 
     async def pause(self, budget: Budget) -> None:
-        """Let nothing through until `resume`, by the payer; open streams end. Raises NotConnected, Unavailable."""
+        """Refuse requests until `resume`, for the payer; open streams end. Raises NotConnected, Unavailable."""
         if await self._change(budget, "pause", By.PAYER) < 0:
             raise NotConnected
         await self._broadcast.send(Cut("budget", budget.name))
 
     async def resume(self, budget: Budget) -> None:
-        """Undo a pause, by the payer. Raises NotConnected, Unavailable."""
+        """Undo a pause, for the payer. Raises NotConnected, Unavailable."""
         if await self._change(budget, "resume", By.PAYER) < 0:
             raise NotConnected
 
     async def revoke(self, budget: Budget, *, by: By = By.OPERATOR) -> None:
-        """End the connection for good and drop its funding key; open streams end. Idempotent. Raises Unavailable."""
+        """End the connection and delete its funding key; open streams end. Idempotent. Raises Unavailable."""
         await self._change(budget, "revoke", by)
         await self._broadcast.send(Cut("budget", budget.name))
 
     async def end_all(self, app_id: str) -> None:
-        """End every connection of an app that the operator has closed: its streams have ended. Idempotent.
+        """End every connection and grant of an app that was closed, whose streams have ended. Idempotent.
 
-        Raises Unavailable; a repeat goes on where it stopped.
+        Raises Unavailable; a repeat continues where it stopped.
         """
         for mode in MODES:
             for budget in (*await self.members(mode, app_id), *await self.grants(mode, app_id)):
                 await self._change(budget, "close", By.OPERATOR)
 
     async def receipts(self, budget: Budget, *, most: int = 200) -> list[dict[str, str]]:
-        """Return the consent history, newest first: `event`, `by`, `at_ms` and what belongs to the event.
+        """Return at most `most` receipts, newest first: `event`, `by`, `at_ms` and the event's own fields.
 
         Events: approved (cap_nano, empty for none; origin, text, sha256), cap (cap_nano, before_nano), paused,
-        resumed, revoked, closed (the whole app was), funded, unfunded (its funding key was changed, taken away).
+        resumed, revoked, closed (the whole app was closed), funded (new funding key), unfunded (key removed).
         Raises Unavailable.
         """
         found = await self._store.call("XREVRANGE", budget.history, "+", "-", "COUNT", most)
         return [_receipt(strings(raw)) for _, raw in found]
 
     async def has_receipt(self, budget: Budget, receipt_id: str) -> bool:
-        """Tell whether an approval was carried out, by its `receipt_id`: the last one, or one of the last few changes.
+        """Return whether an approval was carried out: it is the last one, or among the newest receipts.
 
         Raises Unavailable.
         """
@@ -228,31 +228,31 @@ class Connections:
         return any(fields.get(b"receipt") == receipt_id.encode() for _, fields in found)
 
     async def revocations(self, budget: Budget) -> int:
-        """Return how often it was revoked or barred: what was approved before the last time is void."""
+        """Return how often it was revoked or barred: approvals made before the last time are void."""
         return (await self._ledger.standing(budget)).revocations
 
     async def bar(self, budget: Budget) -> None:
-        """Void every approval that has not become a connection yet. Raises Unavailable."""
+        """Void every approval that was not carried out yet. Raises Unavailable."""
         await self._change(budget, "bar", By.PAYER)
 
     async def members(self, mode: str, app_id: str) -> list[Budget]:
-        """Return every connection an app ever had. Raises Unavailable."""
+        """Return the budgets of every connection that an app ever had. Raises Unavailable."""
         names = await self._store.call("SMEMBERS", keys.members(mode, app_id))
         return [Budget.parse(name.decode()) for name in sorted(names)]
 
     async def grants(self, mode: str, app_id: str) -> list[Budget]:
-        """Return the grants of an app that live, or ended no longer ago than ledgers are kept. Raises Unavailable."""
+        """Return the app's grants: active ones, and ended ones while their ledger is kept. Raises Unavailable."""
         names = await self._store.call("ZRANGE", keys.grants(mode, app_id), 0, -1)
         return [Budget.parse(name.decode()) for name in names]
 
     async def budget_of(self, request_id: str) -> Budget | None:
-        """Return the budget that a request id belongs to. Raises Unavailable."""
+        """Return the budget of a request id, None if unknown. Raises Unavailable."""
         account = keys.account_of(request_id)
         name = await self._store.call("GET", keys.account(account)) if account else None
         return Budget.parse(name.decode()) if name else None
 
     async def _list_grant(self, budget: Budget, account: str, term: Term) -> list[int]:
-        """List a grant for as long as anything is left of it; return what `connect.lua` takes of its term."""
+        """List a grant until its ledger expires; return the arguments of `connect.lua` for its term."""
         now_ms, keep_ms = time.time_ns() // 1_000_000, self._ledger.keep_ms
         listed = keys.grants(budget.mode, budget.app_id)
         await self._store.call("SET", keys.account(account), budget.name, "PX", term.life_ms + 2 * keep_ms)
@@ -273,13 +273,13 @@ def _change_keys(budget: Budget) -> list[str]:
 
 def _receipt(fields: dict[str, str]) -> dict[str, str]:
     del fields["receipt"]
-    # Older receipts carry what belongs to the event as JSON, and were written for the payer alone.
+    # Receipts of earlier versions keep the event's fields as JSON in `body`, and were all the payer's.
     body: dict[str, str] = orjson.loads(fields.pop("body", "{}"))
     return {**body, "by": By.PAYER, **fields}
 
 
 def status_of(standing: Standing) -> dict[str, object]:
-    """Return the contract's ConnectionStatus for a standing. Not connected is a value, never an error."""
+    """Return the contract's ConnectionStatus for a standing. Not connected is a status, not an error."""
     if not standing.is_connected:
         return {"connected": False, "limits": None, "usage": {"monthlyUsd": 0}, "remainingUsd": 0}
     remaining = standing.remaining_nano

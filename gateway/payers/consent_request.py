@@ -1,6 +1,6 @@
-"""What an app asks of a payer, how that stands, and what the payer decided: values, no more.
+"""Values of the consent flow: what an app requests, the state of the attempt, and what the payer decided.
 
-Rule: what is asked names its budget, so that all who deal with an attempt deal with connections and grants alike.
+Rule: a request names its budget, so that code which handles attempts treats connections and grants alike.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from gateway.payers.connections import Approval
 
 @dataclass(frozen=True, slots=True)
 class ConsentRequest:
-    """What an app asks, frozen. `limit_nano`: the cap it suggests. `return_url`, `challenge`: redirect mode only.
+    """What an app requests of a payer. `limit_nano`: the suggested cap. `return_url`, `challenge`: redirect mode only.
 
-    For a grant `user_id` is empty, and `limit_nano` its sum. Its token is made here and unlocks nothing before the yes;
-    `token` holds it sealed, in base64, until the popup has handed it on.
+    For a grant `user_id` is empty and `limit_nano` its total. A grant's token is made with the request and is invalid
+    until the approval; `token` holds it sealed, in base64, until the popup has delivered it.
     """
 
     mode: str
@@ -35,26 +35,27 @@ class ConsentRequest:
 
     @property
     def is_grant(self) -> bool:
-        """Whether it asks for a one-time grant."""
+        """Whether it requests a one-time grant."""
         return self.requests > 0
 
     @property
     def budget(self) -> Budget:
-        """Who would pay."""
+        """The budget that would pay."""
         if self.is_grant:
             return Budget.of_grant(self.mode, self.app_id, self.digest)
         return Budget.of_user(self.mode, self.app_id, self.user_id)
 
     @property
     def attempt_id(self) -> str:
-        """The attempt's name."""
+        """The attempt's id."""
         return keys.attempt_id(self.mode, self.app_id, self.user_id, self.nonce)
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt as it stands. `state`: pending, claimed, held (redirect mode: approved, not yet redeemed), approved,
-    denied, expired. `fault`: why funding failed last, for the popup. `may_extend`: whether it can get more time.
+    """An attempt's current state. `state`: pending, claimed (approval in progress), held (redirect mode: approved, not
+    yet redeemed), approved, denied, expired. `fault`: why funding failed last, for the popup. `may_extend`: whether its
+    time may be extended.
     """
 
     asked: ConsentRequest
@@ -66,13 +67,13 @@ class Attempt:
 
     @property
     def attempt_id(self) -> str:
-        """The attempt's name."""
+        """The attempt's id."""
         return self.asked.attempt_id
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the payer said yes to, and its exact text. `code`: redirect mode only, given to the app's page once."""
+    """What the payer approved, with the exact text shown. `code`: redirect mode only, given to the app's page once."""
 
     approval: Approval
     text: str

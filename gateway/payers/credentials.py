@@ -1,6 +1,6 @@
-"""What a caller sent where another credential belongs, in words that say what goes there.
+"""Error messages for a credential sent in the wrong place: they name its kind and say what belongs there.
 
-Rule: no word of a credential is repeated.
+Rule: no part of a credential is repeated in a message.
 """
 
 import re
@@ -14,12 +14,12 @@ _KINDS = {
     "sk_test_": _OF_BACKEND,
     "gr_": "a grant token, which goes into the header x-wattfare-grant",
     "sk-or-": "an OpenRouter key, which the payer alone connects",
-    "eyJ": _OF_PAGE,  # how every JWT begins: {" in base64
+    "eyJ": _OF_PAGE,  # every JWT starts with {" in base64
 }
 
 
 def no_secret_key(authorization: str | None) -> str:
-    """Return what to tell a caller whose `Authorization` is no `Bearer sk_{mode}_{appId}_{secret}`."""
+    """Return the error message for an `Authorization` that is no `Bearer sk_{mode}_{appId}_{secret}`."""
     kind = _kind(authorization)
     if kind in (None, _OF_BACKEND):
         return "Send your secret key as 'Authorization: Bearer sk_…'."
@@ -27,7 +27,7 @@ def no_secret_key(authorization: str | None) -> str:
 
 
 def no_session_token(authorization: str | None) -> str:
-    """Return what to tell a caller whose `Authorization` is no `Bearer` and a session token that is valid."""
+    """Return the error message for an `Authorization` that is no `Bearer` with a valid session token."""
     kind = _kind(authorization)
     if kind in (None, _OF_PAGE):
         return "This session token is not valid or has expired. Ask your backend for a new one."
@@ -35,7 +35,7 @@ def no_session_token(authorization: str | None) -> str:
 
 
 def publishable(credential: str) -> tuple[str, str] | None:
-    """Return mode and app id of a publishable key, which names an app and proves nothing; None for anything else."""
+    """Return the mode and app id of a publishable key, which authenticates nobody; None for anything else."""
     found = _PUBLISHABLE.fullmatch(credential)
     return (found[1], found[2]) if found else None
 

@@ -1,8 +1,8 @@
-"""One-time grants: so many requests, up to so many dollars, for so long, without a user and without a session.
+"""One-time grants: a number of requests, a total in dollars and a lifetime, without a user or session.
 
-Rule: a token is made once, at the yes, and only its SHA-256 is stored. It finds its grant under the app and mode of the
-secret key that redeems it, so with any other key it finds what was never there.
-Rule: a grant is a budget like a connection's: the ledger holds, settles, sweeps and cuts both by the same scripts.
+Rule: only the SHA-256 of a token is stored (beside its sealed copy until delivery). The grant is looked up under the
+app and mode of the redeeming secret key, so with another app's key the token is unknown.
+Rule: a grant is a budget like a connection's: the same scripts hold, settle, sweep and cut both.
 """
 
 import re
@@ -16,15 +16,15 @@ from gateway.keys import Budget
 from gateway.ledger.outcomes import Standing
 from gateway.money import NANO_PER_USD, nano_from_usd, usd_from_nano, usd_text
 
-_TOKEN_BYTES = 32  # 256 bits: no search finds one, so a plain SHA-256 of it may be stored
+_TOKEN_BYTES = 32  # 256 bits cannot be found by search, so an unsalted SHA-256 of it may be stored
 _TOKEN = re.compile(r"gr_(live|test)_[0-9a-f]{64}")
-# The contract's: less than a cent buys no answer that is worth a window.
+# The contract's minimum: less than a cent buys no answer that is worth a consent popup.
 _LEAST_NANO = NANO_PER_USD // 100
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What an app asks for: how many requests, and what they may cost together."""
+    """What an app requests: the number of requests and their total cap."""
 
     requests: int
     cap_nano: int
@@ -32,7 +32,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a grant may be at most. `request_nano`: what each request adds to the sum of one without `maxUsd`."""
+    """The operator's maxima for a grant. `request_nano`: the cap per request when the app gives no `maxUsd`."""
 
     requests: int
     total_nano: int
@@ -40,7 +40,7 @@ class Bounds:
     request_nano: int
 
     def ask(self, requests: object, max_usd: object) -> Ask:
-        """Return what an app asks for, checked; `max_usd` None: for as much as the operator's ceiling comes to.
+        """Return the validated request of an app; `max_usd` None: `request_nano` for each request.
 
         Raises InvalidRequest 422.
         """
@@ -66,9 +66,9 @@ def new_token(mode: str) -> str:
 
 
 def grant_of(token: str, mode: str, app_id: str) -> Budget:
-    """Return the budget that a token names for the caller of that app and mode. Raises GrantInvalid.
+    """Return the budget that a token denotes for a caller of that app and mode. Raises GrantInvalid.
 
-    Whether there is one, the ledger tells. It is looked up by the token's digest, so how long that takes tells nothing.
+    The grant may not exist; the ledger decides that. The look-up by digest leaks no timing about the token.
     """
     found = _TOKEN.fullmatch(token)
     if found is None or found[1] != mode:
@@ -77,7 +77,7 @@ def grant_of(token: str, mode: str, app_id: str) -> Budget:
 
 
 def status_of(standing: Standing) -> dict[str, object]:
-    """Return what `GET /v1/grants` answers, also when the grant has ended. Raises GrantInvalid."""
+    """Return the body of `GET /v1/grants`, for ended grants too. Raises GrantInvalid when there is none."""
     if standing.uses is None:
         raise GrantInvalid.because("unknown")
     active = is_active(standing)
@@ -92,7 +92,7 @@ def status_of(standing: Standing) -> dict[str, object]:
 
 
 def is_active(standing: Standing) -> bool:
-    """Tell whether a grant may still be redeemed: neither ended nor expired, nor used up, nor its dollars spent."""
+    """Return whether a grant may still be redeemed: not revoked, expired, used up or fully spent."""
     is_spent = standing.cap_nano is not None and standing.spent_nano >= standing.cap_nano
     return standing.is_connected and not standing.has_ended and not is_spent
 

@@ -1,4 +1,4 @@
-"""The app's own user id: 1 to 256 bytes of UTF-8 without control characters, and how a header carries it."""
+"""Validates an app's user id (1 to 256 bytes of UTF-8 without control characters) and decodes it from a header."""
 
 import re
 import unicodedata
@@ -9,7 +9,7 @@ _ESCAPED_BYTE_ABOVE_ASCII = re.compile(r"%[89A-Fa-f][0-9A-Fa-f]")
 
 
 def user_id_fault(user_id: str) -> str | None:
-    """Return what is wrong with a user id, None when nothing is."""
+    """Return what is wrong with a user id, None if it is valid."""
     try:
         length = len(user_id.encode())
     except UnicodeEncodeError:
@@ -22,12 +22,12 @@ def user_id_fault(user_id: str) -> str | None:
 
 
 def from_header(value: str) -> str:
-    """Return the user id that an `x-wattfare-user` value stands for. Raises ValueError.
+    """Return the user id of an `x-wattfare-user` value. Raises ValueError.
 
-    An id that is plain ASCII stands for itself, `%41` and all; one that is not is percent-encoded UTF-8. A value counts
-    as encoded when it holds an escaped byte above ASCII and decodes as UTF-8. Raw UTF-8 is taken as it is.
+    An ASCII id is sent as it is, even with `%41` in it; any other is percent-encoded UTF-8. A value counts as encoded
+    when it has an escaped byte above 0x7F. Raw UTF-8 is accepted unchanged.
     """
-    # aiohttp reads header bytes as UTF-8 and keeps stray bytes as surrogates: user_id_fault refuses those.
+    # aiohttp decodes headers as UTF-8 with invalid bytes as surrogates, which user_id_fault refuses.
     if value.isascii() and _ESCAPED_BYTE_ABOVE_ASCII.search(value):
         try:
             value = unquote_to_bytes(value).decode()

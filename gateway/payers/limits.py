@@ -1,6 +1,6 @@
-"""How often an app, a browser or a payer may ask, counted in Redis over all processes.
+"""Rate limits of apps, browsers and payers on the consent flow, counted in Redis over all processes.
 
-Rule: a call that is refused is not counted, and neither is the repeat of one that was let through.
+Rule: a refused call is not counted, nor is the repeat of an admitted one.
 """
 
 import secrets
@@ -11,34 +11,35 @@ from gateway.payers.consent_request import Attempt, ConsentRequest
 from gateway.store.store import Store
 
 _MINUTE_MS = 60_000
-# The contract's number: a token lives for ten minutes, so a backend needs one for each user that arrives.
+# The contract's number: a token is valid for ten minutes, so a backend needs one for each arriving user.
 SESSIONS_AN_APP = 120
-# A person opens a handful of popups a minute. Counted for each app: no app uses up another one's, and anybody can make
-# themselves a browser's cookie; for each user of an app too: its backend says who that is.
+# A person opens a handful of popups a minute. Counted by app and browser, so that no app uses up another's limit. Since
+# anybody can fake new browsers by dropping the cookie, also counted by app user, whom the app's backend vouches for.
 ATTEMPTS_A_BROWSER = 20
 ATTEMPTS_A_USER = 20
-# A pasted key is checked at OpenRouter: enough for slips, too few to search for keys.
-# Counted for a wallet or an app's user: neither is made at will, as a browser's cookie is.
+# A pasted key is checked at OpenRouter: enough for typing errors, too few to search for keys.
+# Counted by wallet or app user, which unlike a browser's cookie cannot be created at will.
 KEYS_A_PAYER = 10
 _KEYS_WINDOW_MS = 10 * _MINUTE_MS
-# As many as attempts: each may need one.
+# As many as attempts, since each may need one.
 AUTHORIZATIONS_A_PAYER = 20
-# A person decides on some a minute, and an app that asks again after each no is an app that insists.
+# A person decides on a few a minute; an app that requests more is pestering.
 GRANTS_A_BROWSER = 6
-# Whoever knows a publishable key can make these up, each with a cookie of its own, and each is kept for a day.
+# Anybody who knows a publishable key can create these, each with a fresh cookie, and each is stored for a day.
 GRANTS_AN_APP = 300
 _ASKED_TOO_OFTEN = "This app has asked too often. Nothing was allowed; it may ask again in a minute."
-# Slips of an app's pages and expired tabs. No number of tries finds a token of 256 bits; this keeps them out of Redis.
+# Enough for mistakes and expired tabs. Guessing a 256-bit token is hopeless; this only bounds the load on Redis.
 UNKNOWN_GRANTS_AN_APP = 60
-# The second refusal within a minute starts the cooldown: one may be a slip. Five minutes outlast an app that insists.
+# The second denial within a minute starts the cooldown: a single one may be a mistake. Five minutes are long enough to
+# stop an app that requests again at once.
 _DENIALS = 1
 _COOLDOWN_MS = 5 * _MINUTE_MS
 
 
 class RateLimits:
-    """The counters of recent calls and the cooldowns. `cools_down`: whether there are any of the latter.
+    """Counters of recent calls, and cooldowns. `cools_down`: whether cooldowns apply.
 
-    Not in development: who builds an app says no to it all day.
+    They do not in development, where the developer of an app denies its requests all day.
     """
 
     def __init__(self, store: Store, *, cools_down: bool = True) -> None:
@@ -46,12 +47,12 @@ class RateLimits:
         self._cools_down = cools_down
 
     async def admit_session(self, app_id: str) -> None:
-        """Let an app's backend mint a session token. Raises RateLimited, Unavailable."""
+        """Count a session token that an app's backend mints. Raises RateLimited, Unavailable."""
         said = f"At most {SESSIONS_AN_APP} sessions a minute for each app. Keep a token until it expires."
         await self._admit(keys.session_rate(app_id), SESSIONS_AN_APP, _MINUTE_MS, said=said)
 
     async def check_cooldown(self, asked: ConsentRequest, browser: str) -> None:
-        """Refuse an attempt while the payer's refusals keep the app waiting, with the `reason` `cooldown`.
+        """Refuse an attempt during the app's cooldown in this browser, with the `reason` `cooldown`.
 
         Raises RateLimited, Unavailable.
         """
@@ -64,9 +65,9 @@ class RateLimits:
             raise refused
 
     async def admit_attempt(self, asked: ConsentRequest, browser: str) -> None:
-        """Let an attempt go on in the browser of that digest. Raises RateLimited, Unavailable.
+        """Count an attempt in the browser of that digest. Raises RateLimited, Unavailable.
 
-        Call it when the attempt's token is spent: before that, one token counts without end against whoever it names.
+        Call it after the attempt's token was spent: otherwise one token could be counted against its user without end.
         """
         for what, whose, most in (
             ("attempts-browser", f"{asked.app_id}:{browser}", ATTEMPTS_A_BROWSER),
@@ -75,9 +76,9 @@ class RateLimits:
             await self._admit(keys.consent_rate(what, whose), most, _MINUTE_MS, call_id=asked.attempt_id)
 
     async def admit_grant(self, asked: ConsentRequest, browser: str) -> None:
-        """Let a page ask a browser for a grant: it needs no session, so no backend of the app's holds it back.
+        """Count a page's request for a grant. It needs no session, so the app's backend does not limit it.
 
-        Raises RateLimited, whose `reason` is `cooldown`, and Unavailable.
+        Raises RateLimited (with the `reason` `cooldown` for the browser's limit), Unavailable.
         """
         counted = keys.consent_rate("grants-app", asked.app_id)
         await self._admit(counted, GRANTS_AN_APP, _MINUTE_MS, call_id=asked.attempt_id)
@@ -91,23 +92,23 @@ class RateLimits:
             raise
 
     async def note_unknown_grant(self, app_id: str) -> None:
-        """Count a token that is no grant of that app; what is one is never refused for it. Raises RateLimited."""
+        """Count a token that is no grant of that app; never refuses a grant. Raises RateLimited, Unavailable."""
         said = "This app has sent too many grant tokens that are none. Send the token that requestGrant() gave."
         await self._admit(keys.consent_rate("unknown-grants", app_id), UNKNOWN_GRANTS_AN_APP, _MINUTE_MS, said=said)
 
     async def admit_key(self, whose: str) -> None:
-        """Let a pasted key be tried; `whose`: the app user's or the wallet's name. Raises RateLimited, Unavailable."""
+        """Count a check of a pasted key; `whose`: the app user's or wallet's name. Raises RateLimited, Unavailable."""
         await self._admit(keys.consent_rate("keys", whose), KEYS_A_PAYER, _KEYS_WINDOW_MS)
 
     async def admit_authorization(self, whose: str) -> None:
-        """Let an authorization at OpenRouter begin; `whose`: the app user's, the wallet's or the browser's name.
+        """Count an authorization at OpenRouter; `whose`: the app user's, wallet's or browser's name.
 
         Raises RateLimited, Unavailable.
         """
         await self._admit(keys.consent_rate("authorize", whose), AUTHORIZATIONS_A_PAYER, _MINUTE_MS)
 
     async def note_denial(self, attempt: Attempt, browser: str) -> None:
-        """Count a refusal; the second within a minute starts the cooldown. Raises Unavailable."""
+        """Count a denial; the second within a minute starts the cooldown. Raises Unavailable."""
         if not self._cools_down:
             return
         app_id = attempt.asked.app_id
@@ -124,7 +125,7 @@ class RateLimits:
         call_id: str = "",
         said: str = "That was too often. Wait a moment and try again.",
     ) -> None:
-        """Count a call under the key `counted`. A `call_id` counts once; without one each call counts."""
+        """Count a call under the key `counted`; one `call_id` counts once. Raises RateLimited, Unavailable."""
         wait_ms = await self._store.run("rate", [counted], [most, window_ms, call_id or secrets.token_hex(8)])
         if wait_ms:
             raise _refusal(said, wait_ms)
@@ -135,5 +136,5 @@ def _refusal(message: str, wait_ms: int) -> RateLimited:
 
 
 def _rounded_up(ms: int, unit_ms: int) -> int:
-    """Return how many units cover so many milliseconds."""
+    """Return `ms` in units of `unit_ms`, rounded up."""
     return -(-ms // unit_ms)

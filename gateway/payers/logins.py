@@ -1,9 +1,9 @@
-"""Stays: which browsers are in which wallet, by a cookie's value and a secret that only our own pages can read.
+"""Logins: which browsers are logged in to which wallet, by a cookie and by a secret in our pages' local storage.
 
-Rule: neither value is stored, only its digest. A cookie's value works until a newer one of its stay was seen: the
-answer that carries the newer one may never arrive.
-Rule: the cookie alone may look, lower, pause and stop. Whatever adds to what may be spent needs the secret too, because
-a page on another port of the same host reads and sets cookies, and cannot read our storage.
+Rule: only the digests of both are stored. A cookie's value is valid until a newer one of its login was received,
+because the response that sets the newer one may get lost.
+Rule: the cookie alone permits viewing, lowering, pausing and stopping. Whatever raises the possible spend needs the
+secret too, because a page on another port of the same host can read and set our cookies, but not read our storage.
 """
 
 import asyncio
@@ -17,21 +17,21 @@ from gateway.digest import sha256_hex
 from gateway.store.replies import strings, text
 from gateway.store.store import Store
 
-# Browsers limit a cookie's life to 400 days (RFC 6265bis §5.5); the visit behind it ends with it.
+# Browsers limit a cookie's life to 400 days (RFC 6265bis §5.5); its record in Redis expires with it.
 VISIT_SECONDS = 400 * 24 * 60 * 60
-# A cookie that never came back: as long as an attempt (an hour) is remembered (a day), and some more.
+# Lifetime of a login whose cookie was never received: an attempt's hour plus the day it is remembered, and a margin.
 UNSEEN_SECONDS = 26 * 60 * 60
-# Who has just proved the account may raise for this long: enough for some changes, too short for a lent laptop.
+# How long a fresh proof of the account permits raises: enough for a few changes, too short for a lent laptop.
 _PROOF_MS = 10 * 60 * 1000
-# Longer than a decision takes on a slow store. What a process leaves that dies in one is gone after it.
+# Longer than a decision takes on a slow Redis. The lock of a process that dies while deciding expires after this.
 _TURN_MS = 20 * 1000
-# The list of browsers shows days; a write for each page would be for nothing.
+# The list of browsers shows days, so a write for each page view would be wasted.
 _SEEN_EVERY_MS = 60 * 60 * 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """The browser that asks: the digest of its secret ('': it sent none), and a label such as `Firefox on Linux`."""
+    """A calling browser: the digest of its secret ('' if it sent none), and a label such as `Firefox on Linux`."""
 
     secret_sha256: str
     label: str = ""
@@ -39,10 +39,10 @@ class Guest:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A browser that is in a wallet.
+    """One call of a browser that is logged in to a wallet.
 
-    `token`: the cookie's value. `device`: the name of its stay; connections remember it. `wallet_ids`: the wallet and
-    those merged into it. `is_trusted`: the browser has the secret of its stay too.
+    `token`: the cookie's value. `device`: the login's id, which the wallet's budgets record. `wallet_ids`: the wallet
+    and those merged into it. `is_trusted`: the browser also sent the secret of its login.
     """
 
     token: str
@@ -54,7 +54,7 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """One browser in a wallet, as its payer sees it. Times in unix milliseconds; `seen_ms` is exact to the hour."""
+    """One login as the payer sees it. Times in unix milliseconds; `seen_ms` is precise to an hour."""
 
     device: str
     label: str
@@ -63,13 +63,13 @@ class Login:
 
 
 class Logins:
-    """The store of stays."""
+    """The store of logins."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def find(self, token: str, guest: Guest) -> Visit | None:
-        """Return the visit that a cookie's value stands for. Raises Unavailable."""
+        """Return the visit for a cookie's value; None if it is not valid. Raises Unavailable."""
         fields = await self._hash(keys.visit(sha256_hex(token))) if token else {}
         if not fields:
             return None
@@ -82,7 +82,7 @@ class Logins:
             self._hash(keys.login(wallet_id, device)), self._store.call("SMEMBERS", keys.wallet_absorbed(wallet_id))
         )
         bound_to = login.get("key_sha256", "")
-        # Without `since_ms` it is what a late note left of a stay that has ended.
+        # Without `since_ms` the hash is the remainder of an ended login, recreated by a concurrent `_note_seen`.
         if "since_ms" not in login or (bound_to and bound_to != text(key_sha256 or b"")):
             return None
         await self._note_seen(token, wallet_id, device, fields.get("before", ""), int(login["seen_ms"]))
@@ -90,10 +90,10 @@ class Logins:
         return Visit(token, wallet_id, device, wallet_ids, is_trusted=_is_same(login["secret_sha256"], guest))
 
     async def begin(self, wallet_id: str, guest: Guest, *, instead: Visit | None = None, key_sha256: str = "") -> Visit:
-        """Return a new stay in a wallet. It takes the place of the stay `instead` once its cookie was seen, if that was
-        this browser's own: who has read or planted a cookie ends nobody's stay by it.
+        """Return a new login to a wallet. Once its cookie was received it ends the login `instead`, if that is trusted:
+        whoever stole or planted a cookie must not be able to end the owner's login with it.
 
-        `key_sha256`: of the funding key that alone proved it; the stay ends when the wallet pays with another.
+        `key_sha256`: of the funding key that alone proved it; the login ends when the wallet pays with another key.
         Raises Unavailable.
         """
         device = secrets.token_hex(8)
@@ -103,61 +103,61 @@ class Logins:
         return await self._issue(wallet_id, device, frozenset({wallet_id}), own)
 
     async def renew(self, visit: Visit) -> Visit:
-        """Return the same stay under a new cookie value; the old one works until the new one was seen.
+        """Return the same login with a new cookie value; the old one is valid until the new one was received.
 
-        One that is not trusted stays as it is. Raises Unavailable.
+        An untrusted visit is returned unchanged. Raises Unavailable.
         """
         if not visit.is_trusted:
             return visit
         return await self._issue(visit.wallet_id, visit.device, visit.wallet_ids, visit)
 
     async def move(self, visit: Visit, wallet_id: str) -> None:
-        """Let a stay go on in another wallet. Raises Unavailable."""
+        """Move a login to another wallet. Raises Unavailable."""
         fields = await self._hash(keys.login(visit.wallet_id, visit.device))
         if fields:
             await self._put(wallet_id, visit.device, fields, VISIT_SECONDS)
 
     async def end(self, wallet_id: str, device: str) -> None:
-        """End a stay: no cookie of it is valid any more. Idempotent. Raises Unavailable."""
+        """End a login: its cookies become invalid. Idempotent. Raises Unavailable."""
         await self._store.call("DEL", keys.login(wallet_id, device), keys.login_proof(wallet_id, device))
         await self._store.call("SREM", keys.wallet_logins(wallet_id), device)
 
     async def all(self, wallet_id: str) -> list[Login]:
-        """Return the browsers that are in a wallet, the latest seen first. Raises Unavailable."""
+        """Return the logins of a wallet, the latest seen first. Raises Unavailable."""
         found = await self._read_all(wallet_id)
         logins = [Login(device, one["label"], int(one["since_ms"]), int(one["seen_ms"])) for device, one in found]
         return sorted(logins, key=lambda one: -max(one.seen_ms, one.since_ms))
 
     async def bound(self, wallet_id: str) -> list[str]:
-        """Return the stays that nothing but a funding key proved. Raises Unavailable."""
+        """Return the ids of the logins that only a funding key proved. Raises Unavailable."""
         return [device for device, one in await self._read_all(wallet_id) if one.get("key_sha256")]
 
     async def unbind(self, visit: Visit) -> None:
-        """Let a stay outlast the key that proved it: its browser has just proved more. Raises Unavailable."""
+        """Make a login independent of the key that proved it, after a stronger proof. Raises Unavailable."""
         await self._store.call("HDEL", keys.login(visit.wallet_id, visit.device), "key_sha256")
 
     async def bound_to(self, visit: Visit) -> str:
-        """Return the digest of the funding key that alone proved a stay, '' where more did. Raises Unavailable."""
+        """Return the digest of the funding key that alone proved a login, '' if it is not bound. Raises Unavailable."""
         return text(await self._store.call("HGET", keys.login(visit.wallet_id, visit.device), "key_sha256") or b"")
 
     async def bind(self, visit: Visit, key_sha256: str) -> None:
-        """Let a stay end when its wallet pays with another key than this. Raises Unavailable."""
+        """Make a login end when its wallet pays with a key other than this. Raises Unavailable."""
         await self._store.call("HSET", keys.login(visit.wallet_id, visit.device), "key_sha256", key_sha256)
 
     async def prove(self, visit: Visit) -> None:
-        """Note that the payer behind a visit has just proved who they are. Raises Unavailable."""
+        """Record that the payer has just proved to own the account. Raises Unavailable."""
         await self._store.call("SET", keys.login_proof(visit.wallet_id, visit.device), "1", "PX", _PROOF_MS)
 
     async def is_proved(self, visit: Visit) -> bool:
-        """Tell whether the payer behind a visit has proved who they are within ten minutes. Raises Unavailable."""
+        """Return whether the payer proved to own the account within the last ten minutes. Raises Unavailable."""
         return bool(await self._store.call("EXISTS", keys.login_proof(visit.wallet_id, visit.device)))
 
     async def take_turn(self, visit: Visit) -> bool:
-        """Tell whether a wallet may decide now what adds to what it allows: one at a time. Raises Unavailable."""
+        """Acquire the wallet's lock for a decision that raises possible spend; False if taken. Raises Unavailable."""
         return bool(await self._store.call("SET", keys.wallet_turn(visit.wallet_id), "1", "NX", "PX", _TURN_MS))
 
     async def end_turn(self, visit: Visit) -> None:
-        """Let the next decision be made. Raises Unavailable."""
+        """Release the wallet's lock. Raises Unavailable."""
         await self._store.call("DEL", keys.wallet_turn(visit.wallet_id))
 
     async def _issue(self, wallet_id: str, device: str, wallet_ids: frozenset[str], instead: Visit | None) -> Visit:
@@ -176,7 +176,7 @@ class Logins:
         await self._store.call("EXPIRE", keys.wallet_logins(wallet_id), VISIT_SECONDS)
 
     async def _note_seen(self, token: str, wallet_id: str, device: str, before: str, seen_ms: int) -> None:
-        """Note that a cookie came back: the one before it is not valid any more."""
+        """Record that a cookie was received, and invalidate the one it replaces."""
         digest = sha256_hex(token)
         if before:
             old = await self._hash(keys.visit(before))
@@ -190,7 +190,7 @@ class Logins:
         await self._store.call("HSET", key, "seen_ms", _now_ms())
         for kept in (key, keys.visit(digest)):
             await self._store.call("EXPIRE", kept, VISIT_SECONDS)
-        # A wallet that has approved something does not expire at all: XX leaves it so.
+        # XX: a wallet that has approved something never expires, and must not get an expiry here.
         await self._store.call("EXPIRE", keys.wallet(wallet_id), VISIT_SECONDS, "XX")
 
     async def _read_all(self, wallet_id: str) -> list[tuple[str, dict[str, str]]]:

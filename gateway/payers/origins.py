@@ -1,6 +1,7 @@
-"""Web origins: brought to one form, checked when registered, compared for equality and nothing else.
+"""Web origins: normalised, validated when registered, and compared for equality only.
 
-Rule: an origin is the only proof of which app asks, so there is no wildcard, no suffix match and no ignored port.
+Rule: the origin is the only proof of which app's page is calling, so there are no wildcards, no suffix matches, and the
+port counts.
 """
 
 import ipaddress
@@ -14,13 +15,13 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class OriginRefused(ValueError):
-    """This text cannot be registered as an origin; the message says what to change."""
+    """The text cannot be registered as an origin; the message says what to change."""
 
 
 def normalize(text: str) -> str:
-    """Return `scheme://host[:port]` the way a browser writes an origin. Raises OriginRefused.
+    """Return `scheme://host[:port]` as a browser serialises an origin. Raises OriginRefused.
 
-    A trailing dot stays: `app.example.` is another origin to the browser too.
+    A trailing dot is kept: browsers treat `app.example.` as a different origin too.
     """
     try:
         parts = urlsplit(text.strip())
@@ -45,7 +46,7 @@ def normalize(text: str) -> str:
 def register(text: str, *, loopback: bool) -> str:
     """Return the origin to store for an app. Raises OriginRefused.
 
-    Public https names only; loopback origins where `loopback` is true (development: test keys take them anyway).
+    Only https with public host names; loopback origins if `loopback` is true (development).
     """
     origin = normalize(text)
     if is_loopback(origin):
@@ -66,7 +67,7 @@ def register(text: str, *, loopback: bool) -> str:
 
 
 def is_loopback(origin: str) -> bool:
-    """Tell whether `origin` (as a browser sends it) is a page served by this very machine."""
+    """Return whether the host of `origin` (as a browser sends it) is localhost or a loopback address."""
     try:
         host = urlsplit(origin).hostname or ""
     except ValueError:
@@ -78,7 +79,7 @@ def is_loopback(origin: str) -> bool:
 
 
 def is_address(origin: str) -> bool:
-    """Tell whether the host of an origin is an IP address, which no app can register."""
+    """Return whether the host of an origin is an IP address, which no app can register."""
     try:
         host = urlsplit(origin).hostname or ""
     except ValueError:

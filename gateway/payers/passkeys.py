@@ -1,6 +1,6 @@
-"""Passkeys: what a payer set up to prove who they are, and the challenges that are out.
+"""Passkeys of wallets, and their open WebAuthn challenges.
 
-Rule: a challenge is answered once, by the stay that asked for it, for the purpose that it was made for.
+Rule: a challenge is valid once, for the login that requested it and for the purpose it was made for.
 """
 
 import secrets
@@ -13,9 +13,9 @@ from gateway.payers.logins import Visit
 from gateway.store.replies import strings, text
 from gateway.store.store import Store
 
-# Longer than an authenticator waits for its person (a minute or two).
+# Longer than an authenticator's own timeout (a minute or two).
 _CHALLENGE_MS = 5 * 60 * 1000
-# More than a person's devices; a bound for what one page may keep here.
+# More than the devices of a person; bounds the storage of one wallet.
 MOST = 10
 
 
@@ -23,7 +23,8 @@ MOST = 10
 class Passkey:
     """One passkey. `credential_id` and `public_key` (COSE) in base64url, `since_ms` in unix milliseconds.
 
-    `key_sha256`: of the funding key that alone had let in who set it up: it counts while that key pays; '' for any.
+    `key_sha256`: set if it was registered by a login that only a funding key had proved: it is valid while the wallet
+    pays with that key; '' otherwise.
     """
 
     credential_id: str
@@ -35,24 +36,24 @@ class Passkey:
 
 
 class Passkeys:
-    """The store of passkeys, each in its wallet."""
+    """The store of passkeys, by wallet."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def challenge(self, visit: Visit, purpose: str) -> bytes:
-        """Return a new challenge for a stay; one before it for the same purpose is void. Raises Unavailable."""
+        """Return a new challenge for a login, replacing an earlier one of the same purpose. Raises Unavailable."""
         made = secrets.token_bytes(32)
         await self._store.call("SET", _challenge(visit, purpose), made.hex(), "PX", _CHALLENGE_MS)
         return made
 
     async def take_challenge(self, visit: Visit, purpose: str) -> bytes | None:
-        """Return the challenge that is out, once; None when there is none. Raises Unavailable."""
+        """Return and delete the open challenge; None when there is none. Raises Unavailable."""
         found: bytes | None = await self._store.call("GETDEL", _challenge(visit, purpose))
         return bytes.fromhex(found.decode()) if found else None
 
     async def all(self, visit: Visit) -> list[Passkey]:
-        """Return the passkeys of a wallet and of those merged into it, the oldest first. Raises Unavailable."""
+        """Return the valid passkeys of a wallet and of those merged into it, oldest first. Raises Unavailable."""
         found: list[Passkey] = []
         for wallet_id in visit.wallet_ids:
             kept = strings(await self._store.call("HGETALL", keys.wallet_passkeys(wallet_id)))
@@ -62,12 +63,12 @@ class Passkeys:
         return sorted(found, key=lambda one: one.since_ms)
 
     async def put(self, visit: Visit, passkey: Passkey) -> None:
-        """Keep a passkey, new or used once more. Raises Unavailable."""
+        """Store a passkey, new or with a new sign count. Raises Unavailable."""
         kept = orjson.dumps({name: getattr(passkey, name) for name in Passkey.__slots__})
         await self._store.call("HSET", await self._place(visit, passkey.credential_id), passkey.credential_id, kept)
 
     async def remove(self, visit: Visit, credential_id: str) -> None:
-        """Forget a passkey. Idempotent. Raises Unavailable."""
+        """Delete a passkey. Idempotent. Raises Unavailable."""
         await self._store.call("HDEL", await self._place(visit, credential_id), credential_id)
 
     async def _place(self, visit: Visit, credential_id: str) -> str:

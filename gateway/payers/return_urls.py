@@ -1,7 +1,7 @@
-"""Return URLs: where redirect mode may go back to. Registered whole, and compared whole.
+"""Return URLs of redirect mode: registered and compared as whole URLs.
 
-Rule: an origin is not enough: any open redirect on it would hand the approval's code to whoever asks. A query is taken
-only where its owner wrote `?*`.
+Rule: matching the origin alone is not enough, because an open redirect on it would leak the approval's code. A query is
+allowed only if the registered URL ends with `?*`.
 """
 
 import re
@@ -10,16 +10,16 @@ from urllib.parse import urlsplit
 from gateway.payers.origins import OriginRefused, is_loopback, normalize
 from gateway.payers.origins import register as register_origin
 
-MOST_CHARS = 2000  # what every browser and server in use takes
+MOST_CHARS = 2000  # accepted by every browser and server in use
 _ANY_QUERY = "?*"
-# Printable ASCII, as browsers write an address; a backslash is a slash to some of them.
+# Printable ASCII, as browsers serialise URLs, without the backslash, which some browsers treat as a slash.
 _REST = re.compile(r"[!-\[\]-~]*")
 
 
 def register(text: str, *, loopback: bool) -> str:
-    """Return the return URL to store for an app, its origin in the form that browsers use. Raises OriginRefused.
+    """Return the return URL to store for an app, with a normalised origin. Raises OriginRefused.
 
-    Loopback URLs where `loopback` is true, as of origins.
+    Loopback URLs are accepted if `loopback` is true, as for origins.
     """
     address, any_query = text.strip(), ""
     if address.endswith(_ANY_QUERY):
@@ -36,7 +36,7 @@ def register(text: str, *, loopback: bool) -> str:
 
 
 def split(url: str) -> tuple[str, str]:
-    """Return the origin of an address as browsers report it, and the rest from its path on; twice empty for none."""
+    """Return the normalised origin of a URL and the rest from its path on; two empty strings if it is invalid."""
     try:
         parts = urlsplit(url)
         origin = normalize(f"{parts.scheme}://{parts.netloc}")
@@ -48,7 +48,7 @@ def split(url: str) -> tuple[str, str]:
 
 
 def allows(registered: frozenset[str], url: str, mode: str) -> bool:
-    """Tell whether redirect mode may go back to `url`. Test mode takes every loopback URL too."""
+    """Return whether redirect mode may return to `url`. Test mode also allows every loopback URL."""
     origin, rest = split(url)
     if not origin or origin + rest != url:
         return False

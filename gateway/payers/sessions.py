@@ -1,6 +1,6 @@
-"""Session tokens: what an app's backend gives its page for ten minutes.
+"""Session tokens: JWTs that an app's backend gives its page, valid for ten minutes.
 
-Rule: a token names a user of the app; it never approves or raises anything.
+Rule: a token identifies a user of the app; it cannot approve a budget or raise a cap.
 """
 
 import secrets
@@ -15,16 +15,16 @@ from gateway.money import MAX_NANO, usd_from_nano
 from gateway.payers.credentials import no_session_token
 from gateway.payers.identity import user_id_fault
 
-LIFE_SECONDS = 600  # enough for a person to read and decide; the popup spends the token at its start
-# Clocks of two hosts drift; RFC 7519 §4.1.4 names "no more than a few minutes".
+LIFE_SECONDS = 600  # enough to open a popup, which spends the token at its start
+# Clocks of two hosts drift; RFC 7519 §4.1.4 suggests "no more than a few minutes".
 _LEEWAY_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a valid token says. `limit_nano` is the cap the app asks for, None when it asked for none.
+    """The claims of a valid token. `limit_nano`: the cap that the app suggests, None for none.
 
-    `label`: the account's name as its user knows it, '' when the app named none.
+    `label`: the user's account name as the user knows it, '' if the app gave none.
     """
 
     app_id: str
@@ -43,7 +43,7 @@ class Sessions:
         self._ring = ring
 
     def mint(self, app_id: str, user_id: str, mode: str, limit_nano: int | None, *, label: str = "") -> tuple[str, int]:
-        """Return a token and its `expiresAt` in unix seconds. `limit_nano`: the cap the app asks for, None for none."""
+        """Return a token and its `expiresAt` in unix seconds. `limit_nano`: the suggested cap, None for none."""
         now = int(time.time())
         expires_at = now + LIFE_SECONDS
         kid, key = self._ring.newest
@@ -60,7 +60,7 @@ class Sessions:
         return jwt.encode(claims, key, algorithm="HS256", headers={"kid": kid}), expires_at
 
     def read(self, token: str) -> Session:
-        """Return what `token` says. Raises AuthError when it is malformed, forged or expired."""
+        """Return the claims of `token`. Raises AuthError when it is malformed, forged or expired."""
         try:
             kid = str(jwt.get_unverified_header(token).get("kid"))
             claims = self._claims(token, kid)
@@ -108,5 +108,5 @@ def _limit_nano(limits: object) -> int | None:
     usd = limits["monthlyUsd"] if isinstance(limits, dict) else None
     if isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 < usd * 1e9 <= MAX_NANO:
         raise ValueError("limits")
-    # The claim was written from whole nano-USD: rounding undoes the double, it does not invent money.
+    # The claim was made from a whole number of nano-USD, so rounding the double restores that number exactly.
     return round(usd * 1e9)

@@ -1,9 +1,9 @@
-"""Wallets: who pays, without an account. A random id, its funding key, and the connections it made.
+"""Wallets: the paying side, without an account of ours: a random id, its funding key, and the budgets it approved.
 
-Rule: a funding key is sealed to its wallet's place. A pasted key opens no wallet: whoever has one pays from a wallet
-of their own.
-Rule: no act of funding takes a payer's apps out of their sight. Where it would, it is refused with both keys named.
-Rule: a budget that a cut off stay approved keeps the key it had; the key that replaced it does not pay for that.
+Rule: a funding key is sealed with its wallet as associated data. A pasted key gives no access to a wallet that already
+uses it: each browser that pastes it gets a wallet of its own.
+Rule: funding must not make a payer lose sight of their apps. If it would, it is refused, naming both keys.
+Rule: budgets approved by a login that was cut off keep their old key; the new key does not pay for them.
 """
 
 import hmac
@@ -21,18 +21,18 @@ from gateway.sealing import Sealer
 from gateway.store.replies import strings, text
 from gateway.store.store import Store
 
-# CONTRACT §4: a grant lives a day at most.
+# CONTRACT §4: a grant is valid for a day at most.
 _LONGEST_GRANT_MS = 86_400_000
-# Before the name of the stay that approved a budget: that stay was cut off.
+# Prefix of the login id of a budget whose login was cut off.
 _CUT_OFF = "!"
 SWITCH, KEEP = "switch", "keep"
-"""What a payer may answer to OtherWallet: leave this wallet for another one; keep it, and pay with the new key."""
+"""A payer's answers to OtherWallet: switch to another wallet, or keep this one and pay with the new key."""
 
 
 class OtherWallet(InvalidRequest):
-    """409: this key would take the browser out of its wallet. The error names the keys of both, and the ways to go on.
+    """409: this key would move the browser out of its wallet. The error names both keys, and the possible answers.
 
-    `may_keep`: whether the wallet may be kept and paid with the new key.
+    `may_keep`: whether the wallet may be kept and pay with the new key.
     """
 
     def __init__(self, old_last4: str, new_last4: str, *, may_keep: bool) -> None:
@@ -50,7 +50,7 @@ class OtherWallet(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class Funding:
-    """How a wallet pays, without the key: its last four characters, its source (oauth or pasted) and its SHA-256."""
+    """Facts of a wallet's funding key: its last four characters, its source (oauth or pasted) and its SHA-256."""
 
     last4: str
     source: str
@@ -58,7 +58,7 @@ class Funding:
 
 
 class Wallets:
-    """The store of wallets. `keep_ms`: how long ledgers are kept, and so long the list of a wallet's grants."""
+    """The store of wallets. `keep_ms`: how long ledgers are kept; ended grants stay listed accordingly."""
 
     def __init__(self, store: Store, sealer: Sealer, logins: Logins, *, keep_ms: int) -> None:
         self._store = store
@@ -67,16 +67,15 @@ class Wallets:
         self._logins = logins
 
     async def enter(self, guest: Guest) -> Visit:
-        """Return a visit of a new wallet, which expires unless it is used. Raises Unavailable."""
+        """Return a visit to a new wallet, which expires unless it is used. Raises Unavailable."""
         return await self._logins.begin(await self._create(), guest)
 
     async def fund_by_account(
         self, visit: Visit | None, guest: Guest, key: str, user_id: str | None, *, way: str = ""
     ) -> Visit:
-        """Take a key that OpenRouter issued to `user_id` just now.
+        """Store a key that OpenRouter has just issued to the account `user_id`, and log in to the account's wallet.
 
-        The account's wallet is entered; one that this browser holds, that no account owns, and whose owner has proved
-        to be here, is merged into it.
+        The browser's own wallet is merged into it if no account owns that one and its owner has proved to be present.
         `way`: the answer to OtherWallet. Raises OtherWallet, Unavailable.
         """
         account = "" if user_id is None else self._digest(user_id)
@@ -103,9 +102,9 @@ class Wallets:
         return await self._store_key(entered, key, "oauth")
 
     async def fund_by_key(self, visit: Visit | None, guest: Guest, key: str, *, way: str = "") -> Visit:
-        """Take a pasted key: for the wallet that the browser proves to hold, else for a new one.
+        """Store a pasted key: in the wallet of a trusted visit, else in a new wallet.
 
-        The key that already pays proves a browser whose secret was lost. Raises OtherWallet, Unavailable.
+        Pasting the key that already pays logs in a browser that lost its secret. Raises OtherWallet, Unavailable.
         """
         held = await self.funding(visit.wallet_id) if visit is not None else None
         is_known = held is not None and hmac.compare_digest(held.key_sha256, sha256_hex(key))
@@ -122,23 +121,23 @@ class Wallets:
         )
 
     async def is_recoverable(self, visit: Visit) -> bool:
-        """Tell whether the wallet can be found again once this browser has left it: by its account, or from another
-        browser. Raises Unavailable.
+        """Return whether the wallet can be reached after this browser leaves it: by its account, or by another login.
+        Raises Unavailable.
         """
         return bool(await self._account_of(visit)) or len(await self._logins.all(visit.wallet_id)) > 1
 
     async def funding(self, wallet_id: str) -> Funding | None:
-        """Return how a wallet pays; None when it has no funding. Raises Unavailable."""
+        """Return the facts of a wallet's funding key; None without one. Raises Unavailable."""
         found = await self._store.call("HMGET", keys.wallet(wallet_id), "last4", "source", "key_sha256")
         return Funding(*(text(each) for each in found)) if found[0] else None
 
     async def funding_key(self, wallet_id: str) -> str | None:
-        """Return the funding key in clear, for one use. Raises SealBroken, Unavailable."""
+        """Return the unsealed funding key, for one use; None without one. Raises SealBroken, Unavailable."""
         sealed = await self._store.call("HGET", keys.wallet(wallet_id), "funding")
         return self._sealer.open(sealed, place=keys.wallet_place(wallet_id)) if sealed else None
 
     async def remove_funding(self, visit: Visit) -> None:
-        """Forget the key, here and in every connection of it: their requests are refused. Raises Unavailable."""
+        """Delete the key from the wallet and its connections, whose requests are then refused. Raises Unavailable."""
         await self.cut_off(visit)
         await self._store.call("HDEL", keys.wallet(visit.wallet_id), "funding", "last4", "source", "key_sha256")
         for name, device in (await self._listed(visit)).items():
@@ -146,7 +145,7 @@ class Wallets:
                 await self._fund(Budget.parse(name), visit, b"")
 
     async def cut_off(self, visit: Visit) -> None:
-        """End each other stay that nothing but the funding key proved. What it approved keeps the key it has.
+        """End every other login that only the funding key proved. Budgets it approved keep their key.
 
         Raises Unavailable.
         """
@@ -159,9 +158,9 @@ class Wallets:
             await self._logins.end(visit.wallet_id, device)
 
     async def add(self, visit: Visit, budget: Budget, *, attempt_id: str = "") -> None:
-        """List a connection in the wallet. Call it before the connection is opened: what can spend must be listed.
+        """List a budget in the wallet. Call it before the budget is opened: whatever can spend must be listed.
 
-        `attempt_id`: of an approval that waits for the app to redeem it. Raises Unavailable.
+        `attempt_id`: of an approval that the app has yet to redeem. Raises Unavailable.
         """
         if isinstance(budget.owner, Grant):
             await self._drop_old_grants(visit.wallet_id)
@@ -172,18 +171,18 @@ class Wallets:
         await self._store.call("PERSIST", keys.wallet(visit.wallet_id))
 
     async def _drop_old_grants(self, wallet_id: str) -> None:
-        """Take grants off the list of which nothing is left: by age, as one may be listed and not approved yet."""
+        """Unlist grants whose ledger has expired. By age, because a listed grant may not be approved yet."""
         listed, gone_ms = keys.wallet_grants(wallet_id), _now_ms() - _LONGEST_GRANT_MS - 2 * self._keep_ms
         for name in await self._store.call("ZRANGE", listed, "-inf", gone_ms, "BYSCORE"):
             await self._store.call("HDEL", keys.wallet_budgets(wallet_id), name)
             await self._store.call("ZREM", listed, name)
 
     async def budgets(self, visit: Visit) -> list[Budget]:
-        """Return the connections that were listed in a wallet, those merged into it too. Raises Unavailable."""
+        """Return the budgets listed in a wallet and in those merged into it. Raises Unavailable."""
         return [Budget.parse(name) for name in sorted(await self._listed(visit))]
 
     async def waiting(self, visit: Visit) -> list[str]:
-        """Return the attempts of redirect mode that were approved from a wallet and not decided since.
+        """Return the ids of redirect-mode attempts approved from a wallet that may await redemption.
 
         Raises Unavailable.
         """
@@ -193,12 +192,12 @@ class Wallets:
         return sorted(found)
 
     async def stop_waiting(self, visit: Visit, attempt_id: str) -> None:
-        """Take an attempt off the list of those that wait. Raises Unavailable."""
+        """Unlist an attempt that awaited redemption. Raises Unavailable."""
         for wallet_id in visit.wallet_ids:
             await self._store.call("HDEL", keys.wallet_waiting(wallet_id), attempt_id)
 
     async def _merge(self, visit: Visit, wallet_id: str) -> Visit:
-        """Let the wallet of a visit be part of another one, by one write that cannot be half done."""
+        """Merge a visit's wallet into another one; the write of `merged` is the step that makes it effective."""
         await self._store.call("SADD", keys.wallet_absorbed(wallet_id), visit.wallet_id)
         await self._logins.move(visit, wallet_id)
         await self._store.call("HSET", keys.wallet(visit.wallet_id), "merged", wallet_id)
@@ -215,42 +214,44 @@ class Wallets:
         return await self._logins.renew(merged)
 
     async def _refuse_to_leave(self, visit: Visit, key: str) -> None:
-        """Refuse to take a browser out of a wallet that lists connections. Raises OtherWallet."""
+        """Refuse to move a browser out of a wallet that lists budgets. Raises OtherWallet."""
         if not await self.budgets(visit):
             return
         held = await self.funding(visit.wallet_id)
         raise OtherWallet(held.last4 if held is not None else "", key[-4:], may_keep=visit.is_trusted)
 
     async def _may_own(self, visit: Visit) -> bool:
-        """Tell whether an account may become the owner of a wallet: whoever sits at the browser may have any."""
+        """Return whether an account may take ownership of a wallet. An authorization alone is no proof: anybody at the
+        browser can make one with an account of their own, so a wallet with a key needs a fresh proof.
+        """
         if not visit.is_trusted:
             return False
         is_begun = await self._text("HGET", keys.wallet(visit.wallet_id), "proof_sha256")
         return not is_begun or await self._logins.is_proved(visit)
 
     async def _create(self) -> str:
-        """Begin a wallet. It expires unless its cookie comes back, and never once it has approved something."""
+        """Create a wallet. It expires unless its cookie is received, and never after it has approved something."""
         wallet_id = secrets.token_urlsafe(16)
         await self._store.call("HSET", keys.wallet(wallet_id), "created_ms", _now_ms())
         await self._store.call("EXPIRE", keys.wallet(wallet_id), UNSEEN_SECONDS)
         return wallet_id
 
     async def _account_of(self, visit: Visit | None) -> str:
-        """Return the account that owns the wallet of a visit, by its digest; empty when none does."""
+        """Return the digest of the account that owns a visit's wallet; empty when none does."""
         return await self._text("HGET", keys.wallet(visit.wallet_id), "account") or "" if visit is not None else ""
 
     async def _wallet_of(self, account: str) -> str | None:
-        """Return the wallet of an account; None when it has none, or one that has expired."""
+        """Return the wallet id of an account; None if it has none, or an expired one."""
         known = await self._text("GET", keys.identity("openrouter", account)) if account else None
         return known if known and await self._store.call("EXISTS", keys.wallet(known)) else None
 
     async def _store_key(self, visit: Visit, key: str, source: str) -> Visit:
-        """Keep the key in the wallet and give it to every living connection of it, but to none of test mode."""
+        """Store the key in the wallet and in each of its active live-mode budgets."""
         wallet_id = visit.wallet_id
         held, bound_to = await self.funding(wallet_id), await self._logins.bound_to(visit)
         if held is not None and held.key_sha256 != sha256_hex(key):
             await self.cut_off(visit)
-            # Bound again to the new key below: in between, a store that fails must not end the stay.
+            # It is bound to the new key below. If Redis fails in between, the login must not end.
             await self._logins.unbind(visit)
         sealed = self._sealer.seal(key, place=keys.wallet_place(wallet_id))
         fields = ("funding", sealed, "last4", key[-4:], "source", source, "key_sha256", sha256_hex(key))
@@ -265,10 +266,10 @@ class Wallets:
         return visit
 
     async def _prove_by_key(self, visit: Visit, key: str, held: Funding | None) -> None:
-        """Note a proof if this key is one: the first that a wallet had, or the last that was put in by who had proved
-        that it is theirs. Another that pays by now says nothing about who the wallet's owner is.
+        """Record a proof of ownership if this key is one: the wallet's first key, or the last key of a proven owner.
+        Any other key that pays now is no evidence of who owns the wallet.
 
-        `held`: how the wallet paid before.
+        `held`: the wallet's previous funding.
         """
         wallet, digest = keys.wallet(visit.wallet_id), sha256_hex(key)
         proving = await self._text("HGET", wallet, "proof_sha256") or (held.key_sha256 if held is not None else digest)
@@ -284,7 +285,7 @@ class Wallets:
 
     async def _listed(self, visit: Visit) -> dict[str, str]:
         listed: dict[str, str] = {}
-        # The visit's own wallet last: a connection that stands in two was approved anew from that one.
+        # The visit's own wallet last: a budget listed in two wallets was re-approved from that one.
         for wallet_id in sorted(visit.wallet_ids, key=lambda one: one == visit.wallet_id):
             listed |= await self._hash(keys.wallet_budgets(wallet_id))
         return listed

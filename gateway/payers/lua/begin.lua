@@ -1,10 +1,10 @@
 --[[ begin: open an attempt for one browser, once.
 KEYS[1] attempt  hash
 ARGV[1] browser   digest of the browser's cookie
-ARGV[2] asked     what was asked, frozen
-ARGV[3] life_ms   how long it may be decided
-ARGV[4] kept_ms   how long its outcome is remembered after that
-RETURNS 1 opened, 0 this browser opened it before, -1 another browser did
+ARGV[2] asked     the consent request as JSON
+ARGV[3] life_ms   how long the payer may decide
+ARGV[4] kept_ms   how long the outcome is kept after that
+RETURNS 1 opened, 0 this browser had opened it, -1 another browser had
 REPEAT returns 0 and changes nothing. ]]
 -- include: window
 local attempt_key = KEYS[1]

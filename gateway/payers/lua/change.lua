@@ -1,15 +1,15 @@
---[[ change: pause, resume, revoke a budget, or set its cap, and write the receipt. Spend and open holds stay as
-they are; whoever waits for money asks again.
+--[[ change: pause, resume, revoke a budget, or set its cap, and write the receipt. Spend and open holds do not
+change; requests that wait for money are woken to retry.
 KEYS[1] budget   hash
 KEYS[2] history  stream
-KEYS[3] queue    zset    who waits for money of this budget
+KEYS[3] queue    zset    requests that wait for money of this budget
 KEYS[4] alive    hash
-ARGV[1] verb       'pause', 'resume', 'revoke', 'close' (a revocation, because the whole app was closed), 'lower' (never
-                   raises), 'cap', 'bar' (only what was approved before and is not connected yet: it never will be)
+ARGV[1] verb       'pause', 'resume', 'revoke', 'close' (revoke because the whole app was closed), 'lower' (the cap, never
+                   raises it), 'cap', 'bar' (void approvals that are not carried out yet; the budget itself is unchanged)
 ARGV[2] cap_nano   for 'lower' and 'cap'
-ARGV[3] by         who changes it: 'payer', 'app', 'operator'
-RETURNS 1 done, 0 nothing to change, -1 not connected, -2 that would raise the cap
-REPEAT returns 0 or 1 and changes nothing more, but each 'bar' counts: what was approved before it never connects. ]]
+ARGV[3] by         'payer', 'app', 'operator'
+RETURNS 1 done, 0 nothing to change, -1 not connected, -2 it would raise the cap
+REPEAT returns 0 or 1 and changes nothing more, except that each 'bar' voids the approvals made before it. ]]
 -- include: window
 -- include: queue
 -- include: receipt

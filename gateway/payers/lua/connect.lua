@@ -1,25 +1,25 @@
---[[ connect: open a budget, or approve it again with another cap or funding key, and write the receipt. Spend stays.
+--[[ connect: open a budget, or re-approve it with another cap or funding key, and write the receipt. Spend is kept.
 KEYS[1] budget   hash
 KEYS[2] history  stream
-KEYS[3] queue    zset    who waits for money of this budget
+KEYS[3] queue    zset    requests that wait for money of this budget
 KEYS[4] alive    hash
 ARGV[1] cap_nano   '' = no cap (test mode only)
 ARGV[2] funding    sealed funding key; '' = none (test mode only)
 ARGV[3] wallet     the payer's wallet; '' = imported by the operator or test mode
-ARGV[4] origin     the verified origin that asked; '' = none
-ARGV[5] account    the short name that request ids and logs carry
-ARGV[6] revocations  how many there were when this was approved; '' = it is approved now
-ARGV[7] receipt_id   one for each approval: a repeat is known by it
+ARGV[4] origin     the verified origin that requested it; '' = none
+ARGV[5] account    the budget's short name in request ids and logs
+ARGV[6] revocations  their number when this was approved; '' = it is approved now
+ARGV[7] receipt_id   unique to the approval: identifies a repeat
 ARGV[8] by           who approved: 'payer', 'app' (test mode), 'operator'
-ARGV[9] text         the words that the payer said yes to; '' = there were none
+ARGV[9] text         the text that the payer approved; '' = none
 ARGV[10] sha256      of the text
-For a grant three more; it is approved once, under an owner of its own:
-ARGV[11] uses        how many requests it carries
-ARGV[12] life_ms     how long, from now
-ARGV[13] keep_ms     how long the ledger is kept: so long what is left of the grant stays
-RETURNS the version of the funding key, -1 it was revoked or barred since it was approved
-REPEAT changes nothing, and returns the version or, after a revocation, -1. Without a text and a funding key nothing changes either, and no receipt
-is written, when all is as it was. ]]
+For a grant, which is approved once under an owner of its own, three more:
+ARGV[11] uses        its number of requests
+ARGV[12] life_ms     its lifetime from now
+ARGV[13] keep_ms     how long its keys are kept after its end
+RETURNS the version of the funding key, -1 it was revoked or barred since the approval
+REPEAT changes nothing and returns the version or, after a revocation, -1. A call without text and funding key that
+would change nothing writes no receipt either. ]]
 -- include: window
 -- include: queue
 -- include: receipt
@@ -30,7 +30,7 @@ local known = redis.call('HMGET', budget_key, 'state', 'cap_nano', 'funding', 'w
 local is_same = text == '' and funding == '' and known[1] == 'active' and known[2] == cap and known[3] == ''
   and known[4] == wallet and known[5] == origin
 if ARGV[6] ~= '' and ARGV[6] ~= (known[7] or '0') then return -1 end
--- The last approval is known by the budget itself: an app may write any number of receipts after it by lowering.
+-- The budget stores its last approval, because an app may write any number of receipts after it by lowering the cap.
 if is_same or known[9] == ARGV[7] or is_written(history_key, ARGV[7]) then return tonumber(known[6]) end
 local now_ms = clock()
 redis.call('HSET', budget_key, 'state', 'active', 'cap_nano', cap, 'funding', funding, 'wallet', wallet,

@@ -1,11 +1,11 @@
---[[ decide: move an attempt along its way: pending -> claimed -> approved, claimed -> held -> approved, pending -> denied.
-A claim that was not carried out goes back: claimed -> pending ('release'), claimed or held -> denied ('cancel').
+--[[ decide: an attempt's state machine: pending -> claimed -> approved, claimed -> held -> approved, pending -> denied.
+A claim that was not carried out is undone: claimed -> pending ('release'), claimed or held -> denied ('cancel').
 KEYS[1] attempt  hash
 ARGV[1] verb   'claim', 'hold', 'approve', 'deny', 'release', 'cancel'
-ARGV[2] given  for 'claim' and 'approve': what was decided, as JSON, kept with the attempt; '' = keep.
-               For 'release' and 'cancel': the `claim` of the decision that they take back
+ARGV[2] given  for 'claim' and 'approve': the decision as JSON, stored with the attempt; '' = keep the stored one.
+               For 'release' and 'cancel': the `claim` id of the decision to undo
 RETURNS {code, state, decision}
-  1 moved, 0 it had come that far before, -1 not known, -2 expired, -3 it was decided otherwise
+  1 moved, 0 it was already there or further, -1 unknown, -2 expired, -3 decided otherwise
 REPEAT returns 0 with the first decision and changes nothing. ]]
 -- include: window
 local moves = {
@@ -25,10 +25,10 @@ if not move.from[state] then return {-3, state, decision} end
 local now_ms = clock()
 if state ~= 'claimed' and not move.takes_back and now_ms >= tonumber(fields[2]) then return {-2, state, decision} end
 if move.takes_back then
-  -- Another claim may have taken the place of the one that is meant.
+  -- The stored decision may be a newer claim than the one to undo.
   local taken = cjson.decode(decision)
   if taken.claim ~= given then return {-3, state, decision} end
-  -- Of what was cancelled the digest of its code stays: whoever brings the code is told that it was.
+  -- Keep the digest of a cancelled decision's code, so that redeeming the code reports "denied".
   taken.funding, taken.code = '', ''
   decision = move.to == 'denied' and cjson.encode(taken) or ''
 elseif given ~= '' then

@@ -1,10 +1,10 @@
---[[ fund: give a living connection or grant another funding key, only while it is still that wallet's; write the receipt.
+--[[ fund: replace the funding key of an active connection or grant that this wallet pays for, and write the receipt.
 KEYS[1] budget   hash
 KEYS[2] history  stream
-ARGV[1] wallet      whose it must be
+ARGV[1] wallet      the wallet that must be its payer
 ARGV[2] funding     sealed; '' = none: requests are refused until there is another
-ARGV[3] receipt_id  one for each change: a repeat is known by it
-RETURNS 1 done, 0 nothing to change, or it is not connected by this wallet, or a grant that has ended
+ARGV[3] receipt_id  unique to the change: identifies a repeat
+RETURNS 1 done, 0 nothing to change, or not connected by this wallet, or an ended grant
 REPEAT returns 0 and changes nothing. ]]
 -- include: window
 -- include: receipt

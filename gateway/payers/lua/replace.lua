@@ -1,9 +1,9 @@
---[[ replace: put a new value in the place of another, unless that was changed since it was read.
+--[[ replace: compare and set: replace a value unless it was changed since it was read.
 KEYS[1] holder  hash, or the string of an open hold, which ends with its sealed value
 ARGV[1] field   '' = the end of the string
 ARGV[2] old
 ARGV[3] new
-RETURNS 1 replaced, 0 it was changed or dropped meanwhile
+RETURNS 1 replaced, 0 it was changed or deleted meanwhile
 REPEAT returns 0. ]]
 if ARGV[1] == '' then
   local hold = redis.call('GET', KEYS[1]) or ''

@@ -1,5 +1,5 @@
--- A connection's consent history: a stream with one receipt for each change, written in the very step that makes it.
--- A repeat comes from one caller whose answer was lost, so it is looked for among the newest receipts only.
+-- A budget's consent history: a stream with one receipt for each change, written by the script that makes the change.
+-- A repeat comes from a caller that lost the answer a moment ago, so only the newest receipts are searched.
 local RECENT_RECEIPTS = 16
 
 local function is_written(history_key, receipt_id)
@@ -9,7 +9,7 @@ local function is_written(history_key, receipt_id)
   return false
 end
 
--- `receipt` stays the first field: is_written reads it by its place.
+-- `receipt` must be the first field: is_written reads it by position.
 local function write_receipt(history_key, receipt_id, event, by, now_ms, ...)
   redis.call('XADD', history_key, '*', 'receipt', receipt_id, 'event', event, 'by', by, 'at_ms', whole(now_ms), ...)
 end
