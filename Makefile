@@ -83,7 +83,7 @@ endif
 
 # Each lock keeps to the versions of the one before it.
 COMPILE := $(BIN)/uv pip compile --quiet --no-config --no-header --universal --python-version 3.11 $(UPGRADE) --generate-hashes
-LOCKS := requirements.txt requirements-run.txt requirements-dev.txt
+LOCKS := requirements.txt requirements-otel.txt requirements-run.txt requirements-dev.txt
 
 lock: UPGRADE := --upgrade
 lock: relock ## resolve requirements*.in and tools/package.json anew into the lock files
@@ -93,8 +93,9 @@ lock: relock ## resolve requirements*.in and tools/package.json anew into the lo
 relock: ## the same for Python, moving no version that need not move
 	@test -x $(BIN)/uv || $(MAKE) install
 	$(COMPILE) --output-file requirements.txt requirements.in
+	$(COMPILE) --constraints requirements.txt --output-file requirements-otel.txt requirements-otel.in
 	$(COMPILE) --constraints requirements.txt --output-file requirements-run.txt requirements-run.in
-	$(COMPILE) --constraints requirements-run.txt --output-file requirements-dev.txt requirements-dev.in
+	$(COMPILE) --constraints requirements-otel.txt --constraints requirements-run.txt --output-file requirements-dev.txt requirements-dev.in
 
 # esbuild's installer puts the program itself in the place of its script; then Node cannot start it.
 minify: install ## sdk/js/client.min.js, what browsers download, from sdk/js/client.js

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 DEPLOYED = ("gateway", "consent_web", "simulator", "devstore", "scripts")
 # make run starts honcho as a command; the packages of the house itself.
 OUR_OWN = {*DEPLOYED, "sandbox", "demo"}
+EXTRAS = "requirements-otel.txt"
 LOCKS = ("requirements.txt", "requirements-run.txt", "requirements-dev.txt")
 
 
@@ -24,9 +25,9 @@ def _imported(path: Path) -> set[str]:
     return found
 
 
-def _locked(name: str) -> set[str]:
-    """The packages of a lock file, in their normal spelling."""
-    return set(re.findall(r"^([a-z0-9][a-z0-9-]*)==", (ROOT / name).read_text(), re.MULTILINE))
+def _pins(name: str) -> dict[str, str]:
+    """The packages of a lock file, in their normal spelling, and their versions."""
+    return dict(re.findall(r"^([a-z0-9][a-z0-9-]*)(?:\[[^]]*\])?==([^ ;\\]*)", (ROOT / name).read_text(), re.MULTILINE))
 
 
 def test_what_is_deployed_imports_nothing_but_what_production_installs() -> None:
@@ -35,13 +36,20 @@ def test_what_is_deployed_imports_nothing_but_what_production_installs() -> None
     used = {name for folder in DEPLOYED for path in (ROOT / folder).rglob("*.py") for name in _imported(path)}
     foreign = used - set(sys.stdlib_module_names) - OUR_OWN
     needed = {re.sub(r"[-_.]+", "-", packages[name][0]).lower() for name in foreign}
-    assert needed - _locked("requirements.txt") == set()
+    assert needed - set(_pins("requirements.txt")) == set()
 
 
 def test_each_lock_holds_the_versions_of_the_one_before_it() -> None:
     """Tests run what production runs."""
-    pins = [set(re.findall(r"^[a-z0-9][^ ;\\]*==[^ ;\\]*", (ROOT / name).read_text(), re.MULTILINE)) for name in LOCKS]
+    pins = [_pins(name).items() for name in LOCKS]
     assert pins[0] <= pins[1] <= pins[2]
+
+
+def test_the_extras_go_beside_what_production_installs() -> None:
+    """Installed after it, they move no version of it; and tests run with them."""
+    extra, known, tested = (_pins(name) for name in (EXTRAS, LOCKS[0], LOCKS[-1]))
+    assert {name: pin for name, pin in extra.items() if known.get(name, pin) != pin} == {}
+    assert extra.items() <= tested.items()
 
 
 def test_a_buildpack_takes_this_for_a_python_app() -> None:
