@@ -18,8 +18,8 @@ from consent_web import apps_pages, browsers, dashboard, docs, files, funding, g
 from consent_web.money_text import cap_text, exact, usd
 from consent_web.openrouter import OpenRouter
 from consent_web.site import SITE, Site, build
-from gateway.duty import Duty
 from gateway.errors import InvalidRequest
+from gateway.lifecycle import Lifecycle
 from gateway.listening import port_of
 from gateway.logs import log
 from gateway.openrouter.client import Client
@@ -97,21 +97,21 @@ def make_runner(app: web.Application, *, drain_seconds: float) -> web.AppRunner:
     return SiteRunner(app, shutdown_timeout=drain_seconds)
 
 
-async def serve(settings: Settings, duty: Duty | None = None) -> None:
-    """Serve until the duty ends. Raises EmbeddedError, SettingsError, OSError (a taken port)."""
-    duty = duty or Duty(settings)
-    async with duty.watched(), open_site(settings) as site:
+async def serve(settings: Settings, lifecycle: Lifecycle | None = None) -> None:
+    """Serve until stopped. Raises EmbeddedError, SettingsError, OSError (a taken port)."""
+    lifecycle = lifecycle or Lifecycle(settings)
+    async with lifecycle.supervised(), open_site(settings) as site:
         runner = make_runner(create_app(site), drain_seconds=settings.drain_seconds)
         await runner.setup()
         try:
-            sockets = await duty.listen(runner)
+            sockets = await lifecycle.listen(runner)
             log.info("consent_listening", host=settings.host, port=port_of(sockets))
-            duty.ready()
-            await duty.stopped()
+            lifecycle.report_ready()
+            await lifecycle.until_stop()
             await asyncio.gather(*(listening.stop() for listening in tuple(runner.sites)))
             if isinstance(runner.server, CallerServer):
                 runner.server.say_close()
-                await runner.server.left(min(duty.leave_seconds, settings.drain_seconds))
+                await runner.server.left(min(lifecycle.grace_seconds, settings.drain_seconds))
         finally:
             await runner.cleanup()
     log.info("stopped")

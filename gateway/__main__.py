@@ -1,4 +1,4 @@
-"""`python -m gateway`: the API, in as many worker processes as WEB_CONCURRENCY says."""
+"""`python -m gateway`: the API, in WEB_CONCURRENCY worker processes."""
 
 from gateway.workers import main
 

@@ -1,7 +1,7 @@
-"""Variables of the environment, each parsed as what it must be.
+"""Typed access to environment variables.
 
-Rule: a missing or malformed value is one line that names the variable and says what to do. It never repeats a value:
-the value may be a key.
+Rule: a missing or malformed value raises one line that names the variable and says what to do. The line never repeats
+the value, which may be a key.
 """
 
 import re
@@ -23,13 +23,13 @@ _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,3})?")
 
 
 class SettingsError(ValueError):
-    """One line that names a variable and says what to do. Holds no value of a secret."""
+    """One line that names a variable and says what to do, without its value."""
 
 
 def with_file(variables: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the variables with those of the file that WATTFARE_ENV_FILE names, if it does: lines of NAME=value.
+    """Return the variables plus those of the file WATTFARE_ENV_FILE, if set: lines of NAME=value. Raises SettingsError.
 
-    A supervisor reads it anew on SIGHUP, which the environment of a running process cannot be. Raises SettingsError.
+    The supervisor reads the file again on SIGHUP; the environment of a running process cannot be changed.
     """
     path = variables.get(ENV_FILE, "").strip()
     if not path:
@@ -52,7 +52,7 @@ def with_file(variables: Mapping[str, str]) -> Mapping[str, str]:
 
 
 class Environment:
-    """Variables, each parsed as what it must be. An empty one counts as absent: compose files set those."""
+    """Typed variables. An empty one counts as absent, since compose files set such. Raises SettingsError."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
@@ -78,7 +78,7 @@ class Environment:
         return int(value)
 
     def usd(self, name: str, default: int, *, most: int) -> Decimal:
-        """An amount of US dollars, exact."""
+        """Return an exact amount of US dollars."""
         value = self.text(name)
         usd = Decimal(default if value is None else value if _USD.fullmatch(value) else 0)
         if not 0 < usd <= most:
@@ -119,14 +119,14 @@ class Environment:
         return self.web_url(name, "https://host.example") if self.text(name) else None
 
     def line(self, name: str, default: str, *, most: int) -> str:
-        """A few words that people read."""
+        """Return one line of text for people to read."""
         value = self.text(name) or default
         if len(value) > most or not value.isprintable():
             raise SettingsError(f"{name} must be at most {most} characters on one line.")
         return value
 
     def link(self, name: str) -> str | None:
-        """Where a person is sent: a web page, or an address to write to. Also without OPERATOR_ in its name."""
+        """Return a web page's URL or a mailto: address. The variable's name may leave out OPERATOR_."""
         value = self.text(name) or self.text(name.replace("OPERATOR_", ""))
         if value is None or re.fullmatch(r"mailto:[^\s@]+@[^\s@]+", value):
             return value
@@ -136,7 +136,7 @@ class Environment:
         return value
 
     def proxy_for(self, url: str) -> str | None:
-        """The proxy on the way to `url`, as the usual variables name it (in lower case, too). None for http://."""
+        """Return the proxy for `url` by HTTPS_PROXY and NO_PROXY (or in lower case). None for an http:// URL."""
         target = urlsplit(url)
         value = self.text("HTTPS_PROXY") or self.text("https_proxy")
         if value is None or target.scheme != "https":
@@ -154,7 +154,7 @@ class Environment:
         return value
 
     def openrouter_url(self, name: str) -> str:
-        """The base below which OpenRouter's API is at /api/v1; that path itself is taken off."""
+        """Return the base URL of OpenRouter, below which the API is at /api/v1; that path is removed if given."""
         value = self.web_url(name, _OPENROUTER).removesuffix("/api/v1").rstrip("/")
         parts = urlsplit(value)
         has_path = parts.path and (parts.hostname or "").removeprefix("www.") == urlsplit(_OPENROUTER).hostname
@@ -163,9 +163,9 @@ class Environment:
         return value
 
     def origin(self, name: str, default: str, *, production: bool) -> str:
-        """An origin as a browser writes it: lower case, no default port, no path (RFC 6454 §6.1).
+        """Return an origin as a browser serialises it: lower case, no default port, no path (RFC 6454 §6.1).
 
-        In production it must be given, and encrypted.
+        In production it must be set, and be https.
         """
         if production and self.text(name) is None:
             raise SettingsError(f"{name} is missing; production needs the https:// origin that browsers see.")

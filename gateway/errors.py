@@ -1,20 +1,20 @@
-"""Every failure the outside can see: one tree, one code and status each, one envelope.
+"""Every error that a client can receive: one class tree, with a code and status each, and one envelope.
 
-Rule: a message says what to do next, and never holds a key, a prompt or the payer's OpenRouter account id.
+Rule: a message says what to do next, and never contains a key, a prompt or the payer's OpenRouter account id.
 Rule: foreign exceptions are translated into this tree once, where the foreign library is called.
 """
 
 from collections.abc import Mapping
 from typing import ClassVar
 
-# OpenAI's and Anthropic's SDKs obey it before they look at the status.
+# OpenAI's and Anthropic's SDKs give this header precedence over the status.
 _SHOULD_RETRY = "x-should-retry"
 
 
 class WattfareError(Exception):
     """A failure with its place in the contract: `code`, `status` and `type` (for OpenAI clients).
 
-    `fields` are added to the envelope's error object, `headers` to the response. `retry_after_seconds` is said in both.
+    `fields` are added to the envelope's error object, `headers` to the response, `retry_after_seconds` to both.
     """
 
     code: ClassVar[str] = "unknown"
@@ -70,10 +70,10 @@ class NotConnected(WattfareError):
 
 
 class BudgetExceeded(WattfareError):
-    """402: the cap is spent, or what is left cannot carry this request.
+    """402: the cap is spent, or the remainder is too small for this request.
 
     `limit`: what refused it: `cap`, `in_flight` (requests in flight hold the rest; `retry_after_seconds` is set then),
-    `credit` (what the funding key affords). `fields`: the amounts that it was decided by.
+    `credit` (of the funding key). `fields`: the amounts behind the decision.
     """
 
     code, type, default_status = "budget_exceeded", "insufficient_quota", 402
@@ -92,7 +92,7 @@ class BudgetExceeded(WattfareError):
 
 
 class FundingInvalid(WattfareError):
-    """402: OpenRouter refuses the funding key or its credit."""
+    """402: OpenRouter refused the funding key, or its credit is too low."""
 
     code, type, default_status = "funding_invalid", "insufficient_quota", 402
 
@@ -121,9 +121,9 @@ class GrantInvalid(WattfareError):
 
     @classmethod
     def because(cls, reason: str) -> "GrantInvalid":
-        """Return the refusal for `unknown`, `ended` (by whom paid), `used_up`, `expired` or `over_budget`.
+        """Return the refusal for `unknown`, `ended` (by the payer), `used_up`, `expired` or `over_budget`.
 
-        What is not this app's, in this mode, is `unknown` like what never was.
+        A grant of another app or mode is `unknown`, like one that never existed.
         """
         refused = cls(f"{_GRANT_REASONS[reason]} Ask the user for a new one.")
         refused.fields["reason"] = reason
@@ -133,7 +133,7 @@ class GrantInvalid(WattfareError):
 class RateLimited(WattfareError):
     """429: too many requests, here or at OpenRouter.
 
-    `limit`: which of ours refused a metered call: `app`, `user` or `open` (requests of the user).
+    `limit`: which of our limits refused a metered call: `app`, `user` (rates) or `open` (the user's open requests).
     """
 
     code, type, default_status = "rate_limited", "rate_limit_error", 429
@@ -143,25 +143,25 @@ class RateLimited(WattfareError):
 
 
 class InvalidRequest(WattfareError):
-    """The caller's fault: 400, 404, 405, 408, 413, 415 or 422; OpenRouter's own 4xx keeps its status."""
+    """The request is wrong: 400, 404, 405, 408, 413, 415 or 422; a 4xx of OpenRouter keeps its status."""
 
     code, type, default_status = "invalid_request", "invalid_request_error", 400
 
 
 class UpstreamError(WattfareError):
-    """502 or 504: the provider failed or timed out."""
+    """502 or 504: OpenRouter failed or timed out."""
 
     code, type, default_status = "upstream", "api_error", 502
 
     def note_bill(self) -> None:
-        """Say that the request had left and may be billed, so that no client sends it again by itself."""
+        """Add that the request was sent and may be billed, and tell clients not to retry it by themselves."""
         told = self.message.removesuffix("Try again.").rstrip()
         self.message = f"{told} The request had left and may be billed: GET /v1/usage/{{requestId}} tells."
         self.headers[_SHOULD_RETRY] = "false"
 
 
 class ConsentRequired(WattfareError):
-    """403: approving or raising a cap is the payer's act, on the consent site."""
+    """403: only the payer may approve or raise a cap, on the consent site."""
 
     code, type, default_status = "consent_required", "permission_error", 403
 
@@ -173,7 +173,7 @@ class ConsentRequired(WattfareError):
 
 
 class Unavailable(WattfareError):
-    """503: Redis or a key ring is away. Nothing was spent."""
+    """503: Redis is unreachable, or the key ring lacks a key. Nothing was spent."""
 
     code, type, default_status = "unavailable", "api_error", 503
 

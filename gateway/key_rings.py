@@ -1,6 +1,6 @@
-"""Key rings: the master keys that seal funding keys, and those that sign session tokens; newest first.
+"""Key rings: master keys, which seal funding keys, and JWT keys, which sign session tokens; newest first.
 
-Rule: no message repeats a key. In development a ring that is not given is made, once, beside the data.
+Rule: no message repeats a key. In development a missing ring is created once, in the data folder.
 """
 
 import base64
@@ -16,7 +16,7 @@ from typing import Final
 
 from gateway.environment import Environment, SettingsError
 
-KEY_BYTES: Final = 32  # AES-256, and the block that HS256 wants at least (RFC 7518 §3.2)
+KEY_BYTES: Final = 32  # for AES-256; also the least that HS256 requires (RFC 7518 §3.2)
 _MASTER = "WATTFARE_MASTER_KEYS"
 _JWT = "WATTFARE_JWT_KEYS"
 _KID = re.compile(r"[A-Za-z0-9_-]{1,32}")
@@ -24,13 +24,13 @@ _KID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """Keys of 32 bytes with their ids, newest first. The newest signs and seals; each verifies and opens."""
+    """Keys of 32 bytes with their ids, newest first. The newest one signs and seals, all verify and open."""
 
     keys: tuple[tuple[str, bytes], ...] = field(repr=False)
 
     @property
     def newest(self) -> tuple[str, bytes]:
-        """The id and the bytes of the key in use."""
+        """The id and bytes of the newest key."""
         return self.keys[0]
 
     def find(self, kid: str) -> bytes | None:
@@ -42,7 +42,7 @@ class KeyRing:
 
 
 def read_key_rings(source: Environment, data_dir: Path, *, required: bool) -> tuple[KeyRing, KeyRing]:
-    """Return the master ring and the token ring; what development leaves out comes from the file beside the data.
+    """Return the master ring and the JWT ring; in development a missing one is read from `data_dir`.
 
     Raises SettingsError.
     """
@@ -52,7 +52,7 @@ def read_key_rings(source: Environment, data_dir: Path, *, required: bool) -> tu
         kept_master, kept_jwt = _development_keys(data_dir)
         master, jwt = master or kept_master, jwt or kept_jwt
     if {key for _, key in master.keys} & {key for _, key in jwt.keys}:
-        # Whoever may sign tokens could open funding keys.
+        # With a shared key, whoever may sign tokens could also open funding keys.
         raise SettingsError(f"{_JWT} shares a key with {_MASTER}; make each key for one of them alone.")
     return master, jwt
 
@@ -84,7 +84,7 @@ def _parse_ring(name: str, value: str) -> KeyRing:
 
 
 def _decode_key(encoded: str) -> bytes | None:
-    """Standard or url-safe base64, with or without padding."""
+    """Decode standard or URL-safe base64, with or without padding; None unless it is 32 bytes."""
     plain = encoded.translate(str.maketrans("-_", "+/")).rstrip("=")
     try:
         key = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
@@ -94,7 +94,7 @@ def _decode_key(encoded: str) -> bytes | None:
 
 
 def _development_keys(data_dir: Path) -> tuple[KeyRing, KeyRing]:
-    """Return the rings in `data_dir/keys.json`, which the first process makes. Raises SettingsError."""
+    """Return the rings in `data_dir/keys.json`, which the first process creates. Raises SettingsError."""
     path = data_dir / "keys.json"
     try:
         if not path.exists():
@@ -113,10 +113,10 @@ def _development_keys(data_dir: Path) -> tuple[KeyRing, KeyRing]:
 
 
 def _make_keys(path: Path) -> None:
-    """Write new keys to a draft and link it into place: the first of several processes wins, none reads half a file."""
+    """Write new keys to a draft and link it into place: of several processes the first wins, none reads half a file."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = {name: f"dev:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}" for name in ("master", "jwt")}
-    # mkstemp makes the file with mode 600.
+    # mkstemp creates the file with mode 600.
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix="keys-")
     try:
         with os.fdopen(descriptor, "w") as file:

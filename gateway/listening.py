@@ -1,7 +1,7 @@
-"""The sockets that a service listens on.
+"""Opens listening sockets.
 
-Rule: with several workers each has sockets of its own, opened and kept by the supervisor: the kernel spreads new
-connections over them, and those that wait when a worker ends are taken by the next one in its place.
+Rule: with several workers each has its own sockets, opened and kept by the supervisor. The kernel balances new
+connections over them, and connections in the backlog of a worker that ended are accepted by its replacement.
 """
 
 import contextlib
@@ -9,15 +9,15 @@ import errno
 import socket
 from collections.abc import Sequence
 
-# Connections that wait while all workers are busy; the kernel caps it at net.core.somaxconn, 4096 on today's Linux.
+# Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn, 4096 on current Linux.
 BACKLOG = 2048
 _NO_SUCH_ADDRESS = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 def open_sockets(host: str, port: int, *, is_shared: bool) -> list[socket.socket]:
-    """Return a listening socket for each address of `host`. Raises OSError whose message has host and port.
+    """Return a listening socket for each address of `host`. Raises OSError with host and port in its message.
 
-    `port` 0: the system chooses one, the same for all addresses. `is_shared`: more sockets may listen there.
+    `port` 0: the system chooses one, the same for all addresses. `is_shared`: other sockets may bind the same port.
     """
     opened: list[socket.socket] = []
     try:
@@ -30,7 +30,7 @@ def open_sockets(host: str, port: int, *, is_shared: bool) -> list[socket.socket
             except OSError as refused:
                 if refused.errno not in _NO_SUCH_ADDRESS:
                     raise
-                # `localhost` is both ::1 and 127.0.0.1, also where there is no IPv6.
+                # `localhost` resolves to ::1 and 127.0.0.1 even where IPv6 is disabled: one of them suffices.
                 missing = refused
         if missing is not None and not opened:
             raise missing
@@ -44,7 +44,7 @@ def open_sockets(host: str, port: int, *, is_shared: bool) -> list[socket.socket
 def _listen(family: int, place: tuple[object, ...], *, is_shared: bool) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # A connection that just ended keeps no port.
+        # Permits binding a port that recently closed connections still occupy in TIME_WAIT.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if is_shared:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -59,12 +59,12 @@ def _listen(family: int, place: tuple[object, ...], *, is_shared: bool) -> socke
 
 
 def port_of(sockets: Sequence[socket.socket]) -> int:
-    """Return the port that the sockets are bound to; 0 where there are none."""
+    """Return the port that the sockets are bound to; 0 without sockets."""
     return int(sockets[0].getsockname()[1]) if sockets else 0
 
 
 def close_all(sockets: Sequence[socket.socket]) -> None:
-    """Close what was opened."""
+    """Close all sockets."""
     for each in sockets:
         with contextlib.suppress(OSError):
             each.close()

@@ -1,8 +1,8 @@
-"""What the operator watches: counters, timings and states, served on a port of their own (WATTFARE_METRICS_PORT).
+"""Prometheus metrics: counters, histograms and gauges, served on a port of their own (WATTFARE_METRICS_PORT).
 
-Rule: no label holds anything of a payer or an app.
-Several workers write theirs into files of one folder, and the supervisor serves the sums: a worker that was replaced
-takes nothing with it.
+Rule: no label identifies a payer or an app.
+Several workers write to files in one folder and the supervisor serves the sums, so the counts of a replaced worker are
+kept.
 """
 
 import os
@@ -15,11 +15,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 REGISTRY = CollectorRegistry()
-# Where prometheus_client looks, when it is imported, for the folder of several processes.
+# prometheus_client reads this variable, when it is imported, to find the folder shared by several processes.
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-# What the gateway itself takes is a millisecond or two; a slow Redis shows as tens of them.
+# The gateway itself takes a millisecond or two; a slow Redis adds tens of milliseconds.
 _OWN_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
-# A model that thinks may take minutes to its first byte.
+# A reasoning model may take minutes to its first byte.
 _MODEL_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 
 REQUESTS = Counter("wattfare_requests", "Answered HTTP calls by status.", ["status"], registry=REGISTRY)
@@ -49,7 +49,7 @@ FIRST_BYTE_SECONDS = Histogram(
 
 
 def _state(name: str, what: str, mode: str) -> Gauge:
-    """Return a state, of which `mode` says what several processes come to; those that are gone do not count."""
+    """Return a gauge. `mode`: how the values of several live processes are combined (sum, minimum, maximum)."""
     return Gauge(name, what, registry=REGISTRY, multiprocess_mode=mode)  # type: ignore[arg-type]
 
 
@@ -64,7 +64,7 @@ SWEEPER_LATE = _state("wattfare_sweeper_late", "Budgets that have waited for a s
 
 @cache
 def requests_of(status: int) -> Counter:
-    """Return the counter of one status."""
+    """Return the counter of one status, cached, because `labels` takes a lock and builds strings."""
     return REQUESTS.labels(str(status))
 
 
@@ -75,7 +75,7 @@ def settlements_of(ledger: str, ended_by: str) -> Counter:
 
 
 def count_settlement(ledger: str, ended_by: str, cost_usd: float, overrun_usd: float) -> None:
-    """Count one closed request. `ledger`: its status there, `overrun_usd`: its cost above its hold."""
+    """Count one closed request. `ledger`: its status in the ledger; `overrun_usd`: its cost above its hold."""
     settlements_of(ledger, ended_by).inc()
     SETTLED_USD.inc(cost_usd)
     if overrun_usd:
@@ -96,13 +96,13 @@ def limited_by(limit: str) -> Counter:
 
 
 def serve(host: str, port: int) -> None:
-    """Serve what this process counts from a thread of its own. Raises OSError when the port is taken."""
+    """Serve this process's metrics from a thread. Raises OSError when the port is taken."""
     _serve(host, port, REGISTRY)
 
 
 @contextmanager
 def summed(host: str, port: int) -> Iterator[None]:
-    """Serve the sums of all processes that are started inside the block. Raises OSError when the port is taken."""
+    """Serve the combined metrics of all processes started inside the block. Raises OSError when the port is taken."""
     with tempfile.TemporaryDirectory(prefix="wattfare-metrics-") as folder:
         os.environ[_FOLDER] = folder  # noqa: TID251 - how prometheus_client tells its processes; nothing is read
         registry = CollectorRegistry()
@@ -115,7 +115,7 @@ def summed(host: str, port: int) -> Iterator[None]:
 
 
 def forget_process(pid: int) -> None:
-    """Drop the states of a process that has ended; what it counted stays."""
+    """Remove the gauges of a process that has ended; its counters are kept."""
     if _FOLDER in os.environ:  # noqa: TID251
         mark_process_dead(pid)  # type: ignore[no-untyped-call]
 

@@ -1,6 +1,6 @@
-"""What a REDIS_URL says: one server, a Sentinel group or a Cluster, and how to get in. The only parser of it.
+"""Parses REDIS_URL (one server, a Sentinel group or a Cluster, with credentials and TLS). The only parser of it.
 
-Rule: no error repeats the URL, which may hold a password.
+Rule: no error repeats the URL, which may contain a password.
 """
 
 import ipaddress
@@ -24,13 +24,13 @@ _KINDS: dict[str, tuple[_Kind, bool]] = {
     "rediss+cluster": ("cluster", True),
     "redis+sentinel": ("sentinel", False),
 }
-# As redis-py's URLs write them.
+# Query parameters, named as in redis-py's URLs.
 _QUERY = {"db", "ssl_cert_reqs", "ssl_ca_certs"}
 
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """`hosts`: the server, the Sentinels or the nodes to start from; none for a unix socket, which has a `path`."""
+    """`hosts`: the server, the Sentinels or the Cluster's first nodes; empty for a unix socket, which has a `path`."""
 
     kind: _Kind
     hosts: tuple[tuple[str, int], ...]
@@ -39,15 +39,15 @@ class RedisUrl:
     password: str | None = field(default=None, repr=False)
     db: int = 0
     master_name: str = ""
-    """What the Sentinels call the group."""
+    """The Sentinels' name of the group."""
     is_tls: bool = False
     ca_file: str | None = None
-    """Who signed the server's certificate; None: whom the system trusts."""
+    """The CA that signed the server's certificate; None: the system's CAs."""
     is_self_signed: bool = False
-    """Encrypted, but nobody is asked who the server is."""
+    """Encrypt without verifying the server's certificate."""
 
     def tls(self) -> ssl.SSLContext | None:
-        """Return what TLS needs, None without it. Raises OSError or ssl.SSLError when the CA file cannot be used."""
+        """Return the TLS context, None without TLS. Raises OSError or ssl.SSLError when the CA file cannot be used."""
         if not self.is_tls:
             return None
         context = ssl.create_default_context(cafile=self.ca_file)
@@ -58,7 +58,7 @@ class RedisUrl:
 
 
 def parse(url: str) -> RedisUrl:
-    """Return what `url` says, in one of `FORMS`. Raises ValueError."""
+    """Parse a URL in one of `FORMS`. Raises ValueError."""
     if re.search(r"[\s\x00-\x1f\x7f\\#]", url):
         raise ValueError("a character that must be escaped")
     parts = urlsplit(url)
@@ -93,7 +93,7 @@ def parse(url: str) -> RedisUrl:
 
 
 def is_host(host: str) -> bool:
-    """Tell whether this is an IP address or may be a host's name."""
+    """Return whether this is an IP address or a possible host name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

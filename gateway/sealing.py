@@ -1,6 +1,6 @@
-"""Funding keys at rest: AES-256-GCM under a ring of master keys, bound to the place the key belongs to.
+"""Encryption of secrets at rest: AES-256-GCM under a ring of master keys, with the secret's place as associated data.
 
-Rule: a sealed key that is copied to another connection or wallet does not open there.
+Rule: a sealed key that is copied to another connection or wallet cannot be opened there.
 """
 
 import secrets
@@ -10,22 +10,22 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.key_rings import KeyRing
 
-_NONCE_BYTES = 12  # GCM's own size: NIST SP 800-38D §5.2.1.1
+_NONCE_BYTES = 12  # GCM's recommended size: NIST SP 800-38D §5.2.1.1
 
 
 class SealBroken(Exception):
-    """A sealed value does not open: another place, another key ring, or altered bytes."""
+    """A sealed value cannot be opened: wrong place, missing master key, or altered bytes."""
 
 
 class Sealer:
-    """Seals and opens secrets. The newest master key seals, every key of the ring opens."""
+    """Seals and opens secrets. The newest master key seals, every key of the ring can open."""
 
     def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
         self._ciphers = {kid: AESGCM(key) for kid, key in ring.keys}
 
     def seal(self, secret: str, *, place: str) -> bytes:
-        """Return `kid:`, nonce and ciphertext of `secret`, bound to `place` (the name of where it is stored)."""
+        """Return `kid:`, nonce and ciphertext of `secret`. `place`: the associated data, naming where it is stored."""
         kid, _ = self._ring.newest
         nonce = secrets.token_bytes(_NONCE_BYTES)
         return kid.encode() + b":" + nonce + self._ciphers[kid].encrypt(nonce, secret.encode(), place.encode())
@@ -42,5 +42,5 @@ class Sealer:
             raise SealBroken("does not open here") from None
 
     def is_newest(self, sealed: bytes) -> bool:
-        """Tell whether `sealed` is already under the newest master key."""
+        """Return whether `sealed` is under the newest master key."""
         return sealed.partition(b":")[0] == self._ring.newest[0].encode()

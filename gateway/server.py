@@ -1,6 +1,6 @@
-"""A gateway process: opens everything, listens, drains, closes in reverse.
+"""A gateway process: opens everything, listens, drains, and closes in reverse order.
 
-On SIGTERM: stop accepting, let streams finish, settle what is open, then let go of Redis.
+On SIGTERM it stops accepting, lets streams finish, settles open requests, then closes Redis.
 """
 
 import asyncio
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway.call import Call
-from gateway.duty import Duty
 from gateway.edge.api import Api
 from gateway.edge.routes import Routes
 from gateway.errors import InvalidRequest
 from gateway.keys import Budget, wakes
 from gateway.ledger.sweeper import Sweeper
+from gateway.lifecycle import Lifecycle
 from gateway.listening import port_of
 from gateway.logs import log
 from gateway.metered.admission import Admissions
@@ -33,14 +33,14 @@ from gateway.store.broadcast import Cut
 from gateway.watch import keep_watching
 
 _SETTLE_SECONDS = 5.0
-# A request that came on a kept connection while the last streams finished.
+# Time for a request that arrived on a kept connection while the last streams finished.
 _LATE_SECONDS = 5.0
-# Small resources answer within a few calls of Redis.
+# Time for the small resources, which need a few Redis calls each.
 _SMALL_SECONDS = 2.0
 
 
 def _refuse(request: web.BaseRequest, refused: InvalidRequest) -> web.Response:
-    """Return the envelope for a request that is no HTTP."""
+    """Return the error response to a request that is not valid HTTP."""
     call = Call(request)
     call.path = ""  # nothing of it is logged
     response = call.refuse(refused)
@@ -50,7 +50,7 @@ def _refuse(request: web.BaseRequest, refused: InvalidRequest) -> web.Response:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A running gateway: what serves it, and what a test may look into."""
+    """A running gateway and its parts."""
 
     services: Services
     server: CallerServer
@@ -59,7 +59,7 @@ class Gateway:
     sweeper: Sweeper
     prices: Prices
 
-    async def hear(self, cut: Cut) -> None:
+    async def handle_cut(self, cut: Cut) -> None:
         """Act on a revocation, a closed app or a rotated secret."""
         if cut.kind == "budget":
             self.inflight.cut_budget(cut.name)
@@ -68,9 +68,9 @@ class Gateway:
         if cut.kind == "app":
             self.inflight.cut_app(cut.name)
 
-    def wake(self, said: bytes) -> None:
-        """Have a request ask again whose turn it is; one that is not here any more gives its place back."""
-        if (unknown := self.waiting.hear(said)) is None:
+    def handle_wake(self, message: bytes) -> None:
+        """Wake a waiting request whose turn it is; if it is no longer here, remove it from the queue in Redis."""
+        if (unknown := self.waiting.hear(message)) is None:
             return
         queue, request_id = unknown
         budget = Budget.parse(queue.removesuffix(":queue"))
@@ -78,13 +78,13 @@ class Gateway:
             self.services.ledger.keep_leave(budget, request_id, wakes(self.services.broadcast.process))
 
     async def catch_up(self) -> None:
-        """Act on what may have been said while nobody heard. Raises Unavailable."""
+        """Act on all that may have been missed while no messages were received. Raises Unavailable."""
         self.services.apps.forget_all()
         self.waiting.call_all()
         await self.inflight.check(self.services.apps.is_closed)
 
     async def end(self) -> None:
-        """End what still runs, and wait until what is owed has reached Redis."""
+        """End open requests, and wait until their settlements have reached Redis."""
         self.waiting.stop()
         await self.inflight.end()
         await self.services.store.drained(_SETTLE_SECONDS)
@@ -92,7 +92,7 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
-    """Yield a gateway that is ready to listen. Raises EmbeddedError, SettingsError (a Redis that may evict)."""
+    """Yield a gateway that is ready to listen. Raises EmbeddedError, SettingsError (a Redis that may evict keys)."""
     async with open_services(settings) as services:
         await refuse_eviction(services.store)
         client = Client.of(settings)
@@ -100,11 +100,11 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         gateway = _assemble(services, client)
         try:
             await gateway.prices.start()
-            await services.broadcast.listen(gateway.hear, gateway.catch_up, gateway.wake)
+            await services.broadcast.listen(gateway.handle_cut, gateway.catch_up, gateway.handle_wake)
             background = [gateway.prices.keep_fresh(), gateway.inflight.tick()]
             if settings.metrics_port:
-                watched = services.store, gateway.prices, gateway.inflight, gateway.waiting
-                background.append(keep_watching(*watched))
+                gauged = services.store, gateway.prices, gateway.inflight, gateway.waiting
+                background.append(keep_watching(*gauged))
             if settings.sweeper:
                 background.append(gateway.sweeper.run())
             tasks = [asyncio.get_running_loop().create_task(work) for work in background]
@@ -157,23 +157,23 @@ def _assemble(services: Services, client: Client) -> Gateway:
     return Gateway(services, server, inflight, waiting, sweeper, prices)
 
 
-async def serve(settings: Settings, duty: Duty | None = None) -> None:
-    """Run one gateway process until its duty ends. Raises EmbeddedError, SettingsError, OSError (a taken port)."""
-    duty = duty or Duty(settings)
-    async with duty.watched(), open_gateway(settings) as gateway:
+async def serve(settings: Settings, lifecycle: Lifecycle | None = None) -> None:
+    """Run one gateway process until it is stopped. Raises EmbeddedError, SettingsError, OSError (a taken port)."""
+    lifecycle = lifecycle or Lifecycle(settings)
+    async with lifecycle.supervised(), open_gateway(settings) as gateway:
         runner = web.ServerRunner(gateway.server, shutdown_timeout=_SMALL_SECONDS)
         await runner.setup()
-        sockets = await duty.listen(runner)
+        sockets = await lifecycle.listen(runner)
         log.info("listening", host=settings.host, port=port_of(sockets))
-        duty.ready()
-        await duty.stopped()
+        lifecycle.report_ready()
+        await lifecycle.until_stop()
         log.info("draining", open_requests=len(gateway.inflight))
         await asyncio.gather(*(site.stop() for site in tuple(runner.sites)))
         gateway.server.say_close()
         gateway.waiting.stop()
         await gateway.inflight.ended(settings.drain_seconds)
-        await gateway.server.left(min(duty.leave_seconds, settings.drain_seconds))
-        # What came meanwhile has its time too, unless that is over.
+        await gateway.server.left(min(lifecycle.grace_seconds, settings.drain_seconds))
+        # Requests that arrived meanwhile get time too, within the limit of the drain.
         await gateway.inflight.ended(min(_LATE_SECONDS, settings.drain_seconds))
         await gateway.end()
         await runner.cleanup()

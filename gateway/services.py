@@ -1,4 +1,4 @@
-"""Everything a Wattfare process works with, opened in order and closed in reverse."""
+"""Opens the stores that a Wattfare process uses, in order, and closes them in reverse."""
 
 import asyncio
 import contextlib
@@ -35,8 +35,8 @@ from gateway.store.epoch import Memory, newest
 from gateway.store.store import Store
 
 KEEPS_ALL: Final = "noeviction"
-# So much of what was known is lost with a killed process; a beat is a quarter of a second.
-_REMEMBER_SECONDS = 2.0
+# At most this much knowledge of Redis's epoch is lost when the process is killed; a heartbeat comes each 0.25 s.
+_SAVE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     store = await Store.open(
         url,
         deadline_ms=settings.redis_deadline_ms,
-        memory=_recall(settings),
+        memory=_read_state_file(settings),
         ca_file=settings.redis_ca_file,
         is_self_signed=settings.redis_self_signed,
     )
@@ -79,7 +79,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     connections = Connections(store, ledger, sealer, broadcast)
     is_over = asyncio.Event()
     logins = Logins(store)
-    remembering = asyncio.get_running_loop().create_task(_keep_remembering(settings.state_file, store, is_over))
+    saving = asyncio.get_running_loop().create_task(_keep_saving_epochs(settings.state_file, store, is_over))
     try:
         yield Services(
             settings=settings,
@@ -107,14 +107,14 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     finally:
         await broadcast.close()
         is_over.set()
-        await asyncio.gather(remembering, return_exceptions=True)
+        await asyncio.gather(saving, return_exceptions=True)
         await store.close()
 
 
 async def refuse_eviction(store: Store) -> None:
-    """Raise SettingsError where Redis may drop keys when it is full: a hold or a day of spend would be one of them.
+    """Raise SettingsError if Redis may evict keys when it is full: a hold or a day of spend could be among them.
 
-    A Redis that is away, or that tells nobody, is taken as it is.
+    A Redis that is away, or that refuses INFO, is accepted.
     """
     if not store.is_open:
         return
@@ -128,39 +128,39 @@ async def refuse_eviction(store: Store) -> None:
                 )
 
 
-def _recall(settings: Settings) -> Memory:
+def _read_state_file(settings: Settings) -> Memory:
     if settings.state_file is None or not settings.state_file.exists():
         return {}
     memory: Memory = orjson.loads(settings.state_file.read_bytes())
     return memory
 
 
-async def _keep_remembering(state_file: Path | None, store: Store, is_over: asyncio.Event) -> None:
-    """Write down what is known of Redis at once, every few seconds and at the end: a killed process knew it too."""
-    is_told = False
+async def _keep_saving_epochs(state_file: Path | None, store: Store, is_over: asyncio.Event) -> None:
+    """Save the known epochs of Redis now, every few seconds and at the end, so that a kill loses little of them."""
+    is_logged = False
     while state_file is not None:
         is_last = is_over.is_set()
         try:
-            await asyncio.to_thread(_remember, state_file, store.memory)
-            is_told = False
+            await asyncio.to_thread(_save_epochs, state_file, store.memory)
+            is_logged = False
         except OSError as fault:
-            if not is_told:
+            if not is_logged:
                 log.error("state_file_not_written", error=type(fault).__name__, path=str(state_file))
-            is_told = True
+            is_logged = True
         if is_last:
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_REMEMBER_SECONDS):
+            async with asyncio.timeout(_SAVE_SECONDS):
                 await is_over.wait()
 
 
-def _remember(state_file: Path, memory: Memory) -> None:
-    """Write down what this process and those beside it know. Raises OSError."""
+def _save_epochs(state_file: Path, memory: Memory) -> None:
+    """Merge this process's known epochs into the file. Raises OSError."""
     if not memory:
         return
     with contextlib.suppress(FileNotFoundError, ValueError):
         memory = newest(orjson.loads(state_file.read_bytes()), memory)
-    # Beside it, under a name of its own, then in its place: a crash leaves the old one whole.
+    # Write to a temporary file and rename it: a crash leaves the old file intact.
     fresh = state_file.with_name(f"{state_file.name}.{secrets.token_hex(8)}.new")
     try:
         with fresh.open("wb") as file:

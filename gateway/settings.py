@@ -1,7 +1,7 @@
-"""What the environment asks for, read once at start and validated; the only reader of `os.environ` in the gateway.
+"""The settings, read from the environment at start and validated; the gateway's only reader of `os.environ`.
 
-Rule: a missing or malformed value is one line that names the variable and says what to do. It never repeats a value:
-the value may be a key.
+Rule: a missing or malformed value raises one line that names the variable and says what to do. The line never repeats
+the value, which may be a key.
 """
 
 import os
@@ -15,28 +15,28 @@ from gateway.key_rings import KeyRing, read_key_rings
 from gateway.money import NANO_PER_USD, nano_from_usd
 
 MIN_LEDGER_DAYS: Final = 31  # the rolling month is 30 UTC days; verify needs all of it
-MAX_LEDGER_DAYS: Final = 36_500  # a hundred years: more is a slip of the keyboard
+MAX_LEDGER_DAYS: Final = 36_500  # a hundred years: more is a typing error
 MAX_WORKERS: Final = 256  # more processes than any host has cores
-MAX_CAP_USD: Final = 1000  # a higher monthly cap for one app is taken for a typing error
-MAX_BODY_MB: Final = 1024  # a body is held in memory, several times over while it is read
-MAX_GRANT_REQUESTS: Final = 10_000  # more is no handful of requests, but a connection
+MAX_CAP_USD: Final = 1000  # a higher monthly cap for one app is probably a typing error
+MAX_BODY_MB: Final = 1024  # a body is held in memory, several times over while it is parsed
+MAX_GRANT_REQUESTS: Final = 10_000  # for more an app should request a connection
 MAX_GRANT_USD: Final = 1000  # as much as one connection may spend in a month
 MAX_GRANT_SECONDS: Final = 86_400  # CONTRACT §4: at most 24 hours
 MAX_WATCHDOG_USEC: Final = 999_999_999  # a quarter of an hour
-_BILLION: Final = 999_999_999  # as good as no limit
-USUAL_OPEN: Final = 10_000  # of one budget: more streams than any one person watches
-USUAL_RATE: Final = 60_000  # of one budget: no honest app comes near a thousand a second
-USUAL_APP_RATE: Final = 600_000  # of one app: a million payers with twenty requests a day come to a tenth at their peak
+_BILLION: Final = 999_999_999  # effectively no limit
+USUAL_OPEN: Final = 10_000  # of one budget: more streams than any person uses
+USUAL_RATE: Final = 60_000  # of one budget: a thousand a second is far above honest use
+USUAL_APP_RATE: Final = 600_000  # of one app: ten times the peak of a million payers with twenty requests a day
 CONSENT_PORT: Final = 8081  # where the consent site listens by default
 
-_OPERATOR_CHARS = 60  # what fits on a line of the popup
+_OPERATOR_CHARS = 60  # fits on one line of the popup
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _LOG_FORMATS = ("auto", "json", "text")
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Who runs this, as every page that a payer sees says: a name, and where terms, privacy and help are (or None)."""
+    """The operator as shown on every payer's page: a name, and URLs of terms, privacy and help (or None)."""
 
     name: str
     terms_url: str | None = None
@@ -45,22 +45,22 @@ class Operator:
 
     @property
     def has_links(self) -> bool:
-        """Whether there is anything to link to."""
+        """Whether there is any URL."""
         return any((self.terms_url, self.privacy_url, self.support_url))
 
     @classmethod
     def read(cls, source: Environment, name: str) -> "Operator":
-        """Return what the environment says; without a name of its own it is called `name`. Raises SettingsError."""
+        """Return the operator by the environment; the default name is `name`. Raises SettingsError."""
         links = (source.link(f"WATTFARE_OPERATOR_{each}_URL") for each in ("TERMS", "PRIVACY", "SUPPORT"))
         return cls(source.line("WATTFARE_OPERATOR_NAME", name, most=_OPERATOR_CHARS), *links)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrantSettings:
-    """What a one-time grant may be.
+    """Limits of one-time grants.
 
-    At most so many `requests`, and `total_nano` where the app names a sum; where it names none, `request_nano` for each
-    request. It lives for `seconds`.
+    At most `requests` requests; a total of at most `total_nano` if the app names one, else `request_nano` for each
+    request; valid for `seconds`.
     """
 
     requests: int
@@ -70,7 +70,7 @@ class GrantSettings:
 
     @classmethod
     def load(cls, source: Environment) -> "GrantSettings":
-        """Return what the environment says of grants. Raises SettingsError."""
+        """Return the limits of grants by the environment. Raises SettingsError."""
         return cls(
             requests=source.integer("WATTFARE_GRANT_MAX_REQUESTS", 100, least=1, most=MAX_GRANT_REQUESTS),
             total_nano=nano_from_usd(source.usd("WATTFARE_GRANT_MAX_USD", 100, most=MAX_GRANT_USD)),
@@ -81,9 +81,9 @@ class GrantSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSettings:
-    """How fast requests may come: of one budget how many `open_at_once` and `a_minute`, and of one app `app_a_minute`.
+    """Limits of request rates: a budget's requests `open_at_once` and `a_minute`, and an app's calls `app_a_minute`.
 
-    The last counts calls by the secret keys of one mode.
+    The last counts the calls by an app's secret keys, separately for each mode.
     """
 
     open_at_once: int
@@ -92,7 +92,7 @@ class LimitSettings:
 
     @classmethod
     def load(cls, source: Environment) -> "LimitSettings":
-        """Return what the environment says of limits. Raises SettingsError."""
+        """Return the limits of rates by the environment. Raises SettingsError."""
         return cls(
             open_at_once=source.integer("WATTFARE_OPEN_REQUESTS", USUAL_OPEN, least=1, most=_BILLION),
             a_minute=source.integer("WATTFARE_REQUESTS_A_MINUTE", USUAL_RATE, least=1, most=_BILLION),
@@ -102,15 +102,15 @@ class LimitSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything a process is told from outside. Its repr shows no secret."""
+    """All settings of a process. The repr shows no secret."""
 
     production: bool
     redis_url: str | None = field(repr=False)
     """None: the embedded server in `data_dir`, development only."""
     redis_ca_file: Path | None
-    """Who signed the certificate of a Redis behind TLS. None: whom the system trusts."""
+    """The CA file for a Redis behind TLS. None: the system's CAs."""
     redis_self_signed: bool
-    """Encrypt, but ask nobody who the Redis is."""
+    """Encrypt without verifying Redis's certificate."""
     openrouter_base_url: str
     """No trailing slash; the API is at `{base}/api/v1`, OAuth at `{base}/auth`."""
     upstream_proxy: str | None = field(repr=False)
@@ -129,53 +129,53 @@ class Settings:
     """0: no metrics."""
     drain_seconds: float
     notify_socket: str | None
-    """Where systemd listens (NOTIFY_SOCKET)."""
+    """systemd's socket (NOTIFY_SOCKET)."""
     watchdog_seconds: float
-    """How long systemd waits for a sign of life (WATCHDOG_USEC); 0: it does not."""
+    """How long systemd waits for a WATCHDOG=1 message (WATCHDOG_USEC); 0: no watchdog."""
     data_dir: Path
     """Absolute. Holds the embedded server and the development keys."""
     state_file: Path | None
-    """Where the epoch and beat of Redis are remembered over a restart; None: nowhere."""
+    """The file that keeps the known epochs of Redis over a restart; None: not kept."""
     log_level: str
     log_format: str
     """`json`, `text`, or `auto`: text in a terminal."""
     demo_url: str | None
-    """Where the demo app is, for the page at `/`; `make run` sets it."""
+    """The demo app's URL, linked from the page at `/`; `make run` sets it."""
     ledger_days: int
     """How many UTC days ledger entries and closed holds are kept."""
     holds: str
-    """`expected` lets one request of a budget at a time go beyond its bound, `bound` none (CONTRACT §3)."""
+    """`expected`: one request of a budget at a time may be open beyond its bound; `bound`: none (CONTRACT §3)."""
     admission_wait_seconds: float
-    """How long a request waits for others in flight to give money back; 0: not at all."""
+    """How long a request waits for others in flight to release money; 0: not at all."""
     hold_seconds: float
-    """How long a hold lives before the sweeper calls it overdue."""
+    """The lease of a hold, after which the sweeper considers it overdue."""
     sweeper: bool
-    """Whether the gateway's processes sweep; a process of its own may do it instead."""
+    """Whether gateway processes sweep; False when a separate sweeper process does."""
     reconcile_seconds: float
     """How long the sweeper asks OpenRouter for a cost before it settles at the estimate."""
     redis_deadline_ms: int
-    """How long Redis may say nothing at all before it counts as away."""
+    """How long Redis may be silent while commands are unanswered before it counts as away."""
     upstream_connect_seconds: float
     upstream_first_byte_seconds: float
     upstream_silence_seconds: float
-    """How long OpenRouter may send nothing inside an answer."""
+    """How long OpenRouter may send nothing within an answer."""
     upstream_keepalive_seconds: float
-    """How long OpenRouter may send nothing but comments."""
+    """How long OpenRouter may send nothing but SSE comments."""
     caller_silence_seconds: float
-    """How long a caller may take nothing of an answer."""
+    """How long a caller may read nothing of an answer, or stall the sending of its body."""
     limits: LimitSettings
     max_body_mb: int
     """How large the body of a metered call may be, in MB of 1,048,576 bytes."""
     operator: Operator
     default_cap_nano: int
-    """The monthly cap, in nano-USD, that the popup proposes, and the most of an app's wish that it preselects."""
+    """The monthly cap, in nano-USD, that the popup proposes; also the highest app's suggestion that it preselects."""
     grants: GrantSettings
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, *, default_port: int = 8080) -> "Settings":
         """Return the settings of `environ` (default: the process's own). Raises SettingsError.
 
-        In development without key rings it makes them, once, in `data_dir/keys.json`.
+        In development, missing key rings are created once, in `data_dir/keys.json`.
         """
         source = Environment(with_file(os.environ if environ is None else environ))
         production = source.choice("WATTFARE_ENV", "development", ("development", "production")) == "production"
@@ -185,7 +185,7 @@ class Settings:
         master_keys, jwt_keys = read_key_rings(source, data_dir, required=production)
         host = source.host("HOST", "127.0.0.1")
         port = source.integer("PORT", default_port, least=0, most=65535)
-        # When only the port of the consent site was changed, its default origin has that port.
+        # If only the consent site's PORT was changed, its default origin has that port.
         is_consent_site = default_port == CONSENT_PORT and host == "127.0.0.1" and port != 0
         public_url, consent_url = _origins(source, port if is_consent_site else CONSENT_PORT, production=production)
         openrouter_base_url = source.openrouter_url("OPENROUTER_BASE_URL")
@@ -232,12 +232,12 @@ class Settings:
         )
 
     @property
-    def own_names(self) -> tuple[str, str]:
-        """What no app may call itself: the operator, and the host that asks payers."""
+    def reserved_names(self) -> tuple[str, str]:
+        """Names that no app may carry: the operator's, and the consent site's host."""
         return self.operator.name, self.consent_url.partition("://")[2]
 
-    def patient(self, redis_deadline_ms: int) -> "Settings":
-        """Return these settings with another Redis deadline, for a command that no request waits for."""
+    def with_redis_deadline(self, redis_deadline_ms: int) -> "Settings":
+        """Return these settings with another Redis deadline, for operator's commands."""
         return replace(self, redis_deadline_ms=redis_deadline_ms)
 
 
@@ -246,6 +246,6 @@ def _origins(source: Environment, consent_port: int, *, production: bool) -> tup
     public_url = source.origin("WATTFARE_PUBLIC_URL", "http://127.0.0.1:8080", production=production)
     consent_url = source.origin("WATTFARE_CONSENT_URL", f"http://127.0.0.1:{consent_port}", production=production)
     if public_url == consent_url:
-        # What a page of the API's origin could read or frame must not be the payer's.
+        # On a shared origin, a page served by the API could read and frame the payer's pages.
         raise SettingsError("WATTFARE_CONSENT_URL is the origin of WATTFARE_PUBLIC_URL; give each its own.")
     return public_url, consent_url

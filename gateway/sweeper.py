@@ -1,4 +1,4 @@
-"""`python -m gateway.sweeper`: sweeps alone, where the gateways run with WATTFARE_SWEEPER=off."""
+"""`python -m gateway.sweeper`: a process that only sweeps, for gateways with WATTFARE_SWEEPER=off."""
 
 import asyncio
 import signal
@@ -17,7 +17,7 @@ from gateway.settings import Settings
 
 
 async def serve(settings: Settings) -> None:
-    """Sweep, and nothing else, until SIGTERM or SIGINT. Raises EmbeddedError, SettingsError."""
+    """Sweep until SIGTERM or SIGINT. Raises EmbeddedError, SettingsError."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -39,7 +39,7 @@ async def serve(settings: Settings) -> None:
 
 
 def main() -> None:
-    """Run the sweeper as a process of its own. Exits 1 with one line when it cannot start."""
+    """Run the sweeper. Exits 1 with one line when it cannot start."""
     try:
         settings = Settings.load()
         logs.configure(settings.log_level, settings.log_format)

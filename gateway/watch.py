@@ -1,4 +1,4 @@
-"""Keeps the states that the operator watches up to date: what is open, what waits, who is there."""
+"""Keeps the gauges of `metrics` up to date: open and waiting requests, Redis, OpenRouter, the sweeper's backlog."""
 
 import asyncio
 import time
@@ -11,17 +11,17 @@ from gateway.ledger.backlog import count_late
 from gateway.openrouter.prices import Prices
 from gateway.store.store import Store
 
-# Prometheus asks every few seconds at most.
+# More often than Prometheus scrapes.
 _LOOK_SECONDS = 1.0
-# The backlog takes a command for each of sixteen lists, and counts what has waited for a minute.
+# The backlog needs a command for each of sixteen shards, and counts only what has waited for a minute.
 _LOOKS_A_BACKLOG = 15
 
 
 async def keep_watching(store: Store, prices: Prices, open_requests: Sized, waiting: Sized) -> None:
-    """Look once a second, for ever."""
+    """Update all gauges once a second until cancelled."""
     look = 0
     while True:
-        note(store, prices, open_requests, waiting)
+        update_gauges(store, prices, open_requests, waiting)
         if look % _LOOKS_A_BACKLOG == 0:
             with suppress(Unavailable):
                 metrics.SWEEPER_LATE.set(await count_late(store, _now_ms()))
@@ -29,8 +29,8 @@ async def keep_watching(store: Store, prices: Prices, open_requests: Sized, wait
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-def note(store: Store, prices: Prices, open_requests: Sized, waiting: Sized) -> None:
-    """Take down each state as it is now."""
+def update_gauges(store: Store, prices: Prices, open_requests: Sized, waiting: Sized) -> None:
+    """Set each gauge to its current value."""
     metrics.OPEN_REQUESTS.set(len(open_requests))
     metrics.WAITING_REQUESTS.set(len(waiting))
     metrics.STORE_UP.set(store.is_open)

@@ -1,4 +1,4 @@
-"""From the command line to running processes: settings, logs, and one event loop, or several in workers."""
+"""Starts a service: reads settings, configures logs, and runs one event loop, or several in worker processes."""
 
 import gc
 import importlib
@@ -12,18 +12,18 @@ import uvloop
 
 from devstore.embedded import EmbeddedError
 from gateway import logs, metrics
-from gateway.duty import Duty
 from gateway.environment import SettingsError
+from gateway.lifecycle import Lifecycle
 from gateway.settings import Settings
 from gateway.supervisor import CANNOT_START, Supervisor
 
-# A request makes some hundred containers, nearly all freed by their reference count; with Python's 700 the collector
-# looked for cycles every few requests. A thousand open streams make no more garbage than this between two looks.
+# A request allocates about a hundred containers, nearly all freed by reference counting; with Python's default of 700
+# the collector ran every few requests. A thousand open streams make no more garbage than this between two runs.
 _GC_THRESHOLD = 50_000
 
 
 def main(package: str, *, default_port: int) -> None:
-    """Run `package`.server.serve in this process, or in workers. Exits 1 with one line when it cannot start."""
+    """Run `package`.server.serve in this process or in workers. Exits 1 with one line when it cannot start."""
     load = partial(Settings.load, default_port=default_port)
     try:
         settings = load()
@@ -44,15 +44,15 @@ def _serve(
     sockets: list[socket] | None = None,
     status: Connection | None = None,
 ) -> bool:
-    """Serve until told to stop; tell whether that could begin at all, and say why if not."""
+    """Serve until stopped; return whether it could start, after printing the reason if not."""
     try:
         if settings.metrics_port and status is None:
             metrics.serve(settings.host, settings.metrics_port)
         server = importlib.import_module(f"{package}.server")
-        # What was imported lives as long as the process: the collector need not look at it again.
+        # Imported modules live as long as the process: exempt them from garbage collection.
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
-        uvloop.run(server.serve(settings, Duty(settings, sockets=sockets, status=status)))
+        uvloop.run(server.serve(settings, Lifecycle(settings, sockets=sockets, status=status)))
     except (SettingsError, EmbeddedError, OSError) as refused:
         print(f"{package}: {refused}", file=sys.stderr)  # noqa: T201 - the one line that says why
         return False

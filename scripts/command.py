@@ -74,7 +74,7 @@ def run(
 
 
 async def _within(arguments: argparse.Namespace, work: Work, *, despite_doubt: bool) -> Mapping[str, object]:
-    settings = Settings.load(command_environment()).patient(_DEADLINE_MS)
+    settings = Settings.load(command_environment()).with_redis_deadline(_DEADLINE_MS)
     async with open_services(settings) as services:
         if not services.store.is_open and not despite_doubt:
             raise CommandRefused(services.store.why_closed)

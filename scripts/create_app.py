@@ -29,7 +29,7 @@ async def create_app(services: Services, arguments: argparse.Namespace) -> Mappi
 def checked_name(text: str, services: Services) -> str:
     """Return an app's name as it is stored. Raises CommandRefused."""
     try:
-        return app_names.check(text, services.settings.own_names)
+        return app_names.check(text, services.settings.reserved_names)
     except app_names.NameRefused as refused:
         raise CommandRefused(f"--name {refused}") from None
 

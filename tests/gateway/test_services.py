@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from gateway.environment import SettingsError
 from gateway.errors import Unavailable
-from gateway.services import _remember, open_services, refuse_eviction
+from gateway.services import _save_epochs, open_services, refuse_eviction
 from tests.gateway.stack import PATIENCE_SECONDS, settings_for
 from tests.servers import ValkeyServer, open_client
 
@@ -77,15 +77,15 @@ def test_many_processes_write_one_state_file_and_keep_the_newest(tmp_path: Path)
     """None loses its own file to another, and none takes the memory back further than to what it writes itself."""
     state = tmp_path / "state.json"
     writer = (
-        "import sys, pathlib; from gateway.services import _remember\n"
-        "for beat in range(int(sys.argv[2]), 400, 2): _remember(pathlib.Path(sys.argv[1]), {'k': ['e', beat, 1]})"
+        "import sys, pathlib; from gateway.services import _save_epochs\n"
+        "for beat in range(int(sys.argv[2]), 400, 2): _save_epochs(pathlib.Path(sys.argv[1]), {'k': ['e', beat, 1]})"
     )
     processes = [subprocess.Popen([sys.executable, "-c", writer, str(state), str(first)]) for first in range(2)]
     assert [process.wait(PATIENCE_SECONDS) for process in processes] == [0, 0]
     assert orjson.loads(state.read_bytes())["k"][1] in {398, 399}
-    _remember(state, {"k": ["e", 500, 1]})
-    _remember(state, {"k": ["e", 499, 1]})
-    _remember(state, {"k": ["older", 9000, 0]})
+    _save_epochs(state, {"k": ["e", 500, 1]})
+    _save_epochs(state, {"k": ["e", 499, 1]})
+    _save_epochs(state, {"k": ["older", 9000, 0]})
     assert orjson.loads(state.read_bytes()) == {"k": ["e", 500, 1]}
     assert [file.name for file in tmp_path.iterdir()] == ["state.json"]
 

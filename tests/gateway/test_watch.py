@@ -3,7 +3,7 @@
 import asyncio
 
 from gateway import metrics
-from gateway.watch import keep_watching, note
+from gateway.watch import keep_watching, update_gauges
 from tests.fakes import FakeOpenRouter
 from tests.gateway.stack import Stack
 
@@ -27,7 +27,7 @@ async def test_each_state_is_taken_down_as_it_is(stack: Stack, openrouter: FakeO
     assert _read("openrouter_up") == 1
     assert 0 <= (_read("prices_age_seconds") or 0) < 60
     gateway.prices.is_away = True
-    note(*watched)
+    update_gauges(*watched)
     assert _read("openrouter_up") == 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from gateway.duty import ALIVE, READY, REPLACED, Duty
+from gateway.lifecycle import ALIVE, READY, REPLACED, Lifecycle
 from gateway.settings import Settings
 from tests.gateway.environments import RINGS
 
@@ -28,14 +28,14 @@ async def test_systemd_hears_of_the_start_of_each_beat_and_of_the_end(tmp_path: 
         systemd.bind(str(path))
         systemd.setblocking(False)
         loop = asyncio.get_running_loop()
-        duty = Duty(_settings(path))
-        async with asyncio.timeout(PATIENCE_SECONDS), duty.watched():
+        lifecycle = Lifecycle(_settings(path))
+        async with asyncio.timeout(PATIENCE_SECONDS), lifecycle.supervised():
             assert await loop.sock_recv(systemd, 100) == b"WATCHDOG=1"
-            duty.ready()
+            lifecycle.report_ready()
             heard = {await loop.sock_recv(systemd, 100) for _ in range(4)}
             assert heard == {b"READY=1", b"WATCHDOG=1"}
             os.kill(os.getpid(), signal.SIGTERM)
-            await duty.stopped()
+            await lifecycle.until_stop()
             while await loop.sock_recv(systemd, 100) != b"STOPPING=1":
                 pass
 
@@ -43,13 +43,13 @@ async def test_systemd_hears_of_the_start_of_each_beat_and_of_the_end(tmp_path: 
 async def test_a_worker_tells_its_supervisor_and_takes_time_to_leave_when_replaced() -> None:
     """Nothing goes to systemd, which knows the supervisor alone."""
     heard, status = multiprocessing.Pipe(duplex=False)
-    duty = Duty(_settings(), status=status)
-    async with asyncio.timeout(PATIENCE_SECONDS), duty.watched():
-        usual_seconds = duty.leave_seconds
-        duty.ready()
+    lifecycle = Lifecycle(_settings(), status=status)
+    async with asyncio.timeout(PATIENCE_SECONDS), lifecycle.supervised():
+        usual_seconds = lifecycle.grace_seconds
+        lifecycle.report_ready()
         os.kill(os.getpid(), REPLACED)
-        await duty.stopped()
-        assert duty.leave_seconds > usual_seconds
+        await lifecycle.until_stop()
+        assert lifecycle.grace_seconds > usual_seconds
     assert {heard.recv_bytes(), heard.recv_bytes()} == {ALIVE, READY}
     heard.close()
     status.close()
@@ -57,9 +57,9 @@ async def test_a_worker_tells_its_supervisor_and_takes_time_to_leave_when_replac
 
 async def test_a_closed_terminal_ends_no_stream() -> None:
     """One process alone cannot take its own place: it says how, and goes on."""
-    duty = Duty(_settings())
+    lifecycle = Lifecycle(_settings())
     with capture_logs() as lines:
-        async with duty.watched():
+        async with lifecycle.supervised():
             os.kill(os.getpid(), signal.SIGHUP)
             while not lines:
                 await asyncio.sleep(0)
@@ -70,7 +70,7 @@ async def test_a_watcher_that_is_gone_is_no_reason_to_stop(tmp_path: Path) -> No
     """Systemd's socket may vanish, the supervisor's end of the pipe may be closed."""
     heard, status = multiprocessing.Pipe(duplex=False)
     heard.close()
-    for duty in (Duty(_settings(tmp_path / "none")), Duty(_settings(), status=status)):
-        async with duty.watched():
-            duty.ready()
+    for lifecycle in (Lifecycle(_settings(tmp_path / "none")), Lifecycle(_settings(), status=status)):
+        async with lifecycle.supervised():
+            lifecycle.report_ready()
     status.close()
