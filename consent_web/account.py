@@ -1,4 +1,4 @@
-"""What a wallet's owner sees: each connection and each grant with its app, its origin, its spend and its state."""
+"""Reads a payer's connections and grants for the dashboard: app, origin, spend and state."""
 
 import asyncio
 import time
@@ -21,18 +21,18 @@ _ENDS = {"used_up": "Used up", "expired": "Expired", "ended": "Ended"}
 
 @dataclass(frozen=True, slots=True)
 class Connected(Connection):
-    """One connection as its payer sees it, with the name of its app as it may be shown."""
+    """A connection or grant with its app's name, sanitised for display."""
 
     name: str
 
     @property
     def ref(self) -> str:
-        """What names it in our URLs. It says nothing to anyone else."""
+        """Its id in our URLs."""
         return self.account
 
     @property
     def asked_by(self) -> str:
-        """The origin that asked for it, in words when none did."""
+        """The origin that requested it, or a phrase when there is none."""
         return self.origin or "imported by the operator"
 
     @property
@@ -42,12 +42,12 @@ class Connected(Connection):
 
     @property
     def requests(self) -> str:
-        """How many of a grant's requests are used."""
+        """How many of a grant's requests are used, as text."""
         return f"{self.standing.used} of {self.standing.uses} request{'' if self.standing.uses == 1 else 's'}"
 
     @property
     def state(self) -> str:
-        """The state in words; a connection without a usable key says so."""
+        """The state as text; a connection without a usable key says so."""
         if self.is_grant and self.standing.end:
             return _ENDS[self.standing.end]
         if self.standing.state == "active" and not self.is_test and not self.is_funded:
@@ -58,18 +58,18 @@ class Connected(Connection):
 
     @property
     def above_holds(self) -> str:
-        """What its requests cost above their holds, in words; empty when nothing."""
+        """What its requests cost above their holds, as text; empty if nothing."""
         return above_holds(*self.overruns)
 
     @property
     def share(self) -> float:
-        """How much of the cap is spent, from 0 to 100."""
+        """Spend in percent of the cap, from 0 to 100."""
         cap = self.standing.cap_nano
         return min(100.0, round(self.standing.spent_nano * 100 / cap, 2)) if cap else 0.0
 
 
 async def owner(request: web.Request) -> Visit:
-    """Return the browser's visit of its wallet. Raises InvalidRequest 404 without one, Unavailable."""
+    """Return the browser's visit to its wallet. Raises InvalidRequest 404 without one, Unavailable."""
     visit = await guard.visit(request)
     if visit is None:
         raise InvalidRequest("This browser has no AI budget yet, or was signed out of it.", status=404)
@@ -77,18 +77,18 @@ async def owner(request: web.Request) -> Visit:
 
 
 async def connections(site: Site, visit: Visit) -> list[Connected]:
-    """Return the connections and grants that a visit may see: those that can spend first, then by spend.
+    """Return the connections and grants of a visit's wallet: those that can spend first, then by spend.
 
     Raises Unavailable.
     """
     found = [await site.connections.find(budget) for budget in await site.wallets.budgets(visit)]
-    # A connection that another wallet has taken over since is listed here still, but only that wallet may see it.
+    # A budget that another wallet has re-approved is still listed here, but only its current payer may see it.
     mine = [await _named(site, one) for one in found if one.wallet in visit.wallet_ids]
     return sorted(mine, key=lambda one: (not one.is_living, one.is_test, -one.standing.spent_nano, one.name))
 
 
 async def is_lost_by_leaving(site: Site, visit: Visit) -> bool:
-    """Tell whether apps would go on spending that nobody could see or stop once this browser left its wallet.
+    """Return whether leaving the wallet would leave apps spending that nobody could see or stop any more.
 
     Raises Unavailable.
     """
@@ -97,14 +97,14 @@ async def is_lost_by_leaving(site: Site, visit: Visit) -> bool:
     return any(one.is_living and not one.is_test for one in await connections(site, visit))
 
 
-async def bar(site: Site, visit: Visit) -> None:
-    """Void the approvals of a visit's connections that have not become active yet. Raises Unavailable."""
+async def bar_approvals(site: Site, visit: Visit) -> None:
+    """Void the approvals of a visit's budgets that were not carried out yet. Raises Unavailable."""
     for budget in await site.wallets.budgets(visit):
         await site.connections.bar(budget)
 
 
 async def connection(request: web.Request) -> tuple[Visit, Connected]:
-    """Return the connection that the path names, if the visit may see it. Raises InvalidRequest 404, Unavailable."""
+    """Return the connection or grant in the path, if the visit may see it. Raises InvalidRequest 404, Unavailable."""
     site, visit = request.app[SITE], await owner(request)
     for budget in await site.wallets.budgets(visit):
         if site.connections.account(budget) == request.match_info["ref"]:
@@ -122,12 +122,12 @@ async def daily(site: Site, one: Connection) -> list[tuple[int, int]]:
 
 
 async def daily_of(site: Site, many: list[Connected]) -> list[tuple[int, int]]:
-    """Return the same for all of them that cost anything, added up. Raises Unavailable."""
+    """Return the daily spend of all live-mode budgets in `many`, summed. Raises Unavailable."""
     return added(await asyncio.gather(*(daily(site, one) for one in many if not one.is_test)))
 
 
 def day_ms(day: int) -> int:
-    """Return when a UTC day began, in unix milliseconds."""
+    """Return the start of a UTC day in unix milliseconds."""
     return day * _DAY_SECONDS * 1000
 
 

@@ -1,6 +1,6 @@
-"""One app's page: its cap, its days, its requests and its consent history; pause, resume, revoke, export.
+"""An app's page: cap, days, requests and consent history; pause, resume, revoke, export.
 
-Rule: lowering a cap, pausing and revoking take effect with one post. Raising asks again first.
+Rule: lowering a cap, pausing and revoking take effect with one POST. Raising asks for confirmation first.
 """
 
 import csv
@@ -22,7 +22,7 @@ from gateway.payers.connections import By
 from gateway.payers.logins import Visit
 
 _SHOWN_REQUESTS = 100  # more than a person reads; the exports have all
-# For models by spend. Some 300 kB from Redis; whoever has more in a month reads that the newest were counted.
+# For spend by model. About 300 kB from Redis; with more requests the page says that only the newest were counted.
 _COUNTED_REQUESTS = 1000
 _CSV_FIELDS = (
     "request_id", "admitted", "model", "status", "cost_usd", "prompt_tokens", "completion_tokens", "generation_id",
@@ -30,7 +30,7 @@ _CSV_FIELDS = (
 )  # fmt: skip
 _HISTORY_FIELDS = ("at", "event", "by", "words", "cap_nano", "sha256")
 
-# Full-width forms too: some spreadsheets take them for the plain ones.
+# Fullwidth forms too: some spreadsheets treat them like the ASCII ones.
 _FORMULA_SIGNS = set("=+-@\uff1d\uff0b\uff0d\uff20")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
@@ -57,10 +57,10 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def set_cap(request: web.Request) -> web.StreamResponse:
-    """Answer `POST /apps/{ref}/cap`: `monthly_usd`, and to raise also `confirmed` with the same amount."""
+    """Answer `POST /apps/{ref}/cap`: `monthly_usd`, and for a raise `confirmed` with the same amount in nano-USD."""
     site = request.app[SITE]
     fields = await guard.form_post(request)
-    visit, one = await _of_a_connection(request)
+    visit, one = await _find_connection(request)
     typed, now = fields.get("monthly_usd", ""), one.standing.cap_nano
     try:
         cap_nano = cap_from_text(typed, asked_nano=None)
@@ -70,7 +70,7 @@ async def set_cap(request: web.Request) -> web.StreamResponse:
         return _confirm_raise(request, one, typed, cap_nano)
     if now is not None and cap_nano > now and not one.is_test:
         try:
-            async with proof.given(site, visit, one, cap_nano):
+            async with proof.permit_raise(site, visit, one, cap_nano):
                 await site.connections.set_cap(one.budget, cap_nano)
         except ConsentRequired as refused:
             return await _ask_proof(request, visit, one, refused.message)
@@ -80,7 +80,7 @@ async def set_cap(request: web.Request) -> web.StreamResponse:
 
 
 async def pause(request: web.Request) -> web.StreamResponse:
-    """Answer `POST /apps/{ref}/pause`: nothing gets through before the answer."""
+    """Answer `POST /apps/{ref}/pause`: no request is admitted any more when it answers."""
     return await _change(request, "pause")
 
 
@@ -93,7 +93,7 @@ async def ask_revoke(request: web.Request) -> web.Response:
     """Answer `GET /apps/{ref}/revoke`: the first of two clicks."""
     _, one = await account.connection(request)
     shown = {
-        "csrf": guard.known_browser(request).csrf,
+        "csrf": guard.ensure_browser(request).csrf,
         "title": f"Stop {one.name}?",
         "lines": [
             "It loses access at once, and an answer that is being written is cut off.",
@@ -109,7 +109,7 @@ async def ask_revoke(request: web.Request) -> web.Response:
 
 
 async def revoke(request: web.Request) -> web.StreamResponse:
-    """Answer `POST /apps/{ref}/revoke`: the connection is dead before the answer."""
+    """Answer `POST /apps/{ref}/revoke`: the budget is revoked in every process when it answers."""
     return await _change(request, "revoke")
 
 
@@ -120,7 +120,7 @@ async def export_csv(request: web.Request) -> web.Response:
 
 
 async def history_csv(request: web.Request) -> web.Response:
-    """Answer `GET /apps/{ref}/history.csv`: the consent history in words, newest first, with who changed what."""
+    """Answer `GET /apps/{ref}/history.csv`: the consent history as sentences, newest first."""
     _, one = await account.connection(request)
     receipts = await history.read(request.app[SITE], one)
     return _csv(_HISTORY_FIELDS, [{"at": _iso(receipt["at_ms"]), **receipt} for receipt in receipts])
@@ -153,7 +153,7 @@ async def _page(
     entries = await site.ledger.entries(one.budget, newest_first=True, most=_COUNTED_REQUESTS)
     days = await account.daily(site, one)
     shown = {
-        "csrf": guard.known_browser(request).csrf,
+        "csrf": guard.ensure_browser(request).csrf,
         "one": one,
         "typed": typed if typed is not None else "" if cap is None else cap_text(cap).removeprefix("$"),
         "fault": fault,
@@ -168,8 +168,8 @@ async def _page(
     return guard.page(request, "app.html", shown, status=status)
 
 
-async def _of_a_connection(request: web.Request) -> tuple[Visit, Connected]:
-    """Return the connection that the path names. Raises InvalidRequest 404 for a grant: it is ended, or as it was."""
+async def _find_connection(request: web.Request) -> tuple[Visit, Connected]:
+    """Return the connection in the path. Raises InvalidRequest 404 for a grant, which can only be ended."""
     visit, one = await account.connection(request)
     if one.is_grant:
         raise InvalidRequest("A one-time grant can be ended, and not be changed.", status=404)
@@ -179,9 +179,9 @@ async def _of_a_connection(request: web.Request) -> tuple[Visit, Connected]:
 async def _change(request: web.Request, verb: str) -> web.StreamResponse:
     connections = request.app[SITE].connections
     await guard.form_post(request)
-    visit, one = await (account.connection(request) if verb == "revoke" else _of_a_connection(request))
+    visit, one = await (account.connection(request) if verb == "revoke" else _find_connection(request))
     if verb == "resume" and not one.is_test and not visit.is_trusted:
-        # It adds to what may be spent; the others take away.
+        # Resuming raises possible spend; the other verbs lower it.
         return await _ask_proof(request, visit, one, proof.UNPROVED)
     act: dict[str, Callable[..., Awaitable[None]]] = {
         "pause": connections.pause,
@@ -197,7 +197,7 @@ async def _ask_proof(request: web.Request, visit: Visit, one: Connected, why: st
     shown = {
         "message": why,
         "back": f"/apps/{one.ref}",
-        "csrf": guard.known_browser(request).csrf,
+        "csrf": guard.ensure_browser(request).csrf,
         "has_passkey": await passkeys.are_set_up(request.app[SITE], visit),
     }
     return guard.page(request, "prove.html", shown, status=403)
@@ -206,7 +206,7 @@ async def _ask_proof(request: web.Request, visit: Visit, one: Connected, why: st
 def _confirm_raise(request: web.Request, one: Connected, typed: str, cap_nano: int) -> web.Response:
     now = one.standing.cap_nano or 0
     shown = {
-        "csrf": guard.known_browser(request).csrf,
+        "csrf": guard.ensure_browser(request).csrf,
         "title": f"Raise the cap to {cap_text(cap_nano)}?",
         "lines": [f"{one.name} may then spend up to {cap_text(cap_nano)} in 30 days instead of {cap_text(now)}."],
         "apps": [one],
@@ -220,12 +220,12 @@ def _confirm_raise(request: web.Request, one: Connected, typed: str, cap_nano: i
 
 
 async def _requests(site: Site, one: Connected) -> list[dict[str, str]]:
-    """Return the ledger's entries as the page and the exports show them, newest first."""
+    """Return the ledger's entries in the form of the page and the exports, newest first."""
     return [_line(entry) for entry in await site.ledger.entries(one.budget, newest_first=True)]
 
 
 def _of_window(entries: list[dict[str, str]], first_day: int) -> list[dict[str, str]]:
-    """Return the entries that count in the rolling month, which begins with a UTC day."""
+    """Return the entries of the rolling month, which starts at `first_day` (UTC day number)."""
     return [entry for entry in entries if int(entry["day"]) >= first_day]
 
 
@@ -250,7 +250,7 @@ def _line(entry: dict[str, str]) -> dict[str, str]:
 
 
 def _signed(nano: int) -> str:
-    """Return an exact amount with its sign: a second entry of a request may take back a part of its estimate."""
+    """Return an exact amount with its sign: the correction of an estimate may be negative."""
     return exact(nano) if nano >= 0 else f"-{exact(-nano)}"
 
 
@@ -258,10 +258,10 @@ def _iso(ms: str) -> str:
     return datetime.fromtimestamp(int(ms) / 1000, UTC).isoformat(timespec="milliseconds")
 
 
-def _harmless(cell: str) -> str:
-    """Quote a cell that a spreadsheet would run as a formula: a model's name comes from outside.
+def _escape_formula(cell: str) -> str:
+    """Quote a cell that a spreadsheet would run as a formula: model names, for example, come from the app.
 
-    A minus begins a formula too, unless the whole cell is a number. Some programs skip blanks before it.
+    A minus starts a formula too, unless the whole cell is a number. Some programs skip leading blanks.
     """
     is_formula = cell.lstrip()[:1] in _FORMULA_SIGNS or cell[:1] in {"\t", "\r", "\n"}
     return f"'{cell}" if is_formula and not _NUMBER.fullmatch(cell) else cell
@@ -272,7 +272,7 @@ def _csv(fields: tuple[str, ...], lines: list[dict[str, str]]) -> web.Response:
     table = csv.DictWriter(written, fields, extrasaction="ignore")
     table.writeheader()
     for line in lines:
-        table.writerow({name: _harmless(value) for name, value in line.items()})
+        table.writerow({name: _escape_formula(value) for name, value in line.items()})
     return _download(written.getvalue().encode(), "text/csv", "csv")
 
 

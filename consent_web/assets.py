@@ -1,6 +1,6 @@
-"""Styles and scripts, read once at start, each under a name that changes with its bytes.
+"""Styles and scripts, read at start and served under names that contain a hash of the content.
 
-The site's modules import each other by relative names, so they share one folder whose name is the hash of all of them.
+The site's modules import each other by relative names, so they share one folder, named by the hash of all of them.
 """
 
 import hashlib
@@ -10,13 +10,13 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _SDK = _HERE.parent / "sdk" / "js"
-_TYPES = {".js": "text/javascript", ".ts": "application/typescript"}  # mimetypes takes .ts for a video
-_HASH_CHARS = 12  # 48 bits: enough to tell versions apart, short enough for a URL
+_TYPES = {".js": "text/javascript", ".ts": "application/typescript"}  # mimetypes takes .ts for video
+_HASH_CHARS = 12  # 48 bits distinguish versions and fit in a URL
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One file as it is sent."""
+    """One file: its content and type."""
 
     body: bytes
     content_type: str
@@ -24,7 +24,7 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Assets:
-    """The site's own files by name, and the browser SDK's."""
+    """The site's own files by name, and the folder of the browser SDK."""
 
     version: str
     own: dict[str, Asset]
@@ -32,24 +32,24 @@ class Assets:
 
     @classmethod
     def load(cls, sdk_folder: Path = _SDK) -> "Assets":
-        """Read `static/`. The SDK's files are read when they are asked for: a developer changes them meanwhile."""
+        """Read `static/`. The SDK's files are read at each request, because a developer may change them meanwhile."""
         files = sorted((_HERE / "static").iterdir())
         own = {file.name: _asset(file) for file in files if file.suffix in {".js", ".css", ".svg"}}
         digest = hashlib.sha256(b"".join(name.encode() + asset.body for name, asset in own.items())).hexdigest()
         return cls(digest[:_HASH_CHARS], own, sdk_folder)
 
     def text(self, name: str) -> str:
-        """Return the text of a file, to be set into a page."""
+        """Return the text of a file, for inlining in a page."""
         return self.own[name].body.decode()
 
     def path(self, name: str) -> str:
-        """Return the URL path of a file of the site."""
+        """Return the URL path of one of the site's files."""
         return f"/static/{self.version}/{name}"
 
     def sdk(self, name: str) -> tuple[Asset, bool] | None:
-        """Return a file of the SDK and whether `name` holds its hash (`client.<hash>.js`); None when there is none.
+        """Return a file of the SDK and whether `name` contains its hash (`client.<hash>.js`); None if there is none.
 
-        Of a script with a minified build that build is returned; `client.d.ts` are its types.
+        For `client.js` the minified build is preferred; `client.d.ts` has the types.
         """
         stem, _, rest = name.partition(".")
         if not stem.replace("-", "").isalnum():
@@ -65,7 +65,7 @@ class Assets:
 
 
 def sdk_hash(asset: Asset) -> str:
-    """Return the hash that an SDK file's immutable name carries."""
+    """Return the hash in an SDK file's immutable name."""
     return hashlib.sha256(asset.body).hexdigest()[:_HASH_CHARS]
 
 

@@ -1,9 +1,9 @@
-"""What a browser is called in the list of a payer's browsers, from the User-Agent that it sends.
+"""Derives a browser's label in the payer's list of browsers from its User-Agent.
 
-Rule: only names that stand here are shown: the header is whatever the sender likes.
+Rule: only the names in this file are shown, because the header's content is up to the sender.
 """
 
-# The first that fits: Edge and Opera call themselves Chrome too, and Chrome calls itself Safari.
+# The first match counts: the User-Agents of Edge and Opera contain Chrome too, and Chrome's contains Safari.
 _BROWSERS = (
     ("Edg", "Edge"),
     ("OPR/", "Opera"),
@@ -27,7 +27,7 @@ _SYSTEMS = (
 
 
 def browser_label(user_agent: str) -> str:
-    """Return a name such as `Firefox on Linux`; `A browser` where nothing is known."""
+    """Return a label such as `Firefox on Linux`; `A browser` if nothing matches."""
     name = next((shown for mark, shown in _BROWSERS if mark in user_agent), "A browser")
     system = next((shown for mark, shown in _SYSTEMS if mark in user_agent), "")
     return f"{name} on {system}" if system else name

@@ -1,7 +1,7 @@
-"""The browsers that hold a payer's wallet: which they are, and how to sign one out.
+"""The list of browsers that are logged in to a wallet, and signing one out.
 
-Rule: signing out another browser needs the secret: a cookie that somebody has read must not take away its payer's way
-to stop.
+Rule: signing out another browser needs the secret: somebody with a stolen cookie must not be able to lock out the
+payer, who could then no longer stop anything.
 """
 
 from aiohttp import web
@@ -23,7 +23,7 @@ async def show(request: web.Request) -> web.Response:
     """Answer `GET /browsers`."""
     visit = await account.owner(request)
     shown = {
-        "csrf": guard.known_browser(request).csrf,
+        "csrf": guard.ensure_browser(request).csrf,
         "browsers": await request.app[SITE].logins.all(visit.wallet_id),
         "own": visit.device,
     }
@@ -31,17 +31,17 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def end(request: web.Request) -> web.StreamResponse:
-    """Answer `POST /browsers/{device}/end`: that browser is signed out before the answer; its apps go on."""
+    """Answer `POST /browsers/{device}/end`: sign that browser out; its apps stay connected."""
     site = request.app[SITE]
     await guard.form_post(request)
     visit = await account.owner(request)
     if not visit.is_trusted:
-        raise proof.needed(proof.UNPROVED)
+        raise proof.proof_required(proof.UNPROVED)
     device = request.match_info["device"]
     if device not in {one.device for one in await site.logins.all(visit.wallet_id)}:
         raise InvalidRequest("That browser is signed out already.", status=404)
     if device == visit.device:
-        await guard.leave(request)
+        await guard.sign_out(request)
     else:
         await site.logins.end(visit.wallet_id, device)
     return web.Response(status=303, headers={"Location": "/" if device == visit.device else "/browsers"})

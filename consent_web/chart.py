@@ -1,4 +1,4 @@
-"""The daily chart: bars as SVG geometry, and a scale in round amounts. The page repeats it as a table."""
+"""The daily chart: bars as SVG geometry, and a scale of round amounts. The page has the same data as a table."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -6,17 +6,17 @@ from datetime import UTC, datetime
 from consent_web.account import day_ms
 from consent_web.money_text import cap_text, usd
 
-WIDTH, HEIGHT = 720, 160  # stretched to the page's width; text stands outside, so that it is not
+WIDTH, HEIGHT = 720, 160  # the SVG is stretched to the page's width; text is outside of it, so it is not stretched
 _GAP = 4
 _SECOND_MS = 1000
 _LABEL_DAYS = 7
-# Of a power of ten: close enough to each other that the highest bar fills at least two thirds.
+# The scale ends at one of these tenths of a power of ten: dense enough that the highest bar fills at least two thirds.
 _TENTHS = (10, 12, 16, 20, 30, 40, 50, 60, 80, 100)
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One day: where its bar stands, what it says."""
+    """One day: its bar's geometry, its label and its amount."""
 
     x: float
     y: float
@@ -28,7 +28,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart: its bars, its scale from the top down as (amount, y), its days from left to right, what stands out."""
+    """A chart: bars, scale from the top down as (amount, y), day labels from left to right, and the highest day."""
 
     bars: list[Bar]
     scale: list[tuple[str, float]]
@@ -44,7 +44,7 @@ def draw(days: list[tuple[int, int]]) -> Chart:
     step = WIDTH / max(1, len(days))
     bars = []
     for place, (_, nano) in enumerate(days):
-        # A day with spend is visible, however little it is beside the highest.
+        # A day with any spend gets a visible bar, even if tiny beside the highest.
         height = max(2.0, HEIGHT * nano / top) if nano > 0 else 0.0
         x, y = round(place * step + _GAP / 2, 2), round(HEIGHT - height, 2)
         bars.append(Bar(x, y, round(step - _GAP, 2), round(height, 2), dates[place].strftime("%a %-d %b %Y"), nano))
@@ -55,7 +55,7 @@ def draw(days: list[tuple[int, int]]) -> Chart:
 
 
 def round_up(nano: int) -> int:
-    """Return the next amount that a scale may end at, at least 10 nano-USD; its half is a round amount too."""
+    """Return the next amount that a scale may end at, at least 10 nano-USD; its half is round too."""
     unit = 10
     while unit * 10 < nano:
         unit *= 10

@@ -1,4 +1,4 @@
-"""The dashboard: what was spent this month, by whom, and the way to stop any of it or all of it."""
+"""The dashboard: this month's spend by app, funding, and stopping everything."""
 
 from aiohttp import web
 
@@ -26,7 +26,7 @@ def routes() -> list[web.RouteDef]:
 
 async def home(request: web.Request) -> web.Response:
     """Answer `GET /`."""
-    site, browser = request.app[SITE], guard.known_browser(request)
+    site, browser = request.app[SITE], guard.ensure_browser(request)
     visit = await guard.visit(request)
     apps = await account.connections(site, visit) if visit is not None else []
     days = await account.daily_of(site, apps)
@@ -46,7 +46,7 @@ async def home(request: web.Request) -> web.Response:
 
 
 async def spend(request: web.Request) -> web.Response:
-    """Answer `GET /spend`: the numbers that an open dashboard keeps fresh."""
+    """Answer `GET /spend`: the numbers that an open dashboard polls."""
     site, visit = request.app[SITE], await account.owner(request)
     apps = await account.connections(site, visit)
     trend = spending.trend(await account.daily_of(site, apps))
@@ -63,11 +63,11 @@ async def spend(request: web.Request) -> web.Response:
 
 
 async def ask_stop(request: web.Request) -> web.Response:
-    """Answer `GET /stop`: which apps would stop."""
+    """Answer `GET /stop`: ask for confirmation, listing the apps that would stop."""
     site, visit = request.app[SITE], await account.owner(request)
     living = [one for one in await account.connections(site, visit) if one.is_living]
     shown = {
-        "csrf": guard.known_browser(request).csrf,
+        "csrf": guard.ensure_browser(request).csrf,
         "title": "Stop everything?",
         "lines": ["Each of these apps loses access at once, and answers that are being written are cut off."],
         "apps": living,
@@ -79,17 +79,17 @@ async def ask_stop(request: web.Request) -> web.Response:
 
 
 async def stop(request: web.Request) -> web.StreamResponse:
-    """Answer `POST /stop`: every connection is revoked before the answer, and every approval under way is void."""
+    """Answer `POST /stop`: revoke every connection and grant, and void every pending approval."""
     site = request.app[SITE]
     await guard.form_post(request)
     visit = await account.owner(request)
     for one in await account.connections(site, visit):
         if one.is_living:
             await site.connections.revoke(one.budget, by=By.PAYER)
-    await account.bar(site, visit)
+    await account.bar_approvals(site, visit)
     await waiting.end_all(site, visit)
     await site.wallets.cut_off(visit)
-    return _see("/")
+    return _redirect_to("/")
 
 
 async def funding(request: web.Request) -> web.Response:
@@ -97,7 +97,7 @@ async def funding(request: web.Request) -> web.Response:
     site, visit = request.app[SITE], await account.owner(request)
     held = await site.wallets.funding(visit.wallet_id)
     shown = {
-        "csrf": guard.known_browser(request).csrf,
+        "csrf": guard.ensure_browser(request).csrf,
         "held": held,
         "facts": await view.funding(site, visit) if held else None,
         "apps": [one for one in await account.connections(site, visit) if one.is_living and not one.is_test],
@@ -107,11 +107,11 @@ async def funding(request: web.Request) -> web.Response:
 
 
 async def ask_remove(request: web.Request) -> web.Response:
-    """Answer `GET /funding/remove`: which apps would stop."""
+    """Answer `GET /funding/remove`: ask for confirmation, listing the apps that could no longer spend."""
     site, visit = request.app[SITE], await account.owner(request)
     apps = [one for one in await account.connections(site, visit) if one.is_living and not one.is_test]
     shown = {
-        "csrf": guard.known_browser(request).csrf,
+        "csrf": guard.ensure_browser(request).csrf,
         "title": "Remove this key?",
         "lines": [
             "It is forgotten here at once. These apps stay connected but cannot spend until you add another key.",
@@ -126,16 +126,16 @@ async def ask_remove(request: web.Request) -> web.Response:
 
 
 async def remove(request: web.Request) -> web.StreamResponse:
-    """Answer `POST /funding/remove`: the wallet and its connections have no key, and approvals under way are void."""
+    """Answer `POST /funding/remove`: delete the key from the wallet and its budgets, and void pending approvals."""
     await guard.form_post(request)
     visit = await account.owner(request)
     await request.app[SITE].wallets.remove_funding(visit)
-    await account.bar(request.app[SITE], visit)
-    return _see("/funding")
+    await account.bar_approvals(request.app[SITE], visit)
+    return _redirect_to("/funding")
 
 
 async def ask_leave(request: web.Request) -> web.Response:
-    """Answer `GET /leave`: what would be out of reach."""
+    """Answer `GET /leave`: ask for confirmation, saying what would become unreachable."""
     site, visit = request.app[SITE], await account.owner(request)
     if not await account.is_lost_by_leaving(site, visit):
         lines = ["This only signs this browser out; apps go on. You find your budget again with OpenRouter."]
@@ -146,7 +146,7 @@ async def ask_leave(request: web.Request) -> web.Response:
             "Stop everything first, or connect OpenRouter under Funding: with that you find it again anywhere.",
         ]
     shown = {
-        "csrf": guard.known_browser(request).csrf,
+        "csrf": guard.ensure_browser(request).csrf,
         "title": "Forget this browser?",
         "lines": lines,
         "apps": [one for one in await account.connections(site, visit) if one.is_living and not one.is_test],
@@ -158,14 +158,14 @@ async def ask_leave(request: web.Request) -> web.Response:
 
 
 async def leave(request: web.Request) -> web.StreamResponse:
-    """Answer `POST /leave`: this browser is no longer in the wallet; nothing else changes."""
+    """Answer `POST /leave`: sign this browser out of the wallet; nothing else changes."""
     await guard.form_post(request)
-    await guard.leave(request)
-    return _see("/")
+    await guard.sign_out(request)
+    return _redirect_to("/")
 
 
 def _spent(apps: list[Connected]) -> int:
-    """Return what all apps spent in a month, in nano-USD."""
+    """Return what all live-mode budgets spent in the rolling month, in nano-USD."""
     return sum(one.standing.spent_nano for one in apps if not one.is_test)
 
 
@@ -173,6 +173,6 @@ def _amount(nano: int) -> dict[str, str]:
     return {"text": usd(nano), "exact": exact(nano)}
 
 
-def _see(path: str) -> web.Response:
-    """Send the browser on with GET, so that a reload repeats nothing."""
+def _redirect_to(path: str) -> web.Response:
+    """Redirect to a GET, so that a reload repeats nothing."""
     return web.Response(status=303, headers={"Location": path})

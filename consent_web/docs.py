@@ -1,6 +1,6 @@
-"""The documentation as pages: `docs/` and the SDKs' own pages, rendered once, with this installation's URLs in them.
+"""The documentation as web pages: `docs/` and the SDKs' READMEs, rendered once, with this installation's URLs.
 
-Rule: what a page shows is in the repository, as a Markdown file that reads well by itself too.
+Rule: every page is a Markdown file of the repository, which must also read well there.
 """
 
 import re
@@ -22,7 +22,7 @@ _FILES = {
     **{name: f"docs/{name}.md" for name in _GUIDES},
     "javascript": "sdk/js/README.md",
     "python": "sdk/python/README.md",
-    # Then the rest of the folder; a page's name is its file's, but for the SDKs' own.
+    # Then the rest of the folder, under the files' own names.
     **{
         name: f"docs/{name}.md"
         for name in ("tools", "page-headers", "prompt", *sorted(file.stem for file in (_ROOT / "docs").glob("*.md")))
@@ -30,7 +30,7 @@ _FILES = {
     },
 }
 _PAGE_LINK = re.compile(r"^(?:\.\./)*((?:docs|sdk)/)?([\w/-]+\.md)(?=#|$)")
-# What the files say of a machine where `make run` was given.
+# The addresses of `make run`, which the files mention and the pages replace.
 _WRITTEN_GATEWAY, _WRITTEN_CONSENT = "http://127.0.0.1:8080", "http://127.0.0.1:8081"
 _CACHING = "public, max-age=300"
 _SUMMARY = "A gateway that lets the person who uses an app pay for its model calls, up to a cap they set."
@@ -47,17 +47,17 @@ class Page:
 
     @property
     def summary(self) -> str:
-        """The first sentence below the title."""
+        """The first sentence after the title."""
         paragraphs = self.text.split("\n\n")
         return re.split(r"(?<=[.:])\s", " ".join(paragraphs[1].split()))[0] if len(paragraphs) > 1 else ""
 
 
 class Docs:
-    """All pages, for an installation at these origins."""
+    """All pages, for an installation at these two origins."""
 
     def __init__(self, gateway: str, consent: str) -> None:
         self._markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-        # An image may leave out what it does not run, such as an SDK's folder.
+        # A container image may lack files, such as an SDK's folder.
         self.pages = {
             name: self._page(name, (_ROOT / file).read_text(), gateway, consent)
             for name, file in _FILES.items()
@@ -65,7 +65,7 @@ class Docs:
         }
 
     def brief(self, consent: str) -> str:
-        """Return `/llms.txt`: every page with its address and its first sentence."""
+        """Return `/llms.txt`: every page with its URL and first sentence."""
         lines = [f"- [{page.title}]({consent}/docs/{page.name}.md): {page.summary}" for page in self.pages.values()]
         return "\n".join([f"# Wattfare\n\n> {_SUMMARY}\n\n## Docs\n", *lines, ""])
 
@@ -76,11 +76,11 @@ class Docs:
     def _page(self, name: str, text: str, gateway: str, consent: str) -> Page:
         text = text.replace(_WRITTEN_GATEWAY, gateway).replace(_WRITTEN_CONSENT, consent)
         tokens = self._markdown.parse(text)
-        _name_headings(tokens)
+        _add_heading_ids(tokens)
         for token in tokens:
-            _lead_links(token.children or ())
+            _rewrite_links(token.children or ())
         html = self._markdown.renderer.render(tokens, self._markdown.options, {})
-        # What scrolls sideways must be reached by the keyboard.
+        # Elements that scroll sideways must be focusable by keyboard.
         html = html.replace("<pre>", '<pre tabindex="0">').replace("<table>", '<table tabindex="0">')
         title = text.partition("\n")[0].removeprefix("#").strip()
         return Page(name, title, text, html)
@@ -103,7 +103,7 @@ async def index(request: web.Request) -> web.Response:
 
 
 async def page(request: web.Request) -> web.Response:
-    """Answer `GET /docs/{name}`, and with `.md` behind it the page's own text."""
+    """Answer `GET /docs/{name}`, or with `.md` appended the page's Markdown."""
     name = request.match_info["name"]
     found = _docs(request).pages.get(name.removesuffix(".md"))
     if found is None:
@@ -128,7 +128,7 @@ def _docs(request: web.Request) -> Docs:
 
 @lru_cache(1)
 def rendered(gateway: str, consent: str) -> Docs:
-    """Return the pages, rendered when first asked for: most processes never are."""
+    """Return the pages, rendered on first use, which most processes never have."""
     return Docs(gateway, consent)
 
 
@@ -141,28 +141,28 @@ def _text(text: str, kind: str) -> web.Response:
     return web.Response(text=text, content_type=kind, charset="utf-8", headers={"Cache-Control": _CACHING})
 
 
-def _name_headings(tokens: Sequence[Token]) -> None:
-    """Give each heading an id of its words, as code hosts do, for links into a page."""
+def _add_heading_ids(tokens: Sequence[Token]) -> None:
+    """Give each heading an id derived from its text, as code hosts do, for links into a page."""
     for opened, words in zip(tokens, tokens[1:], strict=False):
         if opened.type == "heading_open":
             opened.attrSet("id", anchor(words.content))
 
 
 def anchor(heading: str) -> str:
-    """Return the id of a heading."""
+    """Return a heading's id."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def _lead_links(tokens: Sequence[Token]) -> None:
-    """Lead links between the files to the pages made of them."""
+def _rewrite_links(tokens: Sequence[Token]) -> None:
+    """Rewrite links between the files to links between their pages."""
     for token in tokens:
         target = token.attrGet("href") if token.type == "link_open" else None
         if isinstance(target, str) and ":" not in target:
-            token.attrSet("href", _PAGE_LINK.sub(_led, target))
+            token.attrSet("href", _PAGE_LINK.sub(_page_path, target))
 
 
-def _led(link: re.Match[str]) -> str:
-    """Return the path of the page that a link between the files means."""
+def _page_path(link: re.Match[str]) -> str:
+    """Return the path of the page for a matched link to a file."""
     folder, file = link.groups(default="docs/")
     name = next((name for name, path in _FILES.items() if path == folder + file), None)
     return link[0] if name is None else f"/docs/{name}"

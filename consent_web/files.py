@@ -1,4 +1,4 @@
-"""Files that any page may load: the site's own under a hashed folder, the browser SDK by name and by hash."""
+"""Serves static files: the site's own under a hashed folder, the browser SDK by plain and by hashed name."""
 
 import gzip
 from functools import lru_cache
@@ -10,9 +10,9 @@ from consent_web.assets import Asset
 from consent_web.site import SITE
 
 _FOR_EVER = "public, max-age=31536000, immutable"
-# What the plain SDK name stands for changes with each release: a browser may cache it for five minutes.
+# The content of the plain SDK name changes with each release, so browsers may cache it for five minutes only.
 _FOR_MINUTES = "public, max-age=300"
-_MOST_PACKED = 64  # the site's files and the SDK's, each in two codings
+_MOST_PACKED = 64  # the site's and the SDK's files, each in two encodings
 
 
 def routes() -> list[web.RouteDef]:
@@ -30,7 +30,7 @@ async def own(request: web.Request) -> web.Response:
 
 
 async def sdk(request: web.Request) -> web.Response:
-    """Answer `GET /sdk/client.js` and `/sdk/client.<hash>.js`, which pages of every app may load."""
+    """Answer `GET /sdk/client.js` and `/sdk/client.<hash>.js`, loadable by every app's pages."""
     found = request.app[SITE].assets.sdk(request.match_info["name"])
     if found is None:
         raise web.HTTPNotFound
@@ -42,7 +42,7 @@ async def sdk(request: web.Request) -> web.Response:
 
 
 async def icon(_: web.Request) -> web.Response:
-    """Answer `GET /favicon.ico`: pages name their own icon; browsers ask here all the same."""
+    """Answer `GET /favicon.ico`, which browsers request although the pages name their icon."""
     return web.Response(status=204, headers={"Cache-Control": _FOR_MINUTES})
 
 
@@ -57,6 +57,6 @@ def _file(request: web.Request, asset: Asset, caching: str) -> web.Response:
 
 @lru_cache(_MOST_PACKED)
 def _packed(body: bytes, coding: str) -> bytes:
-    """Return a file at its smallest: packed once, sent often."""
+    """Return a file compressed at the highest level, cached."""
     packed: bytes = brotli.compress(body) if coding == "br" else gzip.compress(body, mtime=0)
     return packed

@@ -1,8 +1,8 @@
-"""Funding: a pasted key, or an authorization at OpenRouter in a window of its own.
+"""Funding: by a pasted key, or by an authorization at OpenRouter in a separate window.
 
-Rule: the key is checked, sealed and never shown again but for its last four characters.
-Rule: what comes back from OpenRouter counts only with our state in its path, in the browser that started it, and once.
-The callback page itself changes nothing: its script posts what it was given.
+Rule: a key is checked and sealed, and only its last four characters are ever shown again.
+Rule: OpenRouter's callback is valid only with our state in its path, in the browser that started it, and once. The GET
+of the callback page changes nothing: its script posts the code.
 """
 
 import re
@@ -40,8 +40,8 @@ def routes() -> list[web.RouteDef]:
 
 
 async def start_page(request: web.Request) -> web.Response:
-    """Answer `GET /fund/start#attempt`: a page whose script asks for OpenRouter's URL and goes there."""
-    csrf = guard.known_browser(request).csrf
+    """Answer `GET /fund/start#attempt`: a page whose script posts to `/fund/start` and goes to the returned URL."""
+    csrf = guard.ensure_browser(request).csrf
     return guard.page(request, "fund.html", {"step": "start", "csrf": csrf})
 
 
@@ -52,14 +52,14 @@ async def start(request: web.Request) -> web.Response:
     attempt_id = body.get("attempt") or ""
     if not isinstance(attempt_id, str) or (attempt_id and not _ATTEMPT.fullmatch(attempt_id)):
         raise InvalidRequest("This window was opened without a request. Start again from the app.")
-    _with_secret(request)
+    _check_secret(request)
     attempt = await site.attempts.find(attempt_id, *browser.digests) if attempt_id else None
     if attempt_id:
         if attempt is None:
             raise InvalidRequest("This request was opened in another browser.", status=403)
         await site.attempts.note_fault(attempt_id, "")
     visit = await guard.visit(request)
-    # A browser without a wallet that looks for its budget: a cookie that it made up is limited for itself alone.
+    # A browser without attempt and wallet (signing in) is counted by its cookie: a made-up cookie limits only itself.
     whose = attempt.asked.budget.name if attempt else visit.wallet_id if visit else browser.digest
     await site.limits.admit_authorization(whose)
     limit_usd = await view.key_limit_usd(site, visit, attempt.asked if attempt else None)
@@ -69,13 +69,13 @@ async def start(request: web.Request) -> web.Response:
 
 
 async def callback_page(request: web.Request) -> web.Response:
-    """Answer `GET /fund/callback/{state}?code=`: the same page for every state, right or wrong."""
-    csrf = guard.known_browser(request).csrf
+    """Answer `GET /fund/callback/{state}?code=`: the same page for every state, valid or not."""
+    csrf = guard.ensure_browser(request).csrf
     return guard.page(request, "fund.html", {"step": "callback", "csrf": csrf})
 
 
 async def finish(request: web.Request) -> web.Response:
-    """Answer `POST /fund/finish`: `{state, code}` or `{state, error}` → `{attempt}`. The state works once."""
+    """Answer `POST /fund/finish`: `{state, code}` or `{state, error}` → `{attempt}`. A state is valid once."""
     site = request.app[SITE]
     browser, body = await guard.json_post(request)
     state, code = body.get("state"), body.get("code")
@@ -84,13 +84,15 @@ async def finish(request: web.Request) -> web.Response:
     if begun is None:
         raise _stale()
     if begun.is_issued:
-        return await _noted(site, begun, _fund(request, begun, way=""))
+        return await _report_outcome(site, begun, _fund(request, begun, way=""))
     with_code = isinstance(code, str) and _CODE.fullmatch(code)
-    return await _noted(site, begun, _exchange(request, str(code), begun) if with_code else _told_no(site, begun))
+    return await _report_outcome(
+        site, begun, _exchange(request, str(code), begun) if with_code else _end_denied(site, begun)
+    )
 
 
 async def choose(request: web.Request) -> web.Response:
-    """Answer `POST /fund/choose`: `{state, way: keep|switch}` → `{attempt}`, after `finish` asked for it."""
+    """Answer `POST /fund/choose`: `{state, way: keep|switch}` → `{attempt}`, after `finish` refused with `ways`."""
     site = request.app[SITE]
     browser, body = await guard.json_post(request)
     state, way = body.get("state"), body.get("way")
@@ -98,7 +100,7 @@ async def choose(request: web.Request) -> web.Response:
     begun = await site.authorizations.find(str(state), *_holders(request, browser)) if is_state else None
     if begun is None or not begun.is_issued:
         raise _stale()
-    return await _noted(site, begun, _fund(request, begun, way=str(way)))
+    return await _report_outcome(site, begun, _fund(request, begun, way=str(way)))
 
 
 async def paste(request: web.Request) -> web.Response:
@@ -106,7 +108,7 @@ async def paste(request: web.Request) -> web.Response:
     site = request.app[SITE]
     _, body = await guard.json_post(request)
     _, attempt = await found(request)
-    _still_open(attempt)
+    _check_open(attempt)
     return await _paste(request, site, body, attempt.asked.budget.name)
 
 
@@ -118,15 +120,15 @@ async def paste_into_wallet(request: web.Request) -> web.Response:
 
 
 async def change_wallet(request: web.Request) -> web.Response:
-    """Answer `POST /consent/attempts/{attempt}/wallet` (“Not you?”): this browser leaves its wallet."""
+    """Answer `POST /consent/attempts/{attempt}/wallet` (“Not you?”): sign this browser out of its wallet."""
     await guard.json_post(request)
     await found(request)
-    await guard.leave(request)
+    await guard.sign_out(request)
     return guard.json_response({"funding": None})
 
 
 async def _paste(request: web.Request, site: Site, body: dict[str, object], whose: str) -> web.Response:
-    _with_secret(request)
+    _check_secret(request)
     key = body.get("key")
     key = key.strip() if isinstance(key, str) else ""
     if not _PASTED.fullmatch(key):
@@ -135,7 +137,7 @@ async def _paste(request: web.Request, site: Site, body: dict[str, object], whos
     await _check(site, key)
     way = SWITCH if body.get("way") == SWITCH else ""
     visit = await site.wallets.fund_by_key(await guard.visit(request), guard.guest(request), key, way=way)
-    guard.remember(request, visit)
+    guard.set_wallet_cookie(request, visit)
     return guard.json_response({"funding": await view.funding(site, visit)})
 
 
@@ -153,28 +155,28 @@ async def _exchange(request: web.Request, code: str, begun: Authorization) -> we
 
 
 async def _fund(request: web.Request, issued: Authorization, *, way: str) -> web.Response:
-    """Fund by the key that an authorization has brought; the state is used up then."""
+    """Fund the wallet with the key of an authorization, and delete the authorization."""
     site = request.app[SITE]
     visit = await guard.visit(request)
     funded = await site.wallets.fund_by_account(visit, guard.guest(request), issued.key, issued.user_id, way=way)
-    guard.remember(request, funded)
+    guard.set_wallet_cookie(request, funded)
     await site.authorizations.end(issued)
     return guard.json_response({"attempt": issued.attempt})
 
 
-async def _told_no(site: Site, begun: Authorization) -> web.Response:
+async def _end_denied(site: Site, begun: Authorization) -> web.Response:
     await site.authorizations.end(begun)
     raise _fault("denied", "OpenRouter did not give a key. Nothing was changed.")
 
 
-async def _noted(site: Site, begun: Authorization, step: Awaitable[web.Response]) -> web.Response:
-    """Take a step of an authorization, and tell the popup that waits for it how it ended."""
+async def _report_outcome(site: Site, begun: Authorization, step: Awaitable[web.Response]) -> web.Response:
+    """Run a step of an authorization, and store its outcome for the waiting popup."""
     fault = "failed"
     try:
         answer = await step
         fault = "done"
     except WattfareError as refused:
-        # A choice between two accounts is still to be made: the popup goes on waiting.
+        # The payer has yet to choose between two accounts: the popup goes on waiting.
         fault = "" if isinstance(refused, OtherWallet) else str(refused.fields.get("reason", "failed"))
         raise
     else:
@@ -185,13 +187,13 @@ async def _noted(site: Site, begun: Authorization, step: Awaitable[web.Response]
 
 
 def _holders(request: web.Request, browser: guard.Browser) -> list[str]:
-    """Return whose an authorization is: the browser's cookie alone may have been planted from another port."""
+    """Return the possible holders of an authorization: cookie and secret, because a cookie alone may be planted."""
     return [f"{digest}:{guard.guest(request).secret_sha256}" for digest in browser.digests]
 
 
-def _with_secret(request: web.Request) -> None:
+def _check_secret(request: web.Request) -> None:
     if not guard.guest(request).secret_sha256:
-        raise proof.needed("This page did not prove that it is ours.")
+        raise proof.proof_required("This page did not prove that it is ours.")
 
 
 def _stale() -> InvalidRequest:
@@ -202,7 +204,7 @@ def _stale() -> InvalidRequest:
 
 
 async def _check(site: Site, key: str) -> None:
-    """Refuse a key that cannot pay or can do more than pay. Raises FundingInvalid, InvalidRequest, UpstreamError."""
+    """Refuse an invalid key or a management key. Raises FundingInvalid, InvalidRequest, UpstreamError."""
     try:
         facts = await site.openrouter.facts(key)
     except FundingInvalid as refused:
@@ -215,7 +217,7 @@ async def _check(site: Site, key: str) -> None:
         raise _fault("key_management", "That is a management key: it can do more than pay. Paste an ordinary key.")
 
 
-def _still_open(attempt: Attempt) -> None:
+def _check_open(attempt: Attempt) -> None:
     if attempt.state not in {"pending", "claimed"}:
         raise InvalidRequest("This request was already answered.", status=409, fields={"reason": "answered"})
 

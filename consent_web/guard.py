@@ -1,6 +1,6 @@
-"""What stands before every page: the answer's headers, who may post, the browser's cookie, the one error boundary.
+"""Guards every page: response headers, CSRF checks, the browser's cookies, and the one error boundary.
 
-Rule: nothing changes by GET. A POST comes from a page of this site, in this browser, or it is refused.
+Rule: a GET changes nothing. A POST must come from a page of this site in the same browser, or is refused.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ from gateway.strict_json import strict_json
 BROWSER_COOKIE = "__Host-wattfare-browser"
 WALLET_COOKIE = "__Host-wattfare-wallet"
 CSRF_HEADER = "x-wattfare-csrf"
-# What our pages keep in localStorage: a page on another port of this host gets our cookies, but not this.
+# Our pages keep the secret in localStorage, which a page on another port of this host cannot read, unlike cookies.
 SECRET_HEADER = "x-wattfare-secret"  # noqa: S105 - the header's name
 SECRET_FIELD = "secret"  # noqa: S105
 CSRF_FIELD = "csrf"
-_BROWSER_SECONDS = 24 * 60 * 60  # outlasts every attempt it is bound to, and begins anew with each answer
-_MOST_BROWSERS = 4  # as many first windows at once; more are not looked at
+_BROWSER_SECONDS = 24 * 60 * 60  # outlasts every attempt bound to it, and is renewed with each response
+_MOST_BROWSERS = 4  # as many first windows may open at once; further cookies are ignored
 _COOKIE_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 BODY_BYTES = 16 * 1024  # the largest body, a session token with a long user id, is a few kB
-# A page of ours sends its few bytes at once.
+# Our pages send their few bytes at once.
 _BODY_SECONDS = 20.0
 _FRAMES = {"iframe", "frame", "embed", "object", "fencedframe"}
 
@@ -43,7 +43,7 @@ _BROWSERS = web.RequestKey("browser_cookies", dict[str, str])
 _WALLET = web.RequestKey("wallet_cookie", str)
 _SECRET = web.RequestKey("secret", str)
 
-# Every feature that Chromium knows is off, except passkeys (publickey-credentials), of this site alone.
+# All features known to Chromium are off, except passkeys (publickey-credentials) for this site only.
 _FEATURES = (
     *("accelerometer", "autoplay", "browsing-topics", "camera"),
     *("clipboard-read", "clipboard-write", "compute-pressure", "display-capture", "encrypted-media", "fullscreen"),
@@ -70,9 +70,9 @@ _ONE_YEAR_SECONDS = 365 * 24 * 60 * 60
 
 @dataclass(frozen=True, slots=True)
 class Browser:
-    """The browser that asks: the digests of its cookies, and the tokens that its own pages must send back.
+    """The calling browser: the digests of its cookies, and the CSRF tokens that its pages must send.
 
-    Two first windows at once are given a cookie each, and both stay: what was begun with either is this browser's.
+    Two first windows opened at once get a cookie each. Both are kept, and either identifies this browser.
     """
 
     digests: tuple[str, ...]
@@ -80,24 +80,24 @@ class Browser:
 
     @property
     def digest(self) -> str:
-        """What new things are bound to."""
+        """The digest that new attempts and authorizations are bound to."""
         return self.digests[0]
 
     @property
     def csrf(self) -> str:
-        """What a page of ours is given to send back."""
+        """The CSRF token for a new page."""
         return self.tokens[0]
 
 
 def nonce(request: web.BaseRequest) -> str:
-    """Return the nonce that this answer's scripts and styles carry."""
+    """Return the CSP nonce of this response's scripts and styles."""
     if _NONCE not in request:
         request[_NONCE] = secrets.token_urlsafe(18)
     return request[_NONCE]
 
 
 def browser(request: web.Request) -> Browser | None:
-    """Return the browser by its cookies, which the answer renews; None when it sent none."""
+    """Return the browser by its cookies, which the response renews; None if it sent none."""
     if _BROWSERS not in request:
         sent = sorted((name, token) for name, token in request.cookies.items() if name.startswith(BROWSER_COOKIE))
         request[_BROWSERS] = dict([each for each in sent if _COOKIE_TOKEN.fullmatch(each[1])][:_MOST_BROWSERS])
@@ -108,11 +108,11 @@ def browser(request: web.Request) -> Browser | None:
     return Browser(tuple(map(sha256_hex, tokens)), tuple(csrf))
 
 
-def known_browser(request: web.Request) -> Browser:
-    """Return the browser, given a cookie with this answer if it has none."""
+def ensure_browser(request: web.Request) -> Browser:
+    """Return the browser, setting a new cookie with this response if it has none."""
     found = browser(request)
     if found is None:
-        # A name of its own: what another window is given at the same moment is not written over.
+        # A random suffix, so that two windows opened at once do not overwrite each other's cookie.
         request[_BROWSERS][f"{BROWSER_COOKIE}-{secrets.token_hex(4)}"] = secrets.token_urlsafe(32)
         found = browser(request)
     if found is None:
@@ -121,28 +121,28 @@ def known_browser(request: web.Request) -> Browser:
 
 
 async def visit(request: web.Request) -> Visit | None:
-    """Return the browser's visit of a wallet; None when it is in none. Raises Unavailable."""
+    """Return the browser's visit to its wallet; None if it is not logged in. Raises Unavailable."""
     token = request.cookies.get(WALLET_COOKIE, "")
     return await request.app[SITE].logins.find(token if _COOKIE_TOKEN.fullmatch(token) else "", guest(request))
 
 
 def guest(request: web.Request) -> Guest:
-    """Return what the browser brings besides its cookies: its secret, as header or field, and what it calls itself."""
+    """Return the browser's secret (from a header or form field) and its label."""
     secret = request[_SECRET] if _SECRET in request else request.headers.get(SECRET_HEADER, "")
     label = browser_label(request.headers.get("User-Agent", ""))
     return Guest(sha256_hex(secret) if _COOKIE_TOKEN.fullmatch(secret) else "", label)
 
 
-def remember(request: web.Request, visit: Visit) -> None:
-    """Set the wallet cookie of a visit with whatever answers the request, be it an error."""
+def set_wallet_cookie(request: web.Request, visit: Visit) -> None:
+    """Set a visit's wallet cookie with the response, even if that is an error."""
     request[_WALLET] = visit.token
 
 
-async def leave(request: web.Request) -> None:
+async def sign_out(request: web.Request) -> None:
     """Sign this browser out of its wallet. Raises Unavailable.
 
-    The stay behind the cookie ends only with its secret: a cookie that another page has read must not take away its
-    payer's way to stop.
+    Without the secret only the cookie is removed and the login stays valid: somebody with a stolen cookie must not be
+    able to log out the payer, who could then no longer stop anything.
     """
     found = await visit(request)
     if found is not None and found.is_trusted:
@@ -151,11 +151,11 @@ async def leave(request: web.Request) -> None:
 
 
 async def json_post(request: web.Request, *, check_csrf: bool = True) -> tuple[Browser, dict[str, object]]:
-    """Return who posts and the JSON object it posts; a number with a fraction is a Decimal.
+    """Return the posting browser and its JSON object; numbers with a fraction are Decimals.
 
     Raises ConsentRequired (403: not a page of this site), InvalidRequest (400, 403 no cookie, 413, 415).
     """
-    found = _poster(request)
+    found = _verify_post(request)
     if request.content_type != "application/json":
         raise InvalidRequest("Send JSON.", status=415)
     if check_csrf:
@@ -166,7 +166,7 @@ async def json_post(request: web.Request, *, check_csrf: bool = True) -> tuple[B
 async def read_json(request: web.Request) -> dict[str, object]:
     """Return a JSON object, numbers with a fraction as Decimal.
 
-    Raises InvalidRequest: 400, 408, and 422 for NaN and Infinity, which are wrong amounts more than wrong JSON.
+    Raises InvalidRequest: 400, 408, or 422 for NaN and Infinity, which are wrong amounts rather than wrong JSON.
     """
     await _read_in_time(request)
     body = await request.read()
@@ -179,7 +179,7 @@ async def read_json(request: web.Request) -> dict[str, object]:
 
 async def form_post(request: web.Request) -> Mapping[str, str]:
     """Return the fields of a form of this site. Raises ConsentRequired, InvalidRequest."""
-    found = _poster(request, form=True)
+    found = _verify_post(request, form=True)
     if request.content_type != "application/x-www-form-urlencoded":
         raise InvalidRequest("Send a form.", status=415)
     await _read_in_time(request)
@@ -194,9 +194,9 @@ async def form_post(request: web.Request) -> Mapping[str, str]:
 
 
 def is_ours(request: web.Request, *, form: bool = False) -> bool:
-    """Tell whether a page of this very site sends the request: by Sec-Fetch-Site, else by Origin, never by neither.
+    """Return whether a page of this site sent the request: by Sec-Fetch-Site, else by Origin; False without both.
 
-    Our Referrer-Policy makes browsers send `Origin: null` with a `form`; then Sec-Fetch-Site alone decides
+    Our Referrer-Policy makes browsers send `Origin: null` with a `form`; then only Sec-Fetch-Site decides
     (Fetch standard, "append a request Origin header").
     """
     site = request.headers.get("Sec-Fetch-Site")
@@ -209,8 +209,8 @@ def is_ours(request: web.Request, *, form: bool = False) -> bool:
 
 
 @web.middleware
-async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every request with the site's headers, whatever happens inside."""
+async def error_boundary(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every exception into a response, and add the site's headers to every response."""
     try:
         if request.headers.get("Sec-Fetch-Dest") in _FRAMES:
             raise ConsentRequired("This page cannot be shown inside another page. Open it in a window of its own.")
@@ -222,7 +222,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
         if "Allow" in answer.headers:
             response.headers["Allow"] = answer.headers["Allow"]
     except Exception as bug:
-        # The type and the place are enough to find a bug; values may be a token or a key.
+        # Log the type and place only: values may contain a token or a key.
         place, resource = traceback.extract_tb(bug.__traceback__)[-1], request.match_info.route.resource
         at = f"{place.name}:{place.lineno}"
         log.error("bug", error=type(bug).__name__, at=at, path=resource.canonical if resource is not None else "")
@@ -232,12 +232,12 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def refuse_http(request: web.BaseRequest, site: Site, answer: web.HTTPException) -> web.Response:
-    """Return what aiohttp refuses before the site sees it, in our words."""
+    """Return the response to a request that aiohttp refused before the site's handlers."""
     return refuse_malformed(request, site, _from_http(answer))
 
 
 def refuse_malformed(request: web.BaseRequest, site: Site, refused: WattfareError) -> web.Response:
-    """Return the answer to a request that is no HTTP: our words and headers, and nothing that it holds."""
+    """Return the response to a request that is not valid HTTP, repeating nothing of it."""
     response = web.Response(text=f"{refused.message}\n", status=refused.status)
     _add_headers(request, response, site)
     return response
@@ -253,13 +253,13 @@ def page(request: web.Request, template: str, context: Mapping[str, object], *, 
 
 
 def json_response(body: object, *, status: int = 200) -> web.Response:
-    """Return a JSON answer that no cache keeps."""
+    """Return a JSON response that must not be cached."""
     headers = {"Cache-Control": "no-store"}
     return web.Response(body=orjson.dumps(body), status=status, content_type="application/json", headers=headers)
 
 
 async def _read_in_time(request: web.Request) -> None:
-    """Read the body, which the request then keeps. Raises InvalidRequest when it does not come in time."""
+    """Read the body, which the request caches. Raises InvalidRequest 408 when it is too slow."""
     try:
         async with asyncio.timeout(_BODY_SECONDS):
             await request.read()
@@ -267,7 +267,7 @@ async def _read_in_time(request: web.Request) -> None:
         raise InvalidRequest("The request did not come whole in time. Try again.", status=408) from None
 
 
-def _poster(request: web.Request, *, form: bool = False) -> Browser:
+def _verify_post(request: web.Request, *, form: bool = False) -> Browser:
     if not is_ours(request, form=form):
         raise ConsentRequired("Only a page of this site may do that.")
     if (request.content_length or 0) > BODY_BYTES:
@@ -306,7 +306,7 @@ def _from_http(answer: web.HTTPException) -> WattfareError:
 
 def _refusal(request: web.Request, refused: WattfareError) -> web.Response:
     if _wants_json(request):
-        # As long as the gateway's ids; it leads to no payer.
+        # In the form of the gateway's ids, but random, so it leads to no budget.
         response = json_response(refused.envelope(f"req_{secrets.token_hex(16)}"), status=refused.status)
     else:
         title = "Back in a moment" if isinstance(refused, Unavailable) else "That did not work"
@@ -321,7 +321,7 @@ def _add_headers(request: web.BaseRequest, response: web.StreamResponse, site: S
         response.headers.setdefault(name, value)
     response.headers["Content-Security-Policy"] = _policy(nonce(request))
     if request.path != "/consent":
-        # Not on /consent: COOP there would separate the popup from its opener for good.
+        # Not on /consent, where COOP would sever the popup from its opener permanently.
         response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     if site.origin.startswith("https://"):
         response.headers["Strict-Transport-Security"] = f"max-age={_ONE_YEAR_SECONDS}; includeSubDomains"

@@ -1,6 +1,6 @@
-"""What watches over the site asks and reads: is it alive, is it ready, and one log line for each request.
+"""Health checks, and one log line for each request.
 
-Rule: a line names the page, never its path or query: those of some pages hold what only this browser may know.
+Rule: a line has the route's pattern, never the path or query, which may contain secrets such as an OAuth state.
 """
 
 import time
@@ -14,22 +14,22 @@ from gateway import metrics
 from gateway.errors import Unavailable
 from gateway.logs import log_request
 
-# A caller that left before its answer was there; nginx's number for it.
+# The caller disconnected before the response: nginx's code for that.
 _GONE = 499
 
 
 def routes() -> list[web.RouteDef]:
-    """Return the paths that a load balancer asks."""
+    """Return the paths of health checks."""
     return [web.get("/healthz", healthz), web.get("/readyz", readyz)]
 
 
 async def healthz(_: web.Request) -> web.Response:
-    """Answer as long as the process lives."""
+    """Answer 200 while the process runs."""
     return json_response({"status": "ok"})
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Answer 200 when Redis is there and the one we knew. Raises Unavailable."""
+    """Answer 200 if Redis answers and is valid (see store/epoch.py). Raises Unavailable."""
     if not await request.app[SITE].answers():
         raise Unavailable
     return json_response({"status": "ready"})
@@ -37,7 +37,7 @@ async def readyz(request: web.Request) -> web.Response:
 
 @web.middleware
 async def logged(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Write the one line of a request, and count it by status."""
+    """Log a request in one line, and count it by status."""
     started, status = time.perf_counter(), _GONE
     try:
         response = await handler(request)

@@ -1,4 +1,4 @@
-"""A connection's consent history in words: what was agreed to, changed and ended, when, and by whom."""
+"""A budget's consent history as sentences: what was approved, changed and ended, when, and by whom."""
 
 from consent_web.account import Connected
 from consent_web.money_text import cap_text
@@ -21,7 +21,7 @@ async def read(site: Site, one: Connected) -> list[dict[str, str]]:
 
 
 def words(receipt: dict[str, str]) -> str:
-    """Return a receipt as a sentence: the very text that the payer said yes to, or what was changed by whom."""
+    """Return a receipt as a sentence: the exact text that the payer approved, or what was changed by whom."""
     event, who = receipt["event"], _WHO.get(receipt["by"], _WHO["payer"])
     if event == "approved":
         return receipt["text"] or f"{who} connected it with {_cap(receipt['cap_nano'])}."

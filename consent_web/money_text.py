@@ -1,28 +1,28 @@
-"""Amounts as a person reads and types them, with the exact value in the title. No float takes part."""
+"""Formats and parses amounts for people. No floats are used."""
 
 from decimal import Decimal
 
 from gateway.money import NANO_PER_USD, nano_from_usd
 
 NANO_PER_CENT = NANO_PER_USD // 100
-# A lower monthly cap is taken for a mistake, unless the app itself asks for less.
+# A lower monthly cap is considered a mistake, unless the app itself suggests less.
 MIN_CAP_NANO = NANO_PER_USD // 2
-# A higher monthly cap for one app is taken for a typing error.
+# A higher monthly cap for one app is considered a typing error.
 MAX_CAP_NANO = 1000 * NANO_PER_USD
 _TWO_DIGITS_NANO = 10 * NANO_PER_CENT
 PRESETS_NANO = tuple(dollars * NANO_PER_USD for dollars in (2, 5, 10, 20))
 
 
 class CapRefused(ValueError):
-    """This amount cannot be a cap; the message says which can."""
+    """The amount cannot be a cap; the message says which can."""
 
 
 def usd(nano: int) -> str:
-    """Return `$12.34`, rounded down to cents; an amount with less than two digits in cents gets two: `$0.000023`."""
+    """Return `$12.34`, rounded down to cents; below ten cents at least two significant digits: `$0.000023`."""
     if nano < 0:
         return f"–{usd(-nano)}"
     if 0 < nano < _TWO_DIGITS_NANO and nano % NANO_PER_CENT:
-        # An AI request costs less than a cent.
+        # Many AI requests cost less than a cent, which would be shown as $0.00.
         places = 9 - (len(str(nano)) - 2)
         return f"$0.{nano // 10 ** (9 - places):0{places}d}" if places < 9 else f"${exact(nano)}"
     cents = nano // NANO_PER_CENT
@@ -37,17 +37,17 @@ def exact(nano: int) -> str:
 
 
 def cap_text(nano: int) -> str:
-    """Return a cap: cents, or all its digits when the app asked for a fraction of one."""
+    """Return a cap in cents, or with all digits if the app suggested a fraction of a cent."""
     return usd(nano) if nano % NANO_PER_CENT == 0 else f"${exact(nano)}"
 
 
 def least_cap_nano(asked_nano: int | None) -> int:
-    """Return the smallest cap a person may set: half a dollar, or what the app itself asks for when that is less."""
+    """Return the smallest cap a payer may set: half a dollar, or the app's suggestion if that is less."""
     return MIN_CAP_NANO if asked_nano is None else min(MIN_CAP_NANO, asked_nano)
 
 
 def cap_range(asked_nano: int | None, joint: str) -> str:
-    """Return which caps a person may set, as `$0.50 {joint} $1,000.00`: whole cents, and what the app asks for."""
+    """Return the caps a payer may set, as `$0.50 {joint} $1,000.00`: whole cents, and the app's suggestion."""
     least = least_cap_nano(asked_nano)
     least_typed = -(-least // NANO_PER_CENT) * NANO_PER_CENT
     said = f"{usd(least_typed)} {joint} {usd(MAX_CAP_NANO)}"
@@ -55,14 +55,14 @@ def cap_range(asked_nano: int | None, joint: str) -> str:
 
 
 def cap_from_json(value: object, *, asked_nano: int | None) -> int:
-    """Return the cap in nano-USD for a JSON number that was read as Decimal or int. Raises CapRefused."""
+    """Return the cap in nano-USD of a JSON number parsed as Decimal or int. Raises CapRefused."""
     if isinstance(value, bool) or not isinstance(value, Decimal | int):
         raise CapRefused("The cap must be a number of US dollars.")
     return _checked(Decimal(value), asked_nano)
 
 
 def cap_from_text(text: str, *, asked_nano: int | None) -> int:
-    """Return the cap for what a person typed: `10`, `10.5`, `10,50`, `$10`. Raises CapRefused."""
+    """Return the cap in nano-USD of a typed text such as `10`, `10.5`, `10,50` or `$10`. Raises CapRefused."""
     typed = text.strip().removeprefix("US$").removeprefix("$").strip()
     whole, _, cents = typed.replace(",", ".", 1).partition(".")
     if not (whole or "0").isdecimal() or not (cents or "0").isdecimal() or not typed.isascii() or not typed:

@@ -1,6 +1,6 @@
-"""The few calls the site makes to OpenRouter: whose key is this, what may it spend, and a code for a key.
+"""The site's calls to OpenRouter: the facts of a key, and the exchange of an OAuth code for a key.
 
-Rule: no message of ours repeats a key or OpenRouter's words, which may name the payer's account.
+Rule: no message repeats a key or OpenRouter's own text, which may name the payer's account.
 """
 
 import base64
@@ -17,23 +17,23 @@ from gateway.errors import FundingInvalid, UpstreamError
 from gateway.money import MAX_NANO, NANO_PER_USD, nano_from_usd
 from gateway.openrouter.client import Client, Document
 
-# What a key has left changes with every request: it is asked for anew after this.
+# A key's remaining limit changes with every request, so facts are cached only this long.
 _FACTS_SECONDS = 20.0
 _MOST_FACTS = 1000
-_MOST_BYTES = 64 * 1024  # what OpenRouter says of a key is less than a kilobyte
+_MOST_BYTES = 64 * 1024  # OpenRouter's answers about a key are less than a kilobyte
 _MOST_USD = Decimal(MAX_NANO // NANO_PER_USD)
 _KEY_LABEL = "Wattfare AI budget"
-# What an Authorization header can carry, whatever form OpenRouter gives its keys next.
+# Any text that fits in an Authorization header, in case OpenRouter changes the form of its keys.
 _KEY = re.compile(r"[!-~]{8,512}")
 
 
 class CodeRefused(Exception):
-    """OpenRouter does not take this authorization code: used, expired or not ours."""
+    """OpenRouter refused this authorization code: used, expired or not ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyFacts:
-    """What OpenRouter says of a key. None: no limit. `reset`: daily, weekly, monthly or empty."""
+    """Facts of a key, from OpenRouter's `GET /key`. None: no limit. `reset`: daily, weekly, monthly or empty."""
 
     limit_nano: int | None
     remaining_nano: int | None
@@ -44,14 +44,14 @@ class KeyFacts:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A key from an authorization, and the account that gave it, when OpenRouter says so."""
+    """A key issued by an authorization, and its account's id if OpenRouter returned it."""
 
     key: str
     user_id: str | None
 
 
 class OpenRouter:
-    """One OpenRouter, at `{base}/api/v1` and `{base}/auth`."""
+    """Client of one OpenRouter, at `{base}/api/v1` and `{base}/auth`."""
 
     def __init__(self, base_url: str, client: Client) -> None:
         self._base = base_url
@@ -59,9 +59,9 @@ class OpenRouter:
         self._seen: dict[str, tuple[float, KeyFacts]] = {}
 
     def authorize_url(self, callback: str, verifier: str, limit_usd: int) -> str:
-        """Return where the payer says yes at OpenRouter. S256: the verifier itself stays here.
+        """Return the URL of OpenRouter's authorization page. With S256, `verifier` itself is not sent.
 
-        `limit_usd` proposes the key's own limit, for a month where OpenRouter's page takes a period (its API does).
+        `limit_usd`: the proposed limit of the key, monthly if OpenRouter's page accepts a period as its API does.
         """
         digest = hashlib.sha256(verifier.encode()).digest()
         challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
@@ -76,7 +76,7 @@ class OpenRouter:
         return f"{self._base}/auth?{urlencode(query)}"
 
     async def exchange(self, code: str, verifier: str) -> Issued:
-        """Return the key for a code. Raises CodeRefused, UpstreamError."""
+        """Return the key for an OAuth code. Raises CodeRefused, UpstreamError."""
         body = {"code": code, "code_verifier": verifier, "code_challenge_method": "S256"}
         status, found = _read(await self._client.post_json("auth/keys", body, most_bytes=_MOST_BYTES))
         key = found.get("key")
@@ -88,7 +88,7 @@ class OpenRouter:
         return Issued(key, user_id if isinstance(user_id, str) and user_id else None)
 
     async def facts(self, key: str) -> KeyFacts:
-        """Return what OpenRouter says of a key. Raises FundingInvalid when it refuses the key, UpstreamError."""
+        """Return the facts of a key. Raises FundingInvalid when OpenRouter refuses the key, UpstreamError."""
         status, found = _read(await self._client.fetch("key", key, most_bytes=_MOST_BYTES))
         if status in {401, 403}:
             raise FundingInvalid("OpenRouter does not accept this key. Check that it is whole and not deleted.")
@@ -104,7 +104,7 @@ class OpenRouter:
         )
 
     async def recent_facts(self, key: str) -> KeyFacts:
-        """Return the facts as they were seconds ago: a popup looks often. Raises FundingInvalid, UpstreamError."""
+        """Return possibly cached facts, because a popup polls. Raises FundingInvalid, UpstreamError."""
         name, now = hashlib.sha256(key.encode()).hexdigest(), time.monotonic()
         seen = self._seen.get(name)
         if seen is not None and now - seen[0] < _FACTS_SECONDS:
@@ -132,5 +132,5 @@ def _away() -> UpstreamError:
 def _nano(amount: object) -> int | None:
     if isinstance(amount, bool) or not isinstance(amount, int | float):
         return None
-    # More than we can count is as good as that: no cap of ours comes near it.
+    # Clamp to the largest amount that we can represent; no cap comes near it.
     return nano_from_usd(min(max(Decimal(0), Decimal(repr(amount))), _MOST_USD))

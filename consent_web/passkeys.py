@@ -1,6 +1,6 @@
-"""Passkeys: set up on the dashboard, and used instead of OpenRouter or the key where a proof is asked for.
+"""Passkeys: registered on the dashboard, and accepted as a proof of ownership like OpenRouter or the key.
 
-Rule: offered, never demanded. Setting one up needs a proof of the last ten minutes: it proves for good.
+Rule: a passkey is optional. Registering one needs a proof of the last ten minutes, since it is a permanent credential.
 """
 
 import time
@@ -28,7 +28,7 @@ from gateway.payers.passkeys import MOST, Passkey
 
 _CREATE, _GET = "create", "get"
 _VERIFIED = UserVerificationRequirement.REQUIRED
-# What webauthn raises beside its own errors for an answer whose CBOR is well-formed and holds something else.
+# webauthn raises the built-in ones for well-formed CBOR of an unexpected structure.
 _NO_PASSKEY = (WebAuthnException, ValueError, TypeError, LookupError, AttributeError)
 
 
@@ -44,12 +44,12 @@ def routes() -> list[web.RouteDef]:
 
 
 def is_possible(site: Site) -> bool:
-    """Tell whether browsers make passkeys for this site: for a host name, never for an address."""
+    """Return whether browsers create passkeys for this site: only for host names, not for IP addresses."""
     return not is_address(site.origin)
 
 
 async def are_set_up(site: Site, visit: Visit | None) -> bool:
-    """Tell whether the wallet of a visit can be proved by a passkey. Raises Unavailable."""
+    """Return whether the visit's wallet has a usable passkey. Raises Unavailable."""
     return visit is not None and is_possible(site) and bool(await site.passkeys.all(visit))
 
 
@@ -57,7 +57,7 @@ async def show(request: web.Request) -> web.Response:
     """Answer `GET /passkeys`."""
     site, visit = request.app[SITE], await account.owner(request)
     shown = {
-        "csrf": guard.known_browser(request).csrf,
+        "csrf": guard.ensure_browser(request).csrf,
         "passkeys": await site.passkeys.all(visit),
         "is_possible": is_possible(site),
     }
@@ -65,7 +65,7 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def options(request: web.Request) -> web.Response:
-    """Answer `POST /passkeys/options`: `{purpose: create|get}` → what the browser's authenticator is asked."""
+    """Answer `POST /passkeys/options`: `{purpose: create|get}` → the WebAuthn options with a new challenge."""
     site = request.app[SITE]
     _, body = await guard.json_post(request)
     visit = await account.owner(request)
@@ -132,19 +132,19 @@ async def create(request: web.Request) -> web.Response:
 
 
 async def prove(request: web.Request) -> web.Response:
-    """Answer `POST /passkeys/get`: `{credential}` → `{}`. A browser that lost its secret is let in again by it."""
+    """Answer `POST /passkeys/get`: `{credential}` → `{}`. It also logs in a browser that lost its secret."""
     site = request.app[SITE]
     _, body = await guard.json_post(request)
     visit = await account.owner(request)
     if not guard.guest(request).secret_sha256:
-        raise proof.needed("This page did not prove that it is ours.")
+        raise proof.proof_required("This page did not prove that it is ours.")
     used = await _used(site, visit, _credential(body))
     await site.passkeys.put(visit, used)
     if not visit.is_trusted:
         visit = await site.logins.begin(
             visit.wallet_id, guard.guest(request), instead=visit, key_sha256=used.key_sha256
         )
-        guard.remember(request, visit)
+        guard.set_wallet_cookie(request, visit)
     await site.logins.prove(visit)
     return guard.json_response({})
 
@@ -155,13 +155,13 @@ async def remove(request: web.Request) -> web.StreamResponse:
     await guard.form_post(request)
     visit = await account.owner(request)
     if not visit.is_trusted:
-        raise proof.needed(proof.UNPROVED)
+        raise proof.proof_required(proof.UNPROVED)
     await site.passkeys.remove(visit, request.match_info["credential"])
     return web.Response(status=303, headers={"Location": "/passkeys"})
 
 
 async def _used(site: Site, visit: Visit, credential: dict[str, object]) -> Passkey:
-    """Return the passkey that answered the challenge of a visit. Raises InvalidRequest."""
+    """Return the verified passkey, with its new sign count. Raises InvalidRequest."""
     known = next((one for one in await site.passkeys.all(visit) if one.credential_id == credential.get("id")), None)
     challenge = await site.passkeys.take_challenge(visit, _GET)
     if known is None or challenge is None:
@@ -182,11 +182,11 @@ async def _used(site: Site, visit: Visit, credential: dict[str, object]) -> Pass
 
 
 async def _may_set_up(site: Site, visit: Visit, known: int) -> None:
-    """Raise unless a visit may set up one more passkey: ConsentRequired (`proof`), InvalidRequest."""
+    """Raise unless a visit may register another passkey: ConsentRequired (`proof`), InvalidRequest."""
     if not is_possible(site):
         raise InvalidRequest("Browsers make passkeys for host names alone, and this site is at an address.")
     if not visit.is_trusted or not await site.logins.is_proved(visit):
-        raise proof.needed("A passkey can prove for good that the AI budget is yours.")
+        raise proof.proof_required("A passkey can prove for good that the AI budget is yours.")
     if known >= MOST:
         raise InvalidRequest(f"There are {MOST} passkeys already. Remove one first.", status=409)
 

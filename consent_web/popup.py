@@ -1,7 +1,7 @@
-"""The popup: a spent token becomes an attempt, the payer sees what is asked, and says yes or no.
+"""The popup: a session token or grant request opens an attempt, the payer sees it and approves or denies.
 
-Rule: no approval without an origin that the browser itself reported and the app registered. What the app's page holds
-(a session token, a publishable key) opens an attempt; only the payer's browser decides it.
+Rule: no approval without an origin that the browser reported and the app registered. The credentials of an app's page
+(a session token, a publishable key) open an attempt; only the payer's browser can decide it.
 """
 
 import contextlib
@@ -35,46 +35,46 @@ def routes() -> list[web.RouteDef]:
     return [
         web.get("/consent", show),
         web.post("/consent/attempts", begin),
-        web.get("/consent/attempts/{attempt}", look),
+        web.get("/consent/attempts/{attempt}", show_attempt),
         web.post("/consent/attempts/{attempt}/approve", approve),
         web.post("/consent/attempts/{attempt}/deny", deny),
         web.post("/consent/attempts/{attempt}/extend", extend),
-        web.post("/consent/attempts/{attempt}/handed-on", hand_on),
+        web.post("/consent/attempts/{attempt}/handed-on", confirm_delivery),
     ]
 
 
 async def show(request: web.Request) -> web.Response:
-    """Answer `GET /consent`: the same page for everyone; who asks what is in the fragment, which no server sees."""
-    guard.known_browser(request)
+    """Answer `GET /consent`: a static page; the request is in the URL's fragment, which is not sent to servers."""
+    guard.ensure_browser(request)
     return guard.page(request, "consent.html", {})
 
 
 async def begin(request: web.Request) -> web.Response:
-    """Answer `POST /consent/attempts`: `{key, session, nonce, origin}`, redirect mode `{…, returnUrl, challenge}`.
+    """Answer `POST /consent/attempts`: `{key, session, nonce, origin}`, in redirect mode `{…, returnUrl, challenge}`.
 
-    For a grant `{key, grant: {requests, maxUsd?}, nonce, origin}`: its nonce opens one attempt, as a token does.
+    For a grant `{key, grant: {requests, maxUsd?}, nonce, origin}`, whose nonce is spent like a token.
     """
     site = request.app[SITE]
     browser, body = await guard.json_post(request, check_csrf=False)
     if "grant" in body:
-        asked = await _asked_grant(site, body)
+        asked = await _read_grant_request(site, body)
         spent = f"grant:{asked.nonce}"
         await site.limits.admit_grant(asked, browser.digest)
     else:
-        asked, session = await _asked(site, body)
+        asked, session = await _read_request(site, body)
         spent = session.jti
     await site.limits.check_cooldown(asked, browser.digest)
     attempt = await site.attempts.create(asked, browser=browser.digest, jti=spent)
     await site.limits.admit_attempt(asked, browser.digest)
     if asked.mode == "test" and await guard.visit(request) is None:
-        # Nothing is paid before the yes, so its wallet begins here: the cookie must have come back before something
-        # is connected, or a lost answer would leave it where nobody can stop it.
-        guard.remember(request, await site.wallets.enter(guard.guest(request)))
+        # Test mode has no funding step, so the wallet is created here. Its cookie must have been received before
+        # something is connected; otherwise a lost response would leave a connection that nobody can reach.
+        guard.set_wallet_cookie(request, await site.wallets.enter(guard.guest(request)))
     return await _answer(request, browser, attempt)
 
 
-async def look(request: web.Request) -> web.Response:
-    """Answer `GET /consent/attempts/{attempt}`: for a reloaded popup, and while another window sees to the funding."""
+async def show_attempt(request: web.Request) -> web.Response:
+    """Answer `GET /consent/attempts/{attempt}`: after a reload, and polled while another window does the funding."""
     browser, attempt = await found(request)
     return await _answer(request, browser, attempt)
 
@@ -90,13 +90,13 @@ async def approve(request: web.Request) -> web.Response:
             _check_same(site, attempt.decision["cap_nano"], _cap(asked, body), was_carried_out=True)
         return await _decided(request, browser, attempt)
     app = await _app(site, asked.app_id)
-    _check_place(app, asked)
+    _check_registered(app, asked)
     cap_nano = _cap(asked, body)
     visit = await _payer(request, asked)
-    async with _allowing(site, visit, asked, cap_nano):
+    async with _permit(site, visit, asked, cap_nano):
         key = await _funding_key(site, asked, visit.wallet_id)
         if attempt.state == "claimed":
-            attempt = await _take_back(site, attempt, cap_nano)
+            attempt = await _release(site, attempt, cap_nano)
             if attempt.state != "pending":
                 return await _decided(request, browser, attempt)
         await site.wallets.add(visit, asked.budget, attempt_id=attempt.attempt_id if asked.challenge else "")
@@ -108,8 +108,8 @@ async def approve(request: web.Request) -> web.Response:
         )
         decided = await site.attempts.approve(attempt, decision)
     with contextlib.suppress(Unavailable):
-        # Last, and it may fail: the cookie that the browser has goes on working.
-        guard.remember(request, await site.logins.renew(visit))
+        # Renewing comes last and may fail: the browser's present cookie remains valid.
+        guard.set_wallet_cookie(request, await site.logins.renew(visit))
     return await _decided(request, browser, decided)
 
 
@@ -124,14 +124,14 @@ async def deny(request: web.Request) -> web.Response:
 
 
 async def extend(request: web.Request) -> web.Response:
-    """Answer `POST …/extend`: as much time again → `{leftSeconds, mayExtend}`."""
+    """Answer `POST …/extend`: extend the time to decide → `{leftSeconds, mayExtend}`."""
     await guard.json_post(request)
     _, attempt = await found(request)
     return guard.json_response(view.left(await request.app[SITE].attempts.extend(attempt)))
 
 
-async def hand_on(request: web.Request) -> web.Response:
-    """Answer `POST …/handed-on`: the app has the token of its grant, which is forgotten here → `{}`."""
+async def confirm_delivery(request: web.Request) -> web.Response:
+    """Answer `POST …/handed-on`: the app has the grant's token, so delete our copy → `{}`."""
     await guard.json_post(request)
     _, attempt = await found(request)
     if attempt.state not in {"pending", "claimed"}:
@@ -140,7 +140,7 @@ async def hand_on(request: web.Request) -> web.Response:
 
 
 async def found(request: web.Request) -> tuple[guard.Browser, Attempt]:
-    """Return the attempt that the path names, if it is this browser's. Raises InvalidRequest 403."""
+    """Return this browser and its attempt in the path. Raises InvalidRequest 403."""
     browser = guard.browser(request)
     attempt_id = request.match_info["attempt"]
     attempt = None
@@ -155,8 +155,8 @@ async def found(request: web.Request) -> tuple[guard.Browser, Attempt]:
     return browser, attempt
 
 
-async def _asked(site: Site, body: dict[str, object]) -> tuple[ConsentRequest, Session]:
-    """Return what is asked, checked, and the session it is asked by. Raises AuthError, InvalidRequest, Unavailable."""
+async def _read_request(site: Site, body: dict[str, object]) -> tuple[ConsentRequest, Session]:
+    """Return the validated request of a connection, and its session. Raises AuthError, InvalidRequest, Unavailable."""
     key = publishable(str(body.get("key")))
     nonce, token = body.get("nonce"), body.get("session")
     if key is None or not isinstance(nonce, str) or not _NONCE.fullmatch(nonce) or not isinstance(token, str):
@@ -181,15 +181,12 @@ async def _asked(site: Site, body: dict[str, object]) -> tuple[ConsentRequest, S
         return_url=return_url,
         challenge=challenge,
     )
-    _check_place(app, asked)
+    _check_registered(app, asked)
     return asked, session
 
 
-def _check_place(app: App, asked: ConsentRequest) -> None:
-    """Refuse a page that the app has not registered: one that asks, or one that redirect mode would go back to.
-
-    Raises InvalidRequest 403.
-    """
+def _check_registered(app: App, asked: ConsentRequest) -> None:
+    """Refuse an origin or a return URL that the app has not registered. Raises InvalidRequest 403."""
     if asked.challenge:
         if not app.returns_to(asked.return_url, asked.mode):
             raise _return_url_refused(asked.return_url)
@@ -197,14 +194,14 @@ def _check_place(app: App, asked: ConsentRequest) -> None:
         raise _origin_refused(asked.origin)
 
 
-async def _asked_grant(site: Site, body: dict[str, object]) -> ConsentRequest:
-    """Return what is asked of a page with nothing but a publishable key. Raises AuthError, InvalidRequest."""
+async def _read_grant_request(site: Site, body: dict[str, object]) -> ConsentRequest:
+    """Return the validated request of a grant, by a publishable key. Raises AuthError, InvalidRequest, Unavailable."""
     key, nonce, grant = publishable(str(body.get("key"))), body.get("nonce"), body.get("grant")
     if key is None or not isinstance(nonce, str) or not _NONCE.fullmatch(nonce) or not isinstance(grant, dict):
         raise InvalidRequest("The app sent an incomplete request.", fields={"reason": "malformed"})
     mode, app_id = key
     app = await _app(site, app_id)
-    # An amount that is none comes as null: it is refused, and not taken for no amount.
+    # A page's NaN arrives as null. It must be refused, not treated as an absent amount.
     max_usd = grant.get("maxUsd") if grant.get("maxUsd", 0) is not None else 0
     ask = site.grant_bounds.ask(grant.get("requests"), max_usd)
     asked = ConsentRequest(
@@ -218,12 +215,12 @@ async def _asked_grant(site: Site, body: dict[str, object]) -> ConsentRequest:
         requests=ask.requests,
         life_ms=site.grant_bounds.life_ms,
     )
-    _check_place(app, asked)
+    _check_registered(app, asked)
     return site.attempts.with_token(asked)
 
 
 def _redirect(body: dict[str, object]) -> tuple[str, str]:
-    """Return where redirect mode goes back to and what proves its start; twice empty for a popup."""
+    """Return the return URL and the challenge of redirect mode; two empty strings in popup mode."""
     url, challenge = body.get("returnUrl"), body.get("challenge")
     if url is None and challenge is None:
         return "", ""
@@ -236,7 +233,7 @@ def _redirect(body: dict[str, object]) -> tuple[str, str]:
 
 
 def _origin(text: object) -> str:
-    """Return what is an origin in the very form that browsers report; of anything else the empty text."""
+    """Return `text` if it is an origin exactly as browsers report it, else the empty string."""
     try:
         return text if isinstance(text, str) and normalize(text) == text else ""
     except (OriginRefused, ValueError):
@@ -255,16 +252,16 @@ async def _app(site: Site, app_id: str) -> App:
 
 
 def _name(asked: ConsentRequest, app: App) -> str:
-    """Return the app's name as it was when it asked: what was shown is what the receipt says, also after a renaming."""
+    """Return the app's name at the time of the request: after a renaming the receipt must show the name seen."""
     return texts.app_name(asked.app_name or app.name)
 
 
 def _cap(asked: ConsentRequest, body: dict[str, object]) -> int | None:
-    """Return the cap in nano-USD. Only test mode may go without. Raises InvalidRequest 422."""
+    """Return the cap in nano-USD; None (no cap) in test mode only. Raises InvalidRequest 422."""
     if asked.is_grant:
         return asked.limit_nano
     if asked.mode == "test" and body.get("monthlyUsd") is None:
-        return None if asked.limit_nano is None else min(asked.limit_nano, MAX_CAP_NANO)  # as it was shown
+        return None if asked.limit_nano is None else min(asked.limit_nano, MAX_CAP_NANO)  # as shown by view.cap_choice
     try:
         return cap_from_json(body.get("monthlyUsd"), asked_nano=asked.limit_nano)
     except CapRefused as refused:
@@ -272,7 +269,7 @@ def _cap(asked: ConsentRequest, body: dict[str, object]) -> int | None:
 
 
 async def _payer(request: web.Request, asked: ConsentRequest) -> Visit:
-    """Return the visit of the wallet that is to pay. Raises FundingInvalid, InvalidRequest."""
+    """Return the visit whose wallet will pay. Raises FundingInvalid, InvalidRequest."""
     visit = await guard.visit(request)
     if asked.mode == "test":
         if visit is None:
@@ -288,19 +285,19 @@ async def _payer(request: web.Request, asked: ConsentRequest) -> Visit:
 
 
 @contextlib.asynccontextmanager
-async def _allowing(site: Site, visit: Visit, asked: ConsentRequest, cap_nano: int | None) -> AsyncIterator[None]:
-    """Let the payer allow what is asked within the block. Raises ConsentRequired, InvalidRequest, Unavailable."""
+async def _permit(site: Site, visit: Visit, asked: ConsentRequest, cap_nano: int | None) -> AsyncIterator[None]:
+    """Permit the approval within the block (`proof`). Raises ConsentRequired, InvalidRequest, Unavailable."""
     if asked.mode == "test":
         yield
         return
-    async with proof.given(site, visit, await site.connections.find(asked.budget), cap_nano or 0):
+    async with proof.permit_raise(site, visit, await site.connections.find(asked.budget), cap_nano or 0):
         yield
 
 
-async def _take_back(site: Site, attempt: Attempt, cap_nano: int | None) -> Attempt:
-    """Take back an earlier yes that was not carried out, so that it can be given again; one for another cap is told.
+async def _release(site: Site, attempt: Attempt, cap_nano: int | None) -> Attempt:
+    """Release an earlier approval that was not carried out, before approving again.
 
-    Raises InvalidRequest 409.
+    Raises InvalidRequest 409 if it was for another cap, so that the payer learns of it.
     """
     now = await site.attempts.release(attempt)
     _check_same(site, attempt.decision["cap_nano"], cap_nano, was_carried_out=now.state != "pending")
@@ -308,9 +305,9 @@ async def _take_back(site: Site, attempt: Attempt, cap_nano: int | None) -> Atte
 
 
 def _check_same(site: Site, earlier: str, cap_nano: int | None, *, was_carried_out: bool) -> None:
-    """Refuse a yes to another amount than that of an earlier yes: what is stored is what the button said.
+    """Refuse an approval whose cap differs from an earlier approval's: the stored cap must be the one on the button.
 
-    `earlier`: nano-USD, empty for no cap. Raises InvalidRequest 409.
+    `earlier`: nano-USD as text, empty for no cap. Raises InvalidRequest 409.
     """
     if earlier == ("" if cap_nano is None else str(cap_nano)):
         return
@@ -345,7 +342,7 @@ async def _decided(request: web.Request, browser: guard.Browser, attempt: Attemp
 
 
 async def _result(site: Site, attempt: Attempt) -> dict[str, object]:
-    """Return what goes to the app: a message for the opener, or in redirect mode where to go back to."""
+    """Return the outcome for the app: a message to the opener, or in redirect mode the URL to return to."""
     asked, state = attempt.asked, attempt.state
     if state not in {"approved", "denied", "held"}:
         return {}
@@ -357,7 +354,7 @@ async def _result(site: Site, attempt: Attempt) -> dict[str, object]:
             }
         return {"result": {"outcome": outcome, "status": await site.connections.status(asked.budget)}}
     if state == "approved":
-        return {}  # redeemed: the code has been used
+        return {}  # already redeemed: the code is used
     said = "wattfare_error=denied" if state == "denied" else f"wattfare_code={quote(attempt.decision.get('code', ''))}"
     joint = "&" if "?" in asked.return_url else "?"
     return {"redirect": f"{asked.return_url}{joint}wattfare_attempt={quote(asked.nonce)}&{said}"}

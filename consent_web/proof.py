@@ -1,8 +1,7 @@
-"""What a browser must bring before more may be spent than its payer allowed before.
+"""Proofs of ownership that are required before possible spend is raised.
 
-Rule: a cookie alone adds nothing: approving, raising and funding need the secret that only our pages can read.
-Rule: going beyond what was allowed before needs a fresh proof of who pays; an app's first caps up to the default need
-none.
+Rule: approving, raising and funding need the secret of the login, not only its cookie.
+Rule: exceeding what an app was allowed before needs a fresh proof of ownership, except up to the default cap.
 Rule: lowering, pausing and stopping need neither.
 """
 
@@ -20,14 +19,14 @@ UNPROVED = "This browser has not proved that the AI budget is yours."
 
 
 @contextlib.asynccontextmanager
-async def given(site: Site, visit: Visit, one: Connection, cap_nano: int) -> AsyncIterator[None]:
-    """Let a payer allow `cap_nano` for a connection, which may be none yet, within the block.
+async def permit_raise(site: Site, visit: Visit, one: Connection, cap_nano: int) -> AsyncIterator[None]:
+    """Permit setting the cap of `one` (possibly not connected yet) to `cap_nano` within the block.
 
-    Without a fresh proof one at a time: of several at once each would be counted without the others.
-    Raises ConsentRequired (its `reason` is `proof`), InvalidRequest 409 (`again`), Unavailable.
+    Without a fresh proof, under the wallet's lock: concurrent decisions would each be summed without the others.
+    Raises ConsentRequired (`reason`: `proof`), InvalidRequest 409 (`again`: locked), Unavailable.
     """
     if not visit.is_trusted:
-        raise needed(UNPROVED)
+        raise proof_required(UNPROVED)
     if await site.logins.is_proved(visit):
         yield
         return
@@ -36,28 +35,28 @@ async def given(site: Site, visit: Visit, one: Connection, cap_nano: int) -> Asy
             "Another answer of yours is being carried out. Decide again.", status=409, fields={"reason": "again"}
         )
     try:
-        before, now = await _allowed(site, visit, one)
+        before, now = await _allowed_nano(site, visit, one)
         if before - now + cap_nano > max(site.default_cap_nano, before):
-            raise needed("That is more than you have allowed this app before.")
+            raise proof_required("That is more than you have allowed this app before.")
         yield
     finally:
-        # It goes by itself.
+        # If the release fails, the lock expires.
         with contextlib.suppress(Unavailable):
             await site.logins.end_turn(visit)
 
 
-def needed(why: str) -> ConsentRequired:
-    """Return the refusal that asks for a proof."""
+def proof_required(why: str) -> ConsentRequired:
+    """Return the error that asks for a proof."""
     refused = ConsentRequired(f"{why} Prove it first: with OpenRouter, or with the key you first paid with.")
     refused.fields["reason"] = "proof"
     return refused
 
 
-async def _allowed(site: Site, visit: Visit, wanted: Connection) -> tuple[int, int]:
-    """Return what the payer allows an app by now, in nano-USD: in all, and for the one that is `wanted`.
+async def _allowed_nano(site: Site, visit: Visit, wanted: Connection) -> tuple[int, int]:
+    """Return the sum of an app's present caps in nano-USD, and the present cap of `wanted`.
 
-    An app that asks for one user after the other adds up, be it connected or waiting for its page to come back. So do
-    its grants, apart from those, until they end.
+    The caps of all users of the app are summed, approvals that await redemption included, so that an app cannot evade
+    the limit by requesting for one user after another. Grants are summed separately, until they end.
     """
     caps: dict[Owner, int] = {}
     for budget in await site.wallets.budgets(visit):
@@ -73,5 +72,5 @@ async def _allowed(site: Site, visit: Visit, wanted: Connection) -> tuple[int, i
 
 
 def _is_alike(one: Owner, wanted: Owner) -> bool:
-    """Tell whether this is of the same app and kind, and costs something."""
+    """Return whether both are of the same app and kind, in live mode."""
     return (one.mode, one.app_id, one.kind) == ("live", wanted.app_id, wanted.kind)

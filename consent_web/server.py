@@ -1,4 +1,4 @@
-"""A consent site process: its paths and templates, what it opens, and its end.
+"""A consent site process: routes and templates, opening and closing.
 
 On SIGTERM: stop accepting, let open requests finish, then close the connections to Redis.
 """
@@ -32,7 +32,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 def create_app(site: Site) -> web.Application:
     """Return a site as an aiohttp application."""
-    app = web.Application(middlewares=[health.logged, guard.edge], client_max_size=guard.BODY_BYTES)
+    app = web.Application(middlewares=[health.logged, guard.error_boundary], client_max_size=guard.BODY_BYTES)
     app[SITE] = site
     environment = aiohttp_jinja2.setup(
         app,
@@ -62,7 +62,7 @@ def create_app(site: Site) -> web.Application:
 
 @contextlib.asynccontextmanager
 async def open_site(settings: Settings) -> AsyncIterator[Site]:
-    """Yield a site on the settings' Redis. Raises EmbeddedError, SettingsError (a Redis that may evict)."""
+    """Yield a site on the settings' Redis. Raises EmbeddedError, SettingsError (a Redis that may evict keys)."""
     async with open_services(settings) as services:
         await refuse_eviction(services.store)
         client = Client.of(settings)
@@ -73,17 +73,17 @@ async def open_site(settings: Settings) -> AsyncIterator[Site]:
 
 
 class SiteRunner(web.AppRunner):
-    """Serves the site by the protocol that the gateway uses."""
+    """Serves the site with the gateway's HTTP protocol class."""
 
     async def _make_server(self) -> web.Server:
-        await super()._make_server()  # starts the application; the server that it makes is aiohttp's own
+        await super()._make_server()  # starts the application; its aiohttp server is replaced below
         app = self.app
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             try:
                 return await app._handle(cast("web.Request", request))  # noqa: SLF001 - aiohttp makes its server so
             except web.HTTPException as answer:
-                # What aiohttp refuses before any middleware: an Expect that is none.
+                # Raised by aiohttp before any middleware, for an invalid Expect header.
                 return guard.refuse_http(request, app[SITE], answer)
 
         def refuse(request: web.BaseRequest, refused: InvalidRequest) -> web.Response:
@@ -93,7 +93,7 @@ class SiteRunner(web.AppRunner):
 
 
 def make_runner(app: web.Application, *, drain_seconds: float) -> web.AppRunner:
-    """Return what serves the site."""
+    """Return the site's runner."""
     return SiteRunner(app, shutdown_timeout=drain_seconds)
 
 
@@ -123,5 +123,5 @@ def moment(ms: int | str | None) -> str:
 
 
 def stamp(ms: int | str | None) -> str:
-    """Return the same moment for a `datetime` attribute."""
+    """Return unix milliseconds in ISO 8601 for a `datetime` attribute; empty for none."""
     return datetime.fromtimestamp(int(ms) / 1000, UTC).isoformat(timespec="seconds") if ms else ""

@@ -1,6 +1,6 @@
-"""What every page of the site uses: the payers' stores, the ledger, the site's own origin and the OpenRouter client.
+"""The dependencies of every page: the payers' stores, the ledger, the site's origins and the OpenRouter client.
 
-Rule: no page gets at Redis itself.
+Rule: pages have no access to Redis itself.
 """
 
 from collections.abc import Awaitable, Callable
@@ -29,7 +29,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One consent site. `origin` is its own, `gateway` the API's."""
+    """One consent site. `origin`: its own; `gateway`: the API's."""
 
     origin: str
     gateway: str
@@ -49,11 +49,11 @@ class Site:
     operator: Operator
     default_cap_nano: int
     answers: Callable[[], Awaitable[bool]]
-    """Whether the stores are there and the ones we knew."""
+    """Returns whether Redis answers and is valid."""
 
     @property
     def host(self) -> str:
-        """The host (and port) that a person sees in the address bar."""
+        """The host (and port) shown in the address bar."""
         return self.origin.partition("://")[2]
 
 
@@ -61,7 +61,7 @@ SITE = web.AppKey("site", Site)
 
 
 def build(services: Services, openrouter: OpenRouter) -> Site:
-    """Return a site on the stores that the gateway uses too."""
+    """Return a site on the given stores."""
     return Site(
         origin=services.settings.consent_url,
         gateway=services.settings.public_url,

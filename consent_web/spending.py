@@ -1,13 +1,13 @@
-"""What was spent, put so that a person sees it: the trend of days, models by spend, requests in plain words."""
+"""Summaries of spend for people: the weekly trend, models by spend, the outcome of requests."""
 
 from dataclasses import dataclass
 
 from consent_web.money_text import usd
 
 _WEEK_DAYS = 7
-# From here on a percentage is no help any more.
+# Above this factor a percentage is no longer helpful.
 _MANY_TIMES = 10
-# What became of a request, and what that means.
+# Status of a ledger entry → its word on the page and an explanation.
 _RESULTS = {
     "settled": ("Paid", "What OpenRouter charged."),
     "estimated": ("Estimated", "OpenRouter has not said the cost; this is reckoned from what was sent and received."),
@@ -18,7 +18,7 @@ _CORRECTED = ("Corrected", "OpenRouter said the cost later; this is the differen
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """What was spent today and in the last seven UTC days, in nano-USD, and how that compares, in words."""
+    """Spend of today and of the last seven UTC days, in nano-USD, and a comparison with the week before, as text."""
 
     today_nano: int
     week_nano: int
@@ -27,7 +27,7 @@ class Trend:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpend:
-    """One model's part: nano-USD, requests, and its share of all in percent."""
+    """One model's spend in nano-USD, its requests, and its share of the total in percent."""
 
     model: str
     nano: int
@@ -43,7 +43,7 @@ def trend(days: list[tuple[int, int]]) -> Trend:
 
 
 def added(many: list[list[tuple[int, int]]]) -> list[tuple[int, int]]:
-    """Return the days of several budgets added up, oldest first."""
+    """Return the daily spend of several budgets, summed, oldest first."""
     sums: dict[int, int] = {}
     for days in many:
         for day, nano in days:
@@ -52,7 +52,7 @@ def added(many: list[list[tuple[int, int]]]) -> list[tuple[int, int]]:
 
 
 def models(entries: list[dict[str, str]]) -> list[ModelSpend]:
-    """Return what each model took of the ledger's entries, the dearest first."""
+    """Return the spend of each model in the ledger's entries, highest first."""
     spent: dict[str, int] = {}
     requests: dict[str, set[str]] = {}
     for entry in entries:
@@ -68,7 +68,7 @@ def models(entries: list[dict[str, str]]) -> list[ModelSpend]:
 
 
 def result(entry: dict[str, str]) -> dict[str, str]:
-    """Return what became of a ledger's entry as `result`, a word, what that word means, and `above`: over its hold."""
+    """Return an entry's outcome: `result` (a word), its `meaning`, and `above` (the cost above its hold, or empty)."""
     is_first = entry["delta_nano"] == entry["cost_nano"]
     word, meaning = _RESULTS.get(entry["status"], (entry["status"], "")) if is_first else _CORRECTED
     overrun = int(entry["overrun_nano"])
@@ -76,7 +76,7 @@ def result(entry: dict[str, str]) -> dict[str, str]:
 
 
 def above_holds(count: int, nano: int) -> str:
-    """Return what so many requests cost above what was set aside for them, in words; empty when nothing."""
+    """Return a sentence on `count` requests that cost `nano` more than their holds; empty for none."""
     if not count:
         return ""
     which = "One request" if count == 1 else f"{count} requests"

@@ -1,9 +1,9 @@
-"""The words a payer says yes to. The server alone composes them, on the screen and in the receipt alike.
+"""The consent text. Only the server composes it, for the screen and the receipt alike.
 
-`{cap}` stands for the cap until it is chosen, `{until}` for the moment a grant ends: the screen says it by the payer's
-own clock, the receipt in UTC.
-Rule: a name that an app gave itself is hostile: it is shown as plain text, short, without characters that reverse or
-hide what stands beside them.
+Placeholders: `{cap}` is the cap until one is chosen, `{until}` the end of a grant, which the screen shows in local time
+and the receipt in UTC.
+Rule: names given by an app are untrusted: they are shown as plain text, shortened, without characters that reverse or
+hide their surroundings.
 """
 
 import time
@@ -14,28 +14,28 @@ from consent_web.money_text import MAX_CAP_NANO, cap_text, usd
 from gateway.payers.app_names import INVISIBLE
 from gateway.payers.consent_request import ConsentRequest
 
-# A new wording gets a new version; each receipt names the one that was shown.
+# A new wording needs a new version; each receipt contains the version shown.
 TEXT_VERSION = "2026-11c"
-# What fits on two lines of the popup at its smallest width.
+# Fits on two lines of the popup at its smallest width.
 _MOST_NAME = 48
 _MOST_LABEL = 80
 _NO_QUOTES = str.maketrans("", "", '“”„‟"')
-# Names in one sentence; the dashboard has all.
+# The most names in one sentence; the dashboard lists all.
 _MOST_LISTED = 3
 
 
 def app_name(name: str) -> str:
-    """Return an app's name as it may be shown."""
-    return _tame(name, _MOST_NAME) or "An app without a name"
+    """Return an app's name, sanitised for display."""
+    return _sanitize(name, _MOST_NAME) or "An app without a name"
 
 
 def user_label(label: str) -> str:
-    """Return the account that the app says it asks for, as it may be shown: within quotes that it cannot close."""
-    return _tame(label.translate(_NO_QUOTES), _MOST_LABEL)
+    """Return the app's label of its user account, sanitised, without quotes that could end the surrounding ones."""
+    return _sanitize(label.translate(_NO_QUOTES), _MOST_LABEL)
 
 
 def parts(asked: ConsentRequest, name: str, host: str) -> dict[str, str]:
-    """Return the sentences of the consent, in the order of the screen. What is empty is not shown."""
+    """Return the sentences of the consent text by name. Empty ones are not shown."""
     if asked.is_grant:
         return _grant_parts(asked, name, host)
     label = user_label(asked.label)
@@ -49,7 +49,7 @@ def parts(asked: ConsentRequest, name: str, host: str) -> dict[str, str]:
     }
     if asked.mode == "test":
         limit = "" if asked.limit_nano is None else " Its test cap is {cap} a month."
-        # Nothing beside it: a cap or a key in the same breath would say that something is paid after all.
+        # No sentence about caps or keys here, which would suggest that something is paid.
         return {**said, "sentence": "{app} may run test requests.", "month": f"They never reach a model.{limit}"}
     amount = "" if asked.limit_nano is None else f" up to {cap_text(asked.limit_nano)} a month of"
     return {
@@ -63,12 +63,12 @@ def parts(asked: ConsentRequest, name: str, host: str) -> dict[str, str]:
 
 
 def grant_button(asked: ConsentRequest) -> str:
-    """Return what the button that allows a grant says: the sum, if it can cost one."""
+    """Return the label of a grant's approve button, with the total unless in test mode."""
     return "Allow test requests" if asked.mode == "test" else f"Allow up to {_sum(asked)}"
 
 
 def granted(asked: ConsentRequest) -> str:
-    """Return what is told after the yes."""
+    """Return the sentence shown after a grant's approval."""
     bound = _requests(asked, "test ") if asked.mode == "test" else f"{_requests(asked)}, at most {_sum(asked)}"
     return f"Up to {bound}, until {{until}}."
 
@@ -103,11 +103,11 @@ def _sum(asked: ConsentRequest) -> str:
 
 
 def receipt(asked: ConsentRequest, name: str, host: str, cap_nano: int | None) -> str:
-    """Return the whole text as it stood on the screen when the payer said yes."""
+    """Return the whole consent text as it was on the screen at the approval."""
     cap = "no cap" if cap_nano is None else cap_text(cap_nano)
     said = parts(asked, name, host)
     until = datetime.fromtimestamp(time.time() + asked.life_ms / 1000, UTC).strftime("%-d %b %Y, %H:%M UTC")
-    # Only in our own words: what an app or its account is called may hold the same braces.
+    # Fill placeholders in our own sentences only: an app's name or label may contain the same braces.
     own = {
         line: said[line].replace("{cap}", cap).replace("{until}", until).replace("{app}", name)
         for line in ("sentence", "month")
@@ -125,7 +125,7 @@ def receipt(asked: ConsentRequest, name: str, host: str, cap_nano: int | None) -
 
 
 def suggestion(asked: ConsentRequest, name: str) -> str:
-    """Return what the app would like, as its wish; empty when it named no amount."""
+    """Return a sentence on the app's suggested cap; empty without one."""
     if asked.limit_nano is None:
         return ""
     most = f", more than the {usd(MAX_CAP_NANO)} that one app may have" if asked.limit_nano > MAX_CAP_NANO else ""
@@ -133,7 +133,7 @@ def suggestion(asked: ConsentRequest, name: str) -> str:
 
 
 def others(name: str, caps_nano: list[int]) -> str:
-    """Return what the payer allows the same app for other accounts; empty when nothing."""
+    """Return a sentence on the same app's caps for the payer's other accounts there; empty without any."""
     if not caps_nano:
         return ""
     accounts = "another account" if len(caps_nano) == 1 else f"{len(caps_nano)} other accounts"
@@ -141,22 +141,22 @@ def others(name: str, caps_nano: list[int]) -> str:
 
 
 def standing(state: str, cap: str, spent: str) -> str:
-    """Return how the same account is connected now."""
+    """Return a sentence on the present connection of the same account."""
     if state == "paused":
         return f"You paused this app. Allowing lets it spend again, up to the cap you choose here ({spent} spent)."
     return f"Connected now with {cap} per month, {spent} spent. Allowing replaces the cap."
 
 
 def also_pays(names: list[str]) -> str:
-    """Return what a key pays for at once; empty when for nothing."""
+    """Return a sentence on the apps that a new key would pay for immediately; empty without any."""
     if not names:
         return ""
     more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
     return f"It pays at once for {', '.join(names[:_MOST_LISTED])}{more} too."
 
 
-def _tame(text: str, most: int) -> str:
-    """Drop invisible and direction-changing characters, fold white space, cut to `most` characters."""
+def _sanitize(text: str, most: int) -> str:
+    """Remove invisible and direction-changing characters, fold white space, shorten to `most` characters."""
     seen = "".join(
         " " if unicodedata.category(character).startswith("Z") else character
         for character in unicodedata.normalize("NFC", text)

@@ -1,6 +1,6 @@
-"""An attempt as JSON for the popup.
+"""The popup's JSON for an attempt.
 
-Rule: every word and amount is composed here; the page's script only lays them out.
+Rule: all texts and amounts are composed on the server; the page's script only lays them out.
 """
 
 import time
@@ -23,7 +23,7 @@ from gateway.payers.connections import Connection
 from gateway.payers.consent_request import Attempt, ConsentRequest
 from gateway.payers.logins import Visit
 
-_LOW_NANO = NANO_PER_USD  # a dollar may be gone within one conversation
+_LOW_NANO = NANO_PER_USD  # one conversation may cost a dollar
 
 
 async def attempt(site: Site, shown: Attempt, name: str, visit: Visit | None) -> dict[str, object]:
@@ -54,7 +54,7 @@ async def attempt(site: Site, shown: Attempt, name: str, visit: Visit | None) ->
         "funding": None,
         "isLostByLeaving": False,
     }
-    # A cookie alone may have been planted: what it pays with is not this person's to allow.
+    # A cookie alone may have been planted by an attacker, whose funding must not be offered to this person.
     if asked.mode == "live" and visit is not None and visit.is_trusted:
         body["funding"] = await funding(site, visit)
         body["isLostByLeaving"] = await account.is_lost_by_leaving(site, visit)
@@ -62,21 +62,21 @@ async def attempt(site: Site, shown: Attempt, name: str, visit: Visit | None) ->
 
 
 def _grant(asked: ConsentRequest) -> dict[str, object] | None:
-    """Return what a grant's screen needs beside its text; None for a connection."""
+    """Return a grant's lifetime and labels; None for a connection."""
     if not asked.is_grant:
         return None
     return {"lifeSeconds": asked.life_ms // 1000, "button": texts.grant_button(asked), "said": texts.granted(asked)}
 
 
 def left(shown: Attempt) -> dict[str, object]:
-    """Return how long an attempt may still be decided, and whether it can get more time."""
+    """Return the remaining time of an attempt, and whether it may be extended."""
     return {"leftSeconds": max(0, shown.expires_ms / 1000 - time.time()), "mayExtend": shown.may_extend}
 
 
 def cap_choice(asked: ConsentRequest, now: Connection, name: str, default_nano: int) -> dict[str, object] | None:
-    """Return what the cap may be, amounts in whole USD or cents; None when test mode asks for none.
+    """Return the choices of the cap; None when test mode needs none.
 
-    What is allowed already is proposed again; of an app's wish no more than the default is.
+    The present cap is preselected; else the app's suggestion, at most the default cap.
     """
     limit = None if asked.limit_nano is None else min(asked.limit_nano, MAX_CAP_NANO)
     if asked.mode == "test":
@@ -113,7 +113,7 @@ def _current(now: Connection) -> dict[str, object] | None:
 
 
 async def funding(site: Site, visit: Visit) -> dict[str, object] | None:
-    """Return how this browser's wallet pays and what its key has left; None when it has no funding."""
+    """Return the wallet's funding and its key's remaining limit; None without funding."""
     held = await site.wallets.funding(visit.wallet_id)
     key = await site.wallets.funding_key(visit.wallet_id) if held else None
     if held is None or key is None:
@@ -130,7 +130,7 @@ async def funding(site: Site, visit: Visit) -> dict[str, object] | None:
 
 
 def describe(facts: KeyFacts) -> dict[str, object]:
-    """Return `left` for a person, `leftUsd` (None: no limit), `warning` (unlimited, no_credit, low, free, or empty)."""
+    """Return `left` (text), `leftUsd` (None: no limit), `warning` (unlimited, no_credit, low, free, or empty)."""
     left = facts.remaining_nano
     period = {"daily": " today", "weekly": " this week", "monthly": " this month"}.get(facts.reset, "")
     text = "" if left is None else f"{usd(left)} left{period}"
@@ -145,9 +145,9 @@ def describe(facts: KeyFacts) -> dict[str, object]:
 
 
 async def key_limit_usd(site: Site, visit: Visit | None, asked: ConsentRequest | None) -> int:
-    """Return the limit to ask OpenRouter for with a key, in whole USD: what all caps of its payer come to.
+    """Return the key limit to propose at OpenRouter, in whole USD: the sum of the payer's caps, the new one included.
 
-    A key without a limit of its own has our caps as the only wall.
+    It is a second barrier: a key without a limit would be protected by our caps only.
     """
     mine = await account.connections(site, visit) if visit is not None else []
     caps = [one.standing.cap_nano or 0 for one in mine if one.is_living and not one.is_test]

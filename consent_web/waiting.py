@@ -1,6 +1,6 @@
-"""Approvals of redirect mode that wait for their app to come back for them: on the dashboard, and ended singly.
+"""Redirect-mode approvals that await redemption by their app: listed on the dashboard, where they can be ended.
 
-Rule: what was approved is seen and stopped by whoever approved it, also before it is a connection.
+Rule: payers can see and stop whatever they approved, even before it has become a connection.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from gateway.payers.logins import Visit
 
 @dataclass(frozen=True, slots=True)
 class PendingApproval:
-    """One approval that waits, as its payer sees it. `until_ms`: when it is void by itself, in unix milliseconds."""
+    """One pending approval. `until_ms`: when it expires, in unix milliseconds."""
 
     attempt_id: str
     name: str
@@ -28,17 +28,17 @@ class PendingApproval:
 
 
 def routes() -> list[web.RouteDef]:
-    """Return the paths of approvals that wait."""
+    """Return the paths of pending approvals."""
     return [web.post("/waiting/{attempt}/end", end)]
 
 
 async def shown(site: Site, visit: Visit) -> list[PendingApproval]:
-    """Return the approvals of a wallet that still wait. Raises Unavailable."""
+    """Return a wallet's pending approvals for display. Raises Unavailable."""
     return [await _named(site, attempt) for attempt in await held(site, visit)]
 
 
 async def end(request: web.Request) -> web.StreamResponse:
-    """Answer `POST /waiting/{attempt}/end`: it can never become a connection."""
+    """Answer `POST /waiting/{attempt}/end`: cancel it, so that it cannot be redeemed."""
     site = request.app[SITE]
     await guard.form_post(request)
     visit = await account.owner(request)
@@ -51,7 +51,7 @@ async def end(request: web.Request) -> web.StreamResponse:
 
 
 async def end_all(site: Site, visit: Visit) -> None:
-    """End every approval of a wallet that waits. Raises Unavailable."""
+    """Cancel every pending approval of a wallet. Raises Unavailable."""
     for attempt in await held(site, visit):
         await _end(site, visit, attempt)
 
@@ -62,7 +62,7 @@ async def _end(site: Site, visit: Visit, attempt: Attempt) -> None:
 
 
 async def held(site: Site, visit: Visit) -> list[Attempt]:
-    """Return the approvals of a wallet that wait. Raises Unavailable."""
+    """Return a wallet's attempts that await redemption. Raises Unavailable."""
     found = await asyncio.gather(*(site.attempts.held(each) for each in await site.wallets.waiting(visit)))
     return [attempt for attempt in found if attempt is not None]
 

@@ -1,39 +1,39 @@
 /**
- * Keeps Allow from being pressed by accident or trick: the app that opened this window chooses its size and place, may
- * change its fragment, and may have a person tap at one spot or hold a key. Rule: Allow takes one press, of a person,
- * that began when this window had been in front, unchanged and without any input for a moment, and after name, origin,
+ * Protects Allow against accidents and clickjacking: the app that opened this window chooses its size and position, may
+ * change its fragment, and may make a person click at one spot or hold a key. Rule: Allow needs one press by a person that
+ * began after this window had been in front, unchanged and without input for a moment, and after the app's name, origin,
  * sentence and amount had been in view.
  */
 
-/** @typedef {'ready' | 'wait' | 'small' | 'unread' | 'move'} Why what keeps Allow from working */
+/** @typedef {'ready' | 'wait' | 'small' | 'unread' | 'move'} Why why Allow is disabled, or `ready` */
 
-// Longer than a double click takes and than a person needs to let go of one; short enough not to be noticed.
+// Longer than a double click takes or a person needs to stop clicking; short enough not to be noticed.
 const STILL_MS = 800
-// In screen pixels, which zooming the page does not change. Below this the question does not fit beside the window's own bars.
+// In screen pixels, which page zoom does not change. In a smaller window the question does not fit.
 const LEAST_WIDTH = 280
 const LEAST_HEIGHT = 320
-// How much of each part must have been in view. Edges are rounded to whole pixels, so never ask for all of it.
+// The fraction of each part that must have been in view; not 1, because edges are rounded to whole pixels.
 const IN_VIEW = 0.9
-// Farther than a hand shakes while it taps at one spot, in CSS pixels.
+// In CSS pixels: farther than a hand shakes while it clicks at one spot.
 const TRAVEL = 24
 
 /** When Allow may first be used, by `performance.now()`. */
 let readyMs = Infinity
 let timer = 0
-/** The parts of the question that nobody has seen yet. @type {Set<Element>} */
+/** The parts of the question that have not been in view yet. @type {Set<Element>} */
 const unread = new Set()
 /** @type {((why: Why) => void) | null} */
 let tell = null
-/** How far the mouse moved since this window came to the front. */
+/** How far the mouse has moved since this window came to the front, in CSS pixels. */
 let travel = 0
 /** @type {{x: number, y: number} | null} */
 let at = null
-/** The last press: whether Allow worked when it began. @type {{isMouse: boolean, isFair: boolean} | null} */
+/** The last press, and whether Allow was enabled when it began. @type {{isMouse: boolean, isFair: boolean} | null} */
 let press = null
-/** A press came from a mouse that had not moved: say what to do about it. */
+/** Whether the last press came from a mouse that had not moved: the page then asks to move it. */
 let isStuck = false
 
-/** Start over: called whenever what is under the pointer may have changed. */
+/** Restart the wait: called whenever the content under the pointer may have changed. */
 export function disarm() {
   readyMs = performance.now() + STILL_MS
   clearTimeout(timer)
@@ -41,9 +41,9 @@ export function disarm() {
   tell?.(why())
 }
 
-/** What keeps Allow from working now. @returns {Why} */
+/** Why Allow is disabled now. @returns {Why} */
 export function why() {
-  // Web views inside apps tell no outer size.
+  // Web views in apps report no outer size.
   if (Math.max(outerWidth, innerWidth) < LEAST_WIDTH || Math.max(outerHeight, innerHeight) < LEAST_HEIGHT) return 'small'
   if (unread.size) return 'unread'
   const isStill = performance.now() >= readyMs && document.visibilityState === 'visible' && document.hasFocus()
@@ -51,14 +51,14 @@ export function why() {
   return isStuck ? 'move' : 'ready'
 }
 
-/** Whether Allow may be used now. */
+/** Whether Allow is enabled now. */
 export function isArmed() {
   const now = why()
   return now === 'ready' || now === 'move'
 }
 
 /**
- * Whether this click is a person's answer to what they saw. A click without any press is a screen reader's.
+ * Whether this click is a person's deliberate answer. A click without a press comes from a screen reader.
  * @param {Event} event
  */
 export function isMeant(event) {
@@ -71,7 +71,7 @@ export function isMeant(event) {
 }
 
 /**
- * Call `change` whenever what keeps Allow from working changes. `parts` have to be seen first.
+ * Call `change` whenever the reason why Allow is disabled changes. `parts` must be in view first.
  * @param {(why: Why) => void} change
  * @param {Element[]} parts
  */
@@ -88,7 +88,7 @@ export function watch(change, parts) {
 
 const observer = new IntersectionObserver((entries) => {
   for (const { target, intersectionRect, boundingClientRect: { width, height } } of entries) {
-    // Large text may make a part longer than what it scrolls in: it then counts once it fills that.
+    // With large text a part may be taller than its scroll container: it counts once it fills the container.
     let whole = height
     for (let up = target.parentElement; up; up = up.parentElement) whole = Math.min(whole, up.clientHeight || whole)
     const isSeen = whole > 0 && intersectionRect.height >= whole * IN_VIEW && intersectionRect.width >= width * IN_VIEW
@@ -104,16 +104,16 @@ function pressed(event) {
   const isRepeat = isKey && event.repeat
   const isFair = !isRepeat && isArmed()
   press = { isMouse: !isKey && event.pointerType === 'mouse', isFair }
-  // Early input of any kind, and a key that is held, start the wait anew.
+  // Input of any kind during the wait, and a held key, restart the wait.
   if (!isFair) disarm()
 }
 addEventListener('keydown', pressed, true)
 addEventListener('pointerdown', pressed, true)
-// After its click a press is over: what comes without a new one is not the same person's hand.
+// A press counts for one click only: a further click needs a new press.
 addEventListener('click', () => setTimeout(() => { press = null }), true)
 addEventListener('pointermove', (event) => {
   if (!event.isTrusted) return
-  // A mouse that stands still where this window opens is reported at once: one that is first heard of later came in.
+  // A resting mouse under the new window is reported at once; a mouse that is first reported later has moved in.
   travel += at ? Math.hypot(event.screenX - at.x, event.screenY - at.y) : isArmed() ? TRAVEL : 0
   at = { x: event.screenX, y: event.screenY }
   if (isStuck && travel >= TRAVEL) {
@@ -122,7 +122,7 @@ addEventListener('pointermove', (event) => {
   }
 }, true)
 
-/** The window came to the front, or changed: what mouse and keys did before says nothing. */
+/** The window came to the front or changed: discard what mouse and keys did before. */
 function changed() {
   travel = 0
   at = null
@@ -132,7 +132,7 @@ function changed() {
 }
 for (const name of ['focus', 'blur', 'resize']) addEventListener(name, changed)
 document.addEventListener('visibilitychange', changed)
-// Whoever opened this window can change its fragment, which scrolls and moves the focus.
+// The opener can change this window's fragment, which scrolls and moves the focus.
 addEventListener('hashchange', () => {
   history.replaceState(history.state, '', location.pathname)
   if (document.activeElement instanceof HTMLElement) document.activeElement.blur()

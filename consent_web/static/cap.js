@@ -1,10 +1,10 @@
-/** How much a month: a few amounts and a field for any other. */
+/** The control for the monthly cap: a few amounts and a field for any other. */
 import { h, say, secretId } from './dom.js'
 
 /** @typedef {import('./wire.js').Attempt} Attempt */
 /** @typedef {import('./wire.js').Choice} Choice */
 
-/** The cap: a few amounts and a field for any other. */
+/** The control for the monthly cap. */
 export class Cap {
   /** @param {Attempt} attempt */
   constructor(attempt) {
@@ -44,7 +44,7 @@ export class Cap {
       h('span', {}, choice ? choice.short : 'Other'))
   }
 
-  /** The chosen amount; null while what is typed is none. @returns {Choice | null} */
+  /** The chosen amount; null while the typed text is not an amount. @returns {Choice | null} */
   chosen() {
     if (this.picked) return this.picked
     const cents = parseCents(this.input.value)
@@ -53,7 +53,7 @@ export class Cap {
     return { usd: cents / 100, text: `$${(cents / 100).toFixed(2)}`, short }
   }
 
-  /** The amount to send; NaN, and the fault shown, when there is none. */
+  /** The amount to send; NaN, with the fault shown, if the text is not an amount. */
   read() {
     const chosen = this.chosen()
     if (!chosen) this.check(true)
@@ -70,7 +70,7 @@ export class Cap {
 }
 
 /**
- * Read `10`, `10.5`, `10,50` or `$10` as cents; null when it is none of these.
+ * Parse `10`, `10.5`, `10,50` or `$10` as cents; null for anything else.
  * @param {string} text
  * @returns {number | null}
  */

@@ -1,4 +1,4 @@
-/** The popup's course: find out who opened it, turn the token into an attempt, ask, report, close. */
+/** The popup's flow: verify the opener, turn the token into an attempt, show the question, report the outcome, close. */
 import { askFunding } from './paying.js'
 import { askConsent } from './review.js'
 import { screen, warnOfLoss } from './screens.js'
@@ -12,7 +12,7 @@ const CLOSE_AFTER_MS = { approved: 1500, denied: 400 }
 
 /** @type {Attempt | null} */
 let current = null
-/** Whether how to pay was asked in this window: the question is then its second step. */
+/** Whether the funding step was shown in this window: the question is then step 2. */
 let wasAsked = false
 
 /** @param {() => Promise<void>} step @param {() => void} [retry] */
@@ -77,7 +77,7 @@ function render(attempt) {
   if (attempt.mode === 'live' && !attempt.funding) return pay(attempt, null)
   if (attempt.funding && !attempt.funding.works) return pay({ ...attempt, fault: 'key_refused' }, null)
   if (attempt.grant && attempt.mode === 'test') {
-    // Nothing can be spent, and no click would say more than the app's page has shown: a developer tries it again and again.
+    // Test mode: nothing can be spent, and a developer repeats this often, so close without a last screen.
     return void attemptStep(() => approve(attempt, {}))
   }
   askConsent(attempt, {
@@ -153,7 +153,7 @@ function finish(attempt) {
   report(attempt)
   if (state !== 'approved' && state !== 'denied') return screen(state)
   if (attempt.grant && state === 'approved') {
-    // The page has the token now: it is nowhere else.
+    // The page has received the grant's token, which is stored nowhere else.
     void ask(`/consent/attempts/${attempt.id}/handed-on`, {}, attempt.csrf).catch(() => {})
     const end = until((attempt.result?.expiresAt ?? 0) * 1000)
     screen('granted', { app: app.name, said: attempt.grant.said.replace('{until}', () => end) })
@@ -167,7 +167,7 @@ function finish(attempt) {
   setTimeout(() => window.close(), CLOSE_AFTER_MS[state])
 }
 
-// A page restored from the back-forward cache is out of date: load its attempt again.
+// A page restored from the back-forward cache is stale: load its attempt again.
 addEventListener('pageshow', (event) => {
   if (event.persisted && current) void attemptStep(() => resume(/** @type {Attempt} */ (current).id))
 })

@@ -1,9 +1,9 @@
-/** Builds what is shown, from text alone: nothing here ever reads markup. */
+/** Builds DOM elements from text. Rule: no HTML is ever parsed. */
 
 /** @typedef {Node | string | null | false | undefined} Child */
 
 /**
- * Make an element. `on…` values are listeners, `true` and `false` set and leave out an attribute.
+ * Make an element. `on…` values are listeners, `true` sets and `false` omits an attribute.
  * @param {string} tag
  * @param {Record<string, string | number | boolean | ((event: Event) => void)>} [props]
  * @param {...Child} children
@@ -20,16 +20,16 @@ export function h(tag, props = {}, ...children) {
 }
 
 /**
- * Set words apart, so that a name written from right to left does not turn the sentence round it (Unicode FSI, PDI).
+ * Isolate a text (Unicode FSI, PDI), so that a right-to-left name does not reorder the sentence around it.
  * @param {string} text
  */
 export const apart = (text) => `\u2068${text}\u2069`
 
-/** An id that nobody outside can name in a fragment. */
+/** A random id, which an opener cannot address by a fragment. */
 export const secretId = () => `x${crypto.getRandomValues(new Uint32Array(4)).join('')}`
 
 /**
- * Show one screen and put the reader at its heading.
+ * Show a screen and focus its heading.
  * @param {...Child} children
  */
 export function show(...children) {
@@ -42,7 +42,7 @@ export function show(...children) {
 }
 
 /**
- * Set the words of a live region, an empty text first so that the same words are read again.
+ * Set the text of a live region; it is emptied first, so that screen readers repeat an unchanged text.
  * @param {HTMLElement} region
  * @param {string} text
  */

@@ -1,4 +1,4 @@
-/** The window that goes to OpenRouter and comes back. It posts what came back once, tells the popup, and closes. */
+/** The window that goes to OpenRouter and returns: it posts the code once, notifies the popup, and closes. */
 import { h, show } from './dom.js'
 import { screen } from './screens.js'
 import { ask, Refusal } from './wire.js'
@@ -19,7 +19,7 @@ async function finish() {
   const state = location.pathname.split('/').pop() ?? ''
   const given = new URLSearchParams(location.search)
   const code = given.get('code')
-  // The code must not stay in the history or in the address bar.
+  // Remove the code from the history and the address bar.
   history.replaceState(null, '', '/fund/callback')
   try {
     done(await ask('/fund/finish', code ? { state, code } : { state, error: 'denied' }, meta('csrf')))
@@ -33,7 +33,7 @@ async function finish() {
 const WAYS = { keep: 'Keep this budget, pay with the new key', switch: 'Use the other account’s own budget' }
 
 /**
- * Ask which of two budgets is meant, both named by their keys.
+ * Ask which of two wallets to use, both named by their keys.
  * @param {string} state
  * @param {Refusal} refused
  */

@@ -1,4 +1,4 @@
-/** Pasting a key on the dashboard. */
+/** The dashboard's form for pasting a key. */
 import { pasteForm } from './key_field.js'
 import { ask } from './wire.js'
 

@@ -1,18 +1,18 @@
-/** A field for an OpenRouter key: hidden like a password, but no password, so that no password manager offers to keep it. */
+/** A masked field for an OpenRouter key, of a type that password managers do not offer to save. */
 import { h, say, secretId } from './dom.js'
 import { Refusal } from './wire.js'
 
 /**
- * Return a form that saves a pasted key. What was pasted stays until it was taken, and the fault stands under it.
+ * Return a form that saves a pasted key. The input is kept until it was accepted, and faults are shown below it.
  * @param {{help: string, save: (key: string, way: string) => Promise<unknown>, saved: () => void}} ways
- *   `way`: empty, or `switch` when the payer was told that the key belongs to another budget and said yes.
+ *   `way`: empty, or `switch` after the payer confirmed to leave the present wallet for another one.
  */
 export function pasteForm({ help, save, saved }) {
   const [helpId, faultId] = [secretId(), secretId()]
   let way = ''
   const key = /** @type {HTMLInputElement} */ (h('input', {
     type: 'text', class: 'secret', autocomplete: 'off', spellcheck: 'false', autocapitalize: 'none', autocorrect: 'off',
-    // What the usual managers look for before they offer to fill in or to keep.
+    // Attributes that tell the common password managers to ignore the field.
     'data-1p-ignore': '', 'data-lpignore': 'true', 'data-bwignore': '',
     placeholder: 'sk-or-…', 'aria-describedby': `${faultId} ${helpId}`,
   }))
@@ -33,7 +33,7 @@ export function pasteForm({ help, save, saved }) {
       saved()
     } catch (refused) {
       if (refused instanceof Refusal && refused.reason === 'other_wallet') {
-        // Said once, with both keys named: the same button then starts another budget.
+        // The refusal, which names both keys, is shown once; the same button then starts another wallet.
         way = 'switch'
         use.textContent = 'Start another budget with this key'
       } else {

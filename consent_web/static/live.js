@@ -1,4 +1,4 @@
-/** Keeps the numbers of an open dashboard fresh: what was spent shows within two seconds. */
+/** Polls the numbers of an open dashboard, so that spend is shown within two seconds. */
 import { ask } from './wire.js'
 
 const EVERY_MS = 1500
@@ -15,7 +15,7 @@ function put(element, amount) {
 async function refresh() {
   if (document.visibilityState !== 'visible') return
   const spend = /** @type {{total: Amount, today: Amount, week: Amount, apps: Record<string, Amount>}} */ (await ask('/spend'))
-  // Of all apps: on the page of one, its own numbers stand there.
+  // The totals are of all apps; an app's own page has none.
   if (document.getElementById('total')) {
     put(document.getElementById('total'), spend.total)
     put(document.getElementById('today'), spend.today)
@@ -29,7 +29,7 @@ async function refresh() {
 }
 
 async function keepFresh() {
-  // The wallet was left or the site is away: keep the numbers; the next request may succeed.
+  // Signed out, or the site is down: keep the numbers; the next request may succeed.
   await refresh().catch(() => {})
   setTimeout(keepFresh, EVERY_MS)
 }

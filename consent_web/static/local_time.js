@@ -1,4 +1,4 @@
-/** Says each moment by the payer's own clock; the ledger's, UTC, stays in the title. */
+/** Shows each time in the payer's time zone, with UTC in the title. */
 
 const near = new Intl.DateTimeFormat(undefined, { month: 'short', day: 'numeric', hour: 'numeric', minute: '2-digit' })
 const far = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' })

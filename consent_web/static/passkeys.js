@@ -1,4 +1,4 @@
-/** Passkeys: asks the browser's authenticator what our server wants to know. */
+/** Passkeys: calls WebAuthn with the server's options and posts the result. */
 import { say } from './dom.js'
 import { ask, Refusal } from './wire.js'
 
@@ -13,7 +13,7 @@ const named = (list) => list.map((one) => ({ ...one, type: /** @type {const} */ 
 export const canUse = typeof PublicKeyCredential === 'function'
 
 /**
- * Set a passkey up. Raises Refusal.
+ * Register a passkey. Throws Refusal.
  * @param {string} csrf
  */
 export async function setUp(csrf) {
@@ -27,7 +27,7 @@ export async function setUp(csrf) {
 }
 
 /**
- * Prove by a passkey who is there. Raises Refusal.
+ * Prove ownership by a passkey. Throws Refusal.
  * @param {string} csrf
  */
 export async function prove(csrf) {
@@ -51,7 +51,7 @@ function send(path, { id, rawId, type }, response, csrf) {
   return ask(path, { credential: { id, rawId: text(rawId), type, response } }, csrf)
 }
 
-// On the dashboard: a button that does it, and where it says what went wrong.
+// The dashboard's buttons, and the element that shows their faults.
 for (const button of document.querySelectorAll('button[data-passkey]')) {
   const fault = document.getElementById('passkey-fault')
   const csrf = document.querySelector('meta[name=csrf]')?.getAttribute('content') ?? ''

@@ -1,4 +1,4 @@
-/** Step 1 of 2: how to pay. OpenRouter opens in a window of its own, so that this one never leaves its app. */
+/** Step 1 of 2: funding. OpenRouter opens in a separate window, so that the popup keeps its opener. */
 import { apart, h, say, show } from './dom.js'
 import { pasteForm } from './key_field.js'
 import { canUse, prove } from './passkeys.js'
@@ -25,7 +25,7 @@ export function faultText(fault) {
 }
 
 /**
- * Ask how to pay. `go` is called when that is settled, `deny` for a no.
+ * Show the funding step. `go` is called when the wallet is funded, `deny` when the payer declines.
  * @param {Attempt} attempt
  * @param {{go: () => void, deny: () => void, back: (() => void) | null}} ways
  */
@@ -50,7 +50,7 @@ export function askFunding(attempt, ways) {
   const toggle = h('button', { type: 'button', class: 'whole', onclick: () => {
     form.hidden = false
     toggle.hidden = true
-    // One main button at a time.
+    // Only one primary button at a time.
     openrouter.classList.remove('act')
     form.querySelector('input')?.focus()
   } }, 'Paste an OpenRouter key')
@@ -73,7 +73,7 @@ export function askFunding(attempt, ways) {
 }
 
 /**
- * Wait while OpenRouter asks in its own window: told by it, and looking ourselves in case it cannot tell.
+ * Wait while OpenRouter's window is open: for its message, and polling in case it cannot send one.
  * @param {Attempt} attempt
  * @param {{go: () => void, deny: () => void, back: (() => void) | null}} ways
  */
@@ -92,7 +92,7 @@ function waitForFunding(attempt, ways) {
   }
   const timer = setInterval(look, POLL_MS)
   channel.onmessage = (event) => {
-    // Empty: funding failed in some window, which cannot say for which attempt: ask the server about ours.
+    // Empty: some window's funding failed, for an unknown attempt: ask the server about ours.
     if (event.data === attempt.id || event.data === '') void look()
   }
   show(

@@ -1,4 +1,4 @@
-/** The question: who asks, for how much, paid by what. Allow exists only here, after the server verified the origin. */
+/** The question: app, cap and funding. Rule: Allow exists only here, after the server has verified the origin. */
 import { disarm, isMeant, watch } from './arming.js'
 import { Cap } from './cap.js'
 import { apart, h, say, show } from './dom.js'
@@ -13,7 +13,7 @@ const WARNINGS = {
   free: ['warn', 'This account has not bought credit yet: most models will refuse.'],
 }
 
-/** Why Allow does not work, in words. @type {Record<import('./arming.js').Why, string>} */
+/** Texts for why Allow is disabled. @type {Record<import('./arming.js').Why, string>} */
 const HINTS = {
   ready: '',
   wait: '',
@@ -23,7 +23,7 @@ const HINTS = {
 }
 
 /**
- * Who asks, as the server verified it.
+ * The requesting app, as verified by the server.
  * @param {Attempt} attempt
  * @returns {HTMLElement}
  */
@@ -42,10 +42,10 @@ export function head(attempt) {
 }
 
 /**
- * Ask the question.
+ * Show the question.
  * @param {Attempt} attempt
  * @param {{allow: (usd: number | null) => Promise<string>, deny: () => void, change: () => void, leave: () => void, isStep: boolean}} ways
- *   `allow` resolves to what went wrong, empty when nothing did; `isStep`: how to pay was asked in this window before.
+ *   `allow` resolves to a fault's text, empty on success; `isStep`: the funding step was shown in this window before.
  */
 export function askConsent(attempt, ways) {
   const pays = attempt.mode === 'live'
@@ -55,13 +55,13 @@ export function askConsent(attempt, ways) {
   const hint = h('p', { class: 'hint', role: 'status', hidden: true })
   const short = h('p', { class: 'note', role: 'status', hidden: true })
   const deny = h('button', { type: 'button', class: 'deny', onclick: ways.deny }, 'Don’t allow')
-  // No control here has an id: whoever opened this window could focus it by a fragment.
+  // No control here has a fixed id, which the opener could focus by a fragment.
   const allow = h('button', { type: 'button', class: 'act', 'data-answer': 'allow', onclick: async (event) => {
     if (!isMeant(event)) return
     const usd = cap ? cap.read() : null
     if (Number.isNaN(usd)) return
     disarm()
-    // What was changed without an event, by an extension say, is shown before it can be allowed.
+    // A value changed without an event, for example by an extension, is shown before it can be allowed.
     if (usd !== shown) return label()
     allow.textContent = 'Saving…'
     const wrong = await ways.allow(usd)
@@ -112,7 +112,7 @@ export function askConsent(attempt, ways) {
 }
 
 /**
- * Put cap and app into one of the server's sentences.
+ * Fill the cap and the app's name into one of the server's sentences.
  * @param {Attempt} attempt
  * @param {string} words
  * @param {string} cap

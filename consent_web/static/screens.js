@@ -1,4 +1,4 @@
-/** Every screen that is not the question itself: what happened, why, and what to do. */
+/** All screens other than funding and question: what happened, why, and what to do. */
 import { apart, h, show } from './dom.js'
 
 /** @typedef {{sign?: string, tone?: string, title: string, lines: string[], retry?: boolean}} Screen */
@@ -69,7 +69,7 @@ const SCREENS = {
 const WAITING = new Set(['opening', 'verifying'])
 
 /**
- * Say what leaving would lose, and ask again.
+ * Warn what leaving the wallet would lose, and ask for confirmation.
  * @param {{keep: () => void, leave: () => void}} ways
  */
 export function warnOfLoss({ keep, leave }) {
@@ -107,7 +107,7 @@ export function screen(name, words = {}) {
       !isWaiting && h('div', { class: 'row' },
         known.retry && words.retry && h('button', { type: 'button', class: 'act', onclick: words.retry }, 'Try again'),
         h('button', { type: 'button', onclick: () => window.close() }, 'Close window')),
-      // The SDK gives the app the same code as `reason`.
+      // The SDK reports the same code to the app as `reason`.
       known.tone && name !== 'denied' && h('p', { class: 'code soft' }, 'For whoever builds the app: ', h('code', {}, name))),
   )
 }

@@ -1,6 +1,6 @@
 /**
- * The secret that this browser keeps beside its cookies. A page on another port of this host reads and sets cookies; this
- * it cannot read. Where storage is blocked the secret lasts as long as the page.
+ * The login's secret, in local storage: unlike cookies, a page on another port of this host cannot read or set it. Where
+ * storage is blocked the secret lasts as long as the page.
  */
 
 const NAME = 'wattfare-secret'
@@ -16,7 +16,7 @@ function fresh() {
 export function secret() {
   try {
     if (!FORM.test(localStorage.getItem(NAME) ?? '')) localStorage.setItem(NAME, fresh())
-    // Read again: another tab may have been faster.
+    // Read it back: another tab may have stored one first.
     kept = localStorage.getItem(NAME) ?? kept
   } catch {
     // Storage is blocked.

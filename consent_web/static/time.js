@@ -1,4 +1,4 @@
-/** Says two minutes ahead that a request ends, and offers more time. What was typed stays as it is. */
+/** Warns two minutes before an attempt expires and offers an extension, without redrawing the question. */
 import { disarm } from './arming.js'
 import { h, say } from './dom.js'
 import { Refusal } from './wire.js'
@@ -19,7 +19,7 @@ let hiding = 0
 let press = null
 more.addEventListener('click', () => press?.())
 
-/** What moves under the pointer must not be clicked by mistake. @param {boolean} isHidden */
+/** Showing or hiding moves the page under the pointer, so Allow must wait again. @param {boolean} isHidden */
 function hide(isHidden) {
   clearTimeout(hiding)
   if (place.hidden === isHidden) return
@@ -27,21 +27,21 @@ function hide(isHidden) {
   disarm()
 }
 
-/** When a grant ends, by the payer's own clock: `14:05 today`. @param {number} endMs */
+/** The end of a grant in local time: `14:05 today`. @param {number} endMs */
 export function until(endMs) {
   const end = new Date(endMs)
   const isToday = end.toDateString() === new Date().toDateString()
   return `${end.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })} ${isToday ? 'today' : 'tomorrow'}`
 }
 
-/** Nothing is asked any more. */
+/** Stop watching: there is no open attempt any more. */
 export function forgetTime() {
   clearInterval(timer)
   hide(true)
 }
 
 /**
- * Watch the time of an attempt. `left` counts from now, by the server's clock.
+ * Watch an attempt's remaining time. `left`: the server's remaining seconds, as of now.
  * @param {Left} left
  * @param {{extend: () => Promise<Left>, over: () => void}} ways
  */

@@ -1,4 +1,4 @@
-/** What the popup talks to: its own server, and the page that opened it. */
+/** The popup's communication with its server and with the page that opened it. */
 import { secret } from './secret.js'
 
 /** @typedef {{usd: number, text: string, short: string}} Choice */
@@ -16,15 +16,15 @@ import { secret } from './secret.js'
  * @property {{name: string, initial: string}} app
  * @property {string} origin
  * @property {boolean} isRedirect
- * @property {string} [notice] why the question is asked again
- * @property {boolean} hasPasskey whether a passkey proves who pays
- * @property {string} returnUrl the whole address, in redirect mode
+ * @property {string} [notice] why the question is shown again
+ * @property {boolean} hasPasskey whether the wallet has a usable passkey
+ * @property {string} returnUrl in redirect mode, the whole URL
  * @property {{want: string, sentence: string, account: string, can: string, cannot: string, stop: string, month: string}} text
  * @property {CapChoice | null} cap
  * @property {{lifeSeconds: number, button: string, said: string} | null} grant
  * @property {{cap: string, text: string} | null} current
- * @property {string} others what this app has from the same payer for other accounts
- * @property {string} alsoPays what a key of this payer pays for at once
+ * @property {string} others a sentence on this app's caps for the payer's other accounts
+ * @property {string} alsoPays a sentence on the apps that a new key would pay for immediately
  * @property {string} fault
  * @property {Funding | null} funding
  * @property {boolean} isLostByLeaving
@@ -37,9 +37,9 @@ const NS = 'wattfare'
 const HELLO_MS = 250
 const HELLO_FOR_MS = 5000
 
-/** A refusal of our server, or of the network (`reason` is `offline`). */
+/** An error response of our server, or a network failure (`reason` is `offline`). */
 export class Refusal extends Error {
-  /** @param {string} message @param {string} reason @param {string[]} [ways] what may be answered to it */
+  /** @param {string} message @param {string} reason @param {string[]} [ways] the possible answers to it */
   constructor(message, reason, ways = []) {
     super(message)
     this.reason = reason
@@ -48,7 +48,7 @@ export class Refusal extends Error {
 }
 
 /**
- * Ask our server. GET without a body.
+ * Call our server: POST with a body, else GET.
  * @param {string} path
  * @param {Record<string, unknown>} [body]
  * @param {string} [csrf]
@@ -75,7 +75,7 @@ export async function ask(path, body, csrf = '') {
 }
 
 /**
- * Read what the app asks from the fragment and remove it at once: it may hold the session token.
+ * Read the app's request from the fragment and remove it at once: it may contain the session token.
  * @returns {Asked | null}
  */
 export function takeFragment() {
@@ -83,7 +83,7 @@ export function takeFragment() {
   if (location.hash) history.replaceState(history.state, '', location.pathname)
   if (given.get('v') !== '1' || !given.get('n')) return null
   const text = (/** @type {string} */ name) => given.get(name) ?? ''
-  // What is no number becomes null in JSON, which the server refuses.
+  // NaN becomes null in JSON, which the server refuses.
   const grant = { requests: Number(text('r')), ...(given.has('u') && { maxUsd: Number(text('u')) }) }
   return {
     key: text('k'), session: text('s'), nonce: text('n'), type: text('t'),
@@ -91,12 +91,12 @@ export function takeFragment() {
   }
 }
 
-/** The page that answered: it alone hears of faults. */
+/** The page that answered the handshake; only it receives faults. */
 let answered = { origin: '', nonce: '' }
 
 /**
- * Ask "who opened me?" until the opener answers with our nonce. Resolves to its origin as the browser reports it, and
- * the session token if the answer brings it; to empty strings when nobody answers in time.
+ * Post a question to the opener until it answers with our nonce. Resolves to its origin as reported by the browser, and
+ * the session token if the answer contains it; to empty strings when there is no answer in time.
  * @param {string} nonce
  * @returns {Promise<{origin: string, session: string}>}
  */
@@ -130,7 +130,7 @@ function isAnswer(message, nonce) {
 }
 
 /**
- * Tell the page that answered which fault the payer is shown, or with an empty `reason` that it is mended.
+ * Report to the answering page which fault the payer sees, or with an empty `reason` that it is resolved.
  * @param {string} reason
  */
 export function reportFault(reason) {
@@ -139,7 +139,7 @@ export function reportFault(reason) {
 }
 
 /**
- * Tell the verified page how it ended. A page that moved to another origin does not get it.
+ * Report the outcome to the verified page. A page that has navigated to another origin does not receive it.
  * @param {{nonce: string, origin: string, result?: Attempt['result']}} attempt
  */
 export function report({ nonce, origin, result }) {

@@ -203,7 +203,7 @@ async def test_an_answer_of_any_size_is_not_read_whole() -> None:
 )
 async def test_a_formula_in_an_export_is_text(cell: str) -> None:
     """The app picks a model's name, and a spreadsheet would run it."""
-    assert apps_pages._harmless(cell) == f"'{cell}"
+    assert apps_pages._escape_formula(cell) == f"'{cell}"
 
 
 @pytest.mark.parametrize(
@@ -211,4 +211,4 @@ async def test_a_formula_in_an_export_is_text(cell: str) -> None:
 )
 async def test_numbers_and_words_in_an_export_stay(cell: str) -> None:
     """A correction is a negative number."""
-    assert apps_pages._harmless(cell) == cell
+    assert apps_pages._escape_formula(cell) == cell
