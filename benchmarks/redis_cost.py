@@ -18,6 +18,7 @@ from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
 from gateway.ledger.outcomes import Admission, Settlement
 from gateway.ledger.worst_case import WorstCase
+from gateway.payers.connections import change_keys
 from gateway.store import scripts
 from gateway.store.store import Store
 from tests.servers import ValkeyServer
@@ -192,7 +193,7 @@ async def measure(url: str, *, requests: int, depth: int) -> None:
     for user in range(USERS):
         budget = Budget.of_user("live", "app2222222222222222", f"u{user}")
         yes: list[str | int] = [10**15, "s" * 120, "wallet", "https://example.org", "a" * 13, "", 1, "payer", "", ""]
-        await wire.run("connect", [budget.budget, budget.history], yes)
+        await wire.run("connect", change_keys(budget), yes)
     ways = {
         "two trivial scripts": yardstick_steps(wire, shas),
         "plain request": gateway_steps(wire, with_id=False),

@@ -32,6 +32,7 @@ PRICES = "wf:prices"
 """hash: the last good copy of OpenRouter's model list (`raw`, `fetched_ms`)."""
 
 OPEN_SHARDS = 16
+EVENT_SHARDS = 16
 
 ACCOUNT_CHARS = 13
 RANDOM_BYTES = 12
@@ -103,6 +104,16 @@ class Budget:
         return f"{self.name}:history"
 
     @cached_property
+    def events(self) -> str:
+        """stream: what its app is told of by webhook, append only, the newest thousand."""
+        return f"{self.name}:events"
+
+    @cached_property
+    def told(self) -> str:
+        """hash: how far its app was told: done, tries, next_ms; from, while events are told again."""
+        return f"{self.name}:told"
+
+    @cached_property
     def queue(self) -> str:
         """zset: requests that wait for money of this budget, in order of arrival."""
         return f"{self.name}:queue"
@@ -119,7 +130,12 @@ class Budget:
     @cached_property
     def open_shard(self) -> str:
         """zset: the shard of the list of budgets with open holds that this one belongs to."""
-        return open_shard(hashlib.sha256(self.name.encode()).digest()[0] % OPEN_SHARDS)
+        return open_shard(self._digit % OPEN_SHARDS)
+
+    @cached_property
+    def event_shard(self) -> str:
+        """zset: the shard of the list of budgets with events to be told that this one belongs to."""
+        return event_shard(self._digit % EVENT_SHARDS)
 
     @cached_property
     def place(self) -> str:
@@ -133,6 +149,10 @@ class Budget:
         return known
 
     @cached_property
+    def _digit(self) -> int:
+        return hashlib.sha256(self.name.encode()).digest()[0]
+
+    @cached_property
     def _accounts(self) -> dict[bytes, str]:
         return {}
 
@@ -140,6 +160,26 @@ class Budget:
 def open_shard(number: int) -> str:
     """zset: budget name, score = ms when the sweeper should look at it."""
     return f"wf:open:{number}"
+
+
+def event_shard(number: int) -> str:
+    """zset: budget name, score = ms when a sender should look whether its app is to be told of anything."""
+    return f"wf:events:{number}"
+
+
+def webhook(app_id: str) -> str:
+    """hash: where an app is told of events: url, secret, old_secret, old_ends_ms, since_ms, gone_ms."""
+    return f"wf:webhook:{app_id}"
+
+
+def untold(app_id: str) -> str:
+    """list: the last events that an app was not told of, newest first, as JSON."""
+    return f"wf:untold:{app_id}"
+
+
+def webhook_place(app_id: str) -> str:
+    """Where the secrets of an app's webhooks belong."""
+    return f"webhook:{app_id}"
 
 
 def app(app_id: str) -> str:

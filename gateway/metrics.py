@@ -31,6 +31,7 @@ HOLDS = Counter("wattfare_holds", "Placed holds: metered requests that were let 
 OVERRUNS = Counter("wattfare_overruns", "Requests that cost more than their hold.", registry=REGISTRY)
 OVERRUN_USD = Counter("wattfare_overrun_usd", "Cost above the holds, in US dollars.", registry=REGISTRY)
 STORE_OUTAGES = Counter("wattfare_store_outages", "Times that Redis went away.", registry=REGISTRY)
+WEBHOOKS = Counter("wattfare_webhooks", "Tries to tell an app of an event.", ["outcome"], registry=REGISTRY)
 WAIT_SECONDS = Histogram(
     "wattfare_wait_seconds", "Until a request was decided whose bound did not fit at once.", registry=REGISTRY
 )
@@ -61,6 +62,8 @@ OPENROUTER_UP = _state("wattfare_openrouter_up", "1 where OpenRouter answered wh
 PRICES_AGE_SECONDS = _state("wattfare_prices_age_seconds", "How old the price list in use is.", "livemax")
 SWEEPER_LATE = _state("wattfare_sweeper_late", "Budgets that have waited for a sweeper for a minute.", "livemax")
 
+WEBHOOKS_LATE = _state("wattfare_webhooks_late", "Budgets whose events have waited a minute for a sender.", "livemax")
+
 
 @cache
 def requests_of(status: int) -> Counter:
@@ -72,6 +75,12 @@ def requests_of(status: int) -> Counter:
 def settlements_of(ledger: str, ended_by: str) -> Counter:
     """Return the counter of one kind of settlement."""
     return SETTLEMENTS.labels(ledger, ended_by)
+
+
+@cache
+def webhooks_of(outcome: str) -> Counter:
+    """Return the counter of what becomes of webhooks: delivered, failed, given_up."""
+    return WEBHOOKS.labels(outcome)
 
 
 def count_settlement(ledger: str, ended_by: str, cost_usd: float, overrun_usd: float) -> None:

@@ -31,6 +31,7 @@ from gateway.services import Services, open_services, refuse_eviction
 from gateway.settings import Settings
 from gateway.store.broadcast import Cut
 from gateway.watch import keep_watching
+from gateway.webhooks.sender import Sender
 
 _SETTLE_SECONDS = 5.0
 # Time for a request that arrived on a kept connection while the last streams finished.
@@ -58,6 +59,7 @@ class Gateway:
     waiting: Waiting
     sweeper: Sweeper
     prices: Prices
+    sender: Sender
 
     async def handle_cut(self, cut: Cut) -> None:
         """Act on a revocation, a closed app or a rotated secret."""
@@ -106,7 +108,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
                 gauged = services.store, gateway.prices, gateway.inflight, gateway.waiting
                 background.append(keep_watching(*gauged))
             if settings.sweeper:
-                background.append(gateway.sweeper.run())
+                background += [gateway.sweeper.run(), gateway.sender.run()]
             tasks = [asyncio.get_running_loop().create_task(work) for work in background]
             yield gateway
         finally:
@@ -115,6 +117,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await gateway.sweeper.close()
+            await gateway.sender.close()
             await client.close()
 
 
@@ -154,7 +157,8 @@ def _assemble(services: Services, client: Client) -> Gateway:
     )
     routes = Routes(proxy, Api(services, prices), settings)
     server = CallerServer(routes.handle, _refuse)
-    return Gateway(services, server, inflight, waiting, sweeper, prices)
+    sender = Sender.of(services.store, ledger.events, services.endpoints, settings)
+    return Gateway(services, server, inflight, waiting, sweeper, prices, sender)
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle | None = None) -> None:

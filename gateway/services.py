@@ -33,6 +33,7 @@ from gateway.settings import Settings
 from gateway.store.broadcast import Broadcast
 from gateway.store.epoch import Memory, newest
 from gateway.store.store import Store
+from gateway.webhooks.endpoints import Endpoints
 
 KEEPS_ALL: Final = "noeviction"
 # At most this much knowledge of Redis's epoch is lost when the process is killed; a heartbeat comes each 0.25 s.
@@ -52,6 +53,7 @@ class Services:
     sealer: Sealer
     ledger: Ledger
     connections: Connections
+    endpoints: Endpoints
     grant_bounds: Bounds
     attempts: Attempts
     authorizations: Authorizations
@@ -91,6 +93,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             sealer=sealer,
             ledger=ledger,
             connections=connections,
+            endpoints=Endpoints(store, sealer),
             grant_bounds=Bounds(
                 requests=settings.grants.requests,
                 total_nano=settings.grants.total_nano,

@@ -101,6 +101,23 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookSettings:
+    """How long an app may take to answer a webhook, and whether webhooks may go to this machine (development only)."""
+
+    seconds: float
+    loopback: bool
+
+    @classmethod
+    def load(cls, source: Environment, *, production: bool) -> "WebhookSettings":
+        """Return what the environment says of webhooks. Raises SettingsError."""
+        name = "WATTFARE_WEBHOOK_LOOPBACK"
+        loopback = source.choice(name, "off", ("on", "off")) == "on"
+        if loopback and production:
+            raise SettingsError(f"{name} lets apps reach what listens on this host alone; leave it out in production.")
+        return cls(seconds=source.seconds("WATTFARE_WEBHOOK_SECONDS", 15), loopback=loopback)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings of a process. The repr shows no secret."""
 
@@ -164,6 +181,7 @@ class Settings:
     caller_silence_seconds: float
     """How long a caller may read nothing of an answer, or stall the sending of its body."""
     limits: LimitSettings
+    webhooks: WebhookSettings
     max_body_mb: int
     """How large the body of a metered call may be, in MB of 1,048,576 bytes."""
     operator: Operator
@@ -225,6 +243,7 @@ class Settings:
             upstream_keepalive_seconds=source.seconds("WATTFARE_UPSTREAM_KEEPALIVE_SECONDS", 1800),
             caller_silence_seconds=source.seconds("WATTFARE_CALLER_SILENCE_SECONDS", 120),
             limits=LimitSettings.load(source),
+            webhooks=WebhookSettings.load(source, production=production),
             max_body_mb=source.integer("WATTFARE_MAX_BODY_MB", 32, least=1, most=MAX_BODY_MB),
             operator=Operator.read(source, "this machine" if not production else consent_url.partition("://")[2]),
             default_cap_nano=NANO_PER_USD * source.integer("WATTFARE_DEFAULT_CAP_USD", 10, least=1, most=MAX_CAP_USD),

@@ -1,4 +1,4 @@
-"""`python -m gateway.sweeper`: a process that only sweeps, for gateways with WATTFARE_SWEEPER=off."""
+"""`python -m gateway.sweeper`: a process that sweeps and sends webhooks, for gateways with WATTFARE_SWEEPER=off."""
 
 import asyncio
 import signal
@@ -14,10 +14,11 @@ from gateway.logs import log
 from gateway.openrouter.client import Client
 from gateway.services import open_services, refuse_eviction
 from gateway.settings import Settings
+from gateway.webhooks.sender import Sender
 
 
 async def serve(settings: Settings) -> None:
-    """Sweep until SIGTERM or SIGINT. Raises EmbeddedError, SettingsError."""
+    """Sweep and send webhooks until SIGTERM or SIGINT. Raises EmbeddedError, SettingsError."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -26,14 +27,17 @@ async def serve(settings: Settings) -> None:
         await refuse_eviction(services.store)
         upstream = Client.of(settings)
         sweeper = Sweeper(services.ledger, upstream, services.sealer, reconcile_seconds=settings.reconcile_seconds)
-        looking = loop.create_task(sweeper.run())
+        sender = Sender.of(services.store, services.ledger.events, services.endpoints, settings)
+        looking = [loop.create_task(each.run()) for each in (sweeper, sender)]
         log.info("sweeping")
         try:
             await stop.wait()
         finally:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
+            for task in looking:
+                task.cancel()
+            await asyncio.gather(*looking, return_exceptions=True)
             await sweeper.close()
+            await sender.close()
             await upstream.close()
     log.info("stopped")
 

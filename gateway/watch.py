@@ -7,7 +7,8 @@ from contextlib import suppress
 
 from gateway import metrics
 from gateway.errors import Unavailable
-from gateway.ledger.backlog import count_late
+from gateway.ledger.backlog import LATE_MS, count_late
+from gateway.ledger.events import Events
 from gateway.openrouter.prices import Prices
 from gateway.store.store import Store
 
@@ -25,6 +26,7 @@ async def keep_watching(store: Store, prices: Prices, open_requests: Sized, wait
         if look % _LOOKS_A_BACKLOG == 0:
             with suppress(Unavailable):
                 metrics.SWEEPER_LATE.set(await count_late(store, _now_ms()))
+                metrics.WEBHOOKS_LATE.set(await Events(store).count_late(_now_ms() - LATE_MS))
         look += 1
         await asyncio.sleep(_LOOK_SECONDS)
 

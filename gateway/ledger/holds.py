@@ -12,6 +12,7 @@ from gateway.errors import BudgetExceeded, GrantInvalid, NotConnected, Unavailab
 from gateway.keys import Budget
 from gateway.ledger.admission import NOT_CONNECTED, outcome, read_admitted, terms_words, turn_words
 from gateway.ledger.endings import Endings
+from gateway.ledger.events import Events
 from gateway.ledger.outcomes import (
     Admission,
     Booked,
@@ -56,6 +57,7 @@ class Ledger:
         self._keep_days = keep_days
         self.lease_ms = lease_ms
         self.keep_ms = keep_days * _DAY_MS
+        self.events = Events(store)
         self.endings = Endings(store)
 
     async def admit(

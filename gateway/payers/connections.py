@@ -157,6 +157,7 @@ class Connections:
         account = self.account(budget)
         term = [] if approval.term is None else await self._list_grant(budget, account, approval.term)
         if not term:
+            await self._ledger.events.expect(budget)
             await self._store.call("SET", keys.account(account), budget.name)
             await self._store.call("SADD", keys.members(budget.mode, budget.app_id), budget.name)
         sealed = b"" if approval.funding_key is None else self._sealer.seal(approval.funding_key, place=budget.place)
@@ -166,7 +167,7 @@ class Connections:
         digest = sha256_hex(approval.text) if approval.text else ""
         receipt = [receipt_id, approval.by, approval.text, digest]
         args = [cap, sealed, approval.wallet, approval.origin, account, since, *receipt, *term]
-        if await self._store.run("connect", _change_keys(budget), args) < 0:
+        if await self._store.run("connect", change_keys(budget), args) < 0:
             raise NotConnected("The user has stopped this since they approved it. Ask them to connect again.")
 
     async def lower(self, budget: Budget, cap_nano: int) -> None:
@@ -262,13 +263,16 @@ class Connections:
         return [term.requests, term.life_ms, keep_ms]
 
     async def _change(self, budget: Budget, verb: str, by: By, *, cap_nano: int | None = None) -> int:
+        if verb != "bar":
+            await self._ledger.events.expect(budget)
         args = [verb, "" if cap_nano is None else cap_nano, by]
-        code: int = await self._store.run("change", _change_keys(budget), args)
+        code: int = await self._store.run("change", change_keys(budget), args)
         return code
 
 
-def _change_keys(budget: Budget) -> list[str]:
-    return [budget.budget, budget.history, budget.queue, budget.alive]
+def change_keys(budget: Budget) -> list[str]:
+    """Return the keys of the scripts that connect and change."""
+    return [budget.budget, budget.history, budget.queue, budget.alive, budget.events]
 
 
 def _receipt(fields: dict[str, str]) -> dict[str, str]:

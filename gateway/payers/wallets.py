@@ -15,6 +15,7 @@ from gateway import keys
 from gateway.digest import sha256_hex
 from gateway.errors import InvalidRequest, Unavailable
 from gateway.keys import Budget
+from gateway.ledger.events import Events
 from gateway.owners import Grant
 from gateway.payers.logins import UNSEEN_SECONDS, Guest, Logins, Visit
 from gateway.sealing import Sealer
@@ -62,6 +63,7 @@ class Wallets:
 
     def __init__(self, store: Store, sealer: Sealer, logins: Logins, *, keep_ms: int) -> None:
         self._store = store
+        self._events = Events(store)
         self._keep_ms = keep_ms
         self._sealer = sealer
         self._logins = logins
@@ -279,9 +281,10 @@ class Wallets:
             await self._store.call("HSET", wallet, "proof_sha256", digest)
 
     async def _fund(self, budget: Budget, visit: Visit, sealed: bytes) -> None:
+        await self._events.expect(budget)
         for wallet_id in sorted(visit.wallet_ids):
             args: list[str | bytes] = [wallet_id, sealed, secrets.token_hex(16)]
-            await self._store.run("fund", [budget.budget, budget.history], args)
+            await self._store.run("fund", [budget.budget, budget.history, budget.events], args)
 
     async def _listed(self, visit: Visit) -> dict[str, str]:
         listed: dict[str, str] = {}

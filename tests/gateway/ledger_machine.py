@@ -16,6 +16,7 @@ from gateway.ledger.holds import Ledger
 from gateway.ledger.outcomes import Admission, HandOver, Settlement, Turn, Waiting, sum_by_day
 from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.money import MAX_NANO
+from gateway.payers.connections import change_keys
 from gateway.store.store import Store
 from tests.gateway.ledger_accidents import AGE, LOSE
 from tests.gateway.ledger_demands import Demand, Queue, Waiter, demands, mostly, small
@@ -104,7 +105,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @property
     def change_keys(self) -> list[str]:
         """What the scripts take that change what may be spent."""
-        return [self.budget.budget, self.budget.history, self.budget.queue, self.budget.alive]
+        return change_keys(self.budget)
 
     # -- the model's sums ---------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ KEYS[1] budget   hash
 KEYS[2] history  stream
 KEYS[3] queue    zset    requests that wait for money of this budget
 KEYS[4] alive    hash
+KEYS[5] events   stream  events for webhooks
 ARGV[1] verb       'pause', 'resume', 'revoke', 'close' (revoke because the whole app was closed), 'lower' (the cap, never
                    raises it), 'cap', 'bar' (void approvals that are not carried out yet; the budget itself is unchanged)
 ARGV[2] cap_nano   for 'lower' and 'cap'
@@ -13,13 +14,19 @@ REPEAT returns 0 or 1 and changes nothing more, except that each 'bar' voids the
 -- include: window
 -- include: queue
 -- include: receipt
+-- include: event
 local budget_key, history_key, verb, by = KEYS[1], KEYS[2], ARGV[1], ARGV[3]
-local fields = redis.call('HMGET', budget_key, 'state', 'cap_nano', 'waiting_ms')
+local fields = redis.call('HMGET', budget_key, 'state', 'cap_nano', 'waiting_ms', 'uses', 'used', 'window_nano')
 local state, cap = fields[1], tonumber(fields[2] or '')
 local now_ms = clock()
 local function tell_waiters()
   if fields[3] then queue_of(budget_key, KEYS[3], KEYS[4]).tell_all() end
   return 1
+end
+-- A grant has no updates: nobody can change one but by ending it.
+local function tell_app(what, its_state, its_cap)
+  if fields[4] then return end
+  write_event(KEYS[5], 'connection.updated', 'change', what, 'state', its_state, 'cap_nano', its_cap or '', 'by', by)
 end
 if verb == 'bar' then
   redis.call('HINCRBY', budget_key, 'revocations', 1)
@@ -29,8 +36,15 @@ if verb == 'revoke' or verb == 'close' then
   if not state or state == 'revoked' then return 0 end
   redis.call('HINCRBY', budget_key, 'revocations', 1)
   redis.call('HSET', budget_key, 'state', 'revoked', 'revoked_ms', whole(now_ms))
-  redis.call('HDEL', budget_key, 'funding', 'funding_refused', 'funding_trial_ms')
+  local has_lived = redis.call('HDEL', budget_key, 'funding') == 1
+  redis.call('HDEL', budget_key, 'funding_refused', 'funding_trial_ms')
   write_receipt(history_key, '', verb == 'close' and 'closed' or 'revoked', by, now_ms)
+  if not fields[4] then
+    write_event(KEYS[5], 'connection.revoked', 'by', by)
+  elseif has_lived then
+    -- One without its key has ended before, and its app was told.
+    write_grant_end(KEYS[5], 'revoked', fields[4], fields[5], fields[2], fields[6])
+  end
   return tell_waiters()
 end
 if state ~= 'active' and state ~= 'paused' then return -1 end
@@ -39,11 +53,15 @@ if verb == 'pause' or verb == 'resume' then
   if state == wanted then return 0 end
   redis.call('HSET', budget_key, 'state', wanted)
   write_receipt(history_key, '', verb .. 'd', by, now_ms)
+  tell_app(verb .. 'd', wanted, fields[2])
   return tell_waiters()
 end
 local wanted = tonumber(ARGV[2])
 if verb == 'lower' and cap and wanted > cap then return -2 end
 if wanted == cap then return 0 end
 redis.call('HSET', budget_key, 'cap_nano', whole(wanted))
+-- What share of it is spent is told anew.
+redis.call('HDEL', budget_key, 'quiet_nano', 'told_days')
+tell_app('cap', state, whole(wanted))
 write_receipt(history_key, '', 'cap', by, now_ms, 'cap_nano', whole(wanted), 'before_nano', fields[2] or '')
 return tell_waiters()

@@ -3,6 +3,7 @@ KEYS[1] budget   hash
 KEYS[2] history  stream
 KEYS[3] queue    zset    requests that wait for money of this budget
 KEYS[4] alive    hash
+KEYS[5] events   stream  events for webhooks
 ARGV[1] cap_nano   '' = no cap (test mode only)
 ARGV[2] funding    sealed funding key; '' = none (test mode only)
 ARGV[3] wallet     the payer's wallet; '' = imported by the operator or test mode
@@ -23,6 +24,7 @@ would change nothing writes no receipt either. ]]
 -- include: window
 -- include: queue
 -- include: receipt
+-- include: event
 local budget_key, history_key = KEYS[1], KEYS[2]
 local cap, funding, wallet, origin, text = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[9]
 local known = redis.call('HMGET', budget_key, 'state', 'cap_nano', 'funding', 'wallet', 'origin', 'funding_version',
@@ -40,8 +42,13 @@ redis.call('HDEL', budget_key, 'funding_refused', 'funding_trial_ms', 'revoked_m
 if known[8] then queue_of(budget_key, KEYS[3], KEYS[4]).tell_all() end
 write_receipt(history_key, ARGV[7], 'approved', ARGV[8], now_ms, 'cap_nano', cap, 'origin', origin, 'text', text,
   'sha256', ARGV[10])
+if known[2] ~= cap then redis.call('HDEL', budget_key, 'quiet_nano', 'told_days') end
 if ARGV[11] then
   redis.call('HSET', budget_key, 'uses', ARGV[11], 'used', '0', 'expires_ms', whole(now_ms + tonumber(ARGV[12])))
   for _, key in ipairs({budget_key, history_key}) do redis.call('PEXPIRE', key, whole(ARGV[12] + ARGV[13])) end
+elseif known[1] == 'active' or known[1] == 'paused' then
+  write_event(KEYS[5], 'connection.updated', 'change', 'approved', 'state', 'active', 'cap_nano', cap, 'by', ARGV[8])
+else
+  write_event(KEYS[5], 'connection.created', 'cap_nano', cap, 'by', ARGV[8])
 end
 return redis.call('HINCRBY', budget_key, 'funding_version', 1)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from gateway.keys import Budget
 from gateway.ledger.admission import read_admitted
 from gateway.ledger.record import CLOSED, OPEN, read_entry
+from gateway.payers.connections import change_keys
 from gateway.store import scripts
 
 BUDGET = Budget.of_user("live", "app2222222222222222", "ada")
@@ -56,11 +57,11 @@ class Scripts:
         return self.approve(cap, funding, "", "", "account", "", secrets.token_hex(4), "operator", "", "")
 
     def approve(self, *args: str | int) -> int:
-        version: int = self.run("connect", [BUDGET.budget, BUDGET.history, BUDGET.queue, BUDGET.alive], *args)
+        version: int = self.run("connect", change_keys(BUDGET), *args)
         return version
 
     def change(self, verb: str, cap: int | str = "", by: str = "payer") -> int:
-        code: int = self.run("change", [BUDGET.budget, BUDGET.history, BUDGET.queue, BUDGET.alive], verb, cap, by)
+        code: int = self.run("change", change_keys(BUDGET), verb, cap, by)
         return code
 
     def admit(

@@ -96,7 +96,7 @@ def approve(
 
 
 def fund(scripts: Scripts, wallet: str, funding: str, receipt_id: str) -> int:
-    code: int = scripts.run("fund", [BUDGET.budget, BUDGET.history], wallet, funding, receipt_id)
+    code: int = scripts.run("fund", [BUDGET.budget, BUDGET.history, BUDGET.events], wallet, funding, receipt_id)
     return code
 
 

@@ -107,10 +107,10 @@ def test_an_expired_grant_carries_nothing_and_loses_its_key(scripts: Scripts) ->
 def test_a_grant_that_has_ended_is_given_no_other_key(scripts: Scripts) -> None:
     """Whoever replaces a wallet's key funds what lives, and nothing else."""
     grant(scripts, 1)
-    assert scripts.run("fund", [BUDGET.budget, BUDGET.history], "wallet", "other", "r1") == 1
+    assert scripts.run("fund", [BUDGET.budget, BUDGET.history, BUDGET.events], "wallet", "other", "r1") == 1
     scripts.admit("a", 10)
     scripts.settle("a", "settled", 5)
-    assert scripts.run("fund", [BUDGET.budget, BUDGET.history], "wallet", "third", "r2") == 0
+    assert scripts.run("fund", [BUDGET.budget, BUDGET.history, BUDGET.events], "wallet", "third", "r2") == 0
     assert "funding" not in scripts.budget()
 
 

@@ -19,6 +19,7 @@ from gateway.ledger.outcomes import Admission
 from gateway.ledger.worst_case import WorstCase
 from gateway.metered.inflight import Inflight, OpenRequest
 from gateway.openrouter.connection import Connection
+from gateway.payers.connections import change_keys
 from gateway.store.broadcast import Broadcast
 from gateway.store.store import Store
 from tests.clusters import ValkeyCluster
@@ -213,7 +214,7 @@ async def test_one_dead_master_keeps_no_other_users_from_being_renewed_and_cut()
         chosen = [budgets[places.index(place)] for place in ((1, 1), (0, 1), (2, 0))]
         for budget in chosen:
             yes = (10**9, "sealed", "", "", "acct", "", "receipt", "payer", "", "")
-            await store.run("connect", [budget.budget, budget.history], yes)
+            await store.run("connect", change_keys(budget), yes)
             request = request_id("a" * 13, budget.name.encode()[-12:])
             worst = WorstCase(fixed_nano=1000, per_token_zepto=0, max_tokens=100)
             admission = await ledger.admit(budget, request, worst, model="m", estimate_nano=5)
@@ -230,7 +231,7 @@ async def test_one_dead_master_keeps_no_other_users_from_being_renewed_and_cut()
                 before = await _due(store, budget)
                 while await _due(store, budget) == before:
                     await asyncio.sleep(0.01)
-        await store.run("change", [chosen[2].budget, chosen[2].history], ["revoke", "", "payer"])
+        await store.run("change", change_keys(chosen[2]), ["revoke", "", "payer"])
         with pytest.raises(Unavailable):
             await inflight.check(_is_never_closed)
         assert [request.budget for request in inflight if request.gone == "revoked"] == [chosen[2]]

@@ -1,0 +1,1 @@
+"""What apps are told, and how: endpoints, signatures, addresses, the sender."""

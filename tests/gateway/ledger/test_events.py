@@ -1,0 +1,115 @@
+"""Events: written with what they tell of, taken by one, in order, told again from where an operator says."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.ledger.events import Event, Events
+from gateway.payers.connections import By
+from gateway.services import Services
+from tests.gateway.stack import PATIENCE_SECONDS
+from tests.scripts.books import BUDGET, connect, opened
+
+pytestmark = pytest.mark.each_store
+
+LEASE_MS = 60_000
+
+
+@pytest.fixture
+async def services(redis_url: str, tmp_path: Path) -> AsyncIterator[Services]:
+    """A connection that was made, paused and revoked."""
+    async with opened(redis_url, tmp_path) as running:
+        await connect(running)
+        await running.connections.pause(BUDGET)
+        await running.connections.pause(BUDGET)
+        await running.connections.revoke(BUDGET, by=By.APP)
+        yield running
+
+
+async def take(events: Events, since_ms: int = 0) -> Event:
+    found = await events.take(BUDGET, since_ms=since_ms, lease_ms=LEASE_MS)
+    assert isinstance(found, Event)
+    return found
+
+
+async def rest_of(events: Events) -> list[Event]:
+    """Take what is left, each once."""
+    found = []
+    while isinstance(event := await events.take(BUDGET, since_ms=0, lease_ms=LEASE_MS), Event):
+        found.append(event)
+        await events.done(BUDGET, event)
+    assert event is None
+    return found
+
+
+async def test_each_change_is_one_event_in_its_order(services: Services) -> None:
+    """What changes nothing is none."""
+    told = [event.fields for event in await rest_of(services.ledger.events)]
+    cap = {"cap_nano": "10000000000"}
+    paused = {"event": "connection.updated", "change": "paused", "state": "paused", **cap, "by": "payer"}
+    assert told == [
+        {"event": "connection.created", **cap, "by": "operator"},
+        paused,
+        {"event": "connection.revoked", "by": "app"},
+    ]
+
+
+async def test_one_sender_has_an_event_and_what_failed_waits(services: Services) -> None:
+    """Nobody else gets it within the lease; it is tried again when its time has come, and the others after it."""
+    events = services.ledger.events
+    first = await take(events)
+    wait_ms = await events.take(BUDGET, since_ms=0, lease_ms=LEASE_MS)
+    assert isinstance(wait_ms, int)
+    assert 0 < wait_ms <= LEASE_MS
+    await events.put_off(BUDGET, first, after_ms=0, is_attempt=True)
+    again = await take(events)
+    assert (again.entry_id, again.tries) == (first.entry_id, 1)
+    await events.put_off(BUDGET, again, after_ms=0, is_attempt=False)
+    assert (await take(events)).tries == 1
+    await events.done(BUDGET, again)
+    following = await take(events)
+    assert (following.fields["event"], following.tries) == ("connection.updated", 0)
+
+
+async def test_what_happened_before_the_endpoint_is_told_only_when_it_is_told_again(services: Services) -> None:
+    """A replay goes from an entry to the newest, whatever was told; then only what is new is told."""
+    events = services.ledger.events
+    every = await rest_of(events)
+    assert await events.take(BUDGET, since_ms=0, lease_ms=LEASE_MS) is None
+    assert await events.replay(BUDGET, 0, after=every[0].entry_id)
+    assert [event.entry_id for event in await rest_of(events)] == [event.entry_id for event in every[1:]]
+    assert await rest_of(events) == []
+    assert not await events.replay(BUDGET, every[-1].at_ms + 1)
+    await services.store.call("DEL", BUDGET.told)
+    assert await events.take(BUDGET, since_ms=every[-1].at_ms + 1, lease_ms=LEASE_MS) is None
+    assert (await take(events, every[-1].at_ms)).entry_id in [event.entry_id for event in every]
+
+
+async def test_a_replay_that_is_asked_for_during_another_one_counts(services: Services) -> None:
+    """What was being told does not end it."""
+    events = services.ledger.events
+    every = await rest_of(events)
+    await events.replay(BUDGET, 0, after=every[1].entry_id)
+    running = await take(events)
+    await events.replay(BUDGET, every[0].at_ms)
+    await events.done(BUDGET, running)
+    assert len(await rest_of(events)) == len(every)
+
+
+async def test_a_budget_is_listed_before_its_event_is_written(services: Services) -> None:
+    """And stays so until two looks, a lease apart, have found nothing."""
+    events, shard = services.ledger.events, BUDGET.event_shard
+    number = int(shard.rpartition(":")[2])
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        for _ in range(2):
+            assert await services.store.call("ZSCORE", shard, BUDGET.name) is not None
+            while BUDGET not in await events.ripe(number, most=10, lease_ms=0):
+                await asyncio.sleep(0.01)
+            await events.rest(BUDGET, lease_ms=0)
+    assert await services.store.call("ZSCORE", shard, BUDGET.name) is None
+    events.note(BUDGET)
+    await services.store.drained(5)
+    listed = await services.store.call("ZSCORE", shard, BUDGET.name)
+    assert await events.count_late(int(listed)) == 1

@@ -1,0 +1,69 @@
+"""A receiver, the stores, and a sender between them that looks only where a test says."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gateway.keys import Budget
+from gateway.payers.connections import Approval
+from gateway.services import Services, open_services
+from gateway.webhooks.sender import Sender
+from tests.gateway.stack import settings_for
+from tests.gateway.webhooks.receiver import Receiver
+
+
+@dataclass
+class Hooks:
+    """An app with an endpoint."""
+
+    services: Services
+    sender: Sender
+    receiver: Receiver
+    app_id: str
+
+    def budget(self, user: str = "ada", mode: str = "live") -> Budget:
+        """The budget of one of its users."""
+        return Budget.of_user(mode, self.app_id, user)
+
+    async def connect(self, user: str = "ada", *, cap_nano: int = 1000) -> Budget:
+        """Connect a user."""
+        await self.services.connections.approve(self.budget(user), Approval(cap_nano, "sk-or-v1-ada"))
+        return self.budget(user)
+
+    async def tell(self, *budgets: Budget) -> None:
+        """Have the sender tell what is due of these budgets, and wait until it has tried."""
+        for budget in budgets:
+            self.sender.notice(budget)
+        await self.sender.idle()
+
+    async def pass_time(self, *budgets: Budget) -> None:
+        """Let the wait after a try in vain be over."""
+        for budget in budgets:
+            await self.services.store.call("HSET", budget.told, "next_ms", 0)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """An app's server."""
+    async with Receiver().running() as running:
+        yield running
+
+
+@pytest.fixture
+async def hooks(redis_url: str, receiver: Receiver, tmp_path: Path) -> AsyncIterator[Hooks]:
+    """An app that is told of events at the receiver."""
+    settings = settings_for(
+        redis_url, "http://127.0.0.1:1", WATTFARE_WEBHOOK_LOOPBACK="on", WATTFARE_DATA_DIR=str(tmp_path)
+    )
+    async with open_services(settings) as services:
+        app = await services.apps.create("Example", ["https://app.example"])
+        receiver.secret = await services.endpoints.set(app["appId"], receiver.url) or ""
+        sender = Sender.of(services.store, services.ledger.events, services.endpoints, settings)
+        try:
+            yield Hooks(services, sender, receiver, app["appId"])
+        finally:
+            await sender.close()
+            await asyncio.sleep(0)

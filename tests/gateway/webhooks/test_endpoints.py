@@ -1,0 +1,52 @@
+"""Where apps are told: a secret that is shown once, sealed, replaced with an overlap; a switch that 410 turns."""
+
+import pytest
+
+from gateway import keys
+from gateway.sealing import SealBroken
+from tests.gateway.webhooks.conftest import Hooks
+
+
+async def test_a_secret_is_shown_once_and_sealed_to_its_app(hooks: Hooks) -> None:
+    """Another URL keeps it; what Redis holds shows nothing of it, and opens for no other app."""
+    services, app_id = hooks.services, hooks.app_id
+    assert await services.endpoints.set(app_id, "https://other.example/") is None
+    endpoint = await services.endpoints.find(app_id)
+    assert endpoint is not None
+    assert (endpoint.url, endpoint.secrets) == ("https://other.example/", (hooks.receiver.secret,))
+    stored = await services.store.call("HGETALL", keys.webhook(app_id))
+    assert hooks.receiver.secret.removeprefix("whsec_").encode() not in b"".join(stored.values())
+    await services.store.call("HSET", keys.webhook("appother"), *(word for pair in stored.items() for word in pair))
+    with pytest.raises(SealBroken):
+        await services.endpoints.find("appother")
+
+
+async def test_a_replaced_secret_signs_until_its_end(hooks: Hooks) -> None:
+    """Both sign meanwhile; without a grace the old one is gone at once; of three the oldest goes."""
+    endpoints, app_id, first = hooks.services.endpoints, hooks.app_id, hooks.receiver.secret
+    second = await endpoints.rotate(app_id, grace_seconds=60)
+    found = await endpoints.find(app_id)
+    assert found is not None
+    assert found.secrets == (second, first)
+    third = await endpoints.rotate(app_id, grace_seconds=0)
+    found = await endpoints.find(app_id)
+    assert found is not None
+    assert found.secrets == (third,)
+    with pytest.raises(KeyError):
+        await endpoints.rotate("appnone", grace_seconds=0)
+
+
+async def test_an_endpoint_that_is_taken_away_is_none(hooks: Hooks) -> None:
+    """And a new one has a secret of its own."""
+    endpoints, app_id = hooks.services.endpoints, hooks.app_id
+    await endpoints.remove(app_id)
+    assert await endpoints.find(app_id) is None
+    assert await endpoints.set(app_id, "https://other.example/") not in (None, hooks.receiver.secret)
+
+
+async def test_the_last_events_that_were_given_up_are_kept(hooks: Hooks) -> None:
+    """The newest hundred."""
+    for number in range(101):
+        await hooks.services.endpoints.note_untold(hooks.app_id, {"webhookId": f"msg_{number}"})
+    kept = await hooks.services.endpoints.untold(hooks.app_id)
+    assert [kept[0], kept[-1], len(kept)] == [{"webhookId": "msg_100"}, {"webhookId": "msg_1"}, 100]
