@@ -2,7 +2,8 @@
 
 A Valkey of its own runs admit, sent, (id,) settle as the gateway sends them, and beside it the two scripts of a bare
 nginx + Lua proxy (`YARDSTICK_…`). Both go over one connection, `depth` requests in flight, in turns, so that a busy
-machine slows both; only the ratio means anything. The CPU is that of Redis' main thread.
+machine slows both; only the ratio means anything. The CPU is that of Redis' main thread. Every write goes to the
+append-only file, as `make bench` and operators have it.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from typing import Any, cast
 
 import hiredis
 
+from benchmarks.proxy.checkout import REDIS_OPTIONS
 from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
 from gateway.ledger.outcomes import Admission, Settlement
@@ -217,9 +219,9 @@ def main() -> None:
     """Measure on a server of its own."""
     parser = argparse.ArgumentParser(prog="redis_cost", description="What one request costs Redis.")
     parser.add_argument("--requests", type=int, default=800, help="of each kind a round")
-    parser.add_argument("--depth", type=int, default=16, help="requests in flight")
+    parser.add_argument("--depth", type=int, default=4, help="requests in flight")
     arguments = parser.parse_args()
-    with ValkeyServer() as server:
+    with ValkeyServer(options=REDIS_OPTIONS) as server:
         asyncio.run(measure(server.url, requests=arguments.requests, depth=arguments.depth))
 
 

@@ -35,79 +35,81 @@ RETURNS 'uses_left code hold_nano max_tokens spent_nano held_nano cap_nano overd
   overdue, 0 without an open hold. funding is sealed bytes: there may be blanks in it.
 REPEAT the same request id returns the first hold and changes nothing; a refusal is not remembered. ]]
 -- include: window
--- include: hold
--- include: uses
--- include: queue
--- include: decide
 -- include: pace
-local budget_key, due_key, hold_key, queue_key, alive_key = KEYS[1], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local channel, place = ARGV[10], ARGV[11]
+-- What only few requests need is included where they need it: each function that a script defines costs it.
+local call = redis.call
+local budget_key, due_key, hold_key = KEYS[1], KEYS[3], KEYS[4]
 local now_ms, today = clock()
-local now = whole(now_ms)
+local now, channel, place = whole(now_ms), ARGV[10], ARGV[11]
 -- Numbers are passed on as the text they came as where that may be: to print one costs half as much as a command.
-local state, cap_nano, held_nano, funding, version, refused, window_day, window_nano, waiting_ms, uses, rate_ms = unpack(redis.call('HMGET',
-  budget_key, 'state', 'cap_nano', 'held_nano', 'funding', 'funding_version', 'funding_refused', 'window_day', 'window_nano',
-  'waiting_ms', 'uses', 'rate_ms'))
-local cap, held, bound = tonumber(cap_nano or ''), tonumber(held_nano or '0'), tonumber(ARGV[2])
+local state, cap_nano, held_nano, funding, version, refused, window_day, window_nano, waiting_ms, uses, rate_ms, used_ms = unpack(
+  call('HMGET', budget_key, 'state', 'cap_nano', 'held_nano', 'funding', 'funding_version', 'funding_refused', 'window_day',
+  'window_nano', 'waiting_ms', 'uses', 'rate_ms', 'used_ms'))
+held_nano, funding = held_nano or '0', funding or ''
+local cap, bound = tonumber(cap_nano or ''), tonumber(ARGV[2])
 local code, amount, max_tokens = 0, bound or 0, 0
-local alone, left, queue
-local slow, paced = pace(due_key, ARGV[12], ARGV[13], rate_ms, now_ms)
-funding = funding or ''
-
--- Uses in flight count as taken, and nobody waits for one to come back.
-local used = uses and redis.call('HGET', budget_key, 'used')
-if state ~= 'active' or uses and has_ended(budget_key, uses, used, now_ms) then
+local open, alone, left, queue, used, is_over = call('ZCARD', due_key)
+local slow, paced = pace(open, ARGV[12], ARGV[13], rate_ms, now_ms)
+local function waiters()
+  -- include: queue
+  return queue_of(budget_key, KEYS[5], KEYS[6])
+end
+if uses then
+  -- include: uses
+  -- Uses in flight count as taken, and nobody waits for one to come back.
+  used = call('HGET', budget_key, 'used')
+  is_over = has_ended(budget_key, uses, used, now_ms)
+end
+if state ~= 'active' or is_over then
   code, window_nano = -1, '0'
 elseif slow and place == '' then
   -- Asked again after a lost answer, it has its hold; who has waited was let in before.
-  code, amount, window_nano = redis.call('EXISTS', hold_key) == 1 and -4 or slow, paced, window_nano or '0'
+  code, amount, window_nano = call('EXISTS', hold_key) == 1 and -4 or slow, paced, window_nano or '0'
 else
-  window_nano, window_day = roll_window(budget_key, KEYS[2], today, tonumber(ARGV[6]), window_day, window_nano)
+  if not window_day or window_day + 0 < today then
+    -- include: roll
+    window_nano, window_day = roll_window(budget_key, KEYS[2], today, tonumber(ARGV[6]), window_day, window_nano)
+  end
   alone = cap and cap - window_nano
-  left = cap and alone - held
+  left = cap and alone - held_nano
   if cap and alone <= 0 then
     code = -2
-  elseif ARGV[8] == '1' and (funding == '' or refused and now_ms < tonumber(redis.call('HGET', budget_key, 'funding_trial_ms') or '0')) then
+  elseif ARGV[8] == '1' and (funding == '' or refused and now_ms < tonumber(call('HGET', budget_key, 'funding_trial_ms') or '0')) then
     code = -5
   elseif cap and (waiting_ms or place ~= '' or not bound or bound > left) then
-    queue = queue_of(budget_key, queue_key, alive_key)
+    -- include: decide
+    queue, code = waiters(), -4
     -- One whose answer was lost has its hold, and waits no more.
-    if redis.call('EXISTS', hold_key) == 1 then code = -4 else code, amount, max_tokens = decide(queue, ARGV[3], left, alone, bound, now_ms, waiting_ms) end
+    if call('EXISTS', hold_key) == 0 then code, amount, max_tokens = decide(queue, ARGV[3], left, alone, bound, now_ms, waiting_ms) end
   end
 end
-
-local function answer(...)
-  return (uses and whole(math.max(0, uses - used)) or '-1') .. ' ' .. table.concat({...}, ' ')
-end
-
 -- A repeat after a lost answer may have a place that it was not told of.
-if code > -7 and (place ~= '' or queue and redis.call('ZSCORE', queue_key, channel .. ' ' .. ARGV[1])) then
-  queue = queue or queue_of(budget_key, queue_key, alive_key)
-  queue.leave(channel .. ' ' .. ARGV[1], code >= 0 and left and left <= amount)
+if code > -7 and (place ~= '' or queue and call('ZSCORE', KEYS[5], channel .. ' ' .. ARGV[1])) then
+  waiters().leave(channel .. ' ' .. ARGV[1], code >= 0 and left and left <= amount)
 end
-local overdue = redis.call('ZCOUNT', due_key, '-inf', now) > 0 and '1' or '0'
-local cap_told = cap and cap_nano or '-1'
-if code <= -7 then return answer(whole(code), amount, 0, window_nano, held_nano or 0, cap_told, overdue, 0, '') end
+-- What is overdue is looked for where it may stand in the way, else once a second.
+local since_ms = now_ms - (used_ms or 0)
+local is_overdue = open > 0 and (code ~= 0 or since_ms > now_ms % 1000 or since_ms < 0) and call('ZCOUNT', due_key, '-inf', now) > 0
+cap_nano = cap and cap_nano or '-1'
+local told = ' ' .. cap_nano .. (is_overdue and ' 1 ' or ' 0 ')
+local uses_left = used and whole(math.max(0, uses - used)) or '-1'
+if code <= -7 then return uses_left .. ' ' .. code .. ' ' .. amount .. ' 0 ' .. window_nano .. ' ' .. held_nano .. told .. '0 ' end
 local amount_nano = amount == bound and ARGV[2] or whole(amount)
 local tokens, verdict = max_tokens == 0 and '0' or whole(max_tokens), code == 0 and '0' or whole(code)
-local is_placed = code >= 0 and redis.call('SET', hold_key, 'open\n\n\n' .. ARGV[7] .. '\n' .. amount_nano .. '\n' .. window_day
+local is_placed = code >= 0 and call('SET', hold_key, 'open\n\n\n' .. ARGV[7] .. '\n' .. amount_nano .. '\n' .. window_day
   .. '\n' .. now .. '\n' .. (version or '0') .. '\n' .. verdict .. '\n' .. tokens .. '\n' .. window_nano .. '\n' .. ARGV[4]
   .. '\n0\n\n' .. funding, 'NX')
 if not is_placed then
-  local earlier = redis.call('GET', hold_key)
-  if not earlier then return answer(verdict, 0, 0, window_nano, held_nano or 0, cap_told, overdue, 0, '') end
-  local first, _, _, _, admitted, nano, _, _, _, said, _, _, _, sealed = earlier:match(HOLD)
-  if first == 'void' or said == '' then return answer(-6, 0, 0, 0, held_nano or 0, cap_told, 0, 0, '') end
-  local told_tokens, told_spent = admitted:match('([^\n]*)\n([^\n]*)$')
-  local told_due = whole(math.floor(redis.call('ZSCORE', due_key, ARGV[1]) or 0))
-  return answer(said, nano, told_tokens, told_spent, held_nano or 0, cap_told, 0, told_due, first == 'open' and sealed or '')
+  -- include: hold
+  -- include: repeated
+  return first_answer(uses_left, verdict, window_nano, held_nano, cap_nano, told)
 end
-held_nano = whole(held + amount)
-if uses then used = redis.call('HINCRBY', budget_key, 'used', 1) end
-redis.call('HSET', budget_key, 'held_nano', held_nano, 'used_ms', now, 'rate_ms', slow and rate_ms or paced)
-if code >= 2 then redis.call('HSET', budget_key, 'beyond', ARGV[1]) end
-if refused then redis.call('HSET', budget_key, 'funding_trial_ms', whole(now_ms + tonumber(ARGV[9]))) end
-local due_ms = whole(now_ms + tonumber(ARGV[5]))
-redis.call('ZADD', due_key, due_ms, ARGV[1])
-return (uses and whole(math.max(0, uses - used)) or '-1') .. ' ' .. verdict .. ' ' .. amount_nano .. ' ' .. tokens .. ' ' .. window_nano
-  .. ' ' .. held_nano .. ' ' .. cap_told .. ' ' .. overdue .. ' ' .. due_ms .. ' ' .. funding
+held_nano = whole(held_nano + amount)
+if uses then uses_left = whole(math.max(0, uses - call('HINCRBY', budget_key, 'used', 1))) end
+call('HSET', budget_key, 'held_nano', held_nano, 'used_ms', now, 'rate_ms', slow and rate_ms or paced)
+if code >= 2 then call('HSET', budget_key, 'beyond', ARGV[1]) end
+if refused then call('HSET', budget_key, 'funding_trial_ms', whole(now_ms + tonumber(ARGV[9]))) end
+local due_ms = whole(now_ms + ARGV[5])
+call('ZADD', due_key, due_ms, ARGV[1])
+return uses_left .. ' ' .. verdict .. ' ' .. amount_nano .. ' ' .. tokens .. ' ' .. window_nano .. ' ' .. held_nano .. told .. due_ms
+  .. ' ' .. funding

@@ -43,8 +43,9 @@ end
 local known = 'open\n' .. generation_id .. '\n' .. ended_by .. '\n' .. model .. '\n' .. admitted .. '\n'
   .. estimate .. '\n' .. attempts .. '\n' .. reconcile_ms .. '\n' .. funding
 if known ~= hold then redis.call('SET', hold_key, known) end
-if ARGV[7] == 'refused' and (redis.call('HGET', KEYS[3], 'funding_version') or '0') == version then
-  redis.call('HSET', KEYS[3], 'funding_refused', '1', 'funding_trial_ms', whole(clock() + tonumber(ARGV[8])))
+if ARGV[7] == 'refused' then
+  -- include: verdict
+  note_verdict(KEYS[3], version, ARGV[7], ARGV[8])
 end
 if not given(4) then return '1 ' .. active .. '0' end
 local due_ms = clock() + tonumber(ARGV[4])

@@ -19,74 +19,81 @@ RETURNS 'code status cost_nano overrun_nano'  code 1 booked, 0 it was closed bef
 REPEAT changes nothing. One exception: a hold closed at an estimate, or voided by the sweeper, takes a cost that
   OpenRouter states later; the ledger then gets a second entry with the difference. ]]
 -- include: window
--- include: hold
--- include: uses
--- include: overrun
--- include: queue
-local budget_key, days_key, hold_key = KEYS[1], KEYS[2], KEYS[4]
-local status, cost_nano = ARGV[2], ARGV[2] == 'void' and '0' or ARGV[3]
-local state, generation_id, _, model, admitted, nano, day, admitted_ms, version, code, cost_before, overrun_before
-local hold = redis.call('GET', hold_key)
+local call = redis.call
+local budget_key, days_key, hold_key, status, cost_nano = KEYS[1], KEYS[2], KEYS[4], ARGV[2], ARGV[2] == 'void' and '0' or ARGV[3]
+local hold, state, generation_id, _, model, admitted, nano, day, admitted_ms, version, code, cost_before, overrun_before = call('GET', hold_key)
 if hold then
+  -- include: hold
   state, generation_id, _, model, admitted, nano, day, admitted_ms, version, code, cost_before, overrun_before = hold:match(HOLD)
   assert(state, 'a hold that cannot be read')
 end
 -- Also when the hold itself is gone: a name left here would be claimed for ever.
-redis.call('ZREM', KEYS[3], ARGV[1])
+call('ZREM', KEYS[3], ARGV[1])
 if state == 'settled' or hold and state ~= 'open' and status ~= 'settled' then
   return '0 ' .. state .. ' ' .. cost_before .. ' ' .. overrun_before
 end
 if not hold and status == 'void' then
   -- The hold may still be on its way (an admission that outlived its deadline): leave word that it is void.
-  redis.call('SET', hold_key, 'void\n\n' .. ARGV[9] .. '\n\n0\n\n\n0\n\n0\n0\n0\n0\n \n' .. whole((clock())), 'PX', ARGV[8])
+  call('SET', hold_key, 'void\n\n' .. ARGV[9] .. '\n\n0\n\n\n0\n\n0\n0\n0\n0\n \n' .. whole((clock())), 'PX', ARGV[8])
   return '1 void 0 0'
 end
-
-local window_day, newest, refused, uses, waiting_ms = unpack(redis.call('HMGET', budget_key, 'window_day', 'funding_version',
-  'funding_refused', 'uses', 'waiting_ms'))
+local window_day, refused, uses, waiting_ms, held_nano, window_nano, booked_nano = unpack(call('HMGET', budget_key,
+  'window_day', 'funding_refused', 'uses', 'waiting_ms', 'held_nano', 'window_nano', 'booked_nano'))
 local keep_days, is_lost = ARGV[8] / DAY_MS, not hold or admitted_ms == ''
 if is_lost or not window_day then
+  -- include: roll
   -- Whatever was admitted has a window of its day, or of a later one: only without an admission the day is asked for.
   local now_ms, today = clock()
-  _, window_day = roll_window(budget_key, days_key, today, keep_days, window_day)
+  window_nano, window_day = roll_window(budget_key, days_key, today, keep_days, window_day, window_nano)
   if is_lost then
     -- A hold that Redis lost (failover) is still owed in full: it is booked today, against a hold of nothing.
-    nano, day, version, code = '0', window_day, '0', ''
-    admitted = '0\n' .. day .. '\n' .. whole(now_ms) .. '\n0\n\n0\n0'
+    nano, day, version, code, admitted = '0', window_day, '0', '', '0\n' .. window_day .. '\n' .. whole(now_ms) .. '\n0\n\n0\n0'
   end
-end
-if state == 'open' and nano ~= '0' then
-  redis.call('HINCRBY', budget_key, 'held_nano', '-' .. nano)
 end
 if state == 'open' or not hold then cost_before, overrun_before = '0', '0' end
-local cost, delta_nano = tonumber(cost_nano), cost_nano
-if cost_before ~= '0' then delta_nano = whole(cost - tonumber(cost_before)) end
-local is_first_of_day = true
+local delta_nano = cost_before == '0' and cost_nano or whole(cost_nano - cost_before)
+local overrun_nano, is_first_of_day, freed = '0', true, state == 'open' and nano ~= '0'
 if delta_nano ~= '0' then
   if day == window_day or day + 0 > window_day - keep_days then
-    is_first_of_day = redis.call('HINCRBY', days_key, day, delta_nano) == tonumber(delta_nano)
+    is_first_of_day = call('HINCRBY', days_key, day, delta_nano) == delta_nano + 0
   end
-  if day == window_day or day + 0 > window_day - WINDOW_DAYS then redis.call('HINCRBY', budget_key, 'window_nano', delta_nano) end
-  redis.call('HINCRBY', budget_key, 'booked_nano', delta_nano)
+  local is_in_window = day == window_day or day + 0 > window_day - WINDOW_DAYS
+  local held = whole((held_nano or 0) - (freed and nano or 0))
+  local window = whole((window_nano or 0) + (is_in_window and delta_nano or 0))
+  -- Doubles are exact up to 9 million dollars: what was ever booked may be more than any window.
+  local booked = (booked_nano or 0) + delta_nano
+  if booked < 2^53 then
+    call('HSET', budget_key, 'held_nano', held, 'window_nano', window, 'booked_nano', whole(booked))
+  else
+    call('HSET', budget_key, 'held_nano', held, 'window_nano', window)
+    call('HINCRBY', budget_key, 'booked_nano', delta_nano)
+  end
+elseif freed then
+  call('HINCRBY', budget_key, 'held_nano', '-' .. nano)
 end
-local overrun_nano = count_overrun(budget_key, code, cost, nano, overrun_before)
-if ARGV[7] == 'refused' and version == (newest or '0') then
-  redis.call('HSET', budget_key, 'funding_refused', '1', 'funding_trial_ms', whole(clock() + tonumber(ARGV[10])))
-elseif refused and ARGV[7] == 'works' and version == newest then
-  redis.call('HDEL', budget_key, 'funding_refused', 'funding_trial_ms')
+if code ~= '' and cost_nano + 0 > nano + 0 then
+  -- include: overrun
+  -- Only admission writes a code: what was closed without one had no hold to exceed.
+  overrun_nano = count_overrun(budget_key, cost_nano - nano, overrun_before)
 end
-
+if refused or ARGV[7] == 'refused' then
+  -- include: verdict
+  note_verdict(budget_key, version, ARGV[7], ARGV[10])
+end
 local closed = status .. '\n' .. (ARGV[4] ~= '' and ARGV[4] or generation_id or '') .. '\n' .. ARGV[9] .. '\n'
-  .. (ARGV[5] ~= '' and ARGV[5] or model or '') .. '\n' .. admitted .. '\n' .. cost_nano .. '\n' .. overrun_nano .. '\n'
-  .. ARGV[6]
+  .. (ARGV[5] ~= '' and ARGV[5] or model or '') .. '\n' .. admitted .. '\n' .. cost_nano .. '\n' .. overrun_nano .. '\n' .. ARGV[6]
 -- The stream's id is the time of the settlement. What is too old is trimmed with the first spend of a day, and where
 -- nothing is booked: asking for it costs as much as a command.
-local entry = is_first_of_day
-  and redis.call('XADD', KEYS[5], 'MINID', '~', whole(clock() - tonumber(ARGV[8])), '*',
-    'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed)
-  or redis.call('XADD', KEYS[5], '*', 'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed)
-redis.call('SET', hold_key, closed .. '\n' .. entry:match('^%d+'), 'PX', ARGV[8])
-if uses then settle_use(state, status, ARGV[8], budget_key, KEYS[3], days_key, KEYS[5]) end
--- Its money may be what the first waiter needs.
-if waiting_ms then queue_of(budget_key, KEYS[6]).tell_first() end
+if is_first_of_day then call('XTRIM', KEYS[5], 'MINID', '~', whole(clock() - ARGV[8])) end
+local entry = call('XADD', KEYS[5], '*', 'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed)
+call('SET', hold_key, closed .. '\n' .. entry:match('^%d+'), 'PX', ARGV[8])
+if uses then
+  -- include: uses
+  settle_use(state, status, ARGV[8], budget_key, KEYS[3], days_key, KEYS[5])
+end
+if waiting_ms then
+  -- include: queue
+  -- Its money may be what the first waiter needs.
+  queue_of(budget_key, KEYS[6]).tell_first()
+end
 return '1 ' .. status .. ' ' .. cost_nano .. ' ' .. overrun_nano

@@ -166,6 +166,17 @@ def test_it_tells_of_overdue_holds(scripts: Scripts) -> None:
     assert scripts.admit("d", 5)[7] == 0
 
 
+def test_it_looks_for_overdue_holds_once_a_second(scripts: Scripts) -> None:
+    """The first hold that is placed in a second tells of them, also after a clock that stepped back."""
+    scripts.connect(1000)
+    scripts.admit("a", 10, lease_ms=0)
+    told = [scripts.admit(f"b{number}", 1)[7] for number in range(20)]
+    assert 0 in told
+    for number, ago_ms in enumerate((1000, -5000)):
+        scripts.call("HSET", BUDGET.budget, "used_ms", scripts.now_ms() - ago_ms)
+        assert scripts.admit(f"c{number}", 1)[7] == 1
+
+
 def test_spend_leaves_the_window_with_its_day(scripts: Scripts) -> None:
     """Day 29 before today counts, day 30 does not, and a day older than the ledger's life is dropped."""
     scripts.connect(1000)

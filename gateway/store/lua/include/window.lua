@@ -3,34 +3,15 @@ local WINDOW_DAYS = 30
 local DAY_MS = 86400000
 
 -- Lua prints 1e15 as "1e+15" and minus nothing as "-0", which no integer command takes. %d does neither and costs less
--- than half of %.0f, but holds no more than a long, which has 32 bits on some machines.
+-- than half of %.0f, but holds no more than a long: where that has 32 bits it prints one of its ends for what is beyond.
 local function whole(number)
-  if number > -2147483648 and number < 2147483648 then return string.format('%d', number) end
-  return string.format('%.0f', number)
+  local said = string.format('%d', number)
+  if said == '2147483647' or said == '-2147483648' then return string.format('%.0f', number) end
+  return said
 end
 
 local function clock()
   local time = redis.call('TIME')
   local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
   return now_ms, math.floor(now_ms / DAY_MS)
-end
-
--- Returns what is spent in the window and the day it counts as today, as they are stored. A clock that stepped back
--- (failover) never reopens a day. Buckets older than keep_days are dropped, so the sum stays bounded; it is redone once a
--- day: until then it is the budget's window_nano, as of window_day.
-local function roll_window(budget_key, days_key, today, keep_days, window_day, window_nano)
-  if window_day and window_day + 0 >= today then return window_nano, window_day end
-  local spent = 0
-  local buckets = redis.call('HGETALL', days_key)
-  for i = 1, #buckets, 2 do
-    local bucket = tonumber(buckets[i])
-    if bucket <= today - keep_days then
-      redis.call('HDEL', days_key, buckets[i])
-    elseif bucket > today - WINDOW_DAYS then
-      spent = spent + tonumber(buckets[i + 1])
-    end
-  end
-  window_day, window_nano = whole(today), whole(spent)
-  redis.call('HSET', budget_key, 'window_day', window_day, 'window_nano', window_nano)
-  return window_nano, window_day
 end

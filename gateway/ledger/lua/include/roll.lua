@@ -1,0 +1,19 @@
+-- Returns what is spent in the window and the day it counts as today, as they are stored. A clock that stepped back
+-- (failover) never reopens a day. Buckets older than keep_days are dropped, so the sum stays bounded; it is redone once a
+-- day: until then it is the budget's window_nano, as of window_day.
+local function roll_window(budget_key, days_key, today, keep_days, window_day, window_nano)
+  if window_day and window_day + 0 >= today then return window_nano, window_day end
+  local spent = 0
+  local buckets = redis.call('HGETALL', days_key)
+  for i = 1, #buckets, 2 do
+    local bucket = tonumber(buckets[i])
+    if bucket <= today - keep_days then
+      redis.call('HDEL', days_key, buckets[i])
+    elseif bucket > today - WINDOW_DAYS then
+      spent = spent + tonumber(buckets[i + 1])
+    end
+  end
+  window_day, window_nano = whole(today), whole(spent)
+  redis.call('HSET', budget_key, 'window_day', window_day, 'window_nano', window_nano)
+  return window_nano, window_day
+end
