@@ -1,7 +1,9 @@
 # One image for both services: WATTFARE_SERVICE=gateway or consent. It runs as nobody, and has what running needs alone.
 FROM python:3.11-slim AS built
-COPY requirements.txt .
-RUN python -m venv /venv && /venv/bin/python -m pip install --no-cache-dir --require-hashes -r requirements.txt
+COPY requirements.txt requirements-otel.txt ./
+# With traces: docker build --build-arg EXTRAS="-r requirements-otel.txt"
+ARG EXTRAS=""
+RUN python -m venv /venv && /venv/bin/python -m pip install --no-cache-dir --require-hashes -r requirements.txt $EXTRAS
 
 FROM python:3.11-slim
 # The venv may be read by everybody and written by nobody but root.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from math import isfinite
+from typing import ClassVar
 
 import orjson
 from aiohttp import HttpVersion11, web
@@ -46,6 +47,9 @@ class Call:
 
     `silence_seconds`: how long its body may stand still. `most_body_bytes`: how large it may be.
     """
+
+    trace: ClassVar[Callable[["Call", int], None] | None] = None
+    """Makes a trace of a call once its line in the log is written, given its status; None: nobody does."""
 
     def __init__(
         self, request: web.BaseRequest, *, silence_seconds: float | None = None, most_body_bytes: int = 0
@@ -100,6 +104,8 @@ class Call:
         facts = {"request_id": self.request_id, "method": method, "path": self.path[:200]}
         total_ms = round((time.perf_counter() - self.started) * 1000, 2)
         log_request({**facts, "status": status, **self.notes, "total_ms": total_ms})
+        if Call.trace is not None:
+            Call.trace(self, status)
 
     async def body(self, most_bytes: int | None = None) -> bytes:
         """Return the JSON request body as it came. `most_bytes`: how large it may be, where that is a fixed limit.

@@ -63,6 +63,11 @@ class Environment:
             raise SettingsError(f"{name} holds a NUL character; remove it.")
         return value or None
 
+    def starting(self, prefix: str) -> dict[str, str]:
+        """Return all variables whose names begin so, and that are not empty."""
+        found = {name: self.text(name) for name in self._variables if name.startswith(prefix)}
+        return {name: value for name, value in found.items() if value is not None}
+
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         value = self.text(name) or default
         if value not in choices:

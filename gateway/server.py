@@ -23,6 +23,7 @@ from gateway.metered.admission import Admissions
 from gateway.metered.closing import Closing
 from gateway.metered.inflight import Inflight
 from gateway.metered.proxy import Proxy
+from gateway.metered.tracing import traced
 from gateway.metered.waiting import Waiting
 from gateway.openrouter.client import Client
 from gateway.openrouter.prices import Prices
@@ -164,7 +165,7 @@ def _assemble(services: Services, client: Client) -> Gateway:
 async def serve(settings: Settings, lifecycle: Lifecycle | None = None) -> None:
     """Run one gateway process until it is stopped. Raises EmbeddedError, SettingsError, OSError (a taken port)."""
     lifecycle = lifecycle or Lifecycle(settings)
-    async with lifecycle.supervised(), open_gateway(settings) as gateway:
+    async with lifecycle.supervised(), traced(settings), open_gateway(settings) as gateway:
         runner = web.ServerRunner(gateway.server, shutdown_timeout=_SMALL_SECONDS)
         await runner.setup()
         sockets = await lifecycle.listen(runner)

@@ -156,6 +156,8 @@ class Settings:
     log_level: str
     log_format: str
     """`json`, `text`, or `auto`: text in a terminal."""
+    otel: Mapping[str, str] = field(repr=False)
+    """OpenTelemetry's own variables (OTEL_…): where traces go, and the keys of who takes them."""
     demo_url: str | None
     """The demo app's URL, linked from the page at `/`; `make run` sets it."""
     ledger_days: int
@@ -229,6 +231,7 @@ class Settings:
             state_file=Path(state_file).expanduser().absolute() if state_file else None,
             log_level=source.choice("WATTFARE_LOG_LEVEL", "info", _LOG_LEVELS),
             log_format=source.choice("WATTFARE_LOG_FORMAT", "auto", _LOG_FORMATS),
+            otel=source.starting("OTEL_"),
             demo_url=source.optional_url("WATTFARE_DEMO_URL"),
             ledger_days=source.integer("WATTFARE_LEDGER_DAYS", 90, least=MIN_LEDGER_DAYS, most=MAX_LEDGER_DAYS),
             holds=source.choice("WATTFARE_HOLDS", "expected", ("expected", "bound")),

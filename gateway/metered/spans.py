@@ -1,0 +1,111 @@
+"""The spans of one metered call: what it was, and how long its admission, its model and its settlement took. Pure.
+
+Rule: no prompt, no key and no user id: a span holds no more of a payer than the call's line in the log.
+Names are those of OpenTelemetry's semantic conventions for HTTP servers and for generative AI; the rest is `wattfare.`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from gateway.openrouter.dialects import Dialect
+
+_OPERATIONS = {
+    Dialect.CHAT: "chat",
+    Dialect.COMPLETIONS: "text_completion",
+    Dialect.EMBEDDINGS: "embeddings",
+    Dialect.RESPONSES: "chat",
+    Dialect.MESSAGES: "chat",
+}
+OPERATIONS = {
+    f"{prefix}/{dialect.value}": name for prefix in ("/v1", "/api/v1") for dialect, name in _OPERATIONS.items()
+}
+"""The path of each metered call, and the convention's name of what it does."""
+# Which attributes say what the log says of a call, by its name there.
+_OF_CALL = {
+    "gen_ai.request.model": "model",
+    "wattfare.app": "app",
+    "wattfare.user": "user",
+    "wattfare.mode": "mode",
+    "wattfare.code": "code",
+    "wattfare.ledger": "ledger",
+    "wattfare.ended_by": "ended_by",
+    "wattfare.hold_nano": "hold_nano",
+    "wattfare.cost_usd": "cost_usd",
+    "wattfare.waited_ms": "waited_ms",
+}
+_OF_MODEL = {
+    "gen_ai.request.model": "model",
+    "gen_ai.request.stream": "stream",
+    "gen_ai.usage.input_tokens": "prompt_tokens",
+    "gen_ai.usage.output_tokens": "completion_tokens",
+}
+# A caller that hung up, or was cut off, is no fault of the model's.
+_MODEL_FAULTS = ("upstream", "refused")
+
+Value = str | bool | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One span. `kind`: SERVER, CLIENT or INTERNAL. Moments are of one clock, in seconds. `fault`: why it failed."""
+
+    name: str
+    kind: str
+    begun: float
+    ended: float
+    attributes: dict[str, Value]
+    events: dict[str, float] = field(default_factory=dict)
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A call as the log tells it. `points`: when it first came to each point of its path."""
+
+    path: str
+    status: int
+    request_id: str
+    notes: Mapping[str, object]
+    begun: float
+    ended: float
+    points: Mapping[str, float]
+
+
+def steps(told: Told, *, scheme: str, upstream: str) -> Iterator[Step]:
+    """Yield the spans of a metered call: its own, then those inside it. `upstream`: OpenRouter's host."""
+    operation, notes = OPERATIONS[told.path], told.notes
+    http: dict[str, Value] = {
+        "http.request.method": "POST",
+        "http.route": told.path,
+        "http.response.status_code": told.status,
+        "url.path": told.path,
+        "url.scheme": scheme,
+        "wattfare.request_id": told.request_id,
+    }
+    fault = str(notes.get("code", told.status)) if told.status >= 500 else ""
+    yield Step(f"POST {told.path}", "SERVER", told.begun, told.ended, {**http, **_named(notes, _OF_CALL)}, {}, fault)
+    yield from _between(told, "asked", "held", "admit")
+    for asked in _between(told, "sending", "closing", f"{operation} {notes.get('model', '')}".strip()):
+        model: dict[str, Value] = {
+            "gen_ai.operation.name": operation,
+            "gen_ai.provider.name": "openrouter",
+            "server.address": upstream,
+            **_named(notes, _OF_MODEL),
+        }
+        # An answer that came at once is settled before its first byte is handed on.
+        events = {"first_byte": min(told.points["relayed"], asked.ended)} if "relayed" in told.points else {}
+        ended_by = str(notes.get("ended_by", ""))
+        fault = ended_by if ended_by in _MODEL_FAULTS else ""
+        yield Step(asked.name, "CLIENT", asked.begun, asked.ended, model, events, fault)
+    yield from _between(told, "closing", "closed", "settle")
+
+
+def _between(told: Told, first: str, last: str, name: str) -> list[Step]:
+    """Return the span from one point to another, or to the call's end; none for a call that did not come so far."""
+    points = told.points
+    return [Step(name, "INTERNAL", points[first], points.get(last, told.ended), {})] if first in points else []
+
+
+def _named(notes: Mapping[str, object], names: Mapping[str, str]) -> dict[str, Value]:
+    said = ((attribute, notes.get(name)) for attribute, name in names.items())
+    return {attribute: value for attribute, value in said if isinstance(value, str | bool | int | float)}
