@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 SOURCES := $(foreach folder,gateway consent_web sandbox simulator devstore demo scripts sdk/python tests benchmarks,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))
 SCRIPTS_JS := $(wildcard sdk/js/*.js sdk/js/*/*.js consent_web/static/*.js)
 
-.PHONY: help install run sandbox test soak chromium screenshots bench bench-peers bench-tools check lock relock minify accept-store rotate-master-key create-app update-app list-apps show-app report rotate-secret connect-user revoke doctor verify
+.PHONY: help install run sandbox test soak chromium screenshots bench bench-peers bench-tools check lock relock minify accept-store rotate-master-key create-app update-app list-apps show-app report rotate-secret webhooks connect-user revoke doctor verify
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -102,10 +102,10 @@ minify: install ## sdk/js/client.min.js, what browsers download, from sdk/js/cli
 	@esbuild=node_modules/esbuild/bin/esbuild; ! grep -q '^#!' $$esbuild || esbuild="$(BIN)/node $$esbuild"; \
 	$$esbuild sdk/js/client.js --bundle --minify --format=esm --log-level=error --outfile=sdk/js/client.min.js
 
-create-app: $(RUNNABLE) ## register an app: ARGS="--name N --origin URL [--return-url URL]"
+create-app: $(RUNNABLE) ## register an app: ARGS="--name N --origin URL [--return-url URL] [--webhook-url URL]"
 	@$(BIN)/python -m scripts.create_app $(ARGS)
 
-update-app: $(RUNNABLE) ## change an app: ARGS="--app ID [--name N] [--add-origin URL] [--remove-origin URL] [--add-return-url URL] [--remove-return-url URL]"
+update-app: $(RUNNABLE) ## change an app: ARGS="--app ID [--name N] [--add-origin URL] [--remove-origin URL] [--add-return-url URL] [--remove-return-url URL] [--webhook-url URL | --remove-webhook]"
 	@$(BIN)/python -m scripts.update_app $(ARGS)
 
 rotate-secret: $(RUNNABLE) ## a new secret key for an app: ARGS="--app ID [--mode live|test] [--grace SECONDS]"
@@ -116,6 +116,9 @@ list-apps: $(RUNNABLE) ## every app with its users and spend: ARGS=--json
 
 show-app: $(RUNNABLE) ## one app, its origins, keys and users: ARGS="--app ID"
 	@$(BIN)/python -m scripts.show_app $(ARGS)
+
+webhooks: $(RUNNABLE) ## what an app is told of: ARGS="--app ID [--test | --replay TIME|ID [--user U] | --rotate-secret [--grace S]]"
+	@$(BIN)/python -m scripts.webhooks $(ARGS)
 
 report: $(RUNNABLE) ## what was spent: ARGS="[--by app,user,model,day] [--days 30] [--app ID] [--csv|--json]"
 	@$(BIN)/python -m scripts.report $(ARGS)

@@ -11,6 +11,7 @@ from gateway.payers.origins import OriginRefused, register
 from gateway.payers.return_urls import register as register_return_url
 from gateway.services import Services
 from gateway.settings import Settings
+from gateway.webhooks.addresses import register as register_webhook
 from scripts.command import CommandRefused, run
 from scripts.next_steps import next_steps
 from scripts.settings import command_environment
@@ -23,7 +24,20 @@ async def create_app(services: Services, arguments: argparse.Namespace) -> Mappi
         raise CommandRefused("--origin is needed: without one no page of the app could ask its users.")
     origins = checked("--origin", arguments.origin, register, services)
     return_urls = checked("--return-url", arguments.return_url, register_return_url, services)
-    return await services.apps.create(name, origins, return_urls)
+    webhook_url = arguments.webhook_url and checked_webhook(arguments.webhook_url, services)
+    app: dict[str, object] = {**await services.apps.create(name, origins, return_urls)}
+    if webhook_url:
+        app["webhookSecret"] = await services.endpoints.set(str(app["appId"]), webhook_url)
+    return app
+
+
+def checked_webhook(text: str, services: Services) -> str:
+    """Return the address of an app's webhooks as it is stored. Raises CommandRefused."""
+    settings = services.settings
+    try:
+        return register_webhook(text, development=not settings.production, loopback=settings.webhooks.loopback)
+    except OriginRefused as refused:
+        raise CommandRefused(f"--webhook-url {refused}") from None
 
 
 def checked_name(text: str, services: Services) -> str:
@@ -52,4 +66,5 @@ if __name__ == "__main__":
         default=[],
         help="an address that redirect mode returns to, repeatable; a `?*` at its end takes any query",
     )
+    parser.add_argument("--webhook-url", help="where it is told of events (docs/webhooks.md)")
     run(parser, create_app, show=lambda app, _: next_steps(app, Settings.load(command_environment())))

@@ -1,4 +1,6 @@
-"""Seal every funding key anew under the newest master key: `python -m scripts.rotate_master_key`. Resumable.
+"""Seal every funding key and webhook secret anew, under the newest master key: `python -m scripts.rotate_master_key`.
+
+It may be run again at any point, and goes on where it stopped.
 
 Put the new key first in WATTFARE_MASTER_KEYS everywhere, restart, run this, wait an hour (a consent popup may hold a
 key for so long), then take the old one out.
@@ -15,24 +17,37 @@ from gateway.sealing import SealBroken
 from gateway.services import Services
 from scripts.command import run
 
-_FIELD = "funding"
+_FUNDING = ("funding",)
+_SECRETS = ("secret", "old_secret")
 
 
 async def rotate_master_key(services: Services, _: argparse.Namespace) -> Mapping[str, object]:
-    """Reseal the keys of connections, open holds and wallets; return how many were resealed, current or broken."""
+    """Reseal the keys of connections, open holds and wallets, and the secrets of webhooks; return how many were
+    resealed, current or broken.
+    """
     counts = {"resealed": 0, "current": 0, "broken": 0}
-    for pattern in ("wf:*:budget", "wf:*:hold:*", "wf:wallet:*"):
+    for pattern in ("wf:*:budget", "wf:*:hold:*", "wf:wallet:*", "wf:webhook:*"):
         async for key in services.store.each_key(pattern):
             place = _place(key)
             if place is not None:
-                counts[await _reseal(services, key, place, "" if ":hold:" in key else _FIELD)] += 1
+                for field in _fields(key):
+                    counts[await _reseal(services, key, place, field)] += 1
     return {"ok": counts["broken"] == 0, **counts}
+
+
+def _fields(key: str) -> tuple[str, ...]:
+    """Return which fields of a key are sealed; "" stands for the end of a hold."""
+    if key.startswith("wf:webhook:"):
+        return _SECRETS
+    return ("",) if ":hold:" in key else _FUNDING
 
 
 def _place(key: str) -> str | None:
     if key.startswith("wf:wallet:"):
         wallet_id = key.removeprefix("wf:wallet:{").removesuffix("}")
         return None if ":" in wallet_id else keys.wallet_place(wallet_id)
+    if key.startswith("wf:webhook:"):
+        return keys.webhook_place(key.removeprefix("wf:webhook:"))
     name = key.rpartition(":hold:")[0] or key.removesuffix(":budget")
     return Budget.parse(name).place
 

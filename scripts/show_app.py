@@ -25,9 +25,19 @@ async def show_app(services: Services, arguments: argparse.Namespace) -> Mapping
         **await summary(services, app),
         "publishableKey": f"pk_live_{app.app_id}",
         "testPublishableKey": f"pk_test_{app.app_id}",
-        "secrets": [{"mode": secret.mode, "expiresAt": _moment(secret.expires_ms)} for secret in app.secrets],
+        "webhook": await webhook_of(services, app.app_id),
+        "secrets": [{"mode": secret.mode, "expiresAt": moment(secret.expires_ms)} for secret in app.secrets],
         "connections": [await _connection(services, budget) for budget in budgets],
     }
+
+
+async def webhook_of(services: Services, app_id: str) -> dict[str, object] | None:
+    """Return where an app is told of events; `secrets`: how many sign now, `gone`: since when it wants no more."""
+    endpoint = await services.endpoints.find(app_id)
+    if endpoint is None:
+        return None
+    since, gone = moment(endpoint.since_ms), moment(endpoint.gone_ms)
+    return {"url": endpoint.url, "secrets": len(endpoint.secrets), "since": since, "gone": gone}
 
 
 async def _connection(services: Services, budget: Budget) -> dict[str, object]:
@@ -41,11 +51,12 @@ async def _connection(services: Services, budget: Budget) -> dict[str, object]:
         "monthlyUsd": None if standing.cap_nano is None else usd_from_nano(standing.cap_nano),
         "spentUsd": usd_from_nano(standing.spent_nano),
         "heldUsd": usd_from_nano(standing.held_nano),
-        "lastUsed": _moment(connection.used_ms or None),
+        "lastUsed": moment(connection.used_ms or None),
     }
 
 
-def _moment(ms: int | None) -> str | None:
+def moment(ms: int | None) -> str | None:
+    """Return a time in unix ms as people read it."""
     return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
 
 

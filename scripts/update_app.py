@@ -10,7 +10,7 @@ from gateway.payers.origins import register
 from gateway.payers.return_urls import register as register_return_url
 from gateway.services import Services
 from scripts.command import CommandRefused, run
-from scripts.create_app import checked, checked_name
+from scripts.create_app import checked, checked_name, checked_webhook
 
 
 async def update_app(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
@@ -30,6 +30,7 @@ async def update_app(services: Services, arguments: argparse.Namespace) -> Mappi
         arguments.remove_return_url,
         register_return_url,
     )
+    secret = await _webhook(services, arguments)
     await services.apps.update(app.app_id, name=name, origins=origins, return_urls=return_urls)
     now = await services.apps.find(app.app_id) or app
     return {
@@ -37,7 +38,19 @@ async def update_app(services: Services, arguments: argparse.Namespace) -> Mappi
         "name": now.name,
         "origins": sorted(now.origins),
         "returnUrls": sorted(now.return_urls),
+        **({"webhookSecret": secret} if secret else {}),
     }
+
+
+async def _webhook(services: Services, arguments: argparse.Namespace) -> str | None:
+    """Set or take away where the app is told of events; return the secret if it is a new one."""
+    if arguments.webhook_url is not None and arguments.remove_webhook:
+        raise CommandRefused("Give --webhook-url or --remove-webhook, not both.")
+    if arguments.remove_webhook:
+        await services.endpoints.remove(arguments.app)
+    if arguments.webhook_url is None:
+        return None
+    return await services.endpoints.set(arguments.app, checked_webhook(arguments.webhook_url, services))
 
 
 def _changed(
@@ -63,4 +76,6 @@ if __name__ == "__main__":
     parser.add_argument("--name", help="what payers see")
     for option in ("--add-origin", "--remove-origin", "--add-return-url", "--remove-return-url"):
         parser.add_argument(option, action="append", default=[], metavar="URL", help="repeatable")
+    parser.add_argument("--webhook-url", metavar="URL", help="where it is told of events (docs/webhooks.md)")
+    parser.add_argument("--remove-webhook", action="store_true", help="tell it of nothing any more")
     run(parser, update_app)

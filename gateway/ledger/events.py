@@ -5,6 +5,7 @@ something to tell is written before, so a crash can neither lose an event nor in
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from gateway import keys
 from gateway.keys import Budget
@@ -13,6 +14,8 @@ from gateway.store.store import Store
 
 # The script runs within milliseconds of its announcement. One that comes later is found by the second look.
 _SOON_MS = 300
+# Of the events of one millisecond, as Redis numbers them.
+_LAST_NUMBER = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,7 @@ class Events:
         wait_ms, *rest = await self._store.run("next_event", [budget.events, budget.told], [since_ms, lease_ms])
         if not rest:
             return None if wait_ms < 0 else int(wait_ms)
-        entry_id, tries, replayed_from, *flat = rest
-        return Event(text(entry_id), strings(paired(flat)), tries, text(replayed_from))
+        return _event(rest)
 
     async def done(self, budget: Budget, event: Event) -> None:
         """Note that an event is done with: the next one is due. Raises Unavailable."""
@@ -98,17 +100,31 @@ class Events:
         await self._store.run("told", [budget.told], words)
         await self.look_again(budget, after_ms=after_ms)
 
-    async def replay(self, budget: Budget, since_ms: int, *, after: str = "") -> bool:
-        """Have what is kept since then told again, or what came after the entry `after`; tell whether there is any.
+    async def following(self, budget: Budget, *, since_ms: int) -> tuple[Event, int] | None:
+        """Return the event that is to be told next and how many ms until then, and take nothing; None for none.
 
         Raises Unavailable.
         """
-        before = after or f"{since_ms - 1}-{2**64 - 1}"
-        if not await self._store.call("XRANGE", budget.events, f"({before}", "+", "COUNT", 1):
+        wait_ms, *rest = await self._store.run("next_event", [budget.events, budget.told], [since_ms, ""])
+        return (_event(rest), max(0, wait_ms)) if rest else None
+
+    async def replay(self, budget: Budget, entry_id: str) -> bool:
+        """Have the event with that id and all that are kept of those after it told again; tell whether there is any.
+
+        Raises Unavailable.
+        """
+        ms, _, number = entry_id.partition("-")
+        before = f"{ms}-{int(number) - 1}" if int(number) else f"{int(ms) - 1}-{_LAST_NUMBER}"
+        if not await self._store.call("XRANGE", budget.events, entry_id, "+", "COUNT", 1):
             return False
         await self._store.call("HSET", budget.told, "from", before, "next_ms", 0, "tries", 0)
         await self.look_again(budget, after_ms=0)
         return True
+
+
+def _event(words: list[Any]) -> Event:
+    entry_id, tries, replayed_from, *flat = words
+    return Event(text(entry_id), strings(paired(flat)), tries, text(replayed_from))
 
 
 def _words(budget: Budget, *, after_ms: int) -> tuple[list[str], list[str | int]]:

@@ -7,12 +7,14 @@ replaced goes on signing beside the new one until its end, so that an app can ch
 import base64
 import secrets
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import orjson
 
 from gateway import keys
-from gateway.sealing import Sealer
+from gateway.logs import log
+from gateway.sealing import SealBroken, Sealer
 from gateway.store.replies import by_name
 from gateway.store.store import Store
 
@@ -25,7 +27,8 @@ _MOST_UNTOLD = 100
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where an app is told of events. `secrets`: newest first, one or two, as `whsec_…`.
+    """Where an app is told of events. `secrets`: newest first, one or two, as `whsec_…`;
+    none where the master key that sealed them is gone.
 
     `since_ms`: what happened before is told only when it is told again. `gone_ms`: when it answered 410 Gone, which
     switched it off; None: it did not.
@@ -46,18 +49,20 @@ class Endpoints:
         self._sealer = sealer
 
     async def find(self, app_id: str) -> Endpoint | None:
-        """Return where an app is told of events, None where it is not. Raises SealBroken, Unavailable."""
+        """Return where an app is told of events, None where it is not. Raises Unavailable.
+
+        A secret that does not open any more is left out.
+        """
         fields = by_name(await self._store.call("HGETALL", keys.webhook(app_id)))
         if "url" not in fields:
             return None
         sealed = [fields["secret"]]
         if int(fields.get("old_ends_ms", 0)) > _now_ms():
             sealed.append(fields["old_secret"])
-        place = keys.webhook_place(app_id)
         return Endpoint(
             app_id,
             fields["url"].decode(),
-            tuple(self._sealer.open(each, place=place) for each in sealed),
+            tuple(self._opened(app_id, sealed)),
             int(fields["since_ms"]),
             int(fields["gone_ms"]) if "gone_ms" in fields else None,
         )
@@ -67,18 +72,9 @@ class Endpoints:
 
         One that was switched off, or had none, is told of what happens from now on. Raises Unavailable.
         """
-        key = keys.webhook(app_id)
-        known = by_name(await self._store.call("HGETALL", key))
-        fields: list[str | int | bytes] = ["url", url]
-        if "url" not in known or "gone_ms" in known:
-            fields += ["since_ms", _now_ms()]
-        secret = None
-        if "secret" not in known:
-            secret = _new_secret()
-            fields += ["secret", self._seal(app_id, secret)]
-        await self._store.call("HSET", key, *fields)
-        await self._store.call("HDEL", key, "gone_ms")
-        return secret
+        secret = _new_secret()
+        is_first = await self._store.run("set_endpoint", [keys.webhook(app_id)], [url, self._seal(app_id, secret)])
+        return secret if is_first else None
 
     async def remove(self, app_id: str) -> None:
         """Tell an app of nothing any more, and drop its secrets. Raises Unavailable."""
@@ -108,6 +104,13 @@ class Endpoints:
     async def untold(self, app_id: str) -> list[dict[str, object]]:
         """Return the last events that were given up, newest first. Raises Unavailable."""
         return [orjson.loads(each) for each in await self._store.call("LRANGE", keys.untold(app_id), 0, -1)]
+
+    def _opened(self, app_id: str, sealed: Iterable[bytes]) -> Iterator[str]:
+        for each in sealed:
+            try:
+                yield self._sealer.open(each, place=keys.webhook_place(app_id))
+            except SealBroken as broken:
+                log.error("webhook_secret_broken", app_id=app_id, reason=str(broken))
 
     def _seal(self, app_id: str, secret: str) -> bytes:
         return self._sealer.seal(secret, place=keys.webhook_place(app_id))

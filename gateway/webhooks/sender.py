@@ -140,10 +140,10 @@ class Sender:
                 self._lanes.pop(budget.app_id, None)
 
     async def _tell(self, budget: Budget, lane: _Lane) -> None:
-        """Tell one budget's events until there is none or one fails. Raises SealBroken, Unavailable."""
+        """Tell one budget's events until there is none or one fails. Raises Unavailable."""
         clock = asyncio.get_running_loop().time
         endpoint = await self._endpoints.find(budget.app_id)
-        while endpoint is not None and endpoint.gone_ms is None:
+        while endpoint is not None and endpoint.secrets and endpoint.gone_ms is None:
             if (rest_seconds := lane.rests_until - clock()) > 0:
                 await self._events.look_again(budget, after_ms=_spread(rest_seconds * 1000))
                 return

@@ -162,6 +162,7 @@ def _run_gateway(order: Mapping[str, Any]) -> None:
 def _die_at(point: str, nth: int, how: signal.Signals) -> None:
     from gateway.ledger.sweeper import Sweeper
     from gateway.metered.inflight import OpenRequest
+    from gateway.webhooks.sender import Sender
 
     left = nth
 
@@ -174,6 +175,7 @@ def _die_at(point: str, nth: int, how: signal.Signals) -> None:
 
     setattr(OpenRequest, "reach", lambda _, name: reached(name))  # noqa: B010
     Sweeper.reached = staticmethod(lambda name: reached(f"sweep {name}"))
+    Sender.reached = staticmethod(lambda name: reached(f"webhook {name}"))
 
 
 def _start(order: Mapping[str, Any]) -> int:

@@ -1,5 +1,6 @@
 """The running gateway that the commands are tried against."""
 
 from tests.gateway.conftest import openrouter, stack
+from tests.gateway.webhooks.conftest import hooks, receiver
 
-__all__ = ["openrouter", "stack"]
+__all__ = ["hooks", "openrouter", "receiver", "stack"]

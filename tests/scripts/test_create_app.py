@@ -69,7 +69,9 @@ async def test_a_bad_name_or_origin_registers_nothing(stack: Stack, name: str, o
     """It is refused with what to change."""
     before = await stack.redis.smembers("wf:apps")
     with pytest.raises(CommandRefused, match=r"^--(name|origin) "):
-        await create_app(stack.gateway.services, argparse.Namespace(name=name, origin=origins, return_url=[]))
+        await create_app(
+            stack.gateway.services, argparse.Namespace(name=name, origin=origins, return_url=[], webhook_url=None)
+        )
     assert await stack.redis.smembers("wf:apps") == before
 
 

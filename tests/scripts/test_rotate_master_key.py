@@ -49,6 +49,8 @@ async def test_every_key_opens_without_the_old_master_key_afterwards(
         for request_id in ("open", "closed"):
             await services.ledger.admit(budget, request_id, WorstCase(1000, 0, 1), model="m", estimate_nano=1)
         await services.ledger.settle(budget, "closed", Settlement("settled", 5))
+        secrets = [await services.endpoints.set(budget.app_id, "https://hooks.example/")]
+        secrets.insert(0, await services.endpoints.rotate(budget.app_id, grace_seconds=60))
         held = await services.ledger.hold(budget, "open")
 
     async with open_services(_settings(redis_url, tmp_path, f"{_NEW},{_OLD}")) as services:
@@ -60,10 +62,13 @@ async def test_every_key_opens_without_the_old_master_key_afterwards(
         assert held is not None
         assert hold is not None
         assert hold == replace(held, funding=hold.funding)
+        endpoint = await services.endpoints.find(budget.app_id)
+        assert endpoint is not None
+        assert list(endpoint.secrets) == secrets
         opened = [services.sealer.open(each, place=budget.place) for each in (sealed, hold.funding)]
 
-    assert first == {"ok": True, "resealed": 2, "current": 1, "broken": 0}
-    assert second == {"ok": True, "resealed": 0, "current": 3, "broken": 0}
+    assert first == {"ok": True, "resealed": 4, "current": 1, "broken": 0}
+    assert second == {"ok": True, "resealed": 0, "current": 5, "broken": 0}
     assert opened == ["sk-or-v1-canary"] * 2
 
 

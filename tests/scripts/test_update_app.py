@@ -16,7 +16,8 @@ def asked(app_id: str, **changes: object) -> argparse.Namespace:
     lists: dict[str, object] = {
         name: [] for name in ("add_origin", "remove_origin", "add_return_url", "remove_return_url")
     }
-    return argparse.Namespace(**{"app": app_id, "name": None, **lists, **changes})
+    single = {"app": app_id, "name": None, "webhook_url": None, "remove_webhook": False}
+    return argparse.Namespace(**{**single, **lists, **changes})
 
 
 async def test_an_app_is_changed_without_new_keys(redis_url: str, stack: Stack) -> None:
@@ -56,6 +57,8 @@ async def test_an_app_is_changed_without_new_keys(redis_url: str, stack: Stack) 
         ({"remove_origin": ["https://other.example"]}, "--remove-origin https://other.example is not registered"),
         ({"remove_return_url": ["https://other.example/"]}, "There is: none"),
         ({"remove_origin": [ORIGIN]}, "would leave none"),
+        ({"webhook_url": "https://10.0.0.1/"}, "--webhook-url "),
+        ({"webhook_url": "https://hooks.example/", "remove_webhook": True}, "not both"),
     ],
 )
 async def test_a_change_that_cannot_be_made_changes_nothing(

@@ -63,14 +63,18 @@ async def test_one_sender_has_an_event_and_what_failed_waits(services: Services)
     wait_ms = await events.take(BUDGET, since_ms=0, lease_ms=LEASE_MS)
     assert isinstance(wait_ms, int)
     assert 0 < wait_ms <= LEASE_MS
+    following = await events.following(BUDGET, since_ms=0)
+    assert following is not None
+    assert following[0] == first
+    assert 0 < following[1] <= wait_ms
     await events.put_off(BUDGET, first, after_ms=0, is_attempt=True)
     again = await take(events)
     assert (again.entry_id, again.tries) == (first.entry_id, 1)
     await events.put_off(BUDGET, again, after_ms=0, is_attempt=False)
     assert (await take(events)).tries == 1
     await events.done(BUDGET, again)
-    following = await take(events)
-    assert (following.fields["event"], following.tries) == ("connection.updated", 0)
+    second = await take(events)
+    assert (second.fields["event"], second.tries) == ("connection.updated", 0)
 
 
 async def test_what_happened_before_the_endpoint_is_told_only_when_it_is_told_again(services: Services) -> None:
@@ -78,10 +82,10 @@ async def test_what_happened_before_the_endpoint_is_told_only_when_it_is_told_ag
     events = services.ledger.events
     every = await rest_of(events)
     assert await events.take(BUDGET, since_ms=0, lease_ms=LEASE_MS) is None
-    assert await events.replay(BUDGET, 0, after=every[0].entry_id)
+    assert await events.replay(BUDGET, every[1].entry_id)
     assert [event.entry_id for event in await rest_of(events)] == [event.entry_id for event in every[1:]]
     assert await rest_of(events) == []
-    assert not await events.replay(BUDGET, every[-1].at_ms + 1)
+    assert not await events.replay(BUDGET, f"{every[-1].at_ms + 1}-0")
     await services.store.call("DEL", BUDGET.told)
     assert await events.take(BUDGET, since_ms=every[-1].at_ms + 1, lease_ms=LEASE_MS) is None
     assert (await take(events, every[-1].at_ms)).entry_id in [event.entry_id for event in every]
@@ -91,9 +95,9 @@ async def test_a_replay_that_is_asked_for_during_another_one_counts(services: Se
     """What was being told does not end it."""
     events = services.ledger.events
     every = await rest_of(events)
-    await events.replay(BUDGET, 0, after=every[1].entry_id)
+    await events.replay(BUDGET, every[2].entry_id)
     running = await take(events)
-    await events.replay(BUDGET, every[0].at_ms)
+    await events.replay(BUDGET, every[0].entry_id)
     await events.done(BUDGET, running)
     assert len(await rest_of(events)) == len(every)
 

@@ -1,6 +1,10 @@
 """The sender: what happened reaches its app, in order, at least once, with one id; no app waits for another's."""
 
-from gateway.payers.connections import By
+import pytest
+
+from gateway.keys import Budget, webhook
+from gateway.payers.connections import Approval, By
+from gateway.webhooks.sender import backoff_seconds
 from tests.fakes import FakeOpenRouter
 from tests.gateway.stack import USER, open_stack, settings_for
 from tests.gateway.webhooks.conftest import Hooks
@@ -37,3 +41,135 @@ async def test_what_is_refused_comes_again_in_order_with_one_id(hooks: Hooks) ->
     first = hooks.receiver.received[:4]
     assert len({(each.message_id, each.body) for each in first}) == 1
     assert len({each.message_id for each in hooks.receiver.taken}) == 2
+
+
+async def test_a_server_that_hangs_holds_up_no_other_app(hooks: Hooks) -> None:
+    """One app takes its four places and waits in them; another one's event goes past."""
+    async with Receiver().running() as other:
+        app = await hooks.services.apps.create("Other", ["https://other.example"])
+        other.secret = await hooks.services.endpoints.set(app["appId"], other.url) or ""
+        hooks.receiver.gate.clear()
+        for number in range(40):
+            hooks.sender.notice(await hooks.connect(f"user-{number}"))
+        await hooks.receiver.until(4)
+        budget = Budget.of_user("live", app["appId"], "bob")
+        await hooks.services.connections.approve(budget, Approval(1000, "sk-or-v1-bob"))
+        hooks.sender.notice(budget)
+        await other.until(1)
+        assert len(hooks.receiver.received) == 4
+        hooks.receiver.gate.set()
+        await hooks.sender.idle()
+    # Four and the thirty-two that waited; the others are left to whoever looks next.
+    assert len(hooks.receiver.received) == 36
+
+
+async def test_an_app_that_fails_for_all_rests(hooks: Hooks) -> None:
+    """After five tries in vain in a row no more are made for a while; what fails for one user stops no other's."""
+    budgets = [await hooks.connect(f"user-{number}") for number in range(8)]
+    hooks.receiver.statuses = [400, 204]
+    await hooks.tell(budgets[0])
+    await hooks.tell(budgets[1])
+    assert [each.status for each in hooks.receiver.received] == [400, 204]
+    hooks.receiver.statuses = [500] * 8
+    for budget in budgets[2:]:
+        await hooks.tell(budget)
+    assert len(hooks.receiver.received) == 2 + 5
+
+
+async def test_a_server_that_asks_for_time_gets_it(hooks: Hooks) -> None:
+    """Retry-After holds for the event, and for what else the app is sent."""
+    ada, bob = await hooks.connect("ada"), await hooks.connect("bob")
+    hooks.receiver.statuses, hooks.receiver.headers = [429], {"Retry-After": "90"}
+    await hooks.tell(ada)
+    await hooks.tell(bob)
+    assert len(hooks.receiver.received) == 1
+    found = await hooks.services.ledger.events.following(ada, since_ms=0)
+    assert found is not None
+    assert 80_000 < found[1] <= 99_000
+
+
+async def test_410_switches_an_endpoint_off(hooks: Hooks) -> None:
+    """Nothing more is sent; set anew, it is told of what happens from then on."""
+    ada = await hooks.connect("ada")
+    hooks.receiver.statuses = [410]
+    await hooks.tell(ada)
+    await hooks.tell(ada)
+    assert len(hooks.receiver.received) == 1
+    endpoint = await hooks.services.endpoints.find(hooks.app_id)
+    assert endpoint is not None
+    assert endpoint.gone_ms is not None
+    await hooks.services.endpoints.set(hooks.app_id, hooks.receiver.url)
+    await hooks.services.connections.pause(ada)
+    await hooks.tell(ada)
+    assert [each.said[0] for each in hooks.receiver.taken] == ["connection.updated"]
+
+
+async def test_what_nobody_takes_for_three_days_is_given_up(hooks: Hooks) -> None:
+    """The next event is told then; the operator sees what was not, and may have it told again."""
+    await hooks.services.store.call("HSET", webhook(hooks.app_id), "since_ms", 0)
+    ada = hooks.budget()
+    await hooks.services.store.call("XADD", ada.events, "1000-0", "event", "connection.revoked", "by", "app")
+    await hooks.connect("ada")
+    hooks.receiver.statuses = [500, 500]
+    await hooks.tell(ada)
+    await hooks.pass_time(ada)
+    await hooks.tell(ada)
+    assert [each.said[0] for each in hooks.receiver.taken] == ["connection.created"]
+    [untold] = await hooks.services.endpoints.untold(hooks.app_id)
+    assert untold["webhookId"] == hooks.receiver.received[0].message_id
+    assert await hooks.services.ledger.events.replay(ada, "1000-0")
+    await hooks.tell(ada)
+    assert [each.said[0] for each in hooks.receiver.taken][1:] == ["connection.revoked", "connection.created"]
+
+
+async def test_an_app_without_an_endpoint_costs_two_looks(hooks: Hooks) -> None:
+    """Then its budgets are on no list; its events are kept, and an endpoint that comes later may have them."""
+    await hooks.services.endpoints.remove(hooks.app_id)
+    ada, events = await hooks.connect("ada"), hooks.services.ledger.events
+    await hooks.tell(ada)
+    assert await hooks.services.store.call("ZSCORE", ada.event_shard, ada.name) is not None
+    await hooks.services.store.call("ZADD", ada.event_shard, "0.5", ada.name)
+    assert await events.ripe(int(ada.event_shard.rpartition(":")[2]), most=1, lease_ms=0) == [ada]
+    await hooks.tell(ada)
+    assert await hooks.services.store.call("ZSCORE", ada.event_shard, ada.name) is None
+    [entry] = await hooks.services.store.call("XRANGE", ada.events, "-", "+")
+    while (await hooks.services.ledger.standing(ada)).now_ms <= int(entry[0].partition(b"-")[0]):
+        pass  # What happens in the very millisecond of its setting is told.
+    hooks.receiver.secret = await hooks.services.endpoints.set(hooks.app_id, hooks.receiver.url) or ""
+    await hooks.tell(ada)
+    assert hooks.receiver.received == []
+    await events.replay(ada, entry[0].decode())
+    await hooks.tell(ada)
+    assert [each.said[0] for each in hooks.receiver.received] == ["connection.created"]
+
+
+async def test_a_sender_that_is_stopped_gives_back_what_it_tries(hooks: Hooks) -> None:
+    """Whoever sends next need not wait for its lease."""
+    hooks.receiver.gate.clear()
+    ada = await hooks.connect("ada")
+    hooks.sender.notice(ada)
+    await hooks.receiver.until(1)
+    await hooks.sender.close()
+    found = await hooks.services.ledger.events.following(ada, since_ms=0)
+    assert found is not None
+    assert (found[0].tries, found[1]) == (0, 0)
+
+
+async def test_no_line_of_the_log_tells_where_an_app_listens(hooks: Hooks, capsys: pytest.CaptureFixture[str]) -> None:
+    """A URL may hold a secret; a line has the event's id, its type and what failed."""
+    hooks.receiver.statuses = [500]
+    ada = await hooks.connect("ada")
+    await hooks.tell(ada)
+    await hooks.pass_time(ada)
+    await hooks.tell(ada)
+    said = capsys.readouterr().out
+    assert "webhook_failed" in said
+    assert "webhook_delivered" in said
+    assert hooks.receiver.received[0].message_id in said
+    assert "hooks?app" not in said
+    assert str(hooks.receiver.port) not in said
+
+
+def test_the_waits_grow_to_hours() -> None:
+    """Seconds at first, for a server that starts anew; then what a night or a weekend needs."""
+    assert [backoff_seconds(tries) for tries in (0, 1, 2, 3, 4, 5, 50)] == [5, 30, 120, 600, 3600, 21_600, 21_600]
