@@ -14,7 +14,7 @@ from typing import NoReturn, Self
 
 from gateway.errors import InvalidRequest
 from gateway.metered.media import Size
-from gateway.metered.weight import allowance, weigh
+from gateway.metered.weight import weigh
 from gateway.openrouter.dialects import WIRE, Dialect, Wire
 from gateway.strict_json import strict_json
 
@@ -36,6 +36,8 @@ _MARKED_FAMILY = "anthropic/"
 # rejected predictions, remote tools).
 _UNBOUNDED_FIELDS = ("plugins", "web_search_options", "prediction", "audio", "preset", "mcp_servers", "container")
 # Most requests name none of these, and then nothing more is asked of them.
+_FALLBACK_FIELDS = frozenset({"models", "fallbacks"})
+_THINKING_FIELDS = frozenset({"reasoning", "thinking"})
 _TELLING_FIELDS = frozenset(
     {*_UNBOUNDED_FIELDS, "service_tier", "speed", "tools", "modalities", "provider", "prompt", "context_management"}
 )
@@ -54,7 +56,8 @@ class ChatRequest:
     `prompt_bytes` bounds the prompt tokens from above (see `metered/pricing.py`), `allowance` of them for what a
     provider adds to the prompt; `images` has the size of each image, where it is known.
     `open_ended`: tokens do not bound the cost. `asks_for_cache`: the body asks that the prompt be written to a cache,
-    `long_cache`: for an hour. `values`: how many there are in the body.
+    `long_cache`: for an hour. `has_output`: the answer is made of output tokens (embeddings are not). `values`: how
+    many there are in the body.
     """
 
     body: bytes
@@ -68,23 +71,25 @@ class ChatRequest:
     prompt_bytes: int
     images: tuple[Size | None, ...]
     open_ended: bool
-    asks_for_cache: bool = False
-    long_cache: bool = False
-    prompts: int = 1
-    thinking_tokens: int = 0
-    dialect: Dialect = Dialect.CHAT
-    allowance: int = 0
-    values: int = 0
+    asks_for_cache: bool
+    long_cache: bool
+    prompts: int
+    thinking_tokens: int
+    dialect: Dialect
+    has_output: bool
+    allowance: int
+    values: int
 
     @classmethod
     def parse(cls, body: bytes, dialect: Dialect = Dialect.CHAT) -> Self:
         """Read `body`; raises InvalidRequest: 400 when it is no unambiguous JSON object, 422 when a field is wrong."""
-        document = strict_json(body)
+        document, wire = strict_json(body), WIRE[dialect]
         model, fallbacks = _models(document)
-        ceiling_field, max_tokens = _ceiling(document, WIRE[dialect])
-        _require_prompt(document, dialect)
+        ceiling_field, max_tokens = _ceiling(document, wire)
+        _require_prompt(document, wire)
         prompts = _prompts(document, dialect)
-        weight = weigh(document, is_marked=any(_MARKED_FAMILY in each for each in (model, *fallbacks)))
+        named = "\n".join((model, *fallbacks)) if fallbacks else model
+        weight = weigh(document, is_marked=_MARKED_FAMILY in named)
         return cls(
             body=body,
             document=document,
@@ -96,13 +101,14 @@ class ChatRequest:
             choices=_choices(document, dialect) * prompts,
             prompt_bytes=weight.bytes,
             images=tuple(weight.images),
-            open_ended=weight.unbounded or _is_open_ended(document, (model, *fallbacks), WIRE[dialect]),
+            open_ended=weight.unbounded or _is_open_ended(document, named, wire),
             asks_for_cache=weight.asks_for_cache,
             long_cache=weight.long_cache,
             prompts=prompts,
             thinking_tokens=_thinking_tokens(document),
             dialect=dialect,
-            allowance=allowance(document),
+            has_output=bool(wire.ceilings),
+            allowance=weight.allowance,
             values=weight.values,
         )
 
@@ -110,11 +116,6 @@ class ChatRequest:
     def kept_bytes(self) -> int:
         """What it takes in memory, about: its body, and each value that was read from it."""
         return len(self.body) + _VALUE_BYTES * self.values
-
-    @property
-    def has_output(self) -> bool:
-        """Whether the answer is made of output tokens (embeddings are not)."""
-        return bool(WIRE[self.dialect].ceilings)
 
     def shortened(self, max_tokens: int) -> bytes:
         """Return the body with its output ceiling lowered to `max_tokens`, every other byte as it came.
@@ -148,10 +149,12 @@ def _refuse(message: str) -> NoReturn:
 
 def _models(document: Mapping[str, object]) -> tuple[str, tuple[str, ...]]:
     """Return the model and its fallbacks; `models[]` alone will do. In Anthropic's dialect they are `fallbacks[]`."""
-    fallbacks = [_model_id(each, "models[]") for each in _list(document, "models", "model ids")]
-    objects = _list(document, "fallbacks", "objects with a `model`")
-    named = [each.get("model") if isinstance(each, dict) else None for each in objects]
-    fallbacks += [_model_id(each, "fallbacks[].model") for each in named]
+    fallbacks: list[str] = []
+    if not _FALLBACK_FIELDS.isdisjoint(document):
+        fallbacks += [_model_id(each, "models[]") for each in _list(document, "models", "model ids")]
+        objects = _list(document, "fallbacks", "objects with a `model`")
+        named = [each.get("model") if isinstance(each, dict) else None for each in objects]
+        fallbacks += [_model_id(each, "fallbacks[].model") for each in named]
     model = document.get("model")
     if model is not None:
         return _model_id(model, "model"), tuple(fallbacks)
@@ -185,8 +188,8 @@ def _flag(document: Mapping[str, object], field: str) -> bool:
 def _whole(document: Mapping[str, object], field: str, most: int) -> int | None:
     """Return a whole number however it is written (`100`, `100.0`, `1e2`): it is one to JSON."""
     value = document.get(field)
-    if value is None:
-        return None
+    if value is None or (type(value) is int and 1 <= value <= most):
+        return value
     if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 1 <= value <= most or value % 1:
         _refuse(f"`{field}` must be a whole number from 1 to {most}.")
     return int(value)
@@ -194,11 +197,13 @@ def _whole(document: Mapping[str, object], field: str, most: int) -> int | None:
 
 def _ceiling(document: Mapping[str, object], wire: Wire) -> tuple[str | None, int | None]:
     """Return the field that holds the largest ceiling, and that ceiling."""
-    given = [(value, name) for name in wire.ceilings if (value := _whole(document, name, MAX_OUTPUT_TOKENS))]
-    if not given:
-        return None, None
-    value, name = max(given, key=lambda each: each[0])
-    return name, value
+    field, most = None, None
+    for name in wire.ceilings:
+        if name in document:
+            value = _whole(document, name, MAX_OUTPUT_TOKENS)
+            if value is not None and (most is None or value > most):
+                field, most = name, value
+    return field, most
 
 
 def _choices(document: Mapping[str, object], dialect: Dialect) -> int:
@@ -219,6 +224,8 @@ def _prompts(document: Mapping[str, object], dialect: Dialect) -> int:
 
 def _thinking_tokens(document: Mapping[str, object]) -> int:
     """Return the budget that reasoning was given, 0 without one; what cannot be read is OpenRouter's to refuse."""
+    if _THINKING_FIELDS.isdisjoint(document):
+        return 0
     given = [
         (document.get("reasoning"), "max_tokens"),
         (document.get("thinking"), "budget_tokens"),
@@ -229,21 +236,24 @@ def _thinking_tokens(document: Mapping[str, object]) -> int:
     )
 
 
-def _require_prompt(document: Mapping[str, object], dialect: Dialect) -> None:
+def _require_prompt(document: Mapping[str, object], wire: Wire) -> None:
     messages = document.get("messages")
     if messages is not None and not isinstance(messages, list):
         _refuse("`messages` must be a list.")
-    names = WIRE[dialect].prompts
-    if all(document.get(name) is None for name in names):
-        _refuse(f"`{names[0]}` is missing. Say what the model should answer.")
-    for name in names:
-        if name != "messages" and not isinstance(document.get(name), str | list | None):
-            _refuse(f"`{name}` must be a string or a list.")
+    is_given = False
+    for name in wire.prompts:
+        value = document.get(name)
+        if value is not None:
+            is_given = True
+            if name != "messages" and not isinstance(value, str | list):
+                _refuse(f"`{name}` must be a string or a list.")
+    if not is_given:
+        _refuse(f"`{wire.prompts[0]}` is missing. Say what the model should answer.")
 
 
-def _is_open_ended(document: Mapping[str, object], models: tuple[str, ...], wire: Wire) -> bool:
-    """Tell whether the request asks for billed work that its tokens do not bound."""
-    if any("@preset" in model or ":online" in model for model in models):
+def _is_open_ended(document: Mapping[str, object], named: str, wire: Wire) -> bool:
+    """Tell whether the request asks for billed work that its tokens do not bound; `named`: its models' names."""
+    if "@preset" in named or ":online" in named:
         return True
     if _TELLING_FIELDS.isdisjoint(document):
         return False

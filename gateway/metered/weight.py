@@ -7,7 +7,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
@@ -49,8 +49,12 @@ _OTHER_DATA = re.compile(r"\s*data:(?!image/)", re.IGNORECASE)
 
 @dataclass(slots=True)
 class Weight:
-    """What the document puts into the prompt, counted from above; `values`: how many there are in it."""
+    """What the document puts into the prompt, counted from above; `values`: how many there are in it.
 
+    `allowance`: the part of `bytes` that a provider may add, whatever stands in the document.
+    """
+
+    allowance: int = 0
     bytes: int = 0
     values: int = 0
     images: list[Size | None] = field(default_factory=list)
@@ -66,42 +70,55 @@ def weigh(document: Mapping[str, object], *, is_marked: bool = False) -> Weight:
     Image payloads are left out where OpenRouter takes images; tool schemas are text whatever they call themselves.
     Iterative, so that nesting costs no stack.
     """
-    weight = Weight(allowance(document), asks_for_cache=not _CACHE_FIELDS.isdisjoint(document))
-    todo: list[tuple[object, str]] = [(value, field) for field, value in document.items()]
-    while todo:
-        value, field = todo.pop()
-        weight.values += 1
-        weight.bytes += _VALUE_ALLOWANCE
-        if isinstance(value, str):
-            for piece in _pieces(value):
-                weight.bytes += _most_bytes(piece, field) + (_marks(piece) if is_marked else 0)
-        elif isinstance(value, dict):
-            todo.extend((each, field) for each in _weigh_object(value, weight, field))
-        elif isinstance(value, list):
-            todo.extend((each, field) for each in value)
-        else:
-            weight.bytes += max(len(str(value)), _NUMBER_BYTES if isinstance(value, Decimal) else 0)
+    weight = Weight(_allowance(document), asks_for_cache=not _CACHE_FIELDS.isdisjoint(document))
+    todo: list[object] = []
+    for name, member in document.items():
+        is_escaped = name in _INSTRUCTING_FIELDS
+        # Of these most texts are ASCII, which can be cut into no more tokens than it has characters.
+        is_as_written = not (is_escaped or is_marked)
+        todo.append(member)
+        while todo:
+            value = todo.pop()
+            weight.values += 1
+            if isinstance(value, str):
+                if is_as_written and value.isascii():
+                    weight.bytes += len(value)
+                else:
+                    weight.bytes += _most_tokens(value, is_escaped=is_escaped, is_marked=is_marked)
+            elif isinstance(value, dict):
+                todo += _weigh_object(value, weight, name)
+            elif isinstance(value, list):
+                todo += value
+            else:
+                digits = len(str(value))
+                weight.bytes += max(digits, _NUMBER_BYTES) if isinstance(value, Decimal) else digits
+    weight.bytes += weight.allowance + _VALUE_ALLOWANCE * weight.values
     return weight
 
 
-def _weigh_object(members: Mapping[str, object], weight: Weight, field: str) -> Iterator[object]:
-    """Count the keys of one object below `field` of the body, and yield the values still to be counted."""
-    kind = members.get("type") if field in _MEDIA_FIELDS else None
-    is_image = _is_image(members, field)
-    weight.unbounded |= isinstance(kind, str) and kind in _UNBOUNDED_PARTS
-    weight.asks_for_cache |= not _CACHE_FIELDS.isdisjoint(members)
-    weight.long_cache |= members.get("ttl") == "1h"
+def _weigh_object(members: Mapping[str, object], weight: Weight, field: str) -> Iterable[object]:
+    """Count the keys of one object below `field` of the body, and return the values still to be counted."""
+    names, is_escaped = "".join(members), field in _INSTRUCTING_FIELDS
     weight.bytes += OBJECT_ALLOWANCE
-    payloads: list[object] = []
-    for key, value in members.items():
-        weight.bytes += sum([_most_bytes(piece, field) for piece in _pieces(key)])
-        if not (is_image and key in _IMAGE_PAYLOADS):
-            yield value
-        else:
-            payloads.append(value)
-            weight.unbounded |= _is_other_media(value)
-    if is_image:
-        weight.images += _sizes(payloads)
+    if names.isascii() and not is_escaped:
+        weight.bytes += len(names)
+    else:
+        weight.bytes += sum([_most_tokens(each, is_escaped=is_escaped) for each in members])
+    if not _CACHE_FIELDS.isdisjoint(members):
+        weight.asks_for_cache = True
+    if members.get("ttl") == "1h":
+        weight.long_cache = True
+    kind = members.get("type") if field in _MEDIA_FIELDS else None
+    if not isinstance(kind, str):
+        return members.values()
+    if kind in _UNBOUNDED_PARTS:
+        weight.unbounded = True
+    if kind not in _IMAGE_PARTS:
+        return members.values()
+    payloads = [value for key, value in members.items() if key in _IMAGE_PAYLOADS]
+    weight.unbounded |= any(_is_other_media(each) for each in payloads)
+    weight.images += _sizes(payloads)
+    return [value for key, value in members.items() if key not in _IMAGE_PAYLOADS]
 
 
 def _sizes(payloads: list[object]) -> list[Size | None]:
@@ -170,13 +187,18 @@ def _is_other_media(payload: object) -> bool:
     return is_named or (isinstance(url, str) and _OTHER_DATA.match(url) is not None)
 
 
-def _most_bytes(text: str, field: str) -> int:
-    """Return the most bytes that `text` of the body's `field` can have when it is cut into tokens.
+def _most_tokens(text: str, *, is_escaped: bool, is_marked: bool = False) -> int:
+    """Return the most tokens that a text can be cut into; `is_escaped`: it may be written as JSON first."""
+    return sum([_most_bytes(each, is_escaped) + (_marks(each) if is_marked else 0) for each in _pieces(text)])
+
+
+def _most_bytes(text: str, is_escaped: bool) -> int:
+    """Return the most bytes that `text` can have when it is cut into tokens.
 
     Some tokenizers first write characters out (NFKC: one Arabic ligature becomes 18 letters), and some templates write
     schemas as JSON with every other letter escaped.
     """
-    escaped = len(json.dumps(text)) if field in _INSTRUCTING_FIELDS else 0
+    escaped = len(json.dumps(text)) if is_escaped else 0
     if text.isascii():
         return max(escaped, len(text))
     return max(escaped, len(text.encode()) + growth(text))
@@ -217,7 +239,7 @@ def _growth(letter: str) -> int:
     return max(0, *(len(each.encode()) - len(letter.encode()) for each in written))
 
 
-def allowance(document: Mapping[str, object]) -> int:
+def _allowance(document: Mapping[str, object]) -> int:
     """Return the tokens that a provider may add to the prompt of a body, whatever stands in it."""
     if _INSTRUCTING_FIELDS.isdisjoint(document):
         return REQUEST_ALLOWANCE

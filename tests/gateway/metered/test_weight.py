@@ -4,6 +4,7 @@ import base64
 import json
 import struct
 import unicodedata
+from decimal import Decimal
 from typing import cast
 
 import pytest
@@ -172,3 +173,50 @@ def test_a_tokenizer_that_marks_words_makes_no_more_of_a_text_than_is_counted(te
 def test_other_tokenizers_have_no_marks() -> None:
     """Each token of theirs stands for a byte at least."""
     assert parsed(messages=["Q" * 50]).prompt_bytes - parsed(messages=[""]).prompt_bytes == 50
+
+
+def counted(value: object, field: str, *, is_marked: bool) -> int:
+    """What one value below `field` of a body counts, said value by value."""
+    is_schema = field in {"tools", "functions", "response_format", "output_config", "text"}
+
+    def text_tokens(text: str) -> int:
+        written = len(text.encode()) + weight.growth(text)
+        return max(written, len(json.dumps(text))) if is_schema else written
+
+    match value:
+        case str():
+            return 4 + text_tokens(value) + (weight._marks(value) if is_marked else 0)
+        case dict():
+            names = sum(map(text_tokens, value))
+            is_image = field in {"messages", "input", "prompt", "system"} and value.get("type") == "image_url"
+            inner = [each for name, each in value.items() if not (is_image and name == "image_url")]
+            return 4 + 16 + names + sum(counted(each, field, is_marked=is_marked) for each in inner)
+        case list():
+            return 4 + sum(counted(each, field, is_marked=is_marked) for each in value)
+        case Decimal():
+            return 4 + max(25, len(str(value)))
+        case _:
+            return 4 + len(str(value))
+
+
+TEXTS = st.text(st.sampled_from('Qa ^"\\\u00e9\u03a9\ufdfa\U000182bb'), max_size=12)
+SCALARS = TEXTS | st.none() | st.booleans() | st.integers() | st.decimals(allow_nan=False, allow_infinity=False)
+NAMES = TEXTS | st.sampled_from(["type", "image_url", "content"])
+VALUES = st.recursive(
+    SCALARS | st.just("image_url"), lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner), max_leaves=12
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    document=st.dictionaries(st.sampled_from(["messages", "tools", "text", "system", "tomorrow"]), VALUES),
+    is_marked=st.booleans(),
+)
+def test_a_body_weighs_what_its_values_count_one_by_one(document: dict[str, object], *, is_marked: bool) -> None:
+    """Plain text is counted by a shorter way, which makes no difference."""
+    weighed = weight.weigh(document, is_marked=is_marked)
+    instructions = 640 if any(document.get(field) for field in ("tools", "text")) else 0
+
+    one_by_one = sum(counted(value, field, is_marked=is_marked) for field, value in document.items())
+    assert weighed.bytes - weighed.allowance == one_by_one
+    assert weighed.allowance == 128 + instructions
