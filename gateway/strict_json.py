@@ -37,11 +37,12 @@ def strict_json(body: bytes) -> dict[str, object]:
 
 
 def _plainly_read(body: bytes) -> dict[str, object] | None:
-    """Return what a fast parser reads, where that is surely what the strict one would; else None.
+    r"""Return what a fast parser reads, where that is surely what the strict one would; else None.
 
     The fast one takes duplicate keys, and rounds numbers. A key is followed by `":` once for each time it stands there,
-    unless blanks come between: where there are none, and as many `":` as members, no key stands twice. Sixteen digits
-    in a row may be more than a double tells apart; so may an exponent of two digits.
+    unless blanks come between: where there are none, and as many `":` as members, no key stands twice. Within a text
+    it stands behind a backslash, and only there where no `\\":` can end a key. Sixteen digits in a row may be more
+    than a double tells apart; so may an exponent of two digits.
     """
     shapes = body.translate(_SHAPES)
     if b"0" * 16 in shapes or b"0e00" in shapes or b"0e-00" in shapes or b" :" in shapes:
@@ -50,7 +51,12 @@ def _plainly_read(body: bytes) -> dict[str, object] | None:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-    return document if isinstance(document, dict) and _made_exact(document) == body.count(b'":') else None
+    if not isinstance(document, dict):
+        return None
+    members, keys = _made_exact(document), body.count(b'":')
+    if keys != members and b'\\\\":' not in body:
+        keys -= body.count(b'\\":')
+    return document if keys == members else None
 
 
 def _made_exact(document: dict[str, object]) -> int:
@@ -62,16 +68,16 @@ def _made_exact(document: dict[str, object]) -> int:
         if isinstance(place, dict):
             members += len(place)
             for key, value in place.items():
-                if isinstance(value, dict | list):
-                    todo.append(value)
-                elif isinstance(value, float):
+                if type(value) is float:
                     place[key] = Decimal(repr(value))
+                elif type(value) is dict or type(value) is list:
+                    todo.append(value)
         else:
             for index, value in enumerate(place):
-                if isinstance(value, dict | list):
-                    todo.append(value)
-                elif isinstance(value, float):
+                if type(value) is float:
                     place[index] = Decimal(repr(value))
+                elif type(value) is dict or type(value) is list:
+                    todo.append(value)
     return members
 
 

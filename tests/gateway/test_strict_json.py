@@ -3,7 +3,10 @@
 from decimal import Decimal
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from gateway import strict_json as reader
 from gateway.errors import InvalidRequest
 from gateway.strict_json import strict_json
 
@@ -35,3 +38,37 @@ def test_a_body_of_more_values_than_any_prompt_has_is_refused_unread(many: bytes
         strict_json(b'{"a": [' + many * 1_000_000 + b"1]}")
     text = "word, " * 400_000
     assert strict_json(f'{{"a": "{text}"}}'.encode()) == {"a": text}
+
+
+# Texts, keys among them, that end in a backslash, hold what looks like a key, or are one text written in two ways.
+TEXTS = st.sampled_from([r'"a"', r'"\u0061"', r'"a\\"', r'"a\":"', r'"\\\":"', r'"\u0022:"'])
+LONG_NUMBERS = st.sampled_from(["0.12345678901234567", "9007199254740993.5", "36893488147419103233", "1e-999", "1E25"])
+NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,2})?", fullmatch=True) | LONG_NUMBERS
+
+
+def objects(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Return objects whose keys may stand twice; `~` stands for the colon and the blanks round it."""
+    return st.lists(st.builds("{}~{}".format, TEXTS, inner), max_size=4).map(lambda each: "{" + ",".join(each) + "}")
+
+
+def nested(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return objects(inner) | st.lists(inner, max_size=3).map(lambda each: "[" + ", ".join(each) + "]")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    document=objects(st.recursive(TEXTS | NUMBERS, nested, max_leaves=4)),
+    colon=st.sampled_from([":", ":", ": ", ":\n", " :"]),
+)
+def test_what_is_read_fast_is_what_is_read_strictly(document: str, colon: str) -> None:
+    """Or it is not read fast: to the digit, and never a key that stands twice."""
+    body = document.replace("~", colon).encode()
+    fast = reader._plainly_read(body)
+
+    if fast is not None:
+        assert fast == reader._strictly_read(body)
+
+
+def test_json_within_a_text_is_read_fast() -> None:
+    """A tool's arguments are such texts."""
+    assert reader._plainly_read(rb'{"a": "{\"b\": 1, \"c\":2}"}') == {"a": '{"b": 1, "c":2}'}
