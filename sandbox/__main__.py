@@ -1,4 +1,4 @@
-"""Run the stand-in OpenRouter: `python -m sandbox`, on $HOST:$PORT."""
+"""Run the simulated OpenRouter: `python -m sandbox`, on $HOST:$PORT."""
 
 import sys
 
@@ -7,12 +7,12 @@ from aiohttp import web
 from sandbox.server import create_app
 from sandbox.settings import read_settings
 
-# Streams that are still open at SIGTERM are test traffic and may be cut.
+# Streams open at SIGTERM are test traffic and may be cut.
 _SHUTDOWN_SECONDS = 1.0
 
 
 def _say(text: str) -> None:
-    """Write a line and flush it: into a pipe, standard output would be buffered."""
+    """Write a line and flush it, because standard output is buffered when it is a pipe."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

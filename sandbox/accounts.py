@@ -1,4 +1,4 @@
-"""What a key can ask about itself, its generations and the models: /key, /generation, /models, the PKCE exchange."""
+"""The endpoints besides inference: /key, /generation, /models, /credits, the PKCE exchange, the sandbox's bill."""
 
 from datetime import UTC, datetime
 
@@ -42,7 +42,7 @@ def _key_json(state: SandboxState, api_key: ApiKey) -> dict[str, object]:
 
 
 async def generation(request: web.Request) -> web.Response:
-    """Answer `GET /generation?id=`: 404 for a while after the end, and always to any other key."""
+    """Answer `GET /generation?id=`: 404 for a while after the end, and always for another key."""
     state = request.app[STATE_KEY]
     api_key = state.api_key_of(request)
     generation_id = request.query.get("id", "")[:100]
@@ -68,7 +68,7 @@ async def models(request: web.Request) -> web.Response:
 
 
 async def endpoints(request: web.Request) -> web.Response:
-    """Answer `GET /models/{author}/{slug}/endpoints`, for every member of a family too."""
+    """Answer `GET /models/{author}/{slug}/endpoints`, for members of families too."""
     variant = find_variant(f"{request.match_info['author']}/{request.match_info['slug']}")
     if variant is None:
         raise RefusedError(ErrorAnswer(404, "Model not found", with_user=False))
@@ -92,7 +92,7 @@ async def endpoints(request: web.Request) -> web.Response:
 
 
 async def credits_of_account(request: web.Request) -> web.Response:
-    """Answer `GET /credits`, which only a management key may ask."""
+    """Answer `GET /credits`, for management keys only."""
     api_key = request.app[STATE_KEY].api_key_of(request)
     if not api_key.is_management:
         raise RefusedError(ErrorAnswer(403, "Only management keys can perform this operation", with_user=False))
@@ -100,7 +100,7 @@ async def credits_of_account(request: web.Request) -> web.Response:
 
 
 async def exchange_code(request: web.Request) -> web.Response:
-    """Answer `POST /auth/keys`: a PKCE code for a key, once."""
+    """Answer `POST /auth/keys`: exchange a PKCE code for a key, once."""
     state = request.app[STATE_KEY]
     body = await json_body(request)
     method = body.get("code_challenge_method")
@@ -124,6 +124,6 @@ async def show_bill(request: web.Request) -> web.Response:
 
 
 async def reset(request: web.Request) -> web.Response:
-    """Answer `POST /sandbox/reset`: the bill is empty again; keys stay what they are."""
+    """Answer `POST /sandbox/reset`: empty the bill; keys are kept."""
     request.app[STATE_KEY].bill.reset()
     return web.Response(status=204)

@@ -1,6 +1,6 @@
-"""The API keys of the sandbox: what their names make them do, and the PKCE codes they are exchanged for.
+"""The sandbox's API keys, whose names select their behaviour, and the PKCE codes they are issued for.
 
-Any `sk-or-v1-…` string is a key with a limit and an account of its own. Only its SHA-256 is kept.
+Any `sk-or-v1-…` string is a valid key with its own limit and account. Only its SHA-256 is kept.
 """
 
 import base64
@@ -17,7 +17,7 @@ _LIMIT = re.compile(r"-limit(\d{1,6}(?:\.\d{1,9})?)-")
 
 @dataclass(frozen=True)
 class ApiKey:
-    """One key: its label, its account, its limit and what is wrong with it."""
+    """One key: label, account, limit and faults."""
 
     key_sha256: str
     label: str
@@ -30,7 +30,7 @@ class ApiKey:
 
 @dataclass(frozen=True)
 class Consent:
-    """What a person agreed to on the /auth page; `challenge` is None when the app sent none."""
+    """An authorization on the /auth page. `challenge`: None if the app sent none; `expires_at`: unix seconds."""
 
     user_id: str
     challenge: str | None
@@ -41,7 +41,7 @@ class Consent:
 
 
 class ExchangeRefusedError(Exception):
-    """A code that cannot be exchanged: `status` and a message as OpenRouter words it."""
+    """A code cannot be exchanged: `status` and OpenRouter's message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -57,20 +57,20 @@ class ApiKeys:
         self._codes: dict[str, Consent] = {}
 
     def find(self, key: str) -> ApiKey:
-        """Return what is known of a key, made at its first use."""
+        """Return a key's record, created on first use."""
         digest = hashlib.sha256(key.encode()).hexdigest()
         if digest not in self._known:
             self._known[digest] = _born(key, digest)
         return self._known[digest]
 
     def offer(self, consent: Consent) -> str:
-        """Return a code that stands for the consent until it is exchanged."""
+        """Return a new code for the consent."""
         code = "auth_code_" + secrets.token_hex(16)
         self._codes[code] = consent
         return code
 
     def exchange(self, code: str, verifier: str, method: str | None, now: float) -> tuple[str, str]:
-        """Return (key, user_id) for a code, once; a wrong verifier leaves it alive. Raises ExchangeRefusedError."""
+        """Return (key, user_id) for a code, once; a wrong verifier does not use it up. Raises ExchangeRefusedError."""
         consent = self._codes.get(code)
         if method not in (None, "S256", "plain"):
             raise ExchangeRefusedError(400, "Invalid code_challenge_method")

@@ -1,4 +1,4 @@
-"""What each key was billed for, generation by generation: what a test compares the gateway's ledger with."""
+"""The bill of each key by generation, with which tests compare the gateway's ledger."""
 
 import asyncio
 from collections import defaultdict
@@ -12,7 +12,7 @@ from simulator.wire import usd_literal
 
 
 class GenerationState(StrEnum):
-    """Whether a generation goes on, ended, or ended because its client hung up."""
+    """Whether a generation is running, ended, or was cancelled by its client's hang-up."""
 
     OPEN = "open"
     DONE = "done"
@@ -21,7 +21,7 @@ class GenerationState(StrEnum):
 
 @dataclass(slots=True)
 class Entry:
-    """One generation on the bill. `produced_tokens` are those that went out, `ended_at` is in unix seconds."""
+    """One generation on the bill. `produced_tokens`: completion tokens sent; `ended_at`: unix seconds."""
 
     answer: SimulatedAnswer
     key_sha256: str
@@ -32,13 +32,13 @@ class Entry:
 
     @property
     def cost_nano(self) -> int:
-        """What is billed; of an open one, what would be if the client hung up now."""
+        """The cost in nano-USD; of an open generation, its cost if the client hung up now."""
         if self.state is GenerationState.DONE:
             return self.answer.cost_nano
         return self.answer.billed_nano(self.produced_tokens)
 
     def end(self, state: GenerationState, now: float) -> None:
-        """Close the entry, once: what ended stays as it ended."""
+        """Close the entry; only the first call has an effect."""
         if self.state is GenerationState.OPEN:
             self.state, self.ended_at = state, now
             self.ended.set()
@@ -62,7 +62,7 @@ class Entry:
 
 
 class Bill:
-    """Every generation since the start or the last reset, and how many requests each key made, refused ones too."""
+    """All generations since the start or last reset, and each key's number of requests, refused ones included."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
@@ -70,7 +70,7 @@ class Bill:
         self.requests: defaultdict[str, int] = defaultdict(int)
 
     def open(self, answer: SimulatedAnswer, key_sha256: str) -> Entry:
-        """Begin an entry. One without a generation id (a bare error) costs nothing and is not kept."""
+        """Open an entry. An answer without a generation id (a bare error) costs nothing and is not kept."""
         entry = Entry(answer, key_sha256)
         if answer.generation_id is not None:
             self._entries[answer.generation_id] = entry
@@ -78,31 +78,31 @@ class Bill:
         return entry
 
     def find(self, generation_id: str) -> Entry | None:
-        """Return the entry of that generation."""
+        """Return the entry of a generation, None if unknown."""
         return self._entries.get(generation_id)
 
     def entries(self, key_sha256: str | None = None) -> Iterator[Entry]:
-        """Yield the entries of one key, or all."""
+        """Return an iterator over the entries of one key, or of all."""
         return iter(list(self._entries.values()) if key_sha256 is None else self._by_key.get(key_sha256, []))
 
     def total_nano(self, key_sha256: str | None = None, *, is_byok: bool | None = None) -> int:
-        """Return the sum of one key or of all; `is_byok` picks OpenRouter's part (False) or the providers' (True)."""
+        """Return the total of one key or all; `is_byok` selects OpenRouter's part (False) or the providers' (True)."""
         entries = self.entries(key_sha256)
         return sum(e.cost_nano for e in entries if is_byok is None or e.answer.is_byok is is_byok)
 
     async def all_ended(self) -> None:
-        """Wait until none of the generations known now is open."""
+        """Wait until all generations known now have ended."""
         for entry in self.entries():
             await entry.ended.wait()
 
     def reset(self) -> None:
-        """Forget everything; a generation that is still open is not billed any more."""
+        """Clear the bill; generations that are still open will not be billed."""
         self._entries.clear()
         self._by_key.clear()
         self.requests.clear()
 
     def as_json(self) -> dict[str, object]:
-        """Return the whole bill: totals and `keys`, each named by the SHA-256 of the key."""
+        """Return the whole bill: totals, and `keys` by the SHA-256 of each key."""
         return {
             "cost_nano": self.total_nano(),
             "generations": len(self._entries),

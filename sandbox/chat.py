@@ -1,4 +1,4 @@
-"""Sends a simulated answer over HTTP: each chunk is one write, and a client that hangs up is noticed and billed."""
+"""Sends a simulated answer over HTTP, one write for each chunk, and bills a client that hangs up."""
 
 import asyncio
 import secrets
@@ -11,11 +11,11 @@ from sandbox.bill import Entry, GenerationState
 from sandbox.state import API_PATH, STATE_KEY, SandboxState, json_body, whole_response
 from simulator.answers import SimulatedAnswer, simulate
 
-# How soon a client's hang-up is noticed in a pause: aiohttp tells a handler of it only by cancelling it.
+# Polling interval for a client's hang-up during a pause, which aiohttp reports to a handler only by cancelling it.
 _WATCH_SECONDS = 0.02
 
 DIALECTS = ("chat/completions", "completions", "embeddings", "responses", "messages")
-"""The paths below API_PATH that answer."""
+"""The inference paths below API_PATH."""
 
 _ALPHABET = string.ascii_letters + string.digits
 
@@ -56,7 +56,7 @@ async def _send(request: web.Request, answer: SimulatedAnswer, entry: Entry) -> 
 
 
 async def _send_all(request: web.Request, response: web.StreamResponse, answer: SimulatedAnswer, entry: Entry) -> bool:
-    """Send every chunk; False when the client hung up before the last one."""
+    """Send every chunk; return False if the client hung up before the last one."""
     for chunk in answer.chunks:
         if not await _waits(request, chunk.pause_ms / 1000):
             return False
@@ -67,7 +67,7 @@ async def _send_all(request: web.Request, response: web.StreamResponse, answer: 
 
 
 async def _waits(request: web.Request, seconds: float) -> bool:
-    """Wait that long and return True; return False as soon as the client has hung up."""
+    """Wait `seconds` and return True; return False as soon as the client has hung up."""
     clock = asyncio.get_running_loop().time
     until = clock() + seconds
     await asyncio.sleep(min(seconds, _WATCH_SECONDS))
@@ -84,7 +84,7 @@ def _is_gone(request: web.Request) -> bool:
 
 
 async def _end_connection(request: web.Request, answer: SimulatedAnswer) -> None:
-    """End the connection as the answer says: dropped, kept open until the client goes, or (by returning) cleanly."""
+    """End the connection as the answer specifies: drop it, keep it open until the client hangs up, or end cleanly."""
     if answer.cut and request.transport is not None:
         request.transport.close()
     if answer.hangs:

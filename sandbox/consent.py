@@ -1,7 +1,7 @@
-"""The /auth page, where a person lets an app have a key.
+"""The /auth page, where a person authorizes a key for an app.
 
-Rule: a GET never approves. How OpenRouter reports a denial is not documented; here it is `?error=access_denied`. The
-page sends COOP `same-origin`, which separates it from its opener: a client must do without one.
+Rule: a GET never approves. OpenRouter's report of a denial is not documented; here it is `?error=access_denied`. The
+page sends COOP `same-origin`, which severs it from its opener, so clients must work without one.
 """
 
 import re
@@ -41,7 +41,7 @@ _FORM = """<p>{app} asks for an API key of yours. Nothing here costs money.</p>
 
 
 async def ask(request: web.Request) -> web.Response:
-    """Answer `GET /auth` with the question, and give the browser an account if it has none."""
+    """Answer `GET /auth` with the form, and assign the browser an account if it has none."""
     fault = _fault_of(request.query)
     if fault:
         return _page(f"<p>{escape(fault)}</p>", status=400)
@@ -62,7 +62,7 @@ async def ask(request: web.Request) -> web.Response:
 
 
 async def decide(request: web.Request) -> web.Response:
-    """Answer `POST /auth`: back to the app with a code or an error; without a callback the code is shown."""
+    """Answer `POST /auth`: redirect to the app with a code or an error; without a callback show the code."""
     form = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
     account = form.get("account", "")
     fault = _fault_of(form) or ("" if _USER_ID.match(account) else "The account must look like user_abc123.")

@@ -1,4 +1,4 @@
-"""The sandbox as an aiohttp application: paths, the one error boundary and the headers of every answer."""
+"""The sandbox as an aiohttp application: routes, the one error boundary and the headers of every answer."""
 
 import time
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from simulator.variants import MODELS
 
 BILL_KEY = web.AppKey("bill", Bill)
 
-_MAX_BODY_BYTES = 64 * 2**20  # more than the gateway lets through: its own limit is what a test meets
+_MAX_BODY_BYTES = 64 * 2**20  # above the gateway's default limit, so that tests reach the gateway's
 
-# What the real OpenRouter's edge adds to each API answer; a proxy must drop the cookie.
+# Headers that OpenRouter's edge adds to each API answer; a proxy must drop the cookie.
 _EDGE_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "X-Generation-Id,X-Provider-Name,request-id,cf-ray",
@@ -29,7 +29,7 @@ _EDGE_HEADERS = {
 
 
 def create_app(settings: SandboxSettings, *, now: Callable[[], float] = time.time) -> web.Application:
-    """Return a sandbox with an empty bill, which is also `app[BILL_KEY]`. `now` returns unix seconds."""
+    """Return a sandbox with an empty bill, available as `app[BILL_KEY]`. `now` returns unix seconds."""
     app = web.Application(middlewares=[_error_boundary], client_max_size=_MAX_BODY_BYTES)
     state = SandboxState(settings, now)
     app[STATE_KEY] = state

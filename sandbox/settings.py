@@ -1,4 +1,4 @@
-"""What can be set about the sandbox, and the only place of it that reads the environment."""
+"""The sandbox's settings, its only reader of the environment."""
 
 import os
 from collections.abc import Mapping
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SandboxSettings:
-    """What a sandbox is told from outside.
+    """The settings of one sandbox.
 
-    `generation_delay_ms`: how long /generation is 404 after the end. `keepalive_ms`: the time between two comments in a
+    `generation_delay_ms`: how long /generation is 404 after the end. `keepalive_ms`: the interval of comments during a
     pause. `code_life_seconds`: how long an authorization code is valid. `listed_models`: more members of families.
     """
 
@@ -22,7 +22,7 @@ class SandboxSettings:
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> SandboxSettings:
-    """Return the settings that `environ` asks for. Raises ValueError that names the variable."""
+    """Return the settings by `environ`. Raises ValueError that names the variable."""
     standard = SandboxSettings()
     return SandboxSettings(
         host=environ.get("HOST") or standard.host,

@@ -1,4 +1,4 @@
-"""What every handler of the sandbox shares: settings, clock, bill and API keys, and which key a request carries."""
+"""The state shared by the sandbox's handlers (settings, clock, bill, API keys), and authentication."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ _NO_INFERENCE = ErrorAnswer(403, "Management keys cannot be used for inference",
 
 
 class RefusedError(Exception):
-    """A request that gets an error answer instead of what it asked for."""
+    """The request gets an error answer."""
 
     def __init__(self, error: ErrorAnswer, user_id: str = SOME_USER_ID) -> None:
         super().__init__(error.message)
@@ -37,7 +37,7 @@ class SandboxState:
     api_keys: ApiKeys = field(default_factory=ApiKeys)
 
     def api_key_of(self, request: web.Request) -> ApiKey:
-        """Return the request's bearer key. Raises RefusedError without one, or with one that is revoked."""
+        """Return the request's bearer key. Raises RefusedError if it is missing, malformed or revoked."""
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key:
             raise RefusedError(_NO_KEY)
@@ -49,7 +49,7 @@ class SandboxState:
         return api_key
 
     def payer_of(self, request: web.Request) -> ApiKey:
-        """Return the key that pays for inference. Raises RefusedError also for want of credit."""
+        """Count a request and return its paying key. Raises RefusedError, also without credit."""
         api_key = self.api_key_of(request)
         self.bill.requests[api_key.key_sha256] += 1
         if api_key.is_management:
@@ -61,7 +61,7 @@ class SandboxState:
         return api_key
 
     def used_nano(self, api_key: ApiKey) -> int:
-        """Return what OpenRouter charged the key; BYOK does not count toward a key's limit."""
+        """Return the spend that counts towards a key's limit, which excludes BYOK."""
         return self.bill.total_nano(api_key.key_sha256, is_byok=False)
 
 
@@ -69,12 +69,12 @@ STATE_KEY = web.AppKey("state", SandboxState)
 
 
 def error_response(error: ErrorAnswer, user_id: str, path: str) -> web.Response:
-    """Return an error answer in the shape of the dialect at `path`; any other path has chat's."""
+    """Return an error answer in the format of the dialect at `path`; other paths have chat's."""
     return whole_response(error_answer(error, user_id=user_id, form=refusal_form(path.removeprefix(API_PATH))))
 
 
 def whole_response(answer: SimulatedAnswer) -> web.Response:
-    """Return an answer without its pauses as one response."""
+    """Return an answer as one response, ignoring its pauses."""
     body = b"".join(chunk.data for chunk in answer.chunks)
     return web.Response(status=answer.status, headers=answer.headers, body=body)
 
@@ -85,7 +85,7 @@ def json_response(body: object, *, status: int = 200) -> web.Response:
 
 
 async def json_body(request: web.Request) -> dict[str, object]:
-    """Return the JSON object of a request. Raises RefusedError (400) when it is none."""
+    """Return the JSON object of a request. Raises RefusedError (400) if it is not one."""
     try:
         body = orjson.loads(await request.read())
     except orjson.JSONDecodeError:

@@ -1,1 +1,1 @@
-"""What test keys and the sandbox answer with."""
+"""Simulated OpenRouter answers, for test keys and the sandbox."""

@@ -1,7 +1,7 @@
-"""What a stand-in OpenRouter answers to a request in any dialect, byte for byte, and what it bills for it.
+"""Simulates OpenRouter's answer to a request in any dialect, byte for byte, and its cost.
 
-Pure: no I/O, no clock, no randomness; the caller gives the id and the time.
-Tokens are counted simply: four characters of text are one token, a rest counts as one.
+Rule: pure: no I/O, no clock, no randomness; the caller gives the id and the time.
+Tokens are counted simply: one for each four characters of text, rounded up.
 """
 
 import re
@@ -22,16 +22,16 @@ from simulator.responses import responses_form
 from simulator.variants import ECHO, Abort, ErrorAnswer, Fault, ModelVariant, find_variant
 from simulator.wire import CHARACTERS_PER_TOKEN, AnswerPlan, Chunk, Chunks, Form, usd_literal
 
-# The account a key belongs to, when the caller does not name one. Real error bodies carry it; a proxy must drop it.
+# The account id of a key, unless the caller gives one. Real error bodies contain it; a proxy must drop it.
 SOME_USER_ID = "user_2sandboxSANDBOX2sandboxSAND"
 
-# OpenRouter's period is not documented; one a second keeps any client from giving up.
+# OpenRouter's period is not documented; once a second prevents any client's timeout.
 KEEPALIVE_MS = 1_000
 
 _SLUG = re.compile(r"(?!sandbox/)[\w.~@-]{1,100}/[\w.:~-]{1,150}\Z", re.ASCII)
 _HALVED = {Fault.ERROR_LAST, Fault.CUT, Fault.SILENT}
 
-# OpenRouter's zero-completion insurance: an answer that ends in one of these costs nothing.
+# OpenRouter's "zero completion insurance": an answer that ends in one of these faults is not billed.
 _UNBILLED = {Fault.BARE_ERROR, Fault.ERROR_WITH_USAGE, Fault.ERROR_LAST}
 
 _CHAT = ChatForm()
@@ -46,10 +46,10 @@ _FORMS: Mapping[str, Callable[[Mapping[str, object]], Form | str]] = {
 
 @dataclass(frozen=True)
 class SimulatedAnswer:
-    """One answer to a request. `chunks` is made while it is read and can be read again.
+    """One answer to a request. `chunks` is generated lazily and can be iterated repeatedly.
 
     `cut`: the connection drops after the last chunk, without a clean end. `hangs`: it stays open after the last chunk.
-    `cost_nano` is all that is billed when the answer runs to its end; with `is_byok` by the provider, not OpenRouter.
+    `cost_nano`: the bill of the complete answer; with `is_byok` the provider's, not OpenRouter's.
     """
 
     status: int
@@ -72,10 +72,10 @@ class SimulatedAnswer:
     abort: Abort = Abort.PRODUCED
 
     def billed_nano(self, produced_tokens: int) -> int:
-        """Return what is billed when the client hangs up after that many completion tokens were sent.
+        """Return the bill in nano-USD when the client hangs up after `produced_tokens` completion tokens.
 
-        A stream is billed nothing before its first token, then the prompt and the completion's share so far, a
-        fraction rounded up; of a given price just the share. An answer that is not streamed is billed in full.
+        A stream costs nothing before its first token, then the prompt plus the completion's share so far, rounded up;
+        with a fixed price, just the share. An answer that is not streamed is billed in full.
         """
         if self.abort is Abort.FULL or not self.streamed:
             return self.cost_nano
@@ -86,7 +86,7 @@ class SimulatedAnswer:
         return self.start_nano - (-output_nano // self.completion_tokens)
 
     def billed_after(self, chunks: int) -> int:
-        """Return what is billed when the client hangs up after that many chunks were sent."""
+        """Return the bill in nano-USD when the client hangs up after that many chunks."""
         sent = zip(range(chunks), self.chunks, strict=False)
         return self.billed_nano(sum(chunk.tokens for _, chunk in sent))
 
@@ -103,9 +103,9 @@ def simulate(
 ) -> SimulatedAnswer:
     """Return the answer to a request; `dialect` is the path below `/v1/`.
 
-    `free` is the gateway's test mode: only models of a given price state one, and any `author/slug` answers like echo.
-    A name that is in no table is otherwise a 400, as is a body without a prompt or with an impossible ceiling.
-    A pause longer than `keepalive_ms` (at least 1) is broken by comments, or by blanks before JSON.
+    `free`: the gateway's test mode: only models with a fixed price state a cost, and any `author/slug` is an echo.
+    Otherwise an unknown model is a 400, as is a body without a prompt or with an invalid output ceiling.
+    During a pause, SSE comments (or blanks before JSON) are sent each `keepalive_ms` (at least 1).
     """
     made = _FORMS[dialect](body)
     form = _CHAT if isinstance(made, str) else made
@@ -137,7 +137,7 @@ def simulate(
 
 
 def refusal_form(dialect: str) -> Form:
-    """Return the form in which `dialect` refuses; whatever is none refuses like chat."""
+    """Return the form of a dialect's error answers; an unknown dialect has chat's."""
     made = _FORMS[dialect]({}) if dialect in _FORMS else _CHAT
     return _CHAT if isinstance(made, str) else made
 
@@ -145,7 +145,7 @@ def refusal_form(dialect: str) -> Form:
 def error_answer(
     error: ErrorAnswer, *, model: str = "", user_id: str = SOME_USER_ID, form: Form = _CHAT
 ) -> SimulatedAnswer:
-    """Return an error answer that carries its own status: no generation, nothing billed."""
+    """Return an answer with an error status: no generation, nothing billed."""
     headers = [("Content-Type", "application/json")]
     if error.retry_after_seconds is not None:
         headers.append(("Retry-After", str(error.retry_after_seconds)))
@@ -154,7 +154,7 @@ def error_answer(
 
 
 def generation_body(answer: SimulatedAnswer, *, produced_tokens: int | None = None) -> bytes:
-    """Return the JSON of `GET /generation`; `produced_tokens` went out before the client hung up, if it did."""
+    """Return the JSON of `GET /generation`. `produced_tokens`: sent before the client hung up; None if it did not."""
     cancelled = produced_tokens is not None
     nano = answer.cost_nano if produced_tokens is None else answer.billed_nano(produced_tokens)
     complete = nano == answer.cost_nano
@@ -196,7 +196,7 @@ def generation_body(answer: SimulatedAnswer, *, produced_tokens: int | None = No
 
 
 def count_tokens(text: str) -> int:
-    """Return how many tokens `text` is: four characters each, a rest counts as one."""
+    """Return the number of tokens of `text`: one for each four characters, rounded up."""
     return -(-len(text) // CHARACTERS_PER_TOKEN)
 
 
@@ -208,7 +208,7 @@ class _Output(TypedDict):
 
 
 def _produced(variant: ModelVariant, asked: ParsedRequest, *, has_output: bool) -> _Output:
-    """Return what is said: JSON where it is asked for, a text of fixed length, or the question."""
+    """Return the output: JSON if requested, a text of fixed length, or an echo of the question."""
     text = asked.content
     if text is None and not variant.length_tokens:
         text = asked.text

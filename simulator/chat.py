@@ -1,4 +1,4 @@
-"""The bytes of /chat/completions and of the older /completions, as recorded from OpenRouter, key order included."""
+"""The wire format of /chat/completions and the older /completions, as recorded from OpenRouter, key order included."""
 
 from dataclasses import dataclass
 
@@ -10,25 +10,25 @@ from simulator.wire import DONE, AnswerPlan, Pieces, cost_members, data
 
 @dataclass(frozen=True)
 class ChatForm:
-    """Chat, or with `is_text` the older endpoint, whose choices hold a text instead of a message."""
+    """Chat, or with `is_text` the older endpoint, whose choices contain a text instead of a message."""
 
     is_text: bool = False
     header_id: bool = True
 
     def refusal(self, error: ErrorAnswer, user_id: str) -> dict[str, object]:
-        """Return `{"error": …}`, with the account that a proxy must drop."""
+        """Return `{"error": …}`, with the account id that a proxy must drop."""
         return {"error": plain_error(error), **({"user_id": user_id} if error.with_user else {})}
 
     def bare_error(self, plan: AnswerPlan) -> bytes:
-        """Return that as one event."""
+        """Return the refusal as one event."""
         return data(self.refusal(plan.model.error, plan.user_id))
 
     def start(self, plan: AnswerPlan) -> bytes:
-        """Return the name of the tool that is called; text begins without a start."""
+        """Return the chunk with a tool call's name; b"" for a text."""
         return self._event(plan, None, call={"id": f"call_{plan.opaque}", "name": plan.tool}) if plan.tool else b""
 
     def pieces(self, plan: AnswerPlan) -> Pieces:
-        """Return what makes each chunk: all but the piece is the same in each."""
+        """Return a function that makes each token's chunk: only the piece differs."""
         mark = "\0"
         event = self._event(plan, None, call={} if plan.tool else None, content=mark)
         before, after = event.split(orjson.dumps(mark))
@@ -59,7 +59,7 @@ class ChatForm:
         return DONE
 
     def document(self, plan: AnswerPlan) -> dict[str, object]:
-        """Return the completion; an error of the provider stands in its choice."""
+        """Return the completion; a provider's error is in its choice."""
         model = plan.model
         choice: dict[str, object] = {
             "index": 0,
@@ -122,7 +122,7 @@ class ChatForm:
 
 
 def plain_error(error: ErrorAnswer) -> dict[str, object]:
-    """Return an error object with a number as its code."""
+    """Return an error object with a numeric code."""
     if not error.coded:
         return {"message": error.message, "http_status": error.code, "error_type": "not_found"}
     metadata = {"metadata": error.metadata} if error.metadata is not None else {}

@@ -1,6 +1,6 @@
-"""The bytes of /embeddings: one vector for each input, the same for the same text, never streamed.
+"""The wire format of /embeddings: one deterministic vector for each input, never streamed.
 
-As recorded in August 2026: usage and id stand behind the vectors, and no header has the id.
+As recorded in August 2026: usage and id come after the vectors, and no header has the id.
 """
 
 import base64
@@ -15,9 +15,9 @@ from simulator.variants import Fault
 from simulator.wire import AnswerPlan, cost_members
 
 DEFAULT_DIMENSIONS = 256
-# What the largest known models have; a vector of it is made in a millisecond.
+# As many as the largest known models have; such a vector takes a millisecond.
 MAX_DIMENSIONS = 4096
-# OpenAI's 2048 inputs at the default; more would hold up a gateway, which makes them in its own process in test mode.
+# OpenAI's limit of 2048 inputs at the default; more would block the gateway, which simulates test mode in-process.
 MAX_VALUES = 2048 * DEFAULT_DIMENSIONS
 
 
@@ -31,7 +31,7 @@ class EmbeddingsForm(ChatForm):
     is_packed: bool = False
 
     def document(self, plan: AnswerPlan) -> dict[str, object]:
-        """Return the vectors; where there is an error there are none."""
+        """Return the vectors, or none with an error."""
         vectors = [] if plan.is_failed else [self._vector(each) for each in self.inputs]
         listed = [{"object": "embedding", "index": index, "embedding": each} for index, each in enumerate(vectors)]
         answer: dict[str, object] = {"object": "list", "data": listed, "model": plan.slug.rpartition("/")[2]}
@@ -53,7 +53,7 @@ class EmbeddingsForm(ChatForm):
 
 
 def embeddings_form(body: Mapping[str, object], inputs: list[object]) -> EmbeddingsForm | str:
-    """Return the form that a request asks for, or what is wrong with it."""
+    """Return the form of the requested answer, or what is wrong with the request."""
     asked = body.get("dimensions")
     dimensions = DEFAULT_DIMENSIONS if asked is None else asked
     if not isinstance(dimensions, int) or isinstance(dimensions, bool) or not 1 <= dimensions <= MAX_DIMENSIONS:

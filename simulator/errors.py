@@ -1,4 +1,4 @@
-"""What an error of a status is called: by OpenRouter on /responses, by Anthropic on /messages."""
+"""The names of errors by HTTP status: OpenRouter's codes on /responses, Anthropic's types on /messages."""
 
 _NAMES = {
     400: ("invalid_request", "invalid_request_error"),
@@ -19,10 +19,10 @@ _ANY_OTHER = ("server_error", "api_error")
 
 
 def code_name(status: int) -> str:
-    """Return OpenRouter's name."""
+    """Return OpenRouter's error code on /responses."""
     return _NAMES.get(status, _ANY_OTHER)[0]
 
 
 def type_name(status: int) -> str:
-    """Return Anthropic's name."""
+    """Return Anthropic's error type."""
     return _NAMES.get(status, _ANY_OTHER)[1]

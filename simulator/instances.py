@@ -1,8 +1,8 @@
-"""An instance of a JSON schema: what a stand-in model answers where one of a schema is asked for.
+"""Makes an instance of a JSON schema, as the simulated structured output or tool arguments.
 
-Rule: the same schema gives the same instance, and no schema makes more than MAX_SIZE of it, however it repeats itself.
-Read are type, enum, const, properties, required, items, prefixItems, anyOf, oneOf, allOf, $ref within the schema,
-format, and the limits of lengths, items and numbers; pattern, not, if, dependencies and uniqueItems are not.
+Rule: the same schema always gives the same instance, of at most MAX_SIZE, even if the schema is recursive.
+Supported: type, enum, const, properties, required, items, prefixItems, anyOf, oneOf, allOf, $ref within the schema,
+format, and limits of lengths, items and numbers. Ignored: pattern, not, if, dependencies, uniqueItems.
 """
 
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from math import ceil, floor
 
 import orjson
 
-# Characters and values of one instance: an answer of some thousand tokens, made in a few milliseconds.
+# Characters and values of one instance: some thousand tokens, made in a few milliseconds.
 MAX_SIZE = 20_000
-# Below it optional members are left out and lists are as short as may be, so that a schema of itself ends.
+# Deeper than this, optional members are omitted and lists are as short as allowed, so that a recursive schema ends.
 _FULL_DEPTH = 6
-# A schema that must hold itself has no instance; the stack is not what finds that out.
+# A schema that requires itself has no instance; this limit finds that before Python's recursion limit.
 _MAX_DEPTH = 60
-# A limit beyond what a double counts exactly is none.
+# A limit beyond the integers that a double represents exactly is ignored.
 _MOST = 2**53
 
 _FORMATS = {
@@ -35,12 +35,12 @@ _FORMATS = {
 
 
 def instance_of(schema: object) -> object:
-    """Return a JSON value that `schema` allows. Raises ValueError where there is none, or none of MAX_SIZE."""
+    """Return a JSON value that `schema` allows. Raises ValueError if there is none within MAX_SIZE."""
     return _Maker(schema).make(schema, 0)
 
 
 class _Maker:
-    """Makes one instance. `left` is how much of it may still be made."""
+    """Makes one instance. `_left`: how much of MAX_SIZE remains."""
 
     def __init__(self, root: object) -> None:
         self._root = root
@@ -85,7 +85,7 @@ class _Maker:
         return value
 
     def _resolved(self, reference: object) -> object:
-        """Return the schema at `#/…`; ValueError where there is none."""
+        """Return the schema at `#/…`. Raises ValueError if there is none."""
         path = str(reference)
         self._spend(len(path))
         place = self._root
@@ -161,7 +161,7 @@ def _limit(schema: Mapping[str, object], name: str) -> int | None:
 
 
 def _number(schema: Mapping[str, object], *, whole: bool) -> int | float:
-    """Return the least allowed number from 1 up, or the largest below."""
+    """Return the least allowed number from 1 up, else the largest allowed one."""
     step = _exact(schema, "multipleOf") or (Decimal(1) if whole else Decimal("0.5"))
     least = _exact(schema, "minimum", "exclusiveMinimum")
     most = _exact(schema, "maximum", "exclusiveMaximum")
@@ -179,7 +179,7 @@ def _number(schema: Mapping[str, object], *, whole: bool) -> int | float:
 
 
 def _exact(schema: Mapping[str, object], *names: str) -> Decimal | None:
-    """Return the first limit that is a number; an infinite or absurd one is none."""
+    """Return the first limit that is a number within ±2^53, else None."""
     for name in names:
         value = schema.get(name)
         if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and -_MOST < value < _MOST:

@@ -1,6 +1,6 @@
-"""The bytes of /messages: Anthropic's named events, with OpenRouter's id and cost in them.
+"""The wire format of /messages: Anthropic's named events, with OpenRouter's id and cost.
 
-No recording is public: the events are Anthropic's documented ones; the cost stands in the usage of `message_delta`.
+No recording is public: the events are Anthropic's documented ones; the cost is in the usage of `message_delta`.
 """
 
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool
 
 @dataclass(frozen=True)
 class MessagesForm:
-    """One message of one block, a text or the use of a tool."""
+    """One message with one block: a text or a tool use."""
 
     header_id: bool = True
 
     def refusal(self, error: ErrorAnswer, user_id: str) -> dict[str, object]:
-        """Return Anthropic's error, with the account that a proxy must drop."""
+        """Return Anthropic's error, with the account id that a proxy must drop."""
         return {**_error(error, None), **({"user_id": user_id} if error.with_user else {})}
 
     def bare_error(self, plan: AnswerPlan) -> bytes:
-        """Return the error event, the only one there is."""
+        """Return the error event, the answer's only event."""
         return _named(_error(plan.model.error, None))
 
     def start(self, plan: AnswerPlan) -> bytes:
@@ -38,7 +38,7 @@ class MessagesForm:
         return _named({"type": "message_start", "message": message}) + _named(begun)
 
     def pieces(self, plan: AnswerPlan) -> Pieces:
-        """Return what makes each delta: all but the piece is the same in each."""
+        """Return a function that makes each token's delta: only the piece differs."""
         mark = "\0"
         delta = (
             {"type": "input_json_delta", "partial_json": mark} if plan.tool else {"type": "text_delta", "text": mark}
@@ -60,7 +60,7 @@ class MessagesForm:
         return _ending(plan, {"usage": _usage(plan)} if stated else {})
 
     def error(self, plan: AnswerPlan) -> bytes:
-        """Return the error event, with a usage behind or within it as the fault has it."""
+        """Return the error event, with the usage after or inside it, depending on the fault."""
         said = _error(plan.model.error, plan.id)
         if plan.model.fault is Fault.ERROR_WITH_USAGE:
             return _named({**said, "usage": _usage(plan)})
@@ -72,7 +72,7 @@ class MessagesForm:
         return _named({"type": "message_stop"})
 
     def document(self, plan: AnswerPlan) -> dict[str, object]:
-        """Return the message, or the error with the id and usage of what it cost."""
+        """Return the message, or the error with its id and usage."""
         usage = {} if plan.model.fault is Fault.USAGE_MISSING else {"usage": _usage(plan)}
         if plan.is_failed:
             return {"id": plan.id, **_error(plan.model.error, plan.id), **usage}
@@ -102,7 +102,7 @@ def _block(plan: AnswerPlan, arguments: object) -> dict[str, object]:
 
 
 def _input(content: str) -> object:
-    """Return the arguments as an object; of arguments that were cut short there is none."""
+    """Return the arguments as an object; empty if they were cut short."""
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:

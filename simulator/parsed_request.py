@@ -1,6 +1,6 @@
-"""What a request asks for, in whatever dialect: the prompt's texts, the output ceiling, and what the answer must be.
+"""Parses a request of any dialect: the prompt's texts, the output ceiling, and the kind of answer it needs.
 
-Rule: a tool is called where one is demanded, or offered and named in the question; after its result comes text.
+Rule: a tool is called if it is demanded, or offered and named in the question; its result is answered with text.
 """
 
 import re
@@ -33,10 +33,10 @@ _WORD = re.compile(r"[\w-]+")
 
 @dataclass(frozen=True)
 class ParsedRequest:
-    """`texts`: the whole prompt. `text`: what an echo repeats. `limit`: the ceiling as it was given.
+    """`texts`: the whole prompt. `text`: the text that an echo repeats. `limit`: the output ceiling in tokens.
 
-    `tool`: the name of the tool to call. `content`: the JSON to answer with, arguments of the tool or what a schema
-    asked for; None: text. `problem`: why there is no answer.
+    `tool`: the name of the tool to call. `content`: the JSON to answer with (tool arguments or structured output);
+    None: text. `problem`: the message of a 400, empty if the request is valid.
     """
 
     texts: tuple[str, ...]
@@ -48,7 +48,7 @@ class ParsedRequest:
 
 
 def read_request(body: Mapping[str, object], dialect: str) -> ParsedRequest:
-    """Return what a request asks for; `dialect` is the path below `/v1/`."""
+    """Parse a request; `dialect` is the path below `/v1/`."""
     turns = _turns(body, dialect)
     if not turns:
         return ParsedRequest((), problem=_PROMPT[dialect])
@@ -70,7 +70,7 @@ def read_request(body: Mapping[str, object], dialect: str) -> ParsedRequest:
 
 
 def inputs_of(body: Mapping[str, object]) -> list[object]:
-    """Return what is to be embedded, one text or list of tokens each."""
+    """Return the inputs to embed, each a text or a list of tokens."""
     given = body.get("input")
     if isinstance(given, list) and not all(isinstance(each, int) for each in given):
         return given
@@ -86,7 +86,7 @@ def text_of(content: object) -> str:
 
 
 def _turns(body: Mapping[str, object], dialect: str) -> list[tuple[str, str]]:
-    """Return each piece of the prompt as role and text, in order."""
+    """Return the parts of the prompt as (role, text), in order."""
     if dialect == "embeddings":
         given = body.get("input")
         return [("user", _tokens_as_text(each)) for each in inputs_of(body)] if given else []
@@ -120,7 +120,7 @@ def _items(given: object) -> list[tuple[str, str]]:
 
 
 def _blocks(message: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Return a message of Anthropic's dialect, its tools' results after its text."""
+    """Return the parts of an Anthropic message: its text, then its tool results."""
     results = [each for each in _objects(message.get("content")) if each.get("type") == "tool_result"]
     said = (str(message.get("role")), text_of(message.get("content")))
     return [said, *((_RESULT, text_of(each.get("content"))) for each in results)]
@@ -131,7 +131,7 @@ def _are_texts(prompt: list[object]) -> bool:
 
 
 def _tokens_as_text(given: object) -> str:
-    """Return a text as it is, and four characters for each token of a list."""
+    """Return a text unchanged, and four characters for each token of a list."""
     return given if isinstance(given, str) else "0000" * len(given) if isinstance(given, list) else ""
 
 
@@ -142,7 +142,7 @@ def _limit(body: Mapping[str, object], names: tuple[str, ...]) -> object:
 
 
 def _called(body: Mapping[str, object], dialect: str, text: str) -> tuple[str, object] | None:
-    """Return name and schema of the tool to call, if one is."""
+    """Return the name and schema of the tool to call, or None."""
     kinds = (None, "custom") if dialect == "messages" else ("function",)
     offered: dict[str, object] = {}
     for tool in _objects(body.get("tools")):
@@ -157,7 +157,7 @@ def _called(body: Mapping[str, object], dialect: str, text: str) -> tuple[str, o
         return None
     if isinstance(named, str):
         return (named, offered[named]) if named in offered else None
-    # One pass over the text, however many tools are offered.
+    # One pass over the text regardless of the number of tools.
     words = set(_WORD.findall(text))
     wanted = [name for name in offered if name in words]
     if kind in _DEMANDS:
@@ -166,7 +166,7 @@ def _called(body: Mapping[str, object], dialect: str, text: str) -> tuple[str, o
 
 
 def _formatted(body: Mapping[str, object], dialect: str, text: str) -> str | None:
-    """Return the JSON that the answer's format asks for, None for text."""
+    """Return the JSON that the requested output format needs, None for text."""
     held = {"responses": "text", "messages": "output_config"}.get(dialect)
     place = body.get(held) if held else body
     form = place.get("format" if held else "response_format") if isinstance(place, dict) else None

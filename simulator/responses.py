@@ -1,6 +1,6 @@
-"""The bytes of /responses, as recorded from OpenRouter in August 2026: no event names, `[DONE]` behind the last event.
+"""The wire format of /responses, as recorded from OpenRouter in August 2026: no event names, `[DONE]` at the end.
 
-Rule: each event is numbered in order, and the last one holds the whole response with its usage.
+Rule: events are numbered in order, and the last one contains the whole response with its usage.
 """
 
 from collections.abc import Mapping
@@ -15,21 +15,21 @@ from simulator.wire import DONE, AnswerPlan, Pieces, cost_members, data
 
 @dataclass(frozen=True)
 class ResponsesForm:
-    """`format` is the text format that was asked for, which the response repeats."""
+    """`format`: the requested text format, which the response repeats."""
 
     format: object = None
     header_id: bool = True
 
     def refusal(self, error: ErrorAnswer, user_id: str) -> dict[str, object]:
-        """Return an error object whose code is a name."""
+        """Return an error object with a code name."""
         return {"error": _error(error), "metadata": None, **({"user_id": user_id} if error.with_user else {})}
 
     def bare_error(self, plan: AnswerPlan) -> bytes:
-        """Return the flat error event, the only one there is."""
+        """Return the flat error event, the answer's only event."""
         return _flat(plan.model.error, 0)
 
     def start(self, plan: AnswerPlan) -> bytes:
-        """Return the response without output, then the item, and of a text its part."""
+        """Return the response without output, then the item, and for a text its content part."""
         begun = self._response(plan, "in_progress")
         item = _item(plan, "in_progress", None)
         events: list[dict[str, object]] = [
@@ -43,7 +43,7 @@ class ResponsesForm:
         return _numbered(events, 0)
 
     def pieces(self, plan: AnswerPlan) -> Pieces:
-        """Return what makes each delta: all but the piece and the number is the same in each."""
+        """Return a function that makes each token's delta: only the piece and the number differ."""
         mark = "\0"
         kind = "function_call_arguments" if plan.tool else "output_text"
         logprobs: dict[str, object] = {} if plan.tool else {"logprobs": []}
@@ -54,7 +54,7 @@ class ResponsesForm:
         return lambda token: before + orjson.dumps(plan.piece(token)) + after + b"%d}\n\n" % (first + token)
 
     def close(self, plan: AnswerPlan) -> bytes:
-        """Return the text or the arguments as a whole, then the item."""
+        """Return the complete text or arguments, then the item."""
         done = {"type": "response.output_item.done", "output_index": 0, "item": _item(plan, _ended(plan), plan.content)}
         if plan.tool:
             whole = {"name": plan.tool, "arguments": plan.content}
@@ -69,12 +69,12 @@ class ResponsesForm:
         return _numbered(events, _starts(plan) + plan.completion_tokens)
 
     def half_usage(self, plan: AnswerPlan, cost_usd: str) -> bytes:
-        """Return a response in progress with a usage: any other event would end the answer."""
+        """Return a response in progress with a usage; any other event with one would end the answer."""
         told = {**self._response(plan, "in_progress"), "usage": _usage(plan, cost_usd)}
         return _numbered([{"type": "response.in_progress", "response": told}], _closed(plan))
 
     def usage(self, plan: AnswerPlan, *, stated: bool) -> bytes:
-        """Return the response as it ended."""
+        """Return the final response."""
         response = self.document(plan)
         if not stated:
             response["usage"] = None
@@ -82,7 +82,7 @@ class ResponsesForm:
         return _numbered([{"type": f"response.{_ended(plan)}", "response": response}], number)
 
     def error(self, plan: AnswerPlan) -> bytes:
-        """Return the failed response with its usage; without one, the flat event."""
+        """Return the failed response with its usage, or the flat error event without usage."""
         if plan.model.fault is Fault.ERROR_LAST:
             return _flat(plan.model.error, _starts(plan) + plan.completion_tokens)
         closed = plan.model.fault is Fault.ERROR_WITH_USAGE
@@ -94,7 +94,7 @@ class ResponsesForm:
         return DONE
 
     def document(self, plan: AnswerPlan) -> dict[str, object]:
-        """Return the response; with an error it is a failed one."""
+        """Return the response, with status `failed` if there is an error."""
         response = self._response(plan, _ended(plan))
         response["output"] = [_item(plan, _ended(plan), plan.content)]
         if plan.is_failed:
@@ -135,23 +135,23 @@ class ResponsesForm:
 
 
 def responses_form(body: Mapping[str, object]) -> ResponsesForm:
-    """Return the form that a request asks for."""
+    """Return the form of the requested answer."""
     text = body.get("text")
     form = text.get("format") if isinstance(text, dict) else None
     try:
-        # A schema comes back as it was sent, but for decimals; one that no JSON writer takes does not.
+        # The schema is echoed with decimals as floats; one that orjson cannot write is not echoed.
         return ResponsesForm(orjson.loads(orjson.dumps(form, default=float)) if isinstance(form, dict) else None)
     except TypeError:
         return ResponsesForm()
 
 
 def _starts(plan: AnswerPlan) -> int:
-    """Return how many events come before the first delta."""
+    """Return the number of events before the first delta."""
     return 3 if plan.tool else 4
 
 
 def _closed(plan: AnswerPlan) -> int:
-    """Return how many come before the response as it ended."""
+    """Return the number of events before the final response."""
     return _starts(plan) + plan.completion_tokens + (2 if plan.tool else 3)
 
 
@@ -171,7 +171,7 @@ def _at(plan: AnswerPlan) -> dict[str, object]:
 
 
 def _item(plan: AnswerPlan, status: str, said: str | None) -> dict[str, object]:
-    """Return the one item of output; `said` None: it has only begun."""
+    """Return the output's only item. `said`: its content, None at the start."""
     status = "incomplete" if status == "failed" else status
     if plan.tool:
         call = {"call_id": f"call_{plan.opaque}", "name": plan.tool, "arguments": said or ""}

@@ -1,6 +1,6 @@
-"""What the sandbox says in the demo: a few sentences about what just happened, instead of an echo.
+"""The sandbox's answers in the demo: a few sentences about budgets and keys instead of an echo.
 
-Rule: only a conversation that begins with the demo's own instructions is answered so; every other is an echo.
+Rule: they are used only for conversations that start with the demo's own system prompt.
 """
 
 import re
@@ -27,7 +27,7 @@ _MOST_CHARS = 80
 
 
 def reply(instructions: str, question: str) -> str | None:
-    """Return the answer to a question in the demo, None anywhere else."""
+    """Return the answer to a question of the demo, None for any other conversation."""
     if not instructions.startswith(_DEMO):
         return None
     said = " ".join(question.split())

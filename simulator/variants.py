@@ -1,4 +1,4 @@
-"""The models a stand-in OpenRouter offers: one row each with its price, what it does and a sentence of docs.
+"""The table of simulated models: price, behaviour and a sentence of documentation each.
 
 A name with `<…>` is a family: `sandbox/slow-<ms>` answers to `sandbox/slow-250`.
 """
@@ -11,7 +11,7 @@ from enum import Enum
 
 
 class Fault(Enum):
-    """What is wrong with an answer, streamed or not. Shapes A to D are those recorded from OpenRouter inside a 200."""
+    """Faults of an answer, streamed or not. Shapes A to D were recorded from OpenRouter inside a 200."""
 
     NONE = "finish chunk, usage chunk, [DONE]"
     REFUSED = "an error status before any output"
@@ -29,7 +29,7 @@ class Fault(Enum):
 
 
 class Abort(Enum):
-    """What is billed when the client of a stream hangs up."""
+    """What is billed when the client hangs up during a stream."""
 
     PRODUCED = "the prompt and the tokens produced so far; nothing before the first token"
     FULL = "the complete answer, as with providers that cannot be stopped"
@@ -47,7 +47,7 @@ class Override:
 
 @dataclass(frozen=True)
 class ModelPrice:
-    """Decimal strings: USD per token, and per request when `request` is given. `-1` is a price not known beforehand."""
+    """Decimal strings: USD per token, and per request if `request` is set. `-1`: the price is not known beforehand."""
 
     prompt: str
     completion: str
@@ -56,7 +56,7 @@ class ModelPrice:
     overrides: tuple[Override, ...] = ()
 
     def pricing(self) -> dict[str, object]:
-        """Return the `pricing` object of the model list, in which zero extras are left out."""
+        """Return the `pricing` object of the model list, which omits absent extras."""
         listed: dict[str, object] = {"prompt": self.prompt, "completion": self.completion}
         if self.request:
             listed["request"] = self.request
@@ -66,12 +66,12 @@ class ModelPrice:
         return listed
 
     def start_usd(self, prompt_tokens: int) -> Decimal:
-        """Return what the prompt and the request itself cost."""
+        """Return the cost of the prompt and the request in USD."""
         prompt, _ = self._rates(prompt_tokens)
         return prompt_tokens * Decimal(prompt) + Decimal(self.request or 0)
 
     def output_usd(self, prompt_tokens: int, completion_tokens: int) -> Decimal:
-        """Return what the completion costs after a prompt of that length."""
+        """Return the cost in USD of a completion after a prompt of that length."""
         _, completion = self._rates(prompt_tokens)
         return completion_tokens * Decimal(completion)
 
@@ -104,7 +104,7 @@ _PROVIDER_FAULT = ErrorAnswer(502, "Provider returned error", {"raw": '{"code":5
 
 @dataclass(frozen=True)
 class Model:
-    """One row. `price` is listed, `charged` billed where it differs; `given_usd` is stated whatever the tokens."""
+    """One row. `price`: listed; `charged`: billed, if different; `given_usd`: a fixed cost, independent of tokens."""
 
     name: str
     does: str
@@ -313,7 +313,7 @@ ECHO = _ANSWERS[0]
 _BY_NAME = {model.name: model for model in MODELS if "<" not in model.name}
 _FAMILIES = {model.name.partition("<")[0]: model for model in MODELS if "<" in model.name}
 
-# Nine digits after the point: a stated price is then a whole number of nano-USD.
+# At most nine decimals, so that a fixed price is a whole number of nano-USD.
 _PARAMETER = {
     "sandbox/slow-": re.compile(r"(?:0|[1-9]\d{0,4}|[1-5]\d{5}|600000)\Z"),
     "sandbox/long-": re.compile(r"(?:[1-9]\d{0,5}|1000000)\Z"),
@@ -323,7 +323,7 @@ _PARAMETER = {
 
 @dataclass(frozen=True)
 class ModelVariant:
-    """A model as it was asked for: its row, the full name and, for a family, the parameter."""
+    """A requested model: its row, full name and, for a family, its parameter."""
 
     model: Model
     name: str
@@ -331,27 +331,27 @@ class ModelVariant:
 
     @property
     def pause_ms(self) -> int:
-        """Pause before each token."""
+        """Pause before each token, in milliseconds."""
         return int(self.parameter) if self.model.name == "sandbox/slow-<ms>" else self.model.pause_ms
 
     @property
     def length_tokens(self) -> int | None:
-        """Tokens of an answer of fixed length; None repeats the last user message."""
+        """Tokens of an answer of fixed length; None: repeat the last user message."""
         return int(self.parameter) if self.model.name == "sandbox/long-<n>" else None
 
     @property
     def given_usd(self) -> str | None:
-        """The stated cost that no token changes, if there is one."""
+        """The fixed cost in USD, independent of tokens; None without one."""
         return self.parameter if self.model.given_usd == "<usd>" else self.model.given_usd
 
     @property
     def max_completion_tokens(self) -> int:
-        """The most this model ever answers with."""
+        """The most tokens of this model's answers."""
         return self.length_tokens or self.model.max_completion_tokens
 
     @property
     def listed(self) -> ModelPrice:
-        """The price in the model list; a given price is listed as the price of a request."""
+        """The price in the model list; a fixed price is listed as the price of a request."""
         return ModelPrice("0", "0", request=self.parameter) if self.model.given_usd == "<usd>" else self.model.price
 
 

@@ -1,6 +1,6 @@
-"""How a stand-in OpenRouter sends an answer: comments, pieces, faults and ends, blanks before JSON.
+"""Turns a planned answer into chunks: comments, tokens, faults and endings, blanks before JSON.
 
-The bytes of each dialect are those of its form: chat.py, embeddings.py, responses.py, messages.py.
+The wire format of each dialect is its form: chat.py, embeddings.py, responses.py, messages.py.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ COMMENT = b": OPENROUTER PROCESSING\n\n"
 BLANKS = b"\n         \n"
 DONE = b"data: [DONE]\n\n"
 
-# Longer than any client waits: the silent model's answer ends when its client gives up.
+# An hour, longer than any client waits: the silent model's answer ends when its client gives up.
 FOREVER_MS = 3_600_000
 
 
@@ -39,46 +39,46 @@ class Pieces(Protocol):
 
 
 class Form(Protocol):
-    """One dialect's bytes. Each method returns whole events, or b"" where the dialect says nothing there."""
+    """One dialect's wire format. Each method returns whole events, or b"" if the dialect has none there."""
 
     @property
     def header_id(self) -> bool:
-        """Whether the id stands in a header, too."""
+        """Whether the id is also in a header."""
 
     def refusal(self, error: ErrorAnswer, user_id: str) -> dict[str, object]:
         """Return the JSON of an error without a generation."""
 
     def bare_error(self, plan: "AnswerPlan") -> bytes:
-        """Say that error inside a stream."""
+        """Return the refusal inside a stream."""
 
     def start(self, plan: "AnswerPlan") -> bytes:
-        """Say what comes before any output."""
+        """Return the events before any output."""
 
     def pieces(self, plan: "AnswerPlan") -> Pieces:
-        """Return what makes the event of each token."""
+        """Return a function that makes each token's event."""
 
     def close(self, plan: "AnswerPlan", /) -> bytes:
-        """Say that the output is whole."""
+        """Return the events that complete the output."""
 
     def half_usage(self, plan: "AnswerPlan", cost_usd: str) -> bytes:
-        """State a usage that is not the last."""
+        """Return an event with a preliminary usage."""
 
     def usage(self, plan: "AnswerPlan", *, stated: bool) -> bytes:
-        """Say what ended the answer, with its usage or without."""
+        """Return the answer's last events, with its usage if `stated`."""
 
     def error(self, plan: "AnswerPlan") -> bytes:
-        """Say an error with or without usage, as the fault has it."""
+        """Return an error with or without usage, depending on the fault."""
 
     def end(self) -> bytes:
-        """End the stream."""
+        """Return the end of the stream."""
 
     def document(self, plan: "AnswerPlan") -> Mapping[str, object]:
-        """Return the answer that is not streamed."""
+        """Return the JSON of an answer that is not streamed."""
 
 
 @dataclass(frozen=True)
 class AnswerPlan:
-    """An answer with everything decided but the form: streamed or not."""
+    """A fully decided answer, before it is rendered as a stream or as JSON."""
 
     form: Form
     variant: ModelVariant
@@ -101,12 +101,12 @@ class AnswerPlan:
 
     @property
     def slug(self) -> str:
-        """The model's name as the answer states it, which may be a dated one."""
+        """The model's name in the answer, which may be a dated one."""
         return self.model.canonical_slug or self.variant.name
 
     @property
     def finish_reason(self) -> str | None:
-        """How the answer ended; None when it never did."""
+        """The finish reason; None if the answer never ends."""
         if self.model.fault in (Fault.CUT, Fault.SILENT):
             return None
         if self.model.fault in (Fault.ERROR_LAST, Fault.BARE_ERROR):
@@ -117,17 +117,17 @@ class AnswerPlan:
 
     @cached_property
     def content(self) -> str:
-        """All that is said."""
+        """The whole output text."""
         return "".join(map(self.piece, range(self.completion_tokens)))
 
     @property
     def opaque(self) -> str:
-        """The part of the id that is like no other's."""
+        """The unique part of the id."""
         return self.id.rpartition("-")[2]
 
     @property
     def is_failed(self) -> bool:
-        """Whether there is an error in the answer."""
+        """Whether the answer contains an error."""
         return self.model.fault in (Fault.ERROR_BILLED, Fault.ERROR_WITH_USAGE, Fault.ERROR_LAST)
 
     def piece(self, token: int) -> str:
@@ -140,7 +140,7 @@ class AnswerPlan:
 
 @dataclass(frozen=True)
 class Chunks:
-    """The chunks of an answer, made while they are read, the same at every reading."""
+    """The chunks of an answer, generated lazily and identically at each iteration."""
 
     plan: AnswerPlan
     streamed: bool
@@ -152,7 +152,7 @@ class Chunks:
 
 
 def usd_literal(usd: Decimal) -> str:
-    """Return `usd` as JavaScript writes a number: no trailing zeros, an exponent below a millionth."""
+    """Return `usd` as JavaScript formats a number: no trailing zeros, an exponent below a millionth."""
     if usd == 0:
         return "0"
     shortest = usd.normalize()
@@ -164,7 +164,7 @@ def usd_literal(usd: Decimal) -> str:
 
 
 def cost_members(plan: AnswerPlan, cost_usd: str | None = None) -> dict[str, object]:
-    """Return the members of a usage that state its cost; literals are written exactly as they are billed."""
+    """Return the cost members of a usage; amounts are written exactly as billed."""
     model = plan.model
     if model.fault is Fault.COST_MISSING:
         return {}
@@ -177,7 +177,7 @@ def cost_members(plan: AnswerPlan, cost_usd: str | None = None) -> dict[str, obj
 
 
 def data(event: Mapping[str, object]) -> bytes:
-    """Return one event without a name."""
+    """Return one SSE event without an event name."""
     return b"data: " + orjson.dumps(event) + b"\n\n"
 
 
@@ -205,13 +205,13 @@ def _tokens(plan: AnswerPlan) -> Iterator[Chunk]:
 
 
 def _kept_alive(pause_ms: int, period_ms: int, sign: bytes) -> Iterator[Chunk]:
-    """Yield the keep-alive bytes `sign` after each full period of a pause; the caller waits for the rest of it."""
+    """Yield the keep-alive bytes `sign` after each full period of a pause; the caller waits the remainder."""
     for _ in range(pause_ms // period_ms):
         yield Chunk(sign, period_ms)
 
 
 def _ending(plan: AnswerPlan) -> tuple[bytes, ...]:
-    """Return what comes after the last token."""
+    """Return the events after the last token."""
     form, fault = plan.form, plan.model.fault
     match fault:
         case Fault.BARE_ERROR:
@@ -234,7 +234,7 @@ def _ending(plan: AnswerPlan) -> tuple[bytes, ...]:
 
 
 def _whole(plan: AnswerPlan) -> Iterator[Chunk]:
-    """Yield an answer that is not streamed: blanks commit the 200 before anything is known, then the JSON."""
+    """Yield an answer that is not streamed: blanks, which commit the 200 before the outcome is known, then JSON."""
     pause_ms = plan.variant.pause_ms * plan.completion_tokens
     yield Chunk(BLANKS)
     yield from _kept_alive(pause_ms, plan.keepalive_ms, BLANKS)
@@ -249,7 +249,7 @@ def _whole(plan: AnswerPlan) -> Iterator[Chunk]:
 
 
 def _split(chunks: Iterator[Chunk], size: int) -> Iterator[Chunk]:
-    """Yield the same bytes in pieces of `size`; a chunk's tokens come with its last piece."""
+    """Yield the same bytes in pieces of `size`; a chunk's tokens are in its last piece."""
     for chunk in chunks:
         starts = range(0, len(chunk.data), size)
         for start in starts:
