@@ -1,1 +1,1 @@
-"""A small app that uses Wattfare as any app would: over its public HTTP API, with a publishable and a secret key."""
+"""A small app that uses Wattfare like any app: through its public HTTP API, with a publishable and a secret key."""

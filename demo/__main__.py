@@ -10,7 +10,7 @@ from demo.settings import read_settings
 
 
 def main() -> None:
-    """Serve until stopped; a malformed setting, a missing key or a taken port is one line and exit 1."""
+    """Serve until stopped. A malformed setting, a missing key or a taken port prints one line and exits with 1."""
     try:
         settings = read_settings()
         app = create_app(settings, load_keys(settings))

@@ -1,6 +1,6 @@
-"""The demo's own app: registered at the first start by the operator's command, its keys kept in a file.
+"""The demo's own app: registered at the first start by `scripts.create_app`, with its keys kept in a file.
 
-Rule: the file holds a secret key, so it is readable by its owner alone.
+Rule: the file contains a secret key, so only its owner may read it.
 """
 
 import json
@@ -22,14 +22,17 @@ class NoKeysError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AppKeys:
-    """The two keys of an app: one for its page, one for its backend alone."""
+    """An app's keys: the publishable one for its page, the secret one for its backend only."""
 
     publishable: str
     secret: str = field(repr=False)
 
 
 def load_keys(settings: DemoSettings) -> AppKeys:
-    """Return the keys in `keys_file`, made at the first start or after the demo moved. Raises NoKeysError."""
+    """Return the keys in `keys_file`, registering the app first if they are missing or of another origin.
+
+    Raises NoKeysError.
+    """
     kept = _read(settings.keys_file)
     if kept.get("origin") != settings.origin:
         kept = {**_register(settings.origin), "origin": settings.origin}
@@ -56,9 +59,9 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def _write(path: Path, kept: dict[str, str]) -> None:
-    """Write a draft and rename it, so that the file is whole or not there."""
+    """Write a draft and rename it, so that the file is never incomplete."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # mkstemp makes the file with mode 600.
+    # mkstemp creates the file with mode 600.
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix="demo-")
     with os.fdopen(descriptor, "w") as file:
         json.dump(kept, file)

@@ -1,6 +1,6 @@
-"""The demo's page and backend, meant to be copied: sessions for its visitors, and a chat that each pays for.
+"""The demo's page and backend, meant as a template: sessions for visitors, and a chat paid for by each visitor.
 
-Rule: the secret key never leaves this process. The page gets the publishable key and session tokens of ten minutes.
+Rule: the secret key never leaves this process. The page gets the publishable key and ten-minute session tokens.
 """
 
 import json
@@ -22,9 +22,9 @@ _FILES = {"page.mjs": "text/javascript", "talk.mjs": "text/javascript", "style.c
 _COOKIE = "demo_visitor"
 _VISITOR = re.compile(r"visitor-[0-9a-f]{32}")
 _YEAR_SECONDS = 365 * 24 * 60 * 60
-_SUGGESTED_USD = 5  # the cap that the popup opens with
-_MOST_BODY_BYTES = 64 * 1024  # a long chat
-_MOST_TOKENS = 1000  # what is not named is held at the model's own maximum
+_SUGGESTED_USD = 5  # the cap that the popup preselects
+_MOST_BODY_BYTES = 64 * 1024  # enough for a long chat
+_MOST_TOKENS = 1000  # without a ceiling, the hold is for the model's maximum output
 _SYSTEM = {"role": "system", "content": "You are the assistant of the Wattfare demo. Answer in a few sentences."}
 _SETTINGS = web.AppKey("settings", DemoSettings)
 _KEYS = web.AppKey("keys", AppKeys)
@@ -51,7 +51,7 @@ async def _closing(app: web.Application) -> AsyncIterator[None]:
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
-    """Answer `POST /api/chat` `{messages, grant?, model?}`: the model's words as they come, paid by this visitor."""
+    """Answer `POST /api/chat` `{messages, grant?, model?}`: stream the model's text, paid by this visitor."""
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType
     asked = await request.json()
@@ -68,7 +68,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
 
 
 async def _words(request: web.Request, asked: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    """Return what goes to the page, a JSON object a line: `{text}`, at last perhaps the envelope of an error."""
+    """Return the lines for the page, as JSON objects: `{text}`, and possibly an error envelope at the end."""
     wattfare, settings = request.app[_WATTFARE], request.app[_SETTINGS]
     visitor = _visitor(request)
     if visitor is None:
@@ -102,13 +102,13 @@ def _refusal(error: Exception) -> web.Response:
 
 
 def _visitor(request: web.Request) -> str | None:
-    """Return who is asking, by this app's own means: here a cookie, in your app whoever is signed in."""
+    """Return the user's id by this app's own means: here a cookie, in your app its own authentication."""
     found = request.cookies.get(_COOKIE, "")
     return found if _VISITOR.fullmatch(found) else None
 
 
 async def page(request: web.Request) -> web.Response:
-    """Answer `GET /`: the chat page, with what the browser SDK needs to know."""
+    """Answer `GET /`: the chat page, with the browser SDK's configuration."""
     settings = request.app[_SETTINGS]
     config = {
         "publishableKey": request.app[_KEYS].publishable,

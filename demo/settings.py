@@ -1,4 +1,4 @@
-"""What can be set about the demo, and the only place of it that reads the environment."""
+"""The demo's settings, its only reader of the environment."""
 
 import os
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ _OPENROUTER = "https://openrouter.ai"
 
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
-    """`origin` is where browsers see the demo; `keys_file` holds the app's keys between starts.
+    """`keys_file`: keeps the app's keys between starts.
 
-    `is_sandbox`: the sandbox stands in for OpenRouter, so that the page may offer the models that fail on demand.
+    `is_sandbox`: calls go to the sandbox, so the page offers its models with faults.
     """
 
     host: str
@@ -24,7 +24,7 @@ class DemoSettings:
     is_sandbox: bool
 
     def model_for(self, asked: object) -> str:
-        """Return the model of a question: the page may ask for those of the sandbox."""
+        """Return the model for a question: the page may choose models of the sandbox only."""
         return asked if isinstance(asked, str) and asked.startswith("sandbox/") else self.model
 
     @property
@@ -34,7 +34,7 @@ class DemoSettings:
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> DemoSettings:
-    """Return the settings that `environ` asks for. Raises ValueError that names the variable."""
+    """Return the settings by `environ`. Raises ValueError that names the variable."""
     port = environ.get("PORT") or "8083"
     if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65_535):
         raise ValueError("PORT must be a whole number from 1 to 65535.")

@@ -1,1 +1,1 @@
-"""The operator's hands: thin commands over the functions that the services use."""
+"""The operator's commands: thin wrappers of the functions that the services use."""

@@ -1,6 +1,6 @@
 """Accept a Redis that came back empty or older: `python -m scripts.accept_store --yes`.
 
-Rule: it takes the loss as it is. Restore a backup first if there is one.
+Rule: lost data stays lost. Restore a backup first if there is one.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from scripts.command import CommandRefused, run
 
 
 async def accept_store(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
-    """Give this Redis a new epoch, which every process accepts from now on, whatever is missing in it."""
+    """Give this Redis a new epoch, which every process accepts from now on, even if data is missing in it."""
     if not arguments.yes:
         raise CommandRefused(
             "What this Redis has lost stays lost, spend included. Say --yes if that is known and meant."

@@ -1,6 +1,6 @@
-"""What every operator command shares: it parses arguments, opens the stores, prints one answer, or one line on failure.
+"""Runs an operator's command: parses arguments, opens the stores, prints the answer, or one line on failure.
 
-Rule: an answer goes to standard output, why a command failed to standard error with exit code 1.
+Rule: the answer goes to standard output; the reason of a failure goes to standard error, with exit code 1.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from gateway.errors import WattfareError
 from gateway.services import Services, open_services
 from gateway.settings import Settings
 from scripts.settings import command_environment
-from scripts.table import said
+from scripts.table import as_text
 
-# An operator's command may wait for a busy Redis: no request waits for it.
+# Longer than a request's deadline: an operator's command may wait for a busy Redis.
 _DEADLINE_MS = 5000
 
 Answer = Mapping[str, Any]
@@ -28,22 +28,22 @@ Show = Callable[[Answer, argparse.Namespace], Iterable[str]]
 
 
 def lines(answer: Answer, _: argparse.Namespace | None = None) -> Iterator[str]:
-    """Yield an answer as a person reads it: each row of a list on a line of its own."""
+    """Yield an answer as text for people: each row of a list on its own line."""
     for name, value in answer.items():
         if isinstance(value, list) and value:
             yield f"{name}:"
-            yield from (f"  {said(row)}" for row in value)
+            yield from (f"  {as_text(row)}" for row in value)
         else:
-            yield f"{name}: {said(value)}"
+            yield f"{name}: {as_text(value)}"
 
 
 def exit_code(answer: Answer) -> int:
-    """Return 1 for an answer whose `ok` is false."""
+    """Return 1 if the answer's `ok` is false, else 0."""
     return int(answer.get("ok") is False)
 
 
 class CommandRefused(Exception):
-    """The command cannot do this; the message says what to do."""
+    """The command cannot be carried out; the message says what to do."""
 
 
 def run(

@@ -1,6 +1,6 @@
 """Import a connection: `python -m scripts.connect_user --app ID --user U --monthly-usd X --openrouter-key K`.
 
-Rule: a key that OpenRouter refuses is refused, unless `--unchecked` says that it is meant.
+Rule: a key that OpenRouter refuses is refused here too, unless `--unchecked` is given.
 """
 
 import argparse
@@ -37,14 +37,14 @@ async def connect_user(services: Services, arguments: argparse.Namespace) -> Map
 
 
 async def _check(services: Services, key: str) -> None:
-    """Ask OpenRouter about a key. Raises CommandRefused when it refuses it, or when no payer's key is one."""
+    """Check a key at OpenRouter. Raises CommandRefused if OpenRouter refuses it, or if it is a management key."""
     client = Client.of(services.settings)
     try:
         facts = await OpenRouter(services.settings.openrouter_base_url, client).facts(key)
     except FundingInvalid as refused:
         raise CommandRefused(f"{refused.message} --unchecked takes it all the same.") from None
     except UpstreamError as away:
-        # An import must not hang on OpenRouter's being there; a bad key shows with its first request.
+        # An import must not depend on OpenRouter's availability; a bad key fails at its first request.
         print(f"connect_user: the key was not checked. {away.message}", file=sys.stderr)
         return
     finally:

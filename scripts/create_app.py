@@ -1,6 +1,6 @@
 """Register an app: `python -m scripts.create_app --name N --origin URL … [--return-url URL …] [--json]`.
 
-Rule: the secrets are shown this once; only their digests are stored.
+Rule: the secrets are shown only once; only their digests are stored.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from scripts.settings import command_environment
 
 
 async def create_app(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
-    """Check name and origins, and return the new app's keys."""
+    """Validate name, origins and return URLs, register the app, and return its keys."""
     name = checked_name(arguments.name, services)
     if not arguments.origin:
         raise CommandRefused("--origin is needed: without one no page of the app could ask its users.")
@@ -41,7 +41,7 @@ def checked_webhook(text: str, services: Services) -> str:
 
 
 def checked_name(text: str, services: Services) -> str:
-    """Return an app's name as it is stored. Raises CommandRefused."""
+    """Return an app's validated name. Raises CommandRefused."""
     try:
         return app_names.check(text, services.settings.reserved_names)
     except app_names.NameRefused as refused:
@@ -49,7 +49,7 @@ def checked_name(text: str, services: Services) -> str:
 
 
 def checked(option: str, texts: Iterable[str], register: Callable[..., str], services: Services) -> list[str]:
-    """Return addresses as they are stored. `register` is that of their kind. Raises CommandRefused."""
+    """Return validated origins or return URLs. `register`: their validator. Raises CommandRefused."""
     try:
         return [register(text, loopback=not services.settings.production) for text in texts]
     except OriginRefused as refused:

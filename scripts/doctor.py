@@ -1,7 +1,7 @@
 """Check a deployment and say what to mend: `python -m scripts.doctor [--json] [--before-start]`. Exits 1 on a fault.
 
-Run it with the environment of the services, where Redis and the public URLs can be reached. `--before-start` looks at
-the settings and at Redis alone, for a release that nothing runs of yet.
+Run it with the environment of the services, where Redis and the public URLs are reachable. `--before-start` checks only
+the settings and Redis, for a release that is not running yet.
 """
 
 import argparse
@@ -27,23 +27,23 @@ RUNNING: tuple[Check, ...] = (
 
 
 async def doctor(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
-    """Return every finding; a check of Redis that cannot be made because Redis is away is left out."""
+    """Return every finding; checks that need Redis are skipped when it is away."""
     found = [finding async for finding in doctor_store.store(services)]
     if not any(finding.is_fault for finding in found):
         for check in BEFORE_START if arguments.before_start else RUNNING:
-            found += await _made(check, services)
+            found += await _run_check(check, services)
     elif not arguments.before_start:
         for check in (doctor_public.openrouter, doctor_public.names):
-            found += await _made(check, services)
-    rows = [{"check": each.what, "ok": not each.is_fault, "said": each.said, "mend": each.mend} for each in found]
+            found += await _run_check(check, services)
+    rows = [{"check": each.what, "ok": not each.is_fault, "said": each.result, "mend": each.mend} for each in found]
     return {"ok": not any(each.is_fault for each in found), "checks": rows}
 
 
-async def _made(check: Check, services: Services) -> list[Finding]:
+async def _run_check(check: Check, services: Services) -> list[Finding]:
     found: list[Finding] = []
     try:
         async for finding in check(services):
-            found.append(finding)  # noqa: PERF401 - what was found before it broke counts too
+            found.append(finding)  # noqa: PERF401 - keeps the findings made before an exception
     except WattfareError as broken:
         found.append(Finding(check.__name__, broken.message, "see whether Redis is there, and run this again"))
     return found

@@ -1,6 +1,6 @@
-"""What the doctor looks at from outside: the names, the certificates, both services, OpenRouter, and one stream.
+"""The doctor's checks from outside: DNS names, certificates, both services, OpenRouter, and one stream.
 
-Rule: what it asks costs nobody anything: the stream is one of test mode, by an app of the doctor's own.
+Rule: the checks cost nothing: the stream is in test mode, by an app of the doctor's own.
 """
 
 import asyncio
@@ -21,17 +21,17 @@ from gateway.services import Services
 from scripts.findings import Finding
 
 _ASK_SECONDS = 10.0
-# Certificates are renewed a month before their end; two weeks before it, that has failed.
+# Certificates are usually renewed a month before their end, so two weeks before it the renewal has failed.
 _LEAST_CERTIFICATE_DAYS = 14
 _DAY_SECONDS = 86_400
 DOCTORS_APP = "Wattfare doctor"
 _DOCTORS_ORIGIN = "https://doctor.invalid"
-# Eight words, a quarter of a second apart: less than half of that from first to last means that they were kept back.
+# Eight words at intervals of a quarter of a second: if they arrive in less than half of that time, something buffers.
 _MODEL, _WORDS, _PAUSE_SECONDS = "sandbox/slow-250", "one two three four five six seven eight", 0.25
 
 
 async def names(services: Services) -> AsyncIterator[Finding]:
-    """Yield whether both public names resolve, and how long their certificates last."""
+    """Check that both public names resolve, and that their certificates are valid for long enough."""
     settings = services.settings
     for variable, url in (("WATTFARE_PUBLIC_URL", settings.public_url), ("WATTFARE_CONSENT_URL", settings.consent_url)):
         parts = urlsplit(url)
@@ -55,15 +55,15 @@ async def _certificate(variable: str, host: str, port: int) -> Finding:
         reason = getattr(refused, "verify_message", "") or refused.reason or type(refused).__name__
         return Finding(what, f"browsers refuse it: {reason}", "have the proxy in front get one for this very name")
     except OSError as away:
-        said = f"{host}:{port} cannot be reached ({away.strerror or type(away).__name__})"
-        return Finding(what, said, "start the proxy in front, and open its port")
+        result = f"{host}:{port} cannot be reached ({away.strerror or type(away).__name__})"
+        return Finding(what, result, "start the proxy in front, and open its port")
     if days < _LEAST_CERTIFICATE_DAYS:
         return Finding(what, f"ends in {days:.0f} days", "see why the proxy in front does not renew it")
     return Finding(what, f"good for {days:.0f} days")
 
 
 def _certificate_days(host: str, port: int) -> float:
-    """Return how many days a host's certificate still lasts. Raises OSError, ssl.SSLError when browsers refuse it."""
+    """Return the days until a host's certificate expires. Raises OSError, ssl.SSLError if browsers would refuse it."""
     context = ssl.create_default_context()
     with (
         socket.create_connection((host, port), timeout=_ASK_SECONDS) as plain,
@@ -74,7 +74,7 @@ def _certificate_days(host: str, port: int) -> float:
 
 
 async def services_answer(services: Services) -> AsyncIterator[Finding]:
-    """Yield whether each public URL leads to its service, and that one is ready."""
+    """Check that each public URL leads to its service, and that the service is ready."""
     settings = services.settings
     wanted = (
         ("gateway", "WATTFARE_PUBLIC_URL", settings.public_url, "/openapi.json"),
@@ -85,25 +85,25 @@ async def services_answer(services: Services) -> AsyncIterator[Finding]:
             try:
                 async with session.get(url + "/readyz") as ready, session.get(url + own_page) as page:
                     if page.status != 200:
-                        said = f"{url} leads to something else: {own_page} is {page.status}"
-                        yield Finding(name, said, f"point {variable}'s name, or the proxy in front, at the {name}")
+                        result = f"{url} leads to something else: {own_page} is {page.status}"
+                        yield Finding(name, result, f"point {variable}'s name, or the proxy in front, at the {name}")
                     elif ready.status != 200:
                         yield Finding(name, f"not ready ({ready.status})", "see its log; mostly Redis is away for it")
                     else:
                         yield Finding(name, f"ready at {url}")
             except (aiohttp.ClientError, TimeoutError, OSError) as away:
-                said = f"does not answer at {url} ({type(away).__name__})"
-                yield Finding(name, said, f"start it, and see that {variable} leads to it")
+                result = f"does not answer at {url} ({type(away).__name__})"
+                yield Finding(name, result, f"start it, and see that {variable} leads to it")
 
 
 async def openrouter(services: Services) -> AsyncIterator[Finding]:
-    """Yield whether OpenRouter answers with its models."""
+    """Check that OpenRouter returns its list of models."""
     client = Client.of(services.settings)
     try:
         document = await client.fetch("models")
-        said = f"answers {document.status} for its list of models"
+        result = f"answers {document.status} for its list of models"
         mend = "" if document.status == 200 else "see OPENROUTER_BASE_URL; OpenRouter's own state: status.openrouter.ai"
-        yield Finding("openrouter", said, mend)
+        yield Finding("openrouter", result, mend)
     except UpstreamError as away:
         yield Finding("openrouter", away.message, "see OPENROUTER_BASE_URL, the firewall and HTTPS_PROXY")
     finally:
@@ -111,7 +111,7 @@ async def openrouter(services: Services) -> AsyncIterator[Finding]:
 
 
 async def stream(services: Services) -> AsyncIterator[Finding]:
-    """Yield whether a stream comes through the public URL as it is made, or is kept back on the way."""
+    """Check that a stream through the public URL is not buffered on the way."""
     secret, app_id = await _own_secret(services)
     await services.connections.approve(Budget.of_user("test", app_id, "doctor"), Approval(None, None))
     body = {"model": _MODEL, "stream": True, "messages": [{"role": "user", "content": _WORDS}]}
@@ -133,14 +133,14 @@ async def stream(services: Services) -> AsyncIterator[Finding]:
         return
     lasted, expected = came[-1] - came[0], _PAUSE_SECONDS * len(_WORDS.split())
     if lasted < expected / 2:
-        said = f"all of it came within {lasted:.1f} s, though it is made over {expected:.1f}"
-        yield Finding("stream", said, "turn buffering off in the proxy in front (nginx: proxy_buffering off)")
+        result = f"all of it came within {lasted:.1f} s, though it is made over {expected:.1f}"
+        yield Finding("stream", result, "turn buffering off in the proxy in front (nginx: proxy_buffering off)")
     else:
         yield Finding("stream", f"comes as it is made, in {len(came)} pieces over {lasted:.1f} s")
 
 
 async def _own_secret(services: Services) -> tuple[str, str]:
-    """Return a test secret of the doctor's own app, and its id: registered once, its secret made anew each time."""
+    """Return a test secret and the id of the doctor's own app, which is registered once; its secret is rotated."""
     known = next((app for app in await services.apps.every() if app.name == DOCTORS_APP and not app.is_closed), None)
     if known is None:
         made = await services.apps.create(DOCTORS_APP, [_DOCTORS_ORIGIN])

@@ -1,6 +1,6 @@
-"""What the doctor looks at in Redis: is it there, is it the one we knew, will it keep what it is told, does it hold up.
+"""The doctor's checks of Redis: availability, validity, persistence, capacity, and the data that must be current.
 
-Rule: nothing is changed, and no key or user is named.
+Rule: the checks change nothing, and name no key and no user.
 """
 
 import time
@@ -13,19 +13,19 @@ from gateway.sealing import SealBroken
 from gateway.services import KEEPS_ALL, Services
 from scripts.findings import Finding
 
-# Session tokens live for ten minutes and prices for a day: a few seconds of difference harm nothing yet.
+# Session tokens are valid for ten minutes and prices for a day, so a few seconds of skew are harmless.
 MOST_CLOCK_SKEW_MS = 2000
-# Each process needs two connections, and comes back ten times a second when it is refused.
+# Each process needs two connections, and retries ten times a second when refused.
 _MOST_USED = 0.8
 _MOST_MEMORY_USED = 0.9
-# A ring that lost a key shows in the first few; every key of a large installation would take minutes.
+# A missing master key shows in the first few; trying every key of a large installation would take minutes.
 _KEYS_TRIED = 500
-# The gateways fetch it every five minutes; after a day every request holds all that is left.
+# Gateways refresh the list every five minutes; with prices older than a day each request holds all that is left.
 _OLD_PRICES_MS = 3_600_000
 
 
 async def store(services: Services) -> AsyncIterator[Finding]:
-    """Yield whether Redis is there and the one we knew; the other checks of it need that."""
+    """Check that Redis answers and is valid, which all other checks of it need."""
     if services.store.is_open:
         yield Finding("redis", "answers, and is the one we knew")
     elif "does not answer" in (why := services.store.why_closed):
@@ -36,32 +36,32 @@ async def store(services: Services) -> AsyncIterator[Finding]:
 
 
 async def servers(services: Services) -> AsyncIterator[Finding]:
-    """Yield what each server says of its persistence, its memory and its connections."""
+    """Check each server's persistence, memory and connections."""
     about = services.store.about
     sections = [await about(name) for name in ("persistence", "memory", "clients")]
     for persistence, memory, clients in zip(*sections, strict=True):
         place = f" {persistence['name']}" if persistence["name"] else ""
         for finding in (*_persistence(persistence), *_memory(memory), *_connections(clients)):
-            yield Finding(finding.what + place, finding.said, finding.mend)
+            yield Finding(finding.what + place, finding.result, finding.mend)
 
 
-def _persistence(told: Mapping[str, str]) -> Iterator[Finding]:
-    if told.get("aof_enabled") != "1":
+def _persistence(facts: Mapping[str, str]) -> Iterator[Finding]:
+    if facts.get("aof_enabled") != "1":
         mend = "set appendonly yes (and appendfsync everysec, or always where a host's power may fail)"
         yield Finding("persistence", "a restart forgets all spend since the last snapshot", mend)
-    elif told.get("aof_last_write_status") != "ok" or told.get("aof_last_bgrewrite_status") != "ok":
+    elif facts.get("aof_last_write_status") != "ok" or facts.get("aof_last_bgrewrite_status") != "ok":
         yield Finding("persistence", "the append-only file could not be written", "make room on Redis's disk")
     else:
         yield Finding("persistence", "every write goes to the append-only file")
 
 
-def _memory(told: Mapping[str, str]) -> Iterator[Finding]:
-    policy = told.get("maxmemory_policy", KEEPS_ALL)
+def _memory(facts: Mapping[str, str]) -> Iterator[Finding]:
+    policy = facts.get("maxmemory_policy", KEEPS_ALL)
     if policy == KEEPS_ALL:
         yield Finding("eviction", KEEPS_ALL)
     else:
         yield Finding("eviction", f"maxmemory-policy {policy} may drop holds and spend", f"set it to {KEEPS_ALL}")
-    limit, used = int(told.get("maxmemory", 0)), int(told.get("used_memory", 0))
+    limit, used = int(facts.get("maxmemory", 0)), int(facts.get("used_memory", 0))
     if limit and used > _MOST_MEMORY_USED * limit:
         yield Finding(
             "memory",
@@ -72,8 +72,8 @@ def _memory(told: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("memory", f"{used / 2**20:.0f} MB used" + (f" of {limit / 2**20:.0f}" if limit else ", no limit"))
 
 
-def _connections(told: Mapping[str, str]) -> Iterator[Finding]:
-    used, most = int(told.get("connected_clients", 0)), int(told.get("maxclients", 0))
+def _connections(facts: Mapping[str, str]) -> Iterator[Finding]:
+    used, most = int(facts.get("connected_clients", 0)), int(facts.get("maxclients", 0))
     if most and used > _MOST_USED * most:
         mend = "raise maxclients: two for each gateway worker, one for each other process, and some to spare"
         yield Finding("connections", f"{used} of {most} are used", mend)
@@ -82,23 +82,23 @@ def _connections(told: Mapping[str, str]) -> Iterator[Finding]:
 
 
 async def clock(services: Services) -> AsyncIterator[Finding]:
-    """Yield whether this machine's clock and each server's agree."""
-    for told in await services.store.about("server"):
-        if "server_time_usec" in told:
-            yield clock_finding(int(told["server_time_usec"]) // 1000 - time.time_ns() // 1_000_000)
+    """Check that this machine's clock and each server's agree."""
+    for facts in await services.store.about("server"):
+        if "server_time_usec" in facts:
+            yield clock_finding(int(facts["server_time_usec"]) // 1000 - time.time_ns() // 1_000_000)
 
 
 def clock_finding(skew_ms: int) -> Finding:
-    """Return what a difference of so many milliseconds between Redis's clock and ours means."""
+    """Return the finding for Redis's clock being `skew_ms` ahead of ours."""
     if abs(skew_ms) <= MOST_CLOCK_SKEW_MS:
         return Finding("clock", "agrees with Redis's")
     which = "ahead of" if skew_ms > 0 else "behind"
-    said = f"Redis's is {abs(skew_ms) / 1000:.1f} s {which} this machine's"
-    return Finding("clock", said, "run a time service (chrony, systemd-timesyncd) on both")
+    result = f"Redis's is {abs(skew_ms) / 1000:.1f} s {which} this machine's"
+    return Finding("clock", result, "run a time service (chrony, systemd-timesyncd) on both")
 
 
 async def rings(services: Services) -> AsyncIterator[Finding]:
-    """Yield whether the funding keys open, and whether some are still sealed under an older master key."""
+    """Check that funding keys can be opened, and whether some are sealed under an older master key."""
     tried = broken = older = 0
     async for key in services.store.each_key("wf:*:budget"):
         budget = Budget.parse(key.removesuffix(":budget"))
@@ -114,8 +114,8 @@ async def rings(services: Services) -> AsyncIterator[Finding]:
         if tried >= _KEYS_TRIED:
             break
     if broken:
-        said = f"{broken} of {tried} funding keys do not open"
-        yield Finding("key rings", said, "put the master key they were sealed under back into WATTFARE_MASTER_KEYS")
+        result = f"{broken} of {tried} funding keys do not open"
+        yield Finding("key rings", result, "put the master key they were sealed under back into WATTFARE_MASTER_KEYS")
     elif older:
         yield Finding("key rings", f"all {tried} open, {older} under an older key: python -m scripts.rotate_master_key")
     else:
@@ -123,38 +123,38 @@ async def rings(services: Services) -> AsyncIterator[Finding]:
 
 
 async def apps(services: Services) -> AsyncIterator[Finding]:
-    """Yield whether each app that is open could ask a payer."""
+    """Check that each open app has origins, and in production no unencrypted ones."""
     known = [app for app in await services.apps.every() if not app.is_closed]
     without = [app.app_id for app in known if not app.origins]
     local = [app.app_id for app in known if any(origin.startswith("http://") for origin in app.origins)]
     if without:
-        said = f"no page can ask for {', '.join(without)}"
-        yield Finding("origins", said, "python -m scripts.update_app --app ID --add-origin URL")
+        result = f"no page can ask for {', '.join(without)}"
+        yield Finding("origins", result, "python -m scripts.update_app --app ID --add-origin URL")
     elif local and services.settings.production:
-        said = f"pages that are not encrypted may ask for {', '.join(local)}"
-        yield Finding("origins", said, "python -m scripts.update_app --app ID --remove-origin URL")
+        result = f"pages that are not encrypted may ask for {', '.join(local)}"
+        yield Finding("origins", result, "python -m scripts.update_app --app ID --remove-origin URL")
     else:
         yield Finding("origins", f"{len(known)} apps, each with its origins")
 
 
 async def prices(services: Services) -> AsyncIterator[Finding]:
-    """Yield how old the price list is that every gateway falls back to."""
+    """Check the age of the stored price list, which every gateway falls back to."""
     fetched_ms = int(await services.store.call("HGET", keys.PRICES, "fetched_ms") or 0)
     age_ms = time.time_ns() // 1_000_000 - fetched_ms
     if not fetched_ms:
         yield Finding("price list", "none was ever fetched", "start a gateway, and let it reach OPENROUTER_BASE_URL")
     elif age_ms > _OLD_PRICES_MS:
-        said = f"{age_ms / 3_600_000:.1f} hours old; after 24 each request holds all that is left"
-        yield Finding("price list", said, "see whether a gateway runs, and whether it reaches OPENROUTER_BASE_URL")
+        result = f"{age_ms / 3_600_000:.1f} hours old; after 24 each request holds all that is left"
+        yield Finding("price list", result, "see whether a gateway runs, and whether it reaches OPENROUTER_BASE_URL")
     else:
         yield Finding("price list", f"{age_ms / 60_000:.0f} minutes old")
 
 
 async def sweeper(services: Services) -> AsyncIterator[Finding]:
-    """Yield whether anybody sweeps."""
+    """Check that a sweeper is running."""
     late = await count_late(services.store, time.time_ns() // 1_000_000)
     if late:
-        said = f"{late} budgets have waited for a sweeper for more than a minute"
-        yield Finding("sweeper", said, "start gateways with WATTFARE_SWEEPER=on, or python -m gateway.sweeper")
+        result = f"{late} budgets have waited for a sweeper for more than a minute"
+        yield Finding("sweeper", result, "start gateways with WATTFARE_SWEEPER=on, or python -m gateway.sweeper")
     else:
         yield Finding("sweeper", "nothing waits")

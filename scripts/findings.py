@@ -1,4 +1,4 @@
-"""What a check of the doctor finds: that something is well, or what is wrong and how it is mended."""
+"""The findings of the doctor's checks."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from gateway.services import Services
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `mend`: what to do; empty where nothing is wrong."""
+    """The result of one check. `mend`: how to repair it; empty if nothing is wrong."""
 
     what: str
-    said: str
+    result: str
     mend: str = ""
 
     @property
     def is_fault(self) -> bool:
-        """Whether something is to be mended."""
+        """Whether something is wrong."""
         return bool(self.mend)
 
 

@@ -1,4 +1,4 @@
-"""List every app: `python -m scripts.list_apps [--json]`: origins, users and spend of the rolling month."""
+"""List every app with origins, users and spend of the rolling month: `python -m scripts.list_apps [--json]`."""
 
 import argparse
 from collections.abc import Iterator, Mapping
@@ -13,12 +13,12 @@ from scripts.table import table
 
 
 async def list_apps(services: Services, _: argparse.Namespace) -> Mapping[str, object]:
-    """Return each app with how many users are connected in live mode and what they spent in the window."""
+    """Return the summary of every app."""
     return {"apps": [await summary(services, app) for app in await services.apps.every()]}
 
 
 async def summary(services: Services, app: App) -> dict[str, object]:
-    """Return one app as JSON: `users` are connected in live mode, `usage.monthlyUsd` is live spend of the window."""
+    """Return one app as JSON: `users`: number connected in live mode; `usage.monthlyUsd`: live spend of 30 days."""
     live = {budget: await services.ledger.standing(budget) for budget in await members(services, app, "live")}
     return {
         "appId": app.app_id,
@@ -32,15 +32,15 @@ async def summary(services: Services, app: App) -> dict[str, object]:
 
 
 async def members(services: Services, app: App, mode: str | None = None) -> list[Budget]:
-    """Return every budget of an app, of one mode or of both: its users', then its grants' as far as ledgers reach."""
+    """Return every budget of an app in one mode or both: its users', then its grants' while their ledgers are kept."""
     of, modes = services.connections, MODES if mode is None else (mode,)
     return [
         budget for each in modes for budget in (*await of.members(each, app.app_id), *await of.grants(each, app.app_id))
     ]
 
 
-def said_owner(budget: Budget) -> str:
-    """Return who may spend a budget: the app's own user id, or `grant:` and the start of the token's digest."""
+def owner_text(budget: Budget) -> str:
+    """Return a budget's owner as text: the app's user id, or `grant:` and the start of the token's digest."""
     owner = budget.owner
     return owner.user_id if isinstance(owner, User) else f"grant:{owner.digest[:16]}"
 

@@ -1,6 +1,6 @@
-"""What a developer does with a new app: its environment, and the quickstart's snippets with its keys and URLs in them.
+"""The next steps with a new app: its environment, and the quickstart's snippets with its keys and URLs.
 
-Rule: the snippets are those of docs/quickstart.md, which the tests run.
+Rule: the snippets are taken from docs/quickstart.md, which the tests run.
 """
 
 import re
@@ -14,7 +14,7 @@ _BLOCK = re.compile(r"^```\w+ id=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def next_steps(app: Mapping[str, object], settings: Settings) -> Iterator[str]:
-    """Yield, line by line, what to do with the keys that `create_app` made."""
+    """Yield, line by line, what to do with the keys of `create_app`."""
     for name, value in app.items():
         yield f"{name}: {value}"
     snippets = filled_snippets(app, settings)
@@ -28,12 +28,12 @@ def next_steps(app: Mapping[str, object], settings: Settings) -> Iterator[str]:
 
 
 def _titled(title: str, text: str) -> list[str]:
-    """Return the lines of a part: a comment that no shell runs, then what is to be pasted."""
+    """Return a section's lines: a title as a shell comment, then the text to paste."""
     return ["", f"# {title}", *text.splitlines()]
 
 
 def filled_snippets(app: Mapping[str, object], settings: Settings) -> dict[str, str]:
-    """Return the quickstart's snippets by their names, with this app's key and this installation's URLs."""
+    """Return the quickstart's snippets by name, with this app's key and this installation's URLs."""
     text = _QUICKSTART.read_text()
     given = {
         "pk_live_…": str(app["publishableKey"]),

@@ -1,7 +1,7 @@
-"""What was spent, by app, user, model and day: `python -m scripts.report [--by app,model] [--days 30] [--app ID]`.
+"""Spend by app, user, model and day: `python -m scripts.report [--by app,model] [--days 30] [--app ID]`.
 
-Rule: it reads the ledger, so its sums are the balances that `verify` checks, as far back as entries are kept
-(WATTFARE_LEDGER_DAYS). Test mode costs nobody anything and is shown only when asked for.
+Rule: it sums the ledger's entries, so its sums are the balances that `verify` checks, as far back as entries are kept
+(WATTFARE_LEDGER_DAYS). Test mode is shown only with `--mode test`.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from gateway.ledger.audit import read_audit
 from gateway.money import usd_from_nano
 from gateway.services import Services
 from scripts.command import Answer, CommandRefused, run
-from scripts.list_apps import said_owner
+from scripts.list_apps import owner_text
 from scripts.table import csv_lines, table
 from scripts.verify import budgets, by_request
 
@@ -25,7 +25,7 @@ _DAY_SECONDS = 86_400
 
 @dataclass(slots=True)
 class Spent:
-    """What one row sums up. `estimated_nano` is the part of `nano` that OpenRouter never stated."""
+    """The sums of one row. `estimated_nano`: the part of `nano` whose cost OpenRouter never stated."""
 
     requests: int = 0
     prompt_tokens: int = 0
@@ -34,7 +34,7 @@ class Spent:
     estimated_nano: int = 0
 
     def add(self, entries: Sequence[Mapping[str, str]]) -> None:
-        """Add one request: its entries' differences, and what its last entry says of it."""
+        """Add one request: the differences of its entries, and the tokens and status of its last entry."""
         last = entries[-1]
         nano = sum(int(entry["delta_nano"]) for entry in entries)
         self.requests += 1
@@ -44,7 +44,7 @@ class Spent:
         self.estimated_nano += nano if last["status"] == "estimated" else 0
 
     def row(self) -> dict[str, object]:
-        """Return the sums as the report shows them."""
+        """Return the sums in the report's form."""
         return {
             "requests": self.requests,
             "promptTokens": self.prompt_tokens,
@@ -55,7 +55,7 @@ class Spent:
 
 
 async def report(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
-    """Return `{rows, total}`: a row for each combination of what `--by` names, sorted."""
+    """Return `{days, mode, rows, total}`: a sorted row for each combination of the `--by` parts."""
     by = _parts(arguments.by)
     if arguments.days < 1:
         raise CommandRefused("--days must be 1 or more.")
@@ -89,7 +89,7 @@ def _values(by: Sequence[str], budget: Budget, entry: Mapping[str, str]) -> Iter
             case "app":
                 yield budget.app_id
             case "user":
-                yield said_owner(budget)
+                yield owner_text(budget)
             case "model":
                 yield entry["model"]
             case _:

@@ -1,6 +1,7 @@
-"""Cut one user, or a whole app: `python -m scripts.revoke --app ID [--user U] [--mode live|test]`.
+"""Revoke one user, or close a whole app: `python -m scripts.revoke --app ID [--user U] [--mode live|test]`.
 
-Rule: who was never connected is an error, because a typing error must not look like a revocation. A repeat is none.
+Rule: a user who was never connected is an error, because a typing error must not look like a revocation. A repeat is
+no error.
 """
 
 import argparse
@@ -13,11 +14,11 @@ from scripts.command import CommandRefused, run
 
 
 async def revoke(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
-    """End a connection, or close an app; answered when every gateway process has heard it."""
+    """End a connection, or close an app; returns after every live gateway process has acted on it."""
     if await services.apps.find(arguments.app) is None:
         raise CommandRefused(f"There is no app {arguments.app}. make list-apps names those there are.")
     if arguments.user is None:
-        # First the app, which cuts all its streams at once; its connections may be many.
+        # Close the app first, which cuts all its streams at once; ending its connections may take long.
         await services.apps.close(arguments.app)
         await services.connections.end_all(arguments.app)
         return {"revoked": arguments.app}

@@ -1,9 +1,7 @@
-"""Seal every funding key and webhook secret anew, under the newest master key: `python -m scripts.rotate_master_key`.
+"""Reseal funding keys and webhook secrets under the newest master key: `python -m scripts.rotate_master_key`.
 
-It may be run again at any point, and goes on where it stopped.
-
-Put the new key first in WATTFARE_MASTER_KEYS everywhere, restart, run this, wait an hour (a consent popup may hold a
-key for so long), then take the old one out.
+It is resumable. Put the new key first in WATTFARE_MASTER_KEYS everywhere, restart, run this, wait an hour (an open
+consent popup may hold a key sealed under the old one), then remove the old key.
 """
 
 import argparse
@@ -22,9 +20,7 @@ _SECRETS = ("secret", "old_secret")
 
 
 async def rotate_master_key(services: Services, _: argparse.Namespace) -> Mapping[str, object]:
-    """Reseal the keys of connections, open holds and wallets, and the secrets of webhooks; return how many were
-    resealed, current or broken.
-    """
+    """Reseal all funding keys and webhook secrets; return the numbers resealed, current and broken."""
     counts = {"resealed": 0, "current": 0, "broken": 0}
     for pattern in ("wf:*:budget", "wf:*:hold:*", "wf:wallet:*", "wf:webhook:*"):
         async for key in services.store.each_key(pattern):
@@ -53,7 +49,7 @@ def _place(key: str) -> str | None:
 
 
 async def _reseal(services: Services, key: str, place: str, field: str) -> str:
-    """Seal what `field` of a hash holds anew; of a hold (no field) its funding key."""
+    """Reseal the value of a hash's `field`, or with an empty `field` a hold's funding key."""
     if field:
         sealed = await services.store.call("HGET", key, field)
     else:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from gateway.services import Services
 from scripts.command import CommandRefused, run
 
-# A longer overlap is a second key, not a rotation.
+# A longer overlap would be a second key rather than a rotation.
 MAX_GRACE_SECONDS = 30 * 86400
 
 
 async def rotate_secret(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
-    """Return the new secret key; the old ones die at once, or after the grace."""
+    """Return the new secret key; the old ones expire at once, or after `--grace` seconds."""
     if not 0 <= arguments.grace <= MAX_GRACE_SECONDS:
         raise CommandRefused(f"--grace must be 0 to {MAX_GRACE_SECONDS} seconds.")
     try:

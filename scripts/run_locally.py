@@ -1,6 +1,6 @@
-"""`make run`: gateway, consent site, sandbox, demo and an embedded store on this machine; then, where they are.
+"""`make run`: runs gateway, consent site, sandbox, demo and an embedded store locally, then prints their addresses.
 
-Rule: an address is printed when it answers, and not before.
+Rule: the addresses are printed only when all of them answer.
 """
 
 import errno
@@ -14,10 +14,10 @@ import urllib.request
 from types import FrameType
 
 from gateway.environment import SettingsError
-from scripts.beside_run import told
 from scripts.settings import ROOT, RunSettings
+from scripts.shared_run import publish_run
 
-# What is asked of each service to find out whether it is there: a page that needs its store.
+# The path of each service that tells whether it is ready.
 _PAGES = {"GATEWAY_PORT": "/readyz", "CONSENT_PORT": "/readyz", "SANDBOX_PORT": "/api/v1/models", "DEMO_PORT": "/"}
 _NAMES = {"GATEWAY_PORT": "gateway", "CONSENT_PORT": "consent site", "SANDBOX_PORT": "sandbox", "DEMO_PORT": "demo app"}
 _POLL_SECONDS = 0.1
@@ -25,13 +25,13 @@ _ASK_SECONDS = 2.0
 
 
 def main() -> int:
-    """Start everything and wait for its end; return the exit code. A taken port is one line and 1."""
+    """Start everything and wait until it ends; return the exit code. A taken port prints one line and returns 1."""
     try:
         settings = RunSettings.load(is_terminal=sys.stdout.isatty())
         taken = [name for name, port in settings.ports.items() if _is_taken(port)]
         if taken:
-            raise SettingsError(" ".join(_said_of(name, settings.ports[name]) for name in taken))
-        with told(settings.data_dir, settings.environ):
+            raise SettingsError(" ".join(_taken_message(name, settings.ports[name]) for name in taken))
+        with publish_run(settings.data_dir, settings.environ):
             return _run(settings)
     except (SettingsError, OSError) as refused:
         print(f"run: {refused}", file=sys.stderr)
@@ -43,16 +43,16 @@ def _run(settings: RunSettings) -> int:
     command = [sys.executable, "-m", "honcho", "-f", "Procfile.dev", "start"]
     environ = {**settings.environ, "PATH": f"{sys.prefix}/bin:{settings.environ.get('PATH', '')}"}
     with subprocess.Popen(command, cwd=ROOT, env=environ) as running:
-        told_to_end = []
+        received = []
 
-        def pass_on(number: int, _: FrameType | None) -> None:
-            told_to_end.append(number)
-            # A terminal's Ctrl-C reaches every process by itself.
+        def forward(number: int, _: FrameType | None) -> None:
+            received.append(number)
+            # A terminal's Ctrl-C already reaches every process.
             if number == signal.SIGTERM:
                 running.terminate()
 
-        signal.signal(signal.SIGTERM, pass_on)
-        signal.signal(signal.SIGINT, pass_on)
+        signal.signal(signal.SIGTERM, forward)
+        signal.signal(signal.SIGINT, forward)
         waiting = dict(settings.ports)
         while waiting and running.poll() is None:
             waiting = {name: port for name, port in waiting.items() if not _answers(name, port)}
@@ -60,7 +60,7 @@ def _run(settings: RunSettings) -> int:
         if not waiting:
             print(_addresses(settings), flush=True)
         code = running.wait()
-    return 0 if told_to_end else code
+    return 0 if received else code
 
 
 def _addresses(settings: RunSettings) -> str:
@@ -83,7 +83,7 @@ def _addresses(settings: RunSettings) -> str:
 
 def _is_taken(port: int) -> bool:
     with socket.socket() as probe:
-        # As the services do: a connection that just ended keeps no port.
+        # As the services do: permits a port that recently closed connections still occupy in TIME_WAIT.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -94,7 +94,7 @@ def _is_taken(port: int) -> bool:
     return False
 
 
-def _said_of(name: str, port: int) -> str:
+def _taken_message(name: str, port: int) -> str:
     other = port + 10_000 if port < 50_000 else port - 10_000
     return f"Port {port} for the {_NAMES[name]} is taken; choose another: make run {name}={other}."
 

@@ -1,4 +1,4 @@
-"""What commands are told from outside, beside the settings of the services: the only reader of `os.environ` here."""
+"""Settings of the commands, besides those of the services: the only reader of `os.environ` in `scripts`."""
 
 import os
 from collections.abc import Mapping
@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Final
 
 from gateway.environment import Environment, SettingsError, with_file
-from scripts.beside_run import read_run
+from scripts.shared_run import read_run
 
 ROOT: Final = Path(__file__).parents[1]
 SERVICES: Final = {"gateway": 8080, "consent": 8081}
-"""What `web` may be, and where it listens when no PORT is given."""
+"""The services that `web` can run, with their default ports."""
 PORTS: Final = {"GATEWAY_PORT": 8080, "CONSENT_PORT": 8081, "SANDBOX_PORT": 8082, "DEMO_PORT": 8083}
-"""The ports of `make run`, by the variable that moves each."""
+"""The default ports of `make run`, by variable."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """What `make run` is told. `environ`: what its processes get; `data_dir`: where its store is."""
+    """The settings of `make run`. `environ`: the variables of its processes; `data_dir`: the folder of its store."""
 
     ports: dict[str, int]
     environ: dict[str, str]
@@ -28,7 +28,7 @@ class RunSettings:
     def load(cls, environ: Mapping[str, str] = os.environ, *, is_terminal: bool = False) -> "RunSettings":
         """Return the settings of `environ`. Raises SettingsError.
 
-        `is_terminal`: a person reads the logs as they come.
+        `is_terminal`: logs are read by a person, so they are text by default.
         """
         source = Environment(environ)
         ports = {name: source.integer(name, usual, least=1, most=65_535) for name, usual in PORTS.items()}
@@ -49,7 +49,7 @@ class RunSettings:
 
 
 def service_to_serve(environ: Mapping[str, str] = os.environ) -> str:
-    """Return what the Procfile's `web` is here, one of SERVICES. Raises SettingsError."""
+    """Return the service of the Procfile's `web`, one of SERVICES. Raises SettingsError."""
     value = Environment(with_file(environ)).text("WATTFARE_SERVICE")
     if value not in SERVICES:
         raise SettingsError("WATTFARE_SERVICE must be gateway or consent: it says which of the two `web` is here.")
@@ -57,9 +57,9 @@ def service_to_serve(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def command_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the variables of a command: its own and, in development, those of the `make run` that runs here.
+    """Return the variables of a command: its own and, in development, those of the running `make run`.
 
-    Raises SettingsError where the command would begin a store of its own, in a folder that nobody named.
+    Raises SettingsError if the command would create a new store in a folder that was not named.
     """
     source = Environment(with_file(environ))
     if source.text("WATTFARE_ENV") == "production":

@@ -1,6 +1,6 @@
-"""What `make run` tells the commands beside it: which store, which OpenRouter, which keys.
+"""A file by which `make run` shares its store, OpenRouter URL and keys with commands on the same machine.
 
-Rule: the file is its owner's alone, and counts only while the `make run` that wrote it holds its lock.
+Rule: only its owner may read the file, and it is valid only while the `make run` that wrote it holds its lock.
 """
 
 import contextlib
@@ -21,16 +21,16 @@ NAMES: Final = (
     "WATTFARE_PUBLIC_URL",
     "WATTFARE_CONSENT_URL",
 )
-"""What a command must share with the processes it works beside."""
+"""The variables that a command must share with the running services."""
 
 
 @contextlib.contextmanager
-def told(data_dir: Path, environ: Mapping[str, str]) -> Iterator[None]:
-    """Tell commands of `environ` until the block ends, or the process does. Raises OSError."""
+def publish_run(data_dir: Path, environ: Mapping[str, str]) -> Iterator[None]:
+    """Share the variables of `environ` until the block or the process ends. Raises OSError."""
     path = _path(data_dir)
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+") as file:
-        # A second `make run` on the same store waits for nobody: the commands go on beside the first.
+        # A second `make run` on the same store does not wait for the lock: commands keep using the first.
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.truncate()
@@ -40,7 +40,7 @@ def told(data_dir: Path, environ: Mapping[str, str]) -> Iterator[None]:
 
 
 def read_run(data_dir: Path) -> dict[str, str]:
-    """Return the variables of the `make run` that runs on the store in `data_dir`; nothing when none does."""
+    """Return the variables of the `make run` on the store in `data_dir`; empty if none is running."""
     try:
         with _path(data_dir).open() as file:
             try:

@@ -1,6 +1,6 @@
 """Show one app: `python -m scripts.show_app --app ID [--json]`: its keys' state, and each user with cap and spend.
 
-Rule: of a secret key only its mode and end are told; not even its digest.
+Rule: of a secret key only mode and expiry are shown, not even its digest.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from gateway.keys import Budget
 from gateway.money import usd_from_nano
 from gateway.services import Services
 from scripts.command import Answer, CommandRefused, lines, run
-from scripts.list_apps import members, said_owner, summary
+from scripts.list_apps import members, owner_text, summary
 from scripts.table import table
 
 
@@ -44,7 +44,7 @@ async def _connection(services: Services, budget: Budget) -> dict[str, object]:
     connection = await services.connections.find(budget)
     standing = connection.standing
     return {
-        "appUserId": said_owner(budget),
+        "appUserId": owner_text(budget),
         "account": connection.account,
         "mode": budget.mode,
         "state": (standing.end if standing.uses else "") or standing.state or "never connected",

@@ -1,6 +1,6 @@
 """Change an app without new keys: `python -m scripts.update_app --app ID [--name N] [--add-origin URL] …`.
 
-Rule: what was opened from an origin or to a return URL that is taken away cannot be approved any more.
+Rule: open attempts from a removed origin or to a removed return URL can no longer be approved.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from scripts.create_app import checked, checked_name, checked_webhook
 
 
 async def update_app(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
-    """Return the app as it then stands. What is there already is added without a word."""
+    """Change the app and return its new state. Adding what is already registered is no error."""
     app = await services.apps.find(arguments.app)
     if app is None:
         raise CommandRefused(f"There is no app {arguments.app}. make list-apps names those there are.")
@@ -61,8 +61,8 @@ def _changed(
     removed: Iterable[str],
     register: Callable[..., str],
 ) -> set[str]:
-    """Return a list of addresses after a change. Raises CommandRefused, also for one to remove that is not there."""
-    # One that an older rule let in may be removed as it stands.
+    """Return the registered URLs after a change. Raises CommandRefused, also for an unregistered one to remove."""
+    # A URL registered under older rules may be removed although it would not be accepted now.
     gone = {text if text in known else checked(f"--remove-{what}", [text], register, services)[0] for text in removed}
     if unknown := gone - known:
         there = ", ".join(sorted(known)) or "none"

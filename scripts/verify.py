@@ -1,9 +1,9 @@
 """Recompute every balance from the ledger: `python -m scripts.verify [--json] [--against-upstream]`.
 
-Exits 1 on any difference, 3 where there is none but OpenRouter could not be asked about every key. Budgets are named by
-app and account, as request ids and logs name them.
-Rule: each budget is read in one step (the sweepers' list after it), so one that is in use raises no false alarm. What
-the ledger may have trimmed by age is not compared.
+Exits 1 on any difference, 3 if there is none but not every key could be compared with OpenRouter. Budgets are named by
+app and account, as in request ids and logs.
+Rule: each budget is read atomically (the sweeper's list after it), so a budget in use causes no false alarm. Sums that
+trimming by age may have affected are not compared.
 """
 
 import argparse
@@ -30,27 +30,28 @@ from gateway.settings import Settings
 from gateway.store.store import Store
 from scripts.command import Answer, run
 
-# How soon a key's usage includes a request is not documented: what was settled within ten minutes is left out.
+# OpenRouter does not document how soon a key's usage includes a request: settlements of the last ten minutes may be
+# missing there.
 _USAGE_LAG_MS = 600_000
-# A failover may set Redis's clock back between an admission and its entry, by an hour at most.
+# A failover between an admission and its entry may set Redis's clock back, by an hour at most.
 _CLOCK_STEP_MS = 3_600_000
-# A hold that was neither renewed nor swept a minute after it was due has no process that will close it.
+# A hold that was neither renewed nor swept within a minute after it was due has no process that will close it.
 _LATE_MS = 60_000
-# What a budget is made of, by the last part of its keys. Any of them tells that there is, or was, a budget.
+# The last parts of a budget's keys; any of them shows that a budget exists or existed.
 _PARTS = frozenset({"budget", "days", "due", "ledger"})
 
-# 2 is what argparse ends with.
+# 2 is argparse's exit code.
 NOT_COMPARED = 3
 
-# What is wrong, the number that is stored, and the number that it should be.
+# What is wrong, the stored number, and the computed number.
 Fault = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is not what it should be: `stored` in Redis, `computed` from the ledger and the open holds.
+    """One difference between a value stored in Redis and its computation from the ledger and the open holds.
 
-    Both are amounts, but for `overruns` a count, and 1 or 0 where something is there that should not be or is missing.
+    The values are amounts, except for `overruns` (a count) and for the presence of something (1 or 0).
     """
 
     app: str
@@ -63,7 +64,10 @@ class Difference:
 
 @dataclass(slots=True)
 class Claimed:
-    """What our ledgers say was spent with one funding key: by costs that OpenRouter stated, and by estimates."""
+    """Spend with one funding key by our ledgers: `nano` by costs that OpenRouter stated, and by estimates.
+
+    `old_nano`: the part of `nano` that OpenRouter's usage must include by now.
+    """
 
     key: str
     accounts: list[str] = field(default_factory=list)
@@ -73,7 +77,7 @@ class Claimed:
     estimated_nano: int = 0
 
     def add(self, last: Mapping[str, str], recent_ms: int) -> None:
-        """Count one request by its last entry: that cost, not its differences, is what was billed."""
+        """Add one request by its last entry, whose cost (not its difference) is what was billed."""
         cost = int(last["cost_nano"])
         if last["status"] == "estimated":
             self.estimated_nano += cost
@@ -84,7 +88,7 @@ class Claimed:
 
 
 async def verify(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
-    """Check every budget; return the totals and each difference."""
+    """Check every budget; return totals and differences."""
     differences: list[Difference] = []
     unreadable: list[str] = []
     claims: dict[str, Claimed] = {}
@@ -115,7 +119,7 @@ async def verify(services: Services, arguments: argparse.Namespace) -> Mapping[s
 
 
 async def budgets(store: Store) -> AsyncIterator[Budget]:
-    """Yield every budget that anything is left of, once, whether its app still stands or not."""
+    """Yield every budget of which any key exists, once, even if its app does not."""
     seen: set[str] = set()
     async for key in store.each_key("wf:*}:[bdl]*"):
         name, _, part = key.rpartition(":")
@@ -125,7 +129,7 @@ async def budgets(store: Store) -> AsyncIterator[Budget]:
 
 
 def differences_of(budget: Budget, audit: Audit, *, account: str, keep_days: int) -> Iterator[Difference]:
-    """Yield what in one reading does not add up."""
+    """Yield the differences within one atomic reading of a budget."""
     checks = (
         _lost(audit),
         _days(audit, keep_days),
@@ -142,13 +146,13 @@ def differences_of(budget: Budget, audit: Audit, *, account: str, keep_days: int
 
 
 def _lost(audit: Audit) -> Iterator[Fault]:
-    """Yield a fault when the budget's own hash is gone: from its first connection on it always has a state."""
+    """Yield a fault if the budget's hash is missing: from its first connection on it always has a state."""
     if not audit.standing.state and (audit.days or audit.holds or audit.entries):
         yield "the budget itself is lost", 0, 1
 
 
 def _days(audit: Audit, keep_days: int) -> Iterator[Fault]:
-    # The newest day that a script took for today: a clock may have stepped back since.
+    # The newest day that a script used as today: Redis's clock may have stepped back since.
     today = max(audit.today, _number(audit, "window_day"))
     booked = sum_by_day(audit.entries)
     for day in sorted(booked.keys() | audit.days.keys()):
@@ -172,7 +176,7 @@ def _held(audit: Audit) -> Iterator[Fault]:
 
 
 def _turns(audit: Audit) -> Iterator[Fault]:
-    """One open request at most may cost more than is held for it, and none holds and waits for more."""
+    """Check that at most one open hold is below its bound, and that no request both holds and waits."""
     if len(audit.beyond) > 1:
         yield "open holds beyond their bound", len(audit.beyond), 1
     both = {name for name, _, state, _ in audit.holds if state == "open"}.intersection(audit.waiting)
@@ -181,7 +185,7 @@ def _turns(audit: Audit) -> Iterator[Fault]:
 
 
 def _requests(audit: Audit) -> Iterator[Fault]:
-    """Compare each request's sum with its last cost, unless its first entry may be gone."""
+    """Compare the sum of each request's entries with its last cost, unless its first entry may be trimmed."""
     for request_id, entries in by_request(audit).items():
         if not _may_be_cut(audit, entries[0]):
             booked = sum(int(entry["delta_nano"]) for entry in entries)
@@ -189,11 +193,11 @@ def _requests(audit: Audit) -> Iterator[Fault]:
 
 
 def _may_be_cut(audit: Audit, first: Mapping[str, str]) -> bool:
-    """Tell whether an entry before `first`, the oldest that is left of a request, may have been trimmed.
+    """Return whether an entry before `first`, a request's oldest remaining one, may have been trimmed.
 
-    Only a stated cost comes second. Where its difference is its whole cost, what was booked before it was 0, and the
-    sum is whole without it. For the others time decides: trimming takes the oldest entries, and a request's are written
-    after its admission. So what was admitted after the oldest entry that is left was written has lost none.
+    Only a `settled` entry can be a request's second. If its difference equals its cost, the earlier ones summed to 0
+    and do not matter. Otherwise time decides: trimming removes the oldest entries, and a request's entries are written
+    after its admission. So a request admitted after the oldest remaining entry was written has lost none.
     """
     if audit.is_whole or first["status"] != "settled" or first["delta_nano"] == first["cost_nano"]:
         return False
@@ -202,10 +206,10 @@ def _may_be_cut(audit: Audit, first: Mapping[str, str]) -> bool:
 
 
 def _lifetime(audit: Audit) -> Iterator[Fault]:
-    """Compare what was booked in all, and by how much costs exceeded their holds.
+    """Compare the totals booked, and the totals of costs above holds.
 
-    What was trimmed of a request are its oldest entries, which add up to a cost: never to less than 0. Overruns are
-    only ever counted up. So what is left may never be more than the total.
+    Trimmed entries are a request's oldest ones, whose sum is a cost and never negative, and overruns only increase. So
+    the remaining entries can never sum to more than the stored totals.
     """
     overruns, overrun_nano = _overruns(audit)
     booked = sum(int(entry["delta_nano"]) for entry in audit.entries)
@@ -218,10 +222,10 @@ def _lifetime(audit: Audit) -> Iterator[Fault]:
 
 
 def _overruns(audit: Audit) -> tuple[int, int]:
-    """Return how many requests exceeded their hold, and by how much: a correction may add to that, never takes off."""
+    """Return how many requests exceeded their hold, and by how much. A correction may only increase that."""
     count = nano = 0
     for entries in by_request(audit).values():
-        # What a trimmed entry had counted is not known: its correction is taken to have added nothing.
+        # What a trimmed entry had counted is unknown: assume that the correction added nothing.
         before = int(entries[0]["overrun_nano"]) if _may_be_cut(audit, entries[0]) else 0
         for overrun in (int(entry["overrun_nano"]) for entry in entries):
             count += before == 0 < overrun
@@ -231,10 +235,10 @@ def _overruns(audit: Audit) -> tuple[int, int]:
 
 
 def _records(audit: Audit) -> Iterator[Fault]:
-    """Compare what `GET /v1/usage` shows of each request with its last entry. A hold that has expired shows nothing.
+    """Compare each request's record, which `GET /v1/usage` shows, with its last entry; expired records are skipped.
 
-    A hold is closed in one step with its first entry, and changes later only in one step with another. Of a request
-    whose entries came in several readings, record and last entry are from the same one (`Audit.records`).
+    A hold is closed atomically with its first entry, and changes later only atomically with another one. If a budget
+    needed several readings, a record and its last entry are from the same one (`Audit.records`).
     """
     last = {entry["request_id"]: entry for entry in audit.entries}
     for request_id, (state, cost) in audit.records.items():
@@ -244,7 +248,7 @@ def _records(audit: Audit) -> Iterator[Fault]:
 
 
 def _uses(audit: Audit) -> Iterator[Fault]:
-    """Compare the uses of a grant that are taken with the requests that are open or were billed."""
+    """Compare a grant's used requests with those that are open or were billed."""
     if audit.standing.uses is not None and audit.is_whole is not False:
         held = sum(state == "open" for _, _, state, _ in audit.holds)
         billed = sum(entries[-1]["status"] != "void" for entries in by_request(audit).values())
@@ -252,12 +256,12 @@ def _uses(audit: Audit) -> Iterator[Fault]:
 
 
 async def forgotten(store: Store, budget: Budget, audit: Audit) -> AsyncIterator[Fault]:
-    """Yield each overdue hold of a budget that is on no list: no sweeper will ever look at it.
+    """Yield each overdue hold whose budget is not on the sweeper's list: no sweeper will ever close it.
 
-    The list lies in another slot and is read after the holds, so only what is still open then counts. A sweeper may
-    take a budget off the list between two requests, and a process that has listed it just before lists it again only
-    with a later one, or when it renews: a hold that is not overdue proves nothing. One that is overdue was not renewed;
-    whoever is still to close it lists its budget within seconds of that, and a minute is enough.
+    The list is in another slot and is read after the holds, so a hold counts only if it is still open then. A sweeper
+    may remove a budget from the list between two requests, and a process that has just listed it lists it again only at
+    a later request or renewal; so a hold that is not overdue proves nothing. An overdue hold was not renewed; a process
+    that would still close it lists the budget within seconds, so a minute is enough.
     """
     overdue = [name for name, due_ms, state, _ in audit.holds if state == "open" and due_ms < audit.now_ms - _LATE_MS]
     if overdue and await store.call("ZSCORE", budget.open_shard, budget.name) is None:
@@ -268,7 +272,7 @@ async def forgotten(store: Store, budget: Budget, audit: Audit) -> AsyncIterator
 
 
 def claim(claims: dict[str, Claimed], sealer: Sealer, budget: Budget, audit: Audit, account: str) -> bool:
-    """Add what a budget's ledger says of its present funding key; False when the key cannot be opened."""
+    """Add a budget's spend with its present funding key; return False if the key cannot be opened."""
     sealed = audit.standing.fields.get("funding", b"")
     if budget.mode != "live" or not sealed:
         return True
@@ -287,9 +291,9 @@ def claim(claims: dict[str, Claimed], sealer: Sealer, budget: Budget, audit: Aud
 
 
 async def against_upstream(settings: Settings, claims: list[Claimed]) -> list[dict[str, object]]:
-    """Ask OpenRouter what each key has used; put that beside what the ledger says. Only less than that is a fault.
+    """Compare each key's usage at OpenRouter with our ledgers. Only a lower usage is a fault.
 
-    `difference_usd` is how much more OpenRouter says. The key may be used elsewhere; what we forgot shows there too.
+    `difference_usd`: how much more OpenRouter counts: by use of the key elsewhere, or by spend that we lost.
     """
     upstream = Client.of(settings)
     try:
@@ -314,10 +318,10 @@ async def _compare(upstream: Client, claimed: Claimed) -> dict[str, object]:
 
 
 def _verdict(claimed: Claimed, usage_nano: int) -> str:
-    """Return how OpenRouter's word stands to ours: `equal`, `more` (used elsewhere, or forgotten by us), `less` (a
-    fault), or `behind`: what it does not count yet is younger than it may take to count it.
+    """Return how OpenRouter's usage compares: `equal`, `more` (use elsewhere, or spend that we lost), `less` (a fault),
+    or `behind` (less, but only by recent requests that it may not have counted yet).
     """
-    # Each request's fraction of a nano was rounded up.
+    # Each request's cost was rounded up to a whole nano-USD.
     if claimed.old_nano > usage_nano + claimed.requests:
         return "less"
     if claimed.nano > usage_nano + claimed.requests:
@@ -326,7 +330,7 @@ def _verdict(claimed: Claimed, usage_nano: int) -> str:
 
 
 def exit_code(answer: Answer) -> int:
-    """Return 1 for a difference, 3 where there is none but not every key could be compared with OpenRouter, else 0."""
+    """Return 1 for a difference, 3 if there is none but not every key could be compared with OpenRouter, else 0."""
     is_different = answer["differences"] or answer.get("upstream_keys", {}).get("less")
     return 1 if is_different else 0 if answer["ok"] else NOT_COMPARED
 
@@ -339,7 +343,7 @@ async def _usage_nano(upstream: Client, key: str) -> int | None:
     data = parsed(document.body).get("data") if document.status == 200 else None
     if not isinstance(data, dict):
         return None
-    # With the payer's own provider key the ledger counts the provider's bill too.
+    # With BYOK the ledger counts the provider's bill too.
     try:
         return sum(_nano(part) for part in (data.get("usage"), data.get("byok_usage", 0)))
     except ValueError:
@@ -353,7 +357,7 @@ def _nano(usd: object) -> int:
 
 
 def by_request(audit: Audit) -> dict[str, list[dict[str, str]]]:
-    """Return the entries that are left of each request, oldest first."""
+    """Return the remaining entries of each request, oldest first."""
     found: dict[str, list[dict[str, str]]] = {}
     for entry in audit.entries:
         found.setdefault(entry["request_id"], []).append(entry)

@@ -1,4 +1,4 @@
-"""The Procfile's `web`: the gateway or the consent site, as WATTFARE_SERVICE says. One slug serves both."""
+"""The Procfile's `web`: the gateway or the consent site, by WATTFARE_SERVICE. One image serves both."""
 
 import sys
 

@@ -61,7 +61,7 @@ async def _examined(services: Services) -> Any:
 async def _faults(check: Check, services: Services) -> list[str]:
     """What a check finds at fault; each says what to do."""
     found = [finding async for finding in check(services) if finding.is_fault]
-    assert all(finding.said and finding.mend for finding in found)
+    assert all(finding.result and finding.mend for finding in found)
     return [finding.what for finding in found]
 
 
@@ -167,15 +167,15 @@ async def test_a_lost_master_key_is_found_and_an_older_one_told(server: ValkeySe
         old, new = world.services.settings.master_keys.newest, ("k2", b"2" * 32)
         both = replace(world.services, sealer=Sealer(KeyRing((new, old))))
         (told,) = [finding async for finding in doctor_store.rings(both)]
-        assert "rotate_master_key" in told.said
+        assert "rotate_master_key" in told.result
         assert await _faults(doctor_store.rings, replace(both, sealer=Sealer(KeyRing((new,))))) == ["key rings"]
 
 
 def test_clocks_that_differ_are_found() -> None:
     """Whichever is ahead."""
     assert not clock_finding(-MOST_CLOCK_SKEW_MS).is_fault
-    assert "behind" in clock_finding(-MOST_CLOCK_SKEW_MS - 1).said
-    assert "ahead" in clock_finding(60_000).said
+    assert "behind" in clock_finding(-MOST_CLOCK_SKEW_MS - 1).result
+    assert "ahead" in clock_finding(60_000).result
     assert clock_finding(60_000).mend
 
 

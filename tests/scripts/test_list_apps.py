@@ -7,7 +7,7 @@ import pytest
 
 from gateway.ledger.outcomes import Settlement
 from scripts.command import CommandRefused
-from scripts.list_apps import list_apps, said_owner, summary
+from scripts.list_apps import list_apps, owner_text, summary
 from scripts.show_app import show_app
 from tests.gateway.process import command, environment
 from tests.gateway.stack import ORIGIN, Stack
@@ -62,7 +62,7 @@ async def test_what_grants_spent_counts_and_they_are_no_users(stack: Stack) -> N
     told = await summary(services, app)
     assert (told["users"], told["usage"]) == (1, {"monthlyUsd": 3e-06})
     shown = json.dumps(await show_app(services, argparse.Namespace(app=stack.app["appId"])))
-    assert said_owner(budget) in shown
+    assert owner_text(budget) in shown
     assert "used_up" in shown
     assert token not in shown
 

@@ -11,7 +11,7 @@ import pytest
 from gateway.ledger.outcomes import Settlement
 from gateway.services import Services
 from scripts.command import CommandRefused
-from scripts.list_apps import said_owner
+from scripts.list_apps import owner_text
 from scripts.report import report
 from scripts.table import csv_lines
 from tests.gateway.process import command, environment
@@ -35,7 +35,7 @@ async def test_each_request_counts_once_and_sums_to_what_was_booked(redis_url: s
         answer = await _reported(services)
     first, second = answer["rows"]
     sums = {"requests": 2, "promptTokens": 7, "completionTokens": 2, "estimatedUsd": 0, "costUsd": 7e-07}
-    assert first == {"user": said_owner(BUDGET), "model": "m", **sums}
+    assert first == {"user": owner_text(BUDGET), "model": "m", **sums}
     assert (second["model"], second["estimatedUsd"], second["costUsd"]) == ("other", 9e-07, 9e-07)
     assert (answer["total"]["requests"], answer["total"]["costUsd"]) == (3, 1.6e-06)
 
@@ -67,7 +67,7 @@ async def test_it_is_printed_as_a_table_and_as_csv(redis_url: str, tmp_path: Pat
     assert told.splitlines()[0].split()[:5] == ["app", "user", "model", "day", "requests"]
     assert told.splitlines()[-1].startswith("total")
     (row,) = csv.DictReader(rows.splitlines())
-    assert (row["user"], row["model"], row["requests"], row["costUsd"]) == (said_owner(BUDGET), "m", "1", "0.0000004")
+    assert (row["user"], row["model"], row["requests"], row["costUsd"]) == (owner_text(BUDGET), "m", "1", "0.0000004")
 
 
 @pytest.mark.parametrize("given", [{"by": "user,user"}, {"by": "colour"}, {"days": 0}, {"app": "appnone"}], ids=str)

@@ -1,4 +1,4 @@
-"""What commands are told from outside: ports of `make run`, the store beside it, which service `web` is."""
+"""What commands are publish_run from outside: ports of `make run`, the store beside it, which service `web` is."""
 
 import subprocess
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gateway.environment import SettingsError
-from scripts.beside_run import read_run, told
 from scripts.settings import ROOT, RunSettings, command_environment, service_to_serve
+from scripts.shared_run import publish_run, read_run
 from tests.gateway.process import command, environment
 
 
@@ -34,13 +34,13 @@ def test_a_command_shares_what_make_run_has_while_it_runs(tmp_path: Path) -> Non
     """Its own variables win; afterwards, and from what a killed one left, nothing is taken."""
     running = {"OPENROUTER_BASE_URL": "http://127.0.0.1:9", "REDIS_URL": "redis://h", "HOME": "/nobody"}
     mine = {"WATTFARE_DATA_DIR": str(tmp_path), "REDIS_URL": "redis://other"}
-    with told(tmp_path, running):
+    with publish_run(tmp_path, running):
         assert read_run(tmp_path) == {"OPENROUTER_BASE_URL": "http://127.0.0.1:9", "REDIS_URL": "redis://h"}
         seen = command_environment(mine)
         assert (seen["OPENROUTER_BASE_URL"], seen["REDIS_URL"]) == ("http://127.0.0.1:9", "redis://other")
         assert command_environment({**mine, "WATTFARE_ENV": "production"})["REDIS_URL"] == "redis://other"
         assert (tmp_path / "run.json").stat().st_mode & 0o077 == 0
-        with told(tmp_path, {"OPENROUTER_BASE_URL": "http://127.0.0.1:10"}):
+        with publish_run(tmp_path, {"OPENROUTER_BASE_URL": "http://127.0.0.1:10"}):
             assert read_run(tmp_path)["OPENROUTER_BASE_URL"] == "http://127.0.0.1:9"
     assert read_run(tmp_path) == {}
 
@@ -71,7 +71,7 @@ def test_the_procfile_names_commands_that_are_there() -> None:
     lines = [line for line in (ROOT / "Procfile").read_text().splitlines() if line and not line.startswith("#")]
     commands = dict(line.split(": ", 1) for line in lines)
     assert set(commands) == {"web", "worker", "release"}
-    assert not any("PORT=" in told or "sandbox" in told or "demo" in told for told in commands.values())
-    modules = [told.partition("-m ")[2].split()[0] for told in commands.values()]
+    assert not any("PORT=" in publish_run or "sandbox" in publish_run or "demo" in publish_run for publish_run in commands.values())
+    modules = [publish_run.partition("-m ")[2].split()[0] for publish_run in commands.values()]
     found = f"import importlib.util as u, sys; sys.exit(not all(u.find_spec(m) for m in {modules!r}))"
     assert subprocess.run([sys.executable, "-c", found], cwd=ROOT, check=False).returncode == 0
