@@ -1,1 +1,1 @@
-"""The numbers in the README, and how to get them again."""
+"""Benchmarks: they produce the numbers in the README and docs."""

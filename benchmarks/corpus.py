@@ -110,7 +110,7 @@ Eilen illalla satoi rankasti, joten emme voineet menna torille; kauppias sanoi v
 Bydgoszcz, Krzyworzeka; Nghe An, Ogbomosho; Bhubaneswar, Xochimilco; Featherstonehaugh, Nsukka; Noordwijkerhout.
 """
 
-# A few plain sentences in each language, written for this file.
+# A few simple sentences in each language, written for this file.
 _SENTENCES: Mapping[str, str] = {
     "german": (
         "Die Verhandlungsführerin erklärte, dass die Krankenversicherungsbeiträge im nächsten Jahr leicht steigen. "
@@ -172,7 +172,7 @@ _SENTENCES: Mapping[str, str] = {
 
 @cache
 def corpus() -> dict[str, str]:
-    """Return every text by its name."""
+    """Return every text by name."""
     rng = random.Random(_SEED)
     scripts = {f"{name} article": text for name, text in PASSAGES.items()}
     return {

@@ -24,9 +24,9 @@ from gateway.metered.pricing import worst_case
 from gateway.openrouter.pricelist import PriceList
 
 CAP_NANO = 5 * 10**9
-# What a row costs at most that must never be refused while its expected amount fits.
+# The real cost, at most, of a row that must not be refused while its expected amount fits.
 SMALL_NANO = 500_000_000
-# Of English, code and JSON the expected amount is no more than this many times the real cost.
+# The goal for English, code and JSON: expected amount divided by real cost.
 MOST_TIMES = 2.2
 
 _ROOT = Path(__file__).parent.parent
@@ -62,10 +62,10 @@ MODELS: Mapping[str, tuple[dict[str, object], str]] = {
     "qwen/qwen3-max": ({"prompt": "0.0000012", "completion": "0.000006"}, "qwen 3.5"),
 }
 
-# Marks round a message in the published templates.
+# Tokens around each message in the published chat templates.
 _MESSAGE_TOKENS = 4
 _SYSTEM = "You are a careful engineer. Read before you write, run the tests, and say what you did not do. "
-# Some 120,000 tokens, however large the house grows: from 146,000 on, Sonnet 4's long tier is expected.
+# About 120,000 tokens, independent of the repository's size. From 146,000 on Sonnet 4's long tier would be expected.
 _LONG_CHARS = 395_000
 _IMAGES = ((1568, 1045), (1024, 1024), (800, 600))
 
@@ -75,7 +75,7 @@ Counts = Callable[[Mapping[str, str]], Mapping[str, Mapping[str, int]]]
 
 @dataclass(frozen=True, slots=True)
 class SamplePrompt:
-    """A request, what a template makes of it, and whether it is English, code and JSON alone."""
+    """A request, its text in the chat template, and whether it is only English, code and JSON."""
 
     name: str
     body: dict[str, object]
@@ -87,7 +87,7 @@ class SamplePrompt:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one prompt comes to at one model, in nano-USD."""
+    """One prompt's amounts at one model, in nano-USD."""
 
     prompt: SamplePrompt
     model: str
@@ -97,13 +97,13 @@ class Row:
 
     @property
     def at_once(self) -> int:
-        """How many are admitted at once: those whose bounds fit, and one more whose expected amount does."""
+        """How many requests are admitted at once: those whose bounds fit, plus one whose expected amount fits."""
         by_bound = CAP_NANO // self.bound.total_nano
         return by_bound + (CAP_NANO - by_bound * self.bound.total_nano >= self.expected.total_nano)
 
     @property
     def usable(self) -> float:
-        """The share of the cap that is spent one after the other, before the expected amount fits no more."""
+        """The share of the cap that sequential requests can spend before the expected amount no longer fits."""
         return _usable(self.expected, self.real_nano)
 
     @property
@@ -128,7 +128,7 @@ def _usable(amount: WorstCase, real_nano: int) -> float:
 
 
 def prompts() -> list[SamplePrompt]:
-    """Return the prompts: of the repository's own files, of the corpus, and generated."""
+    """Return the prompts: from the repository's files, from the corpus, and generated."""
     python = [path.read_text() for path in _files("metered")]
     more = [path.read_text() for room in ("edge", "ledger", "openrouter", "payers") for path in _files(room)]
     pages = "\n\n".join(path.read_text() for path in sorted((_ROOT / "docs").glob("*.md")) if path != _PAGE)
@@ -216,7 +216,7 @@ def _png(width: int, height: int) -> str:
 
 
 async def rows(count: Counts = counted) -> list[Row]:
-    """Return what each prompt comes to at each model; `count` gives the tokens of texts by tokenizer."""
+    """Return the row of each prompt at each model. `count`: counts the tokens of texts by tokenizer."""
     written = prompts()
     counts = count({prompt.name: prompt.text for prompt in written})
     listed = [
@@ -241,7 +241,7 @@ async def rows(count: Counts = counted) -> list[Row]:
 
 
 def _image_tokens(model: str, width: int, height: int) -> int:
-    """Return what an image takes by the example in each maker's documentation."""
+    """Return the tokens of an image by the example in each vendor's documentation."""
     if model.startswith("anthropic/"):
         return ceil(width * height / 750)
     if model.startswith("openai/"):
@@ -258,7 +258,7 @@ def _real_nano(prices: PriceList, model: str, prompt_tokens: int, completion_tok
 
 
 def table(found: list[Row]) -> str:
-    """Return the rows as a table of Markdown."""
+    """Return the rows as a Markdown table."""
     money = ("real $", "expected $", "bound $", "expected ÷ real")
     heads = ("prompt", "model", *money, "at once", "usable", "by the bound")
     lines = [heads, ["---"] * 2 + ["--:"] * 7, *(row.cells for row in found)]
@@ -266,7 +266,7 @@ def table(found: list[Row]) -> str:
 
 
 def failures(found: list[Row]) -> list[str]:
-    """Return what misses its goal: a usual row expected at too much, or a small one that leaves the cap unused."""
+    """Return the rows that miss a goal: a usual one expected at too much, or a small one that leaves the cap unused."""
     missed = []
     for row in found:
         name = f"{row.prompt.name} at {row.model}"
@@ -278,7 +278,7 @@ def failures(found: list[Row]) -> list[str]:
 
 
 def main() -> None:
-    """Print the table and what misses its goal; WRITE=1 keeps it."""
+    """Print the table and the rows that miss a goal; WRITE=1 stores it in the docs."""
     found = asyncio.run(rows())
     print(table(found))
     print("\n".join(failures(found)) or "Every goal is met.")

@@ -10,7 +10,7 @@ from functools import cache
 
 import bpe_openai  # type: ignore[import-untyped]
 
-# GPT-4's 100,000 tokens, the 200,000 of GPT-4o and later, and Voyage's. The smaller, the nearer to the bound.
+# Vocabularies of GPT-4 (100,000 tokens), GPT-4o and later (200,000), and Voyage. A smaller one comes nearer the bound.
 ENCODINGS = ("cl100k_base", "o200k_base", "voyage3_base")
 
 PASSAGES: Mapping[str, str] = {
@@ -33,7 +33,7 @@ PASSAGES: Mapping[str, str] = {
     "Han": "人人生而自由,在尊严和权利上一律平等。他们赋有理性和良心,并应以兄弟关系的精神相对待。",
 }
 
-# Rare characters and single symbols fall back to bytes: here the bound is reached, and must not be passed.
+# Rare characters and single symbols are encoded as bytes: they reach the bound, which must not be exceeded.
 HARD: Mapping[str, str] = {
     "emoji": "👩🏽‍🚀🏴󠁧󠁢󠁳󠁣󠁴󠁿🫠🦤" * 20,
     "rare Han": "𠜎𠜱𠝹𠱓𠱸𠲖𠳏𠳕𠴕𠵼𠵿𠸎𠸏𠹷𠺝𠺢" * 10,
@@ -48,7 +48,7 @@ HARD: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Tokens and bytes of one text under one vocabulary."""
+    """Tokens and bytes of one text with one vocabulary."""
 
     text: str
     encoding: str
@@ -57,7 +57,7 @@ class Count:
 
     @property
     def share(self) -> float:
-        """Tokens as a share of the bound; above 1 the bound is broken."""
+        """Tokens divided by the bound; above 1 the bound is violated."""
         return self.tokens / self.size
 
 
@@ -67,12 +67,12 @@ def _encoding(name: str) -> bpe_openai.Encoding:
 
 
 def token_count(encoding: str, text: str) -> int:
-    """Count the tokens of `text`; what looks like a special token is counted as plain text."""
+    """Count the tokens of `text`, in which special tokens are plain text."""
     return len(_encoding(encoding).encode(text, disallowed_special=()))
 
 
 def counts(texts: Mapping[str, str]) -> list[Count]:
-    """Count every text under every vocabulary."""
+    """Count every text with every vocabulary."""
     return [
         Count(text, encoding, token_count(encoding, passage), len(passage.encode()))
         for text, passage in texts.items()

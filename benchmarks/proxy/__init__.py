@@ -1,1 +1,1 @@
-"""What a request costs, side by side with nginx: `make bench`. `rows.py` says what is measured."""
+"""The cost of a request compared with nginx: `make bench`. `rows.py` defines what is measured."""

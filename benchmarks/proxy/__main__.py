@@ -31,7 +31,7 @@ _FILES = 16_000
 
 
 def main() -> None:
-    """Run what the environment asks for."""
+    """Run the rows chosen by the environment."""
     try:
         options = Options.load()
         about = _about(options)
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def run(options: Options) -> list[Result]:
-    """Measure every row asked for, and then compare the books. Raises BenchFailed."""
+    """Measure every chosen row, then compare each ledger with upstream's counts. Raises BenchFailed."""
     results: list[Result] = []
     with _opened(options) as bench:
         for name in options.rows:
@@ -69,7 +69,7 @@ def run(options: Options) -> list[Result]:
 @contextlib.contextmanager
 def _opened(options: Options) -> Iterator[Bench]:
     cores = _cores()
-    # This process too belongs to what the service under test must not be disturbed by.
+    # This process must not disturb the service under test either.
     os.sched_setaffinity(0, {cores.other})
     _allow_files()
     with contextlib.ExitStack() as stack:
@@ -92,7 +92,7 @@ def _cores() -> Cores:
 
 
 def _allow_files() -> None:
-    """Let this process, and all it starts, have as many files open as five thousand streams need, twice over."""
+    """Raise the limit of open files for this process and its children to twice what five thousand streams need."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most != resource.RLIM_INFINITY and most < _FILES:
         raise BenchFailed(f"needs {_FILES} open files, and {most} are allowed: ulimit -n {_FILES}")

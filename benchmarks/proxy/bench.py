@@ -1,4 +1,4 @@
-"""What runs during all of a run, and how contenders take turns in it."""
+"""The services of a whole run, and the alternating measurement of contenders."""
 
 import contextlib
 import dataclasses
@@ -17,13 +17,13 @@ from benchmarks.proxy.results import Result
 from benchmarks.proxy.stand_in import StandIn
 
 OURS = "Wattfare"
-# A row's users, but for the rows that are about their number.
+# The users of a row, except in rows about their number.
 USERS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One contender's part in one row."""
+    """One contender's measurement in one row."""
 
     row: str
     contender: Contender
@@ -32,7 +32,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Everything that runs during all of a run."""
+    """The services that run during a whole run."""
 
     options: Options
     folder: Path
@@ -43,7 +43,7 @@ class Bench:
 
     @contextlib.contextmanager
     def gateways(self, *, workers: int = 1, tls: bool = False) -> Iterator[list[Contender]]:
-        """Yield the gateway of each installation, freshly started, each known to hand on upstream's bytes."""
+        """Yield each installation's gateway, freshly started and verified to relay upstream's bytes."""
         with contextlib.ExitStack() as stack:
             opened = [stack.enter_context(each.gateway(workers=workers, tls=tls)) for each in self.installations]
             for contender in opened:
@@ -52,14 +52,14 @@ class Bench:
 
     @contextlib.contextmanager
     def installation(self, *, users: int) -> Iterator[Installation]:
-        """Yield an installation of this checkout with a Redis that nothing else is in."""
+        """Yield an installation of this checkout with an empty Redis of its own."""
         with Installation.open(
             OURS, HERE, users=users, folder=self.folder, upstream=self.upstream, cores=self.cores
         ) as made:
             yield made
 
     def take_turns(self, turns: Sequence[Turn]) -> list[Result]:
-        """Measure one turn after the other, and all of them again, and return the medians."""
+        """Measure the contenders alternately, for several rounds, and return the medians."""
         samples: list[list[Mapping[str, float]]] = [[] for _ in turns]
         for _ in range(self.options.rounds):
             for turn, taken in zip(turns, samples, strict=True):
@@ -70,7 +70,7 @@ class Bench:
 
 
 def compare_bytes(contender: Contender, upstream: StandIn) -> None:
-    """Ask for a plain answer and a stream, and compare each byte with upstream's own. Raises BenchFailed."""
+    """Request a plain answer and a stream, and compare their bytes with upstream's. Raises BenchFailed."""
     if not contender.is_exact:
         return
     for stream in (False, True):
@@ -85,7 +85,7 @@ def compare_bytes(contender: Contender, upstream: StandIn) -> None:
 def open_installations(
     options: Options, *, folder: Path, upstream: StandIn, cores: Cores
 ) -> Iterator[list[Installation]]:
-    """Yield this checkout's installation and, if one is asked for, another's."""
+    """Yield this checkout's installation and, if given, a second checkout's."""
     roots = {OURS: HERE} | ({options.other.name: options.other} if options.other else {})
     with contextlib.ExitStack() as stack:
         opened = []

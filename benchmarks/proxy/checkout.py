@@ -23,9 +23,9 @@ from tests.servers import ValkeyServer, free_ports
 
 HERE = Path(__file__).parents[2]
 _SEED = Path(__file__).with_name("seed.py")
-# As the embedded server writes; a rewrite would start in the midst of a stretch and count as some request's.
+# Persistence as in the embedded server, without rewrites, which would be counted as the cost of some requests.
 REDIS_OPTIONS = ("--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0")
-# Redis shares its core with the load here, so it may be late; in production it is given up on after 75 ms.
+# Redis shares its core with the load here and may be late, so the deadline is longer than production's 75 ms.
 _REDIS_DEADLINE_MS = 5000
 _COMMAND_SECONDS = 900
 _START_SECONDS = 30
@@ -33,7 +33,7 @@ _START_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """One checkout with a Redis of its own, an app and connected users."""
+    """One checkout with its own Redis, an app and connected users."""
 
     name: str
     root: Path
@@ -67,13 +67,13 @@ class Installation:
         """Connect the users u`first` … u`users` - 1."""
         numbers = ("--first", str(first), "--users", str(users))
         keys = ("--app", self.app_id, "--openrouter-key", self.funding_key)
-        # On the core that has nothing to do meanwhile: Redis is busy on the other one.
+        # On the service's core, which is idle meanwhile; Redis is busy on the other one.
         with on_core(self.cores.service):
             _command(self.root, self.environment, "-P", str(_SEED), *keys, *numbers)
 
     @contextlib.contextmanager
     def gateway(self, *, workers: int = 1, tls: bool = False) -> Iterator[Contender]:
-        """Yield its gateway, running. `tls`: to upstream."""
+        """Yield its running gateway. `tls`: use TLS to upstream."""
         port = free_ports(1)[0]
         log = self.folder / f"{self.name}-{port}.log"
         environment = {**self.environment, "PORT": str(port), "WEB_CONCURRENCY": str(workers)}
@@ -97,7 +97,7 @@ class Installation:
             )
 
     def check(self) -> None:
-        """Recompute every balance, and compare what was booked with what upstream served. Raises BenchFailed."""
+        """Recompute every balance, and compare the booked cost with upstream's count. Raises BenchFailed."""
         found = _command(self.root, self.environment, "-m", "scripts.verify", may_fail=True)
         served = self.upstream.served(self.funding_key)
         booked = round(float(found["spent_usd"]) * 1e9)
@@ -109,7 +109,7 @@ class Installation:
 
 
 def _wait_for_workers(log: Path, workers: int) -> None:
-    """Wait until each worker has said that it listens: they share the port."""
+    """Wait until each worker has logged that it listens; a probe of the shared port would prove only one."""
     give_up = time.monotonic() + _START_SECONDS
     while log.read_text().count('"listening"') < workers:
         if time.monotonic() > give_up:
@@ -143,8 +143,8 @@ def _python(root: Path) -> str:
 
 
 def _command(root: Path, environment: Mapping[str, str], *words: str, may_fail: bool = False) -> dict[str, Any]:
-    """Run one of a checkout's commands; return its JSON answer. Raises BenchFailed."""
-    # The folder first: a virtual environment may name another checkout's.
+    """Run a command of a checkout; return its JSON answer. Raises BenchFailed."""
+    # The folder comes first: the virtual environment's path file may name another checkout.
     done = subprocess.run(
         [_python(root), *words, "--json"],
         cwd=root,

@@ -1,4 +1,4 @@
-"""What is measured: a service that takes chat completions, and the Redis behind it."""
+"""A measured service for chat completions, and its Redis."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One running service. `key` goes into its requests, `upstream_key` is what the stand-in counts them by."""
+    """One running service. `key`: sent in its requests; `upstream_key`: the key by which the stand-in counts them."""
 
     name: str
     port: int
@@ -16,6 +16,6 @@ class Contender:
     redis_pids: list[int] = field(default_factory=list)
     path: str = "/api/v1/chat/completions"
     is_exact: bool = True
-    """Whether each answer must be upstream's, byte for byte. LiteLLM writes answers of its own."""
+    """Whether each answer must equal upstream's byte for byte. LiteLLM rewrites answers."""
     check: Callable[[], None] = lambda: None
-    """Compares what it booked with what upstream served. Raises BenchFailed."""
+    """Compares the booked cost with upstream's count. Raises BenchFailed."""

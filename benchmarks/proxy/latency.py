@@ -1,4 +1,4 @@
-"""What a service adds to an answer's time at one connection: its percentiles less those of upstream asked directly."""
+"""The latency that a service adds at one connection: its percentiles minus those of direct requests to upstream."""
 
 import statistics
 import time
@@ -14,7 +14,7 @@ _WARM_UP = 100
 
 
 def added_latency(bench: Bench) -> list[Result]:
-    """Until the last byte, and until the first; each answer is upstream's to the byte."""
+    """Return the added time until the last and the first byte; each answer must equal upstream's."""
     direct = Contender("direct", bench.upstream.port, "due", "due", [])
     results = []
     with bench.gateways() as gateways:

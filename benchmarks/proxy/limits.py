@@ -1,4 +1,4 @@
-"""The limits to measure against: nginx as a bare proxy, and nginx that runs two scripts in Redis a request."""
+"""The yardsticks: nginx as a bare proxy, and nginx with two Redis scripts for each request."""
 
 import contextlib
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _KEYS = {BARE: "bench-bare", LUA: "bench-lua"}
 
 @dataclass(frozen=True, slots=True)
 class Yardsticks:
-    """Both limits, each with a plain upstream and with one that speaks TLS, in one nginx."""
+    """Both yardsticks, each with a plain and a TLS upstream, in one nginx."""
 
     bare: Contender
     lua: Contender
@@ -31,7 +31,7 @@ class Yardsticks:
 
 @contextlib.contextmanager
 def limits(folder: Path, *, upstream: StandIn, cores: Cores) -> Iterator[Yardsticks]:
-    """Yield both limits, running on the service's core, with a Redis of their own on the other."""
+    """Yield both yardsticks, running on the service's core, with their own Redis on the other."""
     with contextlib.ExitStack() as stack:
         with on_core(cores.other):
             store = stack.enter_context(ValkeyServer(tcp=True, options=REDIS_OPTIONS))
@@ -58,7 +58,7 @@ def limits(folder: Path, *, upstream: StandIn, cores: Cores) -> Iterator[Yardsti
 
 
 def _check(store: ValkeyServer, upstream: StandIn, folder: Path) -> None:
-    """Compare what nginx + Lua booked with what upstream served. Raises BenchFailed."""
+    """Compare the cost booked by nginx + Lua with upstream's count. Raises BenchFailed."""
     spent = held = 0
     with redis.Redis.from_url(store.tcp_url) as client:
         for key in client.scan_iter("bench:*:budget", count=1000):

@@ -1,4 +1,4 @@
-"""Load by wrk, and the figures of one stretch of it: CPU a request of the service and of Redis, requests a second."""
+"""Load by wrk, and its samples: CPU per request of the service and of Redis, requests per second."""
 
 import math
 import os
@@ -18,10 +18,10 @@ from benchmarks.proxy.processes import BenchFailed, Cores, busy_seconds, cpu_sec
 from benchmarks.proxy.stand_in import StandIn
 
 _SCRIPT = Path(__file__).with_name("load.lua")
-# Connections, caches and the JIT of wrk's own script settle first.
+# Warm-up of connections, caches and the JIT of wrk's script.
 _WARM_SECONDS = 0.8
 _AFTER_SECONDS = 0.1
-# The slowest service answers its last request within this.
+# The time within which even the slowest service answers its last requests.
 _DRAIN_SECONDS = 60
 _RESTING = "resting"
 _POLL_SECONDS = 0.02
@@ -30,7 +30,7 @@ _RESULT = re.compile(r"^BENCH asked=(\d+) answered=(\d+) wrong=(\d+) failed=(\d+
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is asked for, over how many connections, by how many users."""
+    """The requests of a load: kind, connections, users."""
 
     stream: bool = False
     connections: int = 32
@@ -59,7 +59,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What wrk saw. `failed` counts broken connections and timeouts, `wrong` answers that were not the one due."""
+    """wrk's results. `failed`: broken connections and timeouts; `wrong`: answers other than the expected one."""
 
     asked: int
     answered: int
@@ -69,7 +69,7 @@ class Outcome:
 
     @classmethod
     def parse(cls, told: str) -> "Outcome":
-        """Read what wrk printed. Raises BenchFailed when the script's line is missing."""
+        """Parse wrk's output. Raises BenchFailed if the script's line is missing."""
         found = _RESULT.search(told)
         if found is None:
             raise BenchFailed(f"wrk told nothing: {told[-1000:]}")
@@ -77,7 +77,7 @@ class Outcome:
         return cls(asked, answered, wrong, failed, found[5])
 
     def fault(self, served: int) -> str:
-        """Return what makes this outcome no proof, '' if nothing. `served`: how many requests upstream saw."""
+        """Return why the outcome is invalid, '' if it is valid. `served`: the number of requests upstream received."""
         if self.wrong or self.failed:
             return f"{self.wrong} wrong answers and {self.failed} failures of {self.asked}: {self.example}"
         if not self.asked == self.answered == served:
@@ -95,7 +95,7 @@ class _Reading:
 
 
 def measure(contender: Contender, upstream: StandIn, load: Load, *, seconds: float, cores: Cores) -> Sample:
-    """Load a service from the other core, measure in the midst of it, let every request end. Raises BenchFailed."""
+    """Load a service from the other core, measure during the load, and let every request end. Raises BenchFailed."""
     served_before = upstream.served(contender.upstream_key)
     with tempfile.TemporaryDirectory(prefix="wf-bench-") as folder:
         process = _start(contender, upstream, load, seconds, cores.other, Path(folder))
@@ -105,10 +105,10 @@ def measure(contender: Contender, upstream: StandIn, load: Load, *, seconds: flo
             time.sleep(seconds)
             last = _read(contender, upstream, cores.service)
             _wait_until_resting(Path(folder), process)
-            # What it books after an answer belongs to nobody else's stretch.
+            # Wait for work after the last answers, such as settlements, which must not count in the next sample.
             wait_until_quiet([*contender.pids, *contender.redis_pids], _DRAIN_SECONDS)
         finally:
-            # Told to stop, wrk says what it saw.
+            # On SIGINT, wrk stops and prints its results.
             process.send_signal(signal.SIGINT)
             told, _ = process.communicate(timeout=30)
     fault = Outcome.parse(told).fault(upstream.served(contender.upstream_key) - served_before)
@@ -118,7 +118,7 @@ def measure(contender: Contender, upstream: StandIn, load: Load, *, seconds: flo
 
 
 def _wait_until_resting(folder: Path, process: subprocess.Popen[str]) -> None:
-    """Wait until every request has its answer. One that has none in time is found when the outcome is looked at."""
+    """Wait until every request is answered. Requests unanswered in time are found by `Outcome.fault`."""
     give_up = time.monotonic() + _DRAIN_SECONDS
     while not (folder / _RESTING).exists() and process.poll() is None and time.monotonic() < give_up:
         time.sleep(_POLL_SECONDS)
@@ -156,13 +156,13 @@ def _start(
         raise BenchFailed("wrk is missing: make bench installs it as root, else install wrk.")
     (folder / "body").write_bytes(load.body)
     if contender.is_exact:
-        # Of upstream itself, under a key that nobody's requests are counted by.
+        # Direct requests to upstream use a key that no contender has.
         (folder / "answer").write_bytes(ask(upstream.port, load.body, key="due").body)
     stretch = _WARM_SECONDS + seconds + _AFTER_SECONDS
     environment = {
         "PATH": os.environ.get("PATH", ""),
         "BENCH_USERS": str(load.users),
-        # Each load begins at another one, so that the many of a large number are not the same few each time.
+        # Each load starts at another user, so that loads of many users do not always reach the same few.
         "BENCH_CONNECTIONS": str(load.connections),
         "BENCH_RESTING": str(folder / _RESTING),
         "BENCH_FIRST": str(random.randrange(load.users)),

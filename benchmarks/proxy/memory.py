@@ -1,4 +1,4 @@
-"""Memory: of an idle service, and for each of a thousand and of five thousand open streams."""
+"""Memory of an idle service, and per open stream at one thousand and five thousand streams."""
 
 import time
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from benchmarks.proxy.results import Result
 from benchmarks.proxy.streams import open_streams
 
 _FIRST, _ALL = 1_000, 5_000
-# What is built at the first request, and the buffers of ordinary traffic, are no stream's.
+# Warm-up: state built at the first request and buffers of ordinary traffic must not count as streams'.
 _WARM_UP = (Load(stream=True, users=USERS), Load(users=USERS))
 _WARM_SECONDS = 1.0
 _SETTLE_SECONDS = 1.0
 
 
 def memory(bench: Bench) -> list[Result]:
-    """Memory as PSS; what the kernel's sockets hold is not in it."""
+    """Return memory as PSS, which excludes the kernel's socket buffers."""
     results: list[Result] = []
     with bench.gateways() as gateways:
         contenders = (bench.limits.lua, *gateways)

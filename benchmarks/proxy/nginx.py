@@ -1,4 +1,4 @@
-"""nginx with a configuration made from a template of this folder."""
+"""Runs nginx with a configuration from a template of this folder."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.proxy.processes import BenchFailed, family, running, wait_until_listening
 
 _HERE = Path(__file__).parent
-# In this order: the Lua module needs the other.
+# The order matters: the Lua module depends on the other one.
 _MODULES = ("ndk_http_module.so", "ngx_http_lua_module.so")
 _TEMP_PATHS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 _HOLE = re.compile("@([A-Z_]+)@")
@@ -19,7 +19,7 @@ _HOLE = re.compile("@([A-Z_]+)@")
 
 @contextlib.contextmanager
 def nginx(template: str, values: Mapping[str, object], *, folder: Path, core: int, port: int) -> Iterator[list[int]]:
-    """Yield the process ids of an nginx that runs `template` (the name of a .conf here) with `values` in its holes."""
+    """Yield the process ids of an nginx running `template` (a .conf of this folder), filled with `values`."""
     log = folder / f"{template}.out"
     config = folder / f"{template}.conf"
     config.write_text(_filled((_HERE / f"{template}.conf").read_text(), {**values, **_own_values(folder)}))
@@ -39,7 +39,7 @@ def version() -> str:
 
 
 def complaints(template: str, folder: Path) -> str:
-    """Return what an nginx wrote to its error log."""
+    """Return the content of an nginx's error log."""
     log = folder / f"{template}.log"
     return log.read_text(errors="replace") if log.exists() else ""
 
@@ -54,14 +54,14 @@ def _own_values(folder: Path) -> dict[str, object]:
     modules = [Path(where[1], name) for name in _MODULES] if where else []
     return {
         "FOLDER": folder,
-        # Where Lua is built in there is no file to load.
+        # An nginx with built-in Lua (OpenResty) has no module file.
         "MODULES": "\n".join(f"load_module {module};" for module in modules if module.exists()),
         "TEMP_PATHS": "\n  ".join(f"{name}_temp_path {folder}/{name};" for name in _TEMP_PATHS),
     }
 
 
 def _binary() -> str:
-    # Debian keeps it where a user's PATH does not look.
+    # Debian installs it in /usr/sbin, which is not in a user's PATH.
     found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if found is None:
         raise BenchFailed("nginx is missing: make bench installs it as root, else install nginx with its Lua module.")

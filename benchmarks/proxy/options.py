@@ -1,4 +1,4 @@
-"""What the environment asks of a run: `make bench ROWS=plain,tls SECONDS=5`."""
+"""The options of a run, from the environment: `make bench ROWS=plain,tls SECONDS=5`."""
 
 import os
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ _QUICK_ROWS = ("plain", "stream")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """One run."""
+    """The options of one run."""
 
     rows: tuple[str, ...]
     seconds: float
-    """How long each stretch is measured."""
+    """The length of each sample, in seconds."""
     rounds: int
-    """How often each contender has its turn; the median counts."""
+    """The number of samples of each contender, of which the median counts."""
     is_quick: bool
-    """Only what matters most: 32 connections."""
+    """Measure at 32 connections only."""
     out: Path
     writes_readme: bool
     with_peers: bool

@@ -1,4 +1,4 @@
-"""LiteLLM beside the rest (`make bench-peers`), in a virtual environment of its own under .wattfare/.
+"""LiteLLM as a further contender (`make bench-peers`), in a virtual environment of its own under .wattfare/.
 
 It runs without a database: no budgets, no ledger. So it does less than what it stands beside.
 """
@@ -24,14 +24,14 @@ _NAME = "LiteLLM"
 _KEY, _UPSTREAM_KEY = "sk-bench-litellm", "bench-litellm"
 _INSTALL_SECONDS = 900
 _START_SECONDS = 180
-# It loads much of itself at the first requests.
+# Warm-up: it imports many modules at the first requests.
 _WARM_UP = 50
 _PATH = "/v1/chat/completions"
 
 
 @contextlib.contextmanager
 def peers(bench: "Bench") -> Iterator[list[Contender]]:
-    """Yield LiteLLM's proxy if the run is to have it. Raises BenchFailed."""
+    """Yield LiteLLM's proxy if the options include it. Raises BenchFailed."""
     if not bench.options.with_peers:
         yield []
         return
@@ -66,7 +66,7 @@ def _config(upstream: str) -> dict[str, object]:
 
 
 def _installed() -> str:
-    """Return LiteLLM's command; install it if need be. Raises BenchFailed."""
+    """Return LiteLLM's command, installing it if needed. Raises BenchFailed."""
     place = HERE / ".wattfare" / f"litellm-{VERSION}"
     binary = place / "bin" / "litellm"
     if not binary.exists():

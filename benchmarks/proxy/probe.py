@@ -1,4 +1,4 @@
-"""One caller on one connection: asks, times the answer, and keeps every byte of it."""
+"""A blocking client on one connection that times each answer and keeps its bytes."""
 
 import json
 import re
@@ -18,7 +18,7 @@ _ID = re.compile(rb"gen-\d{12}")
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswer:
-    """One answer: its body put together, and the seconds until its first and its last byte."""
+    """One answer: its decoded body, and the seconds until its first and last byte."""
 
     status: int
     body: bytes
@@ -27,19 +27,19 @@ class ProbeAnswer:
 
     @property
     def without_id(self) -> bytes:
-        """The body less the generation id, which no two answers share."""
+        """The body without the generation id, which is unique to each answer."""
         return _ID.sub(b"gen-", self.body)
 
 
 def body_of(*, stream: bool, prompt_bytes: int = 60, model: str = "bench/model") -> bytes:
-    """Return the body of a chat completion whose prompt has about so many bytes."""
+    """Return the body of a chat completion whose prompt has about the given number of bytes."""
     prompt = _SENTENCE * max(1, round(prompt_bytes / len(_SENTENCE)))
     fields = {"model": model, "max_tokens": 64, "stream": stream, "messages": [{"role": "user", "content": prompt}]}
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
 def head_of(key: str, user: str, size: int, path: str = PATH) -> bytes:
-    """Return the head of a request whose body has `size` bytes."""
+    """Return the head of a request with a body of `size` bytes."""
     return (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         f"Authorization: Bearer {key}\r\nx-wattfare-user: {user}\r\nContent-Length: {size}\r\n\r\n"
@@ -47,13 +47,13 @@ def head_of(key: str, user: str, size: int, path: str = PATH) -> bytes:
 
 
 def ask(port: int, body: bytes, *, key: str, user: str = "u0", path: str = PATH) -> ProbeAnswer:
-    """Ask once, on a connection of its own. Raises BenchFailed."""
+    """Send one request on a new connection. Raises BenchFailed."""
     with ProbeConnection(port, key, path) as caller:
         return caller.ask(body, user)
 
 
 class ProbeConnection:
-    """A kept connection. A plain blocking socket, so that as little as can be stands between the clock and the wire."""
+    """A keep-alive connection. A blocking socket, to keep the client's own latency minimal."""
 
     def __init__(self, port: int, key: str, path: str = PATH) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), _PATIENCE_SECONDS)
@@ -67,7 +67,7 @@ class ProbeConnection:
         self._socket.close()
 
     def ask(self, body: bytes, user: str = "u0") -> ProbeAnswer:
-        """Ask once and read the answer to its end. Raises BenchFailed when it breaks off."""
+        """Send one request and read the whole answer. Raises BenchFailed when it is cut off."""
         request = head_of(self._key, user, len(body), self._path) + body
         started = time.perf_counter()
         self._socket.sendall(request)

@@ -1,4 +1,4 @@
-"""Processes under test: pinned to a core, their CPU time and memory read from /proc, ended by their id."""
+"""Processes under test: started on a core, measured through /proc, and ended by their id."""
 
 import contextlib
 import os
@@ -13,15 +13,15 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _START_SECONDS = 60
 _END_SECONDS = 30
 _POLL_SECONDS = 0.02
-# Quiet: at most one clock tick of CPU in so long. Heartbeats may go on.
+# A process is quiet when it uses at most one clock tick of CPU in this interval, which allows heartbeats.
 _QUIET_SECONDS = 0.15
 _QUIET_CPU_SECONDS = 0.011
-# The parent, user time and system time in /proc/PID/stat, counted from the field behind the name (proc(5): 4, 14, 15).
+# Indices of parent, user time and system time in /proc/PID/stat after the name (fields 4, 14 and 15 in proc(5)).
 _PARENT, _USER, _SYSTEM = 1, 11, 12
 
 
 class BenchFailed(Exception):
-    """The run proves nothing; the message says why."""
+    """The run is invalid; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Cores:
 
 @contextlib.contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """Let whatever this thread starts meanwhile run on one core, with all its threads and children."""
+    """Pin all processes started by this thread within the block to one core."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -52,7 +52,7 @@ def running(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Yield a process of one core whose output goes to `log`; end it, and wait for that, on the way out."""
+    """Yield a process pinned to a core with its output in `log`; end it and wait for it on exit."""
     with log.open("ab") as out, on_core(core):
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, cwd=cwd, env=environment
@@ -75,7 +75,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def wait_until_listening(
     port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = _START_SECONDS
 ) -> None:
-    """Wait until a process takes connections. Raises BenchFailed when it ended instead, or takes too long."""
+    """Wait until a process accepts connections. Raises BenchFailed when it ended, or takes too long."""
     give_up = time.monotonic() + seconds
     while time.monotonic() < give_up and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
@@ -85,7 +85,7 @@ def wait_until_listening(
 
 
 def family(pid: int) -> list[int]:
-    """Return a process and all that descend from it."""
+    """Return a process and all its descendants."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -98,24 +98,24 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
-    """Return the CPU time that these processes have used, in user mode and in the kernel, in all their threads."""
+    """Return the user and system CPU time of these processes, all threads included."""
     used = [_stat(pid) for pid in pids]
     return sum(int(fields[_USER]) + int(fields[_SYSTEM]) for fields in used) / _TICKS
 
 
 def busy_seconds(core: int) -> float:
-    """Return how long a core has not been idle, for whatever process, or was not given to this machine at all."""
+    """Return how long a core was busy with any process, or stolen from this virtual machine."""
     for line in Path("/proc/stat").read_text().splitlines():
         name, *fields = line.split()
         if name == f"cpu{core}":
-            # user, nice, system, idle, iowait, irq, softirq, steal: proc(5). What follows is part of the first two.
+            # user, nice, system, idle, iowait, irq, softirq, steal (proc(5)); others are part of the first two.
             used = [int(field) for field in fields[:8]]
             return (sum(used) - used[3] - used[4]) / _TICKS
     raise BenchFailed(f"there is no core {core}")
 
 
 def wait_until_quiet(pids: Sequence[int], seconds: float) -> None:
-    """Wait until these processes do next to nothing. Raises BenchFailed after `seconds`."""
+    """Wait until these processes are quiet. Raises BenchFailed after `seconds`."""
     give_up = time.monotonic() + seconds
     before = cpu_seconds(pids)
     while time.monotonic() < give_up:
@@ -128,7 +128,7 @@ def wait_until_quiet(pids: Sequence[int], seconds: float) -> None:
 
 
 def memory_bytes(pids: Sequence[int]) -> int:
-    """Return the memory of these processes; what they share with each other or with any other counts in part (PSS)."""
+    """Return the memory of these processes as PSS, which counts shared pages proportionally."""
     total = 0
     for pid in pids:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -138,5 +138,5 @@ def memory_bytes(pids: Sequence[int]) -> int:
 
 
 def _stat(pid: int) -> list[str]:
-    # The name stands in parentheses and may hold any character.
+    # The name is in parentheses and may contain any character.
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""Figures of a run: medians of interleaved samples, as JSON and as tables of ratios to nginx + Lua."""
+"""The results of a run: medians of interleaved samples, as JSON and as tables of ratios to nginx + Lua."""
 
 import dataclasses
 import statistics
@@ -10,7 +10,7 @@ from benchmarks.proxy.limits import BARE, LUA
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Something that rows state. `is_cost`: the less the better, so a multiple of nginx + Lua says something."""
+    """A measured quantity. `is_cost`: lower is better, so it is shown as a multiple of nginx + Lua's."""
 
     label: str
     unit: str
@@ -31,7 +31,7 @@ MEASURES: Mapping[str, Measure] = {
     "stream_kb": Measure("memory a stream", "kB", 1),
     "idle_mb": Measure("memory", "MB", 1),
 }
-# What stands together in one cell of the README's table.
+# The quantities shown together in one cell of the README's table.
 _CELLS: Mapping[str, Sequence[str]] = {
     "CPU · Redis' CPU, a request": ("cpu_us", "redis_us"),
     "added, p50 · p99": ("added_p50_ms", "added_p99_ms"),
@@ -39,13 +39,13 @@ _CELLS: Mapping[str, Sequence[str]] = {
     "memory, a stream": ("stream_kb",),
     "memory": ("idle_mb",),
 }
-# So much of a core goes to kernel threads and the gateway that waits for its turn; more is somebody else.
+# Kernel threads and the idle gateway use up to this share of a core; a larger one is another program's.
 _MOST_OTHERS_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one contender showed in one row. `values` are medians of `samples`."""
+    """One contender's result in one row. `values`: medians of `samples`."""
 
     row: str
     contender: str
@@ -54,17 +54,17 @@ class Result:
 
     @classmethod
     def of(cls, row: str, contender: str, samples: Sequence[Mapping[str, float]]) -> "Result":
-        """Return the medians of some samples."""
+        """Return the result with the medians of the samples."""
         values = {name: statistics.median(sample[name] for sample in samples) for name in samples[0]}
         return cls(row, contender, values, samples)
 
     def as_json(self) -> dict[str, object]:
-        """Return it as the results file holds it."""
+        """Return the result in the form of the results file."""
         return dataclasses.asdict(self)
 
 
 def report(results: Sequence[Result]) -> str:
-    """Return every figure as text, one line a row and contender, with multiples of nginx + Lua in the same row."""
+    """Return all results as text: one line for each row and contender, with multiples of nginx + Lua's."""
     lines = []
     for result in results:
         limit = _limit(results, result.row)
@@ -80,7 +80,7 @@ def _told(name: str, value: float, limit: float | None) -> str:
 
 
 def readme_table(results: Sequence[Result], machine: str) -> str:
-    """Return the README's table: what was measured on, and for each row multiples of nginx + Lua in that same row."""
+    """Return the README's table: the machine, and for each row the multiples of nginx + Lua's figures."""
     names = list(dict.fromkeys(result.contender for result in results))
     shown = [name for name in (BARE, LUA) if name in names] + [name for name in names if name not in (BARE, LUA)]
     lines = [machine, "", f"| | | {' | '.join(shown)} |", f"| --- | --- |{' --- |' * len(shown)}"]
@@ -95,7 +95,7 @@ def readme_table(results: Sequence[Result], machine: str) -> str:
 
 
 def _cell(measures: Sequence[str], values: Mapping[str, float], limit: Mapping[str, float], *, is_limit: bool) -> str:
-    """Return how many times as much as the limit, for each measure in turn; of the limit itself the figures."""
+    """Return the multiples of the yardstick for each quantity; for the yardstick itself the figures."""
     stated = [name for name in measures if values.get(name) and limit.get(name)]
     if is_limit:
         return "1 (" + " · ".join(_figure(name, limit[name]) for name in stated) + ")"
@@ -117,7 +117,7 @@ def _limit(results: Iterable[Result], row: str) -> Mapping[str, float]:
 
 
 def disturbed(results: Iterable[Result]) -> list[str]:
-    """Return a line for each result that other programs on the core have spoilt."""
+    """Return a line for each result that other programs on the core disturbed."""
     shares = ((result, result.values.get("others_share", 0)) for result in results)
     return [
         f"DISTURBED: {result.row}, {result.contender}: other programs used {share:.0%} of its core"
@@ -127,7 +127,7 @@ def disturbed(results: Iterable[Result]) -> list[str]:
 
 
 def with_table(text: str, table: str) -> str:
-    """Return a document with what stands between its two markers replaced. Raises ValueError without markers."""
+    """Return a document with the text between its two markers replaced. Raises ValueError without markers."""
     begin, end = "<!-- bench:begin -->", "<!-- bench:end -->"
     before, found, rest = text.partition(begin)
     _, closed, after = rest.partition(end)

@@ -1,4 +1,4 @@
-"""What is measured, row by row. In each row the contenders take turns within the same minute, and medians count."""
+"""The rows of the benchmark. In each row the contenders are measured alternately within a minute; medians count."""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -12,14 +12,14 @@ from benchmarks.proxy.results import Result
 from benchmarks.proxy.streams import open_streams
 
 _PROMPT_BYTES = 1_000_000
-# Enough to keep the service busy; each has its megabyte in several buffers at once.
+# Enough to keep the service busy; each connection has its megabyte in several buffers at once.
 _PROMPT_CONNECTIONS = 8
 _CONNECTIONS = (1, 1_000, 100_000)
 _OPEN_HOLDS = 1_000
 
 
 def throughput(bench: Bench, *, stream: bool) -> list[Result]:
-    """A request's CPU at 32 and at 256 connections. A peer answers too few a second for 256."""
+    """Measure plain requests and streams at 32 and 256 connections; a peer is too slow for 256."""
     kind = "stream of 20 chunks" if stream else "plain"
     turns = []
     with bench.gateways() as gateways, peers(bench) as others:
@@ -32,7 +32,7 @@ def throughput(bench: Bench, *, stream: bool) -> list[Result]:
 
 
 def long_prompt(bench: Bench) -> list[Result]:
-    """A request whose prompt has a megabyte."""
+    """Measure requests with a prompt of one megabyte."""
     load = Load(connections=_PROMPT_CONNECTIONS, users=USERS, prompt_bytes=_PROMPT_BYTES)
     with bench.gateways() as gateways:
         contenders = (bench.limits.bare, bench.limits.lua, *gateways)
@@ -40,7 +40,7 @@ def long_prompt(bench: Bench) -> list[Result]:
 
 
 def tls(bench: Bench) -> list[Result]:
-    """The same with TLS to upstream on both sides, over kept connections: how it runs."""
+    """Measure with TLS to upstream over kept connections, as in production."""
     with bench.gateways(tls=True) as gateways:
         contenders = (bench.limits.bare_tls, bench.limits.lua_tls, *gateways)
         turns = [
@@ -52,7 +52,7 @@ def tls(bench: Bench) -> list[Result]:
 
 
 def holds(bench: Bench) -> list[Result]:
-    """Plain requests of one user, alone and while a thousand slow streams of the same user stay open.
+    """Measure plain requests of one user, alone and with a thousand open slow streams of the same user.
 
     What the gateway does meanwhile to keep those holds alive is part of the figure.
     """
@@ -69,7 +69,7 @@ def holds(bench: Bench) -> list[Result]:
 
 
 def workers(bench: Bench) -> list[Result]:
-    """Two workers on the core that one worker had: what a second one costs a request, in the gateway and in Redis.
+    """Measure two workers on the core of one worker: the cost per request of a second one, in gateway and Redis.
 
     How fast two are on a core each cannot be shown where load, upstream and Redis need the second core. If neither
     figure grows, each further worker brings the speed of one, until Redis' own core is full.
@@ -83,7 +83,7 @@ def workers(bench: Bench) -> list[Result]:
 
 
 def connections(bench: Bench) -> list[Result]:
-    """Plain requests spread over all the connections that Redis holds, one, a thousand or a hundred thousand."""
+    """Measure plain requests spread over one, a thousand and a hundred thousand connected users."""
     results = []
     before = 1
     with bench.installation(users=before) as installation, installation.gateway() as gateway:

@@ -11,17 +11,17 @@ from gateway.services import Services
 from scripts.command import run
 from scripts.connect_user import connect_user
 
-# So many at once keep Redis and this process busy; more would only wait for each other.
+# The number of concurrent calls that keeps Redis and this process busy.
 _AT_ONCE = 64
 
 
 async def connect_users(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
-    """Connect the users `--first` to `--users` - 1, each with the same cap and funding key."""
+    """Connect the users `--first` to `--users` - 1, all with the same cap and funding key."""
     numbers = iter(range(arguments.first, arguments.users))
 
     async def connect_some() -> None:
         for number in numbers:
-            # Unchecked: the upstream of a benchmark knows no keys.
+            # Unchecked, because the benchmark's upstream has no key endpoint.
             one = {"user": f"u{number}", "monthly_usd": "1000000", "mode": "live", "unchecked": True}
             await connect_user(services, argparse.Namespace(**{**vars(arguments), **one}))
 

@@ -1,4 +1,4 @@
-"""The stand-in OpenRouter: an nginx that answers at next to no cost and counts what it served, by key."""
+"""The stand-in OpenRouter: an nginx that answers at minimal cost and counts its completions by key."""
 
 import contextlib
 import datetime as dt
@@ -16,14 +16,14 @@ from cryptography.x509.oid import NameOID
 from benchmarks.proxy.nginx import nginx
 from tests.servers import free_ports
 
-# What each completion costs, in nano-USD; upstream.lua says the same in USD.
+# The cost of each completion in nano-USD; the same in USD is in upstream.lua.
 COST_NANO = 13_800
 PATH = "/api/v1/chat/completions"
 
 
 @dataclass(frozen=True, slots=True)
 class StandIn:
-    """A running stand-in. `certificate`: the file that whoever speaks TLS to it must trust."""
+    """A running stand-in. `certificate`: the file that its TLS clients must trust."""
 
     port: int
     tls_port: int
@@ -31,16 +31,16 @@ class StandIn:
 
     @property
     def url(self) -> str:
-        """Base URL."""
+        """The base URL."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def tls_url(self) -> str:
-        """Base URL with TLS."""
+        """The base URL with TLS."""
         return f"https://127.0.0.1:{self.tls_port}"
 
     def served(self, key: str) -> int:
-        """Return how many completions were asked for with this key."""
+        """Return the number of completions requested with this key."""
         for line in self._control("served").splitlines():
             times, _, sent = line.partition(" ")
             if sent == f"Bearer {key}":
@@ -48,7 +48,7 @@ class StandIn:
         return 0
 
     def release(self) -> None:
-        """Let every open slow stream come to its end, within a second or so."""
+        """Make every open slow stream end within about a second."""
         self._control("release")
 
     def _control(self, what: str) -> str:
@@ -60,7 +60,7 @@ class StandIn:
 
 @contextlib.contextmanager
 def stand_in(folder: Path, *, core: int) -> Iterator[StandIn]:
-    """Yield a stand-in OpenRouter that runs on `core` and keeps its files in `folder`."""
+    """Yield a stand-in OpenRouter running on `core` with its files in `folder`."""
     port, tls_port = free_ports(2)
     certificate = _certify(folder)
     with nginx("upstream", {"PORT": port, "TLS_PORT": tls_port}, folder=folder, core=core, port=port):
@@ -68,7 +68,7 @@ def stand_in(folder: Path, *, core: int) -> Iterator[StandIn]:
 
 
 def _certify(folder: Path) -> Path:
-    """Make a key and a certificate for the loopback address, signed by itself, for two days."""
+    """Create a key and a self-signed certificate for the loopback address, valid for two days."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stand-in")])
     now = dt.datetime.now(dt.UTC)

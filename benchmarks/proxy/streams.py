@@ -1,4 +1,4 @@
-"""Slow streams that stay open: a thousand holds on one budget, five thousand streams in memory."""
+"""Opens slow streams, for the rows on open holds and on memory."""
 
 import contextlib
 import socket
@@ -9,7 +9,7 @@ from benchmarks.proxy.probe import body_of, head_of
 from benchmarks.proxy.processes import BenchFailed
 from benchmarks.proxy.stand_in import StandIn
 
-# So many are opened at once; each is seen to have its first chunk before the next ones are asked for.
+# Streams opened concurrently; each must have its first chunk before the next batch starts.
 _BATCH = 50
 _PATIENCE_SECONDS = 120
 _FIRST_CHUNK, _LAST_CHUNK = b"data: ", b"data: [DONE]"
@@ -17,7 +17,7 @@ _FIRST_CHUNK, _LAST_CHUNK = b"data: ", b"data: [DONE]"
 
 @contextlib.contextmanager
 def open_streams(contender: Contender, upstream: StandIn, count: int, *, users: int) -> Iterator[None]:
-    """Yield once `count` more streams of the users u0 … are open; then let all end, and read each to its end.
+    """Yield while `count` streams of the users u0 … are open; afterwards let them end, and read each to its end.
 
     Raises BenchFailed when one was refused or broke off.
     """

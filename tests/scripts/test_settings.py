@@ -1,4 +1,4 @@
-"""What commands are publish_run from outside: ports of `make run`, the store beside it, which service `web` is."""
+"""Settings of commands: ports of `make run`, the store beside it, which service `web` is."""
 
 import subprocess
 import sys
@@ -71,7 +71,7 @@ def test_the_procfile_names_commands_that_are_there() -> None:
     lines = [line for line in (ROOT / "Procfile").read_text().splitlines() if line and not line.startswith("#")]
     commands = dict(line.split(": ", 1) for line in lines)
     assert set(commands) == {"web", "worker", "release"}
-    assert not any("PORT=" in publish_run or "sandbox" in publish_run or "demo" in publish_run for publish_run in commands.values())
-    modules = [publish_run.partition("-m ")[2].split()[0] for publish_run in commands.values()]
+    assert not any("PORT=" in command or "sandbox" in command or "demo" in command for command in commands.values())
+    modules = [command.partition("-m ")[2].split()[0] for command in commands.values()]
     found = f"import importlib.util as u, sys; sys.exit(not all(u.find_spec(m) for m in {modules!r}))"
     assert subprocess.run([sys.executable, "-c", found], cwd=ROOT, check=False).returncode == 0
