@@ -17,7 +17,7 @@ from gateway.webhooks.delivery import Delivery
 from gateway.webhooks.endpoints import Endpoint
 from gateway.webhooks.messages import message_id_of, place_of, trial_message
 from scripts.command import Answer, CommandRefused, lines, run
-from scripts.list_apps import members, said_owner
+from scripts.list_apps import members, owner_text
 from scripts.rotate_secret import MAX_GRACE_SECONDS
 from scripts.show_app import moment, webhook_of
 from scripts.table import table
@@ -80,12 +80,12 @@ async def _replayed(
     else:
         entry_id, budgets = f"{_time_ms(arguments.replay)}-0", await members(services, app)
     if arguments.user is not None:
-        budgets = [budget for budget in budgets if said_owner(budget) == arguments.user]
+        budgets = [budget for budget in budgets if owner_text(budget) == arguments.user]
     budgets = [budget for budget in budgets if budget.app_id == app.app_id]
     if not budgets:
         raise CommandRefused("This app has no such user, grant or event. make show-app lists users and grants.")
     replayed = [budget for budget in budgets if await services.ledger.events.replay(budget, entry_id)]
-    return {"replayed": [{"appUserId": said_owner(budget), "mode": budget.mode} for budget in replayed]}
+    return {"replayed": [{"appUserId": owner_text(budget), "mode": budget.mode} for budget in replayed]}
 
 
 async def _waiting(services: Services, app: App, endpoint: Endpoint) -> AsyncIterator[dict[str, object]]:
@@ -97,7 +97,7 @@ async def _waiting(services: Services, app: App, endpoint: Endpoint) -> AsyncIte
             yield {
                 "webhookId": message_id_of(services.connections.account(budget), event.entry_id),
                 "type": event.fields["event"],
-                "appUserId": said_owner(budget),
+                "appUserId": owner_text(budget),
                 "mode": budget.mode,
                 "at": moment(event.at_ms),
                 "tries": event.tries,

@@ -1,4 +1,4 @@
-/** The demo's page: connect, chat, see what is left, one button for each thing that can be wrong. */
+/** The demo's page: connect, chat, show the remaining budget, and offer a solution for each error. */
 import { ask, line } from './talk.mjs'
 
 const config = JSON.parse(element('config').textContent ?? '')
@@ -10,7 +10,7 @@ const LOW_USD = 1
 const QUESTIONS = 3
 const words = /** @type {HTMLInputElement} */ (element('words'))
 const connectButton = /** @type {HTMLButtonElement} */ (element('connect'))
-/** A visitor's few questions. @type {{grantToken: string, left: number} | null} */
+/** The visitor's grant. @type {{grantToken: string, left: number} | null} */
 let grant = null
 
 /** @type {Record<string, string>} */
@@ -20,7 +20,7 @@ const REASONS = {
   expired: 'The request ran out. Try again.',
 }
 
-/** What each refusal says, and the one button that mends it. @type {Record<string, [string, string, () => void]>} */
+/** For each error code a text, and a button that solves it. @type {Record<string, [string, string, () => void]>} */
 const MENDED = {
   not_connected: ['Your budget is no longer connected.', 'Connect AI budget', connect],
   funding_invalid: ['OpenRouter no longer takes your key, or its credit is used up.', 'Reconnect', connect],
@@ -132,7 +132,7 @@ async function send(text, model) {
   show(grant ? { connected: false } : await wattfare.status())
   if (!failed) return
   const [said, button, action] = MENDED[failed.code] ?? [failed.message ?? 'That did not work.']
-  // What was asked stays to be read, also where nothing is connected any more.
+  // The conversation remains visible even when the connection has ended.
   element('welcome').hidden = true
   element('talk').hidden = false
   if (failed.code in MENDED) state(said, button, action)

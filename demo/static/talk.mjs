@@ -1,4 +1,4 @@
-/** The conversation: what is said, and the answer as its words come. Nothing here knows of Wattfare. */
+/** The conversation, with streamed answers. Independent of Wattfare. */
 
 /** @type {{role: string, content: string}[]} */
 const messages = []
@@ -15,7 +15,7 @@ export function line(text, kind) {
 }
 
 /**
- * Ask the backend and show its words as they come. Throws what it answered, if that is an error.
+ * Send a question to the backend and show the streamed answer. Throws the backend's error envelope.
  * @param {string} text
  * @param {{grant?: string, model?: string}} more
  */

@@ -4,24 +4,24 @@ export interface ConnectionStatus {
   connected: boolean;
   /** The approved cap; null when there is none. */
   limits: { monthlyUsd: number | null } | null;
-  /** Settled spend in the rolling month. */
+  /** Settled spend of the rolling month. */
   usage: { monthlyUsd: number };
   /** Limits minus usage, never below 0; null means unlimited (test mode only). */
   remainingUsd: number | null;
 }
 
 /**
- * Why a payer did not approve: their answer, or the code of the fault that the consent window showed, such as `origin`
+ * Why there is no approval: the payer's answer, or the code of the fault shown in the consent window, such as `origin`
  * (this page's origin is not registered for the app), `auth`, `cooldown` or `offline`.
  */
 export type Reason = 'denied' | 'closed' | 'expired' | (string & {});
 
-/** What `connect()` resolves to. `reason` is there when the payer did not approve. */
+/** The result of `connect()`. `reason` is set when the payer did not approve. */
 export interface ConnectResult extends ConnectionStatus {
   reason?: Reason;
 }
 
-/** What `requestGrant()` resolves to. Without a token the payer did not approve, and `reason` says why. */
+/** The result of `requestGrant()`. Without a token the payer did not approve, and `reason` says why. */
 export interface GrantResult {
   /** For your backend, as `x-wattfare-grant`. */
   grantToken: string | null;
@@ -43,7 +43,7 @@ export type WattfareErrorCode =
   | 'consent_required'
   | 'unavailable'
   | 'unknown'
-  // made here
+  // raised by this SDK
   | 'network'
   | 'session_failed'
   | 'popup_blocked'
@@ -61,13 +61,13 @@ export class WattfareError extends Error {
   );
   static code: WattfareErrorCode | undefined;
   code: WattfareErrorCode;
-  /** HTTP status; 0 when no server answered. */
+  /** HTTP status; 0 without an answer. */
   status: number;
-  /** All that a server said: `requestId`, `retryAfter`, `manageUrl`, …. */
+  /** All members of the server's error: `requestId`, `retryAfter`, `manageUrl`, …. */
   details: any;
-  /** Tries again with the same options and those given here. Call it from a click. */
+  /** Retries with the same options, overridden by those given here. Call it from a click. */
   retry: ((options?: ConnectOptions) => Promise<any>) | undefined;
-  /** The envelope a server sends, to pass on: `Response.json(error.toJSON(), { status: error.status || 502 })`. */
+  /** The error envelope, for your own response: `Response.json(error.toJSON(), { status: error.status || 502 })`. */
   toJSON(): { error: { code: WattfareErrorCode; message: string } & Record<string, any> };
   static [Symbol.hasInstance](value: any): boolean;
 }
@@ -93,23 +93,23 @@ export class WattfareNetworkError extends WattfareError {
   static code: WattfareErrorCode;
 }
 
-/** The Wattfare error inside what a library threw or a server answered, or null. */
+/** Returns the Wattfare error inside an exception of a library or an answer of a server, or null. */
 export function toWattfareError(error: any): WattfareError | null;
 export function isBudgetExceeded(error: unknown): boolean;
-/** Also true for `funding_invalid`: both are mended by connecting. */
+/** Also true for `funding_invalid`: connecting solves both. */
 export function isNotConnected(error: unknown): boolean;
 
 export interface CreateOptions {
   /** `pk_live_…` or `pk_test_…`. */
   publishableKey: string;
   /**
-   * A URL of your backend, POSTed to, that answers `{token}` or the token alone; or a function that returns either.
-   * Only `requestGrant()` needs none.
+   * A URL of your backend that answers a POST with `{token}` or the token alone; or a function that returns either.
+   * Not needed for `requestGrant()`.
    */
   session?: string | (() => SessionAnswer | Promise<SessionAnswer>);
-  /** Where the API is, with or without `/v1` or `/api/v1`. Default `https://wattfare.com`. */
+  /** The API's URL, with or without `/v1` or `/api/v1`. Default `https://wattfare.com`. */
   baseURL?: string;
-  /** Where the consent page is. Default: the origin of `baseURL`. */
+  /** The consent site's origin. Default: the origin of `baseURL`. */
   consentURL?: string;
 }
 export type SessionAnswer = string | { token: string };
@@ -117,21 +117,21 @@ export type SessionAnswer = string | { token: string };
 export interface ConnectOptions {
   /** Ends the wait and closes the window. */
   signal?: AbortSignal;
-  /** `auto` opens a popup, or leaves the page and comes back where a popup cannot work. */
+  /** `auto` opens a popup, or uses a redirect on pages where a popup cannot work. */
   mode?: 'auto' | 'popup' | 'redirect';
-  /** Where a redirect comes back to: a return URL that the app has registered. Default: this page. */
+  /** The return URL of a redirect, which must be registered for the app. Default: this page. */
   returnURL?: string;
 }
 
 export interface GrantOptions {
-  /** How many AI requests. */
+  /** The number of AI requests. */
   requests: number;
-  /** The most they may cost together. */
+  /** The most that they may cost together, in US dollars. */
   maxUsd?: number;
   signal?: AbortSignal;
 }
 
-/** What the server tells of one popup. */
+/** The server's answer about one popup. */
 export interface AttemptAnswer {
   state: 'pending' | 'approved' | 'denied' | 'expired' | 'unknown';
   reason?: Reason;
@@ -141,7 +141,7 @@ export interface AttemptAnswer {
 }
 
 export interface Events {
-  /** The connection is another one than before: connected, disconnected, or approved after `connect()` gave up. */
+  /** The connection changed: connected, disconnected, or approved after `connect()` timed out. */
   change: ConnectionStatus;
   open: { type: 'connect' | 'grant' };
   close: { type: 'connect' | 'grant' };
@@ -149,19 +149,19 @@ export interface Events {
 }
 
 export interface Wattfare {
-  /** Call it from a click. Resolves also when the payer says no: look at `connected` and `reason`. */
+  /** Call it from a click. It also resolves when the payer denies: check `connected` and `reason`. */
   connect(options?: ConnectOptions): Promise<ConnectResult>;
   status(): Promise<ConnectionStatus>;
   disconnect(): Promise<void>;
-  /** A few requests without an account. Call it from a click. Resolves also when the payer says no: look at `reason`. */
+  /** Requests a grant. Call it from a click. It also resolves when the payer denies: check `reason`. */
   requestGrant(options: GrantOptions): Promise<GrantResult>;
-  /** Fetches the session token ahead, say on hover, so that the window fills faster. */
+  /** Fetches the session token in advance, for example on hover, so that the window loads faster. */
   prepare(): Promise<void>;
-  /** The outcome of a connect by redirect, null on any other page load. `createWattfare` has called it already. */
+  /** The outcome of a redirect; null on any other page load. `createWattfare` has already called it. */
   resume(): Promise<ConnectResult | null>;
-  /** Returns a function that ends the listening. */
+  /** Returns a function that removes the listener. */
   on<E extends keyof Events>(event: E, listener: (detail: Events[E]) => void): () => void;
 }
 
-/** Throws `WattfareAuthError` at once unless the key starts with `pk_`. */
+/** Throws `WattfareAuthError` unless the key starts with `pk_`. */
 export function createWattfare(options: CreateOptions): Wattfare;

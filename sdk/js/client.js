@@ -1,10 +1,10 @@
 /**
- * The browser half of Wattfare: opens the consent window, and tells the app what the payer decided.
+ * Wattfare for the browser: opens the consent window, and reports the payer's decision to the app.
  *
- * It answers only the window it opened, on the consent origin, with the nonce it made; and it believes the server,
- * never `closed`: a page with COOP sees its open popup as closed.
+ * Rule: messages are exchanged only with the window opened here, on the consent origin, with the nonce made here. The
+ * outcome is what the server says, never `closed`: a page with COOP sees its open popup as closed.
  *
- * One file on purpose: a page can import it straight from /sdk/ with no second request.
+ * It is a single file, so that a page can import it from /sdk/ with one request.
  *
  * @import { AttemptAnswer, ConnectionStatus, ConnectOptions, ConnectResult, CreateOptions, Events,
  *   GrantOptions, GrantResult, Reason, Wattfare, WattfareErrorCode } from './client.js'
@@ -13,23 +13,23 @@
 const SESSION_MS = 10_000;
 const CALL_MS = 15_000;
 const CONNECT_MS = 600_000;
-/** A token is renewed this long before it expires, so that it survives the way to the consent page. */
+/** A token is renewed this long before it expires, so that it is still valid when the consent page uses it. */
 const EARLY_MS = 30_000;
 const LOOK_MS = 300;
 const ASK_CLOSED_MS = 2_500;
 const ASK_OPEN_MS = 10_000;
-/** An approval on its way to the server when the window closed gets this long. */
+/** How long to wait for an approval that was on its way to the server when the window closed. */
 const GRACE_MS = 2_000;
-/** After the window closed it is settled within five seconds, whatever a server does. */
+/** The promise settles within this time after the window closed, even if no server answers. */
 const SETTLED_MS = 4_500;
-/** An error's wrappers are a handful; what is larger is no error of ours. */
+/** The most objects that are searched for an error: real ones have a handful of wrappers. */
 const MOST_LOOKS = 99;
 const STORED = 'wattfare:';
 
-/** What the server answers for a user who has no connection. */
+/** The server's answer for a user without a connection. */
 const NOT_CONNECTED = { connected: false, limits: null, usage: { monthlyUsd: 0 }, remainingUsd: 0 };
 
-/** Kinds that have a class of their own. @type {Record<string, string>} */
+/** Codes with a class of their own. @type {Record<string, string>} */
 const KINDS = {
   not_connected: 'NotConnected',
   budget_exceeded: 'BudgetExceeded',
@@ -39,11 +39,11 @@ const KINDS = {
   auth: 'Auth',
   network: 'Network',
 };
-/** Codes that a server sends; a foreign error object with any other `code` is not ours. */
+/** Codes that the server sends; an error object with any other `code` is not Wattfare's. */
 const SENT = [...Object.keys(KINDS), 'invalid_request', 'upstream', 'consent_required', 'unavailable', 'unknown'];
 
 export class WattfareError extends Error {
-  /** The one code of a subclass. @type {WattfareErrorCode | undefined} */
+  /** A subclass's code. @type {WattfareErrorCode | undefined} */
   static code;
 
   /**
@@ -69,7 +69,7 @@ export class WattfareError extends Error {
   }
 
   /**
-   * By name and code: two copies of this file on one page make two classes.
+   * Compares name and code, because two copies of this file on one page define two classes.
    * @param {any} value
    */
   static [Symbol.hasInstance](value) {
@@ -91,8 +91,8 @@ export const WattfareAuthError = /* @__PURE__ */ kind('auth');
 export const WattfareNetworkError = /* @__PURE__ */ kind('network');
 
 /**
- * The Wattfare error inside what a library threw or a server answered, or null: looks through the wrappers of the AI
- * SDK, the OpenAI SDK and axios, and through AggregateError.
+ * Return the Wattfare error inside an exception of a library or an answer of a server, or null: looks through the
+ * wrappers of the AI SDK, the OpenAI SDK and axios, and through AggregateError.
  * @param {any} error
  * @returns {WattfareError | null}
  */
@@ -105,7 +105,7 @@ export function isBudgetExceeded(error) {
   return toWattfareError(error)?.code === 'budget_exceeded';
 }
 
-/** Also true when the funding is refused: both are mended by connecting. @param {unknown} error */
+/** Also true when the funding key is refused: connecting solves both. @param {unknown} error */
 export function isNotConnected(error) {
   return ['not_connected', 'funding_invalid'].includes(/** @type {string} */ (toWattfareError(error)?.code));
 }
@@ -113,7 +113,7 @@ export function isNotConnected(error) {
 /**
  * @param {any} error
  * @param {number} status of the wrapper
- * @param {Set<object>} seen what was looked at, so that a loop ends
+ * @param {Set<object>} seen the objects already searched, so that cycles end
  * @returns {WattfareError | null}
  */
 function unwrap(error, status, seen) {
@@ -134,7 +134,7 @@ function unwrap(error, status, seen) {
 
 const SESSION = 'session must be a URL or a function.';
 
-/** What asking again may mend. @type {unknown[]} */
+/** Codes after which a retry may succeed. @type {unknown[]} */
 const TRANSIENT = ['network', 'unavailable', 'rate_limited'];
 
 /**
@@ -144,7 +144,7 @@ const TRANSIENT = ['network', 'unavailable', 'rate_limited'];
 export function createWattfare(options) {
   const { publishableKey, session, baseURL = 'https://wattfare.com', consentURL } = options ?? {};
   if (!/^pk_/.test(publishableKey)) throw new WattfareAuthError('publishableKey must start with pk_.');
-  // Only grants need none.
+  // Only grants work without a session.
   if (session !== undefined && !/^(str|fun)/.test(session && typeof session)) throw wrong(SESSION);
   const base = bare(baseURL, 'baseURL').replace(/(\/api)?\/v1$/, '');
   const consent = bare(consentURL ?? new URL(base).origin, 'consentURL');
@@ -153,7 +153,7 @@ export function createWattfare(options) {
 
   /** @type {{token: string, untilMs: number} | undefined} */
   let kept;
-  /** A consent page takes a token once; it stays good for reading. @type {string | undefined} */
+  /** The token that a consent page has spent; it remains valid for reading. @type {string | undefined} */
   let spent;
   /** @type {Promise<string> | undefined} */
   let asking;
@@ -190,7 +190,7 @@ export function createWattfare(options) {
       if (status) throw status;
       if (typeof answer === 'string') answer = parsed(answer) ?? answer.trim();
       const token = answer?.token ?? answer;
-      // Throws for anything that is not three parts with JSON in the middle.
+      // Throws for anything but three parts with JSON in the middle.
       const { exp } = JSON.parse(atob(token.split('.')[1].replace(/-/g, '+').replace(/_/g, '/')));
       kept = { token, untilMs: exp * 1000 - EARLY_MS };
       return token;
@@ -241,7 +241,7 @@ export function createWattfare(options) {
   }
 
   /**
-   * A call with the session token; a token refused before its time (rotated keys, a wrong clock) is renewed once.
+   * Call with the session token; a token refused before it expires (rotated keys, a wrong clock) is renewed once.
    * @param {string} method
    * @param {string} path
    * @param {object} [body]
@@ -261,7 +261,8 @@ export function createWattfare(options) {
   const status = () => callAsUser('GET', 'connections');
 
   /**
-   * What a running flow, or a new one, will come to. Reaches `window.open` without a pause: the click must still count.
+   * Return the outcome of the running flow, or of a new one. It reaches `window.open` without an await, because browsers
+   * open popups only during a click.
    * @param {'connect' | 'grant'} type
    * @param {{signal?: AbortSignal}} options
    * @param {(flow: Flow) => void} open
@@ -270,12 +271,12 @@ export function createWattfare(options) {
   function run(type, { signal }, open, retry) {
     const aborted = () => new WattfareError('Aborted.', 'aborted', 0, { cause: signal?.reason });
     if (signal?.aborted) return Promise.reject(aborted());
-    // A window that was closed is being looked up still: this click opens a new one.
+    // The outcome of a closed window is still being fetched: this click opens a new window.
     const running = flows[type]?.child?.closed ? undefined : flows[type];
     running?.child?.focus();
     const flow = running ?? start(type, open, retry);
     signal?.addEventListener('abort', () => flow.fail(aborted()), { once: true });
-    // A payer may take longer than the app waits: the flow goes on, and its end shows as `change`.
+    // A payer may take longer than the app waits: the flow continues, and its end is emitted as `change`.
     return (flow.waiting ??= within(
       flow.done,
       CONNECT_MS,
@@ -318,8 +319,8 @@ export function createWattfare(options) {
    * @param {Flow} flow
    * @param {'connect' | 'grant'} type
    * @param {Record<string, string>} fields of the consent URL
-   * @param {(answer: AttemptAnswer) => any} conclude what an attempt that is over comes to
-   * @param {() => any} isolated what it comes to on a page that is cut off from its windows
+   * @param {(answer: AttemptAnswer) => any} conclude the outcome of a finished attempt
+   * @param {() => any} isolated the outcome on a page that COOP isolates from its windows
    */
   function popup(flow, type, fields, conclude, isolated) {
     const nonce = random(16);
@@ -332,9 +333,9 @@ export function createWattfare(options) {
     let polling = false;
     let closedAtMs = 0;
     let askAtMs = Date.now() + ASK_OPEN_MS;
-    /** Goes to the consent page by message: browsers keep a fragment in their history files. @type {string | undefined} */
+    /** Sent to the consent page by message, because browsers store fragments in their history. @type {string | undefined} */
     let session;
-    /** What the window said went wrong, and what a server did. @type {Reason | undefined} */
+    /** The fault reported by the window. @type {Reason | undefined} */
     let fault;
     /** @type {unknown} */
     let failure;
@@ -364,7 +365,7 @@ export function createWattfare(options) {
         const answer = await (type === 'grant' ? call('GET', path, publishableKey) : callAsUser('GET', path));
         if (flow.over.aborted) return;
         const late = closed && Date.now() - closedAtMs > GRACE_MS;
-        // The token of a grant comes by message alone, which may still be on its way.
+        // A grant's token arrives by message only, which may still be on its way.
         if ((type === 'grant' && answer.state === 'approved' && !late) || settle(answer) || !closed) return;
         const unknown = answer.state === 'unknown';
         if (unknown && !greeted && (await isIsolated())) {
@@ -390,7 +391,7 @@ export function createWattfare(options) {
     }
     const looking = setInterval(look, LOOK_MS);
     flow.over.onabort = () => clearInterval(looking);
-    // Timers of a page in the background come late, and a closed window shows the page again.
+    // Timers of a background page are throttled; closing the window brings the page to the front again.
     const seen = () => {
       askAtMs = 0;
       look();
@@ -419,7 +420,8 @@ export function createWattfare(options) {
   }
 
   /**
-   * The way for pages that no window can speak to: leave, and come back. No message can bring the token there.
+   * Redirect mode, for pages that cannot receive messages of a window: leave the page and return. The token is in the
+   * fragment, since no message can deliver it.
    * @param {string} [returnURL]
    * @param {AbortSignal} [over]
    */
@@ -433,7 +435,7 @@ export function createWattfare(options) {
     sessionStorage.setItem(STORED + nonce, JSON.stringify({ verifier, hash: back.hash }));
     back.hash = '';
     location.assign(address({ s, n: nonce, t: 'connect', m: 'redirect', r: back.href, c: base64url(new Uint8Array(digest)) }));
-    // The Back button may bring this page back as it was.
+    // The Back button may restore this page from the back-forward cache.
     return new Promise((resolve) =>
       addEventListener('pageshow', () => resolve({ ...NOT_CONNECTED, reason: 'closed' }), { once: true }),
     );
@@ -512,14 +514,14 @@ export function createWattfare(options) {
 }
 
 /**
- * One connect or grant under way.
+ * One running connect or grant.
  * @typedef {object} Flow
  * @property {Promise<any>} done
  * @property {AbortSignal} over
  * @property {(outcome: any) => void} end
  * @property {(error: unknown) => void} fail
  * @property {Window} [child]
- * @property {Promise<any>} [waiting] what callers hold
+ * @property {Promise<any>} [waiting] the promise returned to callers
  */
 
 /** @param {any} answer an AttemptAnswer @returns {Promise<GrantResult>} */
@@ -540,13 +542,13 @@ async function cut() {
 /** @param {string} message */
 const wrong = (message) => new WattfareError(message, 'invalid_request');
 
-/** @param {string} url @param {string} name @returns {string} without slashes at its end */
+/** @param {string} url @param {string} name @returns {string} without trailing slashes */
 function bare(url, name) {
   if (!/^https?:\/\/./.test(url)) throw wrong(`${name} must be a URL such as https://host.`);
   return url.replace(/\/+$/, '');
 }
 
-/** This page's address without what a redirect brought back, and that: the last one counts, an older one may be left. */
+/** This page's URL without the parameters of a redirect's return, and those parameters: the last ones, if repeated. */
 function withoutReturn() {
   const url = new URL(location.href);
   /** @type {{attempt?: string, code?: string, error?: string}} */
@@ -559,13 +561,13 @@ function withoutReturn() {
   return { href: url.href, ...found };
 }
 
-/** Whether this page's own headers cut it off from its popups. No browser tells a page but its server does. */
+/** Whether this page's COOP header isolates it from its popups; only a request to the page's own server shows this. */
 async function isIsolated() {
   const head = await fetch(location.href, { method: 'HEAD' }).catch(() => null);
   return /^same-origin(?!-allow)/.test(head?.headers.get('cross-origin-opener-policy') ?? '');
 }
 
-/** A blank window is a white flash in the dark. @param {Window} child */
+/** Give the blank window the page's colours, to avoid a white flash in dark mode. @param {Window} child */
 function explain({ document }) {
   document.title = 'Wattfare';
   document.documentElement.style.cssText = 'color-scheme:light dark;font:16px system-ui;padding:1em';
@@ -573,7 +575,7 @@ function explain({ document }) {
 }
 
 /**
- * Chromium forgets a close() that meets the window's way to another site: `closed` turns true, then false again.
+ * Chromium ignores a close() during a navigation to another site: `closed` becomes true, then false again.
  * @param {Window} [child]
  */
 function shut(child) {

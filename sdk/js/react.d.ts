@@ -19,46 +19,46 @@ export {
 } from './client.js';
 
 export interface WattfareProviderProps extends CreateOptions {
-  /** Ask for the connection when the page has loaded. Default true. */
+  /** Load the status after the page has loaded. Default true. */
   loadOnMount?: boolean;
   children?: ReactNode;
 }
 
 export interface UseWattfare {
   connected: boolean;
-  /** Null until it was asked for. */
+  /** Null until loaded. */
   status: ConnectionStatus | null;
   /** Null means unlimited (test mode only). Changes when a connection does, and on `refresh()`. */
   remainingUsd: number | null;
-  /** Something is under way: the first look, `connect`, `disconnect` or `refresh`. */
+  /** Whether the first load, `connect`, `disconnect` or `refresh` is running. */
   loading: boolean;
-  /** What failed last; the next attempt clears it. */
+  /** The last error; the next call clears it. */
   error: WattfareError | null;
-  /** Call it from a click: `onClick={connect}` will do. Resolves also when the payer says no. */
+  /** Call it from a click, as in `onClick={connect}`. It also resolves when the payer denies. */
   connect(options?: ConnectOptions | object): Promise<ConnectResult>;
   disconnect(): Promise<void>;
-  /** Ask again, say after an answer was paid for. */
+  /** Reload the status, for example after a paid answer. */
   refresh(): Promise<ConnectionStatus>;
 }
 
 export interface ConnectButtonProps extends Omit<ButtonHTMLAttributes<HTMLButtonElement>, 'onError' | 'onClick'> {
-  /** Shown in its place once connected. Default nothing. */
+  /** Shown instead of the button while connected. Default: nothing. */
   whenConnected?: ReactNode;
-  /** What failed. Without it the message stands behind the button, as an alert. */
+  /** Called with errors. Without it the message is shown after the button, as an alert. */
   onError?: (error: WattfareError) => void;
 }
 
 export interface BudgetBarProps extends Omit<HTMLAttributes<HTMLDivElement>, 'children'> {
   /** The meter's name for assistive technology. Default `AI budget`. */
   label?: string;
-  /** The words beside the meter. Default `$4.20 left of $5.00 this month`. */
+  /** The text beside the meter. Default `$4.20 left of $5.00 this month`. */
   format?: (status: ConnectionStatus) => string;
 }
 
 export function WattfareProvider(props: WattfareProviderProps): ReactElement;
 /** Throws outside a provider. */
 export function useWattfare(): UseWattfare;
-/** A button without a style that opens the consent popup; `aria-busy` while it is open. */
+/** An unstyled button that opens the consent popup; `aria-busy` while it is open. */
 export function ConnectButton(props: ConnectButtonProps): ReactNode;
-/** A `<meter>` and words, nothing while not connected; `data-state` is `ok`, `low`, `empty` or `unlimited`. */
+/** A `<meter>` with text, nothing while not connected; `data-state` is `ok`, `low`, `empty` or `unlimited`. */
 export function BudgetBar(props: BudgetBarProps): ReactElement | null;

@@ -1,8 +1,8 @@
 'use client';
 /**
- * The React half of Wattfare: a provider, a hook, and two elements without a style.
+ * Wattfare for React: a provider, a hook, and two unstyled components.
  *
- * Rendering asks and touches nothing: the client is made with the first effect or click, so that a server can render
+ * Rule: rendering has no side effects: the client is created in the first effect or click, so that a server can render
  * and StrictMode can mount twice.
  *
  * @import { ReactElement, ReactNode } from 'react'
@@ -27,7 +27,7 @@ export {
   toWattfareError,
 } from './client.js';
 
-/** Below a dollar, or a fifth of a small cap, a budget is low. */
+/** A budget is low below a dollar, or below a fifth of a small cap. */
 const LOW_USD = 1;
 const LOW_PART = 0.2;
 
@@ -39,7 +39,7 @@ const Context = createContext(/** @type {Store | null} */ (null));
 
 /** @param {WattfareProviderProps} props @returns {ReactElement} */
 export function WattfareProvider({ publishableKey, session, baseURL, consentURL, loadOnMount = true, children }) {
-  // A function written in the markup is another one at each rendering, and no reason to begin anew.
+  // An inline function is a new object at each rendering, which must not recreate the client.
   const latest = useRef(session);
   const url = typeof session === 'string' ? session : '';
   const store = useMemo(
@@ -79,7 +79,7 @@ export function useWattfare() {
   };
 }
 
-/** A button as long as nothing is connected. @param {ConnectButtonProps} props @returns {ReactNode} */
+/** A connect button, shown while not connected. @param {ConnectButtonProps} props @returns {ReactNode} */
 export function ConnectButton({ children = 'Connect AI budget', whenConnected = null, onError, ...rest }) {
   const store = useStore();
   const { connected, loading, error, connect } = useWattfare();
@@ -101,7 +101,7 @@ export function ConnectButton({ children = 'Connect AI budget', whenConnected = 
   return createElement(Fragment, null, button, said);
 }
 
-/** What is left of the budget, as a meter and in words. @param {BudgetBarProps} props @returns {ReactElement | null} */
+/** The remaining budget, as a meter with text. @param {BudgetBarProps} props @returns {ReactElement | null} */
 export function BudgetBar({ label = 'AI budget', format = inWords, ...rest }) {
   const { status } = useWattfare();
   if (!status?.connected) return null;
@@ -125,7 +125,7 @@ function useStore() {
 }
 
 /**
- * What all elements under one provider see. `make` is called once, by whatever needs the client first.
+ * The shared state of all components below one provider. `make` creates the client and is called once, on first use.
  * @param {() => Wattfare} make
  * @param {string} key
  * @param {boolean} loadOnMount
@@ -153,7 +153,7 @@ function createStore(make, key, loadOnMount) {
   }
 
   /**
-   * What the caller gets may be awaited or, in `onClick={connect}`, dropped: the error stands in the state too.
+   * The returned promise may be awaited or, as in `onClick={connect}`, ignored: the error is in the state too.
    * @template T
    * @param {(client: Wattfare) => Promise<T>} work
    * @returns {Promise<T>}
@@ -197,7 +197,7 @@ function createStore(make, key, loadOnMount) {
       return () => void listeners.delete(listener);
     },
 
-    /** Begin to listen, and ask once however often it is mounted. */
+    /** Subscribe, and load the status once regardless of the number of mounts. */
     mount() {
       mounts += 1;
       const known = client();
@@ -208,7 +208,7 @@ function createStore(make, key, loadOnMount) {
       }
       if (!isLoaded) {
         isLoaded = true;
-        // A page that comes back from a connect by redirect learns its outcome first.
+        // After a redirect, read its outcome first.
         run(async () => {
           await known.resume();
           return keep(await known.status());
@@ -225,7 +225,7 @@ function createStore(make, key, loadOnMount) {
 
     prepare: () => void client().prepare().catch(() => {}),
 
-    /** @param {ConnectOptions | object} [options] an event, where it is an `onClick` itself, is none */
+    /** @param {ConnectOptions | object} [options] ignored if it is an event, as in `onClick={connect}` */
     connect: (options) =>
       run(async (known) => {
         const result = await known.connect(options && 'nativeEvent' in options ? {} : options);

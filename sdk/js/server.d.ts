@@ -20,16 +20,16 @@ export {
 export interface WattfareOptions {
   /** `sk_live_…` or `sk_test_…`. Keep it on your backend. */
   secretKey: string;
-  /** Where the gateway is, with or without `/v1` or `/api/v1`. Default `https://wattfare.com`. */
+  /** The gateway's URL, with or without `/v1` or `/api/v1`. Default `https://wattfare.com`. */
   baseURL?: string;
-  /** Used for every request instead of the runtime's own. */
+  /** Used for every request instead of the runtime's `fetch`. */
   fetch?: typeof globalThis.fetch;
 }
 
 export interface SessionRequest {
-  /** The cap that the popup opens with; the payer may choose another. */
+  /** The suggested cap; the payer may choose another. */
   requestLimit?: { monthlyUsd: number };
-  /** The account's name as the payer knows it, 1 to 80 characters, shown in the popup. */
+  /** The account's name as the user knows it, 1 to 80 characters, shown in the popup. */
   userLabel?: string;
 }
 
@@ -39,7 +39,7 @@ export interface CreatedSession {
   expiresAt: number;
 }
 
-/** Your own id of who is signed in, alone or with what this session asks for; nothing when nobody is. */
+/** Your app's id of the signed-in user, alone or with options of this session; nothing if nobody is signed in. */
 export type SessionUser = string | ({ appUserId: string } & SessionRequest) | null | undefined;
 
 export interface GrantStatus {
@@ -52,12 +52,12 @@ export interface GrantStatus {
   active: boolean;
 }
 
-/** The language model of the AI SDK that is installed. */
+/** The language model type of the installed AI SDK. */
 export type LanguageModel = ReturnType<
   ReturnType<typeof import('@ai-sdk/openai-compatible').createOpenAICompatible>['chatModel']
 >;
 
-/** Settings of OpenAI's library, and of those that take the same. */
+/** Options of OpenAI's library and compatible ones. */
 export interface OpenAIOptions {
   apiKey: string;
   baseURL: string;
@@ -67,7 +67,7 @@ export interface OpenAIOptions {
 
 export interface Payer {
   /**
-   * A model of the AI SDK, for `streamText`, `generateText` and all else. What it cost stands in
+   * A model of the AI SDK, for `streamText`, `generateText` and the like. Its cost is in
    * `providerMetadata.wattfare.costUsd`. Needs `@ai-sdk/openai-compatible`.
    */
   model(modelId: string): LanguageModel;
@@ -76,9 +76,9 @@ export interface Payer {
 }
 
 export interface WattfareUser extends Payer {
-  /** The connection now; a user who never connected is `connected: false`, no error. */
+  /** The user's connection; a user who never connected has `connected: false`, which is no error. */
   status(): Promise<ConnectionStatus>;
-  /** Ends the connection, at once. */
+  /** Ends the connection immediately. */
   disconnect(): Promise<void>;
 }
 
@@ -93,8 +93,8 @@ export class Wattfare {
   grant(grantToken: string): WattfareGrant;
   createSession(appUserId: string, request?: SessionRequest): Promise<CreatedSession>;
   /**
-   * Answers the page's `session` URL: `export const POST = wattfare.sessionHandler(async (request) => userIdOf(request))`.
-   * Nobody signed in is 401. What follows the request (a framework's context) is handed to `resolveUser`.
+   * Handles the page's `session` URL: `export const POST = wattfare.sessionHandler(async (request) => userIdOf(request))`.
+   * It answers 401 if nobody is signed in. Further arguments (a framework's context) are passed to `resolveUser`.
    */
   sessionHandler<R extends any[]>(
     resolveUser: (request: Request, ...rest: R) => SessionUser | Promise<SessionUser>,

@@ -1,7 +1,7 @@
 /**
- * The backend half of Wattfare: models that the app's user pays for, sessions for the page, typed errors.
+ * Wattfare for the backend: models that the app's user pays for, sessions for the page, typed errors.
  *
- * Nothing here is Node's: it runs wherever `fetch` is. The AI SDK's provider is an optional peer, asked for by `model()`.
+ * It needs only `fetch`, no Node API. The AI SDK's provider is an optional peer dependency, needed by `model()`.
  *
  * @import { ConnectionStatus } from './client.js'
  * @import { CreatedSession, GrantStatus, LanguageModel, OpenAIOptions, SessionRequest, SessionUser, WattfareOptions }
@@ -24,11 +24,11 @@ export {
   toWattfareError,
 } from './client.js';
 
-// Awaited here because `model()` must not wait. Whoever only makes sessions needs no AI SDK.
+// Imported here because `model()` is synchronous. Without the AI SDK everything else works.
 const provider = await import('@ai-sdk/openai-compatible').catch(() => null);
 
 const CALL_MS = 15_000;
-/** In a header an ASCII id stands for itself, but for what reads as percent-encoded UTF-8 and what HTTP would trim. */
+/** In a header an ASCII id is sent as it is, unless it would be read as percent-encoded UTF-8 or trimmed by HTTP. */
 const MISREAD = /%[89a-f][0-9a-f]|^ | $/i;
 
 export class Wattfare {
@@ -43,11 +43,11 @@ export class Wattfare {
       throw new WattfareAuthError('secretKey must start with sk_. It is your backend’s: keep it out of pages.', 'auth', 401);
     this.#secretKey = secretKey;
     this.#base = `${baseURL.replace(/\/+$/, '').replace(/(\/api)?\/v1$/, '')}/api/v1`;
-    // Called through a function: a runtime's fetch insists on its own `this`, and may be replaced after this line.
+    // Wrapped in a function: fetch needs its own `this` in some runtimes, and may be replaced later.
     this.#fetch = own ?? ((/** @type {Parameters<typeof fetch>} */ ...asked) => fetch(...asked));
   }
 
-  /** The payer of what follows. @param {string} appUserId your own id of the user */
+  /** A user as the payer. @param {string} appUserId your app's id of the user */
   user(appUserId) {
     const id = checkedId(appUserId);
     const query = `?appUserId=${encodeURIComponent(id)}`;
@@ -60,7 +60,7 @@ export class Wattfare {
     };
   }
 
-  /** The few requests that a visitor without an account allowed. @param {string} grantToken from `requestGrant()` */
+  /** A grant as the payer: a few requests approved by a visitor. @param {string} grantToken from `requestGrant()` */
   grant(grantToken) {
     const headers = { 'x-wattfare-grant': grantToken };
     return {
@@ -71,7 +71,7 @@ export class Wattfare {
   }
 
   /**
-   * A session for this user's page.
+   * Create a session for this user's page.
    * @param {string} appUserId
    * @param {SessionRequest} [request]
    * @returns {Promise<CreatedSession>}
@@ -81,7 +81,7 @@ export class Wattfare {
   }
 
   /**
-   * Answers the page's `session` URL, in any framework that speaks Request and Response.
+   * Return a handler for the page's `session` URL, for any framework with the standard Request and Response.
    * @template {any[]} R
    * @param {(request: Request, ...rest: R) => SessionUser | Promise<SessionUser>} resolveUser who is signed in
    * @param {SessionRequest} [request] for every session
@@ -122,7 +122,7 @@ export class Wattfare {
         });
         return obedient(made.chatModel(modelId));
       },
-      /** What `new OpenAI()` takes, and whatever else takes OpenAI's settings. @returns {OpenAIOptions} */
+      /** Options for `new OpenAI()` and compatible libraries. @returns {OpenAIOptions} */
       openaiOptions: () => ({
         apiKey: this.#secretKey,
         baseURL: this.#base,
@@ -180,7 +180,7 @@ function inHeader(id) {
 }
 
 /**
- * What an answer or the last chunk of a stream says of its cost.
+ * Return the cost in an answer or in the last chunk of a stream.
  * @param {any} body
  */
 function cost(body) {
@@ -198,7 +198,7 @@ function createStreamExtractor() {
 }
 
 /**
- * The AI SDK asks again after any 502, also one whose request was sent and may be billed; the gateway says which.
+ * The AI SDK retries after any 502, even if the request was sent and may be billed; follow `x-should-retry` instead.
  * @template {LanguageModel} M
  * @param {M} model
  */

@@ -1,4 +1,4 @@
-"""Let the person who uses your app bring the AI budget: the Python half of Wattfare for an app's backend."""
+"""Wattfare for an app's Python backend: AI requests that the app's users pay for."""
 
 from wattfare.answers import ConnectionStatus, GrantStatus, Limits, Session, Usage
 from wattfare.client import AsyncWattfare, Wattfare

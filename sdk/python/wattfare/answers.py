@@ -1,6 +1,6 @@
-"""What Wattfare answers, as values: amounts are US dollars, moments unix seconds.
+"""Wattfare's answers as values: amounts in US dollars, times in unix seconds.
 
-`to_json()` gives what the server sent, for a page that reads it with the JavaScript SDK's names.
+`to_json()` returns the server's JSON, for a page with the JavaScript SDK.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Limits:
-    """What the payer approved; `monthly_usd` None: no cap, in test mode only."""
+    """The approved cap; `monthly_usd` None: no cap (test mode only)."""
 
     monthly_usd: float | None
 
@@ -24,9 +24,9 @@ class Usage:
 
 @dataclass(frozen=True)
 class ConnectionStatus:
-    """One user's connection: who never connected has `connected` False, which is no error.
+    """One user's connection; for a user who never connected, `connected` is False.
 
-    `remaining_usd` is never below 0; None: unlimited, in test mode only.
+    `remaining_usd` is never below 0; None: unlimited (test mode only).
     """
 
     connected: bool
@@ -37,7 +37,7 @@ class ConnectionStatus:
 
     @staticmethod
     def read(sent: Mapping[str, Any]) -> "ConnectionStatus":
-        """Return the value of an answer."""
+        """Parse the server's JSON."""
         limits = sent["limits"]
         return ConnectionStatus(
             connected=sent["connected"],
@@ -48,30 +48,30 @@ class ConnectionStatus:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as the server sent it."""
+        """Return the server's JSON."""
         return dict(self._sent)
 
 
 @dataclass(frozen=True)
 class Session:
-    """A session token for one user's page, good for ten minutes."""
+    """A session token for one user's page, valid for ten minutes."""
 
     token: str = field(repr=False)
     expires_at: int
 
     @staticmethod
     def read(sent: Mapping[str, Any]) -> "Session":
-        """Return the value of an answer."""
+        """Parse the server's JSON."""
         return Session(sent["token"], sent["expiresAt"])
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as the page's SDK expects it."""
+        """Return the JSON that the page's SDK expects."""
         return {"token": self.token, "expiresAt": self.expires_at}
 
 
 @dataclass(frozen=True)
 class GrantStatus:
-    """What is left of a grant; `max_usd` None: no dollar cap of its own."""
+    """The state of a grant; `max_usd` None: no cap (test mode only)."""
 
     requests_remaining: int
     requests: int
@@ -82,7 +82,7 @@ class GrantStatus:
 
     @staticmethod
     def read(sent: Mapping[str, Any]) -> "GrantStatus":
-        """Return the value of an answer."""
+        """Parse the server's JSON."""
         return GrantStatus(
             requests_remaining=sent["requestsRemaining"],
             requests=sent["requests"],

@@ -1,6 +1,6 @@
-"""The calls of the HTTP API without any I/O: what to send, and how to read what comes back.
+"""The calls of the HTTP API without I/O: what to send, and how to read the answer.
 
-Rule: the sync and the async client both stand on these, so that each call is written once.
+Rule: the sync and the async client both use these, so that each call is defined once.
 """
 
 import json
@@ -20,14 +20,14 @@ CALL_SECONDS = 15.0
 USER_HEADER = "x-wattfare-user"
 GRANT_HEADER = "x-wattfare-grant"
 
-# In a header an ASCII id stands for itself, but for what reads as percent-encoded UTF-8 and what HTTP would trim.
+# In a header an ASCII id is sent as it is, unless it would be read as percent-encoded UTF-8 or trimmed by HTTP.
 _MISREAD = re.compile(r"%[89a-f][0-9a-f]|^ | $", re.IGNORECASE)
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """One request below `/v1`, and what reads the body of its answer."""
+    """One request below `/v1`, and the function that reads its answer's body."""
 
     method: str
     path: str
@@ -39,14 +39,17 @@ class Call(Generic[T]):
 
 @dataclass(frozen=True)
 class Access:
-    """Where the gateway is and who calls. Raises WattfareAuthError unless the key is a secret one."""
+    """The gateway's URL and the app's secret key."""
 
     secret_key: str = field(repr=False)
     url: str
 
     @staticmethod
     def of(secret_key: str, base_url: str) -> "Access":
-        """Return access to the gateway at a URL with or without `/v1` or `/api/v1`."""
+        """Return access to the gateway at `base_url`, with or without `/v1` or `/api/v1`.
+
+        Raises WattfareAuthError unless the key starts with `sk_`.
+        """
         if not str(secret_key).startswith("sk_"):
             raise WattfareAuthError("secret_key must start with sk_. It is your backend's: keep it out of pages.")
         return Access(secret_key, re.sub(r"(/api)?/v1$", "", base_url.rstrip("/")))
@@ -60,7 +63,7 @@ class Access:
         return f"{self.url}/api/v1/{call.path}"
 
     def answer(self, call: Call[T], status: int, body: bytes) -> T:
-        """Return what an answer says. Raises WattfareError."""
+        """Return the value of an answer. Raises WattfareError."""
         if status == 204:
             return call.read(None)
         try:
@@ -77,17 +80,17 @@ class Access:
 
 
 def status(user_id: str) -> Call[ConnectionStatus]:
-    """The connection of a user."""
+    """Return the call for a user's connection."""
     return Call("GET", "status", ConnectionStatus.read, query={"appUserId": checked(user_id)})
 
 
 def disconnect(user_id: str) -> Call[None]:
-    """The end of a user's connection."""
+    """Return the call that ends a user's connection."""
     return Call("DELETE", "connections", lambda _: None, query={"appUserId": checked(user_id)})
 
 
 def create_session(user_id: str, *, monthly_usd: float | None, user_label: str | None) -> Call[Session]:
-    """A session token for a user's page."""
+    """Return the call for a session token."""
     body: dict[str, Any] = {"appUserId": checked(user_id)}
     if monthly_usd is not None:
         body["requestLimit"] = {"monthlyUsd": monthly_usd}
@@ -97,19 +100,19 @@ def create_session(user_id: str, *, monthly_usd: float | None, user_label: str |
 
 
 def grant_status(grant_token: str) -> Call[GrantStatus]:
-    """What is left of a grant."""
+    """Return the call for a grant's state."""
     return Call("GET", "grants", GrantStatus.read, headers={GRANT_HEADER: grant_token})
 
 
 def checked(user_id: object) -> str:
-    """Return a user id that is one. Raises WattfareError."""
+    """Return a valid user id unchanged. Raises WattfareError."""
     if not isinstance(user_id, str) or not user_id:
         raise WattfareError("user_id must be a str, your own id of the user.", code="invalid_request", status=422)
     return user_id
 
 
 def in_header(user_id: str) -> str:
-    """Return a user id as `x-wattfare-user` carries it. Raises WattfareError for one that it cannot carry."""
+    """Return a user id encoded for `x-wattfare-user`. Raises WattfareError if the id is invalid."""
     if not (user_id.isascii() and user_id.isprintable()):
         return "".join(_escaped(character) for character in user_id)
     if _MISREAD.search(user_id):

@@ -1,4 +1,4 @@
-"""The client of an app's backend, once for plain functions and once for asyncio."""
+"""The client of an app's backend, synchronous and for asyncio."""
 
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Wattfare:
-    """Your backend's side of Wattfare. Keep one for the process: it keeps connections.
+    """The Wattfare client of a backend. Create one per process: it keeps connections open.
 
     `secret_key`: `sk_live_…` or `sk_test_…`; anything else raises WattfareAuthError. `base_url`: the gateway's.
     """
@@ -30,11 +30,11 @@ class Wattfare:
         self._libraries = Libraries(self._access)
 
     def user(self, user_id: str) -> User:
-        """Return the user with your own id of them."""
+        """Return the user with your app's own id."""
         return User(self, self._libraries, user_id)
 
     def grant(self, grant_token: str) -> Grant:
-        """Return the grant that `requestGrant()` gave to the page."""
+        """Return the grant with the token that `requestGrant()` returned to the page."""
         return Grant(self, self._libraries, grant_token)
 
     def create_session(
@@ -42,7 +42,7 @@ class Wattfare:
     ) -> Session:
         """Return a session for this user's page.
 
-        `monthly_usd`: the cap that the popup opens with. `user_label`: the account's name as the payer knows it.
+        `monthly_usd`: the suggested cap. `user_label`: the account's name as the payer knows it.
         """
         return self.send(calls.create_session(user_id, monthly_usd=monthly_usd, user_label=user_label))
 
@@ -70,7 +70,7 @@ class Wattfare:
         return self._access.answer(call, response.status_code, response.content)
 
     def close(self) -> None:
-        """Close the connections, those of `openai()` and `anthropic()` too."""
+        """Close all connections, including those of `openai()` and `anthropic()`."""
         self._http.close()
         self._libraries.close()
 
@@ -84,7 +84,7 @@ class Wattfare:
 
 
 class AsyncWattfare:
-    """Your backend's side of Wattfare, for asyncio. Keep one for the event loop: it keeps connections.
+    """The Wattfare client of a backend, for asyncio. Create one per event loop: it keeps connections open.
 
     `secret_key`: `sk_live_…` or `sk_test_…`; anything else raises WattfareAuthError. `base_url`: the gateway's.
     """
@@ -97,11 +97,11 @@ class AsyncWattfare:
         self._libraries = Libraries(self._access)
 
     def user(self, user_id: str) -> AsyncUser:
-        """Return the user with your own id of them."""
+        """Return the user with your app's own id."""
         return AsyncUser(self, self._libraries, user_id)
 
     def grant(self, grant_token: str) -> AsyncGrant:
-        """Return the grant that `requestGrant()` gave to the page."""
+        """Return the grant with the token that `requestGrant()` returned to the page."""
         return AsyncGrant(self, self._libraries, grant_token)
 
     async def create_session(
@@ -109,7 +109,7 @@ class AsyncWattfare:
     ) -> Session:
         """Return a session for this user's page.
 
-        `monthly_usd`: the cap that the popup opens with. `user_label`: the account's name as the payer knows it.
+        `monthly_usd`: the suggested cap. `user_label`: the account's name as the payer knows it.
         """
         return await self.send(calls.create_session(user_id, monthly_usd=monthly_usd, user_label=user_label))
 
@@ -140,7 +140,7 @@ class AsyncWattfare:
         return self._access.answer(call, response.status_code, response.content)
 
     async def close(self) -> None:
-        """Close the connections, those of the model libraries too."""
+        """Close all connections, including those of the model libraries."""
         await self._http.aclose()
         await self._libraries.aclose()
 

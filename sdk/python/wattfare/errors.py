@@ -1,21 +1,21 @@
-"""What can go wrong, as typed errors, and how to find them inside what other libraries raise.
+"""Typed errors, and how to find them inside exceptions of other libraries.
 
-Rule: nothing of another library is imported: an error is known by what it carries.
+Rule: no other library is imported: its exceptions are recognised by their attributes.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# How deep one error may be wrapped in others: a retry of a framework of a client is three.
+# The greatest nesting of exceptions that is searched; a framework's retry of a client's error has depth three.
 _DEEPEST = 6
 
 
 class WattfareError(Exception):
-    """Something that Wattfare refused, or that failed on the way to it.
+    """A call that Wattfare refused, or that failed before an answer.
 
-    `code` is the contract's word, `status` the HTTP status (0: no server answered), `message` says what to do,
-    `retry_after` is in seconds, `details` holds every member of the server's error.
+    `code`: the API's error code; `status`: the HTTP status (0: no answer); `message`: what to do; `retry_after`:
+    seconds; `details`: all members of the server's error object.
     """
 
     code: str = "unknown"
@@ -32,18 +32,18 @@ class WattfareError(Exception):
 
     @property
     def request_id(self) -> str | None:
-        """The id for `/v1/usage/{requestId}` and for whoever runs the gateway."""
+        """The request id, for `/v1/usage/{requestId}` and for support."""
         found = self.details.get("requestId")
         return found if isinstance(found, str) else None
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds after which asking again may help; None: waiting does not help, or nobody knows."""
+        """Seconds after which a retry may succeed; None: unknown, or a retry does not help."""
         found = self.details.get("retryAfter")
         return found if isinstance(found, int | float) else None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the envelope that a server sends, to pass on with `status or 502`."""
+        """Return the error envelope, for your own response with the status `status or 502`."""
         return {"error": {**self.details, "code": self.code, "message": self.message}}
 
 
@@ -54,19 +54,19 @@ class WattfareNotConnectedError(WattfareError):
 
 
 class WattfareBudgetExceededError(WattfareError):
-    """The cap is spent, or cannot carry this request: show what is used, link to the payer's dashboard."""
+    """The cap is spent or too low for this request: show the usage, and link to the payer's dashboard."""
 
     code = "budget_exceeded"
 
 
 class WattfareFundingError(WattfareError):
-    """OpenRouter refuses the user's key or its credit: ask the user to connect again."""
+    """OpenRouter refused the user's key, or its credit is too low: ask the user to connect again."""
 
     code = "funding_invalid"
 
 
 class WattfareGrantError(WattfareError):
-    """The grant is unknown, expired, used up or over its dollars: ask for another."""
+    """The grant is unknown, expired, used up or over its cap: request another one."""
 
     code = "grant_invalid"
 
@@ -78,7 +78,7 @@ class WattfareRateLimitError(WattfareError):
 
 
 class WattfareAuthError(WattfareError):
-    """The secret key is missing, malformed, wrong or revoked: a fault of the app, not of its user."""
+    """The secret key is missing, malformed, wrong or revoked: the app's fault, not its user's."""
 
     code = "auth"
 
@@ -91,19 +91,19 @@ class WattfareNetworkError(WattfareError):
 
 _KINDS: dict[str, type[WattfareError]] = {kind.code: kind for kind in WattfareError.__subclasses__()}
 _NEVER_SENT = {"network"}
-# A foreign error with another code, such as OpenAI's own `insufficient_quota`, is not ours.
+# Codes that the server sends. An error with another code, such as OpenAI's `insufficient_quota`, is not Wattfare's.
 _SENT = {*_KINDS, "invalid_request", "upstream", "consent_required", "unavailable", "unknown"} - _NEVER_SENT
 
 
 def from_answer(error: Mapping[str, Any], status: int) -> WattfareError:
-    """Return the error of the right kind for the `error` member of an envelope."""
+    """Return the typed error for the `error` member of an envelope."""
     code = str(error.get("code"))
     kind = _KINDS.get(code, WattfareError)
     return kind(str(error.get("message")), code=code, status=status, details=error)
 
 
 def to_wattfare_error(error: object) -> WattfareError | None:
-    """Return the Wattfare error inside what a library raised or a server answered, or None.
+    """Return the Wattfare error inside an exception of a library or an answer of a server, or None.
 
     Looks through `openai.APIStatusError`, `anthropic.APIStatusError`, `httpx.HTTPStatusError`, causes, groups and
     retries (tenacity), and reads decoded and raw JSON bodies.
@@ -112,13 +112,13 @@ def to_wattfare_error(error: object) -> WattfareError | None:
 
 
 def is_budget_exceeded(error: object) -> bool:
-    """Whether the cap is spent or cannot carry the request."""
+    """Return whether the cap is spent or too low for the request."""
     found = to_wattfare_error(error)
     return found is not None and found.code == "budget_exceeded"
 
 
 def is_not_connected(error: object) -> bool:
-    """Whether connecting mends it: also true of a refused funding key."""
+    """Return whether connecting solves it; also true for a refused funding key."""
     found = to_wattfare_error(error)
     return found is not None and found.code in {"not_connected", "funding_invalid"}
 
@@ -143,7 +143,7 @@ def _unwrap(error: object, status: int, depth: int) -> WattfareError | None:
 
 
 def _inside(error: object) -> Iterator[object]:
-    """Yield what may hold the error: the body first, then what it was raised from."""
+    """Yield the objects that may contain the error: the body first, then the causes."""
     yield getattr(error, "body", None)
     yield _body_of(getattr(error, "response", None))
     yield from getattr(error, "exceptions", None) or ()
@@ -163,7 +163,7 @@ def _status(error: object) -> int:
 def _body_of(response: object) -> str | None:
     try:
         text = getattr(response, "text", None)
-    except Exception:  # a stream that nobody has read has no text
+    except Exception:  # httpx raises when the body of a stream was not read
         return None
     return text if isinstance(text, str) else None
 

@@ -1,6 +1,6 @@
-"""Views for the page's `session` URL, one for plain and one for async frameworks.
+"""Views for the page's `session` URL, synchronous and asynchronous.
 
-Rule: the framework is known by the request it hands over, so that none is imported that the app does not use.
+Rule: the framework is recognised by its request object, so that no framework is imported that the app does not use.
 """
 
 import inspect
@@ -19,7 +19,7 @@ _NO_STORE = {"Cache-Control": "no-store"}
 
 @dataclass(frozen=True)
 class SessionUser:
-    """Who is signed in: your own id, the account's name as the payer knows it, the cap that the popup opens with."""
+    """The signed-in user: your app's id, the account's name as the user knows it, and the suggested cap."""
 
     id: str
     label: str | None = None
@@ -32,7 +32,7 @@ Resolved = SessionUser | str | None
 def plain(
     create: Callable[..., Session], resolve_user: Callable[[Any], Resolved], monthly_usd: float | None
 ) -> Callable[..., Any]:
-    """Return a view that is called and not awaited."""
+    """Return a synchronous view."""
 
     def wattfare_session(request: Any = None) -> Any:
         request = _request(request)
@@ -50,7 +50,7 @@ def asynchronous(
     resolve_user: Callable[[Any], "Resolved | Awaitable[Resolved]"],
     monthly_usd: float | None,
 ) -> Callable[..., Awaitable[Any]]:
-    """Return a view that is awaited."""
+    """Return an asynchronous view."""
 
     async def wattfare_session(request: Any = None) -> Any:
         request = _request(request)
@@ -66,7 +66,7 @@ def asynchronous(
 
 
 def _described(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Say to FastAPI what the parameter is, and to Django that the page's SDK sends no CSRF token.
+    """Annotate the view's parameter for FastAPI, and exempt it from Django's CSRF check.
 
     None is needed: another site can have a session made, but no browser lets it read the answer.
     """
@@ -79,7 +79,7 @@ def _described(view: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _request(given: Any) -> Any:
-    """Return the request: Flask hands none over."""
+    """Return the request; Flask does not pass it to views."""
     return sys.modules["flask"].request if given is None else given
 
 
@@ -114,6 +114,6 @@ def _respond(request: Any, status: int, document: dict[str, Any]) -> Any:
 
 
 def _framework(request: Any) -> str:
-    """Return the package that the request's class, or one it stands on, comes from."""
+    """Return the framework's package: that of the request's class or of one of its base classes."""
     packages = {kind.__module__.partition(".")[0] for kind in type(request).__mro__}
     return next((name for name in ("aiohttp", "starlette", "django") if name in packages), "flask")
