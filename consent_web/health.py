@@ -46,6 +46,6 @@ async def logged(request: web.Request, handler: Handler) -> web.StreamResponse:
         resource = request.match_info.route.resource
         page = resource.canonical if resource is not None else "none"
         total_ms = round((time.perf_counter() - started) * 1000, 2)
-        metrics.requests_of(status).inc()
+        metrics.count_request(status)
         log_request({"method": request.method, "page": page, "status": status, "total_ms": total_ms})
     return response

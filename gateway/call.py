@@ -23,8 +23,9 @@ from gateway.strict_json import strict_json
 
 MAX_CONTROL_BODY_BYTES = 64 * 1024
 _MEGABYTE = 1024 * 1024
-REQUEST_ID = "x-request-id"
-_SERVER = "wattfare"
+REQUEST_ID = "x-request-id"  # what the clients' libraries show as the id of a request
+OWN_REQUEST_ID = "x-wattfare-request-id"
+EVERY_ANSWER = {"Server": "wattfare", "X-Content-Type-Options": "nosniff"}
 _JSON = "application/json"
 _UTF_8 = ("utf-8", "utf8")  # the second is no registered name, but what many clients write
 _CHARSET = re.compile(r'\bcharset\s*=\s*"?([^";\s]*)')
@@ -98,12 +99,13 @@ class Call:
         if self.is_told:
             return
         self.is_told = True
-        metrics.requests_of(status).inc()
+        metrics.count_request(status)
         # A method is a word of the caller's choice too.
         method = self.request.method if self.request.method in METH_ALL else "other"
-        facts = {"request_id": self.request_id, "method": method, "path": self.path[:200]}
-        total_ms = round((time.perf_counter() - self.started) * 1000, 2)
-        log_request({**facts, "status": status, **self.notes, "total_ms": total_ms})
+        facts = {"request_id": self.request_id, "method": method, "path": self.path[:200], "status": status}
+        facts.update(self.notes)
+        facts["total_ms"] = round((time.perf_counter() - self.started) * 1000, 2)
+        log_request(facts)
         if Call.trace is not None:
             Call.trace(self, status)
 
@@ -181,13 +183,8 @@ class Call:
 
     def own_headers(self) -> dict[str, str]:
         """Return the headers that every answer of ours carries."""
-        return {
-            "Server": _SERVER,
-            "X-Content-Type-Options": "nosniff",
-            "x-wattfare-request-id": self.request_id,
-            # What the clients' libraries show as the id of a request.
-            REQUEST_ID: self.request_id,
-        }
+        request_id = self.request_id
+        return {**EVERY_ANSWER, OWN_REQUEST_ID: request_id, REQUEST_ID: request_id}
 
 
 def _as_json(document: object) -> bytes:

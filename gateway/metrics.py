@@ -3,20 +3,79 @@
 Rule: no label identifies a payer or an app.
 Several workers write to files in one folder and the supervisor serves the sums, so the counts of a replaced worker are
 kept.
+What every request counts is only added up, and handed to prometheus_client when a scrape asks (`hand_on`): counting
+there takes six calls and a lock each time.
 """
 
 import os
 import tempfile
+import threading
+import time
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+
+class Sums(defaultdict[tuple[str, ...], float]):
+    """What was added to `counter`, by its labels. One thread adds; another may hand on."""
+
+    def __init__(self, counter: Counter) -> None:
+        super().__init__(float)
+        self._counter = counter
+        self._handed: dict[tuple[str, ...], float] = {}
+
+    def hand_on(self) -> None:
+        """Add to the counter what was added here since the last time."""
+        for labels, total in tuple(self.items()):
+            counter = self._counter.labels(*labels) if labels else self._counter
+            counter.inc(total - self._handed.get(labels, 0.0))
+            self._handed[labels] = total
+
+
+class Timings(Histogram):
+    """A histogram that is filled by `note`. One thread notes; another may hand on."""
+
+    def _metric_init(self) -> None:
+        super()._metric_init()
+        self._noted, self._noted_seconds = [0] * len(self._upper_bounds), 0.0
+        self._handed, self._handed_seconds = [0] * len(self._upper_bounds), 0.0
+
+    def note(self, seconds: float) -> None:
+        """Note one duration."""
+        self._noted[bisect_left(self._upper_bounds, seconds)] += 1
+        self._noted_seconds += seconds
+
+    def hand_on(self) -> None:
+        """Add to the histogram what was noted since the last time."""
+        for index, count in enumerate(self._noted):
+            self._buckets[index].inc(count - self._handed[index])
+            self._handed[index] = count
+        seconds = self._noted_seconds
+        self._sum.inc(seconds - self._handed_seconds)
+        self._handed_seconds = seconds
+
+
+class _HandingOn(Collector):
+    """Stands first among what is collected, so that the others are up to date."""
+
+    def collect(self) -> list[Metric]:
+        hand_on()
+        return []
+
 
 REGISTRY = CollectorRegistry()
+REGISTRY.register(_HandingOn())
+_handing_on = threading.Lock()
 # prometheus_client reads this variable, when it is imported, to find the folder shared by several processes.
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+# Prometheus scrapes every few seconds at most.
+_HAND_ON_SECONDS = 1.0
 # The gateway itself takes a millisecond or two; a slow Redis adds tens of milliseconds.
 _OWN_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 # A reasoning model may take minutes to its first byte.
@@ -28,6 +87,7 @@ SETTLEMENTS = Counter("wattfare_settlements", "Closed metered requests.", ["ledg
 SETTLED_USD = Counter("wattfare_settled_usd", "Cost booked, in US dollars.", registry=REGISTRY)
 LIMITED = Counter("wattfare_limited", "Calls that a limit of ours refused (429).", ["limit"], registry=REGISTRY)
 HOLDS = Counter("wattfare_holds", "Placed holds: metered requests that were let through.", registry=REGISTRY)
+_requests, _settlements, _settled_usd, _holds = map(Sums, (REQUESTS, SETTLEMENTS, SETTLED_USD, HOLDS))
 OVERRUNS = Counter("wattfare_overruns", "Requests that cost more than their hold.", registry=REGISTRY)
 OVERRUN_USD = Counter("wattfare_overrun_usd", "Cost above the holds, in US dollars.", registry=REGISTRY)
 STORE_OUTAGES = Counter("wattfare_store_outages", "Times that Redis went away.", registry=REGISTRY)
@@ -35,13 +95,13 @@ WEBHOOKS = Counter("wattfare_webhooks", "Tries to tell an app of an event.", ["o
 WAIT_SECONDS = Histogram(
     "wattfare_wait_seconds", "Until a request was decided whose bound did not fit at once.", registry=REGISTRY
 )
-ADDED_SECONDS = Histogram(
+ADDED_SECONDS = Timings(
     "wattfare_added_seconds",
     "From the call to the request's way upstream, without waits: what the gateway adds.",
     buckets=_OWN_SECONDS,
     registry=REGISTRY,
 )
-FIRST_BYTE_SECONDS = Histogram(
+FIRST_BYTE_SECONDS = Timings(
     "wattfare_first_byte_seconds",
     "From the call to OpenRouter's first byte.",
     buckets=_MODEL_SECONDS,
@@ -65,16 +125,21 @@ SWEEPER_LATE = _state("wattfare_sweeper_late", "Budgets that have waited for a s
 WEBHOOKS_LATE = _state("wattfare_webhooks_late", "Budgets whose events have waited a minute for a sender.", "livemax")
 
 
-@cache
-def requests_of(status: int) -> Counter:
-    """Return the counter of one status, cached, because `labels` takes a lock and builds strings."""
-    return REQUESTS.labels(str(status))
+def hand_on() -> None:
+    """Give prometheus_client what was counted since the last time."""
+    with _handing_on:
+        for each in (_requests, _settlements, _settled_usd, _holds, ADDED_SECONDS, FIRST_BYTE_SECONDS):
+            each.hand_on()
 
 
-@cache
-def settlements_of(ledger: str, ended_by: str) -> Counter:
-    """Return the counter of one kind of settlement."""
-    return SETTLEMENTS.labels(ledger, ended_by)
+def count_request(status: int) -> None:
+    """Count one answered call."""
+    _requests[(str(status),)] += 1
+
+
+def count_hold() -> None:
+    """Count one placed hold."""
+    _holds[()] += 1
 
 
 @cache
@@ -85,8 +150,8 @@ def webhooks_of(outcome: str) -> Counter:
 
 def count_settlement(ledger: str, ended_by: str, cost_usd: float, overrun_usd: float) -> None:
     """Count one closed request. `ledger`: its status in the ledger; `overrun_usd`: its cost above its hold."""
-    settlements_of(ledger, ended_by).inc()
-    SETTLED_USD.inc(cost_usd)
+    _settlements[(ledger, ended_by)] += 1
+    _settled_usd[()] += cost_usd
     if overrun_usd:
         OVERRUNS.inc()
         OVERRUN_USD.inc(overrun_usd)
@@ -121,6 +186,17 @@ def summed(host: str, port: int) -> Iterator[None]:
             yield
         finally:
             del os.environ[_FOLDER]  # noqa: TID251
+
+
+def keep_handing_on() -> None:
+    """Hand on once a second from now on: what a worker counts is read from its files, without asking it."""
+
+    def hand_on_for_ever() -> None:
+        while True:
+            time.sleep(_HAND_ON_SECONDS)
+            hand_on()
+
+    threading.Thread(target=hand_on_for_ever, name="metrics", daemon=True).start()
 
 
 def forget_process(pid: int) -> None:

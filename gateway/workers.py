@@ -48,6 +48,8 @@ def _serve(
     try:
         if settings.metrics_port and status is None:
             metrics.serve(settings.host, settings.metrics_port)
+        elif settings.metrics_port:
+            metrics.keep_handing_on()
         server = importlib.import_module(f"{package}.server")
         # Imported modules live as long as the process: exempt them from garbage collection.
         gc.freeze()
@@ -56,6 +58,8 @@ def _serve(
     except (SettingsError, EmbeddedError, OSError) as refused:
         print(f"{package}: {refused}", file=sys.stderr)  # noqa: T201 - the one line that says why
         return False
+    finally:
+        metrics.hand_on()
     return True
 
 

@@ -103,16 +103,16 @@ class Ledger:
         """
         return self._store.post_command(*_sent_words(budget, request_id, due_ms))
 
-    async def post_generation(self, budget: Budget, request_id: str, generation_id: str) -> None:
+    def post_generation(self, budget: Budget, request_id: str, generation_id: str) -> Awaitable[bool]:
         """Note OpenRouter's id: with it the true cost can be found after any crash. Returns when it is on its way."""
-        await self._store.post("attach", [budget.due, budget.hold(request_id)], [request_id, generation_id])
+        return self._store.post("attach", [budget.due, budget.hold(request_id)], [request_id, generation_id])
 
-    async def post_settlement(
+    def post_settlement(
         self, budget: Budget, request_id: str, owed: Settlement, told: Callable[[Booked], None]
-    ) -> None:
+    ) -> Awaitable[bool]:
         """Close a hold, once; `told` gets what the ledger then says. Returns when it is on its way."""
         words = self._settle_words(budget, request_id, owed)
-        await self._store.post("settle", *words, lambda reply: told(_booked(reply)))
+        return self._store.post("settle", *words, lambda reply: told(_booked(reply)))
 
     def keep_settlement(
         self, budget: Budget, request_id: str, owed: Settlement, told: Callable[[Booked], None]

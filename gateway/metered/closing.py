@@ -81,9 +81,9 @@ def _note(request: OpenRequest, owed: Settlement | HandOver) -> None:
     notes["ended_by"] = request.ended_by
     request.note_timings()
     if request.opened_at is not None:
-        metrics.ADDED_SECONDS.observe(request.opened_at - request.started - request.waited_seconds)
+        metrics.ADDED_SECONDS.note(request.opened_at - request.started - request.waited_seconds)
     if request.first_byte_at is not None:
-        metrics.FIRST_BYTE_SECONDS.observe(request.first_byte_at - request.started)
+        metrics.FIRST_BYTE_SECONDS.note(request.first_byte_at - request.started)
     if isinstance(owed, HandOver):
         notes["ledger"] = "open"
         return

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from multidict import CIMultiDictProxy
 
-from gateway.call import REQUEST_ID
+from gateway.call import EVERY_ANSWER, OWN_REQUEST_ID, REQUEST_ID
 from gateway.errors import InvalidRequest
 from gateway.ledger.outcomes import Admission
 from gateway.money import usd_text
@@ -68,6 +68,7 @@ _OPENROUTERS_ID = "gen-"
 # How everything begins that names an account or a key: nearly no value has it.
 _MAY_NAME = re.compile(r"(?:acct|gr|gsk|hf|fw|org|pk|proj|rk|sk|team|user|xai)[-_]|AIza|AKIA|eyJ|[Ii][Dd]|team|user")
 _OUR_PREFIX = "x-wattfare-"
+_ANSWERED_BY = "".join(f"{name}: {value}\r\n" for name, value in EVERY_ANSWER.items())
 _NOT_PASSED_ON_PREFIXES = ("access-control-", _OUR_PREFIX)
 # Header names repeat from call to call; a caller who makes up new ones refills this.
 _NAMES = 4096
@@ -91,29 +92,35 @@ def forwarded(headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
 
 
 class Passed(NamedTuple):
-    """What of upstream's headers goes to the caller, each with its line's end; and what they say of the body."""
+    """What of upstream's headers goes to the caller, as header lines; and what they say of the body."""
 
-    lines: list[str]
+    lines: str
     has_length: bool
     is_event_stream: bool
     has_request_id: bool = False
 
 
 def passed_on(headers: Iterable[tuple[str, str]]) -> Passed:
-    """Return upstream's headers that may go to the caller: none that names a key or an account."""
+    """Return upstream's headers that may go to the caller: none that names a key or an account.
+
+    Raises ValueError for a value with a line break, which no parser of HTTP gives.
+    """
     lines, has_length, is_event_stream, has_request_id = [], False, False, False
     for name, value in headers:
-        lowered = _passed_name(name)
-        if not lowered or (_names_account(value) and not value.startswith(_OPENROUTERS_ID)):
+        lowered, line = _passed_line(name, value)
+        if not lowered:
             continue
-        lines.append(f"{name}: {value}\r\n")
+        lines.append(line)
         if lowered == "content-length":
             has_length = True
         elif lowered == "content-type":
             is_event_stream = value.lower().startswith("text/event-stream")
         elif lowered == REQUEST_ID:
             has_request_id = True
-    return Passed(lines, has_length, is_event_stream, has_request_id)
+    text = "".join(lines)
+    if not text.count("\r") == text.count("\n") == len(lines):
+        raise ValueError("a header holds a line break")
+    return Passed(text, has_length, is_event_stream, has_request_id)
 
 
 @lru_cache(_NAMES)
@@ -124,28 +131,39 @@ def _goes_up(name: str) -> bool:
     return lowered in _FORWARDED or lowered.startswith(_FORWARDED_PREFIXES)
 
 
-def told_of(admission: Admission) -> list[str]:
-    """Return the header lines, each with its end, that tell a caller what its admission left."""
-    told = {
-        "remaining-usd": None if admission.remaining_nano is None else usd_text(admission.remaining_nano),
-        "grant-remaining": admission.uses_left,
-        "max-tokens": admission.max_tokens,
-    }
-    return [f"x-wattfare-{name}: {value}\r\n" for name, value in told.items() if value is not None]
+def own_lines(request_id: str, admission: Admission, *, has_request_id: bool) -> str:
+    """Return the header lines of ours: whose answer it is, and what the caller's admission left.
+
+    `has_request_id`: upstream sent one under the name that clients' libraries read.
+    """
+    lines = f"{_ANSWERED_BY}{OWN_REQUEST_ID}: {request_id}\r\n"
+    if not has_request_id:
+        lines += f"{REQUEST_ID}: {request_id}\r\n"
+    if admission.remaining_nano is not None:
+        lines += f"{_OUR_PREFIX}remaining-usd: {usd_text(admission.remaining_nano)}\r\n"
+    if admission.uses_left is not None:
+        lines += f"{_OUR_PREFIX}grant-remaining: {admission.uses_left}\r\n"
+    if admission.max_tokens is not None:
+        lines += f"{_OUR_PREFIX}max-tokens: {admission.max_tokens}\r\n"
+    return lines
 
 
 @lru_cache(_NAMES)
-def _passed_name(name: str) -> str:
-    """Return a header's name in lower case where it may go to the caller, else nothing."""
+def _passed_line(name: str, value: str) -> tuple[str, str]:
+    """Return a header's name in lower case, and its line, where it may go to the caller; else two empty strings.
+
+    Nearly all headers repeat from answer to answer.
+    """
     lowered = name.lower()
-    return "" if lowered in _NOT_PASSED_ON or lowered.startswith(_NOT_PASSED_ON_PREFIXES) else lowered
+    if lowered in _NOT_PASSED_ON or lowered.startswith(_NOT_PASSED_ON_PREFIXES) or _names_account(value):
+        return "", ""
+    return lowered, f"{name}: {value}\r\n"
 
 
 def _holds_key(value: str) -> bool:
     return ("_" in value or "eyJ" in value) and _OURS.search(value) is not None
 
 
-@lru_cache(_NAMES)
 def _names_account(value: str) -> bool:
-    """Tell it of a value; nearly all of them repeat from answer to answer, and those that do not are short."""
-    return _MAY_NAME.search(value) is not None and holds_secret(value)
+    is_suspect = _MAY_NAME.search(value) is not None and not value.startswith(_OPENROUTERS_ID)
+    return is_suspect and holds_secret(value)

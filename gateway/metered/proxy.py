@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 
 from aiohttp import web
 
-from gateway.call import REQUEST_ID, Call
+from gateway.call import Call
 from gateway.errors import Unavailable, UpstreamError, WattfareError
 from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
@@ -22,7 +22,7 @@ from gateway.metered.admission import Admissions
 from gateway.metered.answer import Answer
 from gateway.metered.body import ChatRequest
 from gateway.metered.closing import Closing
-from gateway.metered.headers import forwarded, passed_on, told_of
+from gateway.metered.headers import forwarded, own_lines, passed_on
 from gateway.metered.inflight import NEVER, Inflight, OpenRequest, Stopped
 from gateway.metered.meter import Void
 from gateway.metered.payer import cut_off, payer
@@ -228,7 +228,7 @@ class Proxy:
         _stop_if_over(request)
         if not request.gone:
             passed = passed_on(upstream.headers)
-            own = _own_lines(request, admission, has_request_id=passed.has_request_id)
+            own = own_lines(request.request_id, admission, has_request_id=passed.has_request_id)
             request.answer = Answer(request.call.request, status, passed, own)
         await self._relay(request, upstream)
         return request.response()
@@ -376,15 +376,6 @@ async def _read(call: Call, budget: Budget, body: bytes, dialect: Dialect) -> Ch
         if call.request.transport is None:
             raise Stopped
         return await asyncio.to_thread(ChatRequest.parse, body, dialect)
-
-
-def _own_lines(request: OpenRequest, admission: Admission, *, has_request_id: bool) -> list[str]:
-    """Return the headers of ours, each with its line's end; `has_request_id`: upstream sent one under the same name."""
-    own = request.call.own_headers()
-    if has_request_id:
-        del own[REQUEST_ID]
-    lines = [f"{name}: {value}\r\n" for name, value in own.items()]
-    return lines + told_of(admission)
 
 
 def _stop_if_over(request: OpenRequest) -> None:

@@ -7,6 +7,7 @@ A connection on which a byte came that nobody asked for is never used again.
 import asyncio
 import select
 from collections.abc import Callable
+from functools import lru_cache
 from typing import cast
 
 import httptools
@@ -25,6 +26,8 @@ _PIECE_BYTES = 256 * 1024
 # What may arrive in a row without a byte of the body: a head, informational heads, trailers, chunk extensions.
 _FRAMING_BYTES = 64 * 1024
 _MOST_HEADERS = 256
+# Nearly all headers repeat from answer to answer.
+_REMEMBERED_HEADERS = 4096
 
 
 class Connection(asyncio.Protocol):
@@ -59,6 +62,7 @@ class Connection(asyncio.Protocol):
         """The answer's status, None until its head is here."""
         self.headers: list[tuple[str, str]] = []
         """As they came, read as UTF-8; other bytes as surrogate escapes, so that encoding gives them back."""
+        self._first_values: dict[str, str] = {}
         self.is_sent = False
         """Whether the whole request is with the kernel. Over TLS, the last 64 kB may still wait below the cipher."""
         self.is_ended = False
@@ -75,7 +79,7 @@ class Connection(asyncio.Protocol):
         wait to be taken. On a connection that was closed meanwhile nothing is sent, and `failure` says so.
         """
         self._on_progress = on_progress
-        self.status, self.headers, self.failure = None, [], None
+        self.status, self.headers, self._first_values, self.failure = None, [], {}, None
         self.is_sent = self.is_ended = False
         self._framing_bytes = 0
         self.last_heard = self._clock()
@@ -106,10 +110,7 @@ class Connection(asyncio.Protocol):
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header, None without one; `name` in lower case."""
-        for known, value in self.headers:
-            if known.lower() == name:
-                return value
-        return None
+        return self._first_values.get(name)
 
     def release(self) -> None:
         """End the request. The connection is kept when its answer ended in order and both sides agree to go on."""
@@ -244,8 +245,6 @@ class Connection(asyncio.Protocol):
         """Take one header; trailers, which come after the head, are dropped (RFC 9110 §6.5.1)."""
         if self.status is None:
             self._raw_headers.append((name, value))
-            if len(self._raw_headers) > _MOST_HEADERS:
-                raise ValueError("too many headers")
 
     def on_headers_complete(self) -> None:
         """Take the head, unless it is an informational one, and decide what may follow."""
@@ -255,19 +254,19 @@ class Connection(asyncio.Protocol):
             if status == 101 or status < 100:
                 raise ValueError("no final status")
             return
-        codings, has_length = [], False
-        for raw_name, raw_value in self._raw_headers:
-            name, value = raw_name.decode("utf-8", "surrogateescape"), raw_value.decode("utf-8", "surrogateescape")
-            self.headers.append((name, value))
-            if len(name) == 17 and name.lower() == "transfer-encoding":
-                codings.append(value.strip().lower())
-            elif len(name) == 14 and name.lower() == "content-length":
-                has_length = True
-        if codings and codings != ["chunked"]:
+        if len(self._raw_headers) > _MOST_HEADERS:
+            raise ValueError("too many headers")
+        read = [_read(name, value) for name, value in self._raw_headers]
+        self.headers = [(name, value) for name, value, _ in read]
+        self._first_values = {lowered: value for _, value, lowered in reversed(read)}
+        is_coded = "transfer-encoding" in self._first_values
+        if is_coded and [value.strip().lower() for _, value, name in read if name == "transfer-encoding"] != [
+            "chunked"
+        ]:
             # We announce no TE, so nothing but chunked may come. llhttp would take `identity, chunked` for chunked,
             # hand on `gzip, chunked` without its label, and read `chunked, gzip` to the end of the connection.
             raise ValueError("an unknown transfer coding")
-        self._ends_with_connection = not codings and not has_length
+        self._ends_with_connection = not is_coded and "content-length" not in self._first_values
         # HTTP/1.0's keep-alive is a convention of its own, and a chunked answer of it is faulty (RFC 9112 §6.1).
         self._is_kept = self._parser.should_keep_alive() and self._parser.get_http_version() == "1.1"
         self.status = status
@@ -282,6 +281,13 @@ class Connection(asyncio.Protocol):
         """Note the end of the answer; an informational head ends as one, too."""
         if self.status is not None:
             self._is_awaiting, self.is_ended = False, True
+
+
+@lru_cache(_REMEMBERED_HEADERS)
+def _read(name: bytes, value: bytes) -> tuple[str, str, str]:
+    """Return a header as text, and its name in lower case."""
+    text = name.decode("utf-8", "surrogateescape")
+    return text, value.decode("utf-8", "surrogateescape"), text.lower()
 
 
 class Pool:

@@ -153,13 +153,14 @@ class Pipe(asyncio.Protocol):
             raise Ended("the connection was closed")
         return reply
 
-    async def flushed(self) -> bool:
+    def flushed(self) -> Awaitable[bool]:
         """Wait until everything sent is with the kernel; return False when the connection or server is lost first."""
-        if not self._out and not self._is_paused:
-            return not self.is_lost
         done: asyncio.Future[bool] = self._loop.create_future()
-        self._flushing.append(done)
-        return await done
+        if not self._out and not self._is_paused:
+            done.set_result(not self.is_lost)
+        else:
+            self._flushing.append(done)
+        return done
 
     @property
     def asked_since(self) -> float | None:

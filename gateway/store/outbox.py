@@ -8,7 +8,7 @@ the slot is held: its posts are sent one at a time, each after the one before wa
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import hiredis
 from redis.exceptions import ResponseError
@@ -102,14 +102,12 @@ class Outbox:
             self._send(post, server)
         return post
 
-    async def post(self, slot: int, packed: bytes, load: bytes = b"", on_reply: OnReply | None = None) -> bool:
+    def post(self, slot: int, packed: bytes, load: bytes = b"", on_reply: OnReply | None = None) -> Awaitable[bool]:
         """Keep a command and send it; return whether its bytes are with the kernel within the deadline."""
         post = self.keep(slot, packed, load, on_reply)
-        if post is None:
-            return False
-        if post.is_on_its_way:
-            return post.server.pipe is not None and await post.server.pipe.flushed()
-        return not (self._is_refused() or post.server.is_away) and await self._sent_in_time(post)
+        if post is not None and post.is_on_its_way and (pipe := post.server.pipe) is not None:
+            return pipe.flushed()
+        return self._sent_in_time(post)
 
     def blocks(self, slot: int, server: Server) -> bool:
         """Return whether a command on this slot, sent to `server` now, could overtake a post."""
@@ -159,7 +157,9 @@ class Outbox:
         else:
             self._acknowledged(post, reply)
 
-    async def _sent_in_time(self, post: Post) -> bool:
+    async def _sent_in_time(self, post: Post | None) -> bool:
+        if post is None or post.is_on_its_way or self._is_refused() or post.server.is_away:
+            return False
         post.sent = self._loop.create_future()
         self._go_on(post.slot)
         try:

@@ -145,16 +145,16 @@ class Store:
 
     # -- calls --------------------------------------------------------------------------------------------
 
-    async def run(
+    def run(
         self, script: str, key_names: Sequence[str], args: Sequence[Arg] = (), *, behind: str | None = None
-    ) -> Reply:
+    ) -> Awaitable[Reply]:
         """Run the script of that name, after every earlier post on its first key's slot. Raises Unavailable.
 
         `behind`: on a single server, also after every earlier post on this key's slot.
         """
         known = self._scripts[script]
         also = slot_of(behind) if behind is not None and self.is_single else None
-        return await self._answer(slot_of(key_names[0]), known.call(key_names, args), known.load, also)
+        return self._answer(slot_of(key_names[0]), known.call(key_names, args), known.load, also)
 
     async def call(self, command: str, *args: Arg) -> Reply:
         """Run one command on the key `args[0]`, after every earlier post on its slot. Raises Unavailable."""

@@ -60,3 +60,23 @@ def test_what_is_drawn_and_alerted_on_is_exported(name: str) -> None:
     named = set(re.findall(r"\bwattfare_\w+", (ROOT / name).read_text()))
     assert named
     assert named - exported == set()
+
+
+def test_what_is_handed_on_again_and_again_counts_once() -> None:
+    """A histogram tells how many durations lay in each bucket, its bound included, and their sum."""
+    read = metrics.REGISTRY.get_sample_value
+    timings: list[tuple[str, dict[str, str]]] = [
+        ("wattfare_added_seconds_count", {}),
+        ("wattfare_added_seconds_sum", {}),
+    ]
+    buckets = [("wattfare_added_seconds_bucket", {"le": le}) for le in ("0.0005", "0.001", "5.0", "+Inf")]
+    requests = ("wattfare_requests_total", {"status": "418"})
+    before = [read(*each) or 0 for each in (*timings, *buckets, requests)]
+
+    for seconds in (0.001, 0.0006, 7.0):
+        metrics.ADDED_SECONDS.note(seconds)
+        metrics.count_request(418)
+        metrics.hand_on()
+
+    after = [read(*each) or 0 for each in (*timings, *buckets, requests)]
+    assert [new - old for new, old in zip(after, before, strict=True)] == pytest.approx([3, 7.0016, 0, 2, 2, 3, 3])
