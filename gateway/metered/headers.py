@@ -1,7 +1,7 @@
 """Which headers go on, in both directions: made once for each kind, and never one of ours or of the hop."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -100,27 +100,20 @@ class Passed(NamedTuple):
     has_request_id: bool = False
 
 
-def passed_on(headers: Iterable[tuple[str, str]]) -> Passed:
+def passed_on(headers: list[tuple[str, str]], first: Callable[[str], str | None]) -> Passed:
     """Return upstream's headers that may go to the caller: none that names a key or an account.
 
+    `first`: gives the first value of a header by its name in lower case.
     Raises ValueError for a value with a line break, which no parser of HTTP gives.
     """
-    lines, has_length, is_event_stream, has_request_id = [], False, False, False
-    for name, value in headers:
-        lowered, line = _passed_line(name, value)
-        if not lowered:
-            continue
-        lines.append(line)
-        if lowered == "content-length":
-            has_length = True
-        elif lowered == "content-type":
-            is_event_stream = value.lower().startswith("text/event-stream")
-        elif lowered == REQUEST_ID:
-            has_request_id = True
+    lines = list(map(_passed_line, headers))
     text = "".join(lines)
-    if not text.count("\r") == text.count("\n") == len(lines):
+    if not text.count("\r") == text.count("\n") == len(lines) - lines.count(""):
         raise ValueError("a header holds a line break")
-    return Passed(text, has_length, is_event_stream, has_request_id)
+    request_id = first(REQUEST_ID)
+    has_request_id = request_id is not None and _passed_line((REQUEST_ID, request_id)) != ""
+    is_event_stream = (first("content-type") or "").lower().startswith("text/event-stream")
+    return Passed(text, first("content-length") is not None, is_event_stream, has_request_id)
 
 
 @lru_cache(_NAMES)
@@ -149,15 +142,13 @@ def own_lines(request_id: str, admission: Admission, *, has_request_id: bool) ->
 
 
 @lru_cache(_NAMES)
-def _passed_line(name: str, value: str) -> tuple[str, str]:
-    """Return a header's name in lower case, and its line, where it may go to the caller; else two empty strings.
-
-    Nearly all headers repeat from answer to answer.
-    """
+def _passed_line(header: tuple[str, str]) -> str:
+    """Return the line of a header that may go to the caller, else nothing; most repeat from answer to answer."""
+    name, value = header
     lowered = name.lower()
     if lowered in _NOT_PASSED_ON or lowered.startswith(_NOT_PASSED_ON_PREFIXES) or _names_account(value):
-        return "", ""
-    return lowered, f"{name}: {value}\r\n"
+        return ""
+    return f"{name}: {value}\r\n"
 
 
 def _holds_key(value: str) -> bool:

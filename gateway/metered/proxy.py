@@ -227,7 +227,7 @@ class Proxy:
             await self._attach(request)
         _stop_if_over(request)
         if not request.gone:
-            passed = passed_on(upstream.headers)
+            passed = passed_on(upstream.headers, upstream.header)
             own = own_lines(request.request_id, admission, has_request_id=passed.has_request_id)
             request.answer = Answer(request.call.request, status, passed, own)
         await self._relay(request, upstream)

@@ -256,13 +256,10 @@ class Connection(asyncio.Protocol):
             return
         if len(self._raw_headers) > _MOST_HEADERS:
             raise ValueError("too many headers")
-        read = [_read(name, value) for name, value in self._raw_headers]
-        self.headers = [(name, value) for name, value, _ in read]
-        self._first_values = {lowered: value for _, value, lowered in reversed(read)}
+        self.headers = list(map(_as_text, self._raw_headers))
+        self._first_values = dict(map(_by_name, reversed(self.headers)))
         is_coded = "transfer-encoding" in self._first_values
-        if is_coded and [value.strip().lower() for _, value, name in read if name == "transfer-encoding"] != [
-            "chunked"
-        ]:
+        if is_coded and _codings(self.headers) != ["chunked"]:
             # We announce no TE, so nothing but chunked may come. llhttp would take `identity, chunked` for chunked,
             # hand on `gzip, chunked` without its label, and read `chunked, gzip` to the end of the connection.
             raise ValueError("an unknown transfer coding")
@@ -284,10 +281,19 @@ class Connection(asyncio.Protocol):
 
 
 @lru_cache(_REMEMBERED_HEADERS)
-def _read(name: bytes, value: bytes) -> tuple[str, str, str]:
-    """Return a header as text, and its name in lower case."""
-    text = name.decode("utf-8", "surrogateescape")
-    return text, value.decode("utf-8", "surrogateescape"), text.lower()
+def _as_text(header: tuple[bytes, bytes]) -> tuple[str, str]:
+    name, value = header
+    return name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")
+
+
+@lru_cache(_REMEMBERED_HEADERS)
+def _by_name(header: tuple[str, str]) -> tuple[str, str]:
+    name, value = header
+    return name.lower(), value
+
+
+def _codings(headers: list[tuple[str, str]]) -> list[str]:
+    return [value.strip().lower() for name, value in headers if name.lower() == "transfer-encoding"]
 
 
 class Pool:

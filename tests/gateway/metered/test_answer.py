@@ -28,8 +28,10 @@ class _Transport:
 def _answer(
     transport: _Transport, headers: Iterable[tuple[str, str]] = (), *, minor: int = 1, status: int = 200
 ) -> Answer:
+    pairs = list(headers)
+    first = {name.lower(): value for name, value in reversed(pairs)}.get
     request = SimpleNamespace(transport=transport, version=HttpVersion(1, minor), keep_alive=minor == 1)
-    return Answer(cast("web.BaseRequest", request), status, passed_on(headers))
+    return Answer(cast("web.BaseRequest", request), status, passed_on(pairs, first))
 
 
 def test_a_whole_answer_is_one_write_with_its_length() -> None:
