@@ -77,6 +77,13 @@ def outcome(answered: Answered, worst: WorstCase | None, terms: Terms | None) ->
     return refusal(Admit(code), spent=spent, held=held, cap=cap, worst=worst, terms=terms)
 
 
+def asked_words(turn: Turn, worst: WorstCase | None, terms: Terms | None) -> str:
+    """Return the place and the terms as `admit.lua` takes them; empty where a request is asked for the first time."""
+    place = "-" if turn.is_over else str(turn.place or "")
+    said = terms_words(worst, terms)
+    return f"{place} {said}" if place or said else ""
+
+
 def terms_words(worst: WorstCase | None, terms: Terms | None) -> str:
     """Return the terms as `admit.lua` takes them."""
     if worst is None or terms is None:
@@ -90,11 +97,6 @@ def terms_words(worst: WorstCase | None, terms: Terms | None) -> str:
         f"{terms.goes_beyond:d} {expected.total_nano} {expected.fixed_nano} {per_token_nano(expected)} "
         f"{least} {usual} {worst.fixed_nano} {per_token_nano(worst)}"
     )
-
-
-def turn_words(turn: Turn) -> tuple[str, str]:
-    """Return the channel and the place as `admit.lua` takes them."""
-    return turn.channel, "-" if turn.is_over else str(turn.place or "")
 
 
 def per_token_nano(worst: WorstCase) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from gateway import keys
 from gateway.errors import BudgetExceeded, GrantInvalid, NotConnected, Unavailable, WattfareError
 from gateway.keys import Budget
-from gateway.ledger.admission import NOT_CONNECTED, outcome, read_admitted, terms_words, turn_words
+from gateway.ledger.admission import NOT_CONNECTED, asked_words, outcome, read_admitted
 from gateway.ledger.endings import Endings
 from gateway.ledger.events import Events
 from gateway.ledger.outcomes import (
@@ -53,8 +53,8 @@ class Ledger:
 
     def __init__(self, store: Store, *, keep_days: int, lease_ms: int, pace: Pace = _PACE) -> None:
         self._store = store
-        self._pace = pace.open_requests, pace.requests_a_minute
-        self._keep_days = keep_days
+        # One word: each costs Redis as much as reading a field.
+        self._settings = f"{pace.open_requests} {pace.requests_a_minute} {lease_ms} {keep_days} {FUNDING_TRIAL_MS}"
         self.lease_ms = lease_ms
         self.keep_ms = keep_days * _DAY_MS
         self.events = Events(store)
@@ -80,8 +80,9 @@ class Ledger:
         names = [budget.budget, budget.days, budget.due, budget.hold(request_id), budget.queue, budget.alive]
         total_nano = "" if worst is None else worst.total_nano
         funded = "1" if budget.mode == "live" else "0"
-        args: list[str | int] = [request_id, total_nano, terms_words(worst, terms), estimate_nano, self.lease_ms]
-        args += (self._keep_days, _line(model), funded, FUNDING_TRIAL_MS, *turn_words(turn), *self._pace)
+        asked = asked_words(turn, worst, terms)
+        args: list[str | int] = [request_id, total_nano, asked, estimate_nano, _line(model), funded, turn.channel]
+        args.append(self._settings)
         answered = read_admitted(await self._store.run("admit", names, args, behind=budget.open_shard))
         if answered[1] == NOT_CONNECTED:
             raise await self._not_connected(budget.owner)
@@ -105,7 +106,7 @@ class Ledger:
 
     def post_generation(self, budget: Budget, request_id: str, generation_id: str) -> Awaitable[bool]:
         """Note OpenRouter's id: with it the true cost can be found after any crash. Returns when it is on its way."""
-        return self._store.post("attach", [budget.due, budget.hold(request_id)], [request_id, generation_id])
+        return self._store.post("attach", [budget.hold(request_id)], [generation_id])
 
     def post_settlement(
         self, budget: Budget, request_id: str, owed: Settlement, told: Callable[[Booked], None]
@@ -258,8 +259,7 @@ class Ledger:
         names = [budget.budget, budget.days, budget.due, budget.hold(request_id), budget.ledger, budget.queue]
         args: list[str | int] = [request_id, settlement.status, settlement.cost_nano, settlement.generation_id]
         tokens = f"{_known(settlement.prompt_tokens)} {_known(settlement.completion_tokens)}"
-        args += [_line(settlement.model), tokens, settlement.funding, self.keep_ms, settlement.ended_by]
-        args.append(FUNDING_TRIAL_MS)
+        args += [_line(settlement.model), tokens, _verdict(settlement.funding), self.keep_ms, settlement.ended_by]
         return names, args
 
 
@@ -292,9 +292,9 @@ def _attach_words(
     ended_by: str = "",
     funding: str = "",
 ) -> Words:
-    names = [budget.due, budget.hold(request_id), budget.budget]
+    names = [budget.hold(request_id), budget.due, budget.budget]
     known = (_known(estimate_nano), _known(due_ms), int(is_attempt))
-    return names, [request_id, generation_id, *known, ended_by, funding, FUNDING_TRIAL_MS]
+    return names, [generation_id, request_id, *known, ended_by, _verdict(funding)]
 
 
 def _of_grant(refused: WattfareError) -> WattfareError:
@@ -304,6 +304,11 @@ def _of_grant(refused: WattfareError) -> WattfareError:
         spent.fields |= refused.fields
         return spent
     return refused
+
+
+def _verdict(funding: str) -> str:
+    """Return what was learnt of the funding key as scripts take it: a refused one rests for a while."""
+    return f"refused {FUNDING_TRIAL_MS}" if funding == "refused" else funding
 
 
 def _known(number: int | None) -> str | int:

@@ -7,7 +7,9 @@ KEYS[5] queue   zset    who waits here
 KEYS[6] alive   hash    the processes whose waiters count
 ARGV[1] request_id
 ARGV[2] bound_nano     the most it can cost; '' = its price is not known: hold all that is left
-ARGV[3] terms          '' = asked without them first: they are needed only where the bound does not fit. Else
+ARGV[3] asked          '' = asked for the first time. Else 'place terms'
+                       place: what an earlier answer told; none = it does not wait yet; '-' = it waits no longer
+                       terms: none = asked without them first: they are needed only where the bound does not fit. Else
                        'beyond total fixed per_token least usual bound_fixed bound_per_token', amounts in nano-USD:
                        beyond: '1' = it may go beyond its bound, where what is expected fits ('0': expected = bound)
                        total: what it is expected to cost at most
@@ -16,32 +18,32 @@ ARGV[3] terms          '' = asked without them first: they are needed only where
                        least: the smallest output worth sending; '-' = it must not be shortened; '' = no ceiling does
                        usual: the largest ceiling to shorten it to
 ARGV[4] estimate_nano  what an orphan of this request is settled at when its true cost cannot be had
-ARGV[5] lease_ms       how long the hold lives without being renewed
-ARGV[6] keep_days      how long day buckets are kept
-ARGV[7] model          without a line end
-ARGV[8] funded         '1' = a funding key is needed (live mode)
-ARGV[9] trial_ms       how long a refused funding key rests between two trials
-ARGV[10] channel       that its process hears; '' = it does not wait
-ARGV[11] place         what an earlier answer told; '' = it does not wait yet; '-' = it waits no longer
-ARGV[12] open_most     how many requests of this budget may be open at once
-ARGV[13] per_minute    how many may begin in a minute
+ARGV[5] model          without a line end
+ARGV[6] funded         '1' = a funding key is needed (live mode)
+ARGV[7] channel        that its process hears; '' = it does not wait
+ARGV[8] settings       'open_most per_minute lease_ms keep_days trial_ms', one word because each costs Redis
+                       open_most, per_minute: how many requests of a budget may be open at once, and begin in a minute
+                       lease_ms: how long the hold lives without being renewed
+                       keep_days: how long day buckets are kept
+                       trial_ms: how long a refused funding key rests between two trials
 RETURNS 'uses_left code hold_nano max_tokens spent_nano held_nano cap_nano overdue due_ms funding': a table costs Redis more
   uses_left: how many requests a grant carries after this one; -1 where they are not counted
   code: 0 held at its bound, 1 shortened and held at the bound of that, 2 all that is left is held for it, 3 shortened and
   all that is left is held; -1 not connected, or a grant that has ended, -2 cap spent, -3 what is left cannot carry it, -4 only requests in flight hold
   the rest, -5 funding refused, -6 this id was voided, or closed without a hold, -7 ask again with terms, -8 it waits,
   -9 too often, and hold_nano is how many ms to wait, -10 too many are open. With -7 and -8 hold_nano is its place, 0 without one.
-  cap_nano is -1 without a cap. overdue is 1 when a hold here waits for the sweeper. due_ms is when this one is
+  held_nano is told where nothing is placed. cap_nano is -1 without a cap. overdue is 1 when a hold here waits for the sweeper. due_ms is when this one is
   overdue, 0 without an open hold. funding is sealed bytes: there may be blanks in it.
 REPEAT the same request id returns the first hold and changes nothing; a refusal is not remembered. ]]
 -- include: window
 -- include: pace
 -- What only few requests need is included where they need it: each function that a script defines costs it.
-local call = redis.call
-local budget_key, due_key, hold_key = KEYS[1], KEYS[3], KEYS[4]
+local call, budget_key, due_key, hold_key = redis.call, KEYS[1], KEYS[3], KEYS[4]
 local now_ms, today = clock()
-local now, channel, place = whole(now_ms), ARGV[10], ARGV[11]
--- Numbers are passed on as the text they came as where that may be: to print one costs half as much as a command.
+local now, channel, place, terms = whole(now_ms), ARGV[7], '', ''
+if ARGV[3] ~= '' then place, terms = ARGV[3]:match('^(%S*) (.*)$') end
+local open_most, per_minute, lease_ms = ARGV[8]:match('^(%S+) (%S+) (%S+)')
+-- A number is passed on as the text it came as, or to a command as it is: to print one costs half as much as a command.
 local state, cap_nano, held_nano, funding, version, refused, window_day, window_nano, waiting_ms, uses, rate_ms, used_ms = unpack(
   call('HMGET', budget_key, 'state', 'cap_nano', 'held_nano', 'funding', 'funding_version', 'funding_refused', 'window_day',
   'window_nano', 'waiting_ms', 'uses', 'rate_ms', 'used_ms'))
@@ -49,7 +51,7 @@ held_nano, funding = held_nano or '0', funding or ''
 local cap, bound = tonumber(cap_nano or ''), tonumber(ARGV[2])
 local code, amount, max_tokens = 0, bound or 0, 0
 local open, alone, left, queue, used, is_over = call('ZCARD', due_key)
-local slow, paced = pace(open, ARGV[12], ARGV[13], rate_ms, now_ms)
+local slow, paced = pace(open, open_most, per_minute, rate_ms, now_ms)
 local function waiters()
   -- include: queue
   return queue_of(budget_key, KEYS[5], KEYS[6])
@@ -68,48 +70,47 @@ elseif slow and place == '' then
 else
   if not window_day or window_day + 0 < today then
     -- include: roll
-    window_nano, window_day = roll_window(budget_key, KEYS[2], today, tonumber(ARGV[6]), window_day, window_nano)
+    window_nano, window_day = roll_window(budget_key, KEYS[2], today, ARGV[8]:match('(%d+) %d+$') + 0, window_day, window_nano)
   end
   alone = cap and cap - window_nano
   left = cap and alone - held_nano
   if cap and alone <= 0 then
     code = -2
-  elseif ARGV[8] == '1' and (funding == '' or refused and now_ms < tonumber(call('HGET', budget_key, 'funding_trial_ms') or '0')) then
+  elseif ARGV[6] == '1' and (funding == '' or refused and now_ms < tonumber(call('HGET', budget_key, 'funding_trial_ms') or '0')) then
     code = -5
   elseif cap and (waiting_ms or place ~= '' or not bound or bound > left) then
     -- include: decide
-    queue, code = waiters(), -4
-    -- One whose answer was lost has its hold, and waits no more.
-    if call('EXISTS', hold_key) == 0 then code, amount, max_tokens = decide(queue, ARGV[3], left, alone, bound, now_ms, waiting_ms) end
+    queue = waiters()
+    code, amount, max_tokens = decide(queue, channel, place, terms, left, alone, bound, now_ms, waiting_ms)
   end
 end
 -- A repeat after a lost answer may have a place that it was not told of.
 if code > -7 and (place ~= '' or queue and call('ZSCORE', KEYS[5], channel .. ' ' .. ARGV[1])) then
   waiters().leave(channel .. ' ' .. ARGV[1], code >= 0 and left and left <= amount)
 end
+local is_new_second = not used_ms or now_ms - used_ms > now_ms % 1000 or now_ms - used_ms < 0
 -- What is overdue is looked for where it may stand in the way, else once a second.
-local since_ms = now_ms - (used_ms or 0)
-local is_overdue = open > 0 and (code ~= 0 or since_ms > now_ms % 1000 or since_ms < 0) and call('ZCOUNT', due_key, '-inf', now) > 0
-cap_nano = cap and cap_nano or '-1'
-local told = ' ' .. cap_nano .. (is_overdue and ' 1 ' or ' 0 ')
+local is_overdue = open > 0 and (code ~= 0 or is_new_second) and call('ZCOUNT', due_key, '-inf', now) > 0
+local told = ' ' .. (cap and cap_nano or '-1') .. (is_overdue and ' 1 ' or ' 0 ')
 local uses_left = used and whole(math.max(0, uses - used)) or '-1'
 if code <= -7 then return uses_left .. ' ' .. code .. ' ' .. amount .. ' 0 ' .. window_nano .. ' ' .. held_nano .. told .. '0 ' end
 local amount_nano = amount == bound and ARGV[2] or whole(amount)
 local tokens, verdict = max_tokens == 0 and '0' or whole(max_tokens), code == 0 and '0' or whole(code)
-local is_placed = code >= 0 and call('SET', hold_key, 'open\n\n\n' .. ARGV[7] .. '\n' .. amount_nano .. '\n' .. window_day
+local is_placed = code >= 0 and call('SET', hold_key, 'open\n\n\n' .. ARGV[5] .. '\n' .. amount_nano .. '\n' .. window_day
   .. '\n' .. now .. '\n' .. (version or '0') .. '\n' .. verdict .. '\n' .. tokens .. '\n' .. window_nano .. '\n' .. ARGV[4]
   .. '\n0\n\n' .. funding, 'NX')
 if not is_placed then
   -- include: hold
   -- include: repeated
-  return first_answer(uses_left, verdict, window_nano, held_nano, cap_nano, told)
+  return first_answer(uses_left, verdict, window_nano, held_nano, cap and cap_nano or '-1', told)
 end
-held_nano = whole(held_nano + amount)
 if uses then uses_left = whole(math.max(0, uses - call('HINCRBY', budget_key, 'used', 1))) end
-call('HSET', budget_key, 'held_nano', held_nano, 'used_ms', now, 'rate_ms', slow and rate_ms or paced)
+rate_ms, held_nano = slow and rate_ms or paced, held_nano + amount
+if is_new_second then call('HSET', budget_key, 'held_nano', held_nano, 'rate_ms', rate_ms, 'used_ms', now)
+else call('HSET', budget_key, 'held_nano', held_nano, 'rate_ms', rate_ms) end
 if code >= 2 then call('HSET', budget_key, 'beyond', ARGV[1]) end
-if refused then call('HSET', budget_key, 'funding_trial_ms', whole(now_ms + tonumber(ARGV[9]))) end
-local due_ms = whole(now_ms + ARGV[5])
+if refused then call('HSET', budget_key, 'funding_trial_ms', now_ms + ARGV[8]:match('%d+$')) end
+local due_ms = whole(now_ms + lease_ms)
 call('ZADD', due_key, due_ms, ARGV[1])
-return uses_left .. ' ' .. verdict .. ' ' .. amount_nano .. ' ' .. tokens .. ' ' .. window_nano .. ' ' .. held_nano .. told .. due_ms
+return uses_left .. ' ' .. verdict .. ' ' .. amount_nano .. ' ' .. tokens .. ' ' .. window_nano .. ' 0' .. told .. due_ms
   .. ' ' .. funding

@@ -11,10 +11,9 @@ ARGV[3] cost_nano
 ARGV[4] generation_id
 ARGV[5] model            the model that answered, without a line end; '' = the one that was asked for
 ARGV[6] tokens           of prompt and completion, a blank between; none where it is not known
-ARGV[7] funding_verdict  'works', 'refused' or '' (nothing was learnt)
+ARGV[7] funding_verdict  'works', '' (nothing was learnt), or 'refused trial_ms': how long it rests before its first trial
 ARGV[8] keep_ms          how long the ledger is kept
 ARGV[9] ended_by         why the request ended: complete, client, upstream, revoked, refused, crash, store
-ARGV[10] trial_ms        how long a refused funding key rests before its first trial
 RETURNS 'code status cost_nano overrun_nano'  code 1 booked, 0 it was closed before: the first answer again
 REPEAT changes nothing. One exception: a hold closed at an estimate, or voided by the sweeper, takes a cost that
   OpenRouter states later; the ledger then gets a second entry with the difference. ]]
@@ -58,12 +57,12 @@ if delta_nano ~= '0' then
     is_first_of_day = call('HINCRBY', days_key, day, delta_nano) == delta_nano + 0
   end
   local is_in_window = day == window_day or day + 0 > window_day - WINDOW_DAYS
-  local held = whole((held_nano or 0) - (freed and nano or 0))
-  local window = whole((window_nano or 0) + (is_in_window and delta_nano or 0))
+  local held = (held_nano or 0) - (freed and nano or 0)
+  local window = (window_nano or 0) + (is_in_window and delta_nano or 0)
   -- Doubles are exact up to 9 million dollars: what was ever booked may be more than any window.
   local booked = (booked_nano or 0) + delta_nano
   if booked < 2^53 then
-    call('HSET', budget_key, 'held_nano', held, 'window_nano', window, 'booked_nano', whole(booked))
+    call('HSET', budget_key, 'held_nano', held, 'window_nano', window, 'booked_nano', booked)
   else
     call('HSET', budget_key, 'held_nano', held, 'window_nano', window)
     call('HINCRBY', budget_key, 'booked_nano', delta_nano)
@@ -76,9 +75,9 @@ if code ~= '' and cost_nano + 0 > nano + 0 then
   -- Only admission writes a code: what was closed without one had no hold to exceed.
   overrun_nano = count_overrun(budget_key, cost_nano - nano, overrun_before)
 end
-if refused or ARGV[7] == 'refused' then
+if refused or ARGV[7] ~= '' and ARGV[7] ~= 'works' then
   -- include: verdict
-  note_verdict(budget_key, version, ARGV[7], ARGV[10])
+  note_verdict(budget_key, version, ARGV[7])
 end
 local closed = status .. '\n' .. (ARGV[4] ~= '' and ARGV[4] or generation_id or '') .. '\n' .. ARGV[9] .. '\n'
   .. (ARGV[5] ~= '' and ARGV[5] or model or '') .. '\n' .. admitted .. '\n' .. cost_nano .. '\n' .. overrun_nano .. '\n' .. ARGV[6]

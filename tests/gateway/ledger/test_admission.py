@@ -6,11 +6,11 @@ from gateway.errors import BudgetExceeded, FundingInvalid, Unavailable
 from gateway.ledger.admission import (
     RETRY_AFTER_SECONDS,
     Admit,
+    asked_words,
     outcome,
     read_admitted,
     refusal,
     terms_words,
-    turn_words,
 )
 from gateway.ledger.outcomes import Admission, Turn, Waiting
 from gateway.ledger.worst_case import Terms, WorstCase
@@ -41,12 +41,13 @@ def test_the_floor_is_never_above_what_was_asked_for(least: int | None, may_shor
 
 
 @pytest.mark.parametrize(
-    ("turn", "said"),
-    [(Turn(), ("", "")), (Turn("c"), ("c", "")), (Turn("c", 7), ("c", "7")), (Turn("c", 7, is_over=True), ("c", "-"))],
+    ("turn", "place"),
+    [(Turn(), ""), (Turn("c"), ""), (Turn("c", 7), "7"), (Turn("c", 7, is_over=True), "-")],
 )
-def test_a_turn_is_said_as_the_script_takes_it(turn: Turn, said: tuple[str, str]) -> None:
-    """New, in its place, or over."""
-    assert turn_words(turn) == said
+def test_a_turn_is_said_as_the_script_takes_it(turn: Turn, place: str) -> None:
+    """New, in its place, or over; with the terms behind it. Nothing is said where there is neither."""
+    assert asked_words(turn, WORST, None) == (f"{place} " if place else "")
+    assert asked_words(turn, WORST, TERMS) == f"{place} {terms_words(WORST, TERMS)}"
 
 
 @pytest.mark.parametrize(

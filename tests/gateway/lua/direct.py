@@ -85,16 +85,19 @@ class Scripts:
         total, its_fixed, its_per_token = expected or (worst, fixed, per_token)
         terms = f"{int(expected is not None)} {total} {its_fixed} {its_per_token} {min_tokens} {usual_tokens}"
         said = f"{terms} {fixed} {per_token}" if has_terms and worst != "" else ""
-        known = (7, lease_ms, KEEP_DAYS, "m", int(funded), TRIAL_MS, channel, place, 10_000, 60_000)
-        found = self.run("admit", names, request_id, worst, said, *known)
+        asked = f"{place} {said}" if place or said else ""
+        settings = f"10000 60000 {lease_ms} {KEEP_DAYS} {TRIAL_MS}"
+        found = self.run("admit", names, request_id, worst, asked, 7, "m", int(funded), channel, settings)
         _, code, hold, max_tokens, spent, held, cap, overdue, due_ms, key = read_admitted(found)
+        if code >= 0:
+            held = int(self.budget()["held_nano"])
         return [code, hold, max_tokens, spent, held, cap, key, overdue, due_ms]
 
     def settle(
         self, request_id: str, status: str, cost: int = 0, *, funding: str = "", generation: str = "", model: str = ""
     ) -> list[Any]:
         names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id), BUDGET.ledger, BUDGET.queue]
-        known = (request_id, status, cost, generation, model, " ", funding, KEEP_DAYS * DAY_MS, "complete", TRIAL_MS)
+        known = (request_id, status, cost, generation, model, " ", _verdict(funding), KEEP_DAYS * DAY_MS, "complete")
         code, said, *nano = self.run("settle", names, *known).split()
         return [int(code), said, *map(int, nano)]
 
@@ -109,13 +112,13 @@ class Scripts:
         ended: str = "",
         funding: str = "",
     ) -> list[int]:
-        names = [BUDGET.due, BUDGET.hold(request_id), BUDGET.budget]
-        known = (request_id, generation, estimate, due_ms, attempt, ended, funding, TRIAL_MS)
+        names = [BUDGET.hold(request_id), BUDGET.due, BUDGET.budget]
+        known = (generation, request_id, estimate, due_ms, attempt, ended, _verdict(funding))
         return [int(each) for each in self.run("attach", names, *known).split()]
 
     def note_id(self, request_id: str, generation: str) -> list[int]:
         """As `holds.post_generation` writes it down."""
-        found = self.run("attach", [BUDGET.due, BUDGET.hold(request_id)], request_id, generation)
+        found = self.run("attach", [BUDGET.hold(request_id)], generation)
         return [int(each) for each in found.split()]
 
     def sent(self, request_id: str, due_ms: int) -> None:
@@ -178,6 +181,10 @@ class Scripts:
             else:
                 found[key.decode()] = self.call("XRANGE", key, "-", "+")
         return found
+
+
+def _verdict(funding: str) -> str:
+    return f"refused {TRIAL_MS}" if funding == "refused" else funding
 
 
 def lines(raw: bytes) -> dict[str, str]:

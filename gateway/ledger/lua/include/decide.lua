@@ -1,19 +1,21 @@
 -- Decides on a request whose bound may not fit, or that others wait before (CONTRACT §3, steps 3 to 7): for admit.lua, whose
 -- KEYS and ARGV it reads. `left` is what no hold takes of `alone`, and that is what no spend takes of the cap.
 -- Returns code, amount (the place of one that waits) and max_tokens.
-local function decide(queue, terms, left, alone, bound, now_ms, waiting_ms)
-  local place, waiter = ARGV[11], ARGV[10] .. ' ' .. ARGV[1]
+local function decide(queue, channel, place, terms, left, alone, bound, now_ms, waiting_ms)
+  local waiter = channel .. ' ' .. ARGV[1]
+  -- One whose answer was lost has its hold, and waits no more.
+  if redis.call('EXISTS', KEYS[4]) == 1 then return -4, bound or 0, 0 end
   local is_over = place == '-'
   if place ~= '' and not is_over then waiting_ms = queue.keep(waiter, place, now_ms) end
   -- One that has waited for its time is let past: whoever is before it has, too.
   local first = not is_over and waiting_ms and queue.first(now_ms, waiting_ms)
   local is_its_turn = not first or first == waiter
   -- The first of a process asks for all of them: where it is not the one of the whole queue, that one missed its call.
-  if not is_its_turn and place ~= '' and first:match('^%S+') == ARGV[10] then queue.tell_first() end
+  if not is_its_turn and place ~= '' and first:match('^%S+') == channel then queue.tell_first() end
 
   -- Returns `verdict` once the request has a place, and `otherwise` where it can have none.
   local function queued(verdict, otherwise)
-    if is_over or ARGV[10] == '' then return otherwise, 0, 0 end
+    if is_over or channel == '' then return otherwise, 0, 0 end
     if place == '' then place = queue.join(waiter, now_ms) or '' end
     if place == '' then return otherwise, 0, 0 end
     return verdict, place, 0
