@@ -37,9 +37,10 @@ class CallerServer(web.Server):
 
     def __init__(self, handle: Handle, refuse: Refuse, **more: object) -> None:
         def checked(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
-            if self._is_leaving:
-                # Its answer says `Connection: close`: the caller takes a new connection, to whoever listens now.
-                request._message = request._message._replace(should_close=True)  # noqa: SLF001 - aiohttp has no door
+            if self._is_leaving or request._message.upgrade:  # noqa: SLF001 - aiohttp has no door
+                # Its answer says `Connection: close`: the caller takes a new connection, to whoever listens now. Behind
+                # a CONNECT a body would be read as requests, and behind an upgrade to h2c a request would be lost.
+                request._message = request._message._replace(should_close=True)  # noqa: SLF001
             return handle(request) if request.version in _VERSIONS else self._refuse_version(request)
 
         super().__init__(checked, handler_cancellation=False, **more)  # type: ignore[arg-type]
