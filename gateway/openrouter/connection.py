@@ -40,6 +40,9 @@ class Connection(asyncio.Protocol):
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
         self._clock = asyncio.get_running_loop().time
+        self._pieces: list[bytes] = []
+        # What the parser calls for each piece of the body, which goes on as it came.
+        self.on_body = self._pieces.append
         self._parser = httptools.HttpResponseParser(self)
         self._transport = cast("asyncio.Transport", None)
         self._kernel = select.poll()
@@ -53,7 +56,6 @@ class Connection(asyncio.Protocol):
         self._is_reading_paused = False
         self._is_writing_paused = False
         self._rest = memoryview(b"")
-        self._pieces: list[bytes] = []
         self._waiting_bytes = 0
         self._framing_bytes = 0
         self._raw_headers: list[tuple[bytes, bytes]] = []
@@ -197,6 +199,7 @@ class Connection(asyncio.Protocol):
             return
         self.last_heard = self._clock()
         self._framing_bytes += len(data)
+        known = len(self._pieces)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -206,6 +209,9 @@ class Connection(asyncio.Protocol):
             else:
                 self._fail("OpenRouter's answer is no well-formed HTTP.")
                 return
+        if arrived := self._pieces[known:]:
+            self._waiting_bytes += sum(map(len, arrived))
+            self._framing_bytes = 0
         if self._framing_bytes > _FRAMING_BYTES and not self.is_ended:
             self._fail("OpenRouter's answer has too large a head.")
             return
@@ -267,12 +273,6 @@ class Connection(asyncio.Protocol):
         # HTTP/1.0's keep-alive is a convention of its own, and a chunked answer of it is faulty (RFC 9112 §6.1).
         self._is_kept = self._parser.should_keep_alive() and self._parser.get_http_version() == "1.1"
         self.status = status
-
-    def on_body(self, piece: bytes) -> None:
-        """Take a piece of the body, as it came."""
-        self._pieces.append(piece)
-        self._waiting_bytes += len(piece)
-        self._framing_bytes = 0
 
     def on_message_complete(self) -> None:
         """Note the end of the answer; an informational head ends as one, too."""

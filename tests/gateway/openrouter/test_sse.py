@@ -150,6 +150,7 @@ def test_data_over_several_lines_is_one_event() -> None:
 def test_a_byte_order_mark_is_skipped() -> None:
     """A BOM before the first field is no part of its name."""
     assert scanned(b"\xef", b"\xbb\xbfdata: ", COSTS, b"\n\n").usage == HALF_A_DOLLAR
+    assert scanned(b"\xef\xbb\xbfdata: " + COSTS + b"\n\n").usage == HALF_A_DOLLAR
 
 
 def test_an_event_above_the_bound_is_skipped_and_later_ones_are_read() -> None:
