@@ -17,7 +17,7 @@ from consent_web import guard
 from consent_web.site import SITE
 
 _ROOT = Path(__file__).parent.parent
-_GUIDES = ("quickstart", "going-live", "concepts", "errors", "test-mode", "grants", "api", "migrating")
+_GUIDES = ("quickstart", "going-live", "concepts", "errors", "test-mode", "grants", "webhooks", "api", "migrating")
 _FILES = {
     **{name: f"docs/{name}.md" for name in _GUIDES},
     "javascript": "sdk/js/README.md",

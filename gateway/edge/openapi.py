@@ -6,6 +6,7 @@ Rule: it names every status that a path can answer with, but for 500, which is a
 from collections.abc import Iterable
 
 from gateway.edge.openapi_schemas import Json, ref, schemas
+from gateway.edge.openapi_webhooks import webhooks
 from gateway.openrouter.dialects import Dialect
 
 _SECRET, _TOKEN = "secretKey", "sessionToken"
@@ -53,6 +54,7 @@ def document(public_url: str) -> Json:
         },
         "servers": [{"url": public_url}, {"url": f"{public_url}/api", "description": "The same, below /api/v1"}],
         "paths": _paths(),
+        "webhooks": webhooks(),
         "components": {
             "securitySchemes": {
                 "secretKey": {"type": "http", "scheme": "bearer", "description": "sk_live_… or sk_test_…"},

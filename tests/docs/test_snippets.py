@@ -3,17 +3,21 @@
 import ast
 import asyncio
 import inspect
+import json
 import re
 import sys
 import types
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from gateway.edge.openapi_webhooks import examples
+from gateway.webhooks.messages import trial_message
 from sandbox.server import create_app
 from sandbox.settings import SandboxSettings
 from tests.docs.markdown import FILES, RUN, Block, block, blocks
@@ -28,6 +32,7 @@ pytestmark = [
 ]
 
 GATEWAY = "http://127.0.0.1:8080"
+WEBHOOK_SECRET = "whsec_" + "A" * 43 + "="
 ALL = [one for one in blocks(*FILES) if one.language in RUN]
 PYTHON = [one for one in ALL if one.language == "python"]
 SHELL = [one for one in ALL if one.language == "sh"]
@@ -62,6 +67,7 @@ def environ(running: Stack, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "PUBLIC_WATTFARE_KEY": running.app["publishableKey"],
         "WATTFARE_SECRET_KEY": running.secret,
         "WATTFARE_TEST_SECRET_KEY": running.test_secret,
+        "WATTFARE_WEBHOOK_SECRET": WEBHOOK_SECRET,
     }
     for name, value in named.items():
         monkeypatch.setenv(name, value)
@@ -127,6 +133,24 @@ async def test_the_backend_in_javascript_answers_as_its_page_expects(
         "console.log(await (await ask(post('Say hello to the world.'))).text())\n"
     )
     assert await node(project, "try.mjs", **environ) == "200 true\nSay hello to the world.\n"
+
+
+async def test_a_webhook_is_taken_as_documented(environ: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Once for each id; one that somebody else signed is refused."""
+    names: dict[str, Any] = {}
+    exec(block("webhook-python").code, names)
+    message = trial_message("app2222222222222222", 1_795_000_000_000)
+    headers = message.headers([WEBHOOK_SECRET])
+    assert [names["take"](message.body, headers) for _ in range(2)] == [204, 204]
+    assert capsys.readouterr().out.count("webhook.test") == 1
+    assert names["take"](message.body, message.headers([WEBHOOK_SECRET.replace("A", "B")])) == 401
+
+
+async def test_the_webhooks_page_shows_what_is_sent() -> None:
+    """Its examples are those of `/openapi.json`, which the sender's own code makes."""
+    [page] = [file for file in FILES if file.name == "webhooks.md"]
+    shown = [json.loads(one.code) for one in blocks(page) if one.language == "json"]
+    assert shown == list(examples().values())
 
 
 async def test_llm_answers_with_its_settings(running: Stack, environ: dict[str, str], tmp_path: Path) -> None:
