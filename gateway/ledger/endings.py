@@ -5,6 +5,7 @@ Rule: no admission asks this list. A grant that has expired carries nothing more
 
 from gateway import keys
 from gateway.keys import Budget
+from gateway.ledger.events import Events
 from gateway.store.replies import text
 from gateway.store.store import Store
 
@@ -12,8 +13,9 @@ from gateway.store.store import Store
 class Endings:
     """The list of grants by when they expire."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, events: Events) -> None:
         self._store = store
+        self._events = events
 
     async def expect(self, budget: Budget, *, after_ms: int) -> None:
         """Have whichever process sweeps `finish` a grant after so long. Raises Unavailable."""
@@ -29,8 +31,9 @@ class Endings:
 
         While a hold of it is open it stays listed; the settlement of the last one drops the key. Raises Unavailable.
         """
-        left_ms = await self._store.run("finish", [budget.budget, budget.due])
+        left_ms = await self._store.run("finish", [budget.budget, budget.due, budget.events])
         if left_ms < 0:
+            await self._events.look_again(budget, after_ms=0)
             await self._store.call("ZREM", keys.ENDINGS, budget.name)
         elif left_ms > 0:
             # Its own server's clock decides, not that of the list.

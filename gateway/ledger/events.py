@@ -57,6 +57,15 @@ class Events:
         """Have a budget looked at: an event was written. Waits for nothing."""
         self._store.keep("index", *_words(budget, after_ms=0))
 
+    async def recall(self, budget: Budget) -> None:
+        """Have a budget looked at of which a settlement wrote an event: its process may have died before it said so.
+
+        Whoever sweeps a budget asks this; whatever has open holds is swept. Raises Unavailable.
+        """
+        if await self._store.call("HEXISTS", budget.budget, "untold"):
+            await self.look_again(budget, after_ms=0)
+            await self._store.call("HDEL", budget.budget, "untold")
+
     async def ripe(self, shard: int, *, most: int, lease_ms: int) -> list[Budget]:
         """Take budgets whose time to be looked at has come; nobody else gets them for so long. Raises Unavailable."""
         names = await self._store.run("index", [keys.event_shard(shard)], ["look", "", lease_ms, most])

@@ -58,7 +58,7 @@ class Ledger:
         self.lease_ms = lease_ms
         self.keep_ms = keep_days * _DAY_MS
         self.events = Events(store)
-        self.endings = Endings(store)
+        self.endings = Endings(store, self.events)
 
     async def admit(
         self,
@@ -113,14 +113,14 @@ class Ledger:
     ) -> Awaitable[bool]:
         """Close a hold, once; `told` gets what the ledger then says. Returns when it is on its way."""
         words = self._settle_words(budget, request_id, owed)
-        return self._store.post("settle", *words, lambda reply: told(_booked(reply)))
+        return self._store.post("settle", *words, lambda reply: told(self._booked(budget, reply)))
 
     def keep_settlement(
         self, budget: Budget, request_id: str, owed: Settlement, told: Callable[[Booked], None]
     ) -> None:
         """Do the same, and wait for nothing."""
         words = self._settle_words(budget, request_id, owed)
-        self._store.keep("settle", *words, lambda reply: told(_booked(reply)))
+        self._store.keep("settle", *words, lambda reply: told(self._booked(budget, reply)))
 
     async def post_hand_over(
         self, budget: Budget, request_id: str, owed: HandOver, told: Callable[[bool], None]
@@ -164,7 +164,8 @@ class Ledger:
 
     async def settle(self, budget: Budget, request_id: str, settlement: Settlement) -> Booked:
         """Close a hold, once: a second call returns the first answer. Raises Unavailable."""
-        return _booked(await self._store.run("settle", *self._settle_words(budget, request_id, settlement)))
+        reply = await self._store.run("settle", *self._settle_words(budget, request_id, settlement))
+        return self._booked(budget, reply)
 
     def rest_seconds(self, budget: Budget) -> float:
         """Return how long to sweep nothing: just after an outage whoever lives renews first, so it makes no orphans."""
@@ -256,16 +257,18 @@ class Ledger:
         return [budget.open_shard], ["add", budget.name, self.lease_ms]
 
     def _settle_words(self, budget: Budget, request_id: str, settlement: Settlement) -> Words:
-        names = [budget.budget, budget.days, budget.due, budget.hold(request_id), budget.ledger, budget.queue]
+        names = [budget.budget, budget.days, budget.due, budget.hold(request_id)]
+        names += (budget.ledger, budget.queue, budget.events)
         args: list[str | int] = [request_id, settlement.status, settlement.cost_nano, settlement.generation_id]
         tokens = f"{_known(settlement.prompt_tokens)} {_known(settlement.completion_tokens)}"
         args += [_line(settlement.model), tokens, _verdict(settlement.funding), self.keep_ms, settlement.ended_by]
         return names, args
 
-
-def _booked(reply: Reply) -> Booked:
-    code, status, cost, overrun = reply.split()
-    return Booked(code == b"1", text(status), int(cost), int(overrun))
+    def _booked(self, budget: Budget, reply: Reply) -> Booked:
+        code, status, cost, overrun = reply.split()
+        if code == b"2":
+            self.events.note(budget)
+        return Booked(code != b"0", text(status), int(cost), int(overrun))
 
 
 def _renewal(reply: Reply) -> Renewal:
@@ -292,7 +295,7 @@ def _attach_words(
     ended_by: str = "",
     funding: str = "",
 ) -> Words:
-    names = [budget.hold(request_id), budget.due, budget.budget]
+    names = [budget.hold(request_id), budget.due, budget.budget, *([budget.events] if funding else [])]
     known = (_known(estimate_nano), _known(due_ms), int(is_attempt))
     return names, [generation_id, request_id, *known, ended_by, _verdict(funding)]
 

@@ -1,11 +1,15 @@
 """Loads the Lua scripts of every room. Each script's header lists its keys, arguments, replies and repeats."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
 from gateway.store.connection import Arg, pack
+
+# An include may include others.
+_INCLUDE = re.compile(r"-- include: (\w+)\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,8 @@ def load() -> dict[str, Script]:
     scripts = {}
     for file in (file for room in rooms for file in room.iterdir() if file.name.endswith(".lua")):
         text = file.read_text()
-        for name, included in shared.items():
-            text = text.replace(f"-- include: {name}\n", included)
+        while (found := _INCLUDE.search(text)) is not None:
+            text = text[: found.start()] + shared[found[1]] + text[found.end() :]
         sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
         scripts[file.name.removesuffix(".lua")] = Script(text, sha, pack(("SCRIPT", "LOAD", text)))
     return scripts

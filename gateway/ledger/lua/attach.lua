@@ -2,6 +2,7 @@
 KEYS[1] hold   string
 KEYS[2] due    zset
 KEYS[3] budget hash
+KEYS[4] events stream  events for webhooks; given where ARGV[7] is
 ARGV[1] generation_id   '' = keep
 ARGV[2] request_id
 ARGV[3] estimate_nano   '' = keep what admission wrote
@@ -44,7 +45,7 @@ local known = 'open\n' .. generation_id .. '\n' .. ended_by .. '\n' .. model .. 
 if known ~= hold then redis.call('SET', hold_key, known) end
 if given(ARGV[7]) then
   -- include: verdict
-  note_verdict(KEYS[3], version, ARGV[7])
+  note_verdict(KEYS[3], version, ARGV[7], KEYS[4])
 end
 if not given(ARGV[4]) then return '1 ' .. active .. '0' end
 local due_ms = clock() + tonumber(ARGV[4])

@@ -5,6 +5,7 @@ KEYS[3] due     zset
 KEYS[4] hold    string
 KEYS[5] ledger  stream
 KEYS[6] queue   zset    who waits for money of this budget
+KEYS[7] events  stream  events for webhooks
 ARGV[1] request_id
 ARGV[2] status           'settled' (a cost that OpenRouter stated), 'estimated', 'void'
 ARGV[3] cost_nano
@@ -14,20 +15,20 @@ ARGV[6] tokens           of prompt and completion, a blank between; none where i
 ARGV[7] funding_verdict  'works', '' (nothing was learnt), or 'refused trial_ms': how long it rests before its first trial
 ARGV[8] keep_ms          how long the ledger is kept
 ARGV[9] ended_by         why the request ended: complete, client, upstream, revoked, refused, crash, store
-RETURNS 'code status cost_nano overrun_nano'  code 1 booked, 0 it was closed before: the first answer again
+RETURNS 'code status cost_nano overrun_nano'  code 1 booked, 2 booked, and an event was written,
+  0 it was closed before: the first answer again
 REPEAT changes nothing. One exception: a hold closed at an estimate, or voided by the sweeper, takes a cost that
   OpenRouter states later; the ledger then gets a second entry with the difference. ]]
 -- include: window
-local call = redis.call
-local budget_key, days_key, hold_key, status, cost_nano = KEYS[1], KEYS[2], KEYS[4], ARGV[2], ARGV[2] == 'void' and '0' or ARGV[3]
+local call, budget_key, days_key, hold_key, status = redis.call, KEYS[1], KEYS[2], KEYS[4], ARGV[2]
+local cost_nano = status == 'void' and '0' or ARGV[3]
 local hold, state, generation_id, _, model, admitted, nano, day, admitted_ms, version, code, cost_before, overrun_before = call('GET', hold_key)
 if hold then
   -- include: hold
   state, generation_id, _, model, admitted, nano, day, admitted_ms, version, code, cost_before, overrun_before = hold:match(HOLD)
   assert(state, 'a hold that cannot be read')
 end
--- Also when the hold itself is gone: a name left here would be claimed for ever.
-call('ZREM', KEYS[3], ARGV[1])
+call('ZREM', KEYS[3], ARGV[1])  -- Also when the hold itself is gone: a name left here would be claimed for ever.
 if state == 'settled' or hold and state ~= 'open' and status ~= 'settled' then
   return '0 ' .. state .. ' ' .. cost_before .. ' ' .. overrun_before
 end
@@ -36,14 +37,14 @@ if not hold and status == 'void' then
   call('SET', hold_key, 'void\n\n' .. ARGV[9] .. '\n\n0\n\n\n0\n\n0\n0\n0\n0\n \n' .. whole((clock())), 'PX', ARGV[8])
   return '1 void 0 0'
 end
-local window_day, refused, uses, waiting_ms, held_nano, window_nano, booked_nano = unpack(call('HMGET', budget_key,
-  'window_day', 'funding_refused', 'uses', 'waiting_ms', 'held_nano', 'window_nano', 'booked_nano'))
+local window_day, refused, uses, waiting_ms, held_nano, window_nano, booked_nano, quiet_nano = unpack(call('HMGET', budget_key,
+  'window_day', 'funding_refused', 'uses', 'waiting_ms', 'held_nano', 'window_nano', 'booked_nano', 'quiet_nano'))
 local keep_days, is_lost = ARGV[8] / DAY_MS, not hold or admitted_ms == ''
 if is_lost or not window_day then
   -- include: roll
   -- Whatever was admitted has a window of its day, or of a later one: only without an admission the day is asked for.
   local now_ms, today = clock()
-  window_nano, window_day = roll_window(budget_key, days_key, today, keep_days, window_day, window_nano)
+  window_nano, window_day, quiet_nano = roll_window(budget_key, days_key, today, keep_days, window_day, window_nano)
   if is_lost then
     -- A hold that Redis lost (failover) is still owed in full: it is booked today, against a hold of nothing.
     nano, day, version, code, admitted = '0', window_day, '0', '', '0\n' .. window_day .. '\n' .. whole(now_ms) .. '\n0\n\n0\n0'
@@ -51,7 +52,7 @@ if is_lost or not window_day then
 end
 if state == 'open' or not hold then cost_before, overrun_before = '0', '0' end
 local delta_nano = cost_before == '0' and cost_nano or whole(cost_nano - cost_before)
-local overrun_nano, is_first_of_day, freed = '0', true, state == 'open' and nano ~= '0'
+local overrun_nano, is_first_of_day, freed, booked_code = '0', true, state == 'open' and nano ~= '0', '1 '
 if delta_nano ~= '0' then
   if day == window_day or day + 0 > window_day - keep_days then
     is_first_of_day = call('HINCRBY', days_key, day, delta_nano) == delta_nano + 0
@@ -67,32 +68,33 @@ if delta_nano ~= '0' then
     call('HSET', budget_key, 'held_nano', held, 'window_nano', window)
     call('HINCRBY', budget_key, 'booked_nano', delta_nano)
   end
+  if is_in_window and window >= (quiet_nano or 0) + 0 then
+    -- include: threshold
+    if tell_thresholds(budget_key, KEYS[7], window, window_day) then booked_code = '2 ' end
+  end
 elseif freed then
   call('HINCRBY', budget_key, 'held_nano', '-' .. nano)
 end
 if code ~= '' and cost_nano + 0 > nano + 0 then
   -- include: overrun
-  -- Only admission writes a code: what was closed without one had no hold to exceed.
   overrun_nano = count_overrun(budget_key, cost_nano - nano, overrun_before)
 end
 if refused or ARGV[7] ~= '' and ARGV[7] ~= 'works' then
   -- include: verdict
-  note_verdict(budget_key, version, ARGV[7])
+  if note_verdict(budget_key, version, ARGV[7], KEYS[7]) then booked_code = '2 ' end
 end
 local closed = status .. '\n' .. (ARGV[4] ~= '' and ARGV[4] or generation_id or '') .. '\n' .. ARGV[9] .. '\n'
   .. (ARGV[5] ~= '' and ARGV[5] or model or '') .. '\n' .. admitted .. '\n' .. cost_nano .. '\n' .. overrun_nano .. '\n' .. ARGV[6]
--- The stream's id is the time of the settlement. What is too old is trimmed with the first spend of a day, and where
--- nothing is booked: asking for it costs as much as a command.
+-- The entry's id is the time of the settlement. Old ones are trimmed with the first spend of a day and where nothing is booked.
 if is_first_of_day then call('XTRIM', KEYS[5], 'MINID', '~', whole(clock() - ARGV[8])) end
 local entry = call('XADD', KEYS[5], '*', 'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed)
 call('SET', hold_key, closed .. '\n' .. entry:match('^%d+'), 'PX', ARGV[8])
 if uses then
-  -- include: uses
-  settle_use(state, status, ARGV[8], budget_key, KEYS[3], days_key, KEYS[5])
+  -- include: grant_end
+  if settle_use(state, status, ARGV[8], budget_key, KEYS[3], days_key, KEYS[5], KEYS[7]) then booked_code = '2 ' end
 end
-if waiting_ms then
+if waiting_ms then  -- Its money may be what the first waiter needs.
   -- include: queue
-  -- Its money may be what the first waiter needs.
   queue_of(budget_key, KEYS[6]).tell_first()
 end
-return '1 ' .. status .. ' ' .. cost_nano .. ' ' .. overrun_nano
+return booked_code .. status .. ' ' .. cost_nano .. ' ' .. overrun_nano

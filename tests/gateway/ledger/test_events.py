@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 
 from gateway.ledger.events import Event, Events
-from gateway.payers.connections import By
+from gateway.ledger.outcomes import Settlement
+from gateway.ledger.sweeper import Sweeper
+from gateway.ledger.worst_case import WorstCase
+from gateway.openrouter.client import Client
+from gateway.payers.connections import Approval, By
 from gateway.services import Services
 from tests.gateway.stack import PATIENCE_SECONDS
-from tests.scripts.books import BUDGET, connect, opened
+from tests.scripts.books import BUDGET, KEY, connect, opened, spend
 
 pytestmark = pytest.mark.each_store
 
@@ -117,3 +121,34 @@ async def test_a_budget_is_listed_before_its_event_is_written(services: Services
     await services.store.drained(5)
     listed = await services.store.call("ZSCORE", shard, BUDGET.name)
     assert await events.count_late(int(listed)) == 1
+
+
+async def test_thresholds_are_told_once_however_many_settle_at_once(redis_url: str, tmp_path: Path) -> None:
+    """Two processes, each settlement repeated by the other one: three thresholds, three events."""
+    async with opened(redis_url, tmp_path) as one, opened(redis_url, tmp_path) as other:
+        await one.connections.approve(BUDGET, Approval(100_000, KEY))
+        for number in range(100):
+            await one.ledger.admit(BUDGET, f"r{number}", WorstCase(1000, 0, 1), model="m", estimate_nano=1)
+        settled = Settlement("settled", 1000)
+        await asyncio.gather(
+            *(each.ledger.settle(BUDGET, f"r{number}", settled) for number in range(100) for each in (one, other))
+        )
+        await one.store.drained(5)
+        told = [event.fields.get("percent") for event in await rest_of(other.ledger.events)]
+        assert told == [None, "50", "80", "100"]
+        assert await one.store.call("ZSCORE", BUDGET.event_shard, BUDGET.name) is not None
+
+
+async def test_an_event_whose_settler_died_is_found_by_whoever_sweeps(redis_url: str, tmp_path: Path) -> None:
+    """The settlement's answer was read by nobody: the next look at the budget's holds lists it, once."""
+    async with opened(redis_url, tmp_path) as services:
+        await connect(services)
+        await spend(services, "a", Settlement("settled", 10**10))
+        await services.store.drained(5)
+        await services.store.call("DEL", BUDGET.event_shard)
+        sweeper = Sweeper(services.ledger, Client.of(services.settings), services.sealer, reconcile_seconds=1)
+        await sweeper.sweep(BUDGET)
+        assert await services.store.call("ZSCORE", BUDGET.event_shard, BUDGET.name) is not None
+        await services.store.call("DEL", BUDGET.event_shard)
+        await sweeper.sweep(BUDGET)
+        assert await services.store.call("ZSCORE", BUDGET.event_shard, BUDGET.name) is None

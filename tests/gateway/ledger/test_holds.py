@@ -59,6 +59,13 @@ class StoreInMemory(Store):
             on_reply(reply)
         return True
 
+    def keep(
+        self, script: str, key_names: Sequence[str], args: Sequence[Arg] = (), on_reply: OnReply | None = None
+    ) -> bool:
+        # As one whose server is away and never comes back: what is kept is a hint, and no balance needs it.
+        del script, key_names, args, on_reply
+        return True
+
     async def post_command(self, command: str, *args: Arg, on_reply: OnReply | None = None) -> bool:
         reply = await self.call(command, *args)
         if on_reply is not None:

@@ -96,7 +96,8 @@ class Scripts:
     def settle(
         self, request_id: str, status: str, cost: int = 0, *, funding: str = "", generation: str = "", model: str = ""
     ) -> list[Any]:
-        names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id), BUDGET.ledger, BUDGET.queue]
+        names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id), BUDGET.ledger]
+        names += (BUDGET.queue, BUDGET.events)
         known = (request_id, status, cost, generation, model, " ", _verdict(funding), KEEP_DAYS * DAY_MS, "complete")
         code, said, *nano = self.run("settle", names, *known).split()
         return [int(code), said, *map(int, nano)]
@@ -112,7 +113,7 @@ class Scripts:
         ended: str = "",
         funding: str = "",
     ) -> list[int]:
-        names = [BUDGET.hold(request_id), BUDGET.due, BUDGET.budget]
+        names = [BUDGET.hold(request_id), BUDGET.due, BUDGET.budget, BUDGET.events]
         known = (generation, request_id, estimate, due_ms, attempt, ended, _verdict(funding))
         return [int(each) for each in self.run("attach", names, *known).split()]
 
@@ -153,13 +154,14 @@ class Scripts:
         return {name.decode(): float(score) for name, score in pairs}
 
     def receipts(self) -> list[dict[str, str]]:
-        return self._stream(BUDGET.history)
+        return self.stream(BUDGET.history)
 
     def entries(self) -> list[dict[str, str]]:
         found = self.call("XRANGE", BUDGET.ledger, "-", "+")
         return [read_entry(name, dict(_pairs(fields))) for name, fields in found]
 
-    def _stream(self, key: str) -> list[dict[str, str]]:
+    def stream(self, key: str) -> list[dict[str, str]]:
+        """The entries of a stream."""
         found = self.call("XRANGE", key, "-", "+")
         return [{name.decode(): value.decode() for name, value in _pairs(fields)} for _, fields in found]
 

@@ -93,15 +93,15 @@ def test_the_funding_key_goes_with_the_last_hold_of_a_grant_that_is_used_up(scri
 def test_an_expired_grant_carries_nothing_and_loses_its_key(scripts: Scripts) -> None:
     """At once when nothing is open; else with the settlement of what is."""
     grant(scripts, 2)
-    assert 0 < scripts.run("finish", [BUDGET.budget, BUDGET.due]) <= LIFE_MS
+    assert 0 < scripts.run("finish", [BUDGET.budget, BUDGET.due, BUDGET.events]) <= LIFE_MS
     scripts.admit("a", 10)
     expire(scripts)
     assert scripts.admit("b", 10)[0] == NOT_CONNECTED
-    assert scripts.run("finish", [BUDGET.budget, BUDGET.due]) == 0
+    assert scripts.run("finish", [BUDGET.budget, BUDGET.due, BUDGET.events]) == 0
     assert scripts.budget()["funding"] == FUNDING
     scripts.settle("a", "settled", 5)
     assert "funding" not in scripts.budget()
-    assert scripts.run("finish", [BUDGET.budget, BUDGET.due]) == -1
+    assert scripts.run("finish", [BUDGET.budget, BUDGET.due, BUDGET.events]) == -1
 
 
 def test_a_grant_that_has_ended_is_given_no_other_key(scripts: Scripts) -> None:
@@ -128,7 +128,7 @@ def test_a_connection_counts_nothing(scripts: Scripts) -> None:
     scripts.connect(1000)
     scripts.admit("a", 10)
     scripts.settle("a", "settled", 5)
-    assert scripts.run("finish", [BUDGET.budget, BUDGET.due]) == -1
+    assert scripts.run("finish", [BUDGET.budget, BUDGET.due, BUDGET.events]) == -1
     assert scripts.budget()["funding"] == FUNDING
     assert "used" not in scripts.budget()
     assert scripts.call("PTTL", BUDGET.budget) == -1

@@ -3,27 +3,49 @@
 import pytest
 
 from gateway.keys import Budget, webhook
+from gateway.owners import Grant
 from gateway.payers.connections import Approval, By
 from gateway.webhooks.sender import backoff_seconds
-from tests.fakes import FakeOpenRouter
+from tests.fakes import FakeOpenRouter, refuses
 from tests.gateway.stack import USER, open_stack, settings_for
 from tests.gateway.webhooks.conftest import Hooks
 from tests.gateway.webhooks.receiver import Receiver
 
 
-async def test_a_gateway_tells_of_a_connection(redis_url: str, openrouter: FakeOpenRouter, receiver: Receiver) -> None:
-    """From the payer's yes to the app's server, checked by the specification's own library."""
+async def test_a_gateway_tells_what_happens(redis_url: str, openrouter: FakeOpenRouter, receiver: Receiver) -> None:
+    """From the payer's yes to the end, over the app's server, checked by the specification's own library."""
     settings = settings_for(redis_url, openrouter.url, WATTFARE_WEBHOOK_LOOPBACK="on")
     async with open_stack(settings) as stack:
         receiver.secret = await stack.gateway.services.endpoints.set(stack.app["appId"], receiver.url) or ""
-        await stack.connect("5")
+        await stack.connect("0.0029")
+        assert (await stack.chat()).status == 200
+        openrouter.play = refuses(401, {"code": 401, "message": "User not found."})
+        assert (await stack.chat()).refusal == (402, "funding_invalid")
+        await stack.quiet()
+        token = await stack.grant(1)
+        assert (await stack.chat(headers=stack.as_grant(token))).status == 402
+        await stack.gateway.services.connections.revoke(stack.granted(token), by=By.PAYER)
         await stack.gateway.services.connections.revoke(stack.budget(), by=By.PAYER)
-        created, revoked = (each.document for each in await receiver.until(2))
-    assert created["type"] == "connection.created"
-    data = {"appUserId": USER, "mode": "live", "limits": {"monthlyUsd": 5}, "by": "operator"}
-    assert created["data"] == data
-    assert revoked["type"] == "connection.revoked"
-    assert revoked["data"] == {"appUserId": USER, "mode": "live", "by": "payer"}
+        documents = [each.document for each in await receiver.until(6)]
+    grant, ada = stack.granted(token).owner, {"appUserId": USER, "mode": "live"}
+    assert isinstance(grant, Grant)
+    of_grant = [each for each in documents if each["data"].get("grant") == grant.digest]
+    assert [each["type"] for each in of_grant] == ["funding.invalid", "grant.ended"]
+    assert [(each["type"], each["data"]) for each in documents if each not in of_grant] == [
+        ("connection.created", {**ada, "limits": {"monthlyUsd": 0.0029}, "by": "operator"}),
+        (
+            "budget.threshold",
+            {
+                **ada,
+                "percent": 50,
+                "limits": {"monthlyUsd": 0.0029},
+                "usage": {"monthlyUsd": 0.0015},
+                "remainingUsd": 0.0014,
+            },
+        ),
+        ("funding.invalid", ada),
+        ("connection.revoked", {**ada, "by": "payer"}),
+    ]
 
 
 async def test_what_is_refused_comes_again_in_order_with_one_id(hooks: Hooks) -> None:

@@ -1,5 +1,6 @@
 -- Counts by how much a cost exceeds its hold, and returns that as text. `before`: what was counted of the same request.
 -- An estimate that turned out too low was no overrun of the hold: only what exceeds the hold is.
+-- Only admission writes a code: what was closed without one had no hold to exceed.
 local function count_overrun(budget_key, overrun, before)
   before = before + 0
   if overrun > before then

@@ -14,6 +14,7 @@ local function roll_window(budget_key, days_key, today, keep_days, window_day, w
     end
   end
   window_day, window_nano = whole(today), whole(spent)
-  redis.call('HSET', budget_key, 'window_day', window_day, 'window_nano', window_nano)
+  -- What an app was told of its spend may have left the window: the next settlement looks.
+  redis.call('HSET', budget_key, 'window_day', window_day, 'window_nano', window_nano, 'quiet_nano', '0')
   return window_nano, window_day
 end
