@@ -264,12 +264,12 @@ class Connection(asyncio.Protocol):
             raise ValueError("too many headers")
         self.headers = list(map(_as_text, self._raw_headers))
         self._first_values = dict(map(_by_name, reversed(self.headers)))
-        is_coded = "transfer-encoding" in self._first_values
-        if is_coded and _codings(self.headers) != ["chunked"]:
+        coding, has_doubled = self._first_values.get("transfer-encoding"), len(self._first_values) < len(self.headers)
+        if coding is not None and (coding != "chunked" or has_doubled) and _codings(self.headers) != ["chunked"]:
             # We announce no TE, so nothing but chunked may come. llhttp would take `identity, chunked` for chunked,
             # hand on `gzip, chunked` without its label, and read `chunked, gzip` to the end of the connection.
             raise ValueError("an unknown transfer coding")
-        self._ends_with_connection = not is_coded and "content-length" not in self._first_values
+        self._ends_with_connection = coding is None and "content-length" not in self._first_values
         # HTTP/1.0's keep-alive is a convention of its own, and a chunked answer of it is faulty (RFC 9112 §6.1).
         self._is_kept = self._parser.should_keep_alive() and self._parser.get_http_version() == "1.1"
         self.status = status

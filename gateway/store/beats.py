@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Callable, Iterator
 
 import hiredis
-from redis.exceptions import ResponseError
 
 from gateway.errors import Unavailable
 from gateway.logs import log
@@ -182,7 +181,7 @@ class Beats:
                 if target is server:
                     raise
                 raise Unavailable from None
-            except ResponseError as refused:
+            except hiredis.ReplyError as refused:
                 # Any other error counts as away: without a successful heartbeat the server must not open.
                 raise Lost(str(refused).partition(" ")[0]) from None
             await asyncio.sleep(way.pause_seconds)

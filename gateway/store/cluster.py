@@ -12,13 +12,11 @@ from itertools import count
 from typing import Any, NamedTuple
 
 import hiredis
-from redis.crc import key_slot
-from redis.exceptions import ResponseError
 
 from gateway import keys
 from gateway.errors import Unavailable
 from gateway.store.connection import Lost, pack
-from gateway.store.epoch import SLOTS, cluster_keys
+from gateway.store.epoch import SLOTS, cluster_keys, key_slot
 from gateway.store.server import Server
 
 # How many redirections (MOVED, ASK) or TRYAGAINs one command follows.
@@ -156,7 +154,7 @@ class Cluster:
     def _slot(self, number: int) -> int:
         # Cached, because finding a key for a master of one slot takes tens of thousands of numbers.
         if number == len(self._slots):
-            self._slots.append(key_slot(f"{keys.INSTANCE}:{number}".encode()))
+            self._slots.append(key_slot(f"{keys.INSTANCE}:{number}"))
         return self._slots[number]
 
     def moved(self, slot: int, address: str, *, told_by: Server) -> Server:
@@ -235,7 +233,7 @@ def by_master(routes: Routes, names: Iterable[str]) -> dict[Server, list[str]]:
 @lru_cache(maxsize=4096)
 def slot_of(key: str) -> int:
     """Return the slot of a key. Keys with one hash tag share a slot, so it stands for a budget."""
-    return key_slot(key.encode())
+    return key_slot(key)
 
 
 class Detour(NamedTuple):
@@ -254,8 +252,8 @@ STRAIGHT = Detour()
 def detour(routes: Routes, refused: hiredis.ReplyError, told_by: Server, load: bytes) -> Detour:
     """Return where to send a command that `told_by` refused. `load`: its SCRIPT LOAD command, empty without a script.
 
-    Raises Lost when the server cannot serve now, Unavailable when this slot has no owner, ResponseError when the
-    command itself is wrong.
+    Raises Lost when the server cannot serve now, Unavailable when this slot has no owner, and `refused` itself when
+    the command is wrong.
     """
     text = str(refused)
     code, _, rest = text.partition(" ")
@@ -276,4 +274,4 @@ def detour(routes: Routes, refused: hiredis.ReplyError, told_by: Server, load: b
         raise Unavailable
     if code in _AWAY_ANSWERS:
         raise Lost(code)
-    raise ResponseError(text)
+    raise refused

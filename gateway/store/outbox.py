@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 import hiredis
-from redis.exceptions import ResponseError
 
 from gateway.errors import Unavailable
 from gateway.logs import log
@@ -209,7 +208,7 @@ class Outbox:
             if isinstance(why, Lost):
                 post.server.lost(str(why))
             pause_seconds = _AGAIN_SECONDS
-        except ResponseError as fault:
+        except hiredis.ReplyError as fault:
             log.error("post_refused", error=str(fault).partition(" ")[0])
             self._gone(post)
             return

@@ -1,7 +1,7 @@
 """The room's door to Redis: scripts and commands within a deadline, and posts that are kept until acknowledged.
 
 Rule: a call answers, or raises Unavailable within the deadline. No other exception of Redis or its client leaves this
-room, except a ResponseError for a command that is itself wrong.
+room, except a hiredis.ReplyError for a command that is itself wrong.
 Rule: a Redis that is empty, or older than this process last saw it, is refused until an operator accepts it (`epoch`).
 """
 
@@ -11,11 +11,9 @@ import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hiredis
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
-from redis.backoff import NoBackoff
 
 from gateway import redis_url
 from gateway.errors import Unavailable
@@ -30,6 +28,9 @@ from gateway.store.replies import read
 from gateway.store.server import Server
 from gateway.store.subscription import Subscription, subscribe
 
+if TYPE_CHECKING:
+    from redis.asyncio.sentinel import Sentinel
+
 # One retry covers a connection that a restarted Redis has closed.
 _TRIES = 2
 # How often a waiting listener checks whether another server owns its channel now.
@@ -37,7 +38,7 @@ _LOOK_SECONDS = 0.1
 # Deadline of one reply for an operator's tool: SCAN and INFO on a loaded server may take seconds.
 _PATIENCE_SECONDS = 10.0
 # Sentinels are asked one after the other: a silent one must answer or fail within a heartbeat's deadline (1.5 s).
-_ASKING = {"socket_timeout": 0.3, "socket_connect_timeout": 0.3, "retry": Retry(NoBackoff(), 0)}
+_ASKING = {"socket_timeout": 0.3, "socket_connect_timeout": 0.3}
 
 
 class Store:
@@ -338,10 +339,15 @@ class Store:
             self._opening.set()
 
 
-def _sentinel(url: RedisUrl) -> Sentinel:
-    return Sentinel(url.hosts, sentinel_kwargs=_ASKING)  # type: ignore[no-untyped-call]
+def _sentinel(url: RedisUrl) -> "Sentinel":
+    # redis-py takes thirteen megabytes and a third of the start: only who has Sentinels pays for it.
+    from redis.asyncio.retry import Retry
+    from redis.asyncio.sentinel import Sentinel
+    from redis.backoff import NoBackoff
+
+    return Sentinel(url.hosts, sentinel_kwargs={**_ASKING, "retry": Retry(NoBackoff(), 0)})  # type: ignore[no-untyped-call]
 
 
-async def _master(sentinel: Sentinel, name: str) -> Place:
+async def _master(sentinel: "Sentinel", name: str) -> Place:
     """Ask the Sentinels for the current master's address."""
     return Place(*await sentinel.discover_master(name))
