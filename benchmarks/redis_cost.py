@@ -146,20 +146,20 @@ def gateway_steps(wire: RedisWire, *, with_id: bool) -> dict[str, Step]:
     """Return the gateway's steps for a plain request; `with_id`: its generation id is posted before its end."""
     ledger = Ledger(cast(Store, wire), keep_days=90, lease_ms=60_000)
 
-    due_ms: dict[str, int] = {}
+    held: dict[str, Admission] = {}
 
     async def admit(budget: Budget, request_id: str) -> object:
         admission = await ledger.admit(budget, request_id, WORST, model="acme/large", estimate_nano=1234)
         if isinstance(admission, Admission):
-            due_ms[request_id] = admission.due_ms
+            held[request_id] = admission
         return admission
 
     async def sent(budget: Budget, request_id: str) -> object:
-        await ledger.post_sent(budget, request_id, due_ms.pop(request_id))
+        await ledger.post_sent(budget, request_id, held[request_id].due_ms)
         return None
 
     async def settle(budget: Budget, request_id: str) -> object:
-        return await ledger.settle(budget, request_id, SETTLED)
+        return await ledger.settle(budget, request_id, SETTLED, held.pop(request_id))
 
     async def generation(budget: Budget, request_id: str) -> object:
         await ledger.post_generation(budget, request_id, SETTLED.generation_id)

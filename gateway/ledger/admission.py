@@ -43,20 +43,21 @@ _TOO_OFTEN, _TOO_MANY_OPEN = int(Admit.TOO_OFTEN), int(Admit.TOO_MANY_OPEN)
 _SHORTENED = frozenset({int(Admit.SHORTENED), int(Admit.SHORTENED_ALL_HELD)})
 
 
-Answered = tuple[int, int, int, int, int, int, int, int, int, bytes]
-"""What `admit.lua` answers, in its order."""
+Answered = tuple[int, int, int, int, int, int, int, int, int, bytes, bytes]
+"""What `admit.lua` answers: uses left, code, hold, tokens, spent, held, cap, overdue, due, admitted, funding."""
 
 
 def read_admitted(reply: bytes) -> Answered:
-    """Return what `admit.lua` answers, in its order."""
-    uses, code, hold, tokens, spent, held, cap, overdue, due, funding = reply.split(b" ", 9)
+    """Return what `admit.lua` answers."""
+    uses, overdue, due, cap, held, admitted, funding = reply.split(b" ", 6)
+    hold, _, _, _, code, tokens, spent = admitted.split(b"\n")
     sums = int(spent), int(held), int(cap)
-    return int(uses), int(code), int(hold), int(tokens), *sums, int(overdue), int(due), funding
+    return int(uses), int(code), int(hold), int(tokens), *sums, int(overdue), int(due), admitted, funding
 
 
 def outcome(answered: Answered, worst: WorstCase | None, terms: Terms | None) -> Admission | Waiting | WattfareError:
     """Return what an answer of `admit.lua` means; a refusal as the error to raise. Not for NOT_CONNECTED."""
-    uses_left, code, hold, max_tokens, spent, held, cap, overdue, due_ms, funding = answered
+    uses_left, code, hold, max_tokens, spent, held, cap, overdue, due_ms, admitted, funding = answered
     if code >= 0:
         return Admission(
             hold_nano=hold,
@@ -67,6 +68,7 @@ def outcome(answered: Answered, worst: WorstCase | None, terms: Terms | None) ->
             is_overdue=overdue == 1,
             uses_left=None if uses_left < 0 else uses_left,
             is_beyond=code >= _ALL_HELD,
+            admitted=admitted,
         )
     if code == _TOO_OFTEN:
         return too_often(hold)

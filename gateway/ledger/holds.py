@@ -29,7 +29,7 @@ from gateway.ledger.pace import Pace
 from gateway.ledger.record import Hold, read_entry, read_hold
 from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.owners import Grant, Owner
-from gateway.store.connection import Reply
+from gateway.store.connection import Arg, Reply
 from gateway.store.replies import by_name, paired, text
 from gateway.store.store import Store
 
@@ -40,7 +40,7 @@ _NO_TURN = Turn()
 _DAY_MS = 86_400_000
 
 
-Words = tuple[list[str], list[str | int]]
+Words = tuple[list[str], list[Arg]]
 """The key names and the arguments of a script."""
 
 
@@ -81,7 +81,7 @@ class Ledger:
         total_nano = "" if worst is None else worst.total_nano
         funded = "1" if budget.mode == "live" else "0"
         asked = asked_words(turn, worst, terms)
-        args: list[str | int] = [request_id, total_nano, asked, estimate_nano, _line(model), funded, turn.channel]
+        args: list[Arg] = [request_id, total_nano, asked, estimate_nano, _line(model), funded, turn.channel]
         args.append(self._settings)
         answered = read_admitted(await self._store.run("admit", names, args, behind=budget.open_shard))
         if answered[1] == NOT_CONNECTED:
@@ -109,10 +109,18 @@ class Ledger:
         return self._store.post("attach", [budget.hold(request_id)], [generation_id])
 
     def post_settlement(
-        self, budget: Budget, request_id: str, owed: Settlement, told: Callable[[Booked], None]
+        self,
+        budget: Budget,
+        request_id: str,
+        owed: Settlement,
+        told: Callable[[Booked], None],
+        held: Admission | None = None,
     ) -> Awaitable[bool]:
-        """Close a hold, once; `told` gets what the ledger then says. Returns when it is on its way."""
-        words = self._settle_words(budget, request_id, owed)
+        """Close a hold, once; `told` gets what the ledger then says. Returns when it is on its way.
+
+        `held`: its admission, which spares Redis to read the hold.
+        """
+        words = self._settle_words(budget, request_id, owed, held)
         return self._store.post("settle", *words, lambda reply: told(self._booked(budget, reply)))
 
     def keep_settlement(
@@ -162,9 +170,11 @@ class Ledger:
         """Look again in `due_ms`. `is_attempt`: the true cost was asked for and not to be had. Raises Unavailable."""
         await self._store.run("attach", *_attach_words(budget, request_id, due_ms=due_ms, is_attempt=is_attempt))
 
-    async def settle(self, budget: Budget, request_id: str, settlement: Settlement) -> Booked:
-        """Close a hold, once: a second call returns the first answer. Raises Unavailable."""
-        reply = await self._store.run("settle", *self._settle_words(budget, request_id, settlement))
+    async def settle(
+        self, budget: Budget, request_id: str, settlement: Settlement, held: Admission | None = None
+    ) -> Booked:
+        """Close a hold, once: a second call returns the first answer. `held`: its admission. Raises Unavailable."""
+        reply = await self._store.run("settle", *self._settle_words(budget, request_id, settlement, held))
         return self._booked(budget, reply)
 
     def rest_seconds(self, budget: Budget) -> float:
@@ -256,12 +266,17 @@ class Ledger:
     def _index_words(self, budget: Budget) -> Words:
         return [budget.open_shard], ["add", budget.name, self.lease_ms]
 
-    def _settle_words(self, budget: Budget, request_id: str, settlement: Settlement) -> Words:
+    def _settle_words(
+        self, budget: Budget, request_id: str, settlement: Settlement, held: Admission | None = None
+    ) -> Words:
         names = [budget.budget, budget.days, budget.due, budget.hold(request_id)]
         names += (budget.ledger, budget.queue, budget.events)
-        args: list[str | int] = [request_id, settlement.status, settlement.cost_nano, settlement.generation_id]
+        args: list[Arg] = [request_id, settlement.status, settlement.cost_nano, settlement.generation_id]
         tokens = f"{_known(settlement.prompt_tokens)} {_known(settlement.completion_tokens)}"
         args += [_line(settlement.model), tokens, _verdict(settlement.funding), self.keep_ms, settlement.ended_by]
+        # What the hold may say besides is its id and its model.
+        is_known = held is not None and settlement.generation_id and settlement.model
+        args.append(held.admitted if held is not None and is_known else b"")
         return names, args
 
     def _booked(self, budget: Budget, reply: Reply) -> Booked:

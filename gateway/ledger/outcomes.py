@@ -20,7 +20,7 @@ class Admission(NamedTuple):
     `due_ms`: when it is overdue, by Redis's clock, unless it is renewed; `post_sent` needs it.
     `is_overdue`: another hold of this budget waits for the sweeper. `uses_left`: how many requests a grant still
     carries; None where they are not counted. `is_beyond`: it may cost more than is held; one open request of a budget
-    at most is so.
+    at most is so. `admitted`: what its hold says of it, for `settle.lua`.
     """
 
     hold_nano: int
@@ -31,6 +31,7 @@ class Admission(NamedTuple):
     is_overdue: bool = False
     uses_left: int | None = None
     is_beyond: bool = False
+    admitted: bytes = b""
 
 
 class Waiting(NamedTuple):

@@ -40,7 +40,9 @@ class Closing:
         if isinstance(owed, HandOver):
             await self._hand_over(request, owed)
         else:
-            await self._ledger.post_settlement(request.budget, request.request_id, owed, self._told(request))
+            await self._ledger.post_settlement(
+                request.budget, request.request_id, owed, self._told(request), request.admission
+            )
         request.reach("closed")
 
     async def _hand_over(self, request: OpenRequest, owed: HandOver) -> None:

@@ -7,6 +7,7 @@ from gateway.errors import BudgetExceeded, GrantInvalid, NotConnected
 from gateway.keys import Budget
 from gateway.ledger.outcomes import Admission, Turn, Waiting
 from tests.gateway.ledger_demands import Demand, Queue
+from tests.gateway.ledger_holds import Remembered
 from tests.gateway.ledger_machine import KEEP_DAYS, caps
 from tests.gateway.ledger_waiters import WaitingMachine
 
@@ -23,7 +24,7 @@ class GrantMachine(WaitingMachine):
         """Approve a grant that no other run has."""
         self.budget = Budget.of_grant("live", "app2222222222222222", f"{next(self.bench.users):064x}")
         self.requests, self.days = {}, {}
-        self.queue, self.deaths, self.made = Queue(), 0, 0
+        self.queue, self.deaths, self.made, self.remembered = Queue(), 0, 0, Remembered()
         self.cap, self.state, self.uses, self.is_expired = cap, "active", uses, False
         told: list[str | int | bytes] = [
             cap,

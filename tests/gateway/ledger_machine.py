@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any, ClassVar, TypeVar
 
@@ -13,13 +13,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gateway.errors import BudgetExceeded, NotConnected, Unavailable
 from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
-from gateway.ledger.outcomes import Admission, HandOver, Settlement, Turn, Waiting, sum_by_day
+from gateway.ledger.outcomes import Admission, HandOver, Turn, Waiting, sum_by_day
 from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.money import MAX_NANO
 from gateway.payers.connections import change_keys
 from gateway.store.store import Store
 from tests.gateway.ledger_accidents import AGE, LOSE
 from tests.gateway.ledger_demands import Demand, Queue, Waiter, demands, mostly, small
+from tests.gateway.ledger_holds import ModelHold, Remembered
 
 T = TypeVar("T")
 
@@ -34,23 +35,6 @@ async def handed_over(ledger: Ledger, budget: Budget, request_id: str, owed: Han
     told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     await ledger.post_hand_over(budget, request_id, owed, told.set_result)
     return await told
-
-
-@dataclass(slots=True)
-class ModelHold:
-    """What the model knows of one request. `state` '' = no hold is known (any more)."""
-
-    state: str = ""
-    nano: int = 0
-    cost: int = 0
-    admission: Admission | None = None
-    costs: list[int] = field(default_factory=list)
-    """What was booked for it, difference by difference."""
-
-    @property
-    def is_beyond(self) -> bool:
-        """Whether it may cost more than is held for it."""
-        return self.admission is not None and self.admission.is_beyond
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +77,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.budget = Budget.of_user("live", "app2222222222222222", f"user {next(self.bench.users)}")
         self.requests: dict[str, ModelHold] = {}
         self.days: dict[int, int] = {}
-        self.queue, self.deaths, self.made = Queue(), 0, 0
+        self.queue, self.deaths, self.made, self.remembered = Queue(), 0, 0, Remembered()
         self.connect(cap)
 
     def connect(self, cap: int) -> None:
@@ -209,6 +193,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert answer.funding == b"sealed"
         self.check_size(answer, asks, allowed)
         self.requests[request_id] = ModelHold("open", answer.hold_nano, admission=answer)
+        self.remembered[request_id] = answer
 
     @property
     def is_beyond_free(self) -> bool:
@@ -310,7 +295,9 @@ class LedgerMachine(RuleBasedStateMachine):
         cost = 0 if status == "void" else cost
         total, before = self.spent + self.held, known.nano if known.state == "open" else known.cost
         day = self.day_of(request_id)
-        booked = self.bench(self.bench.ledger.settle(self.budget, request_id, Settlement(status, cost)))
+        booked = self.bench(
+            self.bench.ledger.settle(self.budget, request_id, *self.remembered.owed(request_id, status, cost))
+        )
         is_first = known.state in ("", "open") or (known.state != "settled" and status == "settled")
         assert booked.is_first is is_first
         if is_first:
@@ -353,6 +340,7 @@ class LedgerMachine(RuleBasedStateMachine):
         names = [self.budget.budget, self.budget.days, self.budget.ledger, *map(self.budget.hold, self.requests)]
         self.bench(self.bench.store.call("EVAL", AGE, len(names), *names, days))
         self.days = {day - days: nano for day, nano in self.days.items()}
+        self.remembered.age(days)
 
     @precondition(lambda self: any(each.state == "open" for each in self.requests.values()))
     @rule(number=picks)

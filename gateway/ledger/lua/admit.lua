@@ -26,14 +26,16 @@ ARGV[8] settings       'open_most per_minute lease_ms keep_days trial_ms', one w
                        lease_ms: how long the hold lives without being renewed
                        keep_days: how long day buckets are kept
                        trial_ms: how long a refused funding key rests between two trials
-RETURNS 'uses_left code hold_nano max_tokens spent_nano held_nano cap_nano overdue due_ms funding': a table costs Redis more
+RETURNS 'uses_left overdue due_ms cap_nano held_nano admitted funding': a table costs Redis more
   uses_left: how many requests a grant carries after this one; -1 where they are not counted
+  overdue is 1 when a hold here waits for the sweeper. due_ms is when this one is overdue, 0 without an open hold
+  cap_nano is -1 without a cap. held_nano is told where nothing is placed
+  admitted: the lines of that name in include/hold.lua: its hold, code and max_tokens, and what was spent before it
   code: 0 held at its bound, 1 shortened and held at the bound of that, 2 all that is left is held for it, 3 shortened and
   all that is left is held; -1 not connected, or a grant that has ended, -2 cap spent, -3 what is left cannot carry it, -4 only requests in flight hold
   the rest, -5 funding refused, -6 this id was voided, or closed without a hold, -7 ask again with terms, -8 it waits,
-  -9 too often, and hold_nano is how many ms to wait, -10 too many are open. With -7 and -8 hold_nano is its place, 0 without one.
-  held_nano is told where nothing is placed. cap_nano is -1 without a cap. overdue is 1 when a hold here waits for the sweeper. due_ms is when this one is
-  overdue, 0 without an open hold. funding is sealed bytes: there may be blanks in it.
+  -9 too often, and its hold is how many ms to wait, -10 too many are open. With -7 and -8 its hold is its place, 0 without one.
+  funding is sealed bytes: there may be blanks in it.
 REPEAT the same request id returns the first hold and changes nothing; a refusal is not remembered. ]]
 -- include: window
 -- include: pace
@@ -91,18 +93,13 @@ end
 local is_new_second = not used_ms or now_ms - used_ms > now_ms % 1000 or now_ms - used_ms < 0
 -- What is overdue is looked for where it may stand in the way, else once a second.
 local is_overdue = open > 0 and (code ~= 0 or is_new_second) and call('ZCOUNT', due_key, '-inf', now) > 0
-local told = ' ' .. (cap and cap_nano or '-1') .. (is_overdue and ' 1 ' or ' 0 ')
-local uses_left = used and whole(math.max(0, uses - used)) or '-1'
-if code <= -7 then return uses_left .. ' ' .. code .. ' ' .. amount .. ' 0 ' .. window_nano .. ' ' .. held_nano .. told .. '0 ' end
-local amount_nano = amount == bound and ARGV[2] or whole(amount)
-local tokens, verdict = max_tokens == 0 and '0' or whole(max_tokens), code == 0 and '0' or whole(code)
-local is_placed = code >= 0 and call('SET', hold_key, 'open\n\n\n' .. ARGV[5] .. '\n' .. amount_nano .. '\n' .. window_day
-  .. '\n' .. now .. '\n' .. (version or '0') .. '\n' .. verdict .. '\n' .. tokens .. '\n' .. window_nano .. '\n' .. ARGV[4]
-  .. '\n0\n\n' .. funding, 'NX')
-if not is_placed then
+local uses_left, verdict = used and whole(math.max(0, uses - used)) or '-1', code == 0 and '0' or whole(code)
+local admitted = code >= 0 and (amount == bound and ARGV[2] or whole(amount)) .. '\n' .. window_day .. '\n' .. now .. '\n' .. (version or '0')
+  .. '\n' .. verdict .. '\n' .. (max_tokens == 0 and '0' or whole(max_tokens)) .. '\n' .. window_nano
+if not admitted or not call('SET', hold_key, 'open\n\n\n' .. ARGV[5] .. '\n' .. admitted .. '\n' .. ARGV[4] .. '\n0\n\n' .. funding, 'NX') then
   -- include: hold
-  -- include: repeated
-  return first_answer(uses_left, verdict, window_nano, held_nano, cap and cap_nano or '-1', told)
+  -- include: unplaced
+  return unplaced(code, amount, uses_left, is_overdue, cap and cap_nano, held_nano, window_nano)
 end
 if uses then uses_left = whole(math.max(0, uses - call('HINCRBY', budget_key, 'used', 1))) end
 rate_ms, held_nano = slow and rate_ms or paced, held_nano + amount
@@ -112,5 +109,4 @@ if code >= 2 then call('HSET', budget_key, 'beyond', ARGV[1]) end
 if refused then call('HSET', budget_key, 'funding_trial_ms', now_ms + ARGV[8]:match('%d+$')) end
 local due_ms = whole(now_ms + lease_ms)
 call('ZADD', due_key, due_ms, ARGV[1])
-return uses_left .. ' ' .. verdict .. ' ' .. amount_nano .. ' ' .. tokens .. ' ' .. window_nano .. ' 0' .. told .. due_ms
-  .. ' ' .. funding
+return uses_left .. (is_overdue and ' 1 ' or ' 0 ') .. due_ms .. ' ' .. (cap and cap_nano or '-1') .. ' 0 ' .. admitted .. ' ' .. funding

@@ -15,6 +15,7 @@ ARGV[6] tokens           of prompt and completion, a blank between; none where i
 ARGV[7] funding_verdict  'works', '' (nothing was learnt), or 'refused trial_ms': how long it rests before its first trial
 ARGV[8] keep_ms          how long the ledger is kept
 ARGV[9] ended_by         why the request ended: complete, client, upstream, revoked, refused, crash, store
+ARGV[10] admitted        what admission answered under that name, where generation_id and model are known; else ''
 RETURNS 'code status cost_nano overrun_nano'  code 1 booked, 2 booked, and an event was written,
   0 it was closed before: the first answer again
 REPEAT changes nothing. One exception: a hold closed at an estimate, or voided by the sweeper, takes a cost that
@@ -22,13 +23,18 @@ REPEAT changes nothing. One exception: a hold closed at an estimate, or voided b
 -- include: window
 local call, budget_key, days_key, hold_key, status = redis.call, KEYS[1], KEYS[2], KEYS[4], ARGV[2]
 local cost_nano = status == 'void' and '0' or ARGV[3]
-local hold, state, generation_id, _, model, admitted, nano, day, admitted_ms, version, code, cost_before, overrun_before = call('GET', hold_key)
-if hold then
+local hold, state, generation_id, _, model, admitted, nano, day, admitted_ms, version, code, cost_before, overrun_before
+if ARGV[10] ~= '' and call('ZREM', KEYS[3], ARGV[1]) == 1 then
+  -- What is due is open, and all else that its hold says is known: it need not be read.
+  hold, state, admitted = true, 'open', ARGV[10]
+  nano, day, admitted_ms, version, code = admitted:match('^(%d+)\n(%d+)\n(%d+)\n(%d+)\n(%d+)')
+else
   -- include: hold
-  state, generation_id, _, model, admitted, nano, day, admitted_ms, version, code, cost_before, overrun_before = hold:match(HOLD)
-  assert(state, 'a hold that cannot be read')
+  hold = call('GET', hold_key)
+  state, generation_id, _, model, admitted, nano, day, admitted_ms, version, code, cost_before, overrun_before = (hold or ''):match(HOLD)
+  assert(state or not hold, 'a hold that cannot be read')
+  call('ZREM', KEYS[3], ARGV[1])  -- Also when the hold itself is gone: a name left here would be claimed for ever.
 end
-call('ZREM', KEYS[3], ARGV[1])  -- Also when the hold itself is gone: a name left here would be claimed for ever.
 if state == 'settled' or hold and state ~= 'open' and status ~= 'settled' then
   return '0 ' .. state .. ' ' .. cost_before .. ' ' .. overrun_before
 end
@@ -60,14 +66,9 @@ if delta_nano ~= '0' then
   local is_in_window = day == window_day or day + 0 > window_day - WINDOW_DAYS
   local held = (held_nano or 0) - (freed and nano or 0)
   local window = (window_nano or 0) + (is_in_window and delta_nano or 0)
-  -- Doubles are exact up to 9 million dollars: what was ever booked may be more than any window.
-  local booked = (booked_nano or 0) + delta_nano
-  if booked < 2^53 then
-    call('HSET', budget_key, 'held_nano', held, 'window_nano', window, 'booked_nano', booked)
-  else
-    call('HSET', budget_key, 'held_nano', held, 'window_nano', window)
-    call('HINCRBY', budget_key, 'booked_nano', delta_nano)
-  end
+  local booked = (booked_nano or 0) + delta_nano  -- Doubles are exact up to 9 million dollars; it may be more than any window.
+  if booked < 2^53 then call('HSET', budget_key, 'held_nano', held, 'window_nano', window, 'booked_nano', booked)
+  else call('HSET', budget_key, 'held_nano', held, 'window_nano', window) call('HINCRBY', budget_key, 'booked_nano', delta_nano) end
   if is_in_window and window >= (quiet_nano or 0) + 0 then
     -- include: threshold
     if tell_thresholds(budget_key, KEYS[7], window, window_day) then booked_code = '2 ' end
@@ -87,8 +88,8 @@ local closed = status .. '\n' .. (ARGV[4] ~= '' and ARGV[4] or generation_id or 
   .. (ARGV[5] ~= '' and ARGV[5] or model or '') .. '\n' .. admitted .. '\n' .. cost_nano .. '\n' .. overrun_nano .. '\n' .. ARGV[6]
 -- The entry's id is the time of the settlement. Old ones are trimmed with the first spend of a day and where nothing is booked.
 if is_first_of_day then call('XTRIM', KEYS[5], 'MINID', '~', whole(clock() - ARGV[8])) end
-local entry = call('XADD', KEYS[5], '*', 'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed)
-call('SET', hold_key, closed .. '\n' .. entry:match('^%d+'), 'PX', ARGV[8])
+local settled_ms = call('XADD', KEYS[5], '*', 'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed):match('^%d+')
+call('SET', hold_key, closed .. '\n' .. settled_ms, 'PXAT', settled_ms + ARGV[8])
 if uses then
   -- include: grant_end
   if settle_use(state, status, ARGV[8], budget_key, KEYS[3], days_key, KEYS[5], KEYS[7]) then booked_code = '2 ' end

@@ -51,19 +51,29 @@ def test_a_turn_is_said_as_the_script_takes_it(turn: Turn, place: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "expected"),
+    ("told", "admitted", "funding", "expected"),
     [
-        (b"-1 0 400 0 1 400 1000 1 77 sealed key", Admission(400, None, 999, b"sealed key", 77, is_overdue=True)),
-        (b"-1 1 400 20 1 400 1000 0 77 k", Admission(400, 20, 999, b"k", 77)),
-        (b"-1 2 400 0 1 400 -1 0 77 ", Admission(400, None, None, b"", 77, is_beyond=True)),
-        (b"-1 3 400 20 1001 400 1000 0 77 ", Admission(400, 20, 0, b"", 77, is_beyond=True)),
-        (b"-1 -7 5 0 1 400 1000 0 0 ", Waiting(5, needs_terms=True)),
-        (b"-1 -8 5 0 1 400 1000 0 0 ", Waiting(5, needs_terms=False)),
+        (
+            "-1 1 77 1000 0",
+            "400 9 1 1 0 0 1",
+            b"sealed key",
+            Admission(400, None, 999, b"sealed key", 77, is_overdue=True),
+        ),
+        ("-1 0 77 1000 0", "400 9 1 1 1 20 1", b"k", Admission(400, 20, 999, b"k", 77)),
+        ("3 0 77 -1 0", "400 9 1 1 2 0 1", b"", Admission(400, None, None, b"", 77, uses_left=3, is_beyond=True)),
+        ("-1 0 77 1000 0", "400 9 1 1 3 20 1001", b"", Admission(400, 20, 0, b"", 77, is_beyond=True)),
+        ("-1 0 0 1000 400", "5    -7 0 1", b"", Waiting(5, needs_terms=True)),
+        ("-1 0 0 1000 400", "5    -8 0 1", b"", Waiting(5, needs_terms=False)),
     ],
 )
-def test_an_answer_is_a_hold_or_a_place(reply: bytes, expected: Admission | Waiting) -> None:
-    """Whatever bytes the sealed key has."""
-    assert outcome(read_admitted(reply), WORST, TERMS) == expected
+def test_an_answer_is_a_hold_or_a_place(
+    told: str, admitted: str, funding: bytes, expected: Admission | Waiting
+) -> None:
+    """Whatever bytes the sealed key has. A hold comes with the lines that it is kept by."""
+    lines = admitted.replace(" ", "\n").encode()
+    if isinstance(expected, Admission):
+        expected = expected._replace(admitted=lines)
+    assert outcome(read_admitted(b" ".join((told.encode(), lines, funding))), WORST, TERMS) == expected
 
 
 def _refused(verdict: Admit, *, spent: int = 0, held: int = 0, terms: Terms | None = TERMS) -> BudgetExceeded:

@@ -32,6 +32,7 @@ class Scripts:
     def __init__(self, client: DirectRedis) -> None:
         self.call = client.execute_command
         self._client = client
+        self.admitted: dict[str, bytes] = {}
         self._texts = {name: script.text for name, script in scripts.load().items()}
 
     def run(self, script: str, keys: Sequence[str], *args: str | int | bytes) -> Any:
@@ -88,17 +89,21 @@ class Scripts:
         asked = f"{place} {said}" if place or said else ""
         settings = f"10000 60000 {lease_ms} {KEEP_DAYS} {TRIAL_MS}"
         found = self.run("admit", names, request_id, worst, asked, 7, "m", int(funded), channel, settings)
-        _, code, hold, max_tokens, spent, held, cap, overdue, due_ms, key = read_admitted(found)
+        _, code, hold, max_tokens, spent, held, cap, overdue, due_ms, admitted, key = read_admitted(found)
         if code >= 0:
+            self.admitted[request_id] = admitted
             held = int(self.budget()["held_nano"])
         return [code, hold, max_tokens, spent, held, cap, key, overdue, due_ms]
 
     def settle(
         self, request_id: str, status: str, cost: int = 0, *, funding: str = "", generation: str = "", model: str = ""
     ) -> list[Any]:
+        """With generation and model, as a process does it that remembers the admission."""
+        admitted = self.admitted.get(request_id, b"") if generation and model else b""
         names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id), BUDGET.ledger]
         names += (BUDGET.queue, BUDGET.events)
-        known = (request_id, status, cost, generation, model, " ", _verdict(funding), KEEP_DAYS * DAY_MS, "complete")
+        known: tuple[str | int | bytes, ...] = (request_id, status, cost, generation, model, " ", _verdict(funding))
+        known += (KEEP_DAYS * DAY_MS, "complete", admitted)
         code, said, *nano = self.run("settle", names, *known).split()
         return [int(code), said, *map(int, nano)]
 
