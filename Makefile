@@ -117,7 +117,7 @@ list-apps: $(RUNNABLE) ## every app with its users and spend: ARGS=--json
 show-app: $(RUNNABLE) ## one app, its origins, keys and users: ARGS="--app ID"
 	@$(BIN)/python -m scripts.show_app $(ARGS)
 
-webhooks: $(RUNNABLE) ## what an app is told of: ARGS="--app ID [--test | --replay TIME|ID [--user U] | --rotate-secret [--grace S]]"
+webhooks: $(RUNNABLE) ## an app's webhooks: ARGS="--app ID [--test | --replay TIME|ID [--user U] | --rotate-secret [--grace S]]"
 	@$(BIN)/python -m scripts.webhooks $(ARGS)
 
 report: $(RUNNABLE) ## what was spent: ARGS="[--by app,user,model,day] [--days 30] [--app ID] [--csv|--json]"

@@ -105,13 +105,13 @@ class Budget:
 
     @cached_property
     def events(self) -> str:
-        """stream: what its app is told of by webhook, append only, the newest thousand."""
+        """stream: events for the app's webhooks, append only; the newest thousand are kept."""
         return f"{self.name}:events"
 
     @cached_property
-    def told(self) -> str:
-        """hash: how far its app was told: done, tries, next_ms; from, while events are told again."""
-        return f"{self.name}:told"
+    def delivery(self) -> str:
+        """hash: delivery of the events: done (the last entry), tries, next_ms; from, during a replay."""
+        return f"{self.name}:delivery"
 
     @cached_property
     def queue(self) -> str:
@@ -134,7 +134,7 @@ class Budget:
 
     @cached_property
     def event_shard(self) -> str:
-        """zset: the shard of the list of budgets with events to be told that this one belongs to."""
+        """zset: the shard that lists this budget when it may have undelivered events."""
         return event_shard(self._digit % EVENT_SHARDS)
 
     @cached_property
@@ -163,18 +163,18 @@ def open_shard(number: int) -> str:
 
 
 def event_shard(number: int) -> str:
-    """zset: budget name, score = ms when a sender should look whether its app is to be told of anything."""
+    """zset: budget name, score = ms when a sender should look for undelivered events."""
     return f"wf:events:{number}"
 
 
 def webhook(app_id: str) -> str:
-    """hash: where an app is told of events: url, secret, old_secret, old_ends_ms, since_ms, gone_ms."""
+    """hash: an app's webhook endpoint: url, secret, old_secret, old_ends_ms, since_ms, gone_ms."""
     return f"wf:webhook:{app_id}"
 
 
-def untold(app_id: str) -> str:
-    """list: the last events that an app was not told of, newest first, as JSON."""
-    return f"wf:untold:{app_id}"
+def undelivered(app_id: str) -> str:
+    """list: the last events whose delivery was given up, newest first, as JSON."""
+    return f"wf:undelivered:{app_id}"
 
 
 def webhook_place(app_id: str) -> str:

@@ -91,7 +91,7 @@ _requests, _settlements, _settled_usd, _holds = map(Sums, (REQUESTS, SETTLEMENTS
 OVERRUNS = Counter("wattfare_overruns", "Requests that cost more than their hold.", registry=REGISTRY)
 OVERRUN_USD = Counter("wattfare_overrun_usd", "Cost above the holds, in US dollars.", registry=REGISTRY)
 STORE_OUTAGES = Counter("wattfare_store_outages", "Times that Redis went away.", registry=REGISTRY)
-WEBHOOKS = Counter("wattfare_webhooks", "Tries to tell an app of an event.", ["outcome"], registry=REGISTRY)
+WEBHOOKS = Counter("wattfare_webhooks", "Attempts to deliver a webhook.", ["outcome"], registry=REGISTRY)
 WAIT_SECONDS = Histogram(
     "wattfare_wait_seconds", "Until a request was decided whose bound did not fit at once.", registry=REGISTRY
 )
@@ -122,7 +122,9 @@ OPENROUTER_UP = _state("wattfare_openrouter_up", "1 where OpenRouter answered wh
 PRICES_AGE_SECONDS = _state("wattfare_prices_age_seconds", "How old the price list in use is.", "livemax")
 SWEEPER_LATE = _state("wattfare_sweeper_late", "Budgets that have waited for a sweeper for a minute.", "livemax")
 
-WEBHOOKS_LATE = _state("wattfare_webhooks_late", "Budgets whose events have waited a minute for a sender.", "livemax")
+WEBHOOKS_LATE = _state(
+    "wattfare_webhooks_late", "Budgets whose webhooks no sender has looked at for a minute.", "livemax"
+)
 
 
 def hand_on() -> None:
@@ -144,7 +146,7 @@ def count_hold() -> None:
 
 @cache
 def webhooks_of(outcome: str) -> Counter:
-    """Return the counter of what becomes of webhooks: delivered, failed, given_up."""
+    """Return the counter of one outcome of webhooks: delivered, failed, given_up."""
     return WEBHOOKS.labels(outcome)
 
 

@@ -32,7 +32,7 @@ async def create_app(services: Services, arguments: argparse.Namespace) -> Mappi
 
 
 def checked_webhook(text: str, services: Services) -> str:
-    """Return the address of an app's webhooks as it is stored. Raises CommandRefused."""
+    """Return a webhook URL as it is stored. Raises CommandRefused."""
     settings = services.settings
     try:
         return register_webhook(text, development=not settings.production, loopback=settings.webhooks.loopback)
@@ -66,5 +66,5 @@ if __name__ == "__main__":
         default=[],
         help="an address that redirect mode returns to, repeatable; a `?*` at its end takes any query",
     )
-    parser.add_argument("--webhook-url", help="where it is told of events (docs/webhooks.md)")
+    parser.add_argument("--webhook-url", help="where its webhooks are sent (docs/webhooks.md)")
     run(parser, create_app, show=lambda app, _: next_steps(app, Settings.load(command_environment())))

@@ -32,7 +32,7 @@ async def show_app(services: Services, arguments: argparse.Namespace) -> Mapping
 
 
 async def webhook_of(services: Services, app_id: str) -> dict[str, object] | None:
-    """Return where an app is told of events; `secrets`: how many sign now, `gone`: since when it wants no more."""
+    """Return the webhook endpoint of an app; `secrets`: how many sign now, `gone`: when it answered 410."""
     endpoint = await services.endpoints.find(app_id)
     if endpoint is None:
         return None

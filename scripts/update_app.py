@@ -43,7 +43,7 @@ async def update_app(services: Services, arguments: argparse.Namespace) -> Mappi
 
 
 async def _webhook(services: Services, arguments: argparse.Namespace) -> str | None:
-    """Set or take away where the app is told of events; return the secret if it is a new one."""
+    """Set or remove the webhook endpoint; return its secret if it is a new one."""
     if arguments.webhook_url is not None and arguments.remove_webhook:
         raise CommandRefused("Give --webhook-url or --remove-webhook, not both.")
     if arguments.remove_webhook:
@@ -76,6 +76,6 @@ if __name__ == "__main__":
     parser.add_argument("--name", help="what payers see")
     for option in ("--add-origin", "--remove-origin", "--add-return-url", "--remove-return-url"):
         parser.add_argument(option, action="append", default=[], metavar="URL", help="repeatable")
-    parser.add_argument("--webhook-url", metavar="URL", help="where it is told of events (docs/webhooks.md)")
-    parser.add_argument("--remove-webhook", action="store_true", help="tell it of nothing any more")
+    parser.add_argument("--webhook-url", metavar="URL", help="where its webhooks are sent (docs/webhooks.md)")
+    parser.add_argument("--remove-webhook", action="store_true", help="send it no more webhooks")
     run(parser, update_app)

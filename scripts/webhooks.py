@@ -1,6 +1,6 @@
-"""What an app is told of: `python -m scripts.webhooks --app ID [--test | --replay WHEN | --rotate-secret]`.
+"""The webhooks of an app: `python -m scripts.webhooks --app ID [--test | --replay WHEN | --rotate-secret]`.
 
-Rule: a replay tells again under the ids that the events had; whoever keeps to the ids does nothing twice.
+Rule: a replay sends the events under the ids they had, so a receiver that keeps ids processes none twice.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from scripts.show_app import moment, webhook_of
 from scripts.table import table
 
 _SET_ONE = 'make update-app ARGS="--app ID --webhook-url URL" sets one'
-# Apps change over within a day; both secrets sign until then.
+# Time for an app to deploy the new secret; both sign until then.
 _GRACE_SECONDS = 86_400
 
 
 async def webhooks(services: Services, arguments: argparse.Namespace) -> Mapping[str, object]:
-    """Do what was asked, without a wish: show where an app is told, what waits to be told, and what was given up."""
+    """Do what was asked; by default show the endpoint, undelivered events and those that were given up."""
     app = await services.apps.find(arguments.app)
     if app is None:
         raise CommandRefused(f"There is no app {arguments.app}. make list-apps names those there are.")
@@ -42,7 +42,7 @@ async def webhooks(services: Services, arguments: argparse.Namespace) -> Mapping
     return {
         "webhook": await webhook_of(services, app.app_id),
         "waiting": [row async for row in _waiting(services, app, endpoint)] if endpoint else [],
-        "givenUp": await services.endpoints.untold(app.app_id),
+        "givenUp": await services.endpoints.undelivered(app.app_id),
     }
 
 
@@ -56,7 +56,7 @@ async def _rotated(services: Services, app: App, grace_seconds: int) -> Mapping[
 
 
 async def _tried(services: Services, endpoint: Endpoint | None) -> Mapping[str, object]:
-    """Send an event that tells of nothing, once and now."""
+    """Send a test event now, once."""
     settings = services.settings.webhooks
     message = trial_message(_living(endpoint).app_id, time.time_ns() // 1_000_000)
     delivery = Delivery(seconds=settings.seconds, loopback=settings.loopback)
@@ -71,7 +71,7 @@ async def _tried(services: Services, endpoint: Endpoint | None) -> Mapping[str, 
 async def _replayed(
     services: Services, app: App, endpoint: Endpoint | None, arguments: argparse.Namespace
 ) -> Mapping[str, object]:
-    """Have events told again: from a time on, or from one event on of its user or grant."""
+    """Replay events: all since a time, or one user's or grant's from an event on."""
     _living(endpoint)
     if (place := place_of(arguments.replay)) is not None:
         account, entry_id = place
@@ -89,9 +89,9 @@ async def _replayed(
 
 
 async def _waiting(services: Services, app: App, endpoint: Endpoint) -> AsyncIterator[dict[str, object]]:
-    """Yield the next event of each user and grant that has one to be told."""
+    """Yield the next undelivered event of each user and grant."""
     for budget in await members(services, app):
-        found = await services.ledger.events.following(budget, since_ms=endpoint.since_ms)
+        found = await services.ledger.events.peek(budget, since_ms=endpoint.since_ms)
         if found is not None:
             event, wait_ms = found
             yield {
@@ -135,11 +135,11 @@ def _shown(answer: Answer, _: argparse.Namespace) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="webhooks", description="What an app is told of by webhook.")
+    parser = argparse.ArgumentParser(prog="webhooks", description="The webhooks of an app.")
     parser.add_argument("--app", required=True, help="the app id")
     wish = parser.add_mutually_exclusive_group()
     wish.add_argument("--test", action="store_true", help="send an event of type webhook.test, and say what came of it")
-    wish.add_argument("--replay", metavar="WHEN", help="tell again from a time on, or from a webhook-id on")
+    wish.add_argument("--replay", metavar="WHEN", help="send again: events since a time, or from a webhook-id on")
     wish.add_argument("--rotate-secret", action="store_true", help="a new secret; the old one signs too for --grace")
     parser.add_argument("--user", metavar="U", help="with --replay: of this user alone")
     parser.add_argument("--grace", type=int, default=_GRACE_SECONDS, metavar="SECONDS", help="a day, if left out")

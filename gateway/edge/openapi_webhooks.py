@@ -1,6 +1,6 @@
-"""The `webhooks` of `/openapi.json`: what an app is sent, each with an example that the sender's own code made.
+"""The `webhooks` of `/openapi.json`: one for each type of event, with an example made by the sender's own code.
 
-Rule: one event has one shape, here and on the wire.
+Rule: an event has the same shape here and on the wire.
 """
 
 from typing import Final
@@ -31,7 +31,7 @@ _SAMPLES: Final = (
     ),
     ("OpenRouter refused the user's key", _USER, {"event": "funding.invalid"}),
     (
-        "A grant carries nothing more",
+        "A grant has ended",
         _GRANT,
         {
             "event": "grant.ended",
@@ -44,9 +44,9 @@ _SAMPLES: Final = (
     ),
 )
 _SIGNED: Final = {
-    "webhook-id": "The same for each try and replay of an event, and no other event's",
+    "webhook-id": "Unique to the event, the same in each attempt and replay",
     "webhook-timestamp": "When it was sent, in unix seconds",
-    "webhook-signature": "By the Standard Webhooks specification; one for each secret in use",
+    "webhook-signature": "By the Standard Webhooks specification, one for each valid secret",
 }
 
 
@@ -57,7 +57,7 @@ def examples() -> dict[str, Json]:
 
 
 def webhooks() -> Json:
-    """Return what `/openapi.json` says of each event."""
+    """Return the `webhooks` object."""
     said = {fields["event"]: summary for summary, _, fields in _SAMPLES}
     return {name: {"post": _operation(said[name], example)} for name, example in examples().items()}
 
@@ -75,15 +75,15 @@ def _operation(summary: str, example: Json) -> Json:
         ],
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
         "responses": {
-            "2XX": {"description": "It was taken"},
-            "410": {"description": "Send nothing more"},
-            "default": {"description": "It is sent again later"},
+            "2XX": {"description": "Delivered"},
+            "410": {"description": "The endpoint is disabled"},
+            "default": {"description": "Retried with backoff"},
         },
     }
 
 
 def _shape(value: Json) -> Json:
-    """Return the schema of an example: every name it has is always there, and others may come."""
+    """Return the schema of an example: its fields are always present; more may be added later."""
     return {"type": "object", "required": list(value), "properties": {name: _of(each) for name, each in value.items()}}
 
 

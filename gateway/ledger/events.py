@@ -1,7 +1,7 @@
-"""What apps are told of by webhook: found without scanning, taken by one sender, in order for each budget.
+"""Webhook events: found without scanning, taken by one sender at a time, delivered in order for each budget.
 
-Rule: an event is written by the script that does what it tells of, never by itself. The list of budgets that may have
-something to tell is written before, so a crash can neither lose an event nor invent one.
+Rule: an event is written by the script that makes the change it reports, never by itself, so a crash can neither lose
+one nor invent one. The budget is listed for the senders before that.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from gateway.keys import Budget
 from gateway.store.replies import paired, strings, text
 from gateway.store.store import Store
 
-# The script runs within milliseconds of its announcement. One that comes later is found by the second look.
+# The script runs within milliseconds of its announcement. If it runs later, the second look finds its event.
 _SOON_MS = 300
-# Of the events of one millisecond, as Redis numbers them.
+# The highest number that Redis gives an entry within one millisecond.
 _LAST_NUMBER = 2**64 - 1
 
 
@@ -22,8 +22,8 @@ _LAST_NUMBER = 2**64 - 1
 class Event:
     """One event of a budget. `entry_id`: its id in the budget's stream, which starts with the time in unix ms.
 
-    `fields`: as the script wrote them, `event` first. `tries`: how often it was tried in vain. `replayed_from`: where
-    it is told again, the entry before it; else empty.
+    `fields`: as the script wrote them, `event` first. `tries`: failed attempts so far. `replayed_from`: in a replay the
+    entry before it; else empty.
     """
 
     entry_id: str
@@ -38,49 +38,49 @@ class Event:
 
 
 class Events:
-    """The events of every budget, and the list of budgets that may have some to tell."""
+    """The events of every budget, and the list of budgets that may have undelivered ones."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     # -- the list ------------------------------------------------------------------------------------------
 
-    async def expect(self, budget: Budget) -> None:
-        """Have a budget looked at in a moment: an event may be written now.
+    async def announce(self, budget: Budget) -> None:
+        """List a budget before an event of it is written.
 
-        On its way to Redis when this returns. Where the list's server is away it is kept for it: that must keep nobody
-        from revoking.
+        Returns when the command is on its way to Redis. While the list's server is away it is kept and sent later: an
+        outage there must not prevent a revocation.
         """
         await self._store.post("index", *_words(budget, after_ms=_SOON_MS))
 
-    def note(self, budget: Budget) -> None:
-        """Have a budget looked at: an event was written. Waits for nothing."""
+    def list_now(self, budget: Budget) -> None:
+        """List a budget of which an event was written; does not wait for Redis."""
         self._store.keep("index", *_words(budget, after_ms=0))
 
-    async def recall(self, budget: Budget) -> None:
-        """Have a budget looked at of which a settlement wrote an event: its process may have died before it said so.
+    async def list_unlisted(self, budget: Budget) -> None:
+        """List a budget if a settlement wrote an event since the last call: its process may have died before it did.
 
-        Whoever sweeps a budget asks this; whatever has open holds is swept. Raises Unavailable.
+        The sweeper calls this: it looks at every budget that had an open hold. Raises Unavailable.
         """
-        if await self._store.call("HEXISTS", budget.budget, "untold"):
+        if await self._store.call("HEXISTS", budget.budget, "unlisted_events"):
             await self.look_again(budget, after_ms=0)
-            await self._store.call("HDEL", budget.budget, "untold")
+            await self._store.call("HDEL", budget.budget, "unlisted_events")
 
     async def ripe(self, shard: int, *, most: int, lease_ms: int) -> list[Budget]:
-        """Take budgets whose time to be looked at has come; nobody else gets them for so long. Raises Unavailable."""
+        """Take listed budgets that are due; no other process gets them for `lease_ms`. Raises Unavailable."""
         names = await self._store.run("index", [keys.event_shard(shard)], ["look", "", lease_ms, most])
         return [Budget.parse(text(name)) for name in names]
 
     async def look_again(self, budget: Budget, *, after_ms: int) -> None:
-        """Keep a budget on the list. Raises Unavailable."""
+        """Keep a budget listed. Raises Unavailable."""
         await self._store.run("index", *_words(budget, after_ms=after_ms))
 
     async def rest(self, budget: Budget, *, lease_ms: int) -> None:
-        """Note that nothing is to be told; twice, a lease apart, takes it off the list. Raises Unavailable."""
+        """Note that nothing is undelivered; the second time, a lease later, unlists the budget. Raises Unavailable."""
         await self._store.run("index", [budget.event_shard], ["rest", budget.name, lease_ms])
 
     async def count_late(self, before_ms: int) -> int:
-        """Return how many budgets should have been looked at before then, in unix ms. Raises Unavailable."""
+        """Return how many listed budgets were due before `before_ms` (unix ms). Raises Unavailable."""
         late = 0
         for number in range(keys.EVENT_SHARDS):
             late += await self._store.call("ZCOUNT", keys.event_shard(number), "-inf", before_ms)
@@ -89,36 +89,36 @@ class Events:
     # -- one budget's events -------------------------------------------------------------------------------
 
     async def take(self, budget: Budget, *, since_ms: int, lease_ms: int) -> Event | int | None:
-        """Take the next event to tell, of those since then or that are told again; nobody else gets it for so long.
+        """Take the next undelivered event since `since_ms`, or of a replay; no other sender gets it for `lease_ms`.
 
-        Returns the ms to wait where another sender has it or it waits for another try; None where there is none.
+        Returns the ms to wait while another sender has it or its backoff lasts; None when nothing is undelivered.
         Raises Unavailable.
         """
-        wait_ms, *rest = await self._store.run("next_event", [budget.events, budget.told], [since_ms, lease_ms])
+        wait_ms, *rest = await self._store.run("next_event", [budget.events, budget.delivery], [since_ms, lease_ms])
         if not rest:
             return None if wait_ms < 0 else int(wait_ms)
         return _event(rest)
 
-    async def done(self, budget: Budget, event: Event) -> None:
-        """Note that an event is done with: the next one is due. Raises Unavailable."""
-        await self._store.run("told", [budget.told], [event.entry_id, event.replayed_from, "", ""])
+    async def finish(self, budget: Budget, event: Event) -> None:
+        """Mark an event as delivered or given up: the next one is due. Raises Unavailable."""
+        await self._store.run("record_delivery", [budget.delivery], [event.entry_id, event.replayed_from, "", ""])
 
-    async def put_off(self, budget: Budget, event: Event, *, after_ms: int, is_attempt: bool) -> None:
-        """Note that an event is to be tried again; `is_attempt`: after it was tried in vain. Raises Unavailable."""
+    async def retry_later(self, budget: Budget, event: Event, *, after_ms: int, is_attempt: bool) -> None:
+        """Schedule another attempt; `is_attempt`: count the last one as failed. Raises Unavailable."""
         words: list[str | int] = [event.entry_id, event.replayed_from, after_ms, "1" if is_attempt else ""]
-        await self._store.run("told", [budget.told], words)
+        await self._store.run("record_delivery", [budget.delivery], words)
         await self.look_again(budget, after_ms=after_ms)
 
-    async def following(self, budget: Budget, *, since_ms: int) -> tuple[Event, int] | None:
-        """Return the event that is to be told next and how many ms until then, and take nothing; None for none.
+    async def peek(self, budget: Budget, *, since_ms: int) -> tuple[Event, int] | None:
+        """Return the next undelivered event and how many ms until it is due, without taking it; None without any.
 
         Raises Unavailable.
         """
-        wait_ms, *rest = await self._store.run("next_event", [budget.events, budget.told], [since_ms, ""])
+        wait_ms, *rest = await self._store.run("next_event", [budget.events, budget.delivery], [since_ms, ""])
         return (_event(rest), max(0, wait_ms)) if rest else None
 
     async def replay(self, budget: Budget, entry_id: str) -> bool:
-        """Have the event with that id and all that are kept of those after it told again; tell whether there is any.
+        """Deliver the events from that entry on again, as far as they are kept; return whether there are any.
 
         Raises Unavailable.
         """
@@ -126,7 +126,7 @@ class Events:
         before = f"{ms}-{int(number) - 1}" if int(number) else f"{int(ms) - 1}-{_LAST_NUMBER}"
         if not await self._store.call("XRANGE", budget.events, entry_id, "+", "COUNT", 1):
             return False
-        await self._store.call("HSET", budget.told, "from", before, "next_ms", 0, "tries", 0)
+        await self._store.call("HSET", budget.delivery, "from", before, "next_ms", 0, "tries", 0)
         await self.look_again(budget, after_ms=0)
         return True
 

@@ -282,7 +282,7 @@ class Ledger:
     def _booked(self, budget: Budget, reply: Reply) -> Booked:
         code, status, cost, overrun = reply.split()
         if code == b"2":
-            self.events.note(budget)
+            self.events.list_now(budget)
         return Booked(code != b"0", text(status), int(cost), int(overrun))
 
 

@@ -130,7 +130,7 @@ class Sweeper:
                         raise fault
             if not claim.request_ids:
                 break
-        await self._ledger.events.recall(budget)
+        await self._ledger.events.list_unlisted(budget)
         if claim.next_due_ms is None:
             await self._ledger.rest(budget)
             return None

@@ -157,7 +157,7 @@ class Connections:
         account = self.account(budget)
         term = [] if approval.term is None else await self._list_grant(budget, account, approval.term)
         if not term:
-            await self._ledger.events.expect(budget)
+            await self._ledger.events.announce(budget)
             await self._store.call("SET", keys.account(account), budget.name)
             await self._store.call("SADD", keys.members(budget.mode, budget.app_id), budget.name)
         sealed = b"" if approval.funding_key is None else self._sealer.seal(approval.funding_key, place=budget.place)
@@ -264,7 +264,7 @@ class Connections:
 
     async def _change(self, budget: Budget, verb: str, by: By, *, cap_nano: int | None = None) -> int:
         if verb != "bar":
-            await self._ledger.events.expect(budget)
+            await self._ledger.events.announce(budget)
         args = [verb, "" if cap_nano is None else cap_nano, by]
         code: int = await self._store.run("change", change_keys(budget), args)
         return code

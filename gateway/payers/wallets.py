@@ -281,7 +281,7 @@ class Wallets:
             await self._store.call("HSET", wallet, "proof_sha256", digest)
 
     async def _fund(self, budget: Budget, visit: Visit, sealed: bytes) -> None:
-        await self._events.expect(budget)
+        await self._events.announce(budget)
         for wallet_id in sorted(visit.wallet_ids):
             args: list[str | bytes] = [wallet_id, sealed, secrets.token_hex(16)]
             await self._store.run("fund", [budget.budget, budget.history, budget.events], args)

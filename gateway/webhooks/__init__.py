@@ -1,1 +1,1 @@
-"""What apps are told, and how: endpoints, signatures, addresses, the sender."""
+"""Webhooks: endpoints, messages and their signatures, allowed addresses, the sender."""

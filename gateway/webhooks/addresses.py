@@ -1,7 +1,7 @@
-"""Where a webhook may go: what an app may register, and which addresses may be connected to.
+"""Which URLs an app may register for webhooks, and which addresses a webhook may connect to (against SSRF).
 
-Rule: the address that is checked is the one that is connected to. It is checked as its socket is made, so no second
-look-up of the name, no redirect and no spelling of an address leads past the check.
+Rule: the checked address is the one that is connected to. It is checked when its socket is created, so no second DNS
+answer, redirect or notation of an address bypasses the check.
 """
 
 import ipaddress
@@ -15,17 +15,17 @@ from gateway.payers.origins import OriginRefused, normalize
 
 MOST_CHARS = 2000  # what every server in use takes
 _HTTPS = 443
-# Below stand services that are no web servers: mail, name servers, shells.
+# Lower ports belong to services other than web servers: mail, DNS, SSH.
 _FIRST_PORT = 1024
 
-# No top-level domain is a number: 127.1, 0x7f.1 and 2130706433 all are 127.0.0.1 to the system.
+# No top-level domain is a number: 127.1, 0x7f.1 and 2130706433 are notations of 127.0.0.1.
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*", re.IGNORECASE)
 
 AddressInfo = tuple[Any, ...]
 """Family, type, protocol, canonical name and socket address, as getaddrinfo gives them."""
 
-# What is no single host of the public Internet (IANA's registry of special-purpose IPv4 addresses), and beside it the
-# address inside Azure at which every machine of it finds its own settings.
+# Not a host of the public Internet (IANA's IPv4 special-purpose address registry), and 168.63.129.16, where an Azure
+# machine finds its own settings.
 _NOT_PUBLIC_V4 = tuple(
     ipaddress.ip_network(text)
     for text in (
@@ -49,8 +49,8 @@ _NOT_PUBLIC_V4 = tuple(
         "224.0.0.0/3",
     )
 )
-# All that IANA gives out to hosts, but for what is special in it: Teredo, ORCHID and benchmarks, documentation, 6to4.
-# So neither IPv4 in IPv6 (mapped, translated, tunnelled) nor a private or link-local address passes.
+# Global unicast except the special ranges in it: Teredo, ORCHID, benchmarking, documentation, 6to4, AS112. This
+# excludes IPv4 in IPv6 (mapped, translated, tunnelled), unique local and link-local addresses.
 _PUBLIC_V6 = ipaddress.ip_network("2000::/3")
 _NOT_PUBLIC_V6 = tuple(
     ipaddress.ip_network(text) for text in ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")
@@ -58,11 +58,11 @@ _NOT_PUBLIC_V6 = tuple(
 
 
 class AddressRefused(OSError):
-    """A webhook may not connect there. The name led to it, or it was written down."""
+    """A webhook may not connect to this address."""
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an IP address is one host's of the public Internet. What is no address is none."""
+    """Tell whether a text is the IP address of a host of the public Internet."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -73,9 +73,9 @@ def is_public(address: str) -> bool:
 
 
 def socket_factory(*, loopback: bool) -> Callable[[AddressInfo], socket.socket]:
-    """Return what makes the sockets of webhooks: for public addresses alone, raising AddressRefused for others.
+    """Return a factory of sockets for public addresses; it raises AddressRefused for any other.
 
-    `loopback`: for this machine's own too, in development.
+    `loopback`: allow loopback addresses too (development).
     """
 
     def make(info: AddressInfo) -> socket.socket:
@@ -90,9 +90,9 @@ def socket_factory(*, loopback: bool) -> Callable[[AddressInfo], socket.socket]:
 
 
 def register(text: str, *, development: bool, loopback: bool) -> str:
-    """Return the address of an app's webhooks as it is stored. Raises OriginRefused.
+    """Return the webhook URL to store for an app. Raises OriginRefused.
 
-    `development`: http and any port too. `loopback`: this machine's own addresses too.
+    `development`: allow http and any port. `loopback`: allow loopback addresses.
     """
     address = text.strip()
     try:
@@ -111,7 +111,7 @@ def register(text: str, *, development: bool, loopback: bool) -> str:
         raise OriginRefused(f"{text!r} has port {port}. Take {_HTTPS}, or one from {_FIRST_PORT} on.")
     host = parts.hostname or ""
     if not _is_address(host) and _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
-        raise OriginRefused(f"{text!r} is an address in another spelling. Write a name.")
+        raise OriginRefused(f"{text!r} is an address in another notation. Write a host name.")
     if _is_address(host) and not (is_public(host) or (loopback and _is_loopback(host))):
         raise OriginRefused(f"{text!r} is a private address. Webhooks go to public ones.")
     return origin + (address[len(parts.scheme) + 3 + len(parts.netloc) :] or "/")

@@ -1,7 +1,7 @@
-"""One try to deliver one message: an HTTP POST to where its app said, and nowhere else.
+"""One attempt to deliver one message: an HTTP POST to the app's endpoint.
 
-Rule: no proxy, no cookie, no redirect, no password from a file, and only addresses that `addresses` lets through.
-Rule: what is learnt of a try is a status or the kind of a failure. Neither URL nor answer is kept or logged.
+Rule: no proxy, no cookies, no redirects, no .netrc, and only addresses that `addresses` allows.
+Rule: an attempt yields a status or the kind of a failure. Neither the URL nor the answer is kept or logged.
 """
 
 import ssl
@@ -17,15 +17,15 @@ from gateway.webhooks.addresses import AddressRefused, socket_factory
 from gateway.webhooks.messages import Message
 
 GONE: Final = 410
-# Of an answer only its status line and headers are read; this is more than any server sends.
+# Only the status line and headers of an answer are read. No server sends a line this long.
 _HEAD_BYTES = 16_384
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one try. `status`: of the answer, None without one. `failure`: in a word; empty when delivered.
+    """The outcome of one attempt. `status`: of the answer, None without one. `failure`: in a word; empty on success.
 
-    `retry_after_seconds`: what the answer asked for, an hour at most.
+    `retry_after_seconds`: the answer's Retry-After, an hour at most.
     """
 
     status: int | None = None
@@ -34,27 +34,27 @@ class Outcome:
 
     @property
     def is_delivered(self) -> bool:
-        """Whether the app has taken it."""
+        """Whether the answer was 2xx."""
         return not self.failure
 
     @property
     def is_gone(self) -> bool:
-        """Whether the app wants no more of them."""
+        """Whether the app asked for no more events."""
         return self.status == GONE
 
 
 class Delivery:
-    """Sends messages. `seconds`: for one try, from the look-up of the name to the head of the answer."""
+    """Sends messages. `seconds`: for one attempt, from the DNS look-up to the headers of the answer."""
 
     def __init__(self, *, seconds: float, loopback: bool) -> None:
         self.seconds = seconds
         connector = aiohttp.TCPConnector(
-            # A name is looked up for each try, by this alone, and each address is checked as its socket is made.
+            # Each attempt looks the name up once, and each address is checked when its socket is created.
             use_dns_cache=False,
             socket_factory=socket_factory(loopback=loopback),
-            # Events are rare: no connection is kept for the next one.
+            # Events are rare: a kept connection would idle out.
             force_close=True,
-            # The sender bounds how many there are.
+            # The sender limits concurrency.
             limit=0,
         )
         self._session = aiohttp.ClientSession(
@@ -68,14 +68,14 @@ class Delivery:
         )
 
     async def send(self, url: str, secrets: Sequence[str], message: Message) -> Outcome:
-        """Try once. Never raises but for cancellation: whatever an app's server does is an outcome."""
+        """Make one attempt. Whatever the server does is an outcome; raises only CancelledError."""
         try:
             async with self._session.post(
                 url, data=message.body, headers=message.headers(secrets), allow_redirects=False
             ) as response:
                 status = response.status
                 asked = retry_after_seconds(response.headers, {}, b"", now_ms=time.time_ns() // 1_000_000)
-                # The body stays unread, however long it is.
+                # The body is not read, however long it is.
                 response.close()
         except (TimeoutError, aiohttp.ClientError, OSError, ssl.SSLError, ValueError) as failed:
             return Outcome(failure=_word(failed))
@@ -84,12 +84,12 @@ class Delivery:
         return Outcome(status, f"status {status}", asked)
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._session.close()
 
 
 def _word(failed: BaseException) -> str:
-    """Return what failed, without its own words: they name the URL."""
+    """Return what failed, without the exception's message, which contains the URL."""
     known: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
         (AddressRefused, "private address"),
         (aiohttp.ClientConnectorDNSError, "name not found"),

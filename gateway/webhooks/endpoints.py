@@ -1,7 +1,7 @@
-"""Where each app is told of events, and with which secrets that is signed.
+"""The webhook endpoint of each app: its URL and its signing secrets.
 
-Rule: a secret is shown once. It is kept sealed to its app, because it must be readable for signing. One that was
-replaced goes on signing beside the new one until its end, so that an app can change over without losing an event.
+Rule: a secret is shown once, and stored sealed to its app: signing needs it in clear. A replaced secret signs beside
+the new one until it expires, so that an app can switch without refusing an event.
 """
 
 import base64
@@ -21,17 +21,17 @@ from gateway.store.store import Store
 # The specification recommends 24 to 64 bytes.
 _SECRET_BYTES = 32
 _PREFIX = "whsec_"
-# For an operator's eye; each event itself is kept as long as any.
-_MOST_UNTOLD = 100
+# A sample for the operator; the events themselves are in their budgets' streams.
+_MOST_UNDELIVERED = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where an app is told of events. `secrets`: newest first, one or two, as `whsec_…`;
-    none where the master key that sealed them is gone.
+    """An app's endpoint. `secrets`: newest first, one or two, as `whsec_…`; none if the master key that sealed them is
+    gone.
 
-    `since_ms`: what happened before is told only when it is told again. `gone_ms`: when it answered 410 Gone, which
-    switched it off; None: it did not.
+    `since_ms`: older events are delivered by a replay only. `gone_ms`: when it answered 410 Gone, which disabled it;
+    None: it did not.
     """
 
     app_id: str
@@ -49,7 +49,7 @@ class Endpoints:
         self._sealer = sealer
 
     async def find(self, app_id: str) -> Endpoint | None:
-        """Return where an app is told of events, None where it is not. Raises Unavailable.
+        """Return the endpoint of an app, None without one. Raises Unavailable.
 
         A secret that does not open any more is left out.
         """
@@ -68,20 +68,20 @@ class Endpoints:
         )
 
     async def set(self, app_id: str, url: str) -> str | None:
-        """Have an app told of events at `url` (as `register` gives it); return its secret if it had none.
+        """Set the endpoint of an app to `url` (as `register` returns it); return its secret if it is a new one.
 
-        One that was switched off, or had none, is told of what happens from now on. Raises Unavailable.
+        An app without an endpoint, or whose endpoint was disabled, gets the events from now on. Raises Unavailable.
         """
         secret = _new_secret()
         is_first = await self._store.run("set_endpoint", [keys.webhook(app_id)], [url, self._seal(app_id, secret)])
         return secret if is_first else None
 
     async def remove(self, app_id: str) -> None:
-        """Tell an app of nothing any more, and drop its secrets. Raises Unavailable."""
+        """Remove the endpoint of an app and its secrets. Raises Unavailable."""
         await self._store.call("DEL", keys.webhook(app_id))
 
     async def rotate(self, app_id: str, *, grace_seconds: int) -> str:
-        """Return a new secret; the old one goes on signing too for so long. Raises KeyError (none), Unavailable."""
+        """Return a new secret; the old one signs too for `grace_seconds`. Raises KeyError (no endpoint)."""
         key = keys.webhook(app_id)
         known = await self._store.call("HGET", key, "secret")
         if known is None:
@@ -92,18 +92,18 @@ class Endpoints:
         await self._store.call("HSET", key, *fields)
         return secret
 
-    async def switch_off(self, endpoint: Endpoint) -> None:
-        """Note that an endpoint is gone for good: nothing more is sent until it is set anew. Raises Unavailable."""
+    async def disable(self, endpoint: Endpoint) -> None:
+        """Disable an endpoint: nothing is sent until it is set again. Raises Unavailable."""
         await self._store.call("HSET", keys.webhook(endpoint.app_id), "gone_ms", _now_ms())
 
-    async def note_untold(self, app_id: str, said: dict[str, object]) -> None:
-        """Keep for the operator that an event was given up. Raises Unavailable."""
-        await self._store.call("LPUSH", keys.untold(app_id), orjson.dumps(said))
-        await self._store.call("LTRIM", keys.untold(app_id), 0, _MOST_UNTOLD - 1)
+    async def note_undelivered(self, app_id: str, said: dict[str, object]) -> None:
+        """Record for the operator that the delivery of an event was given up. Raises Unavailable."""
+        await self._store.call("LPUSH", keys.undelivered(app_id), orjson.dumps(said))
+        await self._store.call("LTRIM", keys.undelivered(app_id), 0, _MOST_UNDELIVERED - 1)
 
-    async def untold(self, app_id: str) -> list[dict[str, object]]:
-        """Return the last events that were given up, newest first. Raises Unavailable."""
-        return [orjson.loads(each) for each in await self._store.call("LRANGE", keys.untold(app_id), 0, -1)]
+    async def undelivered(self, app_id: str) -> list[dict[str, object]]:
+        """Return the last events whose delivery was given up, newest first. Raises Unavailable."""
+        return [orjson.loads(each) for each in await self._store.call("LRANGE", keys.undelivered(app_id), 0, -1)]
 
     def _opened(self, app_id: str, sealed: Iterable[bytes]) -> Iterator[str]:
         for each in sealed:

@@ -1,7 +1,7 @@
-"""One event as its app gets it: an id, a body, and headers by the Standard Webhooks specification.
+"""An event as it is sent to its app: id, body, and the headers of the Standard Webhooks specification.
 
-Rule: id and body are made of what the event's script wrote, and of nothing that may change: every try and every replay
-of an event sends the same. Neither holds a key, a prompt, or who the payer is beyond the app's own name for them.
+Rule: id and body depend only on what the event's script wrote, so every attempt and every replay sends the same.
+Neither contains a key, a prompt, or anything about the payer but the app's own user id.
 """
 
 import time
@@ -32,14 +32,14 @@ TRIAL_TYPE: Final = "webhook.test"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is sent: `message_id` is the same for each try and replay, and no other event's."""
+    """What is sent. `message_id`: unique to the event, the same in each attempt and replay."""
 
     message_id: str
     event: str
     body: bytes
 
     def headers(self, secrets: Sequence[str]) -> dict[str, str]:
-        """Return the headers of one try, signed with each secret, as of now."""
+        """Return the headers of one attempt, signed now with each secret."""
         now = datetime.fromtimestamp(time.time_ns() // 1_000_000_000, UTC)
         said = self.body.decode()
         signatures = [Webhook(secret).sign(self.message_id, now, said) for secret in secrets]
@@ -53,7 +53,7 @@ class Message:
 
 
 def message_of(budget: Budget, account: str, event: Event) -> Message:
-    """Return what an app is sent of one of its budgets' events. `account`: the budget's short name."""
+    """Return the message of an event. `account`: the budget's short name."""
     fields = event.fields
     kind = fields["event"]
     owner = budget.owner
@@ -63,17 +63,17 @@ def message_of(budget: Budget, account: str, event: Event) -> Message:
 
 
 def trial_message(app_id: str, now_ms: int) -> Message:
-    """Return a message by which an app's developer sees that webhooks arrive."""
+    """Return a message that only tests whether webhooks arrive."""
     return _message(f"msg_test_{now_ms}", TRIAL_TYPE, now_ms, {"appId": app_id})
 
 
 def message_id_of(account: str, entry_id: str) -> str:
-    """Return an event's id: its budget's short name, and its place in the budget's stream."""
+    """Return the id of an event: its budget's short name and its entry in the budget's stream."""
     return f"msg_{account}_{entry_id}"
 
 
 def place_of(message_id: str) -> tuple[str, str] | None:
-    """Return the budget's short name and the entry that an id stands for; None for what is no id."""
+    """Return the budget's short name and the entry that an id names; None if it is no id of an event."""
     prefix, _, rest = message_id.partition("_")
     account, _, entry_id = rest.partition("_")
     ms, _, number = entry_id.partition("-")
@@ -87,7 +87,7 @@ def _message(message_id: str, kind: str, at_ms: int, data: dict[str, object]) ->
 
 
 def _facts(kind: str, fields: Fields, *, is_grant: bool) -> dict[str, object]:
-    """Return what an event says beside whose it is."""
+    """Return the data of an event beside its owner and mode."""
     match kind:
         case "connection.created":
             return {"limits": _limits(fields), "by": fields["by"]}

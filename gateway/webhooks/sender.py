@@ -1,7 +1,7 @@
-"""Tells apps what happened, in order for each budget, at least once, until they have taken it or it is too old.
+"""Delivers webhook events: at least once, in order for each budget, with backoff until an event is three days old.
 
-Runs beside every sweeper. Rule: an endpoint that is slow or away holds up nobody else: each app has a few places of its
-own, and rests as a whole while everything it is sent fails.
+Runs beside every sweeper. Rule: a slow or failing endpoint delays no other app's events: each app has a few concurrent
+requests of its own, and pauses as a whole while all of them fail.
 """
 
 import asyncio
@@ -24,60 +24,63 @@ from gateway.webhooks.messages import Message, message_of
 
 _LOOK_SECONDS = 1.0
 _MOST_BUDGETS = 100
-# After each try in vain the next wait; the last one over and over, until the event is too old.
+# The wait after each failed attempt; the last one repeats until the event is too old.
 BACKOFF_SECONDS = (5, 30, 120, 600, 3600, 21_600)
-# Long enough for a weekend; then an operator may have it told again.
+# Outlasts a weekend. An operator can replay older events.
 PATIENCE_MS = 3 * 86_400_000
-# Connections to one app at once: its users' events need no more, and a server that hangs is not flooded.
+# Concurrent requests to one app: enough for its users' events, and no flood for a server that hangs.
 _MOST_OF_AN_APP = 4
 _MOST_AT_ONCE = 200
-# Budgets of one app that wait for a place here; more are left to other processes, or to later.
+# Events of one budget that are sent in a row before another budget of the app gets the slot, as in a replay.
+_MOST_IN_A_ROW = 20
+# Budgets of one app that wait for a slot in this process; more are left to other processes, or to later.
 _MOST_WAITING = 32
 _CROWDED_MS = 2000
-# Of an app that fails for one user only, the others are still told. Where so many tries fail in a row it rests.
-_FAILURES_TO_REST = 5
-_LONGEST_REST_SECONDS = 600
+# One user's event that an app refuses must not delay the others. Only so many failures in a row pause the app.
+_FAILURES_TO_PAUSE = 5
+_LONGEST_PAUSE_SECONDS = 600
 
 
-class _Lane:
-    """One app's share of this sender."""
+class _AppState:
+    """What this process knows of one app's endpoint, and its slots for concurrent requests."""
 
     def __init__(self) -> None:
-        self.room = asyncio.Semaphore(_MOST_OF_AN_APP)
+        self.slots = asyncio.Semaphore(_MOST_OF_AN_APP)
         self.budgets = 0
         self.failures = 0
-        self.rests_until = 0.0
+        self.paused_until = 0.0
 
     def note(self, outcome: Outcome, now: float) -> None:
-        """Take down what became of a try."""
+        """Record the outcome of an attempt."""
         if outcome.is_delivered:
-            self.failures, self.rests_until = 0, 0.0
+            self.failures, self.paused_until = 0, 0.0
             return
-        if now < self.rests_until:
-            return  # It began before the rest did.
+        if now < self.paused_until:
+            return  # The attempt began before the pause.
         self.failures += 1
         asked = outcome.retry_after_seconds or 0
-        if self.failures >= _FAILURES_TO_REST:
-            asked = max(asked, backoff_seconds(self.failures - _FAILURES_TO_REST))
-        self.rests_until = now + min(asked, _LONGEST_REST_SECONDS)
+        if self.failures >= _FAILURES_TO_PAUSE:
+            asked = max(asked, backoff_seconds(self.failures - _FAILURES_TO_PAUSE))
+        self.paused_until = now + min(asked, _LONGEST_PAUSE_SECONDS)
 
 
 class Sender:
-    """Looks for events and tells them."""
+    """Finds undelivered events and delivers them."""
 
     reached: ClassVar[Callable[[str], None]] = staticmethod(lambda _point: None)
     """Called at each named point; the crash tests set it to kill the process there."""
 
     def __init__(self, store: Store, events: Events, endpoints: Endpoints, delivery: Delivery) -> None:
         self._store = store
+        self._clock = asyncio.get_running_loop().time
         self._events = events
         self._endpoints = endpoints
         self._delivery = delivery
-        # Twice as long as one try: nobody else tries what is being tried.
+        # Longer than one attempt takes, so that no other process makes the same one.
         self._lease_ms = int(delivery.seconds * 2000)
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._lanes: dict[str, _Lane] = {}
-        self._room = asyncio.Semaphore(_MOST_AT_ONCE)
+        self._apps: dict[str, _AppState] = {}
+        self._slots = asyncio.Semaphore(_MOST_AT_ONCE)
 
     @classmethod
     def of(cls, store: Store, events: Events, endpoints: Endpoints, settings: Settings) -> "Sender":
@@ -86,29 +89,29 @@ class Sender:
         return cls(store, events, endpoints, delivery)
 
     async def run(self) -> None:
-        """Look through every shard for ever. Of several processes one tells a budget's event."""
+        """Look through every shard for ever. Of several processes one takes a budget."""
         while True:
             for shard in random.sample(range(EVENT_SHARDS), EVENT_SHARDS):
                 try:
                     for budget in await self._events.ripe(shard, most=_MOST_BUDGETS, lease_ms=self._lease_ms):
                         self.notice(budget)
                 except Unavailable:
-                    pass  # The others may lie on servers that answer.
+                    pass  # Other shards may be on servers that answer.
                 except Exception as fault:
                     log.error("webhooks_failed", error=type(fault).__name__)
             await asyncio.sleep(_LOOK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes out
 
     def notice(self, budget: Budget) -> None:
-        """Tell what is to be told of one budget, unless that is being done."""
+        """Deliver the events of one budget, unless that is under way."""
         if budget.name not in self._tasks:
             self._tasks[budget.name] = asyncio.get_running_loop().create_task(self._follow(budget))
 
     async def idle(self) -> None:
-        """Wait until what is being told has been tried."""
+        """Wait until everything under way has been attempted."""
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def close(self) -> None:
-        """Stop; what is being told is given back for whoever sends next."""
+        """Stop; events under way are released to other senders."""
         tasks = tuple(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -117,86 +120,89 @@ class Sender:
 
     async def _follow(self, budget: Budget) -> None:
         try:
-            await self._tell_in_turn(budget)
+            await self._deliver_in_turn(budget)
         except Unavailable:
-            pass  # Its place in the list is leased: it is looked at again.
+            pass  # The budget stays listed and is due again after the lease.
         except Exception as fault:
             log.error("webhooks_failed", error=type(fault).__name__, app_id=budget.app_id)
         finally:
             del self._tasks[budget.name]
 
-    async def _tell_in_turn(self, budget: Budget) -> None:
-        lane = self._lanes.setdefault(budget.app_id, _Lane())
-        if lane.budgets >= _MOST_OF_AN_APP + _MOST_WAITING:
+    async def _deliver_in_turn(self, budget: Budget) -> None:
+        state = self._apps.setdefault(budget.app_id, _AppState())
+        if state.budgets >= _MOST_OF_AN_APP + _MOST_WAITING:
             await self._events.look_again(budget, after_ms=_spread(_CROWDED_MS))
             return
-        lane.budgets += 1
+        state.budgets += 1
         try:
-            async with lane.room, self._room:
-                await self._tell(budget, lane)
+            async with state.slots, self._slots:
+                await self._deliver(budget, state)
         finally:
-            lane.budgets -= 1
-            if not lane.budgets and not lane.failures:
-                self._lanes.pop(budget.app_id, None)
+            state.budgets -= 1
+            if not state.budgets and not state.failures:
+                self._apps.pop(budget.app_id, None)
 
-    async def _tell(self, budget: Budget, lane: _Lane) -> None:
-        """Tell one budget's events until there is none or one fails. Raises Unavailable."""
-        clock = asyncio.get_running_loop().time
-        endpoint = await self._endpoints.find(budget.app_id)
-        while endpoint is not None and endpoint.secrets and endpoint.gone_ms is None:
-            if (rest_seconds := lane.rests_until - clock()) > 0:
-                await self._events.look_again(budget, after_ms=_spread(rest_seconds * 1000))
+    async def _deliver(self, budget: Budget, state: _AppState) -> None:
+        """Deliver the events of one budget until none is left or an attempt fails. Raises Unavailable."""
+        for _ in range(_MOST_IN_A_ROW):
+            endpoint = await self._endpoints.find(budget.app_id)
+            if endpoint is None or not endpoint.secrets or endpoint.gone_ms is not None:
+                await self._events.rest(budget, lease_ms=self._lease_ms)
+                return
+            if (pause_seconds := state.paused_until - self._clock()) > 0:
+                await self._events.look_again(budget, after_ms=_spread(pause_seconds * 1000))
                 return
             event = await self._events.take(budget, since_ms=endpoint.since_ms, lease_ms=self._lease_ms)
+            if event is None:
+                await self._events.rest(budget, lease_ms=self._lease_ms)
+                return
             if isinstance(event, int):
                 await self._events.look_again(budget, after_ms=event)
                 return
-            if event is None:
-                break
             Sender.reached("taken")
             message = message_of(budget, self._account(budget), event)
-            outcome = await self._try(budget, endpoint, event, message)
+            outcome = await self._attempt(budget, endpoint, event, message)
             Sender.reached("sent")
-            lane.note(outcome, clock())
+            state.note(outcome, self._clock())
             if not await self._is_done(budget, endpoint, event, message, outcome):
                 return
-        await self._events.rest(budget, lease_ms=self._lease_ms)
+        await self._events.look_again(budget, after_ms=0)
 
-    async def _try(self, budget: Budget, endpoint: Endpoint, event: Event, message: Message) -> Outcome:
+    async def _attempt(self, budget: Budget, endpoint: Endpoint, event: Event, message: Message) -> Outcome:
         try:
             return await self._delivery.send(endpoint.url, endpoint.secrets, message)
         except asyncio.CancelledError:
-            # A sender that is stopped gives it back at once.
+            # Other senders need not wait for the lease.
             with contextlib.suppress(Unavailable):
-                await self._events.put_off(budget, event, after_ms=0, is_attempt=False)
+                await self._events.retry_later(budget, event, after_ms=0, is_attempt=False)
             raise
 
     async def _is_done(
         self, budget: Budget, endpoint: Endpoint, event: Event, message: Message, outcome: Outcome
     ) -> bool:
-        """Note what became of a try; tell whether the next event of the budget may be told now. Raises Unavailable."""
+        """Record the outcome of an attempt; return whether the budget's next event may be sent. Raises Unavailable."""
         said = {"app_id": budget.app_id, "webhook_id": message.message_id, "type": message.event}
         if outcome.is_delivered:
-            await self._events.done(budget, event)
+            await self._events.finish(budget, event)
             metrics.webhooks_of("delivered").inc()
             log.info("webhook_delivered", **said, tries=event.tries + 1)
             return True
         metrics.webhooks_of("failed").inc()
         if outcome.is_gone:
-            await self._endpoints.switch_off(endpoint)
-            await self._events.put_off(budget, event, after_ms=0, is_attempt=False)
+            await self._endpoints.disable(endpoint)
+            await self._events.retry_later(budget, event, after_ms=0, is_attempt=False)
             log.warning("webhook_gone", **said)
             return False
         if _now_ms() - event.at_ms >= PATIENCE_MS and event.tries:
-            await self._endpoints.note_untold(
+            await self._endpoints.note_undelivered(
                 budget.app_id, {"webhookId": message.message_id, "type": message.event, "failure": outcome.failure}
             )
-            await self._events.done(budget, event)
+            await self._events.finish(budget, event)
             metrics.webhooks_of("given_up").inc()
             log.error("webhook_given_up", **said, failure=outcome.failure, tries=event.tries + 1)
             return True
         wait_ms = _spread(max(backoff_seconds(event.tries), outcome.retry_after_seconds or 0) * 1000)
-        await self._events.put_off(budget, event, after_ms=wait_ms, is_attempt=True)
+        await self._events.retry_later(budget, event, after_ms=wait_ms, is_attempt=True)
         log.warning("webhook_failed", **said, failure=outcome.failure, tries=event.tries + 1, wait_ms=wait_ms)
         return False
 
@@ -207,12 +213,12 @@ class Sender:
 
 
 def backoff_seconds(tries: int) -> int:
-    """Return how long to wait after so many tries in vain before the last one."""
+    """Return the wait after a failed attempt that `tries` others preceded."""
     return BACKOFF_SECONDS[min(tries, len(BACKOFF_SECONDS) - 1)]
 
 
 def _spread(ms: float) -> int:
-    """Return a wait of a tenth more at most, so that what failed together does not come back together."""
+    """Return a wait up to a tenth longer, so that events which failed together are not retried together."""
     return int(ms * random.uniform(1.0, 1.1))  # noqa: S311 - no secret
 
 

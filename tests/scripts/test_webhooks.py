@@ -43,8 +43,8 @@ async def test_what_waits_and_what_was_given_up_is_listed(hooks: Hooks, redis_ur
     """With its id, how often it was tried, and when it is tried next; for people as a table."""
     hooks.receiver.statuses = [500]
     ada = await hooks.connect("ada")
-    await hooks.tell(ada)
-    await hooks.services.endpoints.note_untold(hooks.app_id, {"webhookId": "msg_a_1-1", "failure": "status 500"})
+    await hooks.deliver(ada)
+    await hooks.services.endpoints.note_undelivered(hooks.app_id, {"webhookId": "msg_a_1-1", "failure": "status 500"})
     [row] = (await told(hooks))["waiting"]
     assert (row["webhookId"], row["tries"]) == (hooks.receiver.received[0].message_id, 1)
     assert (row["type"], row["appUserId"]) == ("connection.created", "ada")
@@ -69,19 +69,19 @@ async def test_a_replay_sends_the_same_again(hooks: Hooks) -> None:
     """Since a time for every user, or from one event on for its own; ids and bodies are as they were."""
     budgets = [await hooks.connect(user) for user in ("ada", "bob")]
     await hooks.services.connections.pause(budgets[0])
-    await hooks.tell(*budgets)
+    await hooks.deliver(*budgets)
     first = {(each.message_id, each.body) for each in hooks.receiver.received}
     assert len(first) == 3
     answer = await told(hooks, replay="2020-01-01T00:00Z")
     assert [row["appUserId"] for row in answer["replayed"]] == ["ada", "bob"]
-    await hooks.tell(*budgets)
+    await hooks.deliver(*budgets)
     assert {(each.message_id, each.body) for each in hooks.receiver.received[3:]} == first
     paused = next(each for each in hooks.receiver.received if each.said[0] == "connection.updated")
     await told(hooks, replay=paused.message_id)
-    await hooks.tell(*budgets)
+    await hooks.deliver(*budgets)
     assert [each.message_id for each in hooks.receiver.received[6:]] == [paused.message_id]
     assert (await told(hooks, replay="1577836800", user="bob"))["replayed"] == [{"appUserId": "bob", "mode": "live"}]
-    await hooks.tell(*budgets)
+    await hooks.deliver(*budgets)
     assert [each.said for each in hooks.receiver.received[7:]] == [("connection.created", "bob")]
 
 
@@ -113,7 +113,7 @@ async def test_without_an_endpoint_nothing_is_tried(hooks: Hooks) -> None:
     """None was set, or it answered 410 Gone."""
     endpoint = await hooks.services.endpoints.find(hooks.app_id)
     assert endpoint is not None
-    await hooks.services.endpoints.switch_off(endpoint)
+    await hooks.services.endpoints.disable(endpoint)
     with pytest.raises(CommandRefused, match="410 Gone"):
         await told(hooks, test=True)
     await hooks.services.endpoints.remove(hooks.app_id)

@@ -43,14 +43,14 @@ if not hold and status == 'void' then
   call('SET', hold_key, 'void\n\n' .. ARGV[9] .. '\n\n0\n\n\n0\n\n0\n0\n0\n0\n \n' .. whole((clock())), 'PX', ARGV[8])
   return '1 void 0 0'
 end
-local window_day, refused, uses, waiting_ms, held_nano, window_nano, booked_nano, quiet_nano = unpack(call('HMGET', budget_key,
-  'window_day', 'funding_refused', 'uses', 'waiting_ms', 'held_nano', 'window_nano', 'booked_nano', 'quiet_nano'))
+local window_day, refused, uses, waiting_ms, held_nano, window_nano, booked_nano, next_threshold_nano = unpack(call('HMGET', budget_key,
+  'window_day', 'funding_refused', 'uses', 'waiting_ms', 'held_nano', 'window_nano', 'booked_nano', 'next_threshold_nano'))
 local keep_days, is_lost = ARGV[8] / DAY_MS, not hold or admitted_ms == ''
 if is_lost or not window_day then
   -- include: roll
   -- Whatever was admitted has a window of its day, or of a later one: only without an admission the day is asked for.
   local now_ms, today = clock()
-  window_nano, window_day, quiet_nano = roll_window(budget_key, days_key, today, keep_days, window_day, window_nano)
+  window_nano, window_day, next_threshold_nano = roll_window(budget_key, days_key, today, keep_days, window_day, window_nano)
   if is_lost then
     -- A hold that Redis lost (failover) is still owed in full: it is booked today, against a hold of nothing.
     nano, day, version, code, admitted = '0', window_day, '0', '', '0\n' .. window_day .. '\n' .. whole(now_ms) .. '\n0\n\n0\n0'
@@ -69,9 +69,9 @@ if delta_nano ~= '0' then
   local booked = (booked_nano or 0) + delta_nano  -- Doubles are exact up to 9 million dollars; it may be more than any window.
   if booked < 2^53 then call('HSET', budget_key, 'held_nano', held, 'window_nano', window, 'booked_nano', booked)
   else call('HSET', budget_key, 'held_nano', held, 'window_nano', window) call('HINCRBY', budget_key, 'booked_nano', delta_nano) end
-  if is_in_window and window >= (quiet_nano or 0) + 0 then
+  if is_in_window and window >= (next_threshold_nano or 0) + 0 then
     -- include: threshold
-    if tell_thresholds(budget_key, KEYS[7], window, window_day) then booked_code = '2 ' end
+    if write_thresholds(budget_key, KEYS[7], window, window_day) then booked_code = '2 ' end
   end
 elseif freed then
   call('HINCRBY', budget_key, 'held_nano', '-' .. nano)

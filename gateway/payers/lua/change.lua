@@ -23,8 +23,8 @@ local function tell_waiters()
   if fields[3] then queue_of(budget_key, KEYS[3], KEYS[4]).tell_all() end
   return 1
 end
--- A grant has no updates: nobody can change one but by ending it.
-local function tell_app(what, its_state, its_cap)
+-- A grant has no updates: it can only be ended.
+local function write_update(what, its_state, its_cap)
   if fields[4] then return end
   write_event(KEYS[5], 'connection.updated', 'change', what, 'state', its_state, 'cap_nano', its_cap or '', 'by', by)
 end
@@ -42,7 +42,7 @@ if verb == 'revoke' or verb == 'close' then
   if not fields[4] then
     write_event(KEYS[5], 'connection.revoked', 'by', by)
   elseif has_lived then
-    -- One without its key has ended before, and its app was told.
+    -- A grant without its key has ended before, and its event was written then.
     write_grant_end(KEYS[5], 'revoked', fields[4], fields[5], fields[2], fields[6])
   end
   return tell_waiters()
@@ -53,15 +53,15 @@ if verb == 'pause' or verb == 'resume' then
   if state == wanted then return 0 end
   redis.call('HSET', budget_key, 'state', wanted)
   write_receipt(history_key, '', verb .. 'd', by, now_ms)
-  tell_app(verb .. 'd', wanted, fields[2])
+  write_update(verb .. 'd', wanted, fields[2])
   return tell_waiters()
 end
 local wanted = tonumber(ARGV[2])
 if verb == 'lower' and cap and wanted > cap then return -2 end
 if wanted == cap then return 0 end
 redis.call('HSET', budget_key, 'cap_nano', whole(wanted))
--- What share of it is spent is told anew.
-redis.call('HDEL', budget_key, 'quiet_nano', 'told_days')
-tell_app('cap', state, whole(wanted))
+-- Thresholds refer to the new cap.
+redis.call('HDEL', budget_key, 'next_threshold_nano', 'threshold_days')
+write_update('cap', state, whole(wanted))
 write_receipt(history_key, '', 'cap', by, now_ms, 'cap_nano', whole(wanted), 'before_nano', fields[2] or '')
 return tell_waiters()

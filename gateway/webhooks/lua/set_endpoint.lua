@@ -1,9 +1,9 @@
---[[ set_endpoint: have an app told of events at a URL. One that was told nowhere, or whose endpoint was gone, is told
-of what happens from now on, by the clock that events have too.
+--[[ set_endpoint: set the webhook endpoint of an app. An app that had none, or whose endpoint was disabled, gets the
+events from now on, by Redis's clock, which also numbers the events.
 KEYS[1] webhook  hash
 ARGV[1] url
-ARGV[2] secret   sealed; taken where there is none
-RETURNS 1 the secret was taken, 0 there is one
+ARGV[2] secret   sealed; stored unless there is one
+RETURNS 1 the secret was stored, 0 there was one
 REPEAT returns 0 and changes nothing. ]]
 -- include: window
 local webhook_key = KEYS[1]

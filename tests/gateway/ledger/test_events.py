@@ -43,7 +43,7 @@ async def rest_of(events: Events) -> list[Event]:
     found = []
     while isinstance(event := await events.take(BUDGET, since_ms=0, lease_ms=LEASE_MS), Event):
         found.append(event)
-        await events.done(BUDGET, event)
+        await events.finish(BUDGET, event)
     assert event is None
     return found
 
@@ -67,16 +67,16 @@ async def test_one_sender_has_an_event_and_what_failed_waits(services: Services)
     wait_ms = await events.take(BUDGET, since_ms=0, lease_ms=LEASE_MS)
     assert isinstance(wait_ms, int)
     assert 0 < wait_ms <= LEASE_MS
-    following = await events.following(BUDGET, since_ms=0)
+    following = await events.peek(BUDGET, since_ms=0)
     assert following is not None
     assert following[0] == first
     assert 0 < following[1] <= wait_ms
-    await events.put_off(BUDGET, first, after_ms=0, is_attempt=True)
+    await events.retry_later(BUDGET, first, after_ms=0, is_attempt=True)
     again = await take(events)
     assert (again.entry_id, again.tries) == (first.entry_id, 1)
-    await events.put_off(BUDGET, again, after_ms=0, is_attempt=False)
+    await events.retry_later(BUDGET, again, after_ms=0, is_attempt=False)
     assert (await take(events)).tries == 1
-    await events.done(BUDGET, again)
+    await events.finish(BUDGET, again)
     second = await take(events)
     assert (second.fields["event"], second.tries) == ("connection.updated", 0)
 
@@ -90,7 +90,7 @@ async def test_what_happened_before_the_endpoint_is_told_only_when_it_is_told_ag
     assert [event.entry_id for event in await rest_of(events)] == [event.entry_id for event in every[1:]]
     assert await rest_of(events) == []
     assert not await events.replay(BUDGET, f"{every[-1].at_ms + 1}-0")
-    await services.store.call("DEL", BUDGET.told)
+    await services.store.call("DEL", BUDGET.delivery)
     assert await events.take(BUDGET, since_ms=every[-1].at_ms + 1, lease_ms=LEASE_MS) is None
     assert (await take(events, every[-1].at_ms)).entry_id in [event.entry_id for event in every]
 
@@ -102,7 +102,7 @@ async def test_a_replay_that_is_asked_for_during_another_one_counts(services: Se
     await events.replay(BUDGET, every[2].entry_id)
     running = await take(events)
     await events.replay(BUDGET, every[0].entry_id)
-    await events.done(BUDGET, running)
+    await events.finish(BUDGET, running)
     assert len(await rest_of(events)) == len(every)
 
 
@@ -117,7 +117,7 @@ async def test_a_budget_is_listed_before_its_event_is_written(services: Services
                 await asyncio.sleep(0.01)
             await events.rest(BUDGET, lease_ms=0)
     assert await services.store.call("ZSCORE", shard, BUDGET.name) is None
-    events.note(BUDGET)
+    events.list_now(BUDGET)
     await services.store.drained(5)
     listed = await services.store.call("ZSCORE", shard, BUDGET.name)
     assert await events.count_late(int(listed)) == 1

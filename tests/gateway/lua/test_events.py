@@ -52,9 +52,9 @@ def test_a_threshold_is_told_again_once_its_day_has_left_the_window(scripts: Scr
 
     def pass_days(count: int) -> None:
         """Let what was told have been told so many days ago, and a new day begin."""
-        days = scripts.budget()["told_days"].split()
+        days = scripts.budget()["threshold_days"].split()
         moved = " ".join(str(int(day) - count if int(day) else 0) for day in days)
-        scripts.call("HSET", BUDGET.budget, "told_days", moved, "window_day", today - 1)
+        scripts.call("HSET", BUDGET.budget, "threshold_days", moved, "window_day", today - 1)
         scripts.call("HDEL", BUDGET.days, today)
 
     pass_days(29)

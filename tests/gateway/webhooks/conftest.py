@@ -33,16 +33,16 @@ class Hooks:
         await self.services.connections.approve(self.budget(user), Approval(cap_nano, "sk-or-v1-ada"))
         return self.budget(user)
 
-    async def tell(self, *budgets: Budget) -> None:
+    async def deliver(self, *budgets: Budget) -> None:
         """Have the sender tell what is due of these budgets, and wait until it has tried."""
         for budget in budgets:
             self.sender.notice(budget)
         await self.sender.idle()
 
-    async def pass_time(self, *budgets: Budget) -> None:
+    async def skip_backoff(self, *budgets: Budget) -> None:
         """Let the wait after a try in vain be over."""
         for budget in budgets:
-            await self.services.store.call("HSET", budget.told, "next_ms", 0)
+            await self.services.store.call("HSET", budget.delivery, "next_ms", 0)
 
 
 @pytest.fixture

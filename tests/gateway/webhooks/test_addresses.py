@@ -83,7 +83,7 @@ def test_a_webhook_url_has_one_form(text: str, stored: str) -> None:
         *("https://*.example/", f"https://hooks.example/{'a' * 2000}", "https://hooks.example/\n"[:-1] + "\x7f"),
     ],
 )
-def test_what_no_webhook_can_go_to_is_refused_at_once(text: str) -> None:
+def test_an_invalid_webhook_url_is_refused(text: str) -> None:
     """With words that say what to write."""
     with pytest.raises(OriginRefused):
         register(text, development=False, loopback=False)

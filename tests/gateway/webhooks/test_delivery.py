@@ -106,7 +106,7 @@ async def test_nobody_there_is_an_outcome() -> None:
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "127.1", "0x7f.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"]
 )
-async def test_no_spelling_of_a_private_address_is_connected_to(receiver: Receiver, host: str) -> None:
+async def test_no_notation_of_a_private_address_is_connected_to(receiver: Receiver, host: str) -> None:
     """The very address of the socket is looked at, whatever the URL said and whatever the name led to."""
     async with open_delivery(loopback=False) as delivery:
         outcome = await delivery.send(f"http://{host}:{receiver.port}/hooks?app=1", [SECRET], MESSAGE)
@@ -115,7 +115,7 @@ async def test_no_spelling_of_a_private_address_is_connected_to(receiver: Receiv
     assert receiver.received == []
 
 
-async def test_a_name_that_changes_between_looks_leads_nowhere(
+async def test_a_name_with_changing_addresses_leads_nowhere(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DNS rebinding: a name is looked up once a try, and what that gives is what is checked and used."""

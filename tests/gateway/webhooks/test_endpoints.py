@@ -47,6 +47,6 @@ async def test_an_endpoint_that_is_taken_away_is_none(hooks: Hooks) -> None:
 async def test_the_last_events_that_were_given_up_are_kept(hooks: Hooks) -> None:
     """The newest hundred."""
     for number in range(101):
-        await hooks.services.endpoints.note_untold(hooks.app_id, {"webhookId": f"msg_{number}"})
-    kept = await hooks.services.endpoints.untold(hooks.app_id)
+        await hooks.services.endpoints.note_undelivered(hooks.app_id, {"webhookId": f"msg_{number}"})
+    kept = await hooks.services.endpoints.undelivered(hooks.app_id)
     assert [kept[0], kept[-1], len(kept)] == [{"webhookId": "msg_100"}, {"webhookId": "msg_1"}, 100]

@@ -54,11 +54,11 @@ async def test_what_is_refused_comes_again_in_order_with_one_id(hooks: Hooks) ->
     ada = await hooks.connect("ada")
     await hooks.services.connections.pause(ada)
     for _ in range(3):
-        await hooks.tell(ada)
-        await hooks.tell(ada)  # Until the wait is over nothing is tried.
-        await hooks.pass_time(ada)
+        await hooks.deliver(ada)
+        await hooks.deliver(ada)  # Until the wait is over nothing is tried.
+        await hooks.skip_backoff(ada)
     assert [each.status for each in hooks.receiver.received] == [500, 503, 302]
-    await hooks.tell(ada)
+    await hooks.deliver(ada)
     assert [each.said[0] for each in hooks.receiver.taken] == ["connection.created", "connection.updated"]
     first = hooks.receiver.received[:4]
     assert len({(each.message_id, each.body) for each in first}) == 1
@@ -89,12 +89,12 @@ async def test_an_app_that_fails_for_all_rests(hooks: Hooks) -> None:
     """After five tries in vain in a row no more are made for a while; what fails for one user stops no other's."""
     budgets = [await hooks.connect(f"user-{number}") for number in range(8)]
     hooks.receiver.statuses = [400, 204]
-    await hooks.tell(budgets[0])
-    await hooks.tell(budgets[1])
+    await hooks.deliver(budgets[0])
+    await hooks.deliver(budgets[1])
     assert [each.status for each in hooks.receiver.received] == [400, 204]
     hooks.receiver.statuses = [500] * 8
     for budget in budgets[2:]:
-        await hooks.tell(budget)
+        await hooks.deliver(budget)
     assert len(hooks.receiver.received) == 2 + 5
 
 
@@ -102,10 +102,10 @@ async def test_a_server_that_asks_for_time_gets_it(hooks: Hooks) -> None:
     """Retry-After holds for the event, and for what else the app is sent."""
     ada, bob = await hooks.connect("ada"), await hooks.connect("bob")
     hooks.receiver.statuses, hooks.receiver.headers = [429], {"Retry-After": "90"}
-    await hooks.tell(ada)
-    await hooks.tell(bob)
+    await hooks.deliver(ada)
+    await hooks.deliver(bob)
     assert len(hooks.receiver.received) == 1
-    found = await hooks.services.ledger.events.following(ada, since_ms=0)
+    found = await hooks.services.ledger.events.peek(ada, since_ms=0)
     assert found is not None
     assert 80_000 < found[1] <= 99_000
 
@@ -114,15 +114,15 @@ async def test_410_switches_an_endpoint_off(hooks: Hooks) -> None:
     """Nothing more is sent; set anew, it is told of what happens from then on."""
     ada = await hooks.connect("ada")
     hooks.receiver.statuses = [410]
-    await hooks.tell(ada)
-    await hooks.tell(ada)
+    await hooks.deliver(ada)
+    await hooks.deliver(ada)
     assert len(hooks.receiver.received) == 1
     endpoint = await hooks.services.endpoints.find(hooks.app_id)
     assert endpoint is not None
     assert endpoint.gone_ms is not None
     await hooks.services.endpoints.set(hooks.app_id, hooks.receiver.url)
     await hooks.services.connections.pause(ada)
-    await hooks.tell(ada)
+    await hooks.deliver(ada)
     assert [each.said[0] for each in hooks.receiver.taken] == ["connection.updated"]
 
 
@@ -133,14 +133,14 @@ async def test_what_nobody_takes_for_three_days_is_given_up(hooks: Hooks) -> Non
     await hooks.services.store.call("XADD", ada.events, "1000-0", "event", "connection.revoked", "by", "app")
     await hooks.connect("ada")
     hooks.receiver.statuses = [500, 500]
-    await hooks.tell(ada)
-    await hooks.pass_time(ada)
-    await hooks.tell(ada)
+    await hooks.deliver(ada)
+    await hooks.skip_backoff(ada)
+    await hooks.deliver(ada)
     assert [each.said[0] for each in hooks.receiver.taken] == ["connection.created"]
-    [untold] = await hooks.services.endpoints.untold(hooks.app_id)
-    assert untold["webhookId"] == hooks.receiver.received[0].message_id
+    [undelivered] = await hooks.services.endpoints.undelivered(hooks.app_id)
+    assert undelivered["webhookId"] == hooks.receiver.received[0].message_id
     assert await hooks.services.ledger.events.replay(ada, "1000-0")
-    await hooks.tell(ada)
+    await hooks.deliver(ada)
     assert [each.said[0] for each in hooks.receiver.taken][1:] == ["connection.revoked", "connection.created"]
 
 
@@ -148,20 +148,20 @@ async def test_an_app_without_an_endpoint_costs_two_looks(hooks: Hooks) -> None:
     """Then its budgets are on no list; its events are kept, and an endpoint that comes later may have them."""
     await hooks.services.endpoints.remove(hooks.app_id)
     ada, events = await hooks.connect("ada"), hooks.services.ledger.events
-    await hooks.tell(ada)
+    await hooks.deliver(ada)
     assert await hooks.services.store.call("ZSCORE", ada.event_shard, ada.name) is not None
     await hooks.services.store.call("ZADD", ada.event_shard, "0.5", ada.name)
     assert await events.ripe(int(ada.event_shard.rpartition(":")[2]), most=1, lease_ms=0) == [ada]
-    await hooks.tell(ada)
+    await hooks.deliver(ada)
     assert await hooks.services.store.call("ZSCORE", ada.event_shard, ada.name) is None
     [entry] = await hooks.services.store.call("XRANGE", ada.events, "-", "+")
     while (await hooks.services.ledger.standing(ada)).now_ms <= int(entry[0].partition(b"-")[0]):
         pass  # What happens in the very millisecond of its setting is told.
     hooks.receiver.secret = await hooks.services.endpoints.set(hooks.app_id, hooks.receiver.url) or ""
-    await hooks.tell(ada)
+    await hooks.deliver(ada)
     assert hooks.receiver.received == []
     await events.replay(ada, entry[0].decode())
-    await hooks.tell(ada)
+    await hooks.deliver(ada)
     assert [each.said[0] for each in hooks.receiver.received] == ["connection.created"]
 
 
@@ -172,7 +172,7 @@ async def test_a_sender_that_is_stopped_gives_back_what_it_tries(hooks: Hooks) -
     hooks.sender.notice(ada)
     await hooks.receiver.until(1)
     await hooks.sender.close()
-    found = await hooks.services.ledger.events.following(ada, since_ms=0)
+    found = await hooks.services.ledger.events.peek(ada, since_ms=0)
     assert found is not None
     assert (found[0].tries, found[1]) == (0, 0)
 
@@ -181,9 +181,9 @@ async def test_no_line_of_the_log_tells_where_an_app_listens(hooks: Hooks, capsy
     """A URL may hold a secret; a line has the event's id, its type and what failed."""
     hooks.receiver.statuses = [500]
     ada = await hooks.connect("ada")
-    await hooks.tell(ada)
-    await hooks.pass_time(ada)
-    await hooks.tell(ada)
+    await hooks.deliver(ada)
+    await hooks.skip_backoff(ada)
+    await hooks.deliver(ada)
     said = capsys.readouterr().out
     assert "webhook_failed" in said
     assert "webhook_delivered" in said

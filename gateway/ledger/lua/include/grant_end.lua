@@ -1,7 +1,7 @@
 -- include: event
 -- include: uses
 -- Drops the funding key of a grant that has ended and has no open hold: each open hold has the key sealed into it.
--- Its app is told in the same step. Returns how many ms it has left; 0 when it has ended and a hold is open, -1 when
+-- Writes the event in the same step. Returns how many ms it has left; 0 when it has ended and a hold is open, -1 when
 -- nothing is left to do.
 local function end_uses(budget_key, due_key, events_key, now_ms)
   local state, uses, used, expires_ms, cap_nano, spent_nano = unpack(redis.call('HMGET', budget_key, 'state', 'uses', 'used',
@@ -11,7 +11,7 @@ local function end_uses(budget_key, due_key, events_key, now_ms)
   if redis.call('ZCARD', due_key) > 0 then return 0 end
   if redis.call('HDEL', budget_key, 'funding') == 1 then
     write_grant_end(events_key, used + 0 >= uses + 0 and 'used_up' or 'expired', uses, used, cap_nano, spent_nano)
-    redis.call('HSET', budget_key, 'untold', '1')
+    redis.call('HSET', budget_key, 'unlisted_events', '1')
   end
   redis.call('HDEL', budget_key, 'funding_refused', 'funding_trial_ms')
   return -1

@@ -14,7 +14,7 @@ local function roll_window(budget_key, days_key, today, keep_days, window_day, w
     end
   end
   window_day, window_nano = whole(today), whole(spent)
-  -- What an app was told of its spend may have left the window: the next settlement looks.
-  redis.call('HSET', budget_key, 'window_day', window_day, 'window_nano', window_nano, 'quiet_nano', '0')
+  -- A threshold's event may have left the window: the next settlement checks.
+  redis.call('HSET', budget_key, 'window_day', window_day, 'window_nano', window_nano, 'next_threshold_nano', '0')
   return window_nano, window_day
 end

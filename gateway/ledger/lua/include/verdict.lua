@@ -1,6 +1,6 @@
 -- include: event
 -- Notes what an answer told of the funding key of that version: a refused key rests until its first trial, one that works
--- rests no more. Of a key that was replaced since nothing is noted. Returns whether its app is to be told.
+-- rests no more. Of a key that was replaced since nothing is noted. Returns whether an event was written.
 local function note_verdict(budget_key, version, verdict, events_key)
   if (redis.call('HGET', budget_key, 'funding_version') or '0') ~= version then return end
   local trial_ms = verdict:match('^refused (%d+)$')
@@ -9,7 +9,7 @@ local function note_verdict(budget_key, version, verdict, events_key)
     redis.call('HSET', budget_key, 'funding_trial_ms', clock() + trial_ms)
     if is_news then
       write_event(events_key, 'funding.invalid')
-      redis.call('HSET', budget_key, 'untold', '1')
+      redis.call('HSET', budget_key, 'unlisted_events', '1')
     end
     return is_news
   elseif verdict == 'works' then
