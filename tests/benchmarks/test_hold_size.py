@@ -1,4 +1,4 @@
-"""What the README says of the cap: real prompts use it up, by the gateway's own tokenizer."""
+"""Real prompts can use up a cap, counted with the gateway's own tokenizer."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The benchmark's pure parts: what wrk tells, which run proves nothing, the table, what a run is asked for."""
+"""The benchmark's pure parts: wrk's output, invalid runs, the table, the options."""
 
 import pytest
 
@@ -52,7 +52,7 @@ def test_medians_count() -> None:
 
 
 def test_the_table_tells_multiples_of_nginx_with_lua() -> None:
-    """That one states its figure, each other one how many times as much; who is not in a row has a dash."""
+    """The row of nginx with Lua has figures, the others multiples; a contender missing in a row has a dash."""
     results = [result(BARE, 10), result(LUA, 40), result("ours", 120), Result.of("plain", "peer", [{"per_second": 1}])]
     assert readme_table(results, "Some machine.").splitlines() == [
         "Some machine.",
@@ -87,7 +87,7 @@ def test_a_run_that_cannot_be_is_refused() -> None:
 
 
 def test_an_answer_is_whole_when_its_framing_says_so() -> None:
-    """By its length or by its last chunk, not by how it was cut on its way."""
+    """By its length or its last chunk, not by the boundaries of reads."""
     plain = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab\n\r\nA\r\n0123456789\r\n0\r\n\r\n"
     assert (_whole(plain[:-1]), _whole(plain)) == (None, (200, b"body"))

@@ -1,6 +1,6 @@
-"""An app that uses Wattfare as its documentation says: a page with a button, and a backend that holds the secret key.
+"""An app that uses Wattfare as documented: a page with a button, and a backend with the secret key.
 
-One server plays every host of the tests: `app.localhost` is registered, `evil.localhost` is not.
+One server serves every host of the tests: `app.localhost` is registered, `evil.localhost` is not.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class AppSite:
     """More pages of the app, by the name below `/pages/`."""
 
     def url(self, *, user: str, host: str = "", **query: str) -> str:
-        """Return a page's address. See `_page` for what `query` may say."""
+        """Return a page's URL. `_page` documents `query`."""
         asked = {"user": user, **query}
         return f"{host or self.origin}/?" + "&".join(f"{name}={value}" for name, value in asked.items())
 
@@ -64,7 +64,7 @@ class AppSite:
             return found
 
     async def chat(self, user: str, *, mode: str = "live") -> tuple[int, Json]:
-        """Let the app's backend ask a model, paid by `user`."""
+        """Call a model through the app's backend, paid by `user`."""
         messages = [{"role": "user", "content": "Say hello."}]
         body = {"model": "openai/gpt-4o-mini", "messages": messages, "max_tokens": 40}
         return await self.post("chat/completions", body, keys=self.stack.keys, mode=mode, x_wattfare_user=user)

@@ -1,7 +1,7 @@
 """A real Chromium, one for each test process, and a browser profile of its own for each test.
 
-The traps of a browser test: Playwright turns popup blocking off (here it stays on); `page.goto` drops the opener (here
-pages navigate themselves); COOP counts only where it is secure, which `*.localhost` is.
+Pitfalls: Playwright turns popup blocking off (here it stays on); `page.goto` drops the opener (here pages navigate
+themselves); COOP works only in secure contexts, which `*.localhost` is.
 """
 
 import os

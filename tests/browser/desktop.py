@@ -27,7 +27,7 @@ _QUIET = ("--no-first-run", "--no-default-browser-check", "--disable-background-
 
 
 class Moved(Exception):
-    """The page went elsewhere while it was asked."""
+    """The page navigated during the evaluation."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Seen:
     _count: int = 0
 
     async def ask(self, expression: str) -> Any:
-        """Return what an expression comes to in the page, a promise's value included. Raises Moved."""
+        """Return the value of an expression in the page, awaiting promises. Raises Moved."""
         self._count += 1
         asked = {"expression": expression, "awaitPromise": True, "returnByValue": True}
         await self._socket.send_json({"id": self._count, "method": "Runtime.evaluate", "params": asked})
@@ -51,7 +51,7 @@ class Seen:
         return answer["result"]["result"].get("value")
 
     async def until(self, condition: str) -> Any:
-        """Wait until an expression is true, asked at each frame of the page, also of the next one."""
+        """Wait until an expression is true, evaluated at each frame, even across a navigation."""
         look = f"const look = () => ({condition}) ? done() : requestAnimationFrame(look)"
         while True:
             with contextlib.suppress(Moved):
@@ -77,18 +77,18 @@ class Desktop:
             return await self._see(await answer.json())
 
     async def window(self, start: str) -> Seen:
-        """Return the window whose address begins so, once it is there."""
+        """Wait for the window whose URL starts with the prefix, and return it."""
         async with asyncio.timeout(_WAIT_SECONDS):
             while True:
                 async with self.http.get(f"http://127.0.0.1:{self.port}/json/list") as answer:
                     for target in await answer.json():
                         if target["type"] == "page" and target["url"].startswith(start):
                             return await self._see(target)
-                # The debugger's list tells of nothing by itself.
+                # The debugger's list sends no notifications.
                 await asyncio.sleep(0.05)
 
     async def close(self, start: str) -> None:
-        """Close every page whose address begins so."""
+        """Close every page whose URL starts with the prefix."""
         async with self.http.get(f"http://127.0.0.1:{self.port}/json/list") as answer:
             targets = await answer.json()
         for target in targets:
@@ -137,7 +137,7 @@ def _fill_screen(preferences: Path) -> None:
 
 
 async def _x_server(stack: contextlib.AsyncExitStack) -> str:
-    """Start Xvfb on a display that is free, and return its name once it takes clients."""
+    """Start Xvfb on a free display, and return its name once it accepts clients."""
     reader, writer = os.pipe()
     stack.callback(os.close, reader)
     command = ("Xvfb", "-displayfd", str(writer), "-screen", "0", f"{SCREEN[0]}x{SCREEN[1]}x24", "-nolisten", "tcp")

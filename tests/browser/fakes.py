@@ -4,7 +4,7 @@ from playwright.async_api import BrowserContext, Route
 
 from tests.browser.app_site import AppSite
 
-# Says hello as ours does, and keeps what it was given. `finish` tells the opener how it ended.
+# Sends `hello` like the real page, and keeps what it receives. `finish` sends the result to the opener.
 _PAGE = """<!doctype html><title>Fake</title><script>
 const asked = new URLSearchParams(location.hash.slice(1))
 const say = (message) => opener.postMessage({ ns: 'wattfare', v: 1, nonce: asked.get('n'), ...message }, '*')
@@ -15,7 +15,7 @@ say({ type: 'hello' })
 
 
 async def replace_consent(context: BrowserContext, site: AppSite, *, attempt: str = '{"state":"pending"}') -> None:
-    """Serve the fake as the consent page, and `attempt` as the server's word on it."""
+    """Serve the fake as the consent page, and `attempt` as the server's answer about it."""
 
     async def page(route: Route) -> None:
         await route.fulfill(status=200, content_type="text/html", body=_PAGE)

@@ -41,30 +41,30 @@ async def authorize(popup: Page, account: str) -> None:
 
 
 def allow_button(popup: Page) -> Locator:
-    """The button that says yes."""
+    """Return the Allow button."""
     return popup.locator("[data-answer=allow]")
 
 
 async def allow(popup: Page) -> None:
-    """Say yes, once the window takes it; the window closes itself."""
+    """Press Allow when it is armed; the window closes itself."""
     async with popup.expect_event("close"):
         await press_allow(popup)
 
 
 async def press_allow(popup: Page) -> None:
-    """Say yes and look no further."""
+    """Press Allow without waiting for the outcome."""
     await expect(allow_button(popup)).to_have_attribute("aria-disabled", "false")
     await allow_button(popup).click()
 
 
 async def deny(popup: Page) -> None:
-    """Say no; the window closes itself."""
+    """Press Deny; the window closes itself."""
     async with popup.expect_event("close"):
         await popup.get_by_role("button", name=re.compile("^(Don’t allow|Cancel)$")).click()
 
 
 async def close_window(popup: Page) -> None:
-    """Press "Close window", from inside the page: Playwright's own click would still wait in a window that is gone."""
+    """Press "Close window" by script: Playwright's own click would keep waiting in the closed window."""
     async with popup.expect_event("close"):
         button = popup.get_by_role("button", name="Close window")
         await button.evaluate("button => { setTimeout(() => button.click(), 0) }")
@@ -78,7 +78,7 @@ async def outcome(page: Page, count: int = 1) -> Json:
 
 
 async def connect_by_key(page: Page, key: str = FUNDING_KEY) -> Json:
-    """Go the whole way of a first-time payer with a pasted key."""
+    """Connect as a first-time payer with a pasted key."""
     popup = await press_connect(page)
     await paste_key(popup, key)
     await press_allow(popup)
@@ -86,7 +86,7 @@ async def connect_by_key(page: Page, key: str = FUNDING_KEY) -> Json:
 
 
 async def go(page: Page, url: str) -> None:
-    """Let the page navigate itself: Playwright's own goto would drop its opener."""
+    """Navigate by script, because Playwright's goto would drop the opener."""
     async with page.expect_navigation():
         await page.evaluate("url => { setTimeout(() => { location.href = url }, 0) }", url)
 

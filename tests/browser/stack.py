@@ -45,7 +45,7 @@ class BrowserStack:
 async def started(redis_url: str, *, app_origins: list[str]) -> AsyncIterator[BrowserStack]:
     """Start all processes on free ports and register the app; end them all afterwards.
 
-    The consent site is at `localhost`, as OpenRouter calls back no other loopback name; apps live at `*.localhost`,
+    The consent site is at `localhost`, the only loopback name that OpenRouter redirects to; apps are at `*.localhost`,
     so that a browser sees two sites.
     """
     ports = free_ports(3)
@@ -117,6 +117,6 @@ async def _answers(process: asyncio.subprocess.Process, probe: str) -> bool:
                 async with session.get(probe) as response:
                     if response.status == 200:
                         return True
-            # Another process opens its port when it is ready; nothing tells of it.
+            # Another process opens its port when it is ready; there is no event for that.
             await asyncio.sleep(0.05)
     return False

@@ -47,7 +47,7 @@ async def inspect(page: Page, name: str) -> None:
     widths = LARGE if name.startswith("board-") else SMALL
     for width in widths:
         await page.set_viewport_size({"width": width, "height": 640})
-        # A run takes a tenth of a second and more, and there are a hundred states: a scheme changes colours alone, and
+        # A run takes a tenth of a second or more, and there are a hundred states: a scheme changes only colours, and
         # those do not change with the width.
         for scheme in {widths[0]: ("light", "dark"), widths[-1]: ("light",)}.get(width, ()):
             await page.emulate_media(color_scheme="light" if scheme == "light" else "dark", reduced_motion="reduce")

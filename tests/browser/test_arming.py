@@ -1,4 +1,4 @@
-"""Allow takes a person's answer and no other press: real focus and real input, as X events, in a plain Chromium."""
+"""Allow accepts only a person's deliberate press: real focus and input, as X events, in a plain Chromium."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from tests.browser.desktop import Desktop, Seen
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-# Where the popup stands on the screen, and how large it is inside.
+# The popup's position on the screen, and its inner size.
 LEFT, TOP, WIDTH, HEIGHT = 420, 120, 360, 600
 # What an app's page does: it opens the window inside the first key or click, and answers its hello.
 OPEN = """
@@ -25,7 +25,7 @@ OPEN = """
   })
 }
 """
-# Every 250 ms another fragment, from soon after the question stands there.
+# Another fragment every 250 ms, from shortly after the question is shown.
 FRAGMENTS = """
 (url) => {
   const names = ['allow', 'main', 'time', 'amount', 'answers', '', ':~:text=Allow']
@@ -91,7 +91,7 @@ async def spot_of(screen: Desktop, page: Seen, app_site: AppSite, user: str) -> 
 
 
 async def test_a_person_gets_through(screen: Desktop, game: Seen, app_site: AppSite, user: str) -> None:
-    """Who comes with the mouse, waits a moment and presses once has allowed it: what the other tests refuse works."""
+    """Moving the mouse in, waiting a moment and pressing once is accepted: other tests' refusals are not trivial."""
     await set_trap(game, app_site, user)
     await screen.do("key", "a")
     popup = await screen.window(app_site.stack.consent)
@@ -122,7 +122,7 @@ async def test_a_held_key_allows_nothing_through_fragments(
 async def test_a_key_that_was_held_before_allows_nothing(
     screen: Desktop, game: Seen, app_site: AppSite, user: str, key: str
 ) -> None:
-    """Even with the focus on Allow: a press that began before counts neither while it repeats nor when it is let go."""
+    """Even with the focus on Allow, a key pressed before counts neither while it repeats nor when it is released."""
     await set_trap(game, app_site, user)
     await screen.do("keydown", key)
     popup = await screen.window(app_site.stack.consent)
@@ -167,7 +167,7 @@ async def test_a_window_behind_is_never_armed(screen: Desktop, game: Seen, app_s
 async def test_a_small_window_says_so_and_allows_nothing(
     screen: Desktop, game: Seen, app_site: AppSite, user: str
 ) -> None:
-    """The page chose a size in which name and sentence are never seen: Allow does not arm, and the window says why."""
+    """In a size in which name and sentence are never in view, Allow does not arm, and the window says why."""
     await set_trap(game, app_site, user, width=260, height=110)
     await screen.do("key", "a")
     popup = await screen.window(app_site.stack.consent)

@@ -1,4 +1,4 @@
-"""What the popup says of whom it asks for, how often it may ask, and for how long."""
+"""What the popup shows of the app's account, how often it may open, and for how long."""
 
 # ruff: noqa: N802 (the numbers of the checklist are written as they stand there)
 
@@ -19,7 +19,7 @@ MINUTE_MS = 60_000
 
 
 async def test_P07_the_popup_says_that_no_account_was_named(page: Page, app_site: AppSite, user: str) -> None:
-    """Before Allow the payer reads that the app did not say for which account it asks."""
+    """Before Allow the payer reads that the app gave no account name."""
     await payer.visit(page, app_site, user, mode="test")
     popup = await payer.press_connect(page)
     await payer.allow_button(popup).wait_for()
@@ -29,7 +29,7 @@ async def test_P07_the_popup_says_that_no_account_was_named(page: Page, app_site
 async def test_P07_the_popup_names_the_account_before_allow(
     page: Page, services: Services, app_site: AppSite, user: str
 ) -> None:
-    """A token with a label: whose account would be paid for stands there, as text, above the answer."""
+    """With a label in the token, the account's name is shown as text above the buttons."""
     claims = jwt.decode(await app_site.token(user, mode="test"), options={"verify_signature": False})
     kid, key = services.sessions._ring.newest
     label = "bob@acme.example <b>\u202eevil"
@@ -47,7 +47,7 @@ async def test_P07_the_popup_names_the_account_before_allow(
 
 
 async def test_the_origin_is_never_smaller_than_the_name(page: Page, app_site: AppSite, user: str) -> None:
-    """What the browser proved stands as large as what the app calls itself, on both screens."""
+    """The verified origin is as large as the app's name, on both screens."""
     await payer.visit(page, app_site, user)
     popup = await payer.press_connect(page)
     for step in ("paying", "asking"):
@@ -71,7 +71,7 @@ async def test_a_cap_above_what_is_left_on_the_key_says_so(page: Page, app_site:
 
 
 async def test_a_refused_key_stays_in_its_field_with_the_reason_below(page: Page, app_site: AppSite, user: str) -> None:
-    """It can be shown and mended; there is one main button at a time, and nothing amber on the way to the question."""
+    """It can be unmasked and corrected; one primary button at a time, no warning colour before the question."""
     await payer.visit(page, app_site, user)
     popup = await payer.press_connect(page)
     await payer.paste_key(popup, "sk-or-nothing!")
@@ -93,7 +93,7 @@ async def test_a_refused_key_stays_in_its_field_with_the_reason_below(page: Page
 
 
 async def test_no_control_of_the_question_can_be_named_by_a_fragment(page: Page, app_site: AppSite, user: str) -> None:
-    """Whoever opened the window may set its fragment: nothing that takes focus has an id or a name to be found by."""
+    """The opener may set the window's fragment: no focusable element has an id or name that it could address."""
     await payer.visit(page, app_site, user)
     popup = await payer.press_connect(page)
     await payer.paste_key(popup)
@@ -106,7 +106,7 @@ async def test_no_control_of_the_question_can_be_named_by_a_fragment(page: Page,
 
 
 async def test_what_was_not_in_view_cannot_be_allowed(page: Page, app_site: AppSite, user: str) -> None:
-    """With large text the amount is below the edge: Allow arms, and says so, once it was scrolled to."""
+    """With large text the amount is below the edge: Allow arms, and says so, after it was scrolled into view."""
     await payer.visit(page, app_site, user)
     popup = await payer.press_connect(page)
     await payer.paste_key(popup)
@@ -119,7 +119,7 @@ async def test_what_was_not_in_view_cannot_be_allowed(page: Page, app_site: AppS
     for part in (popup.get_by_role("heading"), popup.get_by_role("group", name="Monthly cap")):
         await expect(payer.allow_button(popup)).to_have_attribute("aria-disabled", "true")
         await part.evaluate("(part) => part.scrollIntoView({ block: 'end' })")
-        # What is in view is told once a frame.
+        # Visibility is reported once a frame.
         await popup.evaluate("new Promise((seen) => requestAnimationFrame(() => requestAnimationFrame(seen)))")
     await expect(payer.allow_button(popup)).to_have_attribute("aria-disabled", "false")
 
@@ -147,7 +147,7 @@ async def test_I17_after_two_refusals_the_app_must_rest(
 
 
 async def test_time_is_told_two_minutes_ahead_and_can_be_had_again(page: Page, app_site: AppSite, user: str) -> None:
-    """WCAG 2.2.1: a warning with a button; what was chosen stays; Allow waits anew, as the page has moved."""
+    """WCAG 2.2.1: a warning with a button; the choice is kept; Allow waits again, because the page has moved."""
     await page.clock.install()
     await payer.visit(page, app_site, user)
     popup = await payer.press_connect(page)
@@ -170,7 +170,7 @@ async def test_time_is_told_two_minutes_ahead_and_can_be_had_again(page: Page, a
 
 
 async def test_F10_a_page_from_the_browsers_memory_looks_again(page: Page, app_site: AppSite, user: str) -> None:
-    """Shown again as it was, the popup asks its server how things stand, and Allow waits anew."""
+    """Restored from the back-forward cache, the popup reloads its attempt, and Allow waits again."""
     await payer.visit(page, app_site, user, mode="test")
     popup = await payer.press_connect(page)
     await expect(payer.allow_button(popup)).to_have_attribute("aria-disabled", "false")
@@ -210,7 +210,7 @@ async def test_F10_chromium_keeps_no_copy_of_the_popup(
 
 
 async def test_not_you_asks_again_where_nothing_leads_back(page: Page, app_site: AppSite, user: str) -> None:
-    """A pasted key that pays for an app, in one browser: "Not you?" says what would be lost, and Keep it keeps it."""
+    """With a pasted key that pays for an app, in one browser, "Not you?" warns of the loss, and Keep it keeps it."""
     await payer.visit(page, app_site, user)
     await payer.connect_by_key(page)
     await payer.visit(page, app_site, f"{user}-2")

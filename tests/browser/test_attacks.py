@@ -1,4 +1,4 @@
-"""Attacks on the popup, each by its number in the checklist: who may open it, what reaches whom, what may be shown."""
+"""Attacks on the popup, each by its number in the checklist."""
 
 # ruff: noqa: N802 (the numbers of the checklist are written as they stand there)
 
@@ -19,7 +19,7 @@ HELLO_MS = 5_100
 async def test_P03_a_form_of_another_site_approves_nothing(
     context: BrowserContext, app_site: AppSite, user: str
 ) -> None:
-    """A page that knows the attempt posts a form to its approval, cookies and all: no connection."""
+    """A page that knows the attempt posts a form to its approval URL, with cookies: no connection."""
     page = await context.new_page()
     await payer.visit(page, app_site, user, mode="test")
     popup = await payer.press_connect(page)
@@ -71,7 +71,7 @@ async def test_O02_a_sandboxed_opener_has_no_origin(page: Page, app_site: AppSit
 
 
 async def test_O02_a_frame_opens_nothing_in_live_mode(page: Page, app_site: AppSite, user: str) -> None:
-    """In live mode a page inside another one is refused before it is asked who it is."""
+    """In live mode a framed page is refused before the handshake."""
     url, _ = await attacker.consent_url(app_site, user, mode="live")
     await payer.visit(page, app_site, user)
     await _add_frame(page, "allow-scripts allow-popups allow-popups-to-escape-sandbox")
@@ -98,7 +98,7 @@ async def test_O02_a_whole_page_in_a_sandbox_has_no_origin(page: Page, app_site:
 
 
 async def test_O03_a_popup_that_inherits_a_sandbox_refuses(page: Page, app_site: AppSite, user: str) -> None:
-    """Without the right to escape, the consent page itself is sandboxed: it says so and asks its server nothing."""
+    """Without allow-popups-to-escape-sandbox the consent page itself is sandboxed: it says so and calls no server."""
     url, _ = await attacker.consent_url(app_site, user)
     await payer.visit(page, app_site, user)
     await _add_frame(page, "allow-scripts allow-popups")
@@ -126,7 +126,7 @@ async def test_O04_an_opener_that_becomes_the_app_is_not_believed(page: Page, ap
 
 
 async def test_O05_only_hello_goes_to_everyone(page: Page, app_site: AppSite, user: str) -> None:
-    """A page that is not registered hears the hello and why it is refused, and nothing in it is worth hearing."""
+    """An unregistered page receives only `hello` and the fault's code, which contain no secret."""
     url, nonce = await attacker.consent_url(app_site, user, mode="live")
     await payer.visit(page, app_site, user, host=app_site.evil)
     await page.evaluate(attacker.ANSWER_EVERYTHING)
@@ -142,7 +142,7 @@ async def test_O05_only_hello_goes_to_everyone(page: Page, app_site: AppSite, us
 
 
 async def test_O06_neither_side_stumbles_over_forged_messages(page: Page, app_site: AppSite, user: str) -> None:
-    """A thousand malformed messages each way: no exception, no change; the yes still counts."""
+    """A thousand malformed messages in each direction cause no exception and no change; the approval still works."""
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     await payer.visit(page, app_site, user, mode="test")
@@ -153,7 +153,7 @@ async def test_O06_neither_side_stumbles_over_forged_messages(page: Page, app_si
     await page.evaluate(f"({attacker.FUZZ})((message) => opened[0].postMessage(message, '*'))")
     await popup.evaluate(f"({attacker.FUZZ})((message) => opener.postMessage(message, '*'))")
     await popup.evaluate("new Promise((done) => setTimeout(done))")
-    # The status line tells when Allow is ready; the rest stands still.
+    # The status line shows when Allow is armed; everything else is static.
     assert (await popup.inner_html("body")).partition('role="status"')[0] == before.partition('role="status"')[0]
     assert await page.evaluate("outcomes.length") == 0
     assert faults == []
@@ -185,7 +185,7 @@ async def test_O07_a_second_window_of_the_consent_site_is_not_heard(page: Page, 
 
 
 async def test_O08_a_page_that_moved_away_hears_nothing(page: Page, app_site: AppSite, user: str) -> None:
-    """The app's tab goes elsewhere before the yes: the result is not delivered there, and the server has it."""
+    """The app's tab navigates away before the approval: the result is not delivered there, but the server has it."""
     await payer.visit(page, app_site, user, mode="test")
     popup = await payer.press_connect(page)
     await payer.allow_button(popup).wait_for()
@@ -198,7 +198,7 @@ async def test_O08_a_page_that_moved_away_hears_nothing(page: Page, app_site: Ap
 
 
 async def test_O08_a_popup_replaced_by_its_opener_ends_as_closed(page: Page, app_site: AppSite, user: str) -> None:
-    """Whatever stands in the window now, only the server decides: closing it is a close, its messages are nothing."""
+    """Whatever page is in the window, only the server decides: closing it is a close, and its messages are ignored."""
     await payer.visit(page, app_site, user, mode="test")
     popup = await payer.press_connect(page)
     await payer.allow_button(popup).wait_for()
@@ -231,7 +231,7 @@ async def test_I01_the_consent_page_cannot_be_framed(page: Page, app_site: AppSi
 
 
 async def test_I02_allow_takes_no_hasty_click(page: Page, app_site: AppSite, user: str) -> None:
-    """A click at once, or one made by script, asks the server nothing; a key press after the wait does."""
+    """An immediate or scripted click does nothing; a key press after the wait approves."""
     await payer.visit(page, app_site, user, mode="test")
     popup = await payer.press_connect(page)
     asked: list[str] = []
@@ -278,7 +278,7 @@ async def test_I04_a_hostile_name_is_text(page: Page, app_site: AppSite, user: s
 
 
 async def test_I06_the_token_goes_nowhere_but_to_its_server(page: Page, app_site: AppSite, user: str) -> None:
-    """The token comes by message: it is in no address, fragment or not, no Referer, no storage and no history."""
+    """The token arrives by message: it is in no URL, Referer, storage or history."""
     seen: list[Request] = []
     page.context.on("request", lambda request: seen.append(request))  # noqa: PLW0108 (Playwright marks the function)
     await payer.visit(page, app_site, user, mode="test")
@@ -302,7 +302,7 @@ async def test_I06_the_token_goes_nowhere_but_to_its_server(page: Page, app_site
 async def test_I07_the_popup_asks_nobody_else_and_breaks_no_rule_of_its_own(
     context: BrowserContext, app_site: AppSite, user: str
 ) -> None:
-    """The whole way of a first-time payer: every request goes to the site itself, and its policy is never violated."""
+    """During a first connect every request goes to the site itself, and its CSP is never violated."""
     asked: list[str] = []
     violations: list[str] = []
     await context.add_init_script(
@@ -322,7 +322,7 @@ async def test_I07_the_popup_asks_nobody_else_and_breaks_no_rule_of_its_own(
 
 
 async def test_I09_the_popup_steers_no_other_window(page: Page, app_site: AppSite, user: str) -> None:
-    """The app's page stays where it was, and OpenRouter's window has no handle on ours."""
+    """The app's page does not navigate, and OpenRouter's window has no reference to ours."""
     await payer.visit(page, app_site, user)
     before = page.url
     popup = await payer.press_connect(page)
@@ -339,7 +339,7 @@ async def test_I09_the_popup_steers_no_other_window(page: Page, app_site: AppSit
 
 
 async def test_I11_the_opener_learns_nothing_from_the_window(page: Page, app_site: AppSite, user: str) -> None:
-    """A known payer's window and a stranger's look the same from outside: no frames, no readable address."""
+    """A known payer's window and a stranger's are indistinguishable to the opener: no frames, no readable URL."""
     await payer.visit(page, app_site, user)
     popup = await payer.press_connect(page)
     await popup.get_by_role("heading", name="would like to use").wait_for()

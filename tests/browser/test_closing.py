@@ -1,4 +1,4 @@
-"""Windows closed, blocked, opened twice, left over night or offline: the SDK ends where the server stands."""
+"""Windows closed, blocked, opened twice, left overnight or offline: the SDK's outcome equals the server's."""
 
 # ruff: noqa: N802 (the numbers of the checklist are written as they stand there)
 
@@ -19,7 +19,7 @@ CLOSED = {"connected": False, "limits": None, "usage": {"monthlyUsd": 0}, "remai
 
 
 async def test_F01_a_blocked_window_can_be_opened_by_a_click(page: Page, app_site: AppSite, user: str) -> None:
-    """Without a gesture connect() rejects as popup_blocked; retry() from a click goes on as if nothing had been."""
+    """Without a gesture connect() rejects as popup_blocked; retry() from a click works."""
     # Playwright's evaluate counts as a gesture, so nothing is evaluated until the call has failed.
     await page.add_init_script(
         """const timer = setInterval(() => {
@@ -39,7 +39,7 @@ async def test_F01_a_blocked_window_can_be_opened_by_a_click(page: Page, app_sit
 
 
 async def test_F02_closed_before_the_token_came(page: Page, app_site: AppSite, user: str) -> None:
-    """A window closed while it still says "Opening…" is closed, and no request reaches the consent site."""
+    """A window closed while it shows "Opening…" ends as closed, and no request reaches the consent site."""
     app_site.late.clear()
     await payer.visit(page, app_site, user, **{"as": "late"})
     popup = await payer.press_connect(page)
@@ -113,7 +113,7 @@ async def test_F04_two_tabs_are_two_attempts(context: BrowserContext, app_site: 
 
 
 async def test_F05_offline_at_allow_loses_nothing(context: BrowserContext, app_site: AppSite, user: str) -> None:
-    """Offline, Allow says so and keeps what was chosen; online again the same click works."""
+    """Offline, Allow says so and keeps the choice; online again the same click works."""
     page = await context.new_page()
     await payer.visit(page, app_site, user)
     popup = await payer.press_connect(page)
@@ -163,7 +163,7 @@ async def test_F07_a_failing_session_closes_the_window(page: Page, app_site: App
 
 
 async def test_F07_a_silent_session_shows_progress_then_fails(page: Page, app_site: AppSite, user: str) -> None:
-    """While the session endpoint is slow the window says so; after ten seconds the call fails."""
+    """While the session endpoint is slow the window shows progress; after ten seconds the call fails."""
     app_site.late.clear()
     await page.clock.install()
     await payer.visit(page, app_site, user, **{"as": "late"})
@@ -189,7 +189,7 @@ async def test_F08_on_a_phone_the_window_is_a_tab(browser: Browser, app_site: Ap
 
 
 async def test_F11_a_window_left_over_night_has_expired(page: Page, app_site: AppSite, user: str) -> None:
-    """An attempt that ran out is a screen with a way back, and `expired` to the app."""
+    """An expired attempt shows a screen with a way back, and the app gets `expired`."""
     await payer.visit(page, app_site, user, mode="test")
     popup = await payer.press_connect(page)
     await payer.allow_button(popup).wait_for()
@@ -214,7 +214,7 @@ async def test_F12_works_without_storage(context: BrowserContext, app_site: AppS
 
 
 async def test_a_reloaded_window_goes_on(page: Page, app_site: AppSite, user: str) -> None:
-    """Reload the consent page: it goes on with its attempt, still knows its opener, and its yes arrives."""
+    """A reloaded consent page continues its attempt, still has its opener, and its approval arrives."""
     await payer.visit(page, app_site, user, mode="test")
     popup = await payer.press_connect(page)
     await payer.allow_button(popup).wait_for()
@@ -263,7 +263,7 @@ async def test_after_a_no_the_payer_may_be_asked_again(page: Page, app_site: App
 async def test_a_page_that_is_not_registered_hears_why_soon_after_closing(
     page: Page, app_site: AppSite, user: str
 ) -> None:
-    """The window says that the page cannot be verified; once it is closed connect() ends with that as its reason."""
+    """The window says that the page cannot be verified; after it was closed connect() returns that reason."""
     await payer.visit(page, app_site, user, host=app_site.evil)
     popup = await payer.press_connect(page)
     await popup.get_by_role("heading", name="This page cannot be verified").wait_for()

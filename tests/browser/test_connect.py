@@ -10,7 +10,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_a_first_time_payer_authorizes_allows_and_pays(page: Page, app_site: AppSite, user: str) -> None:
-    """Popup, OpenRouter in a second window, a cap, yes: the app's backend then asks a model and the spend shows."""
+    """Popup, OpenRouter in a second window, cap, Allow: the app's backend then calls a model and the spend is shown."""
     await payer.visit(page, app_site, user)
     popup = await payer.press_connect(page)
     await payer.authorize(popup, "user_" + user.replace("-", ""))
@@ -35,7 +35,7 @@ async def test_a_returning_payer_only_says_yes(page: Page, app_site: AppSite, us
 
 
 async def test_test_mode_needs_one_click_and_no_key(page: Page, app_site: AppSite, user: str) -> None:
-    """With a test key the popup says so, asks for no funding, and the simulator answers."""
+    """With a test key the popup says so, needs no funding, and the simulator answers."""
     await payer.visit(page, app_site, user, mode="test")
     popup = await payer.press_connect(page)
     await expect(popup.get_by_text("Test mode")).to_be_visible()

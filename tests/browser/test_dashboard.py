@@ -50,14 +50,14 @@ async def cap_usd(services: Services, app_site: AppSite, user: str) -> float:
 
 
 async def shown_usd(page: Page, selector: str) -> Decimal:
-    """Return the exact amount that stands behind a rounded one."""
+    """Return the exact amount in the title of a rounded one."""
     return Decimal(str(await page.locator(selector).first.get_attribute("title")).removeprefix("$"))
 
 
 async def test_spend_shows_within_two_seconds_to_the_nano_usd(
     board: Page, services: Services, app_site: AppSite, user: str
 ) -> None:
-    """An open dashboard follows each answered request by itself: total, row and bar; and a reload says the same."""
+    """An open dashboard updates total, row and bar after each request; a reload shows the same."""
     booked = Decimal(0)
     for _ in range(2):
         before = await booked_usd(services, app_site, user)
@@ -78,7 +78,7 @@ async def test_spend_shows_within_two_seconds_to_the_nano_usd(
 
 
 async def test_two_clicks_from_a_row_end_an_app_and_its_open_stream(board: Page, app_site: AppSite, user: str) -> None:
-    """Stop, Stop it now: when the answer is there nothing is admitted, and a stream under way has ended unfinished."""
+    """Stop, Stop it now: afterwards nothing is admitted, and an open stream was cut off."""
     body = {
         "model": "sandbox/slow-200",
         "stream": True,
@@ -110,7 +110,7 @@ async def test_two_clicks_from_a_row_end_an_app_and_its_open_stream(board: Page,
 async def test_a_cap_falls_at_once_and_rises_after_a_second_word(
     board: Page, services: Services, app_site: AppSite, user: str
 ) -> None:
-    """Lowering is one press of Save; raising asks, and a no leaves everything as it was."""
+    """Lowering takes one press of Save; raising asks for confirmation, and cancelling changes nothing."""
     await board.get_by_role("link", name="Details of Acme Notes").click()
     cap = board.get_by_label("US dollars in 30 days")
     save = board.get_by_role("button", name="Save")
@@ -133,7 +133,7 @@ async def test_a_cap_falls_at_once_and_rises_after_a_second_word(
 
 
 async def test_a_paused_app_waits_until_it_is_resumed(board: Page, app_site: AppSite, user: str) -> None:
-    """Pause refuses the next request, Resume lets it through again."""
+    """Pause refuses the next request, Resume admits it again."""
     await board.get_by_role("link", name="Details of Acme Notes").click()
     await board.get_by_role("button", name="Pause").click()
     await expect(board.get_by_text("Paused", exact=True)).to_be_visible()
@@ -157,7 +157,7 @@ async def test_without_script_the_list_is_there_and_stops_apps(
     assert await shown_usd(page, "#total") > 0
     await page.get_by_role("link", name="Stop Acme Notes").first.click()
     await page.get_by_role("button", name="Stop it now").click()
-    # The one that spent most stands first.
+    # The one that spent most comes first.
     assert (await app_site.chat(user))[0] == 402
     assert (await app_site.chat(f"{user}-2"))[0] == 200
     await page.goto(f"{app_site.stack.consent}/stop")
@@ -169,7 +169,7 @@ async def test_without_script_the_list_is_there_and_stops_apps(
 async def test_times_are_the_payers_own_and_the_cost_is_in_view_on_a_phone(
     browser: Browser, context: BrowserContext, board: Page, app_site: AppSite, user: str
 ) -> None:
-    """In Tokyo a request reads nine hours later than UTC, which stands in the title; no column hides to the right."""
+    """In Tokyo a request's time is nine hours after UTC, which is in the title; no column is cut off on the right."""
     assert (await app_site.chat(user))[0] == 200
     away = await browser.new_context(
         timezone_id="Asia/Tokyo", locale="en-GB", storage_state=await context.storage_state(),
@@ -194,7 +194,7 @@ async def test_times_are_the_payers_own_and_the_cost_is_in_view_on_a_phone(
 
 
 async def test_exports_are_the_ledger(board: Page, services: Services, app_site: AppSite, user: str) -> None:
-    """CSV and JSON hold every request of the ledger with its exact cost, and nothing of what was asked."""
+    """CSV and JSON contain every request of the ledger with its exact cost, and nothing of its prompt."""
     for _ in range(3):
         assert (await app_site.chat(user))[0] == 200
     await board.get_by_role("link", name="Details of Acme Notes").click()
@@ -221,7 +221,7 @@ async def test_exports_are_the_ledger(board: Page, services: Services, app_site:
 async def test_I07_the_dashboard_asks_nobody_else_and_breaks_no_rule_of_its_own(  # noqa: N802 (as in the checklist)
     context: BrowserContext, board: Page, app_site: AppSite
 ) -> None:
-    """Every page of it: each request goes to the site itself, and its policy is never violated."""
+    """On every page each request goes to the site itself, and its CSP is never violated."""
     asked: list[str] = []
     faults: list[str] = []
     context.on("request", lambda request: asked.append(request.url))

@@ -91,7 +91,7 @@ async def test_three_questions_need_no_account(page: Page, demo: str) -> None:
 
 
 async def test_a_no_is_said_kindly(page: Page, demo: str) -> None:
-    """A payer who says no stays on the welcome page, which says what happened."""
+    """After a denial the welcome page is shown, with what happened."""
     await visit(page, demo)
     async with page.expect_popup() as opened:
         await page.get_by_role("button", name="Connect AI budget").click()

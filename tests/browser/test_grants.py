@@ -1,4 +1,4 @@
-"""One-time grants as the SDK asks for them: no session, the publishable key alone, and a token only by message."""
+"""One-time grants by the SDK: no session, only the publishable key, and the token only by message."""
 
 # ruff: noqa: N802 - the names carry the checklist's ids
 
@@ -28,7 +28,7 @@ async def ask(context: BrowserContext, site: AppSite, user: str) -> tuple[Page, 
 
 
 async def test_a_grant_needs_no_session(context: BrowserContext, app_site: AppSite, user: str) -> None:
-    """The address holds key, nonce and amounts and no token; the grant token comes by message."""
+    """The URL contains key, nonce and amounts but no token; the grant token arrives by message."""
     await fakes.replace_consent(context, app_site)
     tokens: list[str] = []
     context.on("request", lambda request: tokens.append(request.url) if "/token" in request.url else None)
@@ -55,7 +55,7 @@ async def test_no_grant_is_a_value_that_says_why(
 
 
 async def test_a_yes_without_its_token_is_an_error(context: BrowserContext, app_site: AppSite, user: str) -> None:
-    """There is a grant, and nobody who could spend it."""
+    """There is a grant that nobody can spend."""
     await fakes.replace_consent(context, app_site)
     page, popup = await ask(context, app_site, user)
     await popup.evaluate("finish({ outcome: 'approved' })")
@@ -71,7 +71,7 @@ async def press_grant(page: Page) -> Page:
 
 
 async def redeem(site: AppSite, token: str, *, mode: str = "live") -> tuple[int, Json]:
-    """Let the app's backend ask a model, paid by the grant."""
+    """Call a model through the app's backend, paid by the grant."""
     body = {"model": "openai/gpt-4o-mini", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 40}
     return await site.post("chat/completions", body, keys=site.stack.keys, mode=mode, x_wattfare_grant=token)
 
@@ -111,7 +111,7 @@ async def test_from_a_publishable_key_to_a_metered_answer_to_the_dashboard(
 
 
 async def test_closing_the_window_is_a_no(context: BrowserContext, app_site: AppSite) -> None:
-    """The server is asked with the publishable key, and knows an attempt that nobody answered."""
+    """The server, queried with the publishable key, has an unanswered attempt."""
     page = await context.new_page()
     await payer.visit(page, app_site, "nobody", session="none")
     popup = await press_grant(page)
@@ -121,7 +121,7 @@ async def test_closing_the_window_is_a_no(context: BrowserContext, app_site: App
 
 
 async def test_a_test_key_asks_nobody_and_costs_nothing(context: BrowserContext, app_site: AppSite) -> None:
-    """The window approves by itself, once it knows who opened it."""
+    """The window approves by itself after it has verified its opener."""
     page = await context.new_page()
     await payer.visit(page, app_site, "nobody", session="none", mode="test")
     await press_grant(page)
@@ -144,7 +144,7 @@ async def test_P10_a_page_that_is_not_registered_gets_no_allow_button(
 
 
 async def test_a_yes_with_a_broken_status_is_asked_again(context: BrowserContext, app_site: AppSite, user: str) -> None:
-    """A connect result without a usable status is not passed on: the SDK asks the server."""
+    """A result without a usable status is not passed on: the SDK queries the server."""
     await fakes.replace_consent(context, app_site)
     page = await context.new_page()
     await payer.visit(page, app_site, user)
@@ -155,7 +155,7 @@ async def test_a_yes_with_a_broken_status_is_asked_again(context: BrowserContext
 
 
 async def test_the_server_decides_when_no_message_comes(context: BrowserContext, app_site: AppSite, user: str) -> None:
-    """A window that closes without a word, after a no that only the server heard."""
+    """A window closes without a message, after a denial that only the server received."""
     await fakes.replace_consent(context, app_site, attempt='{"state":"denied"}')
     page = await context.new_page()
     await payer.visit(page, app_site, user)

@@ -1,4 +1,4 @@
-"""Cross-Origin-Opener-Policy on either side (V1-V5, V7), and the way out of it: leave the page and come back."""
+"""Cross-Origin-Opener-Policy on either side (V1-V5, V7), and redirect mode as the alternative."""
 
 # ruff: noqa: N802 (the numbers of the checklist are written as they stand there)
 
@@ -20,7 +20,7 @@ HARMLESS = ["same-origin-allow-popups", "noopener-allow-popups", "restrict-prope
 async def test_F03_V1_a_policy_that_allows_popups_keeps_the_opener(
     page: Page, app_site: AppSite, user: str, coop: str
 ) -> None:
-    """With these policies the popup knows its opener and the yes arrives by message."""
+    """With these policies the popup has its opener and the approval arrives by message."""
     await payer.visit(page, app_site, user, mode="test", coop=coop)
     popup = await payer.press_connect(page)
     await payer.press_allow(popup)
@@ -31,7 +31,7 @@ async def test_F03_V1_a_policy_that_allows_popups_keeps_the_opener(
 async def test_F03_V2_an_isolated_page_leaves_and_comes_back(
     page: Page, app_site: AppSite, user: str, coep: str
 ) -> None:
-    """COOP same-origin cuts the popup off: the app's page goes to the consent page itself and returns connected."""
+    """COOP same-origin isolates the popup: the app's page redirects to the consent page and returns connected."""
     headers = {"coop": "same-origin", **({"coep": coep} if coep else {})}
     await payer.visit(page, app_site, user, **headers)
     await page.evaluate("history.replaceState(null, '', location.href + '&kept=1#chapter-2')")
@@ -67,7 +67,7 @@ async def test_F03_V3_the_consent_page_sends_no_policy(page: Page, app_site: App
 
 
 async def test_F03_V4_a_popup_that_was_cut_off_cannot_approve(page: Page, app_site: AppSite, user: str) -> None:
-    """A popup led over a page with COOP loses its opener for good: no Allow, and the app ends as the server says."""
+    """A popup navigated over a page with COOP loses its opener for good: no Allow, and the server's outcome counts."""
     await payer.visit(page, app_site, user, mode="test")
     popup = await payer.press_connect(page)
     await payer.allow_button(popup).wait_for()
@@ -81,7 +81,7 @@ async def test_F03_V4_a_popup_that_was_cut_off_cannot_approve(page: Page, app_si
 
 
 async def test_F03_V5_funding_in_a_second_window_keeps_the_opener(page: Page, app_site: AppSite, user: str) -> None:
-    """OpenRouter's page sends COOP, has no opener itself, and the popup that opened it still knows its app."""
+    """OpenRouter's page sends COOP and has no opener itself; the popup that opened it still has its opener."""
     await payer.visit(page, app_site, user)
     popup = await payer.press_connect(page)
     async with popup.context.expect_page() as opened:
@@ -105,7 +105,7 @@ async def test_F03_V7_document_isolation_keeps_popups(page: Page, app_site: AppS
 
 
 async def test_a_no_by_redirect_is_a_value(page: Page, app_site: AppSite, user: str) -> None:
-    """Deny in redirect mode leads back, with the reason, and nothing of it stays in the address."""
+    """Deny in redirect mode returns with the reason, and the URL is cleaned up."""
     await payer.visit(page, app_site, user, connect="redirect")
     before = page.url
     await page.click("#connect")
@@ -128,9 +128,9 @@ async def test_coming_back_by_the_back_button_is_a_close(page: Page, app_site: A
 async def test_a_mailed_link_activates_nothing(
     browser: Browser, context: BrowserContext, app_site: AppSite, user: str
 ) -> None:
-    """An attacker starts a redirect for their own account and mails its address: the victim's yes connects nobody."""
+    """An attacker starts a redirect for their own account and mails its URL: the victim's approval connects nobody."""
     attacker = await context.new_page()
-    # With another consent URL the address stays readable.
+    # With another consent URL, this URL remains readable.
     await payer.visit(attacker, app_site, user, connect="redirect", consent=app_site.evil)
     await attacker.click("#connect")
     await attacker.wait_for_url("**/consent#**")
@@ -144,7 +144,7 @@ async def test_a_mailed_link_activates_nothing(
     found = await payer.outcome(victim)
     assert (found["error"], found["resumed"]) == ("invalid_request", True)
     assert "wattfare_" not in victim.url
-    # Nor does it help who started it: the proof is in that tab, and the code is not.
+    # Nor can the attacker redeem it: their tab has the verifier but not the code.
     nonce = parse_qs(urlsplit(mailed).fragment)["n"][0]
     await attacker.goto(app_site.url(user=user, wattfare_attempt=nonce, wattfare_code="x" * 43))
     assert (await payer.outcome(attacker))["error"] == "auth"

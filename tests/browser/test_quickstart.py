@@ -1,4 +1,4 @@
-"""The quickstart, done as it says: its page and its backend in an empty folder, a new app, a payer with a browser."""
+"""The quickstart, followed step by step: its page and backend in an empty folder, a new app, a payer's browser."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ async def acme(
 
 
 async def test_the_quickstart_leads_to_a_paid_answer(page: Page, acme: str) -> None:
-    """Connect, ask, read the answer, see what is left; a refusal is said in words."""
+    """Connect, ask, read the answer, see the remaining amount; a refusal is shown as text."""
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     async with page.expect_response("**/connections"):

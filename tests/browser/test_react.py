@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 @dataclass
 class ReactSite:
-    """The app's pages; `asked` holds the paths of all session and connection requests, `faults` what went wrong."""
+    """The app's pages; `asked`: the paths of all session and connection requests; `faults`: errors in the page."""
 
     site: AppSite
     built: Json
@@ -70,7 +70,7 @@ async def react(app_site: AppSite, built: Json, context: BrowserContext) -> Asyn
 
 
 async def shows(page: Page, state: str) -> None:
-    """Wait until the hook says `connected loading remainingUsd error isNotConnected`."""
+    """Wait until the hook returns these values: `connected loading remainingUsd error isNotConnected`."""
     await expect(page.locator("#state")).to_have_text(state)
 
 
@@ -114,7 +114,7 @@ async def test_another_tab_learns_of_it(react: ReactSite, user: str) -> None:
 
 
 async def test_a_no_is_no_error(react: ReactSite, user: str) -> None:
-    """Who says no sees the button again; without `loadOnMount` nothing is asked before."""
+    """After a denial the button is shown again; without `loadOnMount` nothing is requested before."""
     page = await react.open(user, load_on_mount=False)
     await shows(page, "false false 0 no error false")
     assert "connections" not in react.asked

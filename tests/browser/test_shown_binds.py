@@ -54,7 +54,7 @@ WAYS: dict[str, tuple[list[Step], str]] = {
 
 
 async def remaining_usd(app_site: AppSite, user: str) -> str:
-    """What the gateway says is left of the cap when it lets a first request through."""
+    """Return the remaining amount by the gateway when it admits a first request."""
     headers = {"Authorization": f"Bearer {app_site.stack.keys['secretKey']}", "x-wattfare-user": user}
     body = {"model": "openai/gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 20}
     async with (
@@ -66,7 +66,7 @@ async def remaining_usd(app_site: AppSite, user: str) -> str:
 
 
 async def press_and_check(page: Page, popup: Page, app_site: AppSite, user: str, number: str) -> None:
-    """Read the button, press it, and compare it with what is told and what is enforced."""
+    """Read the button, press it, and compare it with the reported and the enforced cap."""
     await expect(payer.allow_button(popup)).to_have_text(f"Allow up to ${number}/month")
     await expect(
         popup.get_by_role("heading", name=re.compile(rf"up to \${float(number):.2f} per month"))
@@ -78,7 +78,7 @@ async def press_and_check(page: Page, popup: Page, app_site: AppSite, user: str,
 
 
 async def test_the_button_binds_however_its_number_came_about(page: Page, app_site: AppSite, user: str) -> None:
-    """Suggested, edited, typed, reloaded: one payer, one wallet, one user of the app for each way."""
+    """Suggested, edited, typed, reloaded: one payer and wallet, and one user of the app for each case."""
     is_funded = False
     for number, (way, (steps, amount)) in enumerate(WAYS.items()):
         await payer.visit(page, app_site, f"{user}-{number}")

@@ -50,7 +50,7 @@ async def test_W07_no_other_port_reads_the_secret_and_without_it_the_payer_prove
 async def test_W08_more_than_the_default_asks_for_a_proof_in_the_popup(
     page: Page, app_site: AppSite, services: Services, user: str
 ) -> None:
-    """Allow for $50 leads to the way to prove it, and back to the question; the proof counts at once."""
+    """Allow for $50 leads to a proof of ownership and back to the question, where it counts at once."""
     key = await connected(page, app_site, user)
     async for name in services.store.each_key("wf:wallet:*:proof:*"):
         await services.store.call("DEL", name)
@@ -68,7 +68,7 @@ async def test_W08_more_than_the_default_asks_for_a_proof_in_the_popup(
 
 
 async def test_W04_another_account_is_asked_about_in_its_window(page: Page, app_site: AppSite, user: str) -> None:
-    """Replacing the key while OpenRouter is logged in as somebody else: both ways are named, and the app stays."""
+    """Replacing the key while OpenRouter has another account logged in: both choices are offered, the app is kept."""
     await payer.visit(page, app_site, user)
     popup = await payer.press_connect(page)
     first = "user_" + user.replace("-", "")
@@ -89,7 +89,7 @@ async def test_W04_another_account_is_asked_about_in_its_window(page: Page, app_
 
 
 async def test_W08_a_passkey_raises_a_cap(page: Page, app_site: AppSite, services: Services, user: str) -> None:
-    """Chromium's own authenticator: set up on the dashboard, asked for where a proof is, and then the cap is raised."""
+    """With Chromium's authenticator: a passkey registered on the dashboard proves ownership, and the cap is raised."""
     await connected(page, app_site, user)
     tool = await page.context.new_cdp_session(page)
     await tool.send("WebAuthn.enable")

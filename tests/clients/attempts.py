@@ -1,6 +1,6 @@
-"""What a client library does on its own: how often it asks, and each failure it is put before.
+"""Records the retries of client libraries, and defines the failures they are tested with.
 
-Rule: a library runs with its own settings. Base URL, key and our header are given; its HTTP client is listened to.
+Rule: a library runs with its default settings. Base URL, key and our header are given; its HTTP client is observed.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class RecordedAttempts:
         self.times.append(asyncio.get_running_loop().time())
 
     async def note_answer(self, response: httpx2.Response) -> None:
-        """Note what came of it."""
+        """Record the response."""
         self.statuses.append(response.status_code)
         if response.is_error:
             self.refused.set()
@@ -63,9 +63,9 @@ async def hang_up(turn: Exchange) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A request that fails: for whom, why, and what the library must make of it.
+    """A failing request: its user, its cause, and the library's expected reaction.
 
-    `attempts` is how often the gateway is asked, `asked` how often OpenRouter is.
+    `attempts`: how often the gateway is called; `asked`: how often OpenRouter is called.
     """
 
     name: str
@@ -98,7 +98,7 @@ FAILURES = (
 
 
 async def meet(failure: Failure, stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """Have the requests of `failure.user` fail as it says. The poor one's cap carries no prompt at all."""
+    """Make the requests of `failure.user` fail as specified. The cap of the user `poor` is below any prompt's cost."""
     await stack.connect("0.000001", user="poor")
     openrouter.play = failure.play
 

@@ -38,7 +38,7 @@ Library = Callable[..., anthropic.AsyncAnthropic]
 
 
 def event(name: str, **more: object) -> bytes:
-    """One event of a stream, which says its name twice."""
+    """Return one event of a stream, which has its name twice."""
     return f"event: {name}\ndata: {json.dumps({'type': name, **more})}\n\n".encode()
 
 
@@ -130,7 +130,7 @@ async def test_the_key_is_taken_as_x_api_key(openrouter: FakeOpenRouter, library
 async def test_a_streamed_answer_is_put_together(
     stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts
 ) -> None:
-    """By the library's own reader, asked for once, and booked at what it cost."""
+    """By the library's own reader, requested once, and booked at its cost."""
     openrouter.play = says(START, REST)
     async with library() as client, client.messages.stream(model=MODEL, messages=HELLO, max_tokens=64) as stream:
         pieces = [piece async for piece in stream.text_stream]
@@ -142,7 +142,7 @@ async def test_a_streamed_answer_is_put_together(
 
 
 async def test_a_tool_is_called_and_its_result_is_answered(openrouter: FakeOpenRouter, library: Library) -> None:
-    """Arguments in pieces; the tool's result goes upstream as the app wrote it."""
+    """Arguments arrive in pieces; the tool's result is sent upstream unchanged."""
     parts = ("", '{"ci', 'ty":"Bern"}')
     pieces: list[dict[str, object]] = [{"type": "input_json_delta", "partial_json": part} for part in parts]
     named: dict[str, object] = {"type": "tool_use", "id": "call_1", "name": "weather", "input": {}}
@@ -164,7 +164,7 @@ async def test_a_tool_is_called_and_its_result_is_answered(openrouter: FakeOpenR
 
 
 async def test_tokens_are_counted_free(stack: Stack, openrouter: FakeOpenRouter, library: Library) -> None:
-    """With tools and without a ceiling, as the library asks; upstream hears nothing of it."""
+    """With tools and without a ceiling, as sent by the library; nothing is sent upstream."""
     async with library() as client:
         counted = await client.messages.count_tokens(model=MODEL, messages=HELLO, tools=[WEATHER])
     assert counted.input_tokens > 0
@@ -175,7 +175,7 @@ async def test_tokens_are_counted_free(stack: Stack, openrouter: FakeOpenRouter,
 async def test_an_abort_reaches_upstream_and_is_booked(
     stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts
 ) -> None:
-    """A stream that the app closes ends upstream too, at what the generation is said to have cost."""
+    """Closing a stream closes upstream too, and the generation's cost is booked."""
     openrouter.generations["gen-1"] = {"id": "gen-1", "total_cost": 0.0002}
     openrouter.play = held = OpenAnswer(START)
     async with library() as client:
@@ -225,7 +225,7 @@ def said_code(error: anthropic.APIError) -> object:
 async def test_what_another_request_holds_is_asked_for_again(
     stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts
 ) -> None:
-    """No 402 is raised where waiting helps: the library waits as long as it is told and gets its answer."""
+    """No 402 is raised if waiting helps: the library waits as told and gets its answer."""
     async with held_by_another(stack, openrouter, attempts, says(START, REST)), library() as client:
         assert await all_heard(client) == "Hello"
     assert attempts.statuses == [402, 200]
@@ -254,7 +254,7 @@ async def test_eight_at_once_are_all_answered(
 async def test_an_error_in_mid_stream_is_raised(
     openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts
 ) -> None:
-    """With its type, after what came before, and nothing is asked again."""
+    """With its type, after the preceding events, without a retry."""
     openrouter.play = says(START, event("error", error={"type": "overloaded_error", "message": "provider lost"}))
     async with library() as client:
         pieces = heard(client)
@@ -267,7 +267,7 @@ async def test_an_error_in_mid_stream_is_raised(
 async def test_a_revocation_in_mid_stream_is_raised(
     stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts
 ) -> None:
-    """Never the cut text as a success, and nothing is asked again."""
+    """The truncated text is never a success, and there is no retry."""
     openrouter.play = OpenAnswer(START)
     async with library() as client:
         pieces = heard(client)
@@ -282,7 +282,7 @@ async def test_a_revocation_in_mid_stream_is_raised(
 async def test_a_stream_that_breaks_off_is_raised(
     openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts
 ) -> None:
-    """This library passes its HTTP client's exception on as it is; nothing is asked again."""
+    """This library passes on its HTTP client's exception, without a retry."""
     openrouter.play = cuts(START)
     async with library() as client:
         pieces = heard(client)

@@ -103,7 +103,7 @@ async def all_heard(client: openai.AsyncOpenAI, dialect: str) -> str:
 async def test_a_streamed_answer_is_read(
     stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts, dialect: str
 ) -> None:
-    """To its end, asked for once, and booked at what it cost."""
+    """To its end, requested once, and booked at its cost."""
     openrouter.play = says(*STREAMS[dialect])
     async with library() as client:
         assert await all_heard(client, dialect) == "Hello"
@@ -142,7 +142,7 @@ async def test_a_responses_stream_is_put_together(openrouter: FakeOpenRouter, li
 
 
 async def test_embeddings_are_read(stack: Stack, openrouter: FakeOpenRouter, library: Library) -> None:
-    """The library asks for base64 and decodes it."""
+    """The library requests base64 and decodes it."""
     vector = [0.5, -0.25, 1.0]
     encoded = base64.b64encode(struct.pack("<3f", *vector)).decode()
     data = [{"object": "embedding", "index": 0, "embedding": encoded}]
@@ -157,7 +157,7 @@ async def test_embeddings_are_read(stack: Stack, openrouter: FakeOpenRouter, lib
 
 @pytest.mark.parametrize("way", ["parse", "stream", "responses"])
 async def test_a_structured_answer_is_an_instance(openrouter: FakeOpenRouter, library: Library, way: str) -> None:
-    """The schema goes upstream and the answer comes back as the class that was given."""
+    """The schema is sent upstream and the answer is returned as the given class."""
     said = WARM.model_dump_json()
     async with library() as client:
         if way == "parse":
@@ -176,7 +176,7 @@ async def test_a_structured_answer_is_an_instance(openrouter: FakeOpenRouter, li
 
 
 async def test_a_tool_is_called_and_its_result_is_answered(openrouter: FakeOpenRouter, library: Library) -> None:
-    """Arguments in pieces; the tool's message goes upstream as the app wrote it."""
+    """Arguments arrive in pieces; the tool's message is sent upstream unchanged."""
     pieces = ['{"ci', 'ty":"Be', 'rn"}']
     named = {"index": 0, **call("weather", "")}
     calls = [named, *({"index": 0, "function": {"arguments": piece}} for piece in pieces)]
@@ -204,7 +204,7 @@ async def test_a_tool_is_called_and_its_result_is_answered(openrouter: FakeOpenR
 
 
 async def test_a_tool_is_called_in_a_response(openrouter: FakeOpenRouter, library: Library) -> None:
-    """As the item that holds its arguments; its result goes upstream as the app wrote it."""
+    """As an item with its arguments; its result is sent upstream unchanged."""
     arguments = '{"city":"Bern"}'
     wanted = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "weather", "arguments": arguments}
     openrouter.play = whole(json.dumps(response({**wanted, "status": "completed"})).encode())
@@ -224,7 +224,7 @@ async def test_a_tool_is_called_in_a_response(openrouter: FakeOpenRouter, librar
 async def test_an_abort_reaches_upstream_and_is_booked(
     stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts, dialect: str
 ) -> None:
-    """A stream that the app closes ends upstream too, at what the generation is said to have cost."""
+    """Closing a stream closes upstream too, and the generation's cost is booked."""
     openrouter.generations["gen-1"] = {"id": "gen-1", "total_cost": 0.0002}
     openrouter.play = held = OpenAnswer(STARTS[dialect])
     async with library() as client:
@@ -275,7 +275,7 @@ async def test_a_failure_is_the_librarys_own_exception(
 async def test_what_another_request_holds_is_asked_for_again(
     stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts, dialect: str
 ) -> None:
-    """No 402 is raised where waiting helps: the library waits as long as it is told and gets its answer."""
+    """No 402 is raised if waiting helps: the library waits as told and gets its answer."""
     async with held_by_another(stack, openrouter, attempts, says(*STREAMS[dialect])), library() as client:
         assert await all_heard(client, dialect) == "Hello"
     assert attempts.statuses == [402, 200]
@@ -306,7 +306,7 @@ async def test_eight_at_once_are_all_answered(
 async def test_an_error_in_mid_stream_is_raised(
     openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts, dialect: str
 ) -> None:
-    """What came before is heard, and nothing is asked again."""
+    """The preceding chunks arrive, and there is no retry."""
     said = event({"error": {"code": 502, "message": "provider lost"}})
     openrouter.play = says(STARTS[dialect], said)
     async with library() as client:
@@ -337,7 +337,7 @@ async def test_an_error_event_of_responses_is_the_librarys_object(
 async def test_a_revocation_in_mid_stream_is_raised(
     stack: Stack, openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts, dialect: str
 ) -> None:
-    """By its code, and nothing is asked again."""
+    """By its code, without a retry."""
     openrouter.play = OpenAnswer(STARTS[dialect])
     async with library() as client:
         pieces = heard(client, dialect)
@@ -352,7 +352,7 @@ async def test_a_revocation_in_mid_stream_is_raised(
 async def test_a_stream_that_breaks_off_is_raised(
     openrouter: FakeOpenRouter, library: Library, attempts: RecordedAttempts, dialect: str
 ) -> None:
-    """Half an answer never looks whole, and nothing is asked again."""
+    """A truncated answer never looks complete, and there is no retry."""
     openrouter.play = cuts(STARTS[dialect])
     async with library() as client:
         pieces = heard(client, dialect)

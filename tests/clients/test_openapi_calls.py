@@ -28,7 +28,7 @@ OPERATIONS = [found.ok() for found in SCHEMA.get_all_operations()]
 
 
 def keys(operation: Any, stack: Stack, token: str) -> dict[str, str]:
-    """The headers that let a call in."""
+    """Return the headers that authenticate a call."""
     names = {name for scheme in operation.definition.raw.get("security", ()) for name in scheme}
     if "sessionToken" in names:
         return {"Authorization": f"Bearer {token}"}
@@ -37,7 +37,7 @@ def keys(operation: Any, stack: Stack, token: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.label)
 async def test_it_answers_as_described(operation: Any, sandboxed: Stack) -> None:
-    """Generated calls, with the keys that the operation asks for and, in turn, with none."""
+    """Generated calls, with the operation's credentials and, alternately, without."""
     await sandboxed.connect_test()
     token = await sandboxed.token(secret=sandboxed.test_secret)
     known = keys(operation, sandboxed, token)

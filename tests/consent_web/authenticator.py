@@ -1,4 +1,4 @@
-"""An authenticator in software: makes ES256 passkeys and signs with them, as WebAuthn §6 says, right or wrong."""
+"""A software authenticator: makes ES256 passkeys and signs with them by WebAuthn §6, correctly or with faults."""
 
 import hashlib
 import secrets
@@ -16,7 +16,7 @@ _PRESENT, _VERIFIED, _ATTESTED = 0x01, 0x04, 0x40
 
 @dataclass
 class Authenticator:
-    """One passkey for one site. `is_verifying`: whether it checks who touches it."""
+    """One passkey for one site. `is_verifying`: whether it verifies its user."""
 
     rp_id: str
     origin: str

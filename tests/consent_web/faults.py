@@ -1,4 +1,4 @@
-"""Faults at each step that the consent site takes on its store."""
+"""Faults at each Redis command of the consent site."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -13,10 +13,10 @@ from gateway.store.store import Store
 
 @dataclass
 class StoreFault:
-    """What happens at the command of that `number`, counted from 0, and (`lasts`) at each one after it.
+    """A fault at the command of index `number`, from 0, and (`lasts`) at each later one.
 
-    `kind`: `lost` (never carried out), `late` (carried out, and its answer lost), `killed` (lost, and whoever waits for
-    it is gone too), `frozen` (given up, and carried out when the test says so).
+    `kind`: `lost` (never run), `late` (run, but its reply is lost), `killed` (lost, together with its caller), `frozen`
+    (given up by the caller, and run when the test thaws it).
     """
 
     kind: str
@@ -27,7 +27,7 @@ class StoreFault:
 
     @property
     def was_met(self) -> bool:
-        """Whether so many commands came."""
+        """Whether the fault's command was reached."""
         return self.seen > self.number
 
     async def thaw(self) -> None:
@@ -38,7 +38,7 @@ class StoreFault:
 
 @contextmanager
 def failing(store: Store, fault: StoreFault) -> Iterator[StoreFault]:
-    """Let a store fail until the block ends."""
+    """Make a store fail until the block ends."""
     answer = store._answer
 
     async def fails(*args: Any, **named: Any) -> Any:

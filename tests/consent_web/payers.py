@@ -1,4 +1,4 @@
-"""What payers and those who have their cookies do, and what the dashboard then shows of it."""
+"""Actions of payers and of attackers with their cookies, and what the dashboard shows afterwards."""
 
 import re
 from dataclasses import replace
@@ -29,7 +29,7 @@ async def stop(visitor: Visitor) -> None:
 
 
 async def agrees(world: World, visitor: Visitor, user: str = "bob") -> bool:
-    """Tell whether a user's app is connected; the dashboard shows it then and only then, and stops it."""
+    """Return whether a user's app is connected, after checking that the dashboard agrees and can stop it."""
     connected = await is_connected(world, user)
     assert await shown(visitor) == connected
     if connected:
@@ -39,7 +39,7 @@ async def agrees(world: World, visitor: Visitor, user: str = "bob") -> bool:
 
 
 async def approve(visitor: Visitor, attempt: str, usd: float = 5) -> Fetched | None:
-    """Press Allow; None when the answer never comes."""
+    """Press Allow; return None if there is no answer."""
     try:
         return await visitor.post(f"/consent/attempts/{attempt}/approve", {"monthlyUsd": usd})
     except aiohttp.ServerDisconnectedError:
@@ -67,6 +67,6 @@ async def wallets_of(world: World, visitor: Visitor) -> frozenset[str]:
 
 
 async def forget_proofs(world: World) -> None:
-    """Let ten minutes pass."""
+    """Make all proofs of ownership expire."""
     async for name in world.services.store.each_key("wf:wallet:*:proof:*"):
         await world.services.store.call("DEL", name)

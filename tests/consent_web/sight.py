@@ -7,7 +7,7 @@ PAGES = ("/", "/consent", "/fund/start", f"/fund/callback/{'s' * 43}?code=X", "/
 
 
 async def is_connected(world: World, user: str = "bob") -> bool:
-    """Tell whether the user's live connection may be spent from."""
+    """Return whether the user's live connection is active."""
     return (await world.site.connections.status(world.budget(user)))["connected"] is True
 
 

@@ -1,4 +1,4 @@
-"""What the popup says of money before the yes: an app's wish as one, what is allowed already, what a key pays for."""
+"""What the popup says about money before the approval: the app's suggestion, existing caps, what a key pays for."""
 
 from typing import cast
 from urllib.parse import parse_qs, urlsplit
@@ -9,7 +9,7 @@ from tests.consent_web.world import JsonObject, Visitor, World, a_key
 
 
 async def asked(world: World, visitor: Visitor, user: str = "bob", **more: object) -> JsonObject:
-    """Open the popup for a user and return what it is told."""
+    """Open the popup for a user and return its JSON."""
     limit = cast("float | None", more.pop("limit_usd", 10))
     return (await world.begin(visitor, token=world.token(user, limit_usd=limit), **more)).json  # type: ignore[arg-type]
 
@@ -54,7 +54,7 @@ async def test_what_the_payer_allows_the_app_already_is_said(world: World, visit
 
 
 async def test_a_key_says_what_else_it_pays_for_before_it_does(world: World, visitor: Visitor) -> None:
-    """Whoever is about to paste a key reads which apps it pays for at once; a first payer has nothing to read."""
+    """Before pasting a key the payer reads for which apps it will pay; a first-time payer has nothing to read."""
     assert (await asked(world, visitor))["alsoPays"] == ""
     await world.connected(visitor)
     other = await world.site.apps.create("Paper Reader", ["https://acme.example"])
@@ -64,7 +64,7 @@ async def test_a_key_says_what_else_it_pays_for_before_it_does(world: World, vis
 
 
 async def test_what_is_left_on_the_key_comes_with_it(world: World, visitor: Visitor) -> None:
-    """For the page to say when a cap is more than that."""
+    """So that the page can warn when a cap exceeds it."""
     attempt_id = await world.funded(visitor, key=a_key().replace("limit50", "limit3"))
     funding = cast("JsonObject", (await visitor.get(f"/consent/attempts/{attempt_id}")).json["funding"])
     assert (funding["left"], funding["leftUsd"]) == ("$3.00 left", 3)

@@ -60,11 +60,11 @@ PATHS += ["//", "/consent?%ff=%00", "/" + "a/" * 3000, "/apps/" + "x" * 20_000, 
 
 
 async def test_no_input_is_a_bug_of_ours(world: World, visitor: Visitor) -> None:
-    """Every path that takes something, with everything that it does not expect, by a browser that is connected."""
+    """Every path with input gets everything unexpected, from a connected browser."""
     attempt = await world.connected(visitor)
     ref = await ref_of(visitor)
     pending = str((await world.begin(visitor, token=world.token("eve"))).json["id"])
-    # Every path that the site takes something at, but those that end what the others need.
+    # Every path with input, except those that end what the others need.
     taken = sorted(path_of(route) for route in create_app(world.site).router.routes() if route.method == "POST")
     posts = ["/nowhere", "/", *(path for path in taken if "{" not in path and path not in {"/leave", "/stop"})]
     for one in (attempt, pending, "0" * 64, "x"):
@@ -116,13 +116,13 @@ async def post_form(visitor: Visitor, path: str, body: str) -> Fetched:
     ],
 )
 async def test_a_return_url_that_is_none_is_refused(world: World, visitor: Visitor, url: str) -> None:
-    """Brackets and ports that no parser takes."""
+    """Brackets and ports that no parser accepts."""
     answer = await world.begin(visitor, returnUrl=url, challenge=challenge_of("v" * 43))
     assert answer.status in {400, 403}, answer.text
 
 
 class FakeClient(Client):
-    """An OpenRouter that says what it is told to."""
+    """A fake OpenRouter with given answers."""
 
     def __init__(self, document: object, status: int = 200) -> None:
         self._document = Document(status, orjson.dumps(document), "application/json")
@@ -157,7 +157,7 @@ async def test_a_limit_beyond_our_numbers_is_a_large_one(limit: float, nano: int
 
 
 async def test_an_answer_of_any_size_is_not_read_whole() -> None:
-    """OpenRouter's words about a key are short; 60 MB of them are an error."""
+    """OpenRouter's answers about a key are short; one of 60 MB is an error."""
 
     async def endless(request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse()

@@ -10,7 +10,7 @@ def given(visitor: Visitor) -> dict[str, str]:
 
 
 async def test_the_browsers_cookie_is_renewed(world: World, visitor: Visitor) -> None:
-    """Each answer begins its day anew: an attempt outlives no cookie it is bound to."""
+    """Each response renews it for a day, so no attempt outlives the cookie it is bound to."""
     begun = await world.begin(visitor)
     before = given(visitor)
     for path in ("/consent", "/", f"/consent/attempts/{begun.json['id']}"):
@@ -23,7 +23,7 @@ async def test_the_browsers_cookie_is_renewed(world: World, visitor: Visitor) ->
 
 
 async def test_two_first_windows_live_side_by_side(world: World, visitor: Visitor) -> None:
-    """Both pages were asked for before either was answered; each attempt goes on, to its yes or no."""
+    """Both pages were requested before either was answered; each attempt can be approved or denied."""
     other = world.visitor()
     await visitor.open()
     await other.open()
@@ -50,7 +50,7 @@ async def test_cookies_made_at_will_are_not_all_looked_at(world: World, visitor:
 
 
 async def test_a_wrong_code_burns_no_state(world: World, visitor: Visitor) -> None:
-    """Whoever learns the callback's address can break nothing: the payer's own code counts after theirs."""
+    """An attacker with the callback's URL can break nothing: the payer's own code works after theirs."""
     await visitor.read_csrf("/fund/start")
     started = await visitor.post("/fund/start")
     back = await world.authorize(str(started.json["url"]))

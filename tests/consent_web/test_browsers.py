@@ -24,7 +24,7 @@ def ends(page: str) -> list[str]:
 
 
 async def test_W08_each_browser_is_listed_and_can_be_signed_out(world: World, visitor: Visitor) -> None:
-    """Every cookie of it is dead at once, one that was not seen yet too; the other goes on, and so does the app."""
+    """All its cookies become invalid at once, even one not received yet; the other browser and the app continue."""
     phone = await two_browsers(world, visitor)
     agent = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) Version/17.0 Mobile/15E148 Safari/604.1"
     tablet = world.visitor()
@@ -46,7 +46,7 @@ async def test_W08_each_browser_is_listed_and_can_be_signed_out(world: World, vi
 
 
 async def test_W08_a_cookie_alone_signs_nobody_out(world: World, visitor: Visitor) -> None:
-    """Who has read it cannot take away the payer's way to stop, by leaving neither."""
+    """An attacker with the cookie cannot sign out the payer, not even by leaving."""
     phone = await two_browsers(world, visitor)
     thief = same_browser(visitor, secret="")
     (path,) = ends((await thief.read_csrf("/browsers")).text)
@@ -56,7 +56,7 @@ async def test_W08_a_cookie_alone_signs_nobody_out(world: World, visitor: Visito
 
 
 def test_a_browser_is_called_by_names_that_we_know() -> None:
-    """Whatever else the header says is not shown."""
+    """Other content of the header is not shown."""
     agents = {
         "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0": "Firefox on Linux",
         "Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/129.0 Safari/537.36 Edg/129.0": "Edge on Windows",

@@ -1,4 +1,4 @@
-"""The dashboard over HTTP, the way a browser without script uses it."""
+"""The dashboard over HTTP, as used by a browser without scripts."""
 
 import csv
 import io
@@ -42,7 +42,7 @@ async def test_a_stranger_sees_a_way_to_find_the_budget_and_nothing_else(world: 
 
 
 async def test_spend_is_the_ledger_to_the_nano_usd(world: World, visitor: Visitor) -> None:
-    """Page, live numbers, CSV and JSON all say what the ledger says."""
+    """Page, live numbers, CSV and JSON all equal the ledger."""
     await world.connected(visitor)
     await spend(world)
     total = sum(COSTS_NANO)
@@ -68,7 +68,7 @@ async def test_a_cent_is_never_rounded_away(world: World, visitor: Visitor) -> N
 
 
 async def test_apps_are_sorted_by_spend(world: World, visitor: Visitor) -> None:
-    """The one that costs most stands first."""
+    """The one that costs most comes first."""
     other = await world.site.apps.create("Zebra", ["https://zebra.example"])
     key = a_key()
     await world.connected(visitor, key=key)
@@ -85,7 +85,7 @@ async def test_apps_are_sorted_by_spend(world: World, visitor: Visitor) -> None:
 
 
 async def test_stopping_an_app_takes_two_clicks_and_is_done_before_the_answer(world: World, visitor: Visitor) -> None:
-    """A link asks, a form does; afterwards nothing is admitted."""
+    """A link asks for confirmation, a form stops it; afterwards nothing is admitted."""
     await world.connected(visitor)
     ref = await ref_of(visitor)
     asked = await visitor.read_csrf(f"/apps/{ref}/revoke")
@@ -117,7 +117,7 @@ async def test_a_cap_is_lowered_at_once_and_raised_after_a_second_word(world: Wo
 
 
 async def test_a_cap_that_is_none_is_told_beside_the_field(world: World, visitor: Visitor) -> None:
-    """The page comes back with what was typed and what is wrong with it."""
+    """The page is shown again with the typed text and what is wrong with it."""
     await world.connected(visitor)
     ref = await ref_of(visitor)
     page = await visitor.submit(f"/apps/{ref}/cap", monthly_usd="ten")
@@ -148,7 +148,7 @@ async def test_stop_everything_stops_every_app(world: World, visitor: Visitor) -
 
 
 async def test_removing_the_key_says_who_stops_and_stops_them(world: World, visitor: Visitor) -> None:
-    """The key is gone from the wallet and from its connections."""
+    """The key is deleted from the wallet and from its connections."""
     await world.connected(visitor)
     asked = await visitor.read_csrf("/funding/remove")
     assert "Acme" in asked.text
@@ -204,7 +204,7 @@ async def test_leaving_signs_out_and_stops_nothing(world: World, visitor: Visito
 
 
 async def test_the_history_says_who_changed_what(world: World, visitor: Visitor) -> None:
-    """On the page, in the JSON and in a CSV of its own, in words: the payer's, the app's and the operator's doing."""
+    """On the page, in the JSON and in its own CSV, as sentences: changes by the payer, the app and the operator."""
     connections, budget = world.site.connections, world.budget()
     await world.connected(visitor, usd=10)
     ref = await ref_of(visitor)

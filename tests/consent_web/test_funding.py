@@ -17,7 +17,7 @@ def funding_of(body: dict[str, object]) -> dict[str, object]:
 
 
 async def test_an_authorization_funds_the_attempt_that_started_it(world: World, visitor: Visitor) -> None:
-    """The popup, which only looks, sees the key's limit and that it is done."""
+    """The polling popup sees the key's limit and that the funding is done."""
     begun = await world.begin(visitor)
     assert begun.json["funding"] is None
     finished = await world.by_openrouter(visitor, attempt=str(begun.json["id"]))
@@ -28,7 +28,7 @@ async def test_an_authorization_funds_the_attempt_that_started_it(world: World, 
 
 
 async def test_a_no_at_openrouter_is_told_to_the_popup(world: World, visitor: Visitor) -> None:
-    """Denied there: nothing stored, and the popup knows why."""
+    """After a denial there nothing is stored, and the popup shows why."""
     begun = await world.begin(visitor)
     started = await visitor.post("/fund/start", {"attempt": begun.json["id"]})
     back = await world.authorize(str(started.json["url"]), decision="deny")
@@ -38,7 +38,7 @@ async def test_a_no_at_openrouter_is_told_to_the_popup(world: World, visitor: Vi
 
 
 async def test_one_wallet_pays_for_many_apps(world: World, visitor: Visitor) -> None:
-    """A returning payer sees the funding at once: one click plus the cap."""
+    """A returning payer's funding is known: one click plus the cap."""
     await world.connected(visitor)
     again = await world.begin(visitor, token=world.token("eve"))
     assert funding_of(again.json)["works"] is True
@@ -73,7 +73,7 @@ async def test_a_wallet_begun_with_a_pasted_key_joins_the_account_that_proves_it
 
 
 async def test_a_pasted_key_opens_nobody_elses_wallet(world: World, visitor: Visitor) -> None:
-    """Whoever holds the key pays with it from a wallet of their own; neither sees, stops or changes the other's."""
+    """Each browser with the key pays from its own wallet; neither sees, stops or changes the other's."""
     key = a_key()
     await world.connected(visitor, "owner", key=key)
     ref = await ref_of(visitor)
@@ -111,7 +111,7 @@ async def test_not_you_leaves_the_wallet(world: World, visitor: Visitor) -> None
 
 
 async def test_what_is_left_on_the_key_is_shown_with_its_warning(world: World, visitor: Visitor) -> None:
-    """Unlimited, low, empty and never-funded keys each say so."""
+    """Unlimited, low, empty and never-funded keys each have a warning."""
     begun = await world.begin(visitor)
     path = f"/consent/attempts/{begun.json['id']}/key"
     secret = secrets.token_hex(8)
@@ -126,7 +126,7 @@ async def test_what_is_left_on_the_key_is_shown_with_its_warning(world: World, v
 
 
 async def test_live_mode_needs_funding(world: World, visitor: Visitor) -> None:
-    """A yes without a way to pay is refused."""
+    """An approval without funding is refused."""
     begun = await world.begin(visitor)
     answer = await visitor.post(f"/consent/attempts/{begun.json['id']}/approve", {"monthlyUsd": 2})
     assert answer.status == 402

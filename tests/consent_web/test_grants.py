@@ -1,4 +1,4 @@
-"""Grants over HTTP: from a publishable key to a token, what the payer is shown of it, and every way to end it."""
+"""Grants over HTTP: from a publishable key to a token, what the payer sees of it, and every way to end it."""
 
 # ruff: noqa: N802 - the names carry the checklist's ids
 
@@ -29,7 +29,7 @@ async def begin(
 
 
 async def granted(world: World, visitor: Visitor, grant: object = THREE, *, key: str | None = None) -> tuple[str, str]:
-    """Go the whole way; return the attempt's id and the token."""
+    """Open and approve a grant; return the attempt's id and the token."""
     attempt_id = str((await begin(world, visitor, grant)).json["id"])
     paid = await visitor.post(f"/consent/attempts/{attempt_id}/key", {"key": key or a_key()})
     assert paid.status == 200, paid.text
@@ -47,7 +47,7 @@ def of(answer: Fetched, name: str) -> JsonObject:
 
 
 async def test_a_yes_makes_a_grant_with_a_key_of_its_own(world: World, visitor: Visitor) -> None:
-    """Its place is the grant's; its receipt says what was on the screen, and no connection comes of it."""
+    """The key is sealed for the grant; the receipt has the screen's text, and there is no connection."""
     begun = await begin(world, visitor)
     assert of(begun, "text")["sentence"] == "{app} may run up to 3 requests paid by you, at most $0.50, until {until}."
     assert of(begun, "grant")["button"] == "Allow up to $0.50"
@@ -89,13 +89,13 @@ async def test_P10_a_grant_out_of_bounds_is_refused(world: World, visitor: Visit
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "", None, f"{ORIGIN}/"])
 async def test_P10_no_grant_without_the_verified_origin(world: World, visitor: Visitor, origin: object) -> None:
-    """It is the only proof of the app: whoever knows the publishable key opens nothing elsewhere."""
+    """The origin is the only proof of the app: the publishable key alone opens nothing on other pages."""
     answer = await begin(world, visitor, origin=origin)
     assert (answer.status, answer.reason) == (403, "origin")
 
 
 async def test_the_token_is_told_until_it_was_handed_on(world: World, visitor: Visitor) -> None:
-    """A lost answer is asked for again by the same browser; afterwards it is nowhere."""
+    """The same browser can repeat a lost answer; after the delivery the token is stored nowhere."""
     attempt_id, token = await granted(world, visitor)
     path = f"/consent/attempts/{attempt_id}"
     again = of(await visitor.post(f"{path}/approve", {}), "result")
@@ -137,7 +137,7 @@ async def test_a_no_makes_nothing(world: World, visitor: Visitor, monkeypatch: p
 async def test_P10_asking_again_and_again_is_stopped(
     world: World, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also by windows that are closed without an answer; another browser may still be asked."""
+    """Windows closed without an answer count too; other browsers are not affected."""
     monkeypatch.setattr(world.site.limits, "_cools_down", True)
     for _ in range(GRANTS_A_BROWSER):
         assert (await begin(world, visitor)).status == 200
@@ -148,7 +148,7 @@ async def test_P10_asking_again_and_again_is_stopped(
 async def test_P10_made_up_requests_are_counted_for_the_app_they_name(
     world: World, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever knows the publishable key can make browsers up; another app is asked for as before."""
+    """Anybody with the publishable key can invent browsers; other apps are not affected."""
     monkeypatch.setattr(limits, "GRANTS_AN_APP", 2)
     for _ in range(2):
         assert (await begin(world, world.visitor())).status == 200
@@ -211,7 +211,7 @@ async def test_stop_everything_stops_grants(world: World, visitor: Visitor) -> N
 
 
 async def test_another_key_pays_for_living_grants_too(world: World, visitor: Visitor) -> None:
-    """Replacing the wallet's key replaces the copy of a grant that lives; one that has ended gets none."""
+    """Replacing the wallet's key replaces the copy of an active grant; an ended one gets none."""
     _, living = await granted(world, visitor)
     _, over = await granted(world, visitor, {"requests": 1})
     ledger, opens = world.site.ledger, world.services.sealer.open

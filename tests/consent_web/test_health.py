@@ -31,7 +31,7 @@ def _lines() -> Iterator[list[dict[str, Any]]]:
 
 
 async def test_it_tells_whether_it_lives_and_whether_it_can_work(tmp_path: Path) -> None:
-    """Without Redis it lives and is not ready; a load balancer asks by an address, without a cookie."""
+    """Without Redis it is alive but not ready; a load balancer calls it by IP address, without a cookie."""
     with ValkeyServer() as server:
         async with a_world(server.url, tmp_path) as world:
             visitor = world.visitor()

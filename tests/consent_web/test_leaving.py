@@ -1,4 +1,4 @@
-"""Leaving a wallet that nothing could bring back is said first; and a fragment in an address focuses nothing."""
+"""A warning precedes leaving a wallet that cannot be recovered; and a URL's fragment focuses nothing."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ async def is_lost_by_leaving(world: World, visitor: Visitor) -> object:
 
 
 async def test_leaving_what_nothing_brings_back_is_warned_of(world: World, visitor: Visitor) -> None:
-    """A pasted key, one browser, an app that may spend: the popup and the dashboard say so before it is too late."""
+    """With a pasted key, one browser and an app that may spend, popup and dashboard warn first."""
     await world.connected(visitor)
     assert await is_lost_by_leaving(world, visitor) is True
     home = await visitor.get("/")

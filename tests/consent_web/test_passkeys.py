@@ -50,7 +50,7 @@ async def prove(visitor: Visitor, key: Authenticator) -> Fetched:
 
 
 async def ready(world: World, visitor: Visitor, key: Authenticator) -> str:
-    """Connect an app, set a passkey up, and let the proof that it took pass. Returns the app's name in our URLs."""
+    """Connect an app, register a passkey, and let the proof expire. Returns the app's id in our URLs."""
     await world.connected(visitor, usd=5)
     assert (await set_up(visitor, key)).status == 200
     await forget_proofs(world)
@@ -84,7 +84,7 @@ async def test_W07_a_passkey_lets_a_browser_in_again_that_lost_its_secret(
 
 
 async def test_W08_setting_a_passkey_up_takes_a_proof(world: World, visitor: Visitor, key: Authenticator) -> None:
-    """Who holds a stolen profile does not make themselves one that proves for good; neither does a cookie alone."""
+    """A thief with the browser's profile cannot register a permanent credential, nor can a cookie alone."""
     await ready(world, visitor, key)
     other = Authenticator("localhost", world.base)
     bare = same_browser(visitor, secret="")
@@ -98,7 +98,7 @@ async def test_W08_setting_a_passkey_up_takes_a_proof(world: World, visitor: Vis
 async def test_W08_a_passkey_counts_here_now_and_for_its_wallet(
     world: World, visitor: Visitor, key: Authenticator, wrong: str
 ) -> None:
-    """Signed for another site, without checking who is there, for an older challenge, by another's key: refused."""
+    """Refused: signed for another site, without user verification, for an older challenge, by another wallet's key."""
     await ready(world, visitor, key)
     made = replace(
         key,
@@ -165,7 +165,7 @@ async def test_a_passkey_whose_key_is_none_is_refused(
 
 
 async def test_W02_what_a_leaked_key_set_up_ends_with_it(world: World, visitor: Visitor, key: Authenticator) -> None:
-    """Who has cookie and key of another sets a passkey up, or a key of their own; the payer's next key ends both."""
+    """A thief with cookie and key registers a passkey or another key; the payer's next key ends both."""
     leaked = a_key()
     await world.connected(visitor, usd=5, key=leaked)
     thief = same_browser(visitor, secret=secrets.token_urlsafe(32))

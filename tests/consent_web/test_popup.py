@@ -1,4 +1,4 @@
-"""The popup over HTTP: from a token to a connection, and every way it must not get there."""
+"""The popup over HTTP: from a token to a connection, and every case that must not lead to one."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.consent_web.world import Visitor, World
 
 
 async def test_a_pasted_key_and_a_yes_make_a_live_connection(world: World, visitor: Visitor) -> None:
-    """Attempt, key, approval: the connection has the chosen cap and the app hears it."""
+    """Attempt, key, approval: the connection has the chosen cap and the app is notified."""
     attempt_id = await world.funded(visitor)
     answer = await visitor.post(f"/consent/attempts/{attempt_id}/approve", {"monthlyUsd": 5})
     assert answer.json["result"] == {
@@ -19,7 +19,7 @@ async def test_a_pasted_key_and_a_yes_make_a_live_connection(world: World, visit
 
 
 async def test_test_mode_takes_one_click_and_no_funding(world: World, visitor: Visitor) -> None:
-    """A test token from a loopback page is approved without a key; without an asked cap there is none."""
+    """A test token from a loopback page is approved without a key; without a suggested cap there is no cap."""
     token = world.token(mode="test", limit_usd=None)
     begun = await world.begin(visitor, mode="test", token=token, origin="http://localhost:5173")
     answer = await visitor.post(f"/consent/attempts/{begun.json['id']}/approve", {})
@@ -70,7 +70,7 @@ async def test_only_the_payers_own_page_gets_more_time(world: World, visitor: Vi
 
 
 async def test_a_page_and_a_backend_of_two_modes_are_told_so(world: World, visitor: Visitor) -> None:
-    """`pk_live` on the page, `sk_test` behind it, or the other way round: not "another app"."""
+    """`pk_live` on the page and `sk_test` in the backend, or the reverse: the message does not say "another app"."""
     for page, backend in (("live", "test"), ("test", "live")):
         answer = await world.begin(visitor, mode=page, token=world.token(mode=backend))
         assert (answer.status, answer.reason) == (401, "auth")
@@ -99,7 +99,7 @@ async def test_an_address_in_the_local_network_is_told_what_helps(world: World, 
 async def test_a_wish_under_the_least_cap_gets_true_words(
     world: World, visitor: Visitor, wish: float | None, said: str
 ) -> None:
-    """What the window says may be set is what the server takes."""
+    """The range shown in the window is the one that the server accepts."""
     attempt_id = await world.funded(visitor, token=world.token(limit_usd=wish))
     shown = (await visitor.get(f"/consent/attempts/{attempt_id}")).json["cap"]
     assert isinstance(shown, dict)

@@ -1,4 +1,4 @@
-"""Redirect mode: an approval sleeps until the page that started it comes back for it."""
+"""Redirect mode: an approval is held until the page that started it redeems it."""
 
 # ruff: noqa: N802 - some names carry the checklist's ids
 
@@ -16,7 +16,7 @@ VERIFIER = "v" * 64
 
 
 async def approved(world: World, visitor: Visitor) -> str:
-    """Approve in redirect mode. Returns the code that goes back to the app."""
+    """Approve in redirect mode. Returns the code for the app."""
     begun = await world.begin(visitor, nonce=NONCE, returnUrl=RETURN_URL, challenge=challenge_of(VERIFIER))
     path = f"/consent/attempts/{begun.json['id']}"
     await visitor.post(f"{path}/key", {"key": a_key()})
@@ -68,7 +68,7 @@ async def test_a_redeemed_approval_does_not_undo_a_revocation(world: World, visi
 
 @pytest.mark.parametrize("path", ["/stop", "/funding/remove"])
 async def test_what_was_stopped_before_it_was_redeemed_never_opens(world: World, visitor: Visitor, path: str) -> None:
-    """The payer said yes, then stop: whoever comes back with the code is too late."""
+    """The payer approved, then stopped: redeeming the code is too late."""
     code = await approved(world, visitor)
     await visitor.read_csrf("/funding")
     assert (await visitor.submit(path)).status == 303
@@ -104,7 +104,7 @@ async def test_popup_approvals_cannot_be_redeemed(world: World, visitor: Visitor
 
 
 async def test_W05_what_waits_is_on_the_dashboard_and_can_be_taken_back(world: World, visitor: Visitor) -> None:
-    """With app, cap and the whole address, without script or secret; the app then hears `denied`."""
+    """With app, cap and the whole URL, without script or secret; the app then gets `denied`."""
     code = await approved(world, visitor)
     page = await visitor.read_csrf("/")
     for words in ("Acme", "$5.00", RETURN_URL):
@@ -125,7 +125,7 @@ async def test_W05_what_waits_is_on_the_dashboard_and_can_be_taken_back(world: W
 
 
 async def test_W05_what_was_picked_up_does_not_wait_any_more(world: World, visitor: Visitor) -> None:
-    """It stands among the apps then, and only there."""
+    """It is listed among the apps then, and only there."""
     code = await approved(world, visitor)
     await world.site.attempts.redeem(world.app_id, "live", "bob", NONCE, code=code, verifier=VERIFIER)
     page = await visitor.get("/")

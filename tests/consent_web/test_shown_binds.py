@@ -1,4 +1,4 @@
-"""What was shown is what binds: the stored cap, what the app is told and the receipt are the number on the button."""
+"""The shown amount is binding: the stored cap, the app's status and the receipt equal the number on the button."""
 
 from decimal import Decimal
 
@@ -30,7 +30,7 @@ def shown_caps(cap: object) -> list[Choice]:
 
 
 async def check_bound(world: World, budget: Budget, choice: Choice, answer: dict[str, object]) -> None:
-    """Compare what is stored, told and written with the words of the button."""
+    """Compare the stored cap, the status and the receipt with the button's text."""
     nano = nano_of(choice["text"])
     assert nano_of(choice["short"]) == nano
     assert (await world.site.ledger.standing(budget)).cap_nano == nano
@@ -94,7 +94,7 @@ async def test_in_test_mode_the_wish_that_was_shown_is_the_cap(world: World, vis
 
 @pytest.mark.parametrize("grant", [{"requests": 3, "maxUsd": 0.5}, {"requests": 3}, {"requests": 1, "maxUsd": 0.0123}])
 async def test_the_sum_on_a_grants_button_is_its_cap(world: World, visitor: Visitor, grant: object) -> None:
-    """Named by the app, or N times the operator's ceiling; nothing that the answer says changes it."""
+    """Given by the app, or N times the operator's amount; nothing in the approval's body changes it."""
     begun = await begin_grant(world, visitor, grant)
     path = f"/consent/attempts/{begun.json['id']}"
     await visitor.post(f"{path}/key", {"key": a_key()})

@@ -1,4 +1,4 @@
-"""Spend as a person sees it: amounts under a cent, trends, models, plain words, a scale that fits."""
+"""Spend for people: amounts below a cent, trends, models, plain terms, a fitting scale."""
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_an_amount_never_has_less_than_two_digits(nano: int, shown: str) -> None
     ],
 )
 def test_the_trend_compares_a_week_with_the_one_before(days: list[int], today: int, week: int, words: str) -> None:
-    """In words, with a percentage where it says something."""
+    """As a sentence, with a percentage where it is meaningful."""
     found = trend(list(enumerate(days)))
     assert (found.today_nano, found.week_nano, found.words) == (today, week, words)
 
@@ -108,7 +108,7 @@ def test_models_stand_by_spend_with_their_corrections() -> None:
     ],
 )
 def test_what_became_of_a_request_is_said_in_plain_words(status: str, delta: str, word: str) -> None:
-    """With what the word means."""
+    """With an explanation of the term."""
     found = result(entry(status=status, delta_nano=delta))
     assert found["result"] == word
     assert found["meaning"].endswith(".")

@@ -23,7 +23,7 @@ from tests.consent_web.world import ORIGIN, RETURN_URL, Visitor, World, a_key, c
 
 
 async def test_W06_one_token_locks_nobody_out(world: World, visitor: Visitor) -> None:
-    """It is spent by the first who brings it; what follows counts against nobody."""
+    """It is spent by its first use; later uses count against nobody."""
     token = world.token("evil")
     for _ in range(40):
         await world.begin(world.visitor(), token=token)
@@ -31,7 +31,7 @@ async def test_W06_one_token_locks_nobody_out(world: World, visitor: Visitor) ->
 
 
 async def test_W06_popups_are_counted_for_each_user_of_an_app(world: World, visitor: Visitor) -> None:
-    """However many browsers somebody makes up, one user of an app uses up nobody else's."""
+    """Regardless of invented browsers, one user of an app does not use up another's limit."""
     answers = [
         (await world.begin(world.visitor(), token=world.token("evil"))).status for _ in range(ATTEMPTS_A_USER + 1)
     ]
@@ -129,7 +129,7 @@ async def test_W08_a_raise_beyond_what_was_allowed_asks_for_a_proof(world: World
 async def test_W08_a_key_that_took_the_place_of_the_payers_is_no_proof(
     world: World, visitor: Visitor, way: str
 ) -> None:
-    """Who holds the browser pays with a key of their own: pasted twice, or after the payer's key was removed."""
+    """A thief with the browser pastes their own key: twice, or after removing the payer's key."""
     own, foreign = a_key(), a_key()
     await world.connected(visitor, usd=5, key=own)
     await forget_proofs(world)
@@ -141,7 +141,7 @@ async def test_W08_a_key_that_took_the_place_of_the_payers_is_no_proof(
     assert (await raise_to(visitor, ref, 50)).status == 403
     assert (await visitor.post("/fund/key", {"key": own})).status == 200
     assert (await raise_to(visitor, ref, 50)).status == 303
-    # What is put in its place by who has just proved it is the payer's own.
+    # A key stored after a fresh proof is the payer's own.
     assert (await visitor.post("/fund/key", {"key": foreign})).status == 200
     await forget_proofs(world)
     assert (await visitor.post("/fund/key", {"key": foreign})).status == 200
@@ -149,7 +149,7 @@ async def test_W08_a_key_that_took_the_place_of_the_payers_is_no_proof(
 
 
 async def test_W08_no_account_takes_over_a_wallet_that_a_key_began(world: World, visitor: Visitor) -> None:
-    """Who sits at the browser logs in at OpenRouter as themselves: asked, proving nothing, and not let in elsewhere."""
+    """A thief at the browser logs in at OpenRouter with their own account: it proves nothing and gives no access."""
     own = a_key()
     await world.connected(visitor, usd=5, key=own)
     await forget_proofs(world)
@@ -161,7 +161,7 @@ async def test_W08_no_account_takes_over_a_wallet_that_a_key_began(world: World,
     elsewhere = world.visitor()
     await world.by_openrouter(elsewhere, "user_thief")
     assert await shown(elsewhere) == 0
-    # The payer, who has the key that began it, gives it to an account of theirs.
+    # The payer, who has the wallet's first key, assigns the wallet to their account.
     assert (await visitor.post("/fund/key", {"key": own})).status == 200
     await world.by_openrouter(visitor, "user_alice")
     await world.by_openrouter(elsewhere, "user_alice")
@@ -169,7 +169,7 @@ async def test_W08_no_account_takes_over_a_wallet_that_a_key_began(world: World,
 
 
 async def test_W08_approvals_that_wait_count_as_allowed(world: World, visitor: Visitor) -> None:
-    """Redirect mode: many yeses for one app, before its page comes back for any of them, add up like connections."""
+    """In redirect mode, several pending approvals for one app add up like connections."""
     await world.connected(visitor, usd=5)
     await forget_proofs(world)
     statuses = []
@@ -179,7 +179,7 @@ async def test_W08_approvals_that_wait_count_as_allowed(world: World, visitor: V
         )
         answer = await approve(visitor, str(begun.json["id"]), 5)
         statuses.append(None if answer is None else answer.status)
-    # $5, and $5 that wait, are the default cap; another yes to what waits only takes its place.
+    # $5 connected and $5 pending are the default cap; another approval of the pending one only replaces it.
     assert statuses == [200, 403, 200]
 
 
@@ -194,7 +194,7 @@ async def test_W08_yeses_at_once_count_each_other(world: World, visitor: Visitor
 
 
 async def test_W08_grants_add_up_until_they_end(world: World, visitor: Visitor) -> None:
-    """One after the other, they are no way past the default cap either."""
+    """Several grants in succession cannot exceed the default cap either."""
     await world.connected(visitor, usd=5)
     await forget_proofs(world)
     statuses = []

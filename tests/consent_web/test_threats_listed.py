@@ -33,7 +33,7 @@ def test_each_named_test_exists() -> None:
 
 
 def test_each_test_with_a_number_is_listed() -> None:
-    """And stands in the row of its number."""
+    """In the row of its number."""
     rows = {row[2:5]: row for row in listed().splitlines() if re.match(r"\| [POIFW]\d\d ", row)}
     for name in written():
         for number in _NUMBERED.findall(name):

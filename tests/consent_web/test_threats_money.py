@@ -1,4 +1,4 @@
-"""Attacks on the money (P…), as far as a plain HTTP client can play them; docs/threats.md says where the rest is."""
+"""Attacks on the money (P…) that a plain HTTP client can make; docs/threats.md lists the others."""
 
 # ruff: noqa: N802 - the names carry the checklist's ids
 
@@ -87,7 +87,7 @@ async def test_P03_forms_of_the_dashboard_need_their_token(world: World, visitor
 
 
 async def test_P04_approving_twice_gives_one_connection_and_one_receipt(world: World, visitor: Visitor) -> None:
-    """The second yes gets the first answer; one to another cap is told that it came too late."""
+    """The second approval gets the first result; one with another cap is told that it is too late."""
     attempt = await world.funded(visitor)
     path = f"/consent/attempts/{attempt}/approve"
     first = await visitor.post(path, {"monthlyUsd": 5})
@@ -108,7 +108,7 @@ async def test_P04_an_old_yes_does_not_undo_a_revocation(world: World, visitor: 
 
 
 async def test_P04_a_token_opens_one_attempt(world: World, visitor: Visitor) -> None:
-    """A second attempt by the same token is refused; the same one goes on after a reload."""
+    """A second attempt with the same token is refused; the same one continues after a reload."""
     token, nonce = world.token(), secrets.token_urlsafe(24)
     first = await world.begin(visitor, token=token, nonce=nonce)
     again = await world.begin(visitor, token=token, nonce=nonce)
@@ -155,7 +155,7 @@ async def test_P06_an_attempt_belongs_to_one_browser(world: World, visitor: Visi
 
 
 async def test_P07_the_account_is_named_or_its_absence_is(world: World, visitor: Visitor) -> None:
-    """A label of the app's token is shown, within quotes; without one the screen says that the app did not say."""
+    """The token's label is shown in quotes; without one the screen says that the app gave none."""
     posing = await world.begin(visitor, token=world.token(userLabel="bob”. ✓ Verified: nothing is charged"))
     assert isinstance(posing.json["text"], dict)
     assert posing.json["text"]["account"] == "For your Acme account “bob. ✓ Verified: nothing is charged”."

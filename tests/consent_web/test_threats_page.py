@@ -115,7 +115,7 @@ async def test_I03_the_policy_lets_only_our_nonce_run(visitor: Visitor) -> None:
 
 
 async def test_I04_names_and_labels_are_tamed(world: World, visitor: Visitor) -> None:
-    """Characters that turn the line or hide are gone, long names are cut; markup stays text."""
+    """Direction-changing and invisible characters are removed, long names shortened; markup stays text."""
     name = "<img src=x onerror=alert(1)>\u202egnp.exe\u200b" + "x" * 200
     app = await world.site.apps.create(name, [ORIGIN])
     token = world.token(app_id=app["appId"], userLabel="a\u202eb\u0000c\n" + "y" * 900)
@@ -195,7 +195,7 @@ async def test_I10_only_registered_pages_are_returned_to(world: World, visitor: 
 
 
 async def test_I11_known_and_unknown_payers_get_the_same_popup(world: World, visitor: Visitor) -> None:
-    """The page itself says nothing about who opens it: same status, same size, no redirect."""
+    """The page reveals nothing about the visitor: same status, same size, no redirect."""
     stranger = await world.visitor().get("/consent")
     await world.connected(visitor)
     known = await visitor.get("/consent")
@@ -204,7 +204,7 @@ async def test_I11_known_and_unknown_payers_get_the_same_popup(world: World, vis
 
 @pytest.mark.parametrize("where", ["iframe", "frame", "embed", "object"])
 async def test_I11_frames_are_refused(visitor: Visitor, where: str) -> None:
-    """A browser that says it loads into a frame gets no page."""
+    """A request for a frame gets no page."""
     assert (await visitor.get("/consent", **{"Sec-Fetch-Dest": where})).status == 403
 
 
@@ -270,7 +270,7 @@ async def test_I13_a_key_is_nowhere_in_clear(world: World, visitor: Visitor) -> 
 
 
 async def test_I16_popups_and_key_tries_are_counted(world: World, visitor: Visitor) -> None:
-    """A browser that opens without end, and one that tries keys without end, are told to wait."""
+    """A browser that opens popups or tries keys without end is rate-limited."""
     answers = [await world.begin(visitor, token=world.token(str(number))) for number in range(21)]
     assert [answer.status for answer in answers] == [200] * 20 + [429]
     other = world.visitor()

@@ -40,7 +40,7 @@ async def test_W01_two_tabs_at_once_lose_no_wallet(world: World, visitor: Visito
 
 
 async def test_W01_a_yes_and_a_no_in_quick_succession_lose_no_wallet(world: World) -> None:
-    """One of the two counts, and the dashboard says which."""
+    """One of the two counts, and the dashboard shows which."""
     for number in range(5):
         user, visitor = f"user{number}", world.visitor()
         attempt = await world.funded(visitor, token=world.token(user))
@@ -70,7 +70,7 @@ async def test_W01_and_W03_a_store_that_fails_at_any_step_of_a_yes_leaves_a_way_
             said = str(answer.json["state"] if answer.status == 200 else answer.reason)
             assert said in {"approved", "answered", "again"}
         cap_nano = (await world.site.ledger.standing(world.budget(user))).cap_nano
-        # The last number counts, or the payer is told that the first one did.
+        # The last cap counts, or the payer is told that the first one did.
         assert (said, cap_nano) == (("answered", 8 * 10**9) if was_carried_out else ("approved", 5 * 10**9))
         assert await agrees(world, visitor, user)
         number += 1
@@ -79,7 +79,7 @@ async def test_W01_and_W03_a_store_that_fails_at_any_step_of_a_yes_leaves_a_way_
 
 @pytest.mark.parametrize("says", ["yes", "no"])
 async def test_W03_what_a_frozen_store_carries_out_later_changes_nothing(world: World, says: str) -> None:
-    """What a yes asked for and was given up comes after the payer's next answer: that answer stands."""
+    """A delayed command of an earlier approval runs after the payer's next decision, which still counts."""
     number = 0
     while True:
         user, visitor = f"user{number}", world.visitor()
@@ -107,7 +107,7 @@ async def test_W03_what_a_frozen_store_carries_out_later_changes_nothing(world: 
 
 @pytest.mark.parametrize("kind", ["lost", "late", "killed"])
 async def test_W03_no_is_always_possible(world: World, kind: str) -> None:
-    """Whatever step of a yes failed, Don't allow ends it: nothing is connected, and the app hears `denied`."""
+    """Whichever step of an approval failed, Don't allow ends it: nothing is connected, and the app gets `denied`."""
     number = 0
     while True:
         user, nonce, visitor = f"user{number}", secrets.token_urlsafe(24), world.visitor()
@@ -128,7 +128,7 @@ async def test_W03_no_is_always_possible(world: World, kind: str) -> None:
 
 
 async def test_W03_a_revocation_in_between_leaves_a_way_out(world: World, visitor: Visitor) -> None:
-    """The app disconnects while the payer says yes: the payer is told, and may decide again."""
+    """The app disconnects during the approval: the payer is told, and may decide again."""
     attempt = await world.funded(visitor)
     connect = world.site.connections.approve
 
@@ -154,7 +154,7 @@ async def test_W03_a_revocation_in_between_leaves_a_way_out(world: World, visito
 async def test_W03_what_was_shown_is_what_binds(
     world: World, visitor: Visitor, suggested: int | None, pressed: float, elsewhere: int | None
 ) -> None:
-    """Suggested or edited, reloaded, approved elsewhere meanwhile: cap, answer and receipt say the button's number."""
+    """Suggested, edited, reloaded or approved elsewhere: cap, answer and receipt have the button's number."""
     attempt = await world.funded(visitor, token=world.token(limit_usd=suggested))
     if elsewhere is not None:
         other = world.visitor()
@@ -197,7 +197,7 @@ async def test_W04_a_store_that_fails_while_a_key_is_replaced_loses_nothing(worl
 
 
 async def test_W02_a_replaced_key_cuts_off_who_held_the_old_one(world: World, visitor: Visitor) -> None:
-    """Who pasted the leaked key pays with that key alone: what they approved, and whatever they approve after it."""
+    """A thief who pasted the leaked key pays only with that key, for past and later approvals."""
     leaked, fresh = a_key(), a_key()
     await world.connected(visitor, "owner", key=leaked)
     thief = world.visitor()
@@ -213,7 +213,7 @@ async def test_W02_a_replaced_key_cuts_off_who_held_the_old_one(world: World, vi
 
 
 async def test_W02_who_pastes_a_shared_key_first_owns_nothing_of_later_payers(world: World, visitor: Visitor) -> None:
-    """Neither sees the other's apps, raises their caps or changes what pays for them."""
+    """Neither sees the other's apps, raises their caps or changes their key."""
     shared = a_key()
     await world.connected(visitor, "first", key=shared)
     later = world.visitor()
@@ -227,7 +227,7 @@ async def test_W02_who_pastes_a_shared_key_first_owns_nothing_of_later_payers(wo
 
 
 async def test_W04_replacing_the_key_by_another_account_asks_and_loses_nothing(world: World, visitor: Visitor) -> None:
-    """OpenRouter is logged in as somebody else: both keys are named, nothing changes until one way is chosen."""
+    """OpenRouter is logged in with another account: both keys are named, and nothing changes before a choice."""
     await world.by_openrouter(visitor, "user_alice")
     begun = await world.begin(visitor)
     await approve(visitor, str(begun.json["id"]))
@@ -246,7 +246,7 @@ async def test_W04_replacing_the_key_by_another_account_asks_and_loses_nothing(w
 
 
 async def test_W04_proving_an_account_keeps_what_a_pasted_key_pays_for(world: World, visitor: Visitor) -> None:
-    """The dashboard's own advice, for one who pays with a key that another browser pasted before."""
+    """The dashboard's advice, followed by a payer whose key another browser pasted before."""
     shared = a_key()
     await world.connected(world.visitor(), "other", key=shared)
     await world.connected(visitor, key=shared)
@@ -256,7 +256,7 @@ async def test_W04_proving_an_account_keeps_what_a_pasted_key_pays_for(world: Wo
 
 @pytest.mark.parametrize("kind", ["lost", "late", "killed"])
 async def test_W04_a_store_that_fails_while_two_wallets_become_one_loses_neither(world: World, kind: str) -> None:
-    """At every step the browser sees its app, and the account's own browser sees its own."""
+    """At every step the browser sees its app, and the account's other browser sees its own."""
     number = 0
     while True:
         user, account, desk, phone = f"user{number}", f"user_alice{number}", world.visitor(), world.visitor()

@@ -79,7 +79,7 @@ class Visitor:
             return Fetched(answer.status, answer.headers, await answer.text())
 
     async def get(self, path: str, **headers: str) -> Fetched:
-        """Load what a page or its script asks for; a script sends the secret, and to a page it makes no difference."""
+        """GET a page or a script's resource; the secret is sent always, although only scripts would send it."""
         return await self.send("GET", path, headers={"x-wattfare-secret": self.secret, **headers})
 
     async def post(self, path: str, body: object = None, *, headers: dict[str, str] | None = None) -> Fetched:
@@ -192,7 +192,7 @@ class World:
         return attempt_id
 
     async def authorize(self, url: str, account: str = "user_alice", decision: str = "authorize") -> str:
-        """Say yes (or no) at OpenRouter. Returns the path and query it sends the browser back to."""
+        """Authorize (or deny) at OpenRouter. Returns the path and query of its redirect."""
         fields = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
         form = {**fields, "account": account, "limit": "25", "decision": decision}
         async with self.http.post(self.openrouter + "/auth", data=form, allow_redirects=False) as answer:
@@ -212,7 +212,7 @@ class World:
 
 
 def a_key() -> str:
-    """Return an OpenRouter key with a limit, as the sandbox takes it."""
+    """Return an OpenRouter key with a limit, in the sandbox's form."""
     return f"sk-or-v1-limit50-{secrets.token_hex(16)}"
 
 

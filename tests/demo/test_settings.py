@@ -16,7 +16,7 @@ def test_an_empty_environment_is_the_local_one() -> None:
 
 
 def test_its_keys_lie_beside_the_data() -> None:
-    """The folder of the data holds the app's keys: who deletes one deletes both."""
+    """The data folder contains the app's keys, so deleting the data deletes them too."""
     assert read_settings({"WATTFARE_DATA_DIR": "/data"}).keys_file == Path("/data/demo.json")
 
 
@@ -24,13 +24,13 @@ def test_its_keys_lie_beside_the_data() -> None:
     ("name", "value"), [("PORT", "x"), ("PORT", "0"), ("PORT", "99999"), ("WATTFARE_PUBLIC_URL", "localhost")]
 )
 def test_a_malformed_value_names_its_variable(name: str, value: str) -> None:
-    """The start ends with one line that says which variable."""
+    """The start fails with one line that names the variable."""
     with pytest.raises(ValueError, match=name):
         read_settings({name: value})
 
 
 def test_the_models_of_the_sandbox_are_offered_before_a_sandbox_alone() -> None:
-    """The real OpenRouter knows none of them."""
+    """The real OpenRouter has none of them."""
     assert read_settings({"OPENROUTER_BASE_URL": "http://127.0.0.1:8082"}).is_sandbox
     assert not read_settings({}).is_sandbox
     settings = read_settings({"DEMO_MODEL": "acme/one"})

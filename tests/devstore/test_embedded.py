@@ -1,4 +1,4 @@
-"""The embedded server: one for all, kept while anyone uses it, gone after the last one, its data never lost."""
+"""The embedded server: shared, running while it has users, stopped after the last one, without losing data."""
 
 import fcntl
 import os
@@ -18,7 +18,7 @@ from devstore import embedded
 
 ROOT = Path(__file__).parents[2]
 
-# A user: says the URL once the server answers, then stays until its input ends or it is killed.
+# A user process: prints the URL once the server answers, then runs until its input ends or it is killed.
 USER = """
 import asyncio, pathlib, sys
 from devstore import embedded
@@ -61,7 +61,7 @@ def folder() -> Iterator[Path]:
 
 
 def wait_for_end(folder: Path) -> None:
-    """Block until neither server nor supervisor lives. Both hold a lock as long as they do."""
+    """Block until neither server nor supervisor runs. Both hold a lock while they run."""
     for name in ("server.lock", "supervisor.lock"):
         with (folder / name).open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -73,7 +73,7 @@ def supervisor_pid(folder: Path) -> int:
 
 
 def test_data_survives_a_restart(folder: Path) -> None:
-    """What was written is there again after every user has gone and one has come back."""
+    """Written data is available after all users have ended and a new one has started."""
     first = StoreUser(folder)
     with redis.Redis.from_url(first.url()) as client:
         client.set("balance", "41")
@@ -100,7 +100,7 @@ def test_users_that_start_together_share_one_server(folder: Path) -> None:
 
 
 def test_the_server_outlives_the_user_that_started_it(folder: Path) -> None:
-    """It stays while a second user is there, and ends after that one, killed or not."""
+    """It runs while a second user does, and ends after that one, killed or not."""
     first = StoreUser(folder)
     url = first.url()
     second = StoreUser(folder)
@@ -129,7 +129,7 @@ def test_an_orphan_is_taken_over(folder: Path) -> None:
 
 
 def test_a_crashed_server_is_started_again(folder: Path) -> None:
-    """A user that comes after the server was killed gets a new one with the data of the old."""
+    """A user that starts after the server was killed gets a new one with the old data."""
     first = StoreUser(folder)
     with redis.Redis.from_url(first.url()) as client:
         client.set("balance", "41")
@@ -178,7 +178,7 @@ def test_a_second_call_in_one_process_gives_the_same_url(folder: Path) -> None:
 
 
 def test_no_binary_is_one_clear_line() -> None:
-    """Without the wheel and without a server on the path, the error says what to install or to set."""
+    """Without the wheel and a server on the path, the error says what to install or set."""
     with pytest.raises(embedded.EmbeddedError, match="install valkey or redis-server, or set REDIS_URL") as caught:
         embedded.server_binary(package="no_such_package_here", search_path="")
     assert "\n" not in str(caught.value)

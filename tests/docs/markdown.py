@@ -10,7 +10,7 @@ from consent_web.docs import anchor
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "sdk").glob("*/README.md"))]
-# Languages whose blocks are run. `console` shows commands that set a machine up; `text` and the like are not code.
+# Languages whose blocks are run. `console` shows set-up commands; `text` and others are not code.
 RUN = ("python", "js", "sh")
 
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
@@ -18,7 +18,7 @@ _MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 @dataclass(frozen=True)
 class Block:
-    """One code block. `name`: as its info string says, else its file and line; `needs`: blocks that come first."""
+    """One code block. `name`: from its info string, else its file and line; `needs`: blocks to run before it."""
 
     file: Path
     line: int

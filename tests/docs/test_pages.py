@@ -45,7 +45,7 @@ def test_every_block_says_what_it_is() -> None:
 
 
 async def test_every_page_is_served_and_its_links_lead_on(world: World, visitor: Visitor) -> None:
-    """From `/docs` to every page, with this installation's URLs in them, and no way to the outside within a page."""
+    """Every page is reachable from `/docs`, with this installation's URLs and without loading external resources."""
     first = await visitor.get("/docs")
     assert (first.status, "Quickstart" in first.text) == (200, True)
     paths = set(re.findall(r'href="(/docs/[\w-]+)"', first.text))

@@ -62,7 +62,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def environ(running: Stack, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The environment that the documentation tells an app to have."""
+    """The documented environment of an app."""
     named = {
         "PUBLIC_WATTFARE_KEY": running.app["publishableKey"],
         "WATTFARE_SECRET_KEY": running.secret,
@@ -165,7 +165,7 @@ async def test_llm_answers_with_its_settings(running: Stack, environ: dict[str, 
 
 
 async def test_the_api_page_names_every_path(running: Stack) -> None:
-    """What `/openapi.json` lists stands in docs/api.md, and every code of an error."""
+    """docs/api.md has every path of `/openapi.json`, and every error code."""
     async with aiohttp.ClientSession() as http, http.get(f"{running.url}/openapi.json") as answer:
         described = await answer.json()
     [text] = [file.read_text() for file in FILES if file.name == "api.md"]

@@ -1,4 +1,4 @@
-"""An OpenRouter whose requests follow plans: how far each gets, how it ends, what it cost, how late that is told."""
+"""A fake OpenRouter whose requests follow plans: how far each gets, how it ends, its cost, and when that is known."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,9 @@ from tests.fakes import EVENT_STREAM, Exchange, FakeOpenRouter
 
 @dataclass(slots=True)
 class Plan:
-    """How one request goes: `body` is sent up to `stop_at` bytes, then it ends, is cut, or waits for the hang-up.
+    """The plan of one request: `body` is sent up to `stop_at` bytes, then it ends, is cut, or waits for a hang-up.
 
-    `cost_nano` is what `/generation` tells once it was asked more often than `late`.
+    `cost_nano`: returned by `/generation` after `late` requests for it.
     """
 
     body: bytes

@@ -90,7 +90,7 @@ class ForkedGateway:
 
 @dataclass
 class ProcessForker:
-    """The warm interpreter, as its owner sees it. `folder` takes the logs."""
+    """A warm interpreter that forks gateways. `folder`: for the logs."""
 
     folder: Path
     started: list[ForkedGateway] = field(default_factory=list)
@@ -130,7 +130,7 @@ class ProcessForker:
     async def start(
         self, variables: Mapping[str, str], *, point: str = "", nth: int = 1, freeze: bool = False
     ) -> ForkedGateway:
-        """Start a gateway that kills (or freezes) itself when its path comes to `point` for the n-th time."""
+        """Start a gateway that kills (or freezes) itself when it reaches `point` for the n-th time."""
         log = self.folder / f"gateway-{next(self._numbers)}.log"
         log.touch()
         order = {

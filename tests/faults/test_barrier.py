@@ -22,7 +22,7 @@ CALLERS = 6
 
 
 class NotingOpenRouter(FakeOpenRouter):
-    """Notes when each metered request came, by its bearer."""
+    """Records when each metered request arrived, by its bearer token."""
 
     def __init__(self) -> None:
         super().__init__(play=self._note)
@@ -33,7 +33,7 @@ class NotingOpenRouter(FakeOpenRouter):
         await whole_answer(turn)
 
     def after(self, key: str, moment: float) -> int:
-        """How many requests with `key` came after `moment`."""
+        """Return how many requests with `key` arrived after `moment`."""
         return sum(at > moment for bearer, at in self.arrivals if bearer == key)
 
 
@@ -102,7 +102,7 @@ async def _round(
 async def test_after_a_revoke_is_answered_nothing_starts_upstream(
     gateways: tuple[FaultWorld, list[ForkedGateway]], openrouter: NotingOpenRouter
 ) -> None:
-    """Whoever revokes: the operator here, or an app through either gateway."""
+    """Whether the operator revokes here, or an app through either gateway."""
     world, processes = gateways
 
     async def over_http(process: ForkedGateway, user: str) -> None:
@@ -130,7 +130,7 @@ async def test_after_a_revoke_is_answered_nothing_starts_upstream(
 async def test_after_a_pause_is_answered_nothing_starts_upstream(
     gateways: tuple[FaultWorld, list[ForkedGateway]], openrouter: NotingOpenRouter
 ) -> None:
-    """And a resume lets requests through again."""
+    """And a resume admits requests again."""
     world, processes = gateways
     await world.connect("paused")
     budget = world.budget("paused")
@@ -145,7 +145,7 @@ async def test_after_a_pause_is_answered_nothing_starts_upstream(
 async def test_after_a_rotation_is_answered_the_old_secret_starts_nothing(
     gateways: tuple[FaultWorld, list[ForkedGateway]], openrouter: NotingOpenRouter
 ) -> None:
-    """A call that begins after the answer is refused on every process, whatever a process had remembered."""
+    """A call that begins after the answer is refused by every process, regardless of its cache."""
     world, processes = gateways
     await world.connect("rotated")
     for _ in range(ROUNDS):
@@ -161,7 +161,7 @@ async def test_after_a_rotation_is_answered_the_old_secret_starts_nothing(
 async def test_after_an_app_is_closed_nothing_of_it_starts_upstream(
     gateways: tuple[FaultWorld, list[ForkedGateway]], openrouter: NotingOpenRouter
 ) -> None:
-    """Also what was already under way."""
+    """Including requests that had already begun."""
     world, processes = gateways
     late = []
     for number in range(ROUNDS):
@@ -177,7 +177,7 @@ async def test_after_an_app_is_closed_nothing_of_it_starts_upstream(
 async def test_a_body_that_was_on_its_way_when_the_app_was_cut_starts_nothing(
     gateways: tuple[FaultWorld, list[ForkedGateway]], openrouter: NotingOpenRouter, how: str
 ) -> None:
-    """Its secret was good when its headers came, and is asked for again once it is whole."""
+    """Its secret was valid when its headers arrived, and is verified again when its body is complete."""
     world, processes = gateways
     await world.connect("slow")
     body = json.dumps({"model": MODEL, "max_tokens": 16, "messages": []}).encode()
@@ -186,7 +186,7 @@ async def test_a_body_that_was_on_its_way_when_the_app_was_cut_starts_nothing(
     reader, writer = await asyncio.open_connection("127.0.0.1", processes[0].port)
     lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
     writer.write(f"POST /v1/chat/completions HTTP/1.1\r\n{lines}\r\n".encode())
-    # The gateway asks for the body only once it has looked at the secret.
+    # The gateway reads the body only after verifying the secret.
     async with asyncio.timeout(5):
         assert b"100" in await reader.readline()
     if how == "closed":
@@ -204,7 +204,7 @@ async def test_a_body_that_was_on_its_way_when_the_app_was_cut_starts_nothing(
 async def test_a_process_that_was_frozen_after_its_hold_sends_nothing_when_it_thaws(
     redis_url: str, openrouter: NotingOpenRouter, tmp_path: Path
 ) -> None:
-    """It heard no cut and could not answer for itself; before it sends it asks once more."""
+    """It received no cut and could not acknowledge it; before sending upstream it checks with Redis."""
     environment = variables(redis_url, openrouter.url, WATTFARE_HOLD_SECONDS="60")
     async with ProcessForker(tmp_path) as forker, open_world(environment) as world:
         gateway = await forker.start(environment, point="connected", freeze=True)

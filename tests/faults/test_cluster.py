@@ -28,7 +28,7 @@ USERS = [f"user-{number}" for number in range(8)]
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
-    """Find a connection that nobody closed here, and not in whichever test comes next."""
+    """Collect garbage, so that an unclosed connection warns in this test and not in a later one."""
     yield
     gc.collect()
 
@@ -159,7 +159,7 @@ async def test_a_killed_gateway_on_a_cluster_is_swept_by_another(house: ClusterS
 
 
 async def test_a_revoke_on_a_cluster_ends_open_streams(house: ClusterScenario) -> None:
-    """Cuts are heard whichever node they are published on."""
+    """Cuts are received regardless of the node they are published on."""
     answer = await ask_raw(house.gateway.port, house.world.headers(USERS[1]), LONG)
     await answer.read_head()
     await answer.read(100)
@@ -209,13 +209,13 @@ async def test_a_master_that_dies_is_replaced_and_nothing_is_lost(
 
 
 async def test_under_sentinels_a_frozen_master_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
-    """A stream that is open all the while comes whole, is settled on the new master, and a revoke is heard there.
+    """A stream open during the failover completes and is settled on the new master, where a revocation works.
 
-    The Sentinel that is asked first is silent meanwhile.
+    The first Sentinel is silent meanwhile.
     """
     loop = asyncio.get_running_loop()
     with SentinelGroup() as group:
-        # A gateway that waits for longer than the failover takes would refuse nobody.
+        # A deadline longer than the failover would lead to no refusals.
         async with _open_house(group.url, tmp_path, WATTFARE_REDIS_DEADLINE_MS="500") as house:
             first = await ask_raw(house.gateway.port, house.world.headers(USERS[0]), LONG)
             await first.read_head()

@@ -1,4 +1,4 @@
-"""Whoever hangs up, after whatever byte: the true cost is asked for and booked, to the nano-USD."""
+"""After a hang-up of either side at any byte, the true cost is requested and booked to the nano-USD."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ OFFSETS = range(1, len(STREAM))
 
 @pytest.fixture
 async def openrouter() -> AsyncIterator[PlannedOpenRouter]:
-    """An OpenRouter that tells costs late."""
+    """A fake OpenRouter that states costs late."""
     fake = PlannedOpenRouter()
     async with fake.running():
         yield fake
@@ -130,7 +130,7 @@ async def _books_agree(stack: Stack, cuts: list[CutRequest]) -> None:
 async def test_a_stream_that_ends_after_any_byte_is_booked_at_its_true_cost(
     stack: Stack, openrouter: PlannedOpenRouter, leaves: Callable[..., Awaitable[CutRequest]], redis_url: str
 ) -> None:
-    """Every byte offset of a recorded stream; OpenRouter's id came in the headers. On a Cluster every third will do."""
+    """Every byte offset of a recorded stream (on a Cluster every third); OpenRouter's id is in the headers."""
     offsets = OFFSETS[::3] if redis_url.startswith("redis+cluster") else OFFSETS
     cuts = await _everywhere(lambda payer, offset: leaves(stack, openrouter, payer, offset, header=True), offsets)
     assert len(cuts) == len(offsets)
@@ -148,7 +148,7 @@ async def test_without_an_id_in_the_headers_the_first_event_is_enough(
     leaves: Callable[..., Awaitable[CutRequest]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An id that comes in the body alone is known from its first event on; before it only an estimate can be had."""
+    """An id only in the body is known after its first event; before that only an estimate is possible."""
     monkeypatch.setattr("gateway.metered.inflight.UNTIL_ID_SECONDS", 0.1)
     offsets = sorted({*OFFSETS[::7], FIRST_EVENT_END, USAGE_END})
     cuts = await _everywhere(lambda payer, offset: leaves(stack, openrouter, payer, offset, header=False), offsets)

@@ -1,4 +1,4 @@
-"""Odd endings over the sandbox: whatever an answer leaves out, the ledger is the bill; who revoked still pays."""
+"""Unusual endings with the sandbox: the ledger equals the bill whatever an answer omits, even after a revocation."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from tests.gateway.stack import Stack, open_stack, question, settings_for
 pytestmark = pytest.mark.each_store
 
 LISTED = ("sandbox/slow-30", "sandbox/slow-600000")
-# What each states goes to the ledger; what each leaves out is asked for.
+# Stated costs are booked; omitted ones are requested.
 ENDINGS = [
     "sandbox/echo",
     "sandbox/usage-missing",
@@ -45,7 +45,7 @@ ENDINGS = [
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """A sandbox that tells a cost a moment late."""
+    """A sandbox whose /generation is slightly delayed."""
     async with open_sandbox(*LISTED) as running:
         yield running
 
@@ -82,7 +82,7 @@ async def test_every_odd_ending_is_booked_as_billed(stack: Stack, sandbox: Sandb
         statuses = {entry["status"] for entry in await stack.entries(user)}
         return "" if spent == billed and "estimated" not in statuses else f"{model}: {billed} {spent} {statuses}"
 
-    # A whole answer has no terminal event: one that stays open after its JSON is waited for.
+    # An answer that is not streamed has no terminal event, so one left open after its JSON is waited for.
     endings = ENDINGS if stream else [model for model in ENDINGS if model != "sandbox/hang-after-done"]
     assert [told for told in await asyncio.gather(*map(one, endings)) if told] == []
 
@@ -109,7 +109,7 @@ async def test_a_revoked_stream_ends_within_a_second_and_is_still_paid(stack: St
 
 
 async def test_usage_goes_from_open_to_settled_after_the_caller_hung_up(stack: Stack, sandbox: Sandbox) -> None:
-    """`GET /v1/usage/{requestId}` tells of a request whose caller is gone."""
+    """`GET /v1/usage/{requestId}` works for a request whose caller has hung up."""
     await stack.connect()
 
     async def usage() -> dict[str, object]:
@@ -153,7 +153,7 @@ async def test_a_hold_that_waits_for_its_cost_does_not_wait_for_the_next_one(sta
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_who_hangs_up_before_the_headers_still_pays_what_it_cost(redis_url: str, stream: bool) -> None:
-    """Nothing can be asked without an id: the answer goes on until its headers tell it, then upstream is closed."""
+    """Without an id no cost can be requested: the answer is read until its headers have it, then upstream is closed."""
     asked, may_answer, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def play(turn: Exchange) -> None:
@@ -182,7 +182,7 @@ async def test_who_hangs_up_before_the_headers_still_pays_what_it_cost(redis_url
 
 
 async def test_who_hangs_up_between_two_costs_pays_the_last(redis_url: str) -> None:
-    """An answer that has stated a cost is written: it comes to its end without its caller, and the last cost counts."""
+    """An answer with a stated cost is read to its end without its caller, and the last cost counts."""
     is_alone = asyncio.Event()
     event = b'data: {"id":"gen-1-fake","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1,"cost":%s}}\n\n'
 

@@ -76,7 +76,7 @@ async def test_a_killed_process_neither_adds_nor_loses_a_request(hall: GrantScen
     budget, store = hall.world.budget("killed"), hall.world.services.store
     left = await store.call("ZRANGE", budget.due, 0, -1)
     first = await asyncio.gather(*(hall.redeem(living, "killed") for _ in range(50)))
-    # Uses of the dead process that nobody has swept yet count as taken.
+    # Uses of the dead process that are not swept yet count as taken.
     assert first.count(402) >= 50 - REQUESTS + lost
     for request_id in left:
         # As when its lease has run out: half a millisecond more is the mark of what was sent.

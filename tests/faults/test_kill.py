@@ -15,7 +15,7 @@ from tests.faults.world import FaultWorld, Sandbox, open_sandbox, open_world, un
 pytestmark = pytest.mark.each_store
 
 MODEL = "sandbox/slow-4"
-# From the moment the request is announced until OpenRouter's id is on its way to Redis: settled at the estimate.
+# Between the sent mark and the posting of OpenRouter's id, the request is settled at the estimate.
 WINDOW = ("sending", "opened")
 BEFORE = ("asked", "held", "connected")
 AFTER = ("attached", "prepared", "relayed", "ended", "answered", "closing", "closed")
@@ -46,7 +46,7 @@ DEATHS = [
 async def _die(
     death: Death, world: FaultWorld, sandbox: Sandbox, forker: ProcessForker, environment: dict[str, str]
 ) -> str:
-    """Let it happen; return what is wrong afterwards, nothing if all is well."""
+    """Run one death; return the differences afterwards."""
     # A payer of either kind meets each point.
     await (world.connect(death.user) if death.stream else world.grant(death.user, 1))
     gateway = await forker.start(environment, point=death.point, nth=death.nth)
@@ -86,7 +86,7 @@ async def test_wherever_a_gateway_is_killed_the_bill_is_the_ledger(redis_url: st
 
 @pytest.mark.parametrize("point", ["claimed", "asked", "swept"])
 async def test_wherever_a_sweeper_is_killed_the_next_one_goes_on(redis_url: str, tmp_path: Path, point: str) -> None:
-    """Its claim runs out, and whoever comes next settles at the true cost, once."""
+    """Its claim expires, and the next sweeper settles at the true cost, once."""
     async with open_sandbox() as sandbox, ProcessForker(tmp_path) as forker:
         environment = variables(redis_url, sandbox.url)
         async with open_world(environment) as world:

@@ -39,7 +39,7 @@ class OutageScenario:
     is_refused: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def open_stream(self, user: str) -> RawAnswer:
-        """A stream whose first tokens are here."""
+        """Return a stream whose first tokens have arrived."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 answer = await ask_raw(self.gateway.port, self.world.headers(user), STREAM)
@@ -48,7 +48,7 @@ class OutageScenario:
                 if answer.status == 200:
                     await answer.read(200)
                     return answer
-                # A machine that is busy enough makes Redis look away once more: that is a 503, and asked again.
+                # On a busy machine Redis may count as away once more: repeat the call after a 503.
                 assert answer.status == 503
                 await answer.hang_up()
 
@@ -97,7 +97,7 @@ class OutageScenario:
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[OutageScenario]:
-    """A house whose Redis keeps its data over a restart, and a payer in it."""
+    """A gateway with a payer, whose Redis keeps its data over a restart."""
     with ValkeyServer(tcp=True, durable=True) as redis:
         async with open_sandbox(MODEL) as sandbox, ProcessForker(tmp_path) as forker:
             environment = variables(
@@ -135,7 +135,7 @@ def _kill(redis: ValkeyServer) -> Callable[[], object]:
 async def test_while_redis_is_away_requests_are_refused_at_once_and_streams_go_on(
     house: OutageScenario, away: Callable[[ValkeyServer], Callable[[], object]]
 ) -> None:
-    """503 within moments; the open stream comes whole and is settled; one line for the outage, one for its end."""
+    """503 quickly; the open stream completes and is settled; one log line for the outage, one for its end."""
     stream = await house.open_stream("ada")
     come_back = away(house.redis)
     took = await house.refusals("ada")
@@ -157,7 +157,7 @@ async def test_while_redis_is_away_requests_are_refused_at_once_and_streams_go_o
 async def test_after_an_outage_a_revoke_still_cuts_open_streams(
     house: OutageScenario, away: Callable[[ValkeyServer], Callable[[], object]]
 ) -> None:
-    """The gateway hears cuts again, with a stream open all the while."""
+    """The gateway receives cuts again, with a stream open all the time."""
     stream = await house.open_stream("ada")
     come_back = away(house.redis)
     await house.refusals("ada")
@@ -175,7 +175,7 @@ async def test_after_an_outage_a_revoke_still_cuts_open_streams(
 
 
 async def test_a_revoke_during_the_gap_cuts_the_stream_when_the_gap_ends(house: OutageScenario) -> None:
-    """What a gateway could not hear it asks for: here, whatever its subscription missed."""
+    """A gateway catches up on cuts that its subscription missed."""
     stream = await house.open_stream("ada")
     house.gateway.send(signal.SIGSTOP)
     await house.world.services.connections.revoke(house.world.budget("ada"))

@@ -1,4 +1,4 @@
-"""Requests that wait for money over two gateways: in one queue, past whoever is killed, and not into a stop."""
+"""Requests that wait for money over two gateways: in one queue, past a killed process, and not beyond a stop."""
 
 import asyncio
 import json
@@ -17,12 +17,12 @@ from tests.faults.world import FaultWorld, open_world, until, variables
 
 UNPRICED = "acme/router"
 USER = "ada"
-# A lease of 1.5 seconds, the next look of whoever lives, and a busy machine.
+# A lease of 1.5 seconds, the next retry of a live process, and a margin for a busy machine.
 PASSED_OVER_SECONDS = 3.0
 
 
 class HoldingOpenRouter(FakeOpenRouter):
-    """Answers at once, the unpriced model when it is told to; notes who came in which order."""
+    """Answers at once, except the unpriced model, which it holds until released; records the order of arrival."""
 
     def __init__(self) -> None:
         super().__init__(play=self._play)
@@ -101,7 +101,7 @@ async def bench(redis_url: str, tmp_path: Path) -> AsyncIterator[tuple[WaitingSc
 async def test_a_killed_process_leaves_nothing_held_and_nobody_waiting(
     bench: tuple[WaitingScenario, ProcessForker, ForkedGateway],
 ) -> None:
-    """Its waiter, who came first, is passed over within two seconds by one of a process that lives."""
+    """Its waiter, which came first, is skipped within two seconds in favour of a live process's."""
     stand, forker, first = bench
     doomed = await forker.start(stand.environment, point="waiting")
     with pytest.raises(aiohttp.ClientError):
@@ -122,7 +122,7 @@ async def test_a_killed_process_leaves_nothing_held_and_nobody_waiting(
 
 
 async def test_one_queue_serves_both_processes(bench: tuple[WaitingScenario, ProcessForker, ForkedGateway]) -> None:
-    """In the order of arrival, whichever process was asked."""
+    """In order of arrival, regardless of the process."""
     stand, forker, first = bench
     second = await forker.start(stand.environment)
     ceilings = [101, 102, 103, 104, 105, 106]
@@ -130,7 +130,7 @@ async def test_one_queue_serves_both_processes(bench: tuple[WaitingScenario, Pro
     for number, ceiling in enumerate(ceilings, 1):
         calls.append(stand.start((first, second)[number % 2], max_tokens=ceiling * 1000))
         await stand.wait_for(number)
-    # Each bound is more than half of the cap, so that one goes after the other.
+    # Each bound is more than half of the cap, so that requests run one after the other.
     await stand.world.services.connections.set_cap(stand.world.budget(USER), 350_000_000)
     stand.openrouter.free.set()
     assert await asyncio.gather(*calls) == [200] * len(calls)

@@ -1,4 +1,4 @@
-"""What a fault test stands in: the stores, a sweeper that only the test drives, an app, payers, a client."""
+"""The environment of fault tests: stores, a sweeper driven by the test, an app, payers, a client."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ async def until(holds: Callable[[], Awaitable[bool]], *, seconds: float = PATIEN
 
 
 def variables(redis_url: str, upstream_url: str, **more: str) -> dict[str, str]:
-    """The environment of a gateway that tests started; each may be said otherwise."""
+    """Return the environment variables of a test's gateway; each may be overridden."""
     return {
         **RINGS,
         "REDIS_URL": redis_url,
@@ -113,7 +113,7 @@ class FaultWorld:
         await until(is_clear, seconds=seconds)
 
     async def books(self, user: str) -> "Books":
-        """What Redis says of one user."""
+        """Return one user's data in Redis."""
         budget = self.budget(user)
         standing = await self.services.ledger.standing(budget)
         entries = await self.services.ledger.entries(budget)
@@ -139,7 +139,7 @@ class Books:
 
     @property
     def agree(self) -> bool:
-        """Whether balance, day buckets and ledger say the same, and nothing is held; of a grant its uses, too."""
+        """Return whether balance, day buckets and ledger agree and nothing is held; for a grant also its uses."""
         told = sum(int(entry["delta_nano"]) for entry in self.entries)
         last = {entry["request_id"]: entry["status"] for entry in self.entries}
         is_counted = self.used is None or self.used == sum(status != "void" for status in last.values())

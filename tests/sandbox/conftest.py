@@ -9,7 +9,7 @@ from tests.sandbox.clock import Client, Clock, Connect
 
 @pytest.fixture
 def clock() -> Clock:
-    """Time stands still unless moved."""
+    """A clock that advances only when the test moves it."""
     return Clock()
 
 

@@ -56,7 +56,7 @@ async def test_looking_at_the_page_approves_nothing(client: Client) -> None:
 
 
 async def test_an_approval_comes_back_with_a_code(client: Client) -> None:
-    """The callback keeps its own query and gains the code; the key works and knows its label and limit."""
+    """The code is added to the callback's query; the key works and has its label and limit."""
     status, location, _ = await _decide(client, key_label="Demo app", limit="2.5")
     parts = urlsplit(location)
     assert (status, parts.path, parse_qs(parts.query)["kept"]) == (303, "/funding/callback/abc", ["1"])
@@ -152,6 +152,6 @@ async def test_a_wrong_question_is_not_put(client: Client, question: dict[str, s
 
 
 async def test_what_an_app_sends_is_text_on_the_page(client: Client) -> None:
-    """Markup in a parameter stays text."""
+    """Markup in a parameter is escaped."""
     async with client.get("/auth", params=_question(key_label='"><script>alert(1)</script>')) as response:
         assert "<script>" not in await response.text()

@@ -1,4 +1,4 @@
-"""`python -m sandbox` says where it listens, and SIGTERM ends it with 0."""
+"""`python -m sandbox` prints its address, and exits with 0 on SIGTERM."""
 
 import contextlib
 import http.client
@@ -25,7 +25,7 @@ def _start(port: str) -> subprocess.Popen[str]:
 
 
 def test_sigterm_exits_0_though_a_stream_is_open() -> None:
-    """Once it has said its address, a signal ends it cleanly, whoever still listens."""
+    """After it has printed its address, a signal ends it cleanly, even with an open stream."""
     [port] = free_ports(1)
     question = b'{"model":"sandbox/silent","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
     headers = {"Authorization": "Bearer sk-or-v1-someone"}

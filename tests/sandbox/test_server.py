@@ -1,4 +1,4 @@
-"""The sandbox over HTTP: chunks go out one by one, aborts are billed exactly, keys behave as their names say."""
+"""The sandbox over HTTP: chunks are sent one by one, aborts billed exactly, keys behave by their names."""
 
 import asyncio
 import json
@@ -106,7 +106,7 @@ async def test_an_abort_is_billed_for_the_tokens_sent(client: Client) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_cut_is_no_clean_end(client: Client, stream: bool) -> None:
-    """The client sees the connection drop; what was produced is billed."""
+    """The client's connection drops; the produced tokens are billed."""
     async with client.post(_CHAT, json=_body("sandbox/cut", stream=stream), headers=_auth()) as response:
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()
@@ -214,7 +214,7 @@ async def test_a_bad_request_is_a_400(client: Client, payload: bytes) -> None:
 
 
 async def test_the_first_page_names_the_models(client: Client) -> None:
-    """A person who opens the address finds what can be asked for."""
+    """The start page lists the models."""
     assert "sandbox/slow-&lt;ms&gt;" in await (await client.get("/")).text()
 
 

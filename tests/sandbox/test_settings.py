@@ -6,7 +6,7 @@ from sandbox.settings import SandboxSettings, read_settings
 
 
 def test_an_empty_environment_gives_the_standard() -> None:
-    """Loopback, port 8082, a second until /generation knows."""
+    """Loopback, port 8082, /generation delayed by a second."""
     assert read_settings({}) == SandboxSettings("127.0.0.1", 8082, 1_000, 1_000, 600, ())
 
 

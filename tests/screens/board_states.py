@@ -85,7 +85,7 @@ BOARD_STEPS: tuple[Step, ...] = (board,)
 
 
 async def connect(staging: Staging, spent: dict[str, tuple[str, tuple[int, ...]]]) -> None:
-    """Connect apps by the popup and let them spend."""
+    """Connect apps through the popup and make them spend."""
     for number, (name, (cap, costs)) in enumerate(spent.items()):
         one = await staging.of_app(name)
         await _allow(staging, one, cap, number)
@@ -117,7 +117,7 @@ async def _redeem_and_spend(services: Services, app_id: str, costs: tuple[int, .
         raw: dict[bytes, bytes] = await services.store.call("HGETALL", key)
         asked = json.loads(raw[b"asked"])
         if asked["app_id"] == app_id and raw[b"state"] == b"held":
-            # There is no app's page that knows the verifier: open the connection by the decision that is found.
+            # No app's page has the verifier here: open the connection by the stored decision.
             attempt = await services.attempts.find(key.rpartition(":")[2], raw[b"browser"].decode())
             if attempt is not None:
                 await services.attempts._connect(attempt)
@@ -125,7 +125,7 @@ async def _redeem_and_spend(services: Services, app_id: str, costs: tuple[int, .
 
 
 async def _grant(staging: Staging) -> None:
-    """Two one-time grants of the same wallet: one that lives, and one that is used up."""
+    """Two one-time grants of the same wallet: one active, one used up."""
     services = staging.world.services
     connected, *_ = [key async for key in services.store.each_key("wf:live:*bob}:budget")]
     payer = await services.connections.find(Budget.parse(connected.removesuffix(":budget")))

@@ -17,14 +17,14 @@ FAULTS = (
 )
 WARNINGS = ("unchecked", "no_credit", "free", "low", "unlimited")
 FUNDING_FAULTS = ("denied", "code", "key_refused", "key_management", "away")
-# What apps may call themselves. The server takes the turning character (U+202E) out of the second.
+# Names of apps. The server removes the direction-changing character (U+202E) from the second.
 NAMES = {
     "long": "Donaudampfschifffahrtsgesellschaftskapitaensmuetzenverwaltung",
     "turned": "Notes \u202egnp.exe <b>& Friends</b>",
     "hebrew": "מחברות העבודה של המשפחה",
 }
 LONG_ORIGIN = "https://a-rather-long-subdomain.notes.department-of-everything.acme-international.example"
-# The wait for an opener's answer ends when the test says so, not while an inspector still looks.
+# The wait for an opener's answer is ended by the test, so that it does not end during an inspection.
 _HOLD_LONG_TIMERS = """
 const start = globalThis.setTimeout
 globalThis.setTimeout = (act, ms, ...more) => (ms >= 5000 ? ((globalThis.giveUp ??= act), 0) : start(act, ms, ...more))
@@ -109,7 +109,7 @@ async def paying(staging: Staging) -> None:
 
 
 async def funding_windows(staging: Staging) -> None:
-    """The wait in the popup, and the window that goes to OpenRouter and comes back."""
+    """The waiting popup, and the window that goes to OpenRouter and returns."""
     page, origin = staging.page, staging.site.origin
     await staging.visit(staging.consent_url())
     async with page.context.expect_page() as opened:
@@ -145,7 +145,7 @@ async def funding_windows(staging: Staging) -> None:
 
 
 async def question(staging: Staging) -> None:
-    """The question with its ways to answer, for one who pays for the first time and again."""
+    """The question with its choices, for a first-time and a returning payer."""
     page = staging.page
     await _fund(staging)
     await staging.look("popup-review")
@@ -223,7 +223,7 @@ async def endings(staging: Staging) -> None:
     await staging.look("popup-saving")
     await staging.normal()
     await staging.alter(lambda body: body.update(state="held", redirect=f"{APP_ORIGIN}/"))
-    # An answer without a page: the popup stays as it is on its way.
+    # An empty response: the popup keeps its present page.
     await page.route(f"{APP_ORIGIN}/**", lambda route: route.fulfill(status=204))
     await staging.visit(staging.consent_url(mode="test"))
     await page.wait_for_selector("[data-state=returning]")
@@ -234,7 +234,7 @@ POPUP_STEPS: tuple[Step, ...] = (*(faults, openers, without_script, paying, fund
 
 
 def _as_grant(body: dict[str, object]) -> None:
-    """What a page without a session asks, as the server words it."""
+    """A grant's question, as composed by the server."""
     asked = ConsentRequest("live", "app", "", "nonce", APP_ORIGIN, 500_000_000, requests=3, life_ms=3_600_000)
     body.update(cap=None, current=None, text=texts.parts(asked, "Acme Notes", "localhost"))
     body.update(grant={"lifeSeconds": 3600, "button": texts.grant_button(asked), "said": texts.granted(asked)})
@@ -251,7 +251,7 @@ async def _opened(staging: Staging, opener: str) -> Staging:
 
 
 async def _fund(staging: Staging) -> None:
-    """Pay with a pasted key, until the question stands there."""
+    """Fund with a pasted key, and wait for the question."""
     page = staging.page
     await staging.visit(staging.consent_url())
     await page.get_by_role("button", name="Paste an OpenRouter key").click()

@@ -18,7 +18,7 @@ from tests.screens.staging import APP_ORIGIN, POPUP, Staging, Step
 FOLDER = Path(__file__).parents[2] / "screenshots"
 SCHEMES = ("light", "dark")
 SMALL = ((320, 600), (360, 600), (480, 720))
-# Of the width that says most, in both schemes.
+# Of the most informative width, in both colour schemes.
 SHEETS = {"popup": 360, "board": 768}
 LARGE = ((320, 640), (768, 900), (1100, 900))
 

@@ -16,7 +16,7 @@ from consent_web.site import Site
 from tests.consent_web.world import World
 
 POPUP, DESK = (360, 600), (1100, 900)
-# Registered, and served by nobody: redirect mode needs no page there.
+# Registered, but without a server: redirect mode needs no page there.
 APP_ORIGIN = "https://notes.acme.example"
 _LOOKS = re.compile(r"/consent/attempts(/[0-9a-f]{64})?$")
 
@@ -64,7 +64,7 @@ class Staging:
         await self.page.goto(url)
 
     async def _leave(self) -> None:
-        """Empty the page. One that was on its way elsewhere gets there first, and is left then."""
+        """Navigate to an empty page, after a pending navigation has finished."""
         try:
             await self.page.goto("about:blank")
         except Error:
@@ -72,7 +72,7 @@ class Staging:
             await self.page.goto("about:blank")
 
     async def alter(self, change: Callable[[dict[str, object]], None]) -> None:
-        """Change what the server says of an attempt."""
+        """Change the server's JSON of an attempt."""
 
         async def hand_on(route: Route) -> None:
             answer = await route.fetch()
@@ -96,7 +96,7 @@ class Staging:
         await self.page.route("**/consent/attempts*", refuse)
 
     async def without_script(self) -> None:
-        """Serve pages as a browser without script would show them. An inspector may need script, so it stays on."""
+        """Serve pages as a browser without scripts would show them; scripts stay enabled for inspectors."""
 
         async def strip(route: Route) -> None:
             if route.request.resource_type != "document":
@@ -109,7 +109,7 @@ class Staging:
         await self.page.route("**/*", strip)
 
     async def normal(self) -> None:
-        """Leave what is shown, and let every answer through again. In this order: a held answer could still move it."""
+        """Leave the page, then stop holding answers. In this order, since a held answer could still change the page."""
         await self.page.goto("about:blank")
         await self.page.unroute_all()
         await self.alter(lambda _: None)

@@ -1,4 +1,4 @@
-"""Accepting a Redis that lost data: only on the operator's word, and then at once."""
+"""Accepting a Redis that lost data: only by the operator's command, and with immediate effect."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.servers import open_client
 
 
 async def test_an_emptied_store_is_refused_until_it_is_accepted(redis_url: str, stack: Stack) -> None:
-    """Spend that fell back to zero is no spend of zero: 503 until somebody says that the loss is known."""
+    """Lost spend is not zero spend: 503 until the operator accepts the loss."""
     await stack.redis.flushall()
     await stack.gateway.services.store.beat()
     refused = await stack.ask("GET", "/readyz")
@@ -45,14 +45,14 @@ async def _accepted(redis_url: str, stack: Stack, **more: str) -> None:
 
 
 async def test_an_older_store_can_be_accepted(redis_url: str, stack: Stack) -> None:
-    """Somebody had known it newer, and wrote that down in it."""
+    """A process had known a newer state, and recorded that in it."""
     with open_client(redis_url) as client:
         client.hset(keys.INSTANCE, "older", "1")
     await _accepted(redis_url, stack)
 
 
 async def test_another_store_than_the_remembered_can_be_accepted(redis_url: str, stack: Stack, tmp_path: Path) -> None:
-    """What an earlier process wrote down does not outlive the operator's word."""
+    """An earlier process's state file does not outlive the acceptance."""
     state_file = tmp_path / "state"
     state_file.write_bytes(orjson.dumps({keys.INSTANCE: ["another", 9, 1]}))
     await _accepted(redis_url, stack, WATTFARE_STATE_FILE=str(state_file))

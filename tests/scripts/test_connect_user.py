@@ -30,7 +30,7 @@ async def test_an_imported_connection_pays_at_once(redis_url: str, stack: Stack,
     )
     code, out, errors = await command("scripts.connect_user", *arguments, "--json", variables=environment(redis_url))
     assert code == 0
-    # The fake that stands in for OpenRouter here is away: that is said, and keeps no import up.
+    # OpenRouter is unreachable here: that is reported, but does not prevent an import.
     assert errors.startswith("connect_user: the key was not checked.")
     assert json.loads(out) == {
         "connected": True,
@@ -88,7 +88,7 @@ async def test_a_key_that_openrouter_refuses_connects_nobody_unless_unchecked(st
 
 
 async def test_a_test_connection_needs_neither_cap_nor_key(stack: Stack) -> None:
-    """Unlimited, and paid by nobody."""
+    """Unlimited, and free of charge."""
     given = _given(stack, mode="test", monthly_usd=None, openrouter_key=None)
     answer = await connect_user(stack.gateway.services, given)
     assert answer["limits"] == {"monthlyUsd": None}
@@ -114,7 +114,7 @@ async def test_a_test_connection_needs_neither_cap_nor_key(stack: Stack) -> None
     ids=str,
 )
 async def test_a_bad_argument_connects_nobody(stack: Stack, changed: dict[str, str | None]) -> None:
-    """What is wrong is said; the key is not repeated."""
+    """The error is explained; the key is not repeated."""
     with pytest.raises(CommandRefused) as refused:
         await connect_user(stack.gateway.services, _given(stack, **changed))
     assert "imp" not in str(refused.value)

@@ -15,7 +15,7 @@ from tests.gateway.stack import RINGS, Stack, question
 
 
 async def test_a_new_app_works_at_once_with_live_and_test_keys(redis_url: str, stack: Stack) -> None:
-    """The printed names are the contract's; the keys have its forms; a running gateway takes them."""
+    """The output has the contract's names and key forms; a running gateway accepts the keys."""
     variables = environment(redis_url)
     code, out, errors = await command(
         "scripts.create_app",
@@ -76,7 +76,7 @@ async def test_a_bad_name_or_origin_registers_nothing(stack: Stack, name: str, o
 
 
 async def test_a_store_that_is_away_is_one_line() -> None:
-    """It says so on standard error instead of a trace, and nothing on standard output, which is for the answer."""
+    """One line on standard error instead of a traceback, and nothing on standard output, which is for the answer."""
     variables = environment("redis://127.0.0.1:1/0", WATTFARE_REDIS_DEADLINE_MS="100")
     code, out, errors = await command("scripts.create_app", "--name", "X", variables=variables)
     assert (code, out, errors.count("\n")) == (1, "", 1)

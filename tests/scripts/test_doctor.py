@@ -49,7 +49,7 @@ async def _deployment(server: ValkeyServer, folder: Path) -> AsyncIterator[tuple
 
 @pytest.fixture
 def server() -> Any:
-    """A Valkey that keeps what it is told."""
+    """A Valkey with persistence."""
     with ValkeyServer(durable=True) as running:
         yield running
 
@@ -59,7 +59,7 @@ async def _examined(services: Services) -> Any:
 
 
 async def _faults(check: Check, services: Services) -> list[str]:
-    """What a check finds at fault; each says what to do."""
+    """Return a check's faults; each says what to do."""
     found = [finding async for finding in check(services) if finding.is_fault]
     assert all(finding.result and finding.mend for finding in found)
     return [finding.what for finding in found]
@@ -159,7 +159,7 @@ async def test_a_redis_that_is_away_or_came_back_empty_is_found(server: ValkeySe
 
 
 async def test_a_lost_master_key_is_found_and_an_older_one_told(server: ValkeyServer, tmp_path: Path) -> None:
-    """Who is connected is not named."""
+    """Without naming users."""
     async with a_world(server.url, tmp_path) as world:
         budget = Budget.of_user("live", world.app_id, "eve")
         await world.services.connections.approve(budget, Approval(10**9, "sk-or-v1-x"))
@@ -180,7 +180,7 @@ def test_clocks_that_differ_are_found() -> None:
 
 
 async def test_public_urls_that_lead_nowhere_or_astray_are_found(server: ValkeyServer, tmp_path: Path) -> None:
-    """No such name, nobody there, the other service, a certificate that browsers refuse, no OpenRouter."""
+    """Unknown name, no server, the other service, a certificate that browsers refuse, no OpenRouter."""
     async with a_world(server.url, tmp_path) as world, open_relay(server.folder / "s", tmp_path) as relay:
 
         def told(**changed: str) -> Services:

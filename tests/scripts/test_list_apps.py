@@ -1,4 +1,4 @@
-"""Listing the apps and showing one: who there is, what they may and what they spent."""
+"""Listing apps and showing one: users, caps and spend."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.each_store
 
 
 async def test_each_app_is_listed_with_its_users_and_the_spend_of_the_window(redis_url: str, stack: Stack) -> None:
-    """Live ones alone; a revoked user's spend stays in the sum. For people it is a table."""
+    """Live mode only; a revoked user's spend stays in the sum. The text output is a table."""
     services = stack.gateway.services
     await stack.connect(user="eve")
     await stack.connect_test(user="tess")
@@ -68,6 +68,6 @@ async def test_what_grants_spent_counts_and_they_are_no_users(stack: Stack) -> N
 
 
 async def test_an_unknown_app_cannot_be_shown(stack: Stack) -> None:
-    """It says where the apps are listed."""
+    """The error names the command that lists apps."""
     with pytest.raises(CommandRefused, match="list-apps"):
         await show_app(stack.gateway.services, argparse.Namespace(app="appnone"))

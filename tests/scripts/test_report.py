@@ -26,7 +26,7 @@ async def _reported(services: Services, **given: object) -> Any:
 
 
 async def test_each_request_counts_once_and_sums_to_what_was_booked(redis_url: str, tmp_path: Path) -> None:
-    """A correction changes the cost of its request, not their number; what stays estimated is told apart."""
+    """A correction changes its request's cost, not the number of requests; estimates are summed separately."""
     async with opened(redis_url, tmp_path) as services:
         await connect(services)
         await spend(services, "a", Settlement("estimated", 900), Settlement("settled", 300, model="m"))
@@ -58,7 +58,7 @@ async def test_days_before_the_first_one_asked_for_are_left_out(redis_url: str, 
 
 
 async def test_it_is_printed_as_a_table_and_as_csv(redis_url: str, tmp_path: Path) -> None:
-    """A total stands below the table; CSV has the rows alone."""
+    """The table ends with a total; CSV has only the rows."""
     async with opened(redis_url, tmp_path) as services:
         await connect(services)
         await spend(services, "a", Settlement("settled", 400, model="m"))
@@ -74,12 +74,12 @@ async def test_it_is_printed_as_a_table_and_as_csv(redis_url: str, tmp_path: Pat
 async def test_a_question_that_cannot_be_meant_is_refused(
     redis_url: str, tmp_path: Path, given: dict[str, object]
 ) -> None:
-    """It says what can be asked."""
+    """The error lists the possible values."""
     async with opened(redis_url, tmp_path) as services:
         with pytest.raises(CommandRefused):
             await _reported(services, **given)
 
 
 def test_a_cell_never_runs_as_a_formula() -> None:
-    """User ids are what apps chose; a spreadsheet runs what begins with `=`."""
+    """User ids are chosen by apps, and spreadsheets run cells that begin with `=`."""
     assert list(csv_lines([{"user": "=1+1", "cost": 1e-09}])) == ["user,cost", "'=1+1,0.000000001"]

@@ -1,4 +1,4 @@
-"""A backup put back, as docs/operating.md says: taken while all runs, loaded, refused as older, accepted, verified."""
+"""Restoring a backup as in docs/operating.md: taken during operation, loaded, refused as older, accepted, verified."""
 
 import shutil
 import time
@@ -15,14 +15,14 @@ PATIENCE_SECONDS = 20
 
 
 def _until_done(client: "redis.Redis", name: str) -> None:
-    """Wait until a background job of the server has ended, as INFO tells."""
+    """Wait until a background job of the server has ended, by INFO."""
     give_up = time.monotonic() + PATIENCE_SECONDS
     while client.info("persistence")[name] and time.monotonic() < give_up:
         time.sleep(0.02)
 
 
 def _back_up(server: ValkeyServer, place: Path) -> None:
-    """A copy of one moment, while the server goes on."""
+    """Take a consistent copy while the server is running."""
     with redis.Redis.from_url(server.url) as client:
         client.bgsave()
         _until_done(client, "rdb_bgsave_in_progress")

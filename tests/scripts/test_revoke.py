@@ -14,7 +14,7 @@ pytestmark = pytest.mark.each_store
 
 
 async def test_a_revoked_user_is_refused_once_the_command_is_done(redis_url: str, stack: Stack) -> None:
-    """Live and test alike; another user goes on; doing it again is no fault."""
+    """In live and test mode; other users are not affected; a repeat is no error."""
     await stack.connect(user="eve")
     await stack.connect_test()
     for _ in range(2):
@@ -35,7 +35,7 @@ async def _revoke(stack: Stack, **given: str | None) -> None:
 
 
 async def test_one_mode_can_be_cut_alone(stack: Stack) -> None:
-    """The live connection stays."""
+    """The live connection remains."""
     await stack.connect_test()
     await _revoke(stack, user="ada", mode="test")
     assert (await stack.chat(headers=stack.as_user(secret=stack.test_secret))).refusal == (402, "not_connected")

@@ -43,7 +43,7 @@ def _settings(redis_url: str, folder: Path, master_keys: str) -> Settings:
 async def test_every_key_opens_without_the_old_master_key_afterwards(
     redis_url: str, tmp_path: Path, budget: Budget, term: Term | None
 ) -> None:
-    """The old key can be taken out of the ring, and a second run finds nothing to do."""
+    """The old key can be removed from the ring, and a second run finds nothing to do."""
     async with open_services(_settings(redis_url, tmp_path, _OLD)) as services:
         await services.connections.approve(budget, Approval(10**9, "sk-or-v1-canary", term=term))
         for request_id in ("open", "closed"):

@@ -17,7 +17,7 @@ START_SECONDS = 60
 
 
 async def test_all_of_it_starts_and_the_commands_beside_it_share_its_store_and_its_openrouter(tmp_path: Path) -> None:
-    """Addresses are printed when they answer; a second start says which variable moves which port; SIGTERM is 0."""
+    """Addresses are printed once they answer; a second start names the taken ports' variables; SIGTERM exits 0."""
     ports = {name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
     told = {"WATTFARE_DATA_DIR": str(tmp_path / "data"), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     start = (sys.executable, "-m", "scripts.run_locally")

@@ -13,7 +13,7 @@ from tests.gateway.process import command, environment
 
 
 def test_the_ports_decide_what_each_process_is_told() -> None:
-    """Who moves the gateway need not say its address again; what was said explicitly stands."""
+    """Changing the gateway's port also changes its URL for the others, unless that is set explicitly."""
     settings = RunSettings.load({"GATEWAY_PORT": "18080", "WATTFARE_CONSENT_URL": "http://127.0.0.1:7"})
     assert settings.ports["GATEWAY_PORT"] == 18080
     assert settings.environ["WATTFARE_PUBLIC_URL"] == "http://127.0.0.1:18080"
@@ -46,7 +46,7 @@ def test_a_command_shares_what_make_run_has_while_it_runs(tmp_path: Path) -> Non
 
 
 async def test_a_command_in_another_folder_begins_no_store_of_its_own(tmp_path: Path) -> None:
-    """It says where to run it, and leaves the folder as it is; a store that is named is begun."""
+    """The error says where to run it, and the folder is unchanged; a store that is named is created."""
     variables = {name: value for name, value in environment().items() if name != "WATTFARE_DATA_DIR"}
     code, out, errors = await command("scripts.list_apps", variables=variables, cwd=tmp_path)
     assert (code, out, errors.count("\n")) == (1, "", 1)

@@ -1,4 +1,4 @@
-"""Changing an app: its keys stay, its addresses are checked, and every process goes by it at once."""
+"""Changing an app: keys stay valid, URLs are validated, and every process uses the change at once."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ def asked(app_id: str, **changes: object) -> argparse.Namespace:
 
 
 async def test_an_app_is_changed_without_new_keys(redis_url: str, stack: Stack) -> None:
-    """Name, origins and return URLs; a running gateway knows at once, and the old secret goes on working."""
+    """Name, origins and return URLs; a running gateway uses them at once, and the old secret stays valid."""
     services = stack.gateway.services
     before = await services.apps.find(stack.app["appId"])
     assert before is not None

@@ -39,7 +39,7 @@ async def services(redis_url: str, tmp_path: Path) -> AsyncIterator[Services]:
 
 
 async def test_books_that_add_up(services: Services) -> None:
-    """The totals are told, over every budget of both modes; a user's own id is not."""
+    """The totals over every budget of both modes are printed; user ids are not."""
     answer = await checked(services)
     assert answer == {
         "ok": True,
@@ -100,7 +100,7 @@ async def test_a_request_that_shows_what_was_not_booked_is_named(
     stored: int,
     computed: int,
 ) -> None:
-    """What its caller is told of it must be the ledger's last word."""
+    """What `GET /v1/usage` shows must equal the request's last entry."""
     name = budget.hold(request_id)
     await services.store.call("SET", name, rewritten(await services.store.call("GET", name), **changed))
     (found,) = (await checked(services))["differences"]
@@ -108,14 +108,14 @@ async def test_a_request_that_shows_what_was_not_booked_is_named(
 
 
 async def test_a_closed_hold_that_expired_is_no_difference(services: Services) -> None:
-    """It lives as long as its last entry, which may be trimmed a while later."""
+    """Its record expires when its last entry may be trimmed, which may happen later."""
     for request_id in "abcd":
         await services.store.call("DEL", BUDGET.hold(request_id))
     assert (await checked(services))["differences"] == []
 
 
 async def orphan(services: Services) -> None:
-    """Let the open hold be overdue for two minutes."""
+    """Make the open hold overdue by two minutes."""
     await services.store.call("ZADD", BUDGET.due, (int(time.time()) - 120) * 1000, "e")
 
 
@@ -180,7 +180,7 @@ async def test_a_doubled_entry_is_named(services: Services) -> None:
 
 @pytest.mark.parametrize("left", [BUDGET.days, BUDGET.ledger, BUDGET.due])
 async def test_a_lost_budget_is_named(services: Services, left: str) -> None:
-    """By whatever is left of it: nobody else would miss it."""
+    """By its remaining keys, since nothing else would reveal it."""
     for key in {BUDGET.budget, BUDGET.days, BUDGET.ledger, BUDGET.due} - {left}:
         await services.store.call("DEL", key)
     answer = await checked(services)
@@ -199,7 +199,7 @@ async def test_a_user_who_was_barred_before_connecting_is_no_lost_budget(service
 
 
 async def test_what_the_ledger_trimmed_raises_no_alarm(services: Services) -> None:
-    """Entries older than the ledger's life are gone, their days too; the lifetime sum is then not compared."""
+    """Entries older than the retention are trimmed, and their days too; the lifetime sum is then not compared."""
     await services.store.call("XTRIM", BUDGET.ledger, "MAXLEN", 0)
     today = (await read_audit(services.store, BUDGET)).today
     days = await services.ledger.days(BUDGET)
@@ -252,7 +252,7 @@ async def trimmed(services: Services) -> Services:
 
 
 async def test_an_old_budget_raises_no_alarm(trimmed: Services) -> None:
-    """Also where a trimmed estimate's correction stays."""
+    """Even if the correction of a trimmed estimate remains."""
     left = [(entry["request_id"], entry["delta_nano"]) for entry in await trimmed.ledger.entries(OLD)]
     assert left == [("old124", "-600"), ("old125", "900"), ("a", "900"), ("a", "-600"), ("b", "300")]
     assert (await checked(trimmed))["differences"] == []
@@ -271,7 +271,7 @@ async def test_a_request_of_an_old_budget_is_still_added_up(trimmed: Services, c
 
 
 async def test_an_overrun_that_a_correction_changed_is_counted_once(services: Services) -> None:
-    """Corrected down it stays counted; corrected up, the rest is."""
+    """Corrected downwards it stays counted; corrected upwards, the additional excess is."""
     await spend(services, "down", Settlement("estimated", 1500), Settlement("settled", 1100))
     await spend(services, "up", Settlement("estimated", 1500), Settlement("settled", 2500))
     await spend(services, "late", Settlement("void"), Settlement("settled", 1001))
@@ -302,7 +302,7 @@ async def test_an_old_budget_that_forgot_spend_is_named(trimmed: Services) -> No
 
 
 async def test_a_budget_in_use_raises_no_alarm(services: Services) -> None:
-    """Requests come and go while it reads, over more entries than one reading takes; the oldest go for good."""
+    """Requests are made while it reads, over more entries than one reading takes, and old entries are trimmed."""
     await age(services, days=91)
     done = asyncio.Event()
     ends = [

@@ -1,4 +1,4 @@
-"""The ledger beside OpenRouter's own word of what a key has used."""
+"""The ledger compared with a key's usage at OpenRouter."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.each_store
 
 @contextlib.asynccontextmanager
 async def usage_answers(usage: object, status: int = 200) -> AsyncIterator[str]:
-    """An OpenRouter that knows one thing: what a key has used."""
+    """A fake OpenRouter that only returns a key's usage."""
 
     async def key(request: web.Request) -> web.Response:
         assert request.headers["Authorization"] == f"Bearer {KEY}"
@@ -78,7 +78,7 @@ async def test_openrouter_must_know_of_all_we_booked(
 async def test_an_openrouter_that_does_not_say_is_neither_ok_nor_a_difference(
     redis_url: str, tmp_path: Path, usage: object, status: int
 ) -> None:
-    """It is told apart from a key that adds up, also by the exit code."""
+    """It is distinguished from an equal key, also by the exit code."""
     answer = await compared(redis_url, tmp_path, usage, status)
     assert (answer["ok"], exit_code(answer)) == (False, 3)
     assert answer["upstream_keys"] == {"not compared": 1}

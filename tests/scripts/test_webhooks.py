@@ -1,4 +1,4 @@
-"""The operator's view of webhooks: set, tried, shown, told again, their secret replaced."""
+"""The operator's commands for webhooks: set, try, show, replay, replace the secret."""
 
 import argparse
 import json
@@ -57,7 +57,7 @@ async def test_what_waits_and_what_was_given_up_is_listed(hooks: Hooks, redis_ur
 
 
 async def test_an_event_for_trial_arrives_at_once(hooks: Hooks) -> None:
-    """Or the command says why not, and ends with 1."""
+    """Or the command says why not, and exits with 1."""
     assert (await told(hooks, test=True))["ok"]
     assert hooks.receiver.received[0].said == ("webhook.test", hooks.app_id)
     hooks.receiver.statuses = [503]
@@ -104,7 +104,7 @@ async def test_a_replaced_secret_is_told_once(hooks: Hooks) -> None:
     ],
 )
 async def test_what_the_command_cannot_do_it_says(hooks: Hooks, wishes: dict[str, object], said: str) -> None:
-    """In one line that says what would help."""
+    """In one line that says what to do."""
     with pytest.raises(CommandRefused, match=said):
         await told(hooks, **wishes)
 

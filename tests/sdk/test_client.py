@@ -73,7 +73,7 @@ def test_the_package_leads_to_the_files() -> None:
 
 @pytest.mark.parametrize("word", ["eval(", "innerHTML", "document.cookie", "localStorage", "document.referrer"])
 def test_it_does_not_use(word: str) -> None:
-    """Words that a page's policy or a reviewer would stumble over."""
+    """Constructs that a page's CSP forbids or a reviewer would question."""
     assert word not in CLIENT.read_text()
 
 

@@ -1,4 +1,4 @@
-"""The JavaScript package as it is packed: what linters say of it, its server half against a running gateway."""
+"""The packed JavaScript package: linters, and its server half against a running gateway."""
 
 import json
 import re

@@ -52,7 +52,7 @@ async def client(sandboxed: Stack) -> AsyncIterator[AsyncWattfare]:
 
 
 def claims(token: str) -> dict[str, Any]:
-    """What a session token says."""
+    """Return the claims of a session token."""
     part = token.split(".")[1]
     found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     return found
@@ -114,7 +114,7 @@ async def test_plain_libraries_are_ready(plain: Wattfare) -> None:
 
 
 async def test_refusals_are_typed_through_the_libraries(sandboxed: Stack, client: AsyncWattfare) -> None:
-    """A user who never connected, and one whose cap carries no prompt, in both libraries' errors."""
+    """A user who never connected, and one whose cap is too low for any prompt, in both libraries' errors."""
     await sandboxed.connect("0.0000001", user="poor", key="sk-or-v1-poor")
     for user, is_it in (("nobody", is_not_connected), ("poor", is_budget_exceeded)):
         payer = client.user(user)
@@ -131,7 +131,7 @@ async def test_refusals_are_typed_through_the_libraries(sandboxed: Stack, client
 
 
 async def test_a_grant_pays_for_its_requests(sandboxed: Stack, plain: Wattfare, client: AsyncWattfare) -> None:
-    """Asked for by either client, it says what is left; at its end it is refused, typed."""
+    """With either client it returns what is left; after its end it is refused with a typed error."""
     token = await sandboxed.grant(requests=1)
     grant = client.grant(token)
     answer = await grant.async_openai().chat.completions.create(model=MODEL, messages=HELLO)
@@ -146,7 +146,7 @@ async def test_a_grant_pays_for_its_requests(sandboxed: Stack, plain: Wattfare, 
 
 
 async def test_what_cannot_work_says_so(sandboxed: Stack, client: AsyncWattfare) -> None:
-    """A key of the wrong kind, a wrong key, nobody at the address, an id that is none or that no header can carry."""
+    """A key of the wrong kind, a wrong key, no server, an invalid id, an id that no header can carry."""
     with pytest.raises(WattfareAuthError):
         Wattfare("pk_live_x")
     async with AsyncWattfare("sk_live_x_y", sandboxed.url) as wrong:
@@ -164,7 +164,7 @@ async def test_what_cannot_work_says_so(sandboxed: Stack, client: AsyncWattfare)
 
 
 def who(request: Any) -> SessionUser | None:
-    """Whoever the header says."""
+    """Return the user in the header."""
     name = request.headers.get("x-user")
     return SessionUser(name, monthly_usd=7) if name else None
 
@@ -245,7 +245,7 @@ FRAMEWORKS = (in_aiohttp, in_fastapi, in_fastapi_plain, in_starlette, in_flask, 
 async def test_a_view_makes_sessions_for_whoever_is_signed_in(
     plain: Wattfare, client: AsyncWattfare, framework: Callable[..., Any]
 ) -> None:
-    """200 with a token that names the user; 401 in the envelope for nobody."""
+    """200 with the user's token; 401 with the envelope if nobody is signed in."""
     status, session = await framework(plain, client, {"x-user": USER})
     assert (status, set(session)) == (200, {"token", "expiresAt"})
     assert claims(session["token"])["appUserId"] == USER

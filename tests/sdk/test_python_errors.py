@@ -32,7 +32,7 @@ def raised_from(cause: Exception) -> Exception:
 
 
 def unread() -> httpx.HTTPStatusError:
-    """An error whose response still streams: it has no text to look at."""
+    """An error whose response was not read: it has no text."""
     request = httpx.Request("GET", "http://gateway")
     response = httpx.Response(402, stream=httpx.ByteStream(b"{}"), request=request)
     return httpx.HTTPStatusError("402", request=request, response=response)
@@ -78,13 +78,13 @@ def test_what_is_not_ours_is_none(foreign: object) -> None:
 
 
 def test_a_refused_key_is_mended_by_connecting() -> None:
-    """`is_not_connected` says where a connect button helps."""
+    """`is_not_connected` is true whenever a connect button helps."""
     assert is_not_connected({"error": {"code": "funding_invalid", "message": "x"}})
     assert is_not_connected(WattfareNotConnectedError("x"))
 
 
 def test_an_error_can_be_passed_on() -> None:
-    """The envelope of the gateway, with all it said."""
+    """The gateway's envelope, with all its members."""
     found = to_wattfare_error({"error": SAID})
     assert found is not None
     assert found.to_json() == {"error": SAID}

@@ -1,4 +1,4 @@
-"""The Python SDK as a wheel: what is in it, and that it stands on httpx alone."""
+"""The Python SDK's wheel: its contents, and httpx as its only dependency."""
 
 import ast
 import shutil

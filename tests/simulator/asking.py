@@ -1,4 +1,4 @@
-"""How tests ask the stand-in and read what it says."""
+"""How tests call the simulator and read its answers."""
 
 import json
 from decimal import Decimal
@@ -41,7 +41,7 @@ def raw(answer: SimulatedAnswer) -> bytes:
 
 
 def events(answer: SimulatedAnswer) -> list[dict[str, Any]]:
-    """The JSON events of a stream that came whole."""
+    """Return the JSON events of a complete stream."""
     lines = [event.rpartition(b"\n")[2] for event in raw(answer).split(b"\n\n")]
     return [
         json.loads(line[6:], parse_float=Decimal)
@@ -64,5 +64,5 @@ def usages(answer: SimulatedAnswer) -> list[dict[str, Any]]:
 
 
 def said(answer: SimulatedAnswer) -> str:
-    """What the model said."""
+    """Return the model's output text."""
     return "".join(choice["delta"]["content"] for event in events(answer) for choice in event["choices"])

@@ -1,4 +1,4 @@
-"""The stand-in bills what it says, within the limits it was given, and in test mode nothing."""
+"""The simulator bills its output, within the given limits, and in test mode nothing."""
 
 import json
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def test_a_token_is_four_characters() -> None:
 
 
 def test_a_long_answer_is_made_while_it_is_read() -> None:
-    """A million tokens cost nothing until they are asked for."""
+    """A million tokens take no time until they are read."""
     first = next(iter(ask("sandbox/long-1000000", text="x").chunks))
     assert first.data == COMMENT
 
@@ -65,7 +65,7 @@ def test_an_error_before_output_carries_its_own_status(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "seconds"), [("sandbox/error-429", "7"), ("sandbox/error-503", "3")])
 def test_some_errors_say_when_to_come_back(name: str, seconds: str) -> None:
-    """Retry-After stands on the 429 and the 503."""
+    """The 429 and the 503 have Retry-After."""
     assert dict(ask(name).headers)["Retry-After"] == seconds
 
 
@@ -82,7 +82,7 @@ def test_a_given_price_is_stated_exactly_and_listed_no_lower(literal: str) -> No
 
 
 def test_test_mode_costs_nothing() -> None:
-    """Free: ordinary models and names nobody listed state 0; a misspelt sandbox name is still refused."""
+    """Ordinary and unlisted models state 0; a misspelt sandbox name is refused."""
     for name in ("sandbox/echo", "sandbox/byok", "openai/gpt-4o-mini", "somebody/something:free"):
         answer = ask(name, free=True)
         assert (answer.status, answer.cost_nano, answer.model) == (200, 0, name)

@@ -1,4 +1,4 @@
-"""Chat and completions: tool calls have the recorded form, and the older endpoint says text."""
+"""Chat and completions: tool calls have the recorded form, and the older endpoint returns text."""
 
 from typing import Any
 

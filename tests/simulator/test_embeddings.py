@@ -1,4 +1,4 @@
-"""Vectors are the same for the same text, as long as asked for, in numbers or packed; usage and id come last."""
+"""Vectors are deterministic, of the requested length, as numbers or packed; usage and id come last."""
 
 import base64
 import struct
@@ -34,7 +34,7 @@ def test_a_vector_is_its_texts_own() -> None:
 
 
 def test_base64_holds_the_same_numbers() -> None:
-    """As 32-bit floats, of as many dimensions as were asked for."""
+    """As 32-bit floats, with the requested dimensions."""
     [plain] = document(ask_in("embeddings", dimensions=8))["data"]
     [packed] = document(ask_in("embeddings", dimensions=8, encoding_format="base64"))["data"]
     assert list(struct.unpack("<8f", base64.b64decode(packed["embedding"]))) == [float(n) for n in plain["embedding"]]

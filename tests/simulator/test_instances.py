@@ -43,7 +43,7 @@ from simulator.instances import MAX_SIZE, instance_of
     ],
 )
 def test_an_instance_is_one_of_its_schema(schema: object, instance: object) -> None:
-    """Each word that is read is kept to."""
+    """Each supported keyword is respected."""
     assert instance_of(schema) == instance
 
 
