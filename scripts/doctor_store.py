@@ -22,6 +22,10 @@ _MOST_MEMORY_USED = 0.9
 _KEYS_TRIED = 500
 # Gateways refresh the list every five minutes; with prices older than a day each request holds all that is left.
 _OLD_PRICES_MS = 3_600_000
+_REACH = (
+    "start it, or mend REDIS_URL: host, port, password, rediss:// for TLS;"
+    " for a certificate that nobody signed: WATTFARE_REDIS_SELF_SIGNED=on"
+)
 
 
 async def store(services: Services) -> AsyncIterator[Finding]:
@@ -29,7 +33,7 @@ async def store(services: Services) -> AsyncIterator[Finding]:
     if services.store.is_open:
         yield Finding("redis", "answers, and is the one we knew")
     elif "does not answer" in (why := services.store.why_closed):
-        yield Finding("redis", why, "start it, or mend REDIS_URL: host, port, password, rediss:// for TLS")
+        yield Finding("redis", why, _REACH)
     else:
         mend = "restore the newest backup; if the loss is known and meant: python -m scripts.accept_store --yes"
         yield Finding("redis", why, mend)

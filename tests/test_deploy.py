@@ -73,6 +73,6 @@ def test_each_variable_of_a_deployment_is_explained() -> None:
     """A name that no page explains is a typing error, or one that the services do not read."""
     explained = set(re.findall(r"`(?:…_)?([A-Z][A-Z_0-9]+)`", (ROOT / "docs/operating.md").read_text()))
     named = set(json.loads((ROOT / "app.json").read_text())["env"])
-    for path in (ROOT / "compose.yaml", ROOT / "deploy/wattfare@.service", ROOT / "deploy/compose.env.example"):
+    for path in (ROOT / "compose.yaml", *(ROOT / "deploy").glob("*.service"), *(ROOT / "deploy").glob("*.example")):
         named |= set(re.findall(r"\b((?:WATTFARE|WEB|REDIS|OPENROUTER)_[A-Z_]+)\b", path.read_text()))
     assert named - explained == set()
