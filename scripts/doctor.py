@@ -19,6 +19,7 @@ RUNNING: tuple[Check, ...] = (
     doctor_store.apps,
     doctor_store.prices,
     doctor_store.sweeper,
+    doctor_store.webhooks,
     doctor_public.openrouter,
     doctor_public.names,
     doctor_public.services_answer,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 
 from gateway import keys
 from gateway.keys import Budget
-from gateway.ledger.backlog import count_late
+from gateway.ledger.backlog import LATE_MS, count_late
 from gateway.sealing import SealBroken
 from gateway.services import KEEPS_ALL, Services
 from scripts.findings import Finding
@@ -139,6 +139,29 @@ async def apps(services: Services) -> AsyncIterator[Finding]:
         yield Finding("origins", result, "python -m scripts.update_app --app ID --remove-origin URL")
     else:
         yield Finding("origins", f"{len(known)} apps, each with its origins")
+
+
+async def webhooks(services: Services) -> AsyncIterator[Finding]:
+    """Check that no webhook endpoint is disabled, that their secrets open, and that a sender is running."""
+    gone, sealed, number = [], [], 0
+    for app in await services.apps.every():
+        endpoint = None if app.is_closed else await services.endpoints.find(app.app_id)
+        if endpoint is not None:
+            number += 1
+            gone += [app.app_id] if endpoint.gone_ms is not None else []
+            sealed += [] if endpoint.secrets else [app.app_id]
+    late = await services.ledger.events.count_late(time.time_ns() // 1_000_000 - LATE_MS)
+    if sealed:
+        mend = "put their master key back into WATTFARE_MASTER_KEYS, or run scripts.webhooks --app ID --rotate-secret"
+        yield Finding("webhooks", f"the secrets of {', '.join(sealed)} do not open", mend)
+    elif gone:
+        mend = "python -m scripts.update_app --app ID --webhook-url URL, or --remove-webhook"
+        yield Finding("webhooks", f"{', '.join(gone)} answered 410 Gone, and gets no more", mend)
+    elif late:
+        mend = "start gateways with WATTFARE_SWEEPER=on, or python -m gateway.sweeper"
+        yield Finding("webhooks", f"no sender has looked at {late} budgets for a minute", mend)
+    else:
+        yield Finding("webhooks", f"{number} apps have an endpoint, and nothing waits")
 
 
 async def prices(services: Services) -> AsyncIterator[Finding]:

@@ -109,6 +109,15 @@ class Events:
         await self._store.run("record_delivery", [budget.delivery], words)
         await self.look_again(budget, after_ms=after_ms)
 
+    async def newest(self, budget: Budget) -> str | None:
+        """Return the id of the last event's entry; None without any. Raises Unavailable."""
+        found = await self._store.call("XREVRANGE", budget.events, "+", "-", "COUNT", 1)
+        return text(found[0][0]) if found else None
+
+    async def drop(self, budget: Budget, entry_id: str) -> None:
+        """Drop the events up to that entry: nobody is to get them. Raises Unavailable."""
+        await self._store.run("drop_events", [budget.events, budget.delivery], [entry_id])
+
     async def peek(self, budget: Budget, *, since_ms: int) -> tuple[Event, int] | None:
         """Return the next undelivered event and how many ms until it is due, without taking it; None without any.
 

@@ -113,7 +113,8 @@ def register(text: str, *, development: bool, loopback: bool) -> str:
     if not _is_address(host) and _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
         raise OriginRefused(f"{text!r} is an address in another notation. Write a host name.")
     if _is_address(host) and not (is_public(host) or (loopback and _is_loopback(host))):
-        raise OriginRefused(f"{text!r} is a private address. Webhooks go to public ones.")
+        hint = " WATTFARE_WEBHOOK_LOOPBACK=on allows this machine's own." if development else ""
+        raise OriginRefused(f"{text!r} is a private address. Webhooks go to public ones.{hint}")
     return origin + (address[len(parts.scheme) + 3 + len(parts.netloc) :] or "/")
 
 

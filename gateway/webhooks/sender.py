@@ -145,7 +145,7 @@ class Sender:
     async def _deliver(self, budget: Budget, state: _AppState) -> None:
         """Deliver the events of one budget until none is left or an attempt fails. Raises Unavailable."""
         for _ in range(_MOST_IN_A_ROW):
-            endpoint = await self._endpoints.find(budget.app_id)
+            endpoint = await self._endpoints.find(budget.app_id) or await self._drop_unwanted(budget)
             if endpoint is None or not endpoint.secrets or endpoint.gone_ms is not None:
                 await self._events.rest(budget, lease_ms=self._lease_ms)
                 return
@@ -167,6 +167,18 @@ class Sender:
             if not await self._is_done(budget, endpoint, event, message, outcome):
                 return
         await self._events.look_again(budget, after_ms=0)
+
+    async def _drop_unwanted(self, budget: Budget) -> Endpoint | None:
+        """Drop the events of an app without an endpoint; return the endpoint if one was set meanwhile.
+
+        Raises Unavailable.
+        """
+        newest = await self._events.newest(budget)
+        # Read again: only events that were there before this are dropped, so none since an endpoint was set.
+        endpoint = await self._endpoints.find(budget.app_id)
+        if endpoint is None and newest is not None:
+            await self._events.drop(budget, newest)
+        return endpoint
 
     async def _attempt(self, budget: Budget, endpoint: Endpoint, event: Event, message: Message) -> Outcome:
         try:

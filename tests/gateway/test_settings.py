@@ -189,6 +189,14 @@ def test_production_needs_two_encrypted_origins(name: str) -> None:
     assert refusal({**PRODUCTION, **same}).startswith("WATTFARE_CONSENT_URL is the origin of WATTFARE_PUBLIC_URL")
 
 
+def test_webhooks_reach_this_machine_in_development_alone() -> None:
+    """What listens on loopback trusts its own host."""
+    assert not load().webhooks.loopback
+    assert load(WATTFARE_WEBHOOK_LOOPBACK="on").webhooks.loopback
+    assert not Settings.load({**PRODUCTION, "WATTFARE_WEBHOOK_LOOPBACK": "off"}).webhooks.loopback
+    assert refusal({**PRODUCTION, "WATTFARE_WEBHOOK_LOOPBACK": "on"}).startswith("WATTFARE_WEBHOOK_LOOPBACK ")
+
+
 def test_no_repr_shows_a_secret() -> None:
     """Settings may end in a traceback or a log."""
     ring = KeyRing((("k1", NEW),))

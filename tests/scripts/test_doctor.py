@@ -73,7 +73,17 @@ async def test_a_deployment_that_is_well_has_nothing_to_mend(server: ValkeyServe
         assert [row for row in answer["checks"] if not row["ok"]] == []
         assert answer["ok"]
         checked = {row["check"].split(" ")[0] for row in answer["checks"]}
-        assert {"redis", "persistence", "eviction", "clock", "price", "sweeper", "stream", "consent"} <= checked
+        assert {
+            "redis",
+            "persistence",
+            "eviction",
+            "clock",
+            "price",
+            "sweeper",
+            "webhooks",
+            "stream",
+            "consent",
+        } <= checked
 
 
 Redis = redis.Redis
@@ -107,6 +117,16 @@ def _leave_unswept(client: Redis) -> None:
     client.zadd(keys.open_shard(3), {"wf:live:{a:b}": 1})
 
 
+def _leave_undelivered(client: Redis) -> None:
+    client.zadd(keys.event_shard(3), {"wf:live:{a:b}": 1})
+
+
+def _lose_an_endpoint(client: Redis) -> None:
+    client.hset(keys.app("appx"), mapping={"name": "X", "origins": '["https://x.example"]'})
+    client.sadd(keys.APPS, "appx")
+    client.hset(keys.webhook("appx"), mapping={"url": "https://x.example/", "secret": "k:sealed", "since_ms": 0})
+
+
 def _register_without_origin(client: Redis) -> None:
     client.hset(keys.app("appx"), mapping={"name": "X", "origins": "[]", "return_urls": "[]"})
     client.sadd(keys.APPS, "appx")
@@ -122,6 +142,8 @@ def _register_without_origin(client: Redis) -> None:
         (_age_prices, doctor_store.prices, "price list"),
         (_lose_prices, doctor_store.prices, "price list"),
         (_leave_unswept, doctor_store.sweeper, "sweeper"),
+        (_leave_undelivered, doctor_store.webhooks, "webhooks"),
+        (_lose_an_endpoint, doctor_store.webhooks, "webhooks"),
         (_register_without_origin, doctor_store.apps, "origins"),
     ],
 )

@@ -169,3 +169,19 @@ def test_events_are_bounded_and_end(scripts: Scripts) -> None:
     assert 1000 <= len(kept) < 1200
     assert kept[-1]["cap_nano"] == "8701"
     assert 0 < scripts.call("PTTL", BUDGET.events) <= 30 * 86_400_000
+
+
+def test_dropped_events_leave_later_ones(scripts: Scripts) -> None:
+    """What was written since stays; where nothing is left no key is."""
+    scripts.connect(1000)
+    scripts.change("pause")
+    newest = scripts.call("XREVRANGE", BUDGET.events, "+", "-", "COUNT", 1)[0][0]
+    scripts.change("resume")
+    for _ in range(2):
+        scripts.run("drop_events", [BUDGET.events, BUDGET.delivery], newest)
+    assert told(scripts, "change") == [("connection.updated", "resumed")]
+    scripts.call("HSET", BUDGET.delivery, "done", newest)
+    newest = scripts.call("XREVRANGE", BUDGET.events, "+", "-", "COUNT", 1)[0][0]
+    for _ in range(2):
+        scripts.run("drop_events", [BUDGET.events, BUDGET.delivery], newest)
+    assert scripts.call("EXISTS", BUDGET.events, BUDGET.delivery) == 0

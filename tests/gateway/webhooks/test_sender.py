@@ -145,24 +145,36 @@ async def test_what_nobody_takes_for_three_days_is_given_up(hooks: Hooks) -> Non
 
 
 async def test_an_app_without_an_endpoint_costs_two_looks(hooks: Hooks) -> None:
-    """Then its budgets are on no list; its events are kept, and an endpoint that comes later may have them."""
+    """The first drops its events, the second unlists the budget; nothing is left but what happens after one is set."""
     await hooks.services.endpoints.remove(hooks.app_id)
-    ada, events = await hooks.connect("ada"), hooks.services.ledger.events
+    store, ada = hooks.services.store, await hooks.connect("ada")
+    assert await store.call("EXISTS", ada.events) == 1
     await hooks.deliver(ada)
-    assert await hooks.services.store.call("ZSCORE", ada.event_shard, ada.name) is not None
-    await hooks.services.store.call("ZADD", ada.event_shard, "0.5", ada.name)
-    assert await events.ripe(int(ada.event_shard.rpartition(":")[2]), most=1, lease_ms=0) == [ada]
+    assert await store.call("EXISTS", ada.events) == 0
+    assert await store.call("ZSCORE", ada.event_shard, ada.name) is not None
+    await store.call("ZADD", ada.event_shard, "0.5", ada.name)
+    assert await hooks.services.ledger.events.ripe(_number(ada.event_shard), most=1, lease_ms=0) == [ada]
     await hooks.deliver(ada)
-    assert await hooks.services.store.call("ZSCORE", ada.event_shard, ada.name) is None
-    [entry] = await hooks.services.store.call("XRANGE", ada.events, "-", "+")
-    while (await hooks.services.ledger.standing(ada)).now_ms <= int(entry[0].partition(b"-")[0]):
-        pass  # What happens in the very millisecond of its setting is told.
+    assert await store.call("ZSCORE", ada.event_shard, ada.name) is None
     hooks.receiver.secret = await hooks.services.endpoints.set(hooks.app_id, hooks.receiver.url) or ""
+    await hooks.services.connections.pause(ada)
     await hooks.deliver(ada)
-    assert hooks.receiver.received == []
-    await events.replay(ada, entry[0].decode())
+    assert [each.said[0] for each in hooks.receiver.received] == ["connection.updated"]
+
+
+async def test_an_event_that_is_written_while_the_endpoint_is_set_is_delivered(hooks: Hooks) -> None:
+    """The sender reads that there is none, then one is set and an event written, then it drops what came before."""
+    endpoints, app_id = hooks.services.endpoints, hooks.app_id
+    await endpoints.remove(app_id)
+    ada = await hooks.connect("ada")
+    events = hooks.services.ledger.events
+    newest = await events.newest(ada)
+    assert newest is not None
+    hooks.receiver.secret = await endpoints.set(app_id, hooks.receiver.url) or ""
+    await hooks.services.connections.pause(ada)
+    await events.drop(ada, newest)
     await hooks.deliver(ada)
-    assert [each.said[0] for each in hooks.receiver.received] == ["connection.created"]
+    assert [each.said[0] for each in hooks.receiver.received] == ["connection.updated"]
 
 
 async def test_a_sender_that_is_stopped_gives_back_what_it_tries(hooks: Hooks) -> None:
@@ -190,6 +202,10 @@ async def test_no_line_of_the_log_tells_where_an_app_listens(hooks: Hooks, capsy
     assert hooks.receiver.received[0].message_id in said
     assert "hooks?app" not in said
     assert str(hooks.receiver.port) not in said
+
+
+def _number(shard: str) -> int:
+    return int(shard.rpartition(":")[2])
 
 
 def test_the_waits_grow_to_hours() -> None:
