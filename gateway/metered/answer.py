@@ -37,8 +37,12 @@ class Answer(web.StreamResponse):
         """Whether aiohttp may read another request from this connection."""
         return self._keeps_alive and self.has_ended
 
-    def send(self, piece: bytes, *, is_last: bool) -> None:
-        """Send the head if it has not left, then `piece`, then the end of the body. Raises ConnectionResetError."""
+    def send(self, piece: bytes, *, is_last: bool) -> bool:
+        """Send the head if it has not left, then `piece`, then the end of the body.
+
+        Returns whether so much waits for the caller that more must wait for its writer's `drain`. Raises
+        ConnectionResetError.
+        """
         transport = self._request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError
@@ -51,12 +55,7 @@ class Answer(web.StreamResponse):
         elif is_last:
             out.append(b"0\r\n\r\n")
         transport.write(out[0] if len(out) == 1 else b"".join(out))
-
-    @property
-    def is_backed_up(self) -> bool:
-        """Whether so much waits for the caller that more must wait for its writer's `drain`."""
-        transport = self._request.transport
-        return transport is not None and transport.get_write_buffer_size() > _BACKED_UP_BYTES
+        return transport.get_write_buffer_size() > _BACKED_UP_BYTES
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Do nothing: `send` did."""

@@ -142,7 +142,7 @@ class OpenRequest:
 
     def sent(self) -> None:
         """Note that the whole request is on its way: OpenRouter can begin only now, and a cut ends it no more."""
-        if self.meter.state is State.HELD:
+        if not self.meter.was_sent and self.meter.state is State.HELD:
             self.meter.sent()
 
     def opened(self, status: int, coding: str | None, generation_id: str | None) -> None:

@@ -16,6 +16,8 @@ from gateway.openrouter.usage import Usage, fit_id
 class State(Enum):
     """Where a request stands."""
 
+    __hash__ = object.__hash__  # Enum's own is written in Python, and each event looks up two
+
     HELD = auto()  # a hold exists, nothing was sent
     SENT = auto()  # the request left, no answer yet
     OPEN = auto()  # upstream answered 2xx, the body runs
@@ -26,6 +28,8 @@ class State(Enum):
 
 class Event(Enum):
     """What can happen to it."""
+
+    __hash__ = object.__hash__
 
     SENT = auto()
     OPENED = auto()
@@ -95,7 +99,8 @@ class Meter:
         self.state = State.HELD
         self.status: int | None = None
         self._wire = wire
-        self._was_sent = False
+        self.was_sent = False
+        """Whether the request's last byte went upstream, or upstream answered."""
         self._header_id: str | None = None
         self._reading = Reading(wire)
         self._is_read = False
@@ -104,13 +109,13 @@ class Meter:
     def sent(self) -> None:
         """Note that the request's last byte went upstream: from here on work may be billed without an answer."""
         self._move(Event.SENT)
-        self._was_sent = True
+        self.was_sent = True
 
     def opened(self, status: int, *, coding: str | None = None, generation_id: str | None = None) -> None:
         """Note upstream's status line and headers: `coding` its Content-Encoding, `generation_id` X-Generation-Id."""
         self._move(Event.OPENED if 200 <= status < 300 else Event.REFUSED)
         self.status = status
-        self._was_sent = True
+        self.was_sent = True
         self._header_id = fit_id(generation_id)
         if coding is not None:
             self._reading = Reading(self._wire, coding)
@@ -186,7 +191,7 @@ class Meter:
     def outcome(self) -> Outcome:
         """Return what is owed as things stand; the last unfinished event counts too."""
         self._finish()
-        if not self._was_sent:
+        if not self.was_sent:
             return Void("not_sent")
         if self.status is not None and not 200 <= self.status < 300:
             return self._refused(self.status)

@@ -244,7 +244,7 @@ class Proxy:
 
     async def _relay(self, request: OpenRequest, upstream: Upstream) -> None:
         """Hand on what came as it came, the meter beside it; settle before the last bytes leave."""
-        meter, is_head_out = request.meter, False
+        is_head_out = False
         while True:
             piece, is_whole = upstream.take(), upstream.is_ended or request.is_past_end
             if piece:
@@ -256,13 +256,14 @@ class Proxy:
             if is_whole:
                 request.end("complete")
                 request.reach("ended")
-            if is_whole or (request.over_at != NEVER and meter.states_cost):
+            if is_whole or (request.over_at != NEVER and request.meter.states_cost):
                 await self._closing.close(request)
             elif request.attached is None:
                 await self._attach(request)
-            _stop_if_over(request)
+            if request.gone:
+                _stop_if_over(request)
             # One that hangs open after its end may lack bytes that its length promises: it breaks off.
-            if self._hand_on(request, piece, is_last=is_whole and (upstream.is_ended or not request.has_length)):
+            elif self._hand_on(request, piece, is_last=is_whole and (upstream.is_ended or not request.has_length)):
                 await self._until_taken(request)
             is_head_out = True
             request.reach("relayed")
@@ -273,18 +274,17 @@ class Proxy:
     def _hand_on(self, request: OpenRequest, piece: bytes, *, is_last: bool) -> bool:
         """Hand a piece to the caller; tell whether so much waits there that more must wait. Raises Stopped."""
         answer = request.answer
-        if request.gone or answer is None:
+        if answer is None:
             return False
         request.reach("prepared")
         if piece:
             request.last_piece = piece
         try:
-            answer.send(piece, is_last=is_last)
+            return answer.send(piece, is_last=is_last)
         except ConnectionError:
             request.hang_up()
             _stop_if_over(request)
             return False
-        return answer.is_backed_up
 
     async def _until_taken(self, request: OpenRequest) -> None:
         """Wait until the caller has taken most. One who is gone, or takes nothing for too long, is let go."""
@@ -330,9 +330,10 @@ class Proxy:
         if words and request.clock() >= limit:
             raise UpstreamError(words, status=504)
         await request.news(limit)
-        if request.gone == "revoked":
-            await self._say_revoked(request)
-        _stop_if_over(request)
+        if request.gone:
+            if request.gone == "revoked":
+                await self._say_revoked(request)
+            _stop_if_over(request)
 
     async def _attach(self, request: OpenRequest) -> None:
         """Send the generation id to Redis before the caller gets the byte after it."""

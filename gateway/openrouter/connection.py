@@ -209,8 +209,8 @@ class Connection(asyncio.Protocol):
             else:
                 self._fail("OpenRouter's answer is no well-formed HTTP.")
                 return
-        if arrived := self._pieces[known:]:
-            self._waiting_bytes += sum(map(len, arrived))
+        if len(self._pieces) > known:
+            self._waiting_bytes += len(data)
             self._framing_bytes = 0
         if self._framing_bytes > _FRAMING_BYTES and not self.is_ended:
             self._fail("OpenRouter's answer has too large a head.")

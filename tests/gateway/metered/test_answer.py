@@ -24,6 +24,10 @@ class _Transport:
     def write(self, data: bytes) -> None:
         self.writes.append(data)
 
+    @staticmethod
+    def get_write_buffer_size() -> int:
+        return 0
+
 
 def _answer(
     transport: _Transport, headers: Iterable[tuple[str, str]] = (), *, minor: int = 1, status: int = 200
