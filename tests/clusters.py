@@ -62,7 +62,7 @@ class ValkeyCluster:
         more = ("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0")
         self._options = (*given, *more, *options)
         self._durable = durable
-        # By itself a node takes its port + 10,000 for the others, which may be too high or taken.
+        # The default for a node's cluster bus is its port + 10,000, which may be above 65535 or in use.
         self._buses = free_ports(MASTERS * (2 if replicas else 1))
         self.nodes = [self._node(bus) for bus in self._buses]
 
@@ -71,7 +71,7 @@ class ValkeyCluster:
 
     @property
     def url(self) -> str:
-        """How a gateway is told of it."""
+        """The REDIS_URL for a gateway."""
         return f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
 
     def __enter__(self) -> Self:
@@ -102,7 +102,7 @@ class ValkeyCluster:
         wait_for(self.is_whole)
 
     def is_whole(self) -> bool:
-        """Whether every node sees all slots served, and each replica follows its master."""
+        """Return whether every node sees all slots served, and each replica follows its master."""
         whole = all("cluster_state:ok" in ask(node, "CLUSTER", "INFO") for node in self.nodes)
         return whole and all("master_link_status:up" in ask(node, "INFO", "replication") for node in self.nodes[3:])
 
@@ -155,7 +155,7 @@ class ValkeyCluster:
         ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *names)
 
     def end_move(self, key: str, to: int) -> None:
-        """Say that the slot of `key` belongs to another master now."""
+        """Assign the slot of `key` to another master."""
         slot = ask(self.nodes[0], "CLUSTER", "KEYSLOT", key)
         source, target = self.nodes[self.owner(key)], self.nodes[to]
         others = [node for node in self.nodes if "role:master" in ask(node, "INFO", "replication")]
@@ -184,7 +184,7 @@ class SentinelGroup:
 
     @property
     def url(self) -> str:
-        """How a gateway is told of it."""
+        """The REDIS_URL for a gateway."""
         hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
         return f"redis+sentinel://{hosts}/{self.NAME}"
 
@@ -211,11 +211,11 @@ class SentinelGroup:
         return (facts["num-slaves"], facts["num-other-sentinels"]) == ("1", "2")
 
     def silence_one(self) -> None:
-        """Freeze the Sentinel that is asked first."""
+        """Freeze the Sentinel that is queried first."""
         self.sentinels[0].freeze()
 
     def wait_for_failover(self) -> None:
-        """Wait until the replica is the master, by the word of every Sentinel that speaks."""
+        """Wait until every running Sentinel reports the replica as the master."""
         speaking = [sentinel for sentinel in self.sentinels if not sentinel.is_frozen]
         wait_for(lambda: all(sentinel.master_port() == self.replica.port for sentinel in speaking))
 

@@ -21,7 +21,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest (it has a limit of its own), so that no worker waits for another at the end."""
+    """Run tests with their own time limit first: they take longest, and all workers then end at about one time."""
 
     def limit_seconds(item: pytest.Item) -> float:
         marker = item.get_closest_marker("timeout")

@@ -1,4 +1,4 @@
-"""An OpenRouter that does byte for byte what a test says, and keeps what it was sent."""
+"""An OpenRouter that sends the bytes a test defines, and records the requests."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ PLAIN = (
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One request as it came over the wire; header names as they were written."""
+    """One request as received; header names keep their case."""
 
     method: str
     target: str
@@ -70,7 +70,7 @@ class Exchange:
         await self.writer.drain()
 
     async def send(self, chunk: bytes) -> None:
-        """Send one transport chunk; returns when the connection takes more."""
+        """Send one transport chunk; return when the connection accepts more."""
         self.writer.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
         await self.writer.drain()
         self.sent_bytes += len(chunk)
@@ -195,7 +195,7 @@ class FakeOpenRouter:
                 await writer.wait_closed()
 
     async def _answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request; tell whether the connection may carry another."""
+        """Answer one request; return whether the connection may be reused."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("utf-8", "surrogateescape")
         first, *lines = head[:-4].split("\r\n")
         method, target, _ = first.split(" ")

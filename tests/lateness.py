@@ -8,7 +8,7 @@ _TICK_SECONDS = 0.005
 
 
 class Lateness:
-    """`seconds` adds up what each tick of the event loop came later than it should."""
+    """`seconds` is the sum of the delays of the event loop's ticks."""
 
     seconds = 0.0
 

@@ -1,4 +1,4 @@
-"""A stand-in for a Redis server that answers only what and when a test says."""
+"""A fake Redis server that answers what and when a test defines."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from gateway.store.connection import Place
 
 
 class Peer:
-    """Takes connections on a unix socket. `reads` are the pieces that came in; `answer` sends to the newest."""
+    """Accepts connections on a unix socket. `reads`: the received pieces; `answer` sends on the newest connection."""
 
     def __init__(self, path: Path) -> None:
         self.place = Place(path=str(path))
@@ -57,7 +57,7 @@ class Peer:
         self._open[-1].close()
 
     async def got(self, text: bytes) -> None:
-        """Wait until these bytes came in."""
+        """Wait until these bytes were received."""
         async with asyncio.timeout(10):
             while text not in b"".join(self.reads):
                 self._came.clear()

@@ -19,7 +19,7 @@ import redis.asyncio
 from devstore.embedded import server_binary
 
 READY_SECONDS = 20
-# Linux numbers outgoing connections from 32768 on; below 10240 stand the ports of well-known services.
+# Linux uses ports from 32768 on for outgoing connections; many services have ports below 10240.
 FIRST_PORT, LAST_PORT = 10_240, 32_768
 # More than any test has servers; the oldest are given back so that a long run keeps its file descriptors.
 MOST_CLAIMS = 200
@@ -59,7 +59,7 @@ class ValkeyServer:
         return self._running().pid
 
     def start(self) -> Self:
-        """Start the server and wait until it takes commands."""
+        """Start the server and wait until it accepts commands."""
         command = [
             server_binary(),
             *("--port", str(self.port), "--bind", "127.0.0.1"),
@@ -93,7 +93,7 @@ class ValkeyServer:
         self._running().send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let a frozen server go on."""
+        """Resume a frozen server."""
         self._running().send_signal(signal.SIGCONT)
 
     def __enter__(self) -> Self:
@@ -126,7 +126,7 @@ class ValkeyServer:
         assert process.stdout is not None
         for line in process.stdout:
             self._log.append(line)
-            # With a port, this line comes after the port's own; redis-server writes it without the last word.
+            # With a TCP port, this line follows the one for the port; redis-server writes it without the last word.
             if "Ready to accept connections unix" in line or ("Ready to accept connections" in line and not self.port):
                 self._ready.set()
         self._ready.set()
@@ -158,9 +158,9 @@ def open_async_client(url: str) -> "redis.asyncio.Redis | redis.asyncio.RedisClu
 
 
 def free_ports(count: int) -> list[int]:
-    """Return loopback ports that nobody listens on, claimed for this process.
+    """Return free loopback ports, claimed for this process.
 
-    They lie below the range from which the kernel numbers outgoing connections: a port from inside that range can be
+    They are below the kernel's range for outgoing connections: a port in that range can be
     taken between this call and the listener's start, and while a stopped server waits to start again.
     """
     ports: list[int] = []
@@ -172,7 +172,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _claim(port: int) -> bool:
-    """Claim a port among the test processes: whoever has its UDP twin may listen on it."""
+    """Claim a port among the test processes: the one that has bound the UDP port of that number may listen on it."""
     claim = socket.socket(type=socket.SOCK_DGRAM)
     try:
         claim.bind(("127.0.0.1", port))

@@ -36,7 +36,7 @@ def test_what_is_deployed_imports_nothing_but_what_production_installs() -> None
     used = {name for folder in DEPLOYED for path in (ROOT / folder).rglob("*.py") for name in _imported(path)}
     foreign = used - set(sys.stdlib_module_names) - OUR_OWN
     needed = {re.sub(r"[-_.]+", "-", packages[name][0]).lower() for name in foreign}
-    # gateway/metered/tracing.py looks whether the extras are there, and says how to install them.
+    # gateway/metered/tracing.py checks for the optional packages, and logs how to install them.
     assert needed - set(_pins(LOCKS[0])) - set(_pins(EXTRAS)) == set()
     users = {path.name for path in (ROOT / "gateway").rglob("*.py") if "opentelemetry" in _imported(path)}
     assert users == {"tracing.py"}
@@ -63,7 +63,7 @@ def test_a_buildpack_takes_this_for_a_python_app() -> None:
 
 
 def test_the_image_holds_every_folder_that_is_deployed() -> None:
-    """What is not on the list stays out of it: tests, sandbox, development's locks."""
+    """The image contains the listed folders only: no tests, no sandbox, no lock files of development."""
     listed = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"}
     assert listed == {*DEPLOYED, LOCKS[0], EXTRAS, "sdk", "docs"}
     assert all((ROOT / name).exists() for name in listed)

@@ -85,7 +85,7 @@ def test_no_file_is_a_drawer_for_odds_and_ends() -> None:
 
 
 def test_each_module_has_its_tests() -> None:
-    """Beside each module stands test_<module>.py in the same room of tests/; for `__main__` test_main.py."""
+    """Each module has a test_<module>.py in the same folder of tests/; `__main__` has test_main.py."""
     modules = [path.relative_to(ROOT) for name in TESTED for path in (ROOT / name).rglob("*.py")]
     wanted = {f"{path.parent}/test_{path.stem.strip('_')}.py" for path in modules if path.stem != "__init__"}
     assert sorted(name for name in wanted if not (ROOT / "tests" / name).exists()) == []
@@ -106,7 +106,7 @@ def test_each_lua_header_lists_what_the_body_uses(path: Path) -> None:
 
 @pytest.mark.parametrize("path", lua_files(), ids=lambda path: path.stem)
 def test_each_lua_script_fits_on_a_screen(path: Path) -> None:
-    """A script has at most 80 lines below its header, which says what it returns and what a repeat does."""
+    """A script has at most 80 lines below its header, which states the return values and the effect of a repeat."""
     header, _, body = path.read_text().partition("]]")
     assert len(body.splitlines()) <= MOST_LUA_LINES
     assert re.search(r"^RETURNS ", header, re.MULTILINE)

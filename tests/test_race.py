@@ -164,7 +164,7 @@ def test_contenders_use_up_a_cap_and_no_nano_more(race: Callable[[Contest], Tall
 
 
 def test_a_thousand_settlements_of_one_hold_book_once(race: Callable[[Contest], Tally], redis_url: str) -> None:
-    """The first one's cost stands, and every other caller is told it."""
+    """The first cost is booked, and every other caller gets it as the reply."""
     race(admit_one)
     outcome = race(settle_one)
     (first,) = [said for said in outcome if said.startswith("True")]
@@ -174,7 +174,7 @@ def test_a_thousand_settlements_of_one_hold_book_once(race: Callable[[Contest], 
 
 
 def test_a_thousand_admissions_of_one_request_hold_once(race: Callable[[Contest], Tally], redis_url: str) -> None:
-    """Each is told of the one hold."""
+    """Each caller gets the one hold as the reply."""
     assert race(admit_one) == {"True": 1000}
     assert stored(redis_url) == (HOLD_NANO, 0, 0, 0)
 
@@ -187,7 +187,7 @@ def test_an_overdue_hold_is_claimed_by_one_process(race: Callable[[Contest], Tal
 
 
 def test_sessions_are_limited_over_all_processes(race: Callable[[Contest], Tally], redis_url: str) -> None:
-    """120 a minute for each app, exactly, whichever process is asked; the refused do not count."""
+    """Exactly 120 a minute for each app over all processes; refused calls do not count."""
     assert race(open_sessions) == {"let through": SESSIONS_AN_APP, "limited": 400 - SESSIONS_AN_APP}
     with open_client(redis_url) as client:
         assert client.zcard(keys.session_rate("app2222222222222222")) == SESSIONS_AN_APP
@@ -201,7 +201,7 @@ SHARED_CAP_NANO = 120 * EXPECTED_NANO
 
 
 async def wait_and_settle(ledger: Ledger, request_id: str, process: int, cost_nano: int) -> str:
-    """Ask until the request is let through or refused, then settle it."""
+    """Poll until the request is admitted or refused, then settle it."""
     turn = Turn(keys.wakes(str(process)))
     while True:
         try:
@@ -235,7 +235,7 @@ async def share_as_expected(_: Store, ledger: Ledger, process: int) -> Tally:
 
 
 async def share_above(_: Store, ledger: Ledger, process: int) -> Tally:
-    """Each costs seven times as much: a tokenizer that nobody knows."""
+    """Each request costs seven times as much, as with an unknown tokenizer."""
     return await _share(ledger, process, 7 * EXPECTED_NANO)
 
 

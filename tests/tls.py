@@ -45,7 +45,7 @@ class Certificate:
 
 @dataclass
 class Relay:
-    """`port` speaks TLS; `ca_file` is who signed its certificate."""
+    """`port` accepts TLS; `ca_file` is the certificate's signer."""
 
     port: int
     ca_file: Path

@@ -28,7 +28,7 @@ async def stack(redis_url: str, openrouter: FakeOpenRouter) -> AsyncIterator[Sta
 
 @pytest.fixture
 async def patient(redis_url: str, openrouter: FakeOpenRouter) -> AsyncIterator[Stack]:
-    """The same, whose callers wait for money as long as a test may take."""
+    """A stack whose callers wait for budget as long as a test may take."""
     async with open_stack(settings_for(redis_url, openrouter.url, WATTFARE_ADMISSION_WAIT_SECONDS="60")) as running:
         await running.connect()
         yield running
@@ -65,7 +65,7 @@ def billed_nano(sandbox: web.AppRunner) -> "BilledNano":
 
 
 class BilledNano:
-    """Called, it tells the sandbox's bill in nano-USD once every generation has ended."""
+    """A call returns the sandbox's bill in nano-USD, once every generation has ended."""
 
     def __init__(self, runner: web.AppRunner) -> None:
         self._bill = runner.app[BILL_KEY]

@@ -1,4 +1,4 @@
-"""Environments for the tests of what a process is told from outside."""
+"""Environment variables for the tests of settings and start-up."""
 
 import base64
 

@@ -1,4 +1,4 @@
-"""What a request of the ledger's model test asks for, and what admission may answer to it (CONTRACT §3)."""
+"""Requests of the ledger's model test, and the answers that admission may give (CONTRACT §3)."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ mostly = st.sampled_from([True, True, True, True, False])
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a request asks for: its bound (None: not known), and the terms where that does not fit."""
+    """A request's bound (None: not known), and its terms if the bound does not fit."""
 
     worst: WorstCase | None
     terms: Terms
@@ -35,7 +35,7 @@ class Demand:
         return min(rate.affordable_tokens(nano), self.worst.usual_tokens or self.worst.max_tokens)
 
     def is_carried(self, alone: int) -> set[bool]:
-        """Whether it would be let through if nothing was in flight: both, where Lua's rounding decides."""
+        """Return whether it would be admitted with nothing in flight: both values if Lua's rounding decides."""
         if self.worst is None:
             return {True}
         expected = self.terms.expected
@@ -49,16 +49,16 @@ class Demand:
         return {most >= self.fewest, most > self.fewest}
 
     def verdicts(self, left: int, alone: int, *, is_free: bool, is_turn: bool, may_wait: bool) -> set[str]:
-        """What admission may answer, by CONTRACT §3: two answers where Lua's rounding decides.
+        """Return the answers that CONTRACT §3 allows: two if Lua's rounding decides.
 
-        `is_turn`: nobody waits before it.
+        `is_turn`: no other request waits before this one.
         """
         blocked = "waits" if may_wait else "in_flight"
         refused = {blocked if is_carried else "cap" for is_carried in self.is_carried(alone)}
         if self.worst is None:
             return {"all"} if is_turn and left > 0 and is_free else refused
         if not is_turn:
-            # Whose bound fits alone waits for its turn on no terms at all.
+            # A request whose bound fits an empty budget waits for that and has no terms.
             return {blocked} if self.worst.total_nano <= alone else refused
         if self.worst.total_nano <= left:
             return {"whole"}
@@ -94,7 +94,7 @@ class Queue(dict[str, Waiter]):
 
 @st.composite
 def _demands(draw: st.DrawFn) -> Demand:
-    """A request whose expected amount is a part of its bound."""
+    """Generate requests whose expected amount is a fraction of their bound."""
     fixed, per_token, tokens = draw(small), draw(st.integers(0, 20)), draw(st.integers(1, 40))
     worst = WorstCase(fixed, per_token * ZEPTO_PER_NANO, tokens, draw(leasts), 30)
     share = draw(st.sampled_from([1, 2, 5]))

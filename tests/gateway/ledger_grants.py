@@ -70,7 +70,7 @@ class GrantMachine(WaitingMachine):
             assert ends[reason]
             return NotConnected()
         if isinstance(answer, Admission):
-            # A cost whose hold a failover lost may be one use too many.
+            # The cost of a hold that a failover lost may count one use too many.
             assert answer.uses_left == max(0, self.uses - self.used - (request_id not in self.requests))
         return answer
 
@@ -91,7 +91,7 @@ class GrantMachine(WaitingMachine):
 
     @invariant()
     def uses_agree(self) -> None:
-        """Uses are the requests that are open or were billed, and the key goes with the end and the last open one."""
+        """Used requests are those open or billed; the key is deleted when the grant has ended and no hold is open."""
         if not hasattr(self, "budget"):
             return
         standing = self.bench(self.bench.ledger.standing(self.budget))
@@ -99,5 +99,5 @@ class GrantMachine(WaitingMachine):
         if self.may_spend:
             assert standing.fields["funding"] == b"sealed"
         elif all(each.admission is not None and each.state != "open" for each in self.requests.values()):
-            # Where a failover lost a hold, nothing tells when it ended: the key then goes at the expiry.
+            # If a failover lost a hold, its end is never seen: the key is then deleted at the expiry.
             assert "funding" not in standing.fields

@@ -7,7 +7,7 @@ from gateway.ledger.outcomes import Admission, Settlement
 
 @dataclass(slots=True)
 class ModelHold:
-    """What the model knows of one request. `state` '' = no hold is known (any more)."""
+    """The model's state of one request. `state` '': there is no hold, or no longer one."""
 
     state: str = ""
     nano: int = 0

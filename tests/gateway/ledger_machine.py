@@ -124,7 +124,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return f"r{self.made}"
 
     def renew_leases(self) -> None:
-        """Have the processes of all waiters live on, however long a step takes."""
+        """Renew the leases of all waiters' processes, so that a slow step does not expire them."""
         if self.queue:
             words = [word for each in self.queue.values() for word in (each.channel, FAR_MS)]
             self.bench(self.bench.store.call("HSET", self.budget.alive, *words))
@@ -137,7 +137,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def ask(
         self, request_id: str, asks: Demand, turn: Turn = _NO_TURN, *, has_terms: bool = True
     ) -> Admission | Waiting | Exception:
-        """Ask for a hold, and on all terms where they are asked for; return the answer or the refusal."""
+        """Request a hold, with all terms if the script requires them; return the answer or the refusal."""
         admit = self.bench.ledger.admit
         try:
             terms = asks.terms if has_terms else None
@@ -155,12 +155,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(asks=demands, channel=channels, has_terms=mostly)
     def admit(self, asks: Demand, channel: str, has_terms: bool) -> None:
-        """A new request, with its terms at once or when it is asked for them."""
+        """Admit a new request that sends its terms at once, or only when the script requires them."""
         process = f"{channel}:{self.deaths}" if channel else ""
         self.decide(self.new_id(), asks, Turn(process), has_terms=has_terms)
 
     def decide(self, request_id: str, asks: Demand, turn: Turn, *, has_terms: bool = True) -> None:
-        """P1: the cap is never exceeded by an admission, nobody goes before whoever waits, nor is refused in vain."""
+        """Check P1: no admission exceeds the cap, overtakes a waiting request, or refuses one that would fit."""
         self.renew_leases()
         left, alone = self.cap - self.spent - self.held, self.cap - self.spent
         first = next(iter(self.queue), request_id)
@@ -219,7 +219,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert answer.hold_nano == asks.worst.total_nano
 
     def check_refusal(self, refused: BudgetExceeded, allowed: set[str]) -> None:
-        """It says what refused: the cap, or the requests in flight, which are worth waiting for."""
+        """Check the stated reason: the cap, or the requests in flight, for which waiting helps."""
         is_spent = self.spent >= self.cap
         assert refused.fields["limit"] in ({"cap"} if is_spent else allowed)
         assert ("retryAfter" in refused.fields) is (refused.fields["limit"] == "in_flight")
@@ -242,7 +242,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert isinstance(answer, Admission)
             assert (answer.hold_nano, answer.max_tokens) == (known.nano, known.admission.max_tokens)
 
-    # -- what is known of a hold, and who looks at it --------------------------------------------------------
+    # -- fields of a hold, claims and sweeps -----------------------------------------------------------------
 
     @precondition(lambda self: self.requests)
     @rule(number=picks, what=st.sampled_from(["sent", "generation", "renew", "postpone", "hand_over"]))
@@ -284,7 +284,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.made % 4 == 3)
     @rule(status=st.sampled_from(["settled", "estimated", "void"]), cost=small)
     def settle_unknown(self, status: str, cost: int) -> None:
-        """Close a request whose admission never came, or was lost."""
+        """Close a request whose admission did not arrive or was lost."""
         request_id = self.new_id()
         self.requests[request_id] = ModelHold()
         self.book(request_id, status, cost)
@@ -336,7 +336,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(days=days_gone)
     def age(self, days: int) -> None:
-        """Let days go by: spend leaves the window, holds stay."""
+        """Advance by days: spend leaves the window, holds stay."""
         names = [self.budget.budget, self.budget.days, self.budget.ledger, *map(self.budget.hold, self.requests)]
         self.bench(self.bench.store.call("EVAL", AGE, len(names), *names, days))
         self.days = {day - days: nano for day, nano in self.days.items()}
@@ -345,7 +345,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(each.state == "open" for each in self.requests.values()))
     @rule(number=picks)
     def lose(self, number: int) -> None:
-        """A failover loses an admission that was answered: the hold is gone, the request runs on."""
+        """Lose an acknowledged admission, as a failover may: the hold is gone, the request continues."""
         open_ids = [request_id for request_id, each in self.requests.items() if each.state == "open"]
         request_id = open_ids[number % len(open_ids)]
         names = [self.budget.budget, self.budget.due, self.budget.hold(request_id)]

@@ -1,4 +1,4 @@
-"""The ledger's model test where requests wait: asked in any order, given up, timed out, killed with their process."""
+"""The ledger's model test with waiting requests: polls in any order, cancellations, timeouts, killed processes."""
 
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
@@ -13,7 +13,7 @@ class WaitingMachine(LedgerMachine):
     @precondition(lambda self: self.queue)
     @rule(number=picks, is_first=st.booleans(), is_over=st.sampled_from([False, False, True]))
     def ask_again(self, number: int, is_first: bool, is_over: bool) -> None:
-        """Any waiter asks, called or not: the first one mostly, and one whose time is over."""
+        """Poll for any waiter, woken or not: mostly the first one, and also one whose time is over."""
         request_id = list(self.queue)[0 if is_first else number % len(self.queue)]
         waiter = self.queue[request_id]
         self.decide(request_id, waiter.asks, Turn(waiter.channel, waiter.place, is_over))
@@ -32,7 +32,7 @@ class WaitingMachine(LedgerMachine):
     @precondition(lambda self: len(self.queue) > 1)
     @rule(number=picks)
     def kill(self, number: int) -> None:
-        """A process dies: nobody asks for its waiters any more, and its lease ends."""
+        """Kill a process: its waiters no longer poll, and its lease ends."""
         channel = list(self.queue.values())[number % len(self.queue)].channel
         self.bench(self.bench.store.call("HSET", self.budget.alive, channel, 1))
         self.deaths += 1
@@ -43,7 +43,7 @@ class WaitingMachine(LedgerMachine):
 
     @invariant()
     def the_queue_is_in_order(self) -> None:
-        """Whoever waits has its place and holds nothing; of others nothing is left but what died with its process."""
+        """Waiting requests have a place and no hold; other places belong to killed processes only."""
         if not hasattr(self, "budget"):
             return
         found = self.bench(self.bench.store.call("ZRANGE", self.budget.queue, 0, -1))

@@ -1,4 +1,4 @@
-"""Price lists and requests in a few words, for the tests of what a request can cost."""
+"""Short builders of price lists and requests, for the tests of bounds and estimates."""
 
 import json
 

@@ -68,7 +68,7 @@ class GatewayProcess:
 
 @contextlib.asynccontextmanager
 async def gateway_process(variables: dict[str, str], *, cwd: Path = ROOT) -> AsyncIterator[GatewayProcess]:
-    """Start a gateway and wait until it listens; whatever happens, it is gone afterwards."""
+    """Start a gateway and wait until it listens; end it afterwards in any case."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", env=variables, cwd=cwd, stdout=PIPE, stderr=PIPE, limit=2**20
     )

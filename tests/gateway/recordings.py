@@ -1,4 +1,4 @@
-"""Streams with every shape and oddity that was recorded from OpenRouter, in words and ids of our own."""
+"""Streams with every shape recorded from OpenRouter, with our own texts and ids."""
 
 import json
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parent / "streams"
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One stream: its bytes, the lengths of its transport chunks where known, and what reading it must find."""
+    """One stream: its bytes, the lengths of its transport chunks if known, and the expected result of reading it."""
 
     name: str
     body: bytes

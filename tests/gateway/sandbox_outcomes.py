@@ -1,4 +1,4 @@
-"""What the sandbox's models come to, in every dialect: how the ledger calls it, and what a refused caller is told."""
+"""The outcome of each sandbox model in every dialect: the ledger's state, and the error of a refused caller."""
 
 # Answers that come whole, each with how the ledger must call it.
 WHOLE = {

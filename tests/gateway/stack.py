@@ -1,4 +1,4 @@
-"""A running gateway for tests: real sockets, a real Valkey, and whatever stands in for OpenRouter."""
+"""A running gateway for tests: real sockets, a real Valkey, and a replacement for OpenRouter."""
 
 import asyncio
 import base64
@@ -41,7 +41,7 @@ RINGS = {"WATTFARE_MASTER_KEYS": ring("m1", b"m"), "WATTFARE_JWT_KEYS": ring("j1
 
 
 def settings_for(redis_url: str, upstream_url: str, **variables: str) -> Settings:
-    """Settings of a gateway whose store deadline no loaded machine misses, and where nobody waits long for money."""
+    """Return settings with a store deadline that a loaded machine meets, and a short wait for budget."""
     return Settings.load(
         {
             **RINGS,
@@ -232,7 +232,7 @@ class Stack:
         return await self.gateway.services.ledger.entries(self.budget(user, mode))
 
     async def booked(self, user: str = USER, mode: str = "live", *, count: int = 1) -> list[dict[str, str]]:
-        """The ledger, waited for until it holds `count` entries: what is reconciled comes later than the answer."""
+        """Wait until the ledger has `count` entries and return them; reconciled entries are later than the answer."""
         stream = self.budget(user, mode).ledger
         async with asyncio.timeout(PATIENCE_SECONDS):
             seen = "0"
@@ -243,7 +243,7 @@ class Stack:
         return await self.entries(user, mode)
 
     async def nothing_is_lost(self, user: str = USER, mode: str = "live") -> bool:
-        """Whether no hold and no entry is left of what was asked."""
+        """Return whether no hold and no entry remains."""
         standing = await self.standing(user, mode)
         return standing.held_nano == 0 and standing.spent_nano == 0 and not await self.entries(user, mode)
 

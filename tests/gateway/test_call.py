@@ -48,7 +48,7 @@ _BAD_BODIES: dict[str, tuple[bytes, int]] = {
 
 @pytest.mark.parametrize("name", _BAD_BODIES)
 async def test_a_bad_body_is_refused_and_nothing_is_lost(stack: Stack, openrouter: FakeOpenRouter, name: str) -> None:
-    """The status tells whether it was no JSON or a wrong field; no hold is left."""
+    """The status distinguishes invalid JSON from a wrong field; no hold is left."""
     body, status = _BAD_BODIES[name]
     answer = await stack.chat(body=body)
     assert answer.refusal == (status, "invalid_request")
@@ -95,7 +95,7 @@ async def test_json_by_any_of_its_names_is_taken(stack: Stack, content_type: str
 
 
 async def test_a_40_mb_body_is_413(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """Its length says so before a byte is kept; the message says how much is taken, and what sets it."""
+    """Refused by its Content-Length before a byte is buffered; the message names the limit and its variable."""
     answer = await stack.chat(body=b"x" * (40 * _MEGABYTE))
     assert answer.refusal == (413, "invalid_request")
     said = answer.document["error"]["message"]
@@ -106,7 +106,7 @@ async def test_a_40_mb_body_is_413(stack: Stack, openrouter: FakeOpenRouter) -> 
 
 
 async def test_a_40_mb_body_without_a_length_is_413(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """Counted while it comes in, chunk by chunk."""
+    """Counted chunk by chunk as it arrives."""
 
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(40):
@@ -211,7 +211,7 @@ async def test_a_malformed_user_header_is_refused(stack: Stack, openrouter: Fake
 
 @pytest.mark.parametrize("title", [b"\xff\xfe", "Café".encode(), b"Caf\xe9"], ids=repr)
 async def test_a_header_in_any_bytes_does_no_harm(stack: Stack, openrouter: FakeOpenRouter, title: bytes) -> None:
-    """A title in Latin-1 is legal HTTP: the request goes through, and every byte arrives as it came."""
+    """A Latin-1 title is legal HTTP: the request is relayed with every byte unchanged."""
     head = (
         b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer %s\r\n"
         b"x-wattfare-user: ada\r\nX-Title: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"

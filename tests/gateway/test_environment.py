@@ -1,4 +1,4 @@
-"""Variables of the environment: URLs of every kind, and who is trusted on the way there."""
+"""Environment variables: URLs of every kind, proxies and certificates."""
 
 from pathlib import Path
 
@@ -108,7 +108,7 @@ def test_a_proxy_that_is_none_is_refused(value: str) -> None:
     ],
 )
 def test_the_apis_own_path_is_taken_off(given: str, base: str) -> None:
-    """It is how OpenRouter's base URL stands in every client's settings."""
+    """Clients' settings usually have OpenRouter's base URL with that path."""
     assert load(OPENROUTER_BASE_URL=given).openrouter_base_url == base
 
 

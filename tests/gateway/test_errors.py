@@ -22,7 +22,7 @@ _CONTRACT: list[tuple[WattfareError, str, int]] = [
 
 @pytest.mark.parametrize(("error", "code", "status"), _CONTRACT, ids=lambda value: str(value)[:20])
 def test_each_error_stands_in_the_contract(error: WattfareError, code: str, status: int) -> None:
-    """Code, status, and an envelope with a message that says what to do."""
+    """Code, status, and an envelope whose message states what to do."""
     envelope = error.envelope("req_x")
     assert (error.code, error.status) == (code, status)
     inner = envelope["error"]
@@ -39,7 +39,7 @@ def test_every_class_of_the_tree_is_in_the_table() -> None:
 
 
 def test_a_wait_is_told_in_header_and_body() -> None:
-    """`Retry-After` and `retryAfter` say the same; without a wait there is neither."""
+    """`Retry-After` and `retryAfter` are equal; without a wait both are absent."""
     waiting = errors.BudgetExceeded("x", limit="in_flight", retry_after_seconds=5)
     assert waiting.headers == {"Retry-After": "5", "x-should-retry": "true"}
     assert waiting.fields == {"limit": "in_flight", "retryAfter": 5}
@@ -47,12 +47,12 @@ def test_a_wait_is_told_in_header_and_body() -> None:
 
 
 def test_a_status_can_be_upstreams_own() -> None:
-    """The caller's fault keeps the status it came with."""
+    """A caller's error keeps the upstream status."""
     assert errors.InvalidRequest("x", status=422).status == 422
 
 
 def test_whether_to_try_again_is_told_where_the_status_does_not() -> None:
-    """Nothing was sent and waiting helps: true. It left and may be billed: false, in words too."""
+    """Not sent, and waiting helps: true. Sent and possibly billed: false, also in the message."""
     assert errors.Unavailable().headers == {"Retry-After": "1", "x-should-retry": "true"}
     failed = errors.UpstreamError("It fell silent. Try again.")
     assert failed.headers == {}

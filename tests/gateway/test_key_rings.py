@@ -55,7 +55,7 @@ def test_keys_may_be_url_safe_and_unpadded(key: bytes) -> None:
 
 
 def test_no_key_serves_two_purposes() -> None:
-    """Whoever may sign tokens could open funding keys; the second key of a ring counts like its first."""
+    """A shared key would let a token signer open funding keys; every key of a ring is compared."""
     both = {"WATTFARE_MASTER_KEYS": ring_text(m2=NEW, m1=OLD), "WATTFARE_JWT_KEYS": ring_text(j1=OLD)}
     assert refusal(both).startswith("WATTFARE_JWT_KEYS shares a key with WATTFARE_MASTER_KEYS")
 

@@ -1,4 +1,4 @@
-"""What a serving process tells whoever watches over it."""
+"""Notifications of a serving process to its supervisor or systemd."""
 
 import asyncio
 import multiprocessing
@@ -41,7 +41,7 @@ async def test_systemd_hears_of_the_start_of_each_beat_and_of_the_end(tmp_path: 
 
 
 async def test_a_worker_tells_its_supervisor_and_takes_time_to_leave_when_replaced() -> None:
-    """Nothing goes to systemd, which knows the supervisor alone."""
+    """A worker sends nothing to systemd, which monitors the supervisor only."""
     heard, status = multiprocessing.Pipe(duplex=False)
     lifecycle = Lifecycle(_settings(), status=status)
     async with asyncio.timeout(PATIENCE_SECONDS), lifecycle.supervised():
@@ -56,7 +56,7 @@ async def test_a_worker_tells_its_supervisor_and_takes_time_to_leave_when_replac
 
 
 async def test_a_closed_terminal_ends_no_stream() -> None:
-    """One process alone cannot take its own place: it says how, and goes on."""
+    """A single process cannot replace itself: it logs how to do so, and continues."""
     lifecycle = Lifecycle(_settings())
     with capture_logs() as lines:
         async with lifecycle.supervised():

@@ -20,7 +20,7 @@ def test_a_name_is_listened_on_at_each_of_its_addresses_with_one_port() -> None:
 
 
 def test_several_workers_share_a_port_and_nobody_else_takes_it() -> None:
-    """A port that is taken is told with its number."""
+    """The error for a port in use names the port."""
     first = open_sockets("127.0.0.1", 0, is_shared=True)
     second = open_sockets("127.0.0.1", port_of(first), is_shared=True)
     try:

@@ -1,4 +1,4 @@
-"""One JSON line a request with all that may be told, and never a key, a prompt or a user in clear."""
+"""One JSON line for each request, and never a key, a prompt or a plain user id."""
 
 import asyncio
 import io
@@ -22,7 +22,7 @@ _USER = "canary-user-9b1e"
 
 
 async def test_no_line_holds_a_key_a_prompt_or_a_user(redis_url: str, stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """Through good answers, refusals, malformed calls and a bug-shaped body, a real process's output stays clean."""
+    """A real process's output has none of them after answers, refusals, malformed calls and an unexpected body."""
     await stack.connect(user=_USER, key=_FUNDING)
     prompt = question(text=_PROMPT)
     good = {**stack.as_user(_USER), "Cookie": "canary-cookie"}
@@ -104,7 +104,7 @@ async def test_a_metered_request_is_one_line_with_its_facts(
 
 @contextmanager
 def _lines_kept() -> Iterator[list[dict[str, Any]]]:
-    """What is said meanwhile, instead of being written."""
+    """Collect the lines logged meanwhile instead of writing them."""
     lines: list[dict[str, Any]] = []
 
     def keep(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -120,7 +120,7 @@ def _lines_kept() -> Iterator[list[dict[str, Any]]]:
 
 
 async def test_a_refused_origin_stands_in_line_and_message(stack: Stack) -> None:
-    """Who forgot to register an origin sees which. A preflight carries no token: only what is no origin is refused."""
+    """The line names the unregistered origin. A preflight has no token: only a malformed origin is refused."""
     token = await stack.token()
     with _lines_kept() as lines:
         for origin in ("https://new.example", "https://a.example\u00e9"):
@@ -139,7 +139,7 @@ async def test_a_refused_origin_stands_in_line_and_message(stack: Stack) -> None
 
 
 async def test_a_refused_request_is_one_line_with_its_code(stack: Stack) -> None:
-    """Also what never came as far as a hold."""
+    """Also a request that was refused before a hold."""
     with _lines_kept() as lines:
         await stack.chat(body=b"{")
         await stack.chat(headers=stack.as_user("nobody"))
@@ -150,7 +150,7 @@ async def test_a_refused_request_is_one_line_with_its_code(stack: Stack) -> None
 
 @contextmanager
 def _written(level: str, form: str = "auto") -> Iterator[io.StringIO]:
-    """What goes to standard output meanwhile, configured anew."""
+    """Configure logging anew and collect standard output."""
     out = io.StringIO()
     before = structlog.get_config()
     root = logging.getLogger()
@@ -167,7 +167,7 @@ def _written(level: str, form: str = "auto") -> Iterator[io.StringIO]:
 
 
 def test_libraries_too_write_json_lines() -> None:
-    """What a library warns of is a JSON line on standard output; below its level nothing is said."""
+    """A library's warning is a JSON line on standard output; lower levels are not logged."""
     with _written("warning") as out:
         logging.getLogger("aiohttp").warning("odd %s", "thing")
         logging.getLogger("aiohttp").info("quiet")
@@ -179,7 +179,7 @@ def test_libraries_too_write_json_lines() -> None:
 
 
 def test_a_person_in_a_terminal_reads_words() -> None:
-    """A request by what was asked and answered, a warning by its level; nothing in a value ends a line."""
+    """A request as method, path and status, a warning with its level; line breaks in values are escaped."""
     with _written("info", "text") as out:
         logs.log_request({"method": "GET", "path": "/v1/status", "status": 200, "user": "a b\n\x1b[2J"})
         structlog.get_logger().warning("store_away", server="main")

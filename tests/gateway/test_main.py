@@ -37,7 +37,7 @@ async def test_it_refuses_to_start_in_one_line(tmp_path: Path, missing: str, cha
 
 
 async def test_a_port_in_use_is_one_line(redis_url: str) -> None:
-    """Whoever holds the port is not named, but the port is."""
+    """The line names the port."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -49,7 +49,7 @@ async def test_a_port_in_use_is_one_line(redis_url: str) -> None:
 
 
 async def test_a_redis_that_may_evict_ends_the_start_in_one_line() -> None:
-    """A full Redis would drop holds and days of spend without a word."""
+    """A full Redis would silently evict holds and days of spend."""
     with ValkeyServer(options=("--maxmemory-policy", "allkeys-lru")) as evicting:
         for module in ("gateway", "consent_web", "gateway.sweeper"):
             code, out, errors = await command(module, variables=environment(evicting.url))

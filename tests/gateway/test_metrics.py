@@ -25,7 +25,7 @@ def test_a_settlement_is_counted_once_with_its_cost_and_overrun() -> None:
 
 
 def test_the_counters_are_served_on_a_port_of_their_own() -> None:
-    """Nothing of a payer stands in them: the labels are states and statuses."""
+    """Labels are states and statuses only, and name no payer."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -63,7 +63,7 @@ def test_what_is_drawn_and_alerted_on_is_exported(name: str) -> None:
 
 
 def test_what_is_handed_on_again_and_again_counts_once() -> None:
-    """A histogram tells how many durations lay in each bucket, its bound included, and their sum."""
+    """A histogram counts the durations in each bucket, its bound included, and their sum."""
     read = metrics.REGISTRY.get_sample_value
     timings: list[tuple[str, dict[str, str]]] = [
         ("wattfare_added_seconds_count", {}),

@@ -1,4 +1,4 @@
-"""Owners: a tag tells one from every other, whatever an app calls its users."""
+"""Owners: a tag distinguishes each from every other, whatever user ids an app uses."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What is no HTTP, at both servers: our words and headers, nothing repeated, nothing logged, nobody kept waiting."""
+"""Malformed HTTP at both servers: our envelope and headers, no input echoed or logged, the connection closed."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from gateway.protocol import CallerServer
 from gateway.settings import Settings
 from tests.gateway.stack import PATIENCE_SECONDS, Stack
 
-# Stands for what a request may hold: a cookie, a token, a key. No answer and no log line may repeat it.
+# Represents a secret in a request (cookie, token, key): no answer and no log line may contain it.
 MARK = b"canary7Qx"
 _COOKIE = b"Cookie: __Host-wattfare-wallet=" + MARK
 
@@ -49,7 +49,7 @@ MALFORMED = {
 
 
 async def ask(port: int, request: bytes) -> bytes:
-    """Send a request, then nothing more; return what comes back until the connection ends."""
+    """Send one request; return everything received until the connection ends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -107,14 +107,14 @@ async def consent_port(redis_url: str, tmp_path: Path) -> AsyncIterator[int]:
 async def test_the_consent_site_repeats_nothing_of_what_is_no_http(
     consent_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Cookies and token parts stood in its log; and each answer can be framed by nobody."""
+    """Neither cookies nor token parts are logged; each answer forbids framing."""
     own = {"x-frame-options", "content-security-policy", "referrer-policy", "x-content-type-options", "cache-control"}
     for answer in await check_each(consent_port, own, caplog):
         assert "frame-ancestors 'none'" in headers_of(answer)["content-security-policy"]
 
 
 async def test_a_bug_below_the_handler_is_told_by_type_and_place(caplog: pytest.LogCaptureFixture) -> None:
-    """No traceback, and no word of the exception: it may hold a prompt or a key."""
+    """No traceback and no exception message, which may contain a prompt or a key."""
 
     async def handle(_: web.BaseRequest) -> web.StreamResponse:
         raise AssertionError("never called")

@@ -1,4 +1,4 @@
-"""A REDIS_URL says what it means, once and for everybody."""
+"""Parsing of REDIS_URL."""
 
 import ssl
 
@@ -64,7 +64,7 @@ def test_what_is_malformed_is_refused(url: str) -> None:
 
 
 def test_tls_asks_who_the_server_is_unless_told_otherwise() -> None:
-    """Self-signed is a word of its own: encrypted, but not looked at."""
+    """A self-signed certificate needs an explicit option: encrypted, but not verified."""
     assert redis_url.parse("redis://h").tls() is None
     strict, lax = redis_url.parse("rediss://h").tls(), redis_url.parse("rediss://h?ssl_cert_reqs=none").tls()
     assert strict is not None

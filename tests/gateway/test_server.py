@@ -97,7 +97,7 @@ async def test_a_stream_that_upstream_cuts_is_an_error_for_the_client(stack: Sta
 async def test_sigterm_lets_a_stream_finish_settles_it_and_exits_0(
     redis_url: str, stack: Stack, openrouter: FakeOpenRouter
 ) -> None:
-    """Nobody new is let in meanwhile."""
+    """Meanwhile no new connection is accepted."""
     go_on = asyncio.Event()
 
     async def long(turn: Exchange) -> None:
@@ -134,7 +134,7 @@ async def test_sigterm_lets_a_stream_finish_settles_it_and_exits_0(
 async def test_a_stream_longer_than_the_drain_is_cut_and_settled(
     redis_url: str, stack: Stack, openrouter: FakeOpenRouter
 ) -> None:
-    """The process exits 0 and leaves an id to ask the true cost by, to whoever sweeps next."""
+    """The process exits 0 and leaves the id in the hold, so that the next sweeper can look the cost up."""
 
     async def endless(turn: Exchange) -> None:
         await turn.head(headers={**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
@@ -155,7 +155,7 @@ async def test_a_stream_longer_than_the_drain_is_cut_and_settled(
         assert (await gateway.end())[0] == 0
         with pytest.raises(aiohttp.ClientPayloadError):
             await answer.read()
-    # The dying process may have claimed the hold; nobody waits here for that claim to end.
+    # The ending process may have claimed the hold; the test makes it due instead of waiting for the claim's end.
     for request_id in await stack.redis.zrange(stack.budget().due, 0, -1):
         assert isinstance(request_id, bytes)
         await stack.redis.zadd(stack.budget().due, {request_id: 0})

@@ -1,4 +1,4 @@
-"""The stores of one process: opened on one Redis, and remembering it where they are told to."""
+"""The stores of one process: opened on one Redis, whose epoch is kept in the state file if configured."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ async def test_everything_stands_on_one_open_store(redis_url: str) -> None:
 
 
 async def test_a_redis_that_was_emptied_meanwhile_is_refused(redis_url: str, tmp_path: Path) -> None:
-    """The state file carries the memory over a restart; without one a new process knows nothing."""
+    """The state file keeps the epoch over a restart; without one a new process has no epoch to compare."""
     state = tmp_path / "state.json"
     settings = settings_for(redis_url, "http://127.0.0.1:1", WATTFARE_STATE_FILE=str(state))
     async with open_services(settings):
@@ -48,7 +48,7 @@ async def test_a_redis_that_was_emptied_meanwhile_is_refused(redis_url: str, tmp
 
 
 async def test_a_redis_that_may_evict_is_refused_and_one_that_is_away_is_not() -> None:
-    """Whatever its limit is now; the line names the variable and the policy. Who is away is met later."""
+    """Whatever its memory limit; the line names the variable and the policy. One that is down is checked later."""
     with ValkeyServer(options=("--maxmemory-policy", "volatile-lru")) as evicting:
         async with open_services(settings_for(evicting.url, "http://127.0.0.1:1")) as services:
             with pytest.raises(SettingsError, match=r"^REDIS_URL .*volatile-lru.*noeviction"):
@@ -74,7 +74,7 @@ async def test_a_killed_process_leaves_what_it_knew(redis_url: str, tmp_path: Pa
 
 
 def test_many_processes_write_one_state_file_and_keep_the_newest(tmp_path: Path) -> None:
-    """None loses its own file to another, and none takes the memory back further than to what it writes itself."""
+    """No process loses its temporary file to another; a state older than the file's is not written."""
     state = tmp_path / "state.json"
     writer = (
         "import sys, pathlib; from gateway.services import _save_epochs\n"
@@ -91,7 +91,7 @@ def test_many_processes_write_one_state_file_and_keep_the_newest(tmp_path: Path)
 
 
 async def test_a_state_file_that_cannot_be_written_ends_no_process(redis_url: str, tmp_path: Path) -> None:
-    """One line says so."""
+    """One log line reports it."""
     settings = settings_for(redis_url, "http://127.0.0.1:1", WATTFARE_STATE_FILE=str(tmp_path / "none" / "state"))
     with capture_logs() as lines:
         async with open_services(settings) as services:
@@ -100,7 +100,7 @@ async def test_a_state_file_that_cannot_be_written_ends_no_process(redis_url: st
 
 
 async def test_a_redis_that_is_away_closes_the_store_and_no_more() -> None:
-    """A process starts without Redis, and says why it is closed."""
+    """A process starts without Redis, and states why the store is closed."""
     settings = settings_for("redis://127.0.0.1:1", "http://127.0.0.1:1")
     async with open_services(settings) as services:
         assert not services.store.is_open

@@ -59,7 +59,7 @@ def test_the_processs_own_environment_is_read(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_each_service_has_its_own_default_port() -> None:
-    """The consent site asks for 8081; PORT overrides it."""
+    """The consent site's default is 8081; PORT overrides it."""
     assert Settings.load(RINGS, default_port=8081).port == 8081
     assert Settings.load({**RINGS, "PORT": "9"}, default_port=8081).port == 9
 
@@ -182,7 +182,7 @@ def test_production_needs_its_store_and_its_keys(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["WATTFARE_PUBLIC_URL", "WATTFARE_CONSENT_URL"])
 def test_production_needs_two_encrypted_origins(name: str) -> None:
-    """Cookies marked `__Host-` and session tokens need TLS, and nobody else's browser reaches a loopback address."""
+    """`__Host-` cookies and session tokens need TLS, and other machines cannot reach a loopback address."""
     for origin in ("http://pay.example", "http://127.0.0.1:9", ""):
         assert refusal({**PRODUCTION, name: origin}).startswith(f"{name} ")
     same = {"WATTFARE_PUBLIC_URL": "https://one.example", "WATTFARE_CONSENT_URL": "https://ONE.example:443"}
@@ -208,7 +208,7 @@ def test_no_repr_shows_a_secret() -> None:
 
 
 def test_a_consent_site_on_another_port_knows_its_own_address(tmp_path: Path) -> None:
-    """Pages post to the origin they came from: a moved port alone must not make the site refuse its own pages."""
+    """Pages post to their own origin: a changed port alone must not make the site refuse them."""
     moved = {"PORT": "9001", "WATTFARE_DATA_DIR": str(tmp_path)}
 
     assert Settings.load(moved, default_port=8081).consent_url == "http://127.0.0.1:9001"

@@ -47,7 +47,7 @@ NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?([eE][+-]?[0-9]{
 
 
 def objects(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """Return objects whose keys may stand twice; `~` stands for the colon and the blanks round it."""
+    """Generate objects whose keys may be repeated; `~` is replaced by a colon with blanks around it."""
     return st.lists(st.builds("{}~{}".format, TEXTS, inner), max_size=4).map(lambda each: "{" + ",".join(each) + "}")
 
 
@@ -61,7 +61,7 @@ def nested(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     colon=st.sampled_from([":", ":", ": ", ":\n", " :"]),
 )
 def test_what_is_read_fast_is_what_is_read_strictly(document: str, colon: str) -> None:
-    """Or it is not read fast: to the digit, and never a key that stands twice."""
+    """The fast parser's result equals the strict one's in every digit, or it declines; repeated keys are refused."""
     body = document.replace("~", colon).encode()
     fast = reader._plainly_read(body)
 

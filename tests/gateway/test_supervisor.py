@@ -32,7 +32,7 @@ RINGS = ("WATTFARE_MASTER_KEYS", "WATTFARE_JWT_KEYS")
 
 @dataclass
 class Service:
-    """`python -m gateway` with two workers; `lines`: what it has logged, read as it comes."""
+    """`python -m gateway` with two workers; `lines`: its log lines so far."""
 
     process: Process
     url: str
@@ -56,7 +56,7 @@ class Service:
 
 @dataclass
 class SteadyLoad:
-    """Callers that stop only for `resting`: whole answers and slow streams. `seen`: how each ended."""
+    """Callers that pause only for `resting`: complete answers and slow streams. `seen`: how each call ended."""
 
     world: FaultWorld
     url: str
@@ -66,7 +66,7 @@ class SteadyLoad:
     _may_call: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        """Let callers begin."""
+        """Allow calls."""
         self._may_call.set()
 
     async def keep_calling(self, body: dict[str, object]) -> None:
@@ -85,7 +85,7 @@ class SteadyLoad:
 
     @contextlib.asynccontextmanager
     async def resting(self) -> AsyncIterator[None]:
-        """Begin no more calls until the block ends; it starts when all that are open have ended."""
+        """Start no calls until the block ends; the block starts once all open calls have ended."""
         self._may_call.clear()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -96,7 +96,7 @@ class SteadyLoad:
             self._may_call.set()
 
     async def some(self, count: int = 6) -> None:
-        """Wait until so many more were answered whole."""
+        """Wait until `count` further calls were answered completely."""
         target = self.seen["whole"] + count
         async with asyncio.timeout(PATIENCE_SECONDS):
             while self.seen["whole"] < target:
@@ -120,7 +120,7 @@ async def _mint(world: FaultWorld, url: str) -> str:
 
 
 async def _rotate(service: Service, load: SteadyLoad, file: Path, environ: dict[str, str]) -> None:
-    """Every key, as docs/operating.md says: newest first everywhere, reseal, then the old one out."""
+    """Rotate every key as in docs/operating.md: newest first everywhere, reseal, then remove the old one."""
     world = load.world
     token = await _mint(world, service.url)
     old_m, old_j, new_m, new_j = ring("m1", b"m"), ring("j1", b"j"), ring("m2", b"M"), ring("j2", b"J")
@@ -199,7 +199,7 @@ async def test_rotations_and_restarts_lose_nothing_and_a_kill_no_cent(redis_url:
                     await load.some()
                     await _rotate(service, load, file, environ)
                     assert set(load.seen) == {"whole"}
-                    # Workers that were replaced took nothing with them. A worker tells of a second at once.
+                    # Replaced workers lost no counts. A worker reports its counts once a second.
                     async with load.resting(), asyncio.timeout(PATIENCE_SECONDS):
                         while await _holds(world, environ) != load.seen["whole"]:
                             await asyncio.sleep(0.05)
@@ -217,6 +217,6 @@ async def test_rotations_and_restarts_lose_nothing_and_a_kill_no_cent(redis_url:
         booked = {entry["generation_id"]: int(entry["cost_nano"]) for entry in ended if entry["generation_id"]}
         billed = {each.answer.generation_id: each.cost_nano for each in await sandbox.entries(world.key(USER))}
         assert booked.items() <= billed.items()
-        # What the killed worker was shown no id of stands in the ledger as an estimate: the one window.
+        # Requests of the killed worker whose id had not arrived are estimates in the ledger: the only such case.
         assert len(billed) - len(booked) <= sum(not entry["generation_id"] for entry in ended) <= 5
         assert load.seen["whole"] > 30

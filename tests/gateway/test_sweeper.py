@@ -1,4 +1,4 @@
-"""The sweeper's own process, as far as its command line goes; `ledger/test_sweeper.py` holds what it does."""
+"""The command line of the sweeper's process; `ledger/test_sweeper.py` tests its work."""
 
 import asyncio
 import sys

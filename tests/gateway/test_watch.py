@@ -13,7 +13,7 @@ def _read(name: str) -> float | None:
 
 
 async def test_each_state_is_taken_down_as_it_is(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """What is open and waits, who is there, how old the prices are, and what nobody sweeps."""
+    """Open and waiting requests, live processes, the age of the prices, and overdue holds."""
     gateway = stack.gateway
     watched = gateway.services.store, gateway.prices, [1, 2], [3]
     watching = asyncio.get_running_loop().create_task(keep_watching(*watched))

@@ -18,7 +18,7 @@ from tests.servers import free_ports
 
 
 def workers_of(pid: int) -> set[int]:
-    """The worker processes of a supervisor; Linux tells them by their parent."""
+    """Return the worker processes of a supervisor: its children, by /proc."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return {int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()}
 
@@ -27,7 +27,7 @@ def workers_of(pid: int) -> set[int]:
 async def test_two_workers_share_a_port_and_a_revocation(
     redis_url: str, stack: Stack, openrouter: FakeOpenRouter
 ) -> None:
-    """Whichever worker takes a connection, it answers alike; one that dies is started again; the end is clean."""
+    """Every worker answers alike; one that dies is started again; the shutdown is clean."""
     variables = environment(redis_url, openrouter.url, WEB_CONCURRENCY="2", PORT=str(free_ports(1)[0]))
     async with gateway_process(variables) as gateway, asyncio.timeout(4 * PATIENCE_SECONDS):
         await gateway.until("listening")
@@ -59,12 +59,12 @@ async def test_sigterm_while_the_workers_start_is_a_clean_end(redis_url: str) ->
     """Nothing was served yet, so nothing went wrong."""
     variables = environment(redis_url, WEB_CONCURRENCY="2", PORT=str(free_ports(1)[0]))
     async with gateway_process(variables) as gateway:
-        # One worker listens, the other may still be on its way.
+        # One worker listens, the other may still be starting.
         assert (await gateway.end())[0] == 0
 
 
 async def test_a_taken_port_ends_the_supervisor_with_a_line_that_says_so(redis_url: str) -> None:
-    """Starting again cannot help, so it is not tried: a line that says why, exit 1."""
+    """A restart cannot help and is not tried: one line with the reason, exit 1."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         variables = environment(redis_url, "http://127.0.0.1:9", WEB_CONCURRENCY="2", PORT=port)

@@ -167,10 +167,10 @@ SPOKEN = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES)
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One odd way of answering. `pieces` are sent one by one; `status` and `nano` are what the ledger must say.
+    """One unusual answer. `pieces` are sent one by one; `status` and `nano` are the expected ledger entry.
 
-    `generation`: what `/generation` states, None: nothing for ever. `header_id`: sent as X-Generation-Id.
-    `cut`: the connection breaks behind the last piece.
+    `generation`: the cost that `/generation` states; None: never one. `header_id`: sent as X-Generation-Id.
+    `cut`: the connection breaks after the last piece.
     """
 
     name: str

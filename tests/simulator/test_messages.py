@@ -40,7 +40,7 @@ def test_a_tool_is_used_with_an_object() -> None:
 
 
 def test_arguments_that_were_cut_short_are_no_object() -> None:
-    """The block then holds an empty one, and the reason says why."""
+    """The block then has an empty object, and the stop reason explains it."""
     whole = document(ask_in("messages", stream=False, **(_CALL | {"max_tokens": 2})))
     assert (whole["content"][0]["input"], whole["stop_reason"]) == ({}, "max_tokens")
 

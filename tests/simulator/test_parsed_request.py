@@ -1,4 +1,4 @@
-"""What a request asks for is read alike in each dialect: text, ceiling, tool and schema."""
+"""Text, ceiling, tool and schema of a request are read alike in each dialect."""
 
 import json
 from typing import Any
@@ -38,7 +38,7 @@ def _body(dialect: str, text: str, /, *more: object, **fields: object) -> dict[s
 
 @pytest.mark.parametrize("dialect", TOOLED)
 def test_a_tool_is_called_where_it_is_demanded_or_named(dialect: str) -> None:
-    """By tool_choice, by its name in it, or by the question; not by a word that only holds the name."""
+    """By tool_choice, by its name in it, or by the question; not by a longer word that contains the name."""
     tools = [_WEATHER[dialect]]
     for choice in (_ANY[dialect], _NAMED[dialect]):
         asked = read_request(_body(dialect, "hi", tools=tools, tool_choice=choice), dialect)

@@ -41,7 +41,7 @@ def test_a_stream_has_the_recorded_form() -> None:
     ],
 )
 def test_events_are_numbered_in_order(model: str, fields: dict[str, Any]) -> None:
-    """Whatever goes wrong."""
+    """Also in every failing variant."""
     found = events(ask_in("responses", f"sandbox/{model}", **fields))
     assert [event["sequence_number"] for event in found] == list(range(len(found)))
 
@@ -57,7 +57,7 @@ def test_a_tool_call_is_an_item_of_its_own() -> None:
 
 
 def test_errors_have_this_dialects_shape() -> None:
-    """A flat event, a failed response with its bill, and a refusal whose code is a name."""
+    """A flat error event, a failed response with its usage, and a refusal whose code is a string."""
     [bare] = events(ask_in("responses", "sandbox/stream-error-402"))
     assert (bare["type"], bare["code"]) == ("error", "payment_required")
     billed = ask_in("responses", "sandbox/stream-error-billed")

@@ -1,4 +1,4 @@
-"""What the sandbox says in the demo."""
+"""The sandbox's answers in the demo."""
 
 import pytest
 
@@ -19,7 +19,7 @@ DEMO = "You are the assistant of the Wattfare demo. Answer in a few sentences."
     ],
 )
 def test_a_question_in_the_demo_gets_an_answer(question: str, said: str) -> None:
-    """Of some sentences, to what was asked."""
+    """The answer has some sentences and refers to the question."""
     found = reply(DEMO, question)
     assert found is not None
     assert said in found

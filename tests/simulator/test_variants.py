@@ -1,4 +1,4 @@
-"""Every row of the model table answers, is listed as OpenRouter lists, and stands in the docs."""
+"""Every row of the model table answers, is listed in OpenRouter's format, and is documented."""
 
 from pathlib import Path
 from typing import Any
@@ -41,14 +41,14 @@ def test_the_model_list_has_the_recorded_fields() -> None:
     "name", ["nobody/nothing", "sandbox/slow-", "sandbox/long-0", "sandbox/price-1e9", "sandbox/price-", "echo"]
 )
 def test_an_unknown_model_is_a_400(name: str) -> None:
-    """In OpenRouter's words, with the account id that a proxy must not pass on."""
+    """With OpenRouter's message, including the account id that a proxy must not relay."""
     body = document(ask(name))
     assert body["error"] == {"message": f"{name} is not a valid model ID", "code": 400}
     assert str(body["user_id"]).startswith("user_")
 
 
 def test_an_overrun_costs_more_than_its_list_price() -> None:
-    """Whatever max_tokens says, the stated cost is above the worst case."""
+    """For any max_tokens the stated cost is above the worst case."""
     variant = find_variant("sandbox/overrun")
     assert variant is not None
     worst = variant.listed.start_usd(1000) + variant.listed.output_usd(1000, variant.max_completion_tokens)
@@ -82,6 +82,6 @@ def test_names_are_unique() -> None:
     ("name", "pause_ms"), [("sandbox/slow-0", 0), ("sandbox/slow-600000", 600_000), ("sandbox/slow-600001", None)]
 )
 def test_a_family_has_bounds(name: str, pause_ms: int | None) -> None:
-    """A parameter out of bounds is no model."""
+    """A variant with a parameter out of range is an unknown model."""
     variant = find_variant(name)
     assert (variant.pause_ms if variant else None) == pause_ms

@@ -46,7 +46,7 @@ def test_a_stream_has_the_recorded_form() -> None:
 
 
 def test_json_comes_after_blanks() -> None:
-    """What is not streamed begins with LF, nine spaces, LF, repeated, and carries the same usage."""
+    """Non-streamed answers begin with LF, nine spaces, LF, repeated, and have the same usage."""
     answer = ask("sandbox/echo", stream=False)
     assert raw(answer).startswith(b"\n         \n\n         \n{")
     body = document(answer)
@@ -117,7 +117,7 @@ def test_the_last_of_two_usages_is_billed() -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_cut_ends_inside_a_chunk(stream: bool) -> None:
-    """What came last cannot be parsed, and the half that came is billed."""
+    """The last chunk cannot be parsed, and the delivered part is billed."""
     answer = ask("sandbox/cut", stream=stream)
     assert answer.cut
     assert answer.completion_tokens == 2

@@ -63,7 +63,7 @@ async def test_a_session_token_says_what_the_contract_says(stack: Stack) -> None
 
 
 async def test_a_test_key_makes_test_tokens_without_limits(stack: Stack) -> None:
-    """The mode is the key's; no limit asked is null; each token has a jti of its own."""
+    """The mode is that of the key; a limit that was not requested is null; each token has its own jti."""
     tokens = [await stack.token(secret=stack.test_secret) for _ in range(2)]
     claims = [jwt.decode(token, _JWT_KEY, algorithms=["HS256"]) for token in tokens]
     assert [each["mode"] for each in claims] == ["test", "test"]
@@ -98,7 +98,7 @@ async def test_a_label_that_cannot_be_shown_is_refused(stack: Stack, label: obje
     ],
 )
 async def test_an_unknown_field_of_a_session_is_named(stack: Stack, document: dict[str, object], named: str) -> None:
-    """A misspelled limit would be no limit, without a word."""
+    """A misspelled limit would otherwise be silently ignored, that is: no limit."""
     answer = await stack.ask("POST", "/v1/sessions", document=document, headers=_bearer(stack.secret))
     assert answer.refusal == (422, "invalid_request")
     assert named in answer.document["error"]["message"]
@@ -106,7 +106,7 @@ async def test_an_unknown_field_of_a_session_is_named(stack: Stack, document: di
 
 
 async def test_200_at_once_are_120_and_80(stack: Stack) -> None:
-    """Exactly 120 a minute for each app; the rest are told when to come again. Another app is not touched."""
+    """Exactly 120 a minute for each app; the rest get a Retry-After. Another app is not affected."""
     asked = {"document": {"appUserId": "ada"}, "headers": _bearer(stack.secret)}
     answers = await asyncio.gather(*(stack.ask("POST", "/v1/sessions", **asked) for _ in range(200)))  # type: ignore[arg-type]
     assert sorted(answer.status for answer in answers) == [200] * 120 + [429] * 80
@@ -160,7 +160,7 @@ _BAD_CAPS = {
 
 @pytest.mark.parametrize("literal", _BAD_CAPS)
 async def test_a_cap_that_is_none_is_refused_and_nothing_changes(stack: Stack, literal: str) -> None:
-    """In a session, in an approval, in test mode and live: status, code, and the connection stays as it was."""
+    """An invalid cap, in a session or an approval, test or live: status and code; the connection is unchanged."""
     body = b'{"appUserId":"ada","requestLimit":{"monthlyUsd":%s}}' % literal.encode()
     answer = await stack.ask("POST", "/v1/sessions", body=body, headers=_bearer(stack.secret))
     assert answer.refusal == (_BAD_CAPS[literal], "invalid_request")
@@ -216,7 +216,7 @@ async def test_a_forged_or_old_token_is_401(stack: Stack) -> None:
 
 
 async def test_status_is_a_value_also_for_a_stranger(stack: Stack) -> None:
-    """Not connected is 200 and a value; connected tells cap, spend and rest."""
+    """Without a connection: 200 and `connected: false`; with one: cap, spend and remaining amount."""
     secret = _bearer(stack.secret)
     assert (await stack.ask("GET", "/v1/status?appUserId=nobody", headers=secret)).document == _NOT_CONNECTED
     await stack.chat()
@@ -275,7 +275,7 @@ async def test_a_live_token_may_lower_and_nothing_else(stack: Stack) -> None:
 
 
 async def test_test_mode_approves(stack: Stack) -> None:
-    """No cap asked is unlimited; a cap in the token or in the body counts, the body's first."""
+    """Without a requested cap: unlimited; a cap in the token or in the body applies, the body's before the token's."""
     headers = _bearer(await stack.token(secret=stack.test_secret))
     answer = await stack.ask("POST", "/v1/connections", headers=headers)
     assert answer.document == {
@@ -364,7 +364,7 @@ async def test_models_are_openrouters_list_for_anybody(stack: Stack) -> None:
 
 @pytest.mark.parametrize("path", ["../keys", "%2e%2e/keys", "..%2F../keys", "a/..", "./keys", "%2E%2E/%2e%2e"])
 async def test_no_dots_lead_out_of_the_public_lists(stack: Stack, openrouter: FakeOpenRouter, path: str) -> None:
-    """OpenRouter is asked for nothing but model lists, however the path is spelled."""
+    """No spelling of the path makes the gateway request anything but model lists from OpenRouter."""
     asked = len(openrouter.asked)
     request = f"GET /v1/models/{path}/endpoints HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     status, _, body = await stack.raw(request.encode())

@@ -1,4 +1,4 @@
-"""Callers that stop in the middle of something, on both servers: each is let go in time, and nothing stays held."""
+"""Callers that stop midway, on both servers: each connection is closed in time, and no hold stays open."""
 
 import asyncio
 import contextlib
@@ -58,7 +58,7 @@ async def trickle(writer: asyncio.StreamWriter) -> None:
 
 @pytest.mark.parametrize("when", ["before the answer", "inside the answer"])
 async def test_a_caller_who_half_closes_has_hung_up(stack: Stack, openrouter: FakeOpenRouter, when: str) -> None:
-    """As in nginx: upstream is closed, what it cost is asked for, and the connection ends."""
+    """A half-close counts as a disconnect, as in nginx: upstream and caller are closed, the cost is looked up."""
     asked, gone = asyncio.Event(), asyncio.Event()
 
     async def endless(turn: Exchange) -> None:
@@ -98,7 +98,7 @@ async def hasty(redis_url: str, openrouter: FakeOpenRouter, monkeypatch: pytest.
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
 async def test_a_body_that_stands_still_is_408(hasty: Stack, openrouter: FakeOpenRouter, framing: str) -> None:
-    """Nothing is held and nothing goes upstream; the connection is closed."""
+    """No hold is placed and nothing is sent upstream; the connection is closed."""
     async with a_caller(hasty.port) as (reader, writer):
         writer.write(head_of(hasty, framing) + (b'9\r\n{"model":\r\n' if "chunked" in framing else b'{"model":'))
         answer = await reader.read()
@@ -110,7 +110,7 @@ async def test_a_body_that_stands_still_is_408(hasty: Stack, openrouter: FakeOpe
 
 
 async def test_a_body_that_is_slow_but_comes_is_waited_for(hasty: Stack) -> None:
-    """Only a standstill counts, however long the whole takes."""
+    """The timeout is between two reads; the total time of a body is not limited."""
     body = json.dumps(question()).encode()
     async with a_caller(hasty.port) as (reader, writer):
         writer.write(head_of(hasty, f"Content-Length: {len(body)}"))
@@ -122,7 +122,7 @@ async def test_a_body_that_is_slow_but_comes_is_waited_for(hasty: Stack) -> None
 
 @pytest.mark.parametrize("coding", ["identity, chunked", "gzip, chunked", "identity", "chunked, chunked"])
 async def test_another_transfer_coding_is_refused(stack: Stack, openrouter: FakeOpenRouter, coding: str) -> None:
-    """What the parser takes for chunked, or others might read otherwise, is no request of ours."""
+    """Any coding but exactly `chunked` is refused, as another parser may frame such a request differently."""
     body = json.dumps(question()).encode()
     head = head_of(stack, f"Transfer-Encoding: {coding}", "Connection: close")
     status, _, document = await stack.raw(head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
@@ -132,7 +132,7 @@ async def test_another_transfer_coding_is_refused(stack: Stack, openrouter: Fake
 
 
 async def test_a_head_that_trickles_is_not_waited_for(hasty: Stack) -> None:
-    """However steadily it comes."""
+    """The head has a total deadline, which steadily arriving bytes do not extend."""
     async with a_caller(hasty.port) as (reader, writer):
         sending = asyncio.get_running_loop().create_task(trickle(writer))
         began = time.monotonic()
@@ -172,7 +172,7 @@ async def test_the_consent_site_does_not_wait_for_a_head_that_trickles(consent_p
     [("Content-Length: 1000", 408), ("Transfer-Encoding: chunked", 408), ("Transfer-Encoding: identity, chunked", 400)],
 )
 async def test_the_consent_site_does_not_wait_for_a_body_either(consent_port: int, framing: str, status: int) -> None:
-    """And takes no coding that it cannot be sure of."""
+    """The consent site has the same body timeout and refuses the same transfer codings."""
     lines = [
         "POST /consent/attempts HTTP/1.1",
         "Host: x",
@@ -217,7 +217,7 @@ async def test_a_query_reaches_upstream_as_it_stood_and_asks_one_thing(
 async def test_who_hangs_up_while_a_large_body_is_read_is_not_carried(
     stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is read in a thread of its own; what was found gone after that never leaves."""
+    """A large body is parsed in a thread; a caller that has disconnected by then causes no request upstream."""
     begun, gone = threading.Event(), threading.Event()
     parse, connection_lost, lost = ChatRequest.parse, CallerConnection.connection_lost, asyncio.Event()
 

@@ -63,9 +63,9 @@ async def test_an_origin_in_any_bytes_is_refused_in_the_envelope(stack: Stack) -
 
 
 async def test_a_page_of_another_origin_is_refused_and_reads_why(stack: Stack) -> None:
-    """Registered: every answer is readable. Anything else: 401, its words readable to the page on the web that asked.
+    """Registered origins can read every answer; any other origin gets a 401 whose message the page can read.
 
-    Loopback: test tokens alone.
+    Loopback origins are accepted with test tokens only.
     """
     live, test = await stack.token(), await stack.token(secret=stack.test_secret)
 

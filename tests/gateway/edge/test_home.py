@@ -22,6 +22,6 @@ async def test_the_page_leads_to_docs_dashboard_and_openapi(stack: Stack) -> Non
 
 
 def test_the_demo_is_linked_where_there_is_one() -> None:
-    """`make run` says where it is; a deployment has none."""
+    """`make run` passes the demo's address; a deployment has none."""
     assert "demo app" not in page(load())
     assert 'href="http://127.0.0.1:9"' in page(load(WATTFARE_DEMO_URL="http://127.0.0.1:9"))

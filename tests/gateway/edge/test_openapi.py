@@ -25,7 +25,7 @@ def test_every_reference_leads_somewhere() -> None:
 
 
 def test_every_error_code_is_listed() -> None:
-    """A code that can be answered is one that the document knows."""
+    """Every error code that the gateway can answer is in the document."""
     codes = openapi.document("https://api.example")["components"]["schemas"]["Error"]["properties"]["error"][
         "properties"
     ]["code"]["enum"]

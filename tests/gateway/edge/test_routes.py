@@ -42,7 +42,7 @@ _UNKNOWN = (
 
 
 def _envelope(status: int, headers: dict[str, str], body: bytes) -> tuple[int, str]:
-    """Status and code of an error envelope that came over a raw socket."""
+    """Return status and code of an error envelope that was read from a raw socket."""
     assert headers["content-type"].startswith("application/json")
     error = json.loads(body)["error"]
     assert error["requestId"] == headers["x-wattfare-request-id"]
@@ -156,7 +156,7 @@ _MALFORMED = {
 async def test_what_is_no_http_gets_the_envelope_too(
     stack: Stack, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """400, our JSON, no word of the parser's, and the connection is closed."""
+    """400 with the JSON envelope and no parser message; the connection is closed."""
     status, headers, body = await stack.raw(_MALFORMED[name])
     assert _envelope(status, headers, body) == (400, "invalid_request")
     assert "Evil" not in body.decode()

@@ -1,4 +1,4 @@
-"""What admission is asked and what it answers, as values."""
+"""The admission script's arguments and reply, converted to and from Python values."""
 
 import pytest
 
@@ -22,7 +22,7 @@ TERMS = Terms(EXPECTED)
 
 
 def test_the_terms_are_said_as_the_script_takes_them() -> None:
-    """Only where there is a bound, and something to say of it."""
+    """Terms are encoded only for a request that has a bound."""
     assert terms_words(None, TERMS) == terms_words(WORST, None) == ""
     beyond, total, fixed, per_token, least, usual, *bound = terms_words(WORST, TERMS).split(" ")
     assert (beyond, total, fixed, least, usual, bound[0]) == ("1", "21000000", "1000000", "16", "1000", "6000000")

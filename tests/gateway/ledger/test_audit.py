@@ -14,7 +14,7 @@ BUDGET = Budget.of_user("live", "app2222222222222222", "a:b}{c/ü")
 
 @pytest.mark.each_store
 async def test_a_ledger_of_several_readings_is_read_whole(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every entry once and in order, and beside each request what its hold says."""
+    """Every entry is returned once and in order, each request with the fields of its hold."""
     monkeypatch.setattr("gateway.ledger.audit._ENTRIES_AT_ONCE", 3)
     async with open_services(settings_for(redis_url, "http://127.0.0.1:1")) as services:
         await services.connections.approve(BUDGET, Approval(10**9, "sk-or-v1-ada"))

@@ -1,4 +1,4 @@
-"""Endings: an expired grant is found by whoever sweeps, and its funding key is dropped, once no hold of it is open."""
+"""Endings: a sweeper finds an expired grant and deletes its funding key once none of its holds is open."""
 
 import asyncio
 
@@ -26,7 +26,7 @@ async def until_gone(stack: Stack, budget: Budget) -> None:
 
 
 async def test_the_key_of_an_unused_grant_goes_when_it_expires(stack: Stack) -> None:
-    """Nobody asks for it any more: the sweeper alone does it, and then it is on no list."""
+    """Without any request for the grant, the sweeper deletes its key and takes it off every list."""
     budget = stack.granted(await stack.grant(life_ms=300))
     assert await has_key(stack, budget)
     await until_gone(stack, budget)
@@ -52,7 +52,7 @@ async def test_an_open_hold_keeps_the_key_until_it_is_settled(stack: Stack) -> N
 
 
 async def test_a_grant_that_lives_by_its_own_servers_clock_is_looked_at_again(stack: Stack) -> None:
-    """The list may lie on a server whose clock is ahead."""
+    """The list may be on a Redis node whose clock is ahead of the grant's node."""
     services = stack.gateway.services
     budget = stack.granted(await stack.grant())
     await services.ledger.endings.expect(budget, after_ms=0)

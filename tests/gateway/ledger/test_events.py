@@ -1,4 +1,4 @@
-"""Events: written with what they tell of, taken by one, in order, told again from where an operator says."""
+"""Events: written atomically with their cause, leased by one sender, sent in order, replayed from a given entry."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -61,7 +61,7 @@ async def test_each_change_is_one_event_in_its_order(services: Services) -> None
 
 
 async def test_one_sender_has_an_event_and_what_failed_waits(services: Services) -> None:
-    """Nobody else gets it within the lease; it is tried again when its time has come, and the others after it."""
+    """During the lease no other sender gets the event; after its backoff it is retried, and later events follow it."""
     events = services.ledger.events
     first = await take(events)
     wait_ms = await events.take(BUDGET, since_ms=0, lease_ms=LEASE_MS)
@@ -82,7 +82,7 @@ async def test_one_sender_has_an_event_and_what_failed_waits(services: Services)
 
 
 async def test_what_happened_before_the_endpoint_is_told_only_when_it_is_told_again(services: Services) -> None:
-    """A replay goes from an entry to the newest, whatever was told; then only what is new is told."""
+    """A replay sends from a given entry to the newest, delivered or not; afterwards only new events are sent."""
     events = services.ledger.events
     every = await rest_of(events)
     assert await events.take(BUDGET, since_ms=0, lease_ms=LEASE_MS) is None
@@ -96,7 +96,7 @@ async def test_what_happened_before_the_endpoint_is_told_only_when_it_is_told_ag
 
 
 async def test_a_replay_that_is_asked_for_during_another_one_counts(services: Services) -> None:
-    """What was being told does not end it."""
+    """The acknowledgement of an event that was in flight does not end the new replay."""
     events = services.ledger.events
     every = await rest_of(events)
     await events.replay(BUDGET, every[2].entry_id)
@@ -107,7 +107,7 @@ async def test_a_replay_that_is_asked_for_during_another_one_counts(services: Se
 
 
 async def test_a_budget_is_listed_before_its_event_is_written(services: Services) -> None:
-    """And stays so until two looks, a lease apart, have found nothing."""
+    """A budget stays listed until two passes, one lease apart, have found no event."""
     events, shard = services.ledger.events, BUDGET.event_shard
     number = int(shard.rpartition(":")[2])
     async with asyncio.timeout(PATIENCE_SECONDS):

@@ -1,4 +1,4 @@
-"""What OpenRouter's record of one generation says it cost."""
+"""The cost in OpenRouter's `/generation` record."""
 
 import pytest
 

@@ -96,9 +96,9 @@ def bench(request: pytest.FixtureRequest) -> Iterator[LedgerUnderTest]:
 def test_no_order_of_steps_breaks_the_books(
     bench: LedgerUnderTest, request: pytest.FixtureRequest, owner: type[LedgerMachine], part: int
 ) -> None:
-    """Admissions of both policies, waits, settlements, sweeps, losses, caps in any order: every sum stays exact.
+    """Admissions of both policies, waits, settlements, sweeps, losses and cap changes in any order: all sums are exact.
 
-    For a connection, and on fewer examples for a grant, whose requests are counted.
+    Run for a connection and, with fewer examples, for a grant, whose requests are counted.
     """
     # fakeredis runs Lua several times slower, and a Cluster moves the same keys of one slot.
     is_slow = request.node.callspec.params["bench"] != "valkey"

@@ -17,7 +17,7 @@ DONE = Settlement("settled", 10)
 
 
 async def test_a_burst_may_be_as_large_as_a_minute_allows_then_one_step_each(redis_url: str, tmp_path: Path) -> None:
-    """The next one is told when it may come; who asked too soon has used nothing up."""
+    """The next request is refused with a Retry-After; a refused request does not count."""
     async with opened(redis_url, tmp_path, WATTFARE_REQUESTS_A_MINUTE="6") as services:
         await connect(services)
         for number in range(6):
@@ -26,7 +26,7 @@ async def test_a_burst_may_be_as_large_as_a_minute_allows_then_one_step_each(red
             with pytest.raises(RateLimited) as refused:
                 await spend(services, "soon", DONE)
             assert 1 <= int(refused.value.headers["Retry-After"]) <= 10
-        # A step later the next one is let through: its time is put back by one.
+        # One step later the next request is admitted: the stored time is moved back by one step.
         rate_ms = float(await services.store.call("HGET", BUDGET.budget, "rate_ms"))
         await services.store.call("HSET", BUDGET.budget, "rate_ms", f"{rate_ms - 10_000:.3f}")
         await spend(services, "later", DONE)
@@ -60,7 +60,7 @@ async def test_so_many_may_be_open_at_once(redis_url: str, tmp_path: Path) -> No
 
 
 async def test_a_caller_is_told_by_429_and_when_to_come_again(redis_url: str) -> None:
-    """Another user of the app goes on."""
+    """429 with Retry-After for one user; another user of the app is not affected."""
     settings = settings_for(redis_url, "http://127.0.0.1:1", WATTFARE_REQUESTS_A_MINUTE="1")
     async with open_stack(settings) as stack:
         await _connect_two(stack)

@@ -28,14 +28,14 @@ def test_an_open_hold_is_read_with_its_sealed_key() -> None:
 
 
 def test_a_closed_hold_is_read_with_its_outcome() -> None:
-    """What is not known is None."""
+    """All fields of a closed hold are read; unknown ones are None."""
     hold = read_hold(CLOSED)
     assert (hold.state, hold.cost_nano, hold.overrun_nano, hold.settled_ms) == ("settled", 1200, 200, 1728000000042)
     assert (hold.prompt_tokens, hold.completion_tokens, hold.is_open, hold.funding) == (15, None, False, b"")
 
 
 def test_a_void_of_what_was_never_admitted_has_no_times() -> None:
-    """Nothing else is known of it."""
+    """A void of a request without a hold has an outcome and no times."""
     hold = read_hold(b"void\n\ncrash\n\n0\n\n\n0\n\n0\n0\n0\n0\n \n1728000000042")
     assert (hold.state, hold.day, hold.admitted_ms, hold.cost_nano) == ("void", None, None, 0)
 
@@ -48,7 +48,7 @@ def test_what_cannot_be_read_is_no_hold(raw: bytes) -> None:
 
 
 def test_an_entry_is_read_by_name() -> None:
-    """Request and difference stand beside what the hold said when it was written."""
+    """An entry has the request, the difference, and the fields of the hold at the time of writing."""
     closed = CLOSED.rpartition(b"\n")[0]
     entry = read_entry(b"1728000000042-0", {b"request_id": b"req_a", b"delta_nano": b"-300", b"closed": closed})
     assert entry == {

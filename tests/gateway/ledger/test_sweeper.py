@@ -1,4 +1,4 @@
-"""Overdue holds: asked for until OpenRouter knows, settled once by one sweeper, inside a gateway or alone."""
+"""Overdue holds: looked up until OpenRouter states the cost, settled once by one sweeper, in a gateway or alone."""
 
 import asyncio
 import functools
@@ -34,7 +34,7 @@ COST = {"id": GENERATION, "model": "acme/large", "total_cost": 0.0004, "native_t
 
 @dataclass
 class OrphanScenario:
-    """Stores with a connected user, whose holds were left by gateways that died."""
+    """Stores with a connected user, whose holds were left behind by gateways that died."""
 
     services: Services
     openrouter: FakeOpenRouter
@@ -70,7 +70,7 @@ class OrphanScenario:
         if generation:
             await ledger.post_generation(budget, request, generation)
         if sent or generation:
-            # The word was sent without waiting: let it arrive.
+            # The mark was posted without waiting for its reply: wait until it has arrived.
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while (hold := await self.hold(request, budget)).generation_id != generation or not hold.is_sent:
                     await asyncio.sleep(0)
@@ -79,7 +79,7 @@ class OrphanScenario:
         return request
 
     async def make_due(self, request: str, budget: Budget) -> None:
-        """Let its time have come, the mark of what was sent as it is."""
+        """Move the hold's due time into the past and keep its mark of having been sent."""
         score = float(await self.services.store.call("ZSCORE", budget.due, request))
         await self.services.store.call("ZADD", budget.due, str(1 + score % 1), request)
 
@@ -108,7 +108,7 @@ class OrphanScenario:
 
 @pytest.fixture
 async def orphanage(redis_url: str, openrouter: FakeOpenRouter) -> AsyncIterator[OrphanScenario]:
-    """A connected user, and nobody who sweeps."""
+    """A connected user and no running sweeper."""
     async with open_services(settings_for(redis_url, openrouter.url)) as services:
         running = OrphanScenario(services, openrouter, redis_url)
         await running.connect(running.budget)
@@ -134,7 +134,7 @@ async def test_an_orphan_is_settled_at_what_openrouter_states(orphanage: OrphanS
 
 
 async def test_an_orphan_that_never_left_is_void(orphanage: OrphanScenario) -> None:
-    """Nothing was sent, nothing is owed, nobody is asked."""
+    """A hold whose request was never sent is voided without a look-up."""
     await orphanage.orphan(1, sent=False, generation="")
     assert await orphanage.sweeper().sweep(orphanage.budget) is None
     [entry] = await orphanage.entries(1)
@@ -143,7 +143,7 @@ async def test_an_orphan_that_never_left_is_void(orphanage: OrphanScenario) -> N
 
 
 async def test_an_orphan_from_before_a_restart_of_redis_may_have_left(orphanage: OrphanScenario) -> None:
-    """The mark that says so may have been lost with it: the marked estimate, and no void."""
+    """The restart may have lost the mark of having been sent: the hold is settled at an estimate, not voided."""
     request = await orphanage.orphan(1, sent=False, generation="")
     await orphanage.change_hold(request, admitted_ms=1)
     assert await orphanage.sweeper().sweep(orphanage.budget) is None
@@ -152,7 +152,7 @@ async def test_an_orphan_from_before_a_restart_of_redis_may_have_left(orphanage:
 
 
 async def test_an_orphan_without_an_id_is_settled_at_the_marked_estimate(orphanage: OrphanScenario) -> None:
-    """It left, and nothing came back: the one window."""
+    """The request was sent and no id was received: the only case that is settled by estimate after a crash."""
     await orphanage.orphan(1, generation="")
     assert await orphanage.sweeper().sweep(orphanage.budget) is None
     [entry] = await orphanage.entries(1)
@@ -160,7 +160,7 @@ async def test_an_orphan_without_an_id_is_settled_at_the_marked_estimate(orphana
 
 
 async def test_a_cost_that_is_not_known_yet_is_asked_for_again_later(orphanage: OrphanScenario) -> None:
-    """First after a quarter of a second, then less often; the hold stays meanwhile."""
+    """The look-up is retried after 250 ms, then with backoff; the hold stays open meanwhile."""
     await orphanage.orphan(1)
     sweeper = orphanage.sweeper()
     waits = []
@@ -176,7 +176,7 @@ async def test_a_cost_that_is_not_known_yet_is_asked_for_again_later(orphanage: 
 
 
 async def test_a_cost_that_never_comes_is_estimated_when_the_time_is_over(orphanage: OrphanScenario) -> None:
-    """Marked, and nothing stays held."""
+    """The hold is settled at an estimate, marked as one, and released."""
     await orphanage.orphan(1)
     sweeper = orphanage.sweeper(reconcile_seconds=0.05)
     sweeper.notice(orphanage.budget)
@@ -185,7 +185,7 @@ async def test_a_cost_that_never_comes_is_estimated_when_the_time_is_over(orphan
 
 
 async def test_each_orphan_is_claimed_by_one_of_several_sweepers(orphanage: OrphanScenario) -> None:
-    """OpenRouter is asked once for each."""
+    """OpenRouter gets one look-up for each hold."""
     for number in range(30):
         generation = f"gen-{number}-fake"
         orphanage.openrouter.generations[generation] = {**COST, "id": generation}
@@ -198,7 +198,7 @@ async def test_each_orphan_is_claimed_by_one_of_several_sweepers(orphanage: Orph
 
 
 async def test_a_budget_that_cannot_be_swept_keeps_no_other_waiting(orphanage: OrphanScenario) -> None:
-    """A damaged hold is told in the log; every other is closed, its own payer's too."""
+    """A damaged hold is logged; every other hold is closed, including those of the same payer."""
     orphanage.openrouter.generations[GENERATION] = COST
     damaged = await orphanage.orphan(1)
     await orphanage.change_hold(damaged, estimate_nano="many")
@@ -219,7 +219,7 @@ async def test_a_budget_that_cannot_be_swept_keeps_no_other_waiting(orphanage: O
 
 
 async def test_look_ups_that_hang_keep_no_other_payer_waiting(orphanage: OrphanScenario) -> None:
-    """Forty orphans whose cost nobody tells, and a payer whose hold only has to be freed."""
+    """Forty orphans whose look-ups hang do not delay the void of another payer's hold."""
     asked: Counter[str] = Counter()
     may_end = asyncio.Event()
 
@@ -254,12 +254,12 @@ async def test_a_budget_stays_listed_while_somebody_counts_on_it(orphanage: Orph
     await ledger.index(budget)
     await ledger.look_again(budget, after_ms=0)
     assert await sweeper.sweep(budget) is None
-    # Nothing is open now; but who listed it a moment ago admits the next request without listing it again.
+    # No hold is open now; but a process that listed the budget a moment ago admits the next request without listing it.
     rested = await listed()
     assert rested % 1 == 0.5
     assert await sweeper.sweep(budget) is None
     assert await listed() == rested
-    # A lease in which nobody listed it: now it may go.
+    # No process listed it for a lease: now it may be removed.
     await _let_a_lease_pass(orphanage)
     assert await sweeper.sweep(budget) is None
     assert await listed() is None
@@ -278,7 +278,7 @@ async def test_a_budget_that_is_listed_anew_while_it_rests_stays(orphanage: Orph
 
 
 async def _let_a_lease_pass(orphanage: OrphanScenario) -> None:
-    """As time does: what is listed for later is ripe, and taken by whoever looks."""
+    """Simulate the end of a lease: entries listed for later become due for the next sweep."""
     budget, store = orphanage.budget, orphanage.services.store
     score = await store.call("ZSCORE", budget.open_shard, budget.name)
     await store.call("ZINCRBY", budget.open_shard, str(-(int(score) - 1)), budget.name)
@@ -328,7 +328,7 @@ async def test_what_failed_before_any_output_holds_the_money_for_a_short_while(
 async def test_after_an_outage_the_living_renew_before_anything_is_swept(
     orphanage: OrphanScenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A request that outlived the outage is overdue for a moment, and no orphan; a new outage begins the rest anew."""
+    """After an outage, holds of live requests are briefly overdue; sweeping pauses, and anew after a second outage."""
     await orphanage.orphan(1)
     orphanage.openrouter.generations[GENERATION] = COST
     rests = iter([0.01, 0.01, 0.01])

@@ -39,7 +39,7 @@ class Scripts:
         return self.call("EVAL", self._texts[script], len(keys), *keys, *args)
 
     def listening(self, channel: str) -> Callable[[], str]:
-        """Hear what is published on a channel from here on: each call returns the next word."""
+        """Subscribe to a channel; each call of the result returns the next message."""
         heard = self._client.pubsub(ignore_subscribe_messages=True)
         heard.subscribe(channel)
 
@@ -81,7 +81,7 @@ class Scripts:
         funded: bool = True,
         lease_ms: int = LEASE_MS,
     ) -> list[Any]:
-        """`expected`: total, fixed and per token; None: the bound, beyond which nothing goes then."""
+        """Run admit.lua. `expected`: total, fixed and per-token amount; None: equal to the bound."""
         names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id), BUDGET.queue, BUDGET.alive]
         total, its_fixed, its_per_token = expected or (worst, fixed, per_token)
         terms = f"{int(expected is not None)} {total} {its_fixed} {its_per_token} {min_tokens} {usual_tokens}"

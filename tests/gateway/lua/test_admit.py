@@ -16,7 +16,7 @@ NOT_CONNECTED, CAP_SPENT, TOO_LITTLE, IN_FLIGHT, REFUSED, VOIDED = -1, -2, -3, -
 
 
 def test_a_worst_case_that_fits_is_held_whole(scripts: Scripts) -> None:
-    """Code 0: the hold is the worst case, the funding key comes with it, the hold is on the list of what is due."""
+    """Code 0: the hold is the worst case, the reply has the funding key, the hold is in the due list."""
     scripts.connect(1000)
     before = scripts.now_ms()
     assert scripts.admit("a", 400) == [HELD, 400, 0, 0, 400, 1000, FUNDING.encode(), 0, scripts.due()["a"]]
@@ -167,7 +167,7 @@ def test_it_tells_of_overdue_holds(scripts: Scripts) -> None:
 
 
 def test_it_looks_for_overdue_holds_once_a_second(scripts: Scripts) -> None:
-    """The first hold that is placed in a second tells of them, also after a clock that stepped back."""
+    """The first admission of a second reports overdue holds, also after a clock stepped back."""
     scripts.connect(1000)
     scripts.admit("a", 10, lease_ms=0)
     told = [scripts.admit(f"b{number}", 1)[7] for number in range(20)]
@@ -188,7 +188,7 @@ def test_spend_leaves_the_window_with_its_day(scripts: Scripts) -> None:
 
 
 def test_a_clock_that_stepped_back_reopens_no_day(scripts: Scripts) -> None:
-    """The newest day seen stays today: the window cannot grow back, and no bucket is lost."""
+    """The newest day seen remains the current one, so the window cannot reopen a day or lose a bucket."""
     scripts.connect(1000)
     scripts.admit("a", 100)
     scripts.settle("a", "settled", 100)
@@ -218,7 +218,7 @@ def test_amounts_near_the_limit_stay_exact(scripts: Scripts) -> None:
 def test_a_shortened_hold_bounds_what_its_tokens_cost(
     scripts: Scripts, cap: int, fixed: int, per_token_zepto: int, max_tokens: int
 ) -> None:
-    """Against exact arithmetic: the hold covers the tokens, stays within the cap, and wastes no affordable token."""
+    """Compared with exact arithmetic: the hold covers the tokens, stays within the cap, and leaves no token unused."""
     scripts.call("FLUSHALL")
     scripts.connect(cap)
     worst = WorstCase(fixed, per_token_zepto, max_tokens)

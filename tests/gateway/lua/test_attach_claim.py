@@ -1,4 +1,4 @@
-"""attach.lua, claim.lua, index.lua: what is known of an open hold, who works on it, and how it is found."""
+"""attach.lua, claim.lua, index.lua: updates of an open hold, claims of overdue ones, and the budget lists."""
 
 import math
 from typing import Any
@@ -19,7 +19,7 @@ def held(scripts: Scripts) -> Scripts:
 
 
 def test_what_is_known_is_written_down(held: Scripts) -> None:
-    """What is not known is kept."""
+    """Given fields are stored; fields that are not given keep their values."""
     assert held.attach("a", generation="gen-1") == [WRITTEN, 1, 0]
     assert held.attach("a", estimate=9, ended="client") == [WRITTEN, 1, 0]
     hold = held.hold("a")
@@ -29,7 +29,7 @@ def test_what_is_known_is_written_down(held: Scripts) -> None:
 
 
 def test_an_id_alone_is_written_into_an_open_hold(held: Scripts) -> None:
-    """Nothing else changes; a repeat changes nothing, a later id counts, and a closed or unknown hold takes none."""
+    """Only the id changes; a repeat changes nothing, a later id replaces it, a closed or unknown hold refuses it."""
     before = held.hold("a")
     for generation in ("gen-1", "gen-1", "gen-2"):
         assert held.note_id("a", generation) == [WRITTEN, 1, 0]
@@ -42,7 +42,7 @@ def test_an_id_alone_is_written_into_an_open_hold(held: Scripts) -> None:
 
 
 def test_the_mark_of_what_was_sent_outlives_every_other_step(held: Scripts) -> None:
-    """A fraction of the time when it is due: renewed, put off, claimed, marked again, it stays; no other sets it."""
+    """The mark is a fraction of the due time: renewal, deferral, claim and re-marking keep it; no script sets it."""
     held.attach("a", due_ms=LEASE_MS)
     assert held.due()["a"] % 1 == 0
     due_ms = held.attach("a", due_ms=LEASE_MS)[2]
@@ -61,7 +61,7 @@ def test_the_mark_of_what_was_sent_outlives_every_other_step(held: Scripts) -> N
 
 @pytest.mark.parametrize("is_known", [True, False])
 def test_only_an_open_hold_is_marked_as_sent(held: Scripts, is_known: bool) -> None:
-    """A word that comes late, or again, neither opens a hold nor lists it."""
+    """A late or repeated mark neither opens a hold nor lists it."""
     if is_known:
         held.settle("a", "settled", 5)
     else:
@@ -90,7 +90,7 @@ def test_a_closed_hold_takes_nothing_more(held: Scripts, status: str) -> None:
 
 
 def test_it_tells_whether_the_budget_is_active(held: Scripts) -> None:
-    """A renewing request hears of a pause or a revocation here, if nowhere else."""
+    """The reply states the budget's status, so a renewing request learns of a pause or revocation that it missed."""
     held.change("pause")
     assert held.attach("a") == [WRITTEN, 0, 0]
     held.change("revoke")
@@ -129,13 +129,13 @@ def test_a_key_refused_inside_an_answer_rests_at_once(held: Scripts) -> None:
 
 
 def test_overdue_holds_are_claimed_once(held: Scripts) -> None:
-    """Oldest first, at most so many; a claimed one is out of reach for the claim's life; others tell the next time."""
+    """Oldest first, up to a limit; a claimed hold is skipped until its claim ends; the next due time is returned."""
     for number, request_id in enumerate(("b", "c", "d")):
         held.admit(request_id, 1)
         held.call("ZADD", BUDGET.due, 1000 + number, request_id)
     now, started, due, *ids = held.run("claim", [BUDGET.due], 30_000, 2)
     assert (ids, due) == ([b"b", b"c"], 1002)
-    # When the server was started; one that does not tell was never.
+    # The server's start time; 0 if the server does not report it.
     assert started <= now
     now, _, due, *ids = held.run("claim", [BUDGET.due], 30_000, 2)
     assert ids == [b"d"]
@@ -196,13 +196,13 @@ def test_a_budget_that_was_listed_anew_is_not_dropped(scripts: Scripts, verb: st
 
 
 def test_rest_lists_nothing_that_was_not_listed(scripts: Scripts) -> None:
-    """It is for what a sweeper found empty, whoever sent it there."""
+    """`rest` defers a listed budget that a sweep found empty, and does not add one."""
     index(scripts, "rest", "x", 0)
     assert scripts.call("ZCARD", SHARD) == 0
 
 
 def test_what_was_asked_of_a_running_request_is_forgotten_when_it_is_handed_over(scripts: Scripts) -> None:
-    """Its record is made only then, and its time begins anew."""
+    """OpenRouter creates the record at the end of a request, so look-ups made before do not count as attempts."""
     scripts.connect()
     scripts.admit("a", 10)
     scripts.attach("a", attempt=1)

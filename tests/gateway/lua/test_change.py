@@ -75,7 +75,7 @@ def test_a_cap_is_lowered_by_anyone_and_raised_by_the_payer(scripts: Scripts) ->
 
 @pytest.mark.parametrize("worst", [1, ""])
 def test_a_cap_lowered_below_what_is_held_admits_nothing(scripts: Scripts, worst: int | str) -> None:
-    """What runs may end; nothing new starts, at a known price or an unknown one."""
+    """Running requests finish; no new one is admitted, with a known price or without."""
     scripts.connect(1000)
     scripts.admit("a", 600)
     scripts.change("lower", 500)
@@ -139,7 +139,7 @@ def test_an_approval_counts_once(scripts: Scripts) -> None:
 
 
 def test_an_app_that_approves_what_is_so_leaves_no_receipt(scripts: Scripts) -> None:
-    """In test mode alone: there is neither a key that might have changed nor a person who said yes to a text."""
+    """Only in test mode, where no key is replaced and no person approved a text."""
 
     def connect(receipt_id: str, cap: int | str, text: str = "") -> int:
         return approve(scripts, receipt_id, cap=cap, funding="", by="app", text=text)

@@ -1,4 +1,4 @@
-"""admit.lua and leave.lua where the bound does not fit: on its terms, in its turn, shortened, and who is told what."""
+"""admit.lua and leave.lua if the bound does not fit: terms, queue order, shortened holds, and wake-ups."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def waits(scripts: Scripts, name: str, *, channel: str = HERE, **more: Any) -> i
 
 
 def queue(scripts: Scripts) -> list[str]:
-    """Who waits, in order."""
+    """Return the waiting requests in order."""
     return [each.decode().split(" ")[1] for each in scripts.call("ZRANGE", BUDGET.queue, 0, -1)]
 
 
@@ -46,14 +46,14 @@ def expire(scripts: Scripts, channel: str) -> None:
 
 
 def test_a_bound_that_fits_asks_for_no_terms(scripts: Scripts) -> None:
-    """One round trip, and no word of a queue."""
+    """A bound that fits is admitted in one round trip without a queue."""
     scripts.connect(1000)
     assert scripts.admit("a", 800, has_terms=False, channel=HERE)[:2] == [HELD, 800]
     assert scripts.budget().keys().isdisjoint({"waiting_ms", "arrivals", "beyond"})
 
 
 def test_a_bound_that_does_not_fit_is_asked_for_its_terms_and_keeps_its_place(busy: Scripts) -> None:
-    """Whoever comes meanwhile comes after it."""
+    """Requests that arrive before the terms do are queued behind it."""
     assert busy.admit("a", 800, has_terms=False, channel=HERE)[:2] == [NEEDS_TERMS, 1]
     assert busy.admit("small", 50, has_terms=False, channel=HERE)[:2] == [WAITS, 2]
     busy.settle("other", "void")
@@ -122,7 +122,7 @@ def test_what_must_not_be_shortened_is_refused(scripts: Scripts) -> None:
 
 
 def test_without_a_channel_nobody_waits(busy: Scripts) -> None:
-    """Refused by the requests in flight; who waits is not overtaken either."""
+    """A request without a channel is refused because of the requests in flight, and does not overtake the queue."""
     assert busy.admit("a", 800, **DEMAND)[0] == IN_FLIGHT
     waits(busy, "b")
     assert busy.admit("small", 50)[0] == IN_FLIGHT
@@ -130,7 +130,7 @@ def test_without_a_channel_nobody_waits(busy: Scripts) -> None:
 
 
 def test_newcomers_queue_behind_and_the_first_goes_first(busy: Scripts) -> None:
-    """Also one that fits at once; the second does not go before the first, however often it asks."""
+    """Also a newcomer that would fit; the second does not overtake the first, however often it polls."""
     waits(busy, "large")
     assert busy.admit("small", 50, channel=THERE)[:2] == [WAITS, 2]
     busy.settle("other", "void")
@@ -142,7 +142,7 @@ def test_newcomers_queue_behind_and_the_first_goes_first(busy: Scripts) -> None:
 
 
 def test_a_dead_processs_waiters_are_passed_over(busy: Scripts) -> None:
-    """However many: each is dropped once; a process that was only slow comes back to its place."""
+    """Any number of them, each dropped once; a process that was only slow gets its place back."""
     crowd(busy, THERE, 1200)
     waits(busy, "first-of-there", channel=THERE)
     waits(busy, "a")
@@ -157,7 +157,7 @@ def test_a_dead_processs_waiters_are_passed_over(busy: Scripts) -> None:
 
 
 def test_a_queue_whose_processes_are_all_dead_is_forgotten(busy: Scripts) -> None:
-    """By the next request, in one step; and by itself when none comes."""
+    """The next request deletes it in one step; without one, it expires."""
     waits(busy, "a")
     assert 0 < busy.call("PTTL", BUDGET.queue) <= 6000
     assert 0 < busy.call("PTTL", BUDGET.alive) <= 6000
@@ -168,7 +168,7 @@ def test_a_queue_whose_processes_are_all_dead_is_forgotten(busy: Scripts) -> Non
 
 
 def test_a_refusal_is_not_remembered(busy: Scripts) -> None:
-    """The same id may be let through later, and a refused waiter is in no queue."""
+    """The same id may be admitted later; a refused request is in no queue."""
     waits(busy, "a")
     busy.call("HSET", BUDGET.budget, "cap_nano", 100)
     assert busy.admit("a", 800, channel=HERE, place=1, **DEMAND)[0] == TOO_LITTLE
@@ -189,7 +189,7 @@ def test_a_repeat_of_a_waiter_that_has_its_hold_waits_no_more(busy: Scripts) -> 
 
 
 def test_a_queue_holds_so_many_and_no_more(busy: Scripts) -> None:
-    """Who finds it full is refused, and may ask again."""
+    """A request that finds the queue full is refused, and may retry."""
     crowd(busy, HERE, 9_999)
     waits(busy, "a")
     assert busy.admit("b", 800, channel=HERE, **DEMAND)[0] == IN_FLIGHT
@@ -197,7 +197,7 @@ def test_a_queue_holds_so_many_and_no_more(busy: Scripts) -> None:
 
 @pytest.mark.parametrize("act", ["settle", "leave", "refusal", "change", "connect"])
 def test_who_is_first_is_told(busy: Scripts, act: str) -> None:
-    """When money comes back, when whoever was before it is gone, and when what may be spent was changed."""
+    """The first is woken when budget is released, when the one before it leaves, and when the cap changes."""
     said = busy.listening(HERE)
     waits(busy, "a", channel=THERE)
     waits(busy, "b")

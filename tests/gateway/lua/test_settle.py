@@ -1,4 +1,4 @@
-"""settle.lua: money moves once, at the stated cost; what may follow what; what the ledger says of it."""
+"""settle.lua: a hold is settled once, at the stated cost; allowed orders of outcomes; the ledger's entries."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def sums(scripts: Scripts) -> tuple[int, int, int, list[int]]:
 
 @pytest.mark.parametrize(("status", "cost"), [("settled", 40), ("estimated", 40), ("settled", 0), ("settled", 100)])
 def test_a_hold_becomes_spend_at_its_cost(scripts: Scripts, status: str, cost: int) -> None:
-    """The hold is gone, the cost is in the day, the window and the ledger; the sealed key is not kept."""
+    """The hold is closed, its cost is in the day, the window and the ledger; the sealed key is not kept."""
     place(scripts)
     assert scripts.settle("a", status, cost, generation="gen-1", model="m2") == [FIRST, status.encode(), cost, 0]
     assert sums(scripts) == (0, cost, cost, [cost] if cost else [])
@@ -74,7 +74,7 @@ def test_a_cost_above_its_hold_is_recorded_in_full(scripts: Scripts) -> None:
     ],
 )
 def test_a_repeat_returns_the_first_answer(scripts: Scripts, first: str, second: str) -> None:
-    """Code 0 and not one stored byte changes, whatever the repeat says."""
+    """Code 0, and no stored byte changes, whatever the repeat states."""
     place(scripts)
     answer = scripts.settle("a", first, 40)
     stored = scripts.dump()
@@ -105,9 +105,9 @@ def test_an_overrun_that_grows_with_the_true_cost_is_one_overrun(scripts: Script
 
 @pytest.mark.parametrize("first", [None, "void", "estimated"])
 def test_a_hold_that_was_lost_is_still_owed(scripts: Scripts, first: str | None) -> None:
-    """A failover lost the hold: its cost is booked today, against a hold of nothing, which is no overrun.
+    """The cost of a hold that a failover lost is booked today, against a hold of 0, and is not counted as an overrun.
 
-    The same when a void or an estimate of the lost hold came first.
+    The same if a void or an estimate of the lost hold was booked before.
     """
     scripts.connect(1000)
     if first is not None:
@@ -153,7 +153,7 @@ def test_spend_belongs_to_the_day_of_its_admission(scripts: Scripts) -> None:
 
 
 def test_an_estimate_is_corrected_in_its_own_day(scripts: Scripts) -> None:
-    """A day that has left the window stays out of it."""
+    """The difference is booked on the estimate's day; a day that has left the window does not return to it."""
     place(scripts)
     scripts.settle("a", "estimated", 50)
     today = scripts.now_ms() // 86_400_000
@@ -166,7 +166,7 @@ def test_an_estimate_is_corrected_in_its_own_day(scripts: Scripts) -> None:
 
 
 def test_old_entries_go_and_new_ones_stay(scripts: Scripts) -> None:
-    """The stream is trimmed by age as it grows; at least what the setting asks for stays."""
+    """The stream is trimmed by age as it grows, and keeps at least the configured days."""
     old = scripts.now_ms() - (KEEP_DAYS + 1) * 86_400_000
     scripts.connect(1000)
     scripts.settle("old", "settled", 5)
@@ -184,7 +184,7 @@ def test_old_entries_go_and_new_ones_stay(scripts: Scripts) -> None:
 
 
 def test_what_was_learnt_of_the_funding_key_counts_for_that_key_alone(scripts: Scripts) -> None:
-    """A verdict about an older key says nothing of the one that replaced it."""
+    """The stated state of a replaced key is not applied to the key that replaced it."""
     place(scripts, "a")
     scripts.admit("b", 1)
     scripts.settle("a", "void", funding="refused")
@@ -199,7 +199,7 @@ def test_what_was_learnt_of_the_funding_key_counts_for_that_key_alone(scripts: S
 
 @pytest.mark.parametrize("verb", ["pause", "revoke"])
 def test_a_budget_that_ended_still_pays_what_it_owes(scripts: Scripts, verb: str) -> None:
-    """Revoking cuts what comes, not what was."""
+    """A revocation refuses new requests; costs of earlier ones are still booked."""
     place(scripts)
     scripts.change(verb)
     assert scripts.settle("a", "settled", 70)[0] == FIRST

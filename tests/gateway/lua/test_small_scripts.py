@@ -29,7 +29,7 @@ def test_an_acceptance_is_younger_than_the_beginning_and_than_every_one_before(s
 
 
 def test_an_empty_redis_is_begun_only_by_who_knew_none(scripts: Scripts) -> None:
-    """Otherwise it says that it is empty, and stays so."""
+    """A process that knew an epoch gets "empty", and the Redis stays without one."""
     assert beat(scripts, "e1", known="e0", seen=5) == [b"", b"", 0, 0, 0]
     assert scripts.dump() == {}
     assert beat(scripts, "e1", begin=1) == [b"e1", b"salt-e1", 1, 0, 0]
@@ -48,7 +48,7 @@ def test_an_older_copy_stays_older_for_everybody(scripts: Scripts) -> None:
 
 
 def test_an_operator_accepts_whatever_is_there(scripts: Scripts) -> None:
-    """An empty Redis or another one gets a new epoch that says so."""
+    """On the operator's command, an empty or a foreign Redis gets a new epoch that is marked as accepted."""
     assert beat(scripts, "e1", accept=1) == [b"e1", b"salt-e1", 1, 1, 0]
     assert beat(scripts, "e2", accept=1) == [b"e2", b"salt-e1", 2, 1, 0]
     assert beat(scripts, "e3", known="other", seen=99) == [b"e2", b"salt-e1", 3, 1, 0]
@@ -60,7 +60,7 @@ def rate(scripts: Scripts, call: str, window_ms: int = 60_000) -> int:
 
 
 def test_a_window_lets_so_many_through_and_no_more(scripts: Scripts) -> None:
-    """The refused are told how long, and do not count; a repeated call counts once."""
+    """Refused calls get the time to wait and do not count; a repeated call counts once."""
     assert [rate(scripts, call) for call in ("a", "b", "a", "b")] == [0, 0, 0, 0]
     assert 0 < rate(scripts, "c") <= 60_000
     assert scripts.call("ZCARD", "calls") == 2
@@ -75,7 +75,7 @@ def app_pace(scripts: Scripts, report: str, calls: int, since_ms: int = 0) -> fl
 
 
 def test_the_calls_of_a_report_count_once_and_spread_over_the_time_in_which_they_came(scripts: Scripts) -> None:
-    """At sixty a minute each call takes a second; what came long ago is over; nobody is locked out for long."""
+    """At 60 a minute each call takes one second; old calls have expired; the wait is bounded."""
     assert 4_900 < app_pace(scripts, "a", 5) <= 5_000
     assert 4_500 < app_pace(scripts, "a", 5) <= 5_000
     assert 7_500 < app_pace(scripts, "b", 3) <= 8_000
@@ -108,7 +108,7 @@ def begin(scripts: Scripts, browser: str, asked: str = "asked") -> int:
 
 
 def test_an_attempt_is_opened_by_one_browser(scripts: Scripts) -> None:
-    """1 opened, 0 again, -1 another browser; what was asked is frozen; it is forgotten in time."""
+    """1: opened, 0: repeated, -1: another browser; the request is frozen; the record expires."""
     assert [begin(scripts, "b"), begin(scripts, "b", "more"), begin(scripts, "thief")] == [1, 0, -1]
     assert scripts.fields("attempt")["asked"] == "asked"
     assert 60_000 < scripts.call("PTTL", "attempt") <= 65_000
@@ -120,7 +120,7 @@ def extend(scripts: Scripts, expires_ms: str | int, *, most: int = 2, life_ms: i
 
 
 def test_an_attempt_is_extended_from_the_end_that_is_known_and_not_for_ever(scripts: Scripts) -> None:
-    """A repeat names the old end and changes nothing; the most is the most; what is over or decided stays so."""
+    """A repeat states the old end and changes nothing; there is a maximum; an expired or decided attempt stays so."""
     assert extend(scripts, 1) == -1
     begin(scripts, "b")
     for _ in range(2):
@@ -141,7 +141,7 @@ def decide(scripts: Scripts, verb: str, decision: str = "") -> list[object]:
 
 
 def test_an_attempt_goes_one_way(scripts: Scripts) -> None:
-    """Claimed, held, approved; each step once, and the first decision stands."""
+    """Claimed, held, approved: each step once; the first decision is final."""
     assert decide(scripts, "claim", "d") == [-1, b"", b""]
     begin(scripts, "b")
     assert decide(scripts, "approve") == [-3, b"pending", b""]
@@ -165,13 +165,13 @@ def test_an_attempt_expires(scripts: Scripts, verb: str) -> None:
 
 
 def test_a_denied_attempt_stays_denied(scripts: Scripts) -> None:
-    """Denial is final, and may be said twice."""
+    """A denial is final and may be repeated."""
     begin(scripts, "b")
     assert [decide(scripts, verb)[0] for verb in ("deny", "deny", "claim", "approve")] == [1, 0, -3, -3]
 
 
 def test_a_sealed_value_is_replaced_only_while_it_is_the_one_that_was_read(scripts: Scripts) -> None:
-    """A key that was changed or dropped meanwhile stays as it is."""
+    """A key that was changed or deleted meanwhile is left as it is."""
     scripts.call("HSET", "holder", "funding", "old")
     assert [scripts.run("replace", ["holder"], "funding", "old", "new") for _ in range(2)] == [1, 0]
     assert scripts.run("replace", ["holder"], "other", "", "new") == 0

@@ -1,4 +1,4 @@
-"""uses.lua and finish.lua: a grant's requests are counted in the step that holds, and its key goes with its end."""
+"""uses.lua and finish.lua: admission counts a grant's requests; the key is deleted when the grant has ended."""
 
 import pytest
 
@@ -19,12 +19,12 @@ def used(scripts: Scripts) -> int:
 
 
 def expire(scripts: Scripts) -> None:
-    """Let its time be over."""
+    """Move the grant's expiry into the past."""
     scripts.call("HSET", BUDGET.budget, "expires_ms", scripts.now_ms())
 
 
 def test_a_grant_carries_so_many_requests_and_no_more(scripts: Scripts) -> None:
-    """One in flight counts; a repeat of one that was let through takes no other use, also when it was the last."""
+    """A request in flight counts; a repeat of an admitted one takes no further use, even of the last."""
     grant(scripts, 2)
     assert [scripts.admit(name, 10)[0] for name in ("a", "b", "c")] == [HELD, HELD, NOT_CONNECTED]
     before = scripts.dump()
@@ -49,7 +49,7 @@ def test_a_grant_carries_so_many_requests_and_no_more(scripts: Scripts) -> None:
 def test_a_use_comes_back_once_with_the_void_and_goes_with_a_later_cost(
     scripts: Scripts, steps: list[tuple[str, int]], left: int
 ) -> None:
-    """Whatever is said how often: what was billed is taken, what was not is not."""
+    """In any order and number of outcomes: a billed request has used one use, any other none."""
     grant(scripts, 2)
     scripts.admit("a", 10)
     for status, cost in steps:
@@ -58,7 +58,7 @@ def test_a_use_comes_back_once_with_the_void_and_goes_with_a_later_cost(
 
 
 def test_a_request_whose_hold_was_lost_is_still_a_use(scripts: Scripts) -> None:
-    """A failover that forgot an admission forgot its use with it; its cost takes it again, a void takes none."""
+    """A failover that lost an admission lost its use; the cost takes one use again, a void takes none."""
     grant(scripts, 2)
     scripts.settle("never", "void")
     assert used(scripts) == 0
@@ -67,7 +67,7 @@ def test_a_request_whose_hold_was_lost_is_still_a_use(scripts: Scripts) -> None:
 
 
 def test_no_fewer_than_none_are_left(scripts: Scripts) -> None:
-    """Also where costs whose holds were lost made more uses than the grant carries."""
+    """The number left is at least 0, even if costs of lost holds made more uses than the grant has."""
     grant(scripts, 1)
     scripts.admit("a", 10)
     scripts.settle("lost", "settled", 5)
@@ -78,7 +78,7 @@ def test_no_fewer_than_none_are_left(scripts: Scripts) -> None:
 
 
 def test_the_funding_key_goes_with_the_last_hold_of_a_grant_that_is_used_up(scripts: Scripts) -> None:
-    """Not before: a use that comes back needs it."""
+    """The key is not deleted earlier, as a returned use needs it."""
     grant(scripts, 2)
     scripts.admit("a", 10)
     scripts.admit("b", 10)
@@ -105,7 +105,7 @@ def test_an_expired_grant_carries_nothing_and_loses_its_key(scripts: Scripts) ->
 
 
 def test_a_grant_that_has_ended_is_given_no_other_key(scripts: Scripts) -> None:
-    """Whoever replaces a wallet's key funds what lives, and nothing else."""
+    """A replaced wallet key is passed to open grants only."""
     grant(scripts, 1)
     assert scripts.run("fund", [BUDGET.budget, BUDGET.history, BUDGET.events], "wallet", "other", "r1") == 1
     scripts.admit("a", 10)

@@ -1,4 +1,4 @@
-"""A budget whose money another request holds, for tests of those that wait for it."""
+"""A budget that another request holds completely, for tests of waiting requests."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ class Occupied:
     asked: list[asyncio.Task[ReadAnswer]] = field(default_factory=list)
 
     async def ask(self, headers: Mapping[str, str] | None = None, **more: object) -> asyncio.Task[ReadAnswer]:
-        """Ask a model; returns when that request waits, behind those asked before."""
+        """Send a request; return when it waits, behind those sent before."""
         before = len(self.stack.gateway.waiting)
         asking = asyncio.create_task(self.stack.chat(question(**more), headers=headers))  # type: ignore[arg-type]
         self.asked.append(asking)

@@ -1,4 +1,4 @@
-"""How a request comes by its hold: at its bound, on its terms, after its wait; and what it is told when it does not."""
+"""How a request gets its hold: at its bound, on its terms, after a wait; and the errors when it gets none."""
 
 import asyncio
 import re
@@ -29,7 +29,7 @@ async def test_eight_at_once_are_all_answered(patient: Stack) -> None:
 
 
 async def test_after_its_wait_a_request_is_told_who_holds_the_rest(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """With every amount, when spend falls out of the month, where the cap is raised, and when to ask again."""
+    """The error has every amount, when spend leaves the window, where to raise the cap, and when to retry."""
     async with occupied(stack, openrouter):
         refused = await stack.chat(question(max_tokens=100))
     error = refused.document["error"]
@@ -60,7 +60,7 @@ async def test_a_spent_cap_says_when_spend_falls_out_of_the_month(stack: Stack, 
 
 
 async def test_who_would_rather_be_refused_is_never_shortened(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """And is told which ceiling would fit, in the name that its dialect has for one."""
+    """It is refused instead, and the error names the ceiling that would fit, by its dialect's field name."""
     await stack.connect("0.01", user="poor")
     never = stack.as_user("poor", **{"x-wattfare-shorten": "never"})
     refused = await stack.chat(question(max_tokens=9000), headers=never)
@@ -75,7 +75,7 @@ async def test_who_would_rather_be_refused_is_never_shortened(stack: Stack, open
 
 
 async def test_another_word_in_the_header_is_no_wish(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """Whoever writes it expects something of it."""
+    """Unknown values of the header are refused, since a caller who sends one expects an effect."""
     refused = await stack.chat(headers=stack.as_user(**{"x-wattfare-shorten": "always"}))
     assert refused.refusal == (400, "invalid_request")
     assert openrouter.received == []
@@ -84,7 +84,7 @@ async def test_another_word_in_the_header_is_no_wish(stack: Stack, openrouter: F
 
 @pytest.mark.parametrize(("tools", "least"), [(None, 16), ([{"type": "function", "function": {"name": "f"}}], 1024)])
 async def test_half_of_a_tool_call_is_not_sent(stack: Stack, tools: list[object] | None, least: int) -> None:
-    """What is left affords some hundred tokens: enough for words, not for a call of a tool."""
+    """The rest affords about a hundred tokens: enough for text, not for a tool call."""
     await stack.connect("0.0015", user="poor")
     answer = await stack.chat(question(max_tokens=9000, tools=tools), headers=stack.as_user("poor"))
     if least == 16:
@@ -102,7 +102,7 @@ async def test_what_is_expected_decides_where_the_bound_does_not_fit(
     settings = settings_for(redis_url, openrouter.url, WATTFARE_HOLDS=holds)
     async with open_stack(settings) as stack:
         await stack.connect("0.02")
-        # Some 5,000 tokens that the bound takes for 25,000.
+        # About 5,000 tokens, which the bound counts as 25,000.
         answer = await stack.chat(question(text="hello " * 4_000, max_tokens=2_000))
         assert answer.status == (200 if hold_nano else 402)
         if hold_nano:
@@ -114,7 +114,7 @@ async def test_what_is_expected_decides_where_the_bound_does_not_fit(
 async def test_a_budget_for_reasoning_above_the_ceiling_lets_nothing_go_beyond_the_cap(
     stack: Stack, openrouter: FakeOpenRouter
 ) -> None:
-    """Whoever raises the ceiling by it bills both: the body may not choose that all that is left is held instead."""
+    """Providers that add the reasoning budget to the ceiling bill both, so the request must not hold just the rest."""
     await stack.connect("0.01")
     for words in ({"reasoning": {"max_tokens": 10_000}}, {"thinking": {"type": "enabled", "budget_tokens": 10_000}}):
         answer = await stack.chat(question(max_tokens=16, **words))

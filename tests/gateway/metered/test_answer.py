@@ -39,7 +39,7 @@ def _answer(
 
 
 def test_a_whole_answer_is_one_write_with_its_length() -> None:
-    """Head and body together, and the connection goes on."""
+    """Head and body are one write, and the connection is kept."""
     transport = _Transport()
     answer = _answer(transport, [("Content-Length", "2")])
     answer.send(b"hi", is_last=True)
@@ -50,7 +50,7 @@ def test_a_whole_answer_is_one_write_with_its_length() -> None:
 
 
 def test_pieces_of_unknown_length_are_chunks() -> None:
-    """The head goes with the first, also when that is empty; the end is a chunk of nothing."""
+    """The head is written with the first piece, even an empty one; the end is a zero-length chunk."""
     transport = _Transport()
     answer = _answer(transport, [("Content-Type", "text/event-stream")])
     answer.send(b"", is_last=False)
@@ -65,7 +65,7 @@ def test_pieces_of_unknown_length_are_chunks() -> None:
 
 
 def test_an_old_client_reads_to_the_end_of_the_connection() -> None:
-    """HTTP/1.0 knows no chunks."""
+    """HTTP/1.0 has no chunked coding, so the end of the connection ends the body."""
     transport = _Transport()
     answer = _answer(transport, minor=0)
     answer.send(b"hi", is_last=True)

@@ -81,7 +81,7 @@ def test_a_key_that_stands_twice_is_found_at_once_among_very_many() -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_with_422_and_named(fields: dict[str, object]) -> None:
-    """The message names the field, so that the caller knows what to fix."""
+    """The message names the field to correct."""
     error = refused(body(**fields))
 
     assert error.status == 422
@@ -161,7 +161,7 @@ def test_unknown_fields_pass() -> None:
 
 
 def test_a_paired_surrogate_escape_is_a_character() -> None:
-    """Only half a pair is refused, wherever it stands; an escaped backslash before `u` is no escape."""
+    """An unpaired surrogate is refused anywhere; a `u` after an escaped backslash is not an escape."""
     assert ChatRequest.parse(b'{"model":"m","messages":["\\ud83d\\ude00","\\\\ud800"]}').images == ()
 
 
@@ -297,7 +297,7 @@ def test_only_the_number_changes_when_a_request_is_shortened() -> None:
     ],
 )
 def test_a_ceiling_is_lowered_set_or_appended(raw: bytes, expected: bytes) -> None:
-    """A field that is lower already stays; none at all is appended as `max_tokens`."""
+    """A lower field is kept; if there is none, `max_tokens` is appended."""
     assert ChatRequest.parse(raw).shortened(42) == expected
 
 
@@ -344,7 +344,7 @@ VALUES = st.recursive(
 def test_a_shortened_request_means_the_same_but_for_its_ceiling(
     extra: dict[str, object], ceiling: int | None, *, ascii_only: bool, indent: int | None
 ) -> None:
-    """Whatever else stands in the body, parsing the rewrite gives the old document with the new ceiling."""
+    """For any body, parsing the rewritten one gives the old document with the new ceiling."""
     document = {**MINIMAL, "max_tokens": ceiling, **extra, "zz": 1}
     try:
         raw = json.dumps(document, ensure_ascii=ascii_only, indent=indent).encode()

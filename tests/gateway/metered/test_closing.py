@@ -1,4 +1,4 @@
-"""What each fault of an answer is booked at: the sandbox's bill to the nano-USD, and nothing stays held."""
+"""Each fault of an answer is booked at the sandbox's bill, exact to the nano-USD, and no hold stays open."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ _FUNDING_ERRORS = {"sandbox/stream-error-402", "sandbox/stream-error-403-key"}
 async def test_an_answer_is_booked_at_its_bill(
     sandboxed: Stack, billed_nano: BilledNano, model: str, *, stream: bool
 ) -> None:
-    """A 200 reaches the caller, whatever stands in it, and is booked once at what was billed."""
+    """Any 200 is relayed to the caller and booked once at the billed cost."""
     answer = await sandboxed.chat(question(model, stream=stream))
     assert answer.status == 200
     [entry] = await sandboxed.booked()
@@ -43,7 +43,7 @@ async def test_an_answer_is_booked_at_its_bill(
 async def test_a_broken_answer_is_booked_at_its_bill(
     sandboxed: Stack, billed_nano: BilledNano, model: str, *, stream: bool
 ) -> None:
-    """Half an answer is billed by what /generation says of it."""
+    """A truncated answer is booked at the cost that /generation states."""
     async with sandboxed.session.post(
         f"{sandboxed.url}/v1/chat/completions", json=question(model, stream=stream), headers=sandboxed.as_user()
     ) as answer:
@@ -66,7 +66,7 @@ async def test_a_broken_answer_is_booked_at_its_bill(
 async def test_a_refusal_is_mapped_and_void(
     sandboxed: Stack, billed_nano: BilledNano, model: str, *, stream: bool
 ) -> None:
-    """Upstream's status becomes ours by the contract's table; nothing is owed."""
+    """The upstream status is mapped by the contract's table; the hold is voided."""
     answer = await sandboxed.chat(question(model, stream=stream))
     assert answer.refusal == REFUSED[model]
     assert b"user_" not in answer.body
@@ -83,7 +83,7 @@ async def test_a_refusal_is_mapped_and_void(
 async def test_a_client_that_hangs_up_is_booked_at_the_bill(
     sandboxed: Stack, billed_nano: BilledNano, model: str
 ) -> None:
-    """Whatever upstream bills for an aborted answer, the ledger says the same."""
+    """The ledger's cost of an aborted answer equals what upstream billed."""
     document = question(model, stream=True, text="One two three four five six seven eight nine ten")
     async with sandboxed.session.post(
         f"{sandboxed.url}/v1/chat/completions", json=document, headers=sandboxed.as_user()
@@ -98,7 +98,7 @@ async def test_a_client_that_hangs_up_is_booked_at_the_bill(
 
 
 async def test_what_cannot_be_asked_for_is_estimated(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """A broken answer without an id is settled at an estimate, and says so."""
+    """A broken answer without an id is settled at an estimate that is marked as one."""
 
     async def cut(turn: Exchange) -> None:
         """Return: the connection is closed without an answer."""
@@ -111,7 +111,7 @@ async def test_what_cannot_be_asked_for_is_estimated(stack: Stack, openrouter: F
 
 
 async def test_a_refusal_with_a_billed_usage_is_owed(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """A stated cost is settled at, whatever the status says."""
+    """A stated cost is booked, whatever the status."""
 
     async def refused(turn: Exchange) -> None:
         usage = b'"usage":{"prompt_tokens":9,"completion_tokens":2,"cost":0.0002}'

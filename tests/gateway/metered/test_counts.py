@@ -14,7 +14,7 @@ from gateway.store.connection import Pipe
 from tests.fakes import EVENT_STREAM, STREAMED, Exchange, FakeOpenRouter
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, question
 
-# What a request's own task asks for at most twice a lease.
+# Commands that a request's task sends at most twice in a lease, so that a request seldom has one.
 _BESIDE = {"index"}
 _AT_ONCE = 20
 
@@ -133,7 +133,7 @@ async def test_under_load_the_commands_of_a_turn_share_a_write(
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_status_asked_for_right_after_the_last_byte_counts_the_answer(stack: Stack, *, stream: bool) -> None:
-    """On the same process: the settlement stands before the status in the one queue to Redis."""
+    """Within one process the settlement precedes the status request in the single queue to Redis."""
     spent = 0
     for _ in range(20):
         assert (await stack.chat(question(stream=stream))).status == 200

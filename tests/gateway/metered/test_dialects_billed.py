@@ -47,7 +47,7 @@ async def test_an_answer_is_booked_at_its_bill(
 @pytest.mark.parametrize("dialect", [each for each in Dialect if each is not Dialect.CHAT])
 @pytest.mark.parametrize("model", REFUSED)
 async def test_a_refusal_is_mapped_and_void(sandboxed: Stack, dialect: Dialect, model: str) -> None:
-    """Each dialect's own words for it mean the same."""
+    """Refusals in each dialect's own shape are mapped alike and voided."""
     body = {"model": model, **PROMPTS[dialect.value]}
     answer = await sandboxed.ask("POST", f"/v1/{dialect.value}", document=body, headers=sandboxed.as_user())
     assert (answer.status, answer.document["error"]["code"]) == REFUSED[model]
@@ -69,9 +69,9 @@ async def test_a_refused_credit_inside_an_answer_is_remembered(sandboxed: Stack,
 
 @pytest.mark.parametrize("dialect", [each for each in Dialect if each is not Dialect.CHAT])
 async def test_a_cut_is_booked_at_its_bill(sandboxed: Stack, billed_nano: BilledNano, dialect: Dialect) -> None:
-    """The caller sees the connection break, and what /generation says of that half is booked.
+    """The caller's connection breaks, and the cost that /generation states for the partial answer is booked.
 
-    The id of an embeddings answer stands at its end: of one that was cut nothing can be asked, and it is estimated.
+    An embeddings answer has its id at the end: a truncated one cannot be looked up and is estimated.
     """
     body = {"model": "sandbox/cut", "stream": True, **PROMPTS[dialect.value]}
     with pytest.raises(aiohttp.ClientError):

@@ -63,7 +63,7 @@ def test_usual_text_is_expected_at_no_more_than_twice_its_count() -> None:
     where=st.sampled_from(["messages", "system", "response_format", "tomorrow"]),
 )
 async def test_the_expected_amount_is_never_above_the_bound(text: str, model: str, where: str) -> None:
-    """Whatever the text, the family and the place it stands in."""
+    """For any text, model family and position in the body."""
     fields: dict[str, Any] = {where: [{"role": "user", "content": text}]}
     request = chat(model=model, max_tokens=5, **fields)
     most, found = bound(request, entry(model)), await expected(request, entry(model))
@@ -80,14 +80,14 @@ async def expected(request: ChatRequest, *entries: object) -> WorstCase:
 
 
 async def test_english_is_expected_at_less_than_half_its_bound() -> None:
-    """A token of it has four bytes, and the bound takes each for a token."""
+    """An English token has about four bytes, and the bound counts each byte as a token."""
     request = chat("The quick brown fox jumps over the lazy dog. " * 500, model=str(SONNET["id"]), max_tokens=100)
 
     assert (await expected(request, SONNET)).fixed_nano < bound(request, SONNET).fixed_nano / 2
 
 
 async def test_the_output_ceiling_costs_the_same() -> None:
-    """Nobody knows how much of it is used."""
+    """The output ceiling counts in full in both amounts, as its use cannot be predicted."""
     request = chat("hello", max_tokens=100)
     found, most = await expected(request, entry()), bound(request, entry())
 
@@ -118,7 +118,7 @@ async def test_an_images_pixels_are_part_of_what_is_expected() -> None:
 
 
 async def test_the_tier_is_that_of_the_expected_count() -> None:
-    """A prompt whose bytes reach the long tier may be far from it in tokens."""
+    """A prompt with enough bytes for the long-context tier may have far fewer tokens."""
     request = chat("The quick brown fox jumps over the lazy dog. " * 5000, model=str(SONNET["id"]), max_tokens=100)
     found, most = await expected(request, SONNET), bound(request, SONNET)
 

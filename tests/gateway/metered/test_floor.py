@@ -49,7 +49,7 @@ def test_half_of_what_must_be_whole_is_not_sent(field: dict[str, object]) -> Non
     ids=str,
 )
 def test_plain_text_may_be_cut_short(field: dict[str, object]) -> None:
-    """Sixteen tokens of it say something."""
+    """Plain text is shortened to as few as 16 tokens."""
     assert fewest_tokens(field, 0) == 16
 
 

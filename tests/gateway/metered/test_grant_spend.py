@@ -1,4 +1,4 @@
-"""Metered calls that a grant pays: N means N, a use comes back once, and no other key can spend it."""
+"""Metered calls paid by a grant: exactly N requests, a use is returned once, no other app's key can spend it."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ async def status(stack: Stack, token: str) -> ReadAnswer:
 
 
 async def test_a_grant_pays_for_so_many_requests(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """Each answer says how many are left; the next one is refused; the token goes nowhere."""
+    """Each answer states the remaining number; the next request is refused; the token is not sent upstream."""
     token = await stack.grant(2)
     answers = [await stack.chat(headers=stack.as_grant(token)) for _ in range(3)]
     assert [each.status for each in answers] == [200, 200, 402]
@@ -44,7 +44,7 @@ async def test_a_grant_pays_for_so_many_requests(stack: Stack, openrouter: FakeO
 
 
 async def test_a_hundred_at_once_are_as_many_as_the_grant_carries(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """Uses in flight count as taken, and nobody waits for one."""
+    """Uses in flight count as taken, and a request does not wait for one."""
     token = await stack.grant(SEVEN)
     answers = await asyncio.gather(*(stack.chat(headers=stack.as_grant(token)) for _ in range(100)))
     assert sorted(each.status for each in answers) == [200] * SEVEN + [402] * (100 - SEVEN)
@@ -71,7 +71,7 @@ async def test_no_other_key_finds_it(stack: Stack) -> None:
 
 
 async def test_a_refusal_before_any_work_gives_the_use_back(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """Once each, however often it happens; an answer takes it for good."""
+    """Each refusal returns one use; an answer uses it finally."""
     token = await stack.grant(1)
     openrouter.play = refuses(429, {"code": 429, "message": "slow down"})
     for _ in range(3):
@@ -115,7 +115,7 @@ async def test_dollars_bind_a_grant_as_they_do_a_cap(stack: Stack) -> None:
 
 
 async def test_ending_a_grant_cuts_its_stream_and_lets_nothing_in(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """By the same broadcast as a revocation; the stream says why."""
+    """The broadcast is the same as for a revocation; the stream ends with the reason."""
     begun = asyncio.Event()
 
     async def play(turn: Exchange) -> None:
@@ -160,7 +160,7 @@ async def test_a_stream_that_was_let_in_outlives_its_grant(stack: Stack, openrou
 async def test_a_request_that_waits_while_its_grant_expires_is_refused(
     patient: Stack, openrouter: FakeOpenRouter
 ) -> None:
-    """It waits for the dollars that another holds; when its turn comes, the grant is looked at again."""
+    """The request waits for another's hold; the grant's expiry is checked again at its turn."""
     go_on, begun = asyncio.Event(), asyncio.Event()
 
     async def play(turn: Exchange) -> None:
@@ -213,7 +213,7 @@ async def test_guessing_is_slowed_down_for_the_app_that_guesses(stack: Stack) ->
 
 
 async def test_one_payer_is_named_and_the_grant_resource_wants_a_grant(stack: Stack) -> None:
-    """Both headers are refused; a user there is told where to look."""
+    """Both headers together are refused; the error for a user token names the right header."""
     token = await stack.grant()
     both = stack.as_user() | stack.as_grant(token)
     assert (await stack.chat(headers=both)).refusal == (400, "invalid_request")

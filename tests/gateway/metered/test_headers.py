@@ -1,4 +1,4 @@
-"""What a caller may tell OpenRouter is a list; what OpenRouter tells a caller names no key and no account."""
+"""Request headers are relayed by an allow list; relayed response headers name no key and no account."""
 
 import asyncio
 import contextlib
@@ -57,7 +57,7 @@ def up(**headers: str) -> dict[str, str]:
 
 
 async def test_what_arrives_and_what_stays(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """Over a real socket: the whole list arrives as it was said, and nothing else but our own."""
+    """Over a real socket: the listed headers arrive unchanged, with only the gateway's own beside them."""
     assert (await stack.chat(headers=stack.as_user(**ARRIVES, **STAYS))).status == 200
     seen = openrouter.last
     assert {name: seen.header(name) for name in ARRIVES} == ARRIVES
@@ -68,7 +68,7 @@ async def test_what_arrives_and_what_stays(stack: Stack, openrouter: FakeOpenRou
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("name", ["X-Title", "User-Agent", "x-session-id", "anthropic-beta"])
 def test_a_value_that_holds_a_key_of_ours_stays(name: str, key: str) -> None:
-    """Wherever in the value it stands; the other headers go on."""
+    """A header with a key anywhere in its value is dropped; the other headers are relayed."""
     assert name not in up(**{name: f"about {key}."})
     assert up(**{name: "about keys", "Accept": "x"})[name] == "about keys"
 
@@ -122,7 +122,7 @@ def test_an_answers_header_that_names_a_key_or_an_account_is_not_passed_on(value
 
 
 async def test_a_question_of_many_headers_is_answered(stack: Stack) -> None:
-    """The names of a caller who makes them up are remembered within bounds."""
+    """The cache of header names is bounded, since a caller can invent them."""
     for number in range(3):
         headers = {f"x-{number}-{each}": "1" for each in range(40)}
         assert (await stack.chat(question(), headers=stack.as_user(**headers))).status == 200

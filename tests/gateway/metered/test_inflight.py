@@ -43,7 +43,7 @@ _HALF = b'data: {"id":"gen-1-fake","choices":[{"index":0,"delta":{"content":"hal
 
 
 class _Endless:
-    """An answer that begins and never ends by itself."""
+    """An upstream answer that begins and never ends."""
 
     def __init__(
         self, openrouter: FakeOpenRouter, *, begins: bool = True, headers: dict[str, str] | None = None
@@ -68,7 +68,7 @@ class _Endless:
 async def test_an_open_stream_ends_with_an_event_that_says_why(
     stack: Stack, openrouter: FakeOpenRouter, end: Callable[[Stack], Awaitable[None]]
 ) -> None:
-    """The caller reads what came, then one error event; upstream is hung up on; the true cost is booked."""
+    """The caller gets the bytes so far, then one error event; upstream is closed; the actual cost is booked."""
     endless = _Endless(openrouter)
     async with (
         asyncio.timeout(PATIENCE_SECONDS),
@@ -89,7 +89,7 @@ async def test_an_open_stream_ends_with_an_event_that_says_why(
 async def test_a_request_that_has_no_answer_yet_is_refused(
     stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """402 not_connected instead of an answer that never comes; upstream has a moment more for its id."""
+    """The caller gets 402 not_connected at once; upstream is read a moment longer for the generation id."""
     monkeypatch.setattr("gateway.metered.inflight.UNTIL_ID_SECONDS", 0.2)
     endless = _Endless(openrouter, begins=False)
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -106,7 +106,7 @@ async def test_a_request_that_has_no_answer_yet_is_refused(
 async def test_a_request_whose_hold_was_given_up_does_not_leave(
     stack: Stack, openrouter: FakeOpenRouter, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that was frozen for longer than a hold lives asks once more: others may have the money by now."""
+    """A process that was frozen past its hold's deadline is admitted anew, as the budget may be held by others now."""
 
     def swept(exchange: OpenRequest, point: str) -> None:
         if point == "held":
@@ -164,7 +164,7 @@ async def test_what_was_revoked_unheard_is_found(stack: Stack, openrouter: FakeO
 
 
 async def test_an_app_that_was_closed_unheard_is_found(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """Whoever missed the cut asks for open apps too, and drops what it remembered of any."""
+    """A process that missed the broadcast checks open apps too, and drops its cache of apps."""
     endless = _Endless(openrouter)
     apps, app_id = stack.gateway.services.apps, stack.app["appId"]
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -184,7 +184,7 @@ async def test_an_app_that_was_closed_unheard_is_found(stack: Stack, openrouter:
 async def test_who_does_not_hear_asks_once_more_before_it_sends(
     stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
-    """Revoked between admission and connection, and nobody waited for this process: nothing reaches OpenRouter."""
+    """A process that is not subscribed checks the budget again before sending: a revoked one sends nothing."""
 
     def revoke(_: OpenRequest, point: str) -> None:
         if point == "connected":
@@ -210,7 +210,7 @@ async def test_one_dead_master_keeps_no_other_users_from_being_renewed_and_cut()
         inflight = Inflight(ledger)
         budgets = [Budget.of_user("live", "app" + "a" * 16, f"user-{number}") for number in range(40)]
         places = [(cluster.owner(each.budget), cluster.owner(each.open_shard)) for each in budgets]
-        # The dead one's comes first; of the others one has its list there.
+        # The dead node's entry comes first; one of the others has its list there.
         chosen = [budgets[places.index(place)] for place in ((1, 1), (0, 1), (2, 0))]
         for budget in chosen:
             yes = (10**9, "sealed", "", "", "acct", "", "receipt", "payer", "", "")
@@ -240,7 +240,7 @@ async def test_one_dead_master_keeps_no_other_users_from_being_renewed_and_cut()
 
 
 class _Full:
-    """A store whose outbox takes no more."""
+    """A store whose outbox is full."""
 
     def __init__(self) -> None:
         self.scripts: list[str] = []
@@ -281,7 +281,7 @@ async def _due(store: Store, budget: Budget) -> list[bytes]:
 
 
 async def test_a_long_request_keeps_its_hold_alive(redis_url: str, openrouter: FakeOpenRouter) -> None:
-    """A hold that lives a moment is renewed while its request runs; no sweeper takes it for an orphan."""
+    """A short hold is renewed while its request runs, so no sweeper takes it for an orphan."""
     async with open_stack(settings_for(redis_url, openrouter.url, WATTFARE_HOLD_SECONDS="0.3")) as stack:
         await stack.connect()
         endless = _Endless(openrouter)
@@ -327,7 +327,7 @@ async def test_renewing_outlives_an_answer_that_nobody_expected(
 
 
 async def test_sweeping_outlives_an_answer_that_nobody_expected(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hold that nobody sweeps any more would never come free."""
+    """If the sweeper's task ended at an unexpected reply, overdue holds would never be released."""
     looks = 0
     again = asyncio.Event()
 

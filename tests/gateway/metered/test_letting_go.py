@@ -1,4 +1,4 @@
-"""An answer that nobody hears any more still tells what it costs, before upstream is closed."""
+"""After the caller is gone, upstream is read until its cost or id is known, and then closed."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.each_store
 async def test_who_is_revoked_before_the_headers_pays_what_it_cost(
     stack: Stack, openrouter: FakeOpenRouter, end: Callable[[Stack], Awaitable[None]]
 ) -> None:
-    """The caller is told at once; the answer goes on unheard until its headers tell by what to ask for its cost."""
+    """The caller gets the error at once; upstream is read until its headers state the id for the look-up."""
     started, may_answer, gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def play(turn: Exchange) -> None:
@@ -50,7 +50,7 @@ async def test_who_is_revoked_before_the_headers_pays_what_it_cost(
 
 
 async def test_a_process_that_stops_lets_an_answer_tell_its_id(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """What was asked for and has no headers yet is waited for a moment more, and its true cost is booked."""
+    """A request without response headers is waited for a moment longer, and its actual cost is booked."""
     started, may_answer = asyncio.Event(), asyncio.Event()
 
     async def play(turn: Exchange) -> None:
@@ -73,7 +73,7 @@ async def test_a_process_that_stops_lets_an_answer_tell_its_id(stack: Stack, ope
 
 
 async def test_a_caller_who_takes_nothing_is_let_go(redis_url: str, openrouter: FakeOpenRouter) -> None:
-    """Money is not held for ever for somebody who does not read: upstream is closed, and the true cost booked."""
+    """A caller that stops reading does not hold budget for ever: upstream is closed, the actual cost is booked."""
     gone = asyncio.Event()
 
     async def play(turn: Exchange) -> None:
@@ -102,7 +102,7 @@ async def test_a_caller_who_takes_nothing_is_let_go(redis_url: str, openrouter: 
 async def test_who_leaves_in_the_midst_of_an_answer_without_an_id_pays_what_it_cost(
     stack: Stack, openrouter: FakeOpenRouter, stream: bool
 ) -> None:
-    """A write that fails ends no answer whose id, or cost, is still to come (embeddings tell both last)."""
+    """A failed write does not end an upstream answer whose id or cost is still to come (embeddings: at the end)."""
     is_alone = asyncio.Event()
 
     async def play(turn: Exchange) -> None:
@@ -131,7 +131,7 @@ async def test_who_leaves_in_the_midst_of_an_answer_without_an_id_pays_what_it_c
 
 @dataclass
 class _SlowReader(FakeOpenRouter):
-    """Takes the head of a request, and its body only when it may."""
+    """A server that reads a request's head at once, and its body only when released."""
 
     began: asyncio.Event = field(default_factory=asyncio.Event)
     may_read: asyncio.Event = field(default_factory=asyncio.Event)
@@ -153,7 +153,7 @@ class _SlowReader(FakeOpenRouter):
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_body_that_is_still_on_its_way_when_it_is_cut_never_comes_whole(redis_url: str, stream: bool) -> None:
-    """OpenRouter begins when it has all of it: until then a revocation ends the request, and nothing is owed."""
+    """OpenRouter starts when it has the whole body: a revocation before that ends the request without cost."""
     body = question(stream=stream, text="x" * 9_000_000, max_tokens=16)
     openrouter = _SlowReader()
     async with openrouter.running(), open_stack(settings_for(redis_url, openrouter.url)) as stack:

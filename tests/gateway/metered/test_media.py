@@ -1,4 +1,4 @@
-"""An image is as large as its file says, or as any image may be: never smaller than what a provider decodes."""
+"""An image's size is read from its file, or is the largest allowed: never below what a provider decodes."""
 
 import base64
 import struct
@@ -72,7 +72,7 @@ GOOD = {
 @pytest.mark.parametrize("name", GOOD)
 @pytest.mark.parametrize("url", ["", "data:image/png;base64,", "data:image/svg+xml;charset=utf-8;name=a.b;base64,"])
 def test_the_size_is_read_from_the_file_itself(name: str, url: str) -> None:
-    """Not from what the URL says that it is; what follows the image changes nothing."""
+    """The media type in the URL is ignored; bytes after the image change nothing."""
     assert image_size(url + encoded(GOOD[name])) == (640, 480)
     assert image_size(url + encoded(GOOD[name] + GOOD["png"])) == (640, 480)
 
@@ -162,7 +162,7 @@ def test_no_damage_raises(name: str, at: int, put: bytes) -> None:
     ],
 )
 def test_no_documented_count_is_above_what_is_held(model: str, size: tuple[int, int], documented: int) -> None:
-    """The makers' own examples, and the most that they say an image takes."""
+    """The providers' documented examples, and their documented maximum of an image."""
     assert documented <= image_tokens(model, size) <= MOST_IMAGE_TOKENS * 2
     assert usual_image_tokens(model, size) == image_tokens(model, size)
 

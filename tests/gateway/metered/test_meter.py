@@ -1,4 +1,4 @@
-"""What is owed for a request, whatever happened to it."""
+"""What is owed for a request, for each way it can end."""
 
 import pytest
 from hypothesis import given, settings
@@ -58,7 +58,7 @@ def test_a_stated_cost_is_settled_at_however_it_ends_once_its_end_was_seen(endin
 
 @pytest.mark.parametrize("ending", [Meter.cut, Meter.client_gone, Meter.revoked])
 def test_a_cost_stated_before_the_end_is_asked_about(ending: object) -> None:
-    """More may have been billed: the id says where to ask, and the stated cost is what to book otherwise."""
+    """More may have been billed: the id is looked up, and the stated cost is the fallback."""
     meter = streaming(FIRST, USAGE)
 
     assert callable(ending)
@@ -70,7 +70,7 @@ def test_a_cost_stated_before_the_end_is_asked_about(ending: object) -> None:
 
 
 def test_a_cost_that_work_came_after_is_no_last_word() -> None:
-    """It is the least that is owed, beside the estimate of the work."""
+    """Such a cost is a lower limit of the estimate."""
     meter = streaming(FIRST, USAGE, SECOND)
     meter.cut()
 
@@ -78,7 +78,7 @@ def test_a_cost_that_work_came_after_is_no_last_word() -> None:
 
 
 def test_a_cost_without_an_id_is_settled_at() -> None:
-    """Nobody can be asked for more."""
+    """Without an id, the stated cost cannot be checked and is booked."""
     meter = streaming(USAGE.replace(b'"id":"gen-1",', b""))
     meter.cut()
 
@@ -87,7 +87,7 @@ def test_a_cost_without_an_id_is_settled_at() -> None:
 
 @ENDINGS
 def test_a_stream_without_a_cost_is_reconciled_however_it_ends(ending: object) -> None:
-    """Absent cost is not zero: the id says where to ask, the bytes what to estimate."""
+    """An absent cost is not zero: it is looked up by the id, or estimated from the bytes."""
     meter = streaming(FIRST, SECOND)
 
     assert callable(ending)
@@ -105,7 +105,7 @@ def test_usage_after_an_error_is_settled_at() -> None:
 
 
 def test_an_error_with_a_cost_of_zero_is_settled_at_zero() -> None:
-    """Zero-completion insurance states a cost of 0, which is known, not absent."""
+    """Zero-completion insurance states a cost of 0, which is a known cost, not an absent one."""
     meter = streaming(b'data: {"id":"gen-1","error":{"code":400},"usage":{"cost":0}}\n\n')
     meter.ended()
 
@@ -217,7 +217,7 @@ def test_a_json_answer_is_settled_at_its_cost() -> None:
 
 
 def test_a_json_answer_cut_short_is_reconciled_by_its_id() -> None:
-    """Non-streamed answers are billed in full, whoever is still there."""
+    """Non-streamed answers are billed in full, even if the caller has disconnected."""
     meter = Meter()
     meter.opened(200)
     meter.body(b'{"id":"gen-1","choices":[{"mess')
@@ -227,14 +227,14 @@ def test_a_json_answer_cut_short_is_reconciled_by_its_id() -> None:
 
 
 def test_a_200_that_ends_without_any_work_owes_nothing() -> None:
-    """Blanks, a page of an edge, comments: where an id is known it is asked for, else it is void."""
+    """Blanks, an HTML page, comments: with an id it is looked up, without one voided."""
     for body in (b"", b"\n   \n", b"<html><body>Bad gateway</body></html>", b": OPENROUTER PROCESSING\n\n"):
         assert answered(body).outcome() == Void("failed")
         assert reconciled(answered(body, header_id="gen-9")).is_free
 
 
 def test_a_200_that_breaks_off_without_any_work_may_be_owed() -> None:
-    """Nobody said that it failed."""
+    """Such an answer does not state that it failed, so it may have been billed."""
     meter = streaming(b": OPENROUTER PROCESSING\n\n")
     meter.cut()
 
@@ -242,7 +242,7 @@ def test_a_200_that_breaks_off_without_any_work_may_be_owed() -> None:
 
 
 def test_the_headers_id_is_known_before_the_body_and_wins() -> None:
-    """It must be on its way to Redis before the first body byte goes to the client."""
+    """The id must be posted to Redis before the first body byte is written to the client."""
     meter = streaming(header_id="gen-7")
     assert meter.generation_id == "gen-7"
 
@@ -253,7 +253,7 @@ def test_the_headers_id_is_known_before_the_body_and_wins() -> None:
 
 @pytest.mark.parametrize("code", ["402", '"402"', "401", '"payment_required"'])
 def test_a_refused_key_inside_a_200_is_noticed(code: str) -> None:
-    """The stream goes to the caller as it is; the connection learns of it."""
+    """The stream is relayed unchanged; the connection is marked as having a refused key."""
     assert streaming(f'data: {{"error":{{"code":{code},"message":"x"}}}}\n\n'.encode()).funding_refused
     assert not streaming(FAILURE).funding_refused
 
@@ -345,7 +345,7 @@ def test_a_200_with_content_is_never_void(status: int, steps: list[bytes | str],
 
 @pytest.mark.parametrize("bad", ["gen 1", "", "x" * 129, "gen-\udcff"])
 def test_a_header_that_is_no_id_leaves_the_bodys_to_be_asked_by(bad: str) -> None:
-    """What cannot be stored or asked for is no id, wherever it stands."""
+    """A value that cannot be stored or put into a URL is not an id, in the header or in the body."""
     meter = Meter()
     meter.sent()
     meter.opened(200, generation_id=bad)
@@ -366,7 +366,7 @@ def test_a_header_that_is_no_id_leaves_the_bodys_to_be_asked_by(bad: str) -> Non
     ],
 )
 def test_a_refusal_is_of_the_funding_by_its_status(status: int, body: bytes, *, is_refused: bool) -> None:
-    """What a provider's rate limit or fault says of keys and quota is not the payer's; the caller is told the same."""
+    """A provider's rate limit or fault that mentions keys or quota does not concern the payer's key or credit."""
     meter = Meter(WIRE[Dialect.CHAT])
     meter.sent()
     meter.opened(status)

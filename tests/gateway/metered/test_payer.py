@@ -1,4 +1,4 @@
-"""Who pays; `test_call.py` holds what each malformed header is refused with."""
+"""Which payer a request names; `test_call.py` has the errors for malformed headers."""
 
 import pytest
 

@@ -57,7 +57,7 @@ def test_the_output_ceiling_is_the_callers_the_providers_or_the_contexts(
 
 
 def test_without_any_ceiling_there_is_no_bound() -> None:
-    """Neither the caller nor the list says how much may come."""
+    """If neither the caller nor the list states a ceiling, there is no bound."""
     assert unbounded(chat(), entry(context=None))
 
 
@@ -132,7 +132,7 @@ def test_cache_writes_raise_the_prompt_where_the_body_asks_for_them() -> None:
     ],
 )
 def test_every_way_to_ask_for_a_cache_is_seen(fields: dict[str, Any]) -> None:
-    """OpenRouter turns one dialect's mark into another's, wherever it stands."""
+    """OpenRouter translates one dialect's cache mark into another's, at any place in the body."""
     request = chat(model=str(SONNET["id"]), **{"max_tokens": 1, **fields})
 
     assert bound(request, SONNET).fixed_nano == request.prompt_bytes * 3750
@@ -140,7 +140,7 @@ def test_every_way_to_ask_for_a_cache_is_seen(fields: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("model", ["openai/gpt-5.6", "somebody/new"])
 def test_a_family_that_may_write_by_itself_is_held_at_that_price(model: str) -> None:
-    """GPT from 5.6 on bills its automatic writes; what another does is not known."""
+    """GPT bills automatic cache writes from 5.6 on; for other families it is not known."""
     request = chat(model=model, max_tokens=1)
 
     assert bound(request, entry(model, input_cache_write="0.00000125")).fixed_nano == request.prompt_bytes * 1250
@@ -222,7 +222,7 @@ def test_a_budget_for_reasoning_is_neither_cut_nor_forgotten() -> None:
 
 
 def test_a_request_without_any_ceiling_is_shortened_to_a_usual_one() -> None:
-    """OpenRouter leaves out providers that give less than is asked for."""
+    """OpenRouter skips providers whose ceiling is below the requested one."""
     assert bound(chat(), entry(context=10**6)).usual_tokens == 32_768
     assert bound(chat(), entry(context=10**6, output=64_000)).usual_tokens is None
     assert bound(chat(max_tokens=50_000), entry(context=10**6)).usual_tokens is None
@@ -305,7 +305,7 @@ def test_a_max_price_that_cannot_be_read_is_ignored(bad: object) -> None:
 
 
 def test_an_estimate_uses_stated_tokens_and_plain_prices() -> None:
-    """Neither cache premium nor bytes count when tokens are known."""
+    """If token counts are stated, cache premiums and bytes are ignored."""
     request = chat(model="anthropic/claude-sonnet-4", max_tokens=1)
 
     assert (
@@ -349,7 +349,7 @@ def test_an_estimate_uses_an_old_list_too() -> None:
     output=st.integers(min_value=0, max_value=5000),
 )
 def test_no_charge_by_the_list_is_above_the_worst_case(prompt: int, cached: int, output: int) -> None:
-    """Whatever share of the prompt is written to the cache and however much comes, the hold covers it."""
+    """The hold covers any share of cache writes and any number of output tokens up to the ceiling."""
     request = chat("x" * (prompt // 10), model="anthropic/claude-sonnet-4", max_tokens=max(1, output), system=[CACHED])
     tokens = min(request.prompt_bytes, 1_000_000)
     written = tokens * cached // 100
@@ -369,6 +369,6 @@ def test_an_estimate_counts_what_a_cache_gave_and_took_at_its_rates() -> None:
     assert (
         estimate_nano(request, prices(SONNET), completion_bytes=0, usage=usage) == 100 * 3000 + 600 * 300 + 300 * 3750
     )
-    # A model without rates for them takes its plain one, and counts beyond the prompt are no discount.
+    # A model without cache rates uses its plain rate, and cached counts above the prompt give no discount.
     odd = Usage(None, 10, 0, is_byok=False, cached_tokens=600)
     assert estimate_nano(chat(), prices(entry()), completion_bytes=0, usage=odd) == 600 * 1000

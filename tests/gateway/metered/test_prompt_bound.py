@@ -29,7 +29,7 @@ def test_real_text_stays_well_below_the_bound(name: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(text=st.text(max_size=60))
 def test_no_text_at_all_has_more_tokens_than_bytes(text: str) -> None:
-    """Every token of a byte-level vocabulary stands for at least one byte."""
+    """Every token of a byte-level vocabulary has at least one byte."""
     for name in ENCODINGS:
         assert token_count(name, text) <= len(text.encode())
 

@@ -1,4 +1,4 @@
-"""The metered path over real sockets: what reaches OpenRouter, what reaches the caller, what the ledger says."""
+"""The metered path over real sockets: what OpenRouter receives, what the caller receives, the ledger's entries."""
 
 import asyncio
 import json
@@ -61,7 +61,7 @@ async def test_both_prefixes_serve_the_path(stack: Stack, prefix: str) -> None:
 
 
 async def test_the_body_reaches_upstream_byte_for_byte(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """Blanks, key order, escapes, unknown fields and number spellings stay as they came."""
+    """Blanks, key order, escapes, unknown fields and number spellings are unchanged."""
     body = (
         b' {"z":1.50, "messages" : [{"role":"user","content":"\\u00e9\xc3\xa9\\n"}],\n\t"model":"acme/large",'
         b'"max_tokens":20,"temperature":1E0,"unknown":{"a":[null,true]} } \n'
@@ -73,7 +73,7 @@ async def test_the_body_reaches_upstream_byte_for_byte(stack: Stack, openrouter:
 
 
 async def test_upstream_sees_the_payers_key_and_nothing_of_the_caller(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """Credentials, cookies, addresses, hop-by-hop and own headers stay here; the rest goes on."""
+    """Credentials, cookies, addresses, hop-by-hop and the gateway's headers are dropped; the rest is relayed."""
     more = {"X-Title": "Example", "HTTP-Referer": "https://app.example", **_HOP_BY_HOP, **_PRIVATE}
     assert (await stack.chat(headers=stack.as_user(**more))).status == 200
     seen = openrouter.last
@@ -126,7 +126,7 @@ async def test_a_request_that_does_not_fit_is_shortened_and_says_so(stack: Stack
 
 
 async def test_a_request_without_a_ceiling_is_given_one(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """`max_tokens` is appended, and every other byte stays."""
+    """`max_tokens` is appended, and every other byte is kept."""
     await stack.connect("0.01", user="poor")
     body = json.dumps(question()).encode()
     answer = await stack.chat(body=body, headers=stack.as_user("poor"))
@@ -135,7 +135,7 @@ async def test_a_request_without_a_ceiling_is_given_one(stack: Stack, openrouter
 
 
 async def test_what_cannot_carry_sixteen_tokens_never_leaves(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """402 budget_exceeded, nothing is held, upstream hears nothing."""
+    """402 budget_exceeded; no hold is placed and upstream gets no request."""
     await stack.connect("0.0001", user="poor")
     assert (await stack.chat(headers=stack.as_user("poor"))).refusal == (402, "budget_exceeded")
     assert openrouter.received == []
@@ -173,7 +173,7 @@ async def test_an_unpriced_model_holds_all_that_is_left(stack: Stack, openrouter
 
 
 async def test_a_spent_cap_stops_the_next_request(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """A cost above the hold is booked in full and counted; then nothing goes upstream."""
+    """A cost above the hold is booked in full; the next request is not sent upstream."""
     await stack.connect("0.001", user="poor")
     assert (await stack.chat(headers=stack.as_user("poor"))).status == 200
     [entry] = await stack.booked("poor")
@@ -184,7 +184,7 @@ async def test_a_spent_cap_stops_the_next_request(stack: Stack, openrouter: Fake
 
 
 async def test_a_model_without_its_author_is_asked_about(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """OpenRouter's refusal keeps its words, and names no model where it speaks of something else; in test mode too."""
+    """OpenRouter's message is kept; a model is suggested only if the refusal is about the model; also in test mode."""
     openrouter.play = refuses(400, {"code": 400, "message": "large is not a valid model ID"})
     asked = await stack.chat(question("large"))
     assert asked.refusal == (400, "invalid_request")
@@ -252,7 +252,7 @@ async def test_a_funding_key_refused_inside_a_stream_is_relayed_and_remembered(
 
 
 async def test_connecting_again_clears_a_refused_funding_key(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """A refusal before the stream counts too, and a new approval lets requests through at once."""
+    """A refusal before the stream marks the key too; after a new approval requests are admitted at once."""
     openrouter.play = refuses(401, {"code": 401, "message": "User not found."})
     assert (await stack.chat()).refusal == (402, "funding_invalid")
     await stack.booked()
@@ -264,7 +264,7 @@ async def test_connecting_again_clears_a_refused_funding_key(stack: Stack, openr
 
 
 async def test_the_payers_account_is_never_named(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """Upstream's refusal keeps its words less the account and any key."""
+    """Upstream's message is kept, without the account and any key."""
     openrouter.play = refuses(400, {"code": 400, "message": "bad field for user_2abcDEF9 with sk-or-v1-secret"})
     answer = await stack.chat()
     assert answer.refusal == (400, "invalid_request")
@@ -295,7 +295,7 @@ async def test_every_recorded_stream_passes_byte_for_byte_at_its_own_cost(
 ) -> None:
     """At the recorded chunk lengths, one byte at a time and at random cuts."""
     splits = [recording.chunks(), [bytes([byte]) for byte in recording.body], _cuts(recording.body)]
-    # Absent cost is not zero: it is asked for.
+    # An absent cost is not zero: it is looked up.
     openrouter.generations[recording.generation_id or ""] = {"id": recording.generation_id, "total_cost": 0.0042}
     for number, chunks in enumerate(splits):
         user = f"listener-{number}"
@@ -333,7 +333,7 @@ async def test_a_large_body_is_read_beside_the_event_loop(
 async def test_a_bug_within_an_answer_ends_it_without_a_second_head(
     stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The caller sees a broken answer: a status line and an envelope inside a body would be no HTTP."""
+    """The caller's connection breaks, since a second status line within a body would not be valid HTTP."""
     body_read = Meter.body
     has_begun = False
 

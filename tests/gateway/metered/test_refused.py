@@ -38,7 +38,7 @@ def said(answer: ReadAnswer, spoken: Spoken) -> dict[str, Any]:
 async def test_every_error_comes_in_the_dialects_own_shape(
     stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
 ) -> None:
-    """The key, the payer, the cap, the body, the path, the method and upstream's refusal are all told in it."""
+    """Errors of key, payer, cap, body, path, method and upstream all have the dialect's shape."""
     await stack.connect("0.0000001", user="poor")
     openrouter.play = refuses(429, {"code": 429, "message": "slow down"})
     document = spoken.ask(stream=False)
@@ -77,7 +77,7 @@ async def test_a_refusal_of_upstreams_keeps_what_it_says(
 async def test_a_request_too_dear_for_the_credit_leaves_the_connection_alone(
     stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken, *, is_inside: bool
 ) -> None:
-    """It is told to name a smaller max_tokens, and the next request goes upstream."""
+    """The error suggests a smaller max_tokens, and the next request is sent upstream."""
     error = {"code": 402, "message": "This request requires more credits, or fewer max_tokens: can only afford 12."}
     openrouter.play = streams([event({"error": error})]) if is_inside else refuses(402, error)
     answer = await ask(stack, spoken)
@@ -95,13 +95,13 @@ async def test_a_request_too_dear_for_the_credit_leaves_the_connection_alone(
 async def test_the_secret_key_may_come_as_anthropics_clients_send_it(
     stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
 ) -> None:
-    """`x-api-key` where Authorization is absent; it stays here, and a publishable or wrong key there is told so."""
+    """`x-api-key` is read if Authorization is absent, and is not relayed; a publishable or wrong key is refused."""
     openrouter.play = streams([spoken.document], {"Content-Type": "application/json"})
     payer = {"x-wattfare-user": "ada"}
     assert (await ask(stack, spoken, {**payer, "x-api-key": stack.secret})).status == 200
     assert "x-api-key" not in openrouter.last.names
     wrong = [{"x-api-key": stack.app["publishableKey"]}, {"x-api-key": "sk_live_x"}, {"x-api-key": ""}]
-    # An Authorization that was sent counts, whatever stands beside it.
+    # An Authorization header takes precedence over any x-api-key.
     wrong.append({"Authorization": "Bearer x", "x-api-key": stack.secret})
     answers = [await ask(stack, spoken, {**payer, **sent}) for sent in wrong]
     assert [answer.refusal for answer in answers] == [(401, "auth")] * 4
@@ -126,7 +126,7 @@ async def test_a_rate_limits_wait_is_told_in_seconds(stack: Stack, openrouter: F
 async def test_the_requests_id_stands_where_libraries_look_for_it(
     stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
 ) -> None:
-    """On answers and errors; an id that upstream sends under that name stays alone."""
+    """On answers and errors; an upstream header of that name is relayed instead of ours."""
     json_label = {"Content-Type": "application/json"}
     openrouter.play = streams([spoken.document], json_label)
     answers = [await ask(stack, spoken), await ask(stack, spoken, {}), await ask(stack, spoken, body=b"{")]
@@ -138,7 +138,7 @@ async def test_the_requests_id_stands_where_libraries_look_for_it(
 
 
 async def falls_silent(turn: Exchange) -> None:
-    """Take the request and say nothing."""
+    """Read the request and never answer."""
     await turn.until_gone()
 
 

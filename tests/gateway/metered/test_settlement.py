@@ -58,5 +58,5 @@ def test_a_cost_that_was_not_stated_is_asked_for_where_there_is_an_id() -> None:
 
 @pytest.mark.parametrize("is_held", [True, False])
 def test_what_never_left_is_void(*, is_held: bool) -> None:
-    """With a hold or without word of one."""
+    """A request that was not sent is voided, with or without a known hold."""
     assert _ended(Meter(WIRE[Dialect.CHAT]), is_held=is_held) == Settlement("void", model="acme/large")

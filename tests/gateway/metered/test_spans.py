@@ -1,4 +1,4 @@
-"""What the spans of a metered call say: names of the conventions, times of the path, and faults."""
+"""The spans of a metered call: attribute names of the semantic conventions, times, and errors."""
 
 from collections.abc import Mapping
 
@@ -70,7 +70,7 @@ def test_a_call_that_was_refused_here_ends_where_it_came_to() -> None:
 
 @pytest.mark.parametrize(("ended_by", "fault"), [("upstream", "upstream"), ("refused", "refused"), ("client", "")])
 def test_a_fault_of_the_models_is_one_of_its_span(ended_by: str, fault: str) -> None:
-    """And of the call's own, when its status says so."""
+    """A model's failure sets the error status of its span, and of the call's span if the answer is an error."""
     own, _, model, _ = made(502, notes={**NOTES, "code": "upstream", "ended_by": ended_by})
     assert (own.fault, model.fault) == ("upstream", fault)
     assert made(500, notes=NOTES)[0].fault == "500"

@@ -1,4 +1,4 @@
-"""Test mode: the sandbox's behaviour inside the gateway. OpenRouter hears nothing, nothing costs, no key is needed."""
+"""Test mode: the simulator inside the gateway, without OpenRouter, cost or key."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from tests.gateway.stack import PATIENCE_SECONDS, Stack, question
 async def test_a_test_answer_never_leaves_and_costs_nothing(
     stack: Stack, openrouter: FakeOpenRouter, model: str, *, stream: bool
 ) -> None:
-    """Any model answers like echo; the ledger says settled at 0; upstream saw nothing."""
+    """Any model answers like echo; the ledger has it settled at 0; upstream got no request."""
     await stack.connect_test()
     answer = await stack.chat(question(model, stream=stream), headers=stack.as_user(secret=stack.test_secret))
     assert answer.status == 200
@@ -68,7 +68,7 @@ async def test_a_fault_on_demand_is_mapped_like_a_real_one(stack: Stack, model: 
     "model", ["sandbox/usage-missing", "sandbox/cost-missing", "sandbox/stream-error", "sandbox/stream-error-billed"]
 )
 async def test_no_fault_costs_in_test_mode(stack: Stack, openrouter: FakeOpenRouter, model: str) -> None:
-    """What a live request would be asked for is nothing here."""
+    """A fault that a live request would look up is settled at 0 in test mode."""
     await stack.connect_test("1")
     answer = await stack.chat(question(model, stream=True), headers=stack.as_user(secret=stack.test_secret))
     assert answer.status == 200

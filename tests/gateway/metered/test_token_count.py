@@ -58,7 +58,7 @@ async def test_what_cannot_be_counted_is_told_in_anthropics_shape(
 
 
 async def test_counting_asks_who_calls(stack: Stack) -> None:
-    """It takes time of the machine."""
+    """The route requires a key, as counting uses CPU time."""
     for headers in ({}, {"x-api-key": "sk_live_x"}, {"Authorization": f"Bearer {stack.app['publishableKey']}"}):
         answer = await stack.ask("POST", "/v1/messages/count_tokens", body=json.dumps(BODY).encode(), headers=headers)
         assert answer.refusal == (401, "auth")

@@ -34,7 +34,7 @@ def test_a_long_text_is_counted_in_pieces() -> None:
 
 
 def test_keys_and_values_of_a_body_are_counted_and_no_image() -> None:
-    """A template writes keys too; what stands for an image is counted by its pixels."""
+    """Keys are counted, as templates include them; an image is not counted as text, but by its pixels."""
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 50_000}}
     found = measured({"messages": [{"role": "user", "content": [image]}], "tools": [{"words": True}]})
 

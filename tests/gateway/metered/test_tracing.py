@@ -1,4 +1,4 @@
-"""Traces as a collector gets them, over OTLP: real exporter, real HTTP, and what happens when nobody takes them."""
+"""Traces over OTLP as a collector receives them, with the real exporter, and with a collector that is down."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 class Collector:
-    """What stands for a collector: `status` is what it answers."""
+    """A fake collector that answers `status`."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -98,7 +98,7 @@ def attributes(span: Span) -> dict[str, object]:
 async def test_a_metered_call_is_a_span_in_its_callers_trace(
     traced_stack: Stack, openrouter: FakeOpenRouter, collector: Collector, *, stream: bool
 ) -> None:
-    """With one for its admission, its model and its settlement; OpenRouter hears nothing of it; no secret is in it."""
+    """Child spans for admission, model and settlement; no trace header is sent upstream; no span has a secret."""
     headers = traced_stack.as_user(USER, traceparent=f"00-{TRACE_ID}-{CALLERS_SPAN}-01", tracestate="acme=1")
     assert (await traced_stack.chat(question(stream=stream, text=PROMPT), headers=headers)).status == 200
     own, *inside = sorted(await collector.until(4), key=lambda span: span.start_time_unix_nano)
@@ -188,7 +188,7 @@ async def test_a_process_sends_its_last_spans_before_it_ends(redis_url: str, col
     ],
 )
 def test_the_usual_variables_ask_for_traces(otel: dict[str, str], *, expected: bool) -> None:
-    """An exporter or a collector, unless one says no; an empty variable is none."""
+    """An exporter or an endpoint enables traces, unless a variable disables them; an empty variable is ignored."""
     settings = Settings.load({**RINGS, "OTEL_TRACES_EXPORTER": "", **otel})
     assert is_asked(settings.otel) is expected
 
@@ -212,7 +212,7 @@ def test_what_cannot_be_sent_is_said(otel: dict[str, str], said: str | None) -> 
 async def test_without_the_packages_the_gateway_serves_and_says_how_to_install_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And where nobody asks for traces, a request costs nothing more."""
+    """Without the packages a warning is logged; without traces a request has no extra cost."""
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     reach = OpenRequest.reach
     for otel, expected in (

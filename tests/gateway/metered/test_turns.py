@@ -14,7 +14,7 @@ from tests.gateway.stack import Stack, question
 
 
 async def test_only_work_of_the_same_name_waits() -> None:
-    """And nothing is remembered of a name that nobody works under."""
+    """Work of other names runs at the same time, and a name without work is forgotten."""
     async with turn_of("a"):
         assert turn_of("a").locked()
         assert not turn_of("b").locked()
@@ -28,7 +28,7 @@ async def test_only_work_of_the_same_name_waits() -> None:
 async def test_an_app_has_one_large_body_read_and_counted_at_a_time(
     stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch, path: str, place: object, name: str
 ) -> None:
-    """Else it takes every thread, and the requests of all other apps wait for it."""
+    """Otherwise one app could take every thread, and the requests of all other apps would wait."""
     work, go_on, most, running = getattr(place, name), threading.Event(), 0, 0
 
     def slow(*given: object) -> object:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.each_store
 
 
 async def test_who_waits_goes_on_when_money_comes_back(patient: Stack, openrouter: FakeOpenRouter) -> None:
-    """Woken by the settlement, in the order of arrival; the log says how long that took."""
+    """The settlement wakes waiting requests in the order of arrival; the log has the time waited."""
     async with occupied(patient, openrouter) as budget:
         first, second = await budget.ask(max_tokens=100), await budget.ask(max_tokens=100)
         assert len(await budget.queue()) == 2
@@ -49,7 +49,7 @@ async def test_newcomers_queue_behind_those_that_wait(patient: Stack, openrouter
 
 
 async def test_who_hangs_up_waits_no_more(patient: Stack, openrouter: FakeOpenRouter) -> None:
-    """Its place is given up at once, nothing is held, and no word of it is left."""
+    """Its place is released at once, no hold is placed, and no key of it remains."""
     async with occupied(patient, openrouter) as budget:
         asking, behind = await budget.ask(max_tokens=100), await budget.ask(max_tokens=100)
         asking.cancel()
@@ -68,7 +68,7 @@ async def test_who_hangs_up_waits_no_more(patient: Stack, openrouter: FakeOpenRo
 async def test_who_is_cut_off_waits_no_more(
     patient: Stack, openrouter: FakeOpenRouter, act: Callable[[Stack], Awaitable[None]]
 ) -> None:
-    """A revocation, a pause, a closed app: told so at once, and nothing leaves."""
+    """A revocation, a pause or a closed app refuses a waiting request at once, and nothing is sent upstream."""
     async with occupied(patient, openrouter) as budget:
         asking = await budget.ask(max_tokens=100)
         await act(patient)
@@ -113,7 +113,7 @@ async def test_a_process_that_stops_lets_nobody_wait(patient: Stack, openrouter:
 
 
 async def test_a_dead_processs_waiter_is_passed_over(patient: Stack, openrouter: FakeOpenRouter) -> None:
-    """Within two seconds, though it came first; and nothing of it is left."""
+    """A dead process's first place is skipped within two seconds, and deleted."""
     async with occupied(patient, openrouter) as budget:
         worst = WorstCase(1_000_000, 0, 1)
         await patient.gateway.services.ledger.admit(
@@ -135,7 +135,7 @@ async def test_a_dead_processs_waiter_is_passed_over(patient: Stack, openrouter:
 
 
 async def test_who_may_call_is_asked_again_after_a_wait(patient: Stack, openrouter: FakeOpenRouter) -> None:
-    """A secret that was rotated meanwhile is refused, and nothing stays held."""
+    """A secret key that was rotated during the wait is refused, and no hold stays open."""
     async with occupied(patient, openrouter) as budget:
         asking = await budget.ask(max_tokens=100)
         await patient.gateway.services.apps.rotate(patient.app["appId"], "live", grace_seconds=0)
@@ -147,7 +147,7 @@ async def test_who_may_call_is_asked_again_after_a_wait(patient: Stack, openrout
 async def test_waiting_asks_redis_no_more_than_a_few_times_a_second(
     patient: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever is first asks for all of the process that wait for one budget: fifty cost what one costs."""
+    """The first waiting request of a process polls for all that wait for the same budget: 50 cost as much as one."""
     async with occupied(patient, openrouter) as budget:
         for _ in range(50):
             await budget.ask(max_tokens=100)
@@ -168,7 +168,7 @@ async def test_waiting_asks_redis_no_more_than_a_few_times_a_second(
 
 
 async def test_a_place_that_nobody_waits_in_is_given_back(patient: Stack, openrouter: FakeOpenRouter) -> None:
-    """Its process lives, but the word that it left was lost: whoever is first of those that do wait finds out."""
+    """If the leave message of a live process was lost, the first waiting request of that process removes the place."""
     async with occupied(patient, openrouter) as budget:
         channel = keys.wakes(patient.gateway.services.broadcast.process)
         await patient.redis.zadd(patient.budget().queue, {f"{channel} req_lost": 0.5})
@@ -183,7 +183,7 @@ async def test_a_place_that_nobody_waits_in_is_given_back(patient: Stack, openro
 async def test_while_redis_is_away_nobody_waits(
     patient: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who asks first tells all others that wait for the same budget: 503 for each, at once."""
+    """The first poll that fails ends the wait of all requests for that budget: 503 for each, at once."""
     async with occupied(patient, openrouter) as budget:
         waiting = [await budget.ask(max_tokens=100) for _ in range(5)]
 
@@ -200,7 +200,7 @@ async def test_while_redis_is_away_nobody_waits(
 
 
 async def test_who_has_its_hold_waits_no_more(patient: Stack, openrouter: FakeOpenRouter) -> None:
-    """Also where the answer that told its place was lost: else it would stand before all others while it runs."""
+    """Also if the reply with its place was lost: otherwise its place would block the queue while the request runs."""
     async with occupied(patient, openrouter) as budget:
         worst = WorstCase(1_000_000, 0, 1)
         channel = keys.wakes(patient.gateway.services.broadcast.process)
@@ -226,7 +226,7 @@ async def test_who_has_its_hold_waits_no_more(patient: Stack, openrouter: FakeOp
 async def test_whoever_has_waited_for_its_time_gets_no_other(
     redis_url: str, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Asked for its terms only then, because another was before it: no new place, and no new pace."""
+    """A request whose terms are required only after a wait gets no new place and no second rate-limit count."""
     settings = settings_for(redis_url, openrouter.url, WATTFARE_ADMISSION_WAIT_SECONDS="0.3")
     async with open_stack(settings) as stack, occupied(stack, openrouter) as budget:
         names, far_ms = stack.budget(), 10**14
@@ -249,7 +249,7 @@ async def test_whoever_has_waited_for_its_time_gets_no_other(
 async def test_no_more_wait_than_memory_carries(
     patient: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was read of a body counts: a value of three bytes takes a hundred."""
+    """The parsed size of bodies is limited: a value of three bytes takes about a hundred."""
     monkeypatch.setattr(waiting, "MOST_BODY_BYTES", 1_000_000)
     async with occupied(patient, openrouter) as budget:
         first = await budget.ask(max_tokens=100, metadata=[[]] * 4000)

@@ -118,14 +118,14 @@ def test_an_image_has_the_size_that_its_file_says() -> None:
     ],
 )
 def test_an_image_part_with_more_than_one_payload_counts_all(part: object, images: object) -> None:
-    """Which of them is taken is not known."""
+    """All payloads count, as it is not known which one the provider uses."""
     request = parsed(messages=[{"role": "user", "content": [{"type": "image_url", **cast(dict[str, object], part)}]}])
 
     assert request.images == images
 
 
 def test_what_says_that_it_is_no_image_is_not_counted_as_one() -> None:
-    """A document in an image's place is billed by its pages, where a provider takes it."""
+    """A document sent as an image is billed by its pages if a provider accepts it."""
     for kind, is_open in (("application/pdf", True), ("video/mp4", True), ("image/png", False)):
         source = {"type": "base64", "media_type": kind, "data": png(9, 9)}
         assert (
@@ -135,7 +135,7 @@ def test_what_says_that_it_is_no_image_is_not_counted_as_one() -> None:
 
 @pytest.mark.parametrize("model", ["a/b", "anthropic/claude-opus-5"])
 def test_a_long_text_is_weighed_in_pieces(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
-    """Python's lock is held while one is searched: of 32 MB in one piece every stream stands still for seconds."""
+    """A regex search holds the GIL: one search over 32 MB would stop every stream for seconds."""
     lengths: list[int] = []
 
     def noted(text: str) -> int:
@@ -164,19 +164,19 @@ MARKED = {
 
 @pytest.mark.parametrize("text", MARKED)
 def test_a_tokenizer_that_marks_words_makes_no_more_of_a_text_than_is_counted(text: str) -> None:
-    """Asked of Claude, by name, by an alias or as a fallback."""
+    """For Claude models, named directly, by an alias or as a fallback."""
     for model in ({"model": "anthropic/claude-opus-4.7"}, {"model": "~anthropic/x"}, {"models": ["anthropic/x"]}):
         counted = parsed(messages=[text], **model).prompt_bytes - parsed(messages=[""], **model).prompt_bytes
         assert counted >= MARKED[text]
 
 
 def test_other_tokenizers_have_no_marks() -> None:
-    """Each token of theirs stands for a byte at least."""
+    """Each of their tokens has at least one byte."""
     assert parsed(messages=["Q" * 50]).prompt_bytes - parsed(messages=[""]).prompt_bytes == 50
 
 
 def counted(value: object, field: str, *, is_marked: bool) -> int:
-    """What one value below `field` of a body counts, said value by value."""
+    """Return the count of one value below `field`, computed value by value."""
     is_schema = field in {"tools", "functions", "response_format", "output_config", "text"}
 
     def text_tokens(text: str) -> int:
@@ -213,7 +213,7 @@ VALUES = st.recursive(
     is_marked=st.booleans(),
 )
 def test_a_body_weighs_what_its_values_count_one_by_one(document: dict[str, object], *, is_marked: bool) -> None:
-    """Plain text is counted by a shorter way, which makes no difference."""
+    """Plain text takes a faster path, with the same result."""
     weighed = weight.weigh(document, is_marked=is_marked)
     instructions = 640 if any(document.get(field) for field in ("tools", "text")) else 0
 

@@ -1,4 +1,4 @@
-"""Every odd way of answering, in every dialect, over real sockets: what is relayed and what is owed."""
+"""Every unusual upstream answer, in every dialect, over real sockets: what is relayed and what is booked."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ EACH = pytest.mark.parametrize("spoken", SPOKEN, ids=lambda spoken: spoken.diale
 
 @pytest.fixture
 async def stack(redis_url: str, openrouter: FakeOpenRouter) -> AsyncIterator[Stack]:
-    """A gateway that asks for a cost for a second only, and lets comments alone go on for one."""
+    """A gateway that looks a cost up for one second only, and allows one second of comments alone."""
     patience = {"WATTFARE_RECONCILE_SECONDS": "1", "WATTFARE_UPSTREAM_KEEPALIVE_SECONDS": "1"}
     async with open_stack(settings_for(redis_url, openrouter.url, **patience)) as running:
         await running.connect()
@@ -37,7 +37,7 @@ async def stack(redis_url: str, openrouter: FakeOpenRouter) -> AsyncIterator[Sta
 
 
 async def ask(stack: Stack, spoken: Spoken, *, stream: bool = True) -> bytes:
-    """The answer's bytes, as far as they came."""
+    """Return the bytes of the answer that were received."""
     body = json.dumps(spoken.ask(stream=stream)).encode()
     head = {**stack.as_user(), "Content-Type": "application/json"}
     came = bytearray()
@@ -50,7 +50,7 @@ async def ask(stack: Stack, spoken: Spoken, *, stream: bool = True) -> bytes:
 
 
 def plays(case: Case, spoken: Spoken) -> Callable[[Exchange], Awaitable[None]]:
-    """Answer as the case says."""
+    """Answer as the case defines."""
 
     async def play(turn: Exchange) -> None:
         labels = {"Content-Type": case.label, "X-Generation-Id": case.header_id}
@@ -83,7 +83,7 @@ async def test_an_answer_is_relayed_as_it_came_and_owed_as_it_says(
 async def test_an_encoded_answer_keeps_its_label(
     stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken, coding: str
 ) -> None:
-    """Whoever gets encoded bytes is told of what kind they are."""
+    """Encoded bytes are relayed with their Content-Encoding."""
     openrouter.play = streams([CODINGS[coding](spoken.document)], {"Content-Encoding": coding})
     answer = await stack.ask("POST", spoken.path, document=spoken.ask(stream=False), headers=stack.as_user())
     assert answer.headers["Content-Encoding"] == coding
@@ -135,7 +135,7 @@ async def test_a_document_ends_with_its_last_brace(stack: Stack, openrouter: Fak
 async def test_comments_alone_keep_no_answer_alive_for_ever(
     stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken, sign: bytes
 ) -> None:
-    """The answer breaks off, and what was delivered may be owed."""
+    """The answer is cut off, and the delivered part may be owed."""
     openrouter.generations["gen-1"] = {"id": "gen-1", "total_cost": 0.0002}
 
     async def play(turn: Exchange) -> None:
@@ -194,7 +194,7 @@ async def test_a_second_answer_on_an_idle_connection_is_nobodys(stack: Stack, op
 async def test_a_cost_before_a_cut_is_the_least_that_is_booked(
     stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
 ) -> None:
-    """Nobody can say more: the cost itself, or more where work came after it."""
+    """Without an id the stated cost is booked, or more if work followed it."""
     first = spoken.usage if spoken is not RESPONSES else event({"id": "gen-1", "usage": {"cost": 0.0005}})
 
     async def play(turn: Exchange) -> None:
@@ -235,7 +235,7 @@ async def test_a_refusal_that_hangs_open_is_told_when_it_is_whole(
 async def test_a_refused_key_within_an_answer_is_remembered(
     stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
 ) -> None:
-    """In the dialect's own shape; the next call is told at once."""
+    """In the dialect's own shape; the next call is refused at once."""
     openrouter.play = streams([spoken.refused_key])
     assert await ask(stack, spoken) == spoken.refused_key
     await stack.booked()
@@ -292,14 +292,14 @@ async def test_a_revocation_is_said_in_the_streams_own_dialect(
 
 @EACH
 async def test_to_an_encoded_stream_nothing_is_added(stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken) -> None:
-    """A revocation cuts it: plain words behind gzip would be no answer."""
+    """A revocation cuts it without an error event, as plain text behind gzip bytes could not be decoded."""
     sent = CODINGS["gzip"](spoken.start + spoken.work)
     assert await _revoked_at(stack, openrouter, spoken, sent, "gzip") == (sent, False)
 
 
 @pytest.mark.parametrize("coding", list(CODINGS))
 async def test_an_encoded_refusal_is_understood(stack: Stack, openrouter: FakeOpenRouter, coding: str) -> None:
-    """Its words arrive, and what it says of the key is remembered."""
+    """Its message is relayed, and a refused key is recorded."""
     encode = CODINGS[coding]
 
     async def play(turn: Exchange) -> None:
@@ -319,7 +319,7 @@ async def test_an_encoded_refusal_is_understood(stack: Stack, openrouter: FakeOp
 async def test_an_encoded_price_list_and_generation_are_read(
     redis_url: str, openrouter: FakeOpenRouter, coding: str
 ) -> None:
-    """A call holds its own price, not the whole cap, and an unstated cost is asked for."""
+    """The hold is the call's own bound, not the whole cap, and an unstated cost is looked up."""
     openrouter.coding = (coding, CODINGS[coding])
     openrouter.generations["gen-1"] = {"id": "gen-1", "total_cost": 0.0003}
     openrouter.play = streams([CHAT.start, CHAT.work, CHAT.end])

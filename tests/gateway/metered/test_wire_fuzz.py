@@ -20,14 +20,14 @@ from tests.gateway.wire_cases import CASES, CODINGS, COST_NANO, SPOKEN, Spoken
 EACH = pytest.mark.parametrize("spoken", SPOKEN, ids=lambda spoken: spoken.dialect.value)
 CODED = st.sampled_from([None, *CODINGS])
 CUTS = st.lists(st.integers(min_value=0), max_size=10)
-# What a fixture says of its output, and of nothing else: where it has not begun there is no work, where it is there is.
+# Marks that occur only in a fixture's output: a cut before the mark has no work, a cut after it has.
 _WORK = (b'"content": "hi"', b'"text": "hi"', b'"delta": "hi"', b'"embedding": [0.5,')
 _BEGUN = tuple(mark[:-3] for mark in _WORK)
 _COST = (b'"cost": 0.0005, "is_byok": false}', b'"cost": 0.0005}')
 
 
 def plain_of(sent: bytes, coding: str | None) -> bytes:
-    """What a reader of the coding can make of the bytes that came."""
+    """Return what a decoder of the coding gets from the received bytes."""
     if coding is None:
         return sent
     if coding == "br":
@@ -66,7 +66,7 @@ def test_what_is_owed_follows_from_what_came(
     coding: str | None,
     ends: bool,
 ) -> None:
-    """Parts in any order, cut anywhere: a whole cost is owed; without work, an orderly end owes nothing."""
+    """Parts in any order, cut anywhere: a complete cost is owed; without work, a complete answer owes nothing."""
     body = b"".join(getattr(spoken, part) for part in parts)
     encoded = body if coding is None else CODINGS[coding](body)
     sent = encoded[: stop % (len(encoded) + 1)] if is_short else encoded
@@ -80,7 +80,7 @@ def test_what_is_owed_follows_from_what_came(
         assert isinstance(owed, Settle) or (isinstance(owed, Reconcile) and not owed.is_free and owed.usage is not None)
         assert meter.usage is not None
         assert meter.usage.cost_nano == COST_NANO
-    # A coding that breaks off says no end: what it still held back may be work.
+    # A truncated coding has no end, and the undecoded rest may be work.
     is_over = (ends or b"data: [DONE]" in came) and (coding is None or sent == encoded)
     if is_over and not any(mark in came for mark in _BEGUN) and not states_cost:
         assert isinstance(owed, Void) or (isinstance(owed, Reconcile) and owed.is_free) or meter.states_cost
@@ -115,7 +115,7 @@ def test_no_answer_under_a_wrong_label_raises(
 def test_a_recorded_shape_cut_anywhere_is_never_free_with_its_cost(
     recording: object, stop: int, cuts: list[int], coding: str | None, ends: bool
 ) -> None:
-    """In any coding: once the usage is whole, its cost is what is owed or asked about."""
+    """In any coding: once the usage is complete, its cost is owed or looked up."""
     body: bytes = recording.body  # type: ignore[attr-defined]
     plain = body[: stop % (len(body) + 1)]
     sent = plain if coding is None else CODINGS[coding](plain)
@@ -130,13 +130,13 @@ def test_a_recorded_shape_cut_anywhere_is_never_free_with_its_cost(
 @settings(max_examples=150, deadline=None)
 @given(chunks=st.lists(st.binary(max_size=60), max_size=8), coding=st.sampled_from([None, *CODINGS, "zstd", "x"]))
 def test_garbage_is_metered(chunks: list[bytes], coding: str | None) -> None:
-    """Whatever comes under whatever name."""
+    """Any bytes with any Content-Type are metered without an exception."""
     for spoken in SPOKEN:
         assert metered(spoken, b"".join(chunks), [], coding, ends=True).outcome() is not None
 
 
 def test_the_marks_of_this_test_stand_in_every_fixture() -> None:
-    """They are how it knows what a cut answer holds."""
+    """The fuzz test relies on these marks to classify a truncated answer."""
     for spoken in SPOKEN:
         for body in (spoken.document, spoken.work):
             assert any(mark in body for mark in _WORK), spoken.dialect

@@ -1,4 +1,4 @@
-"""Servers that do what a test says, byte by byte, and tests that run on asyncio's loop and on production's."""
+"""Servers scripted byte by byte, and a marker to run tests on asyncio's loop and on production's."""
 
 import asyncio
 import contextlib
@@ -106,7 +106,7 @@ async def a_client(port: int, *, connect: float = 5, scheme: str = "http", proxy
 
 
 class ReceivedRequest:
-    """One request on a connection, and everything that came of it."""
+    """One request on a connection, and everything received for it."""
 
     def __init__(self, connection: Connection, client: Client, body: bytes = b"{}") -> None:
         self.connection = connection
@@ -182,14 +182,14 @@ def answers(*pieces: bytes, is_closing: bool = False) -> Script:
 
 
 def is_kept(connection: Connection) -> bool:
-    """Release it; tell whether the next request may have it."""
+    """Release the connection; return whether the next request may use it."""
     connection.release()
     return connection._pool.take() is connection
 
 
 @contextlib.contextmanager
 def black_hole() -> Iterator[int]:
-    """A port that takes no connection and refuses none: its queue is full."""
+    """A port that neither accepts nor refuses connections: its backlog is full."""
     with contextlib.ExitStack() as held:
         listening = held.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))

@@ -127,7 +127,7 @@ WELL_FORMED = {
 
 @pytest.mark.parametrize("case", WELL_FORMED)
 async def test_an_answer_that_is_whole_is_booked_as_it_says(bench: PeerScenario, case: str) -> None:
-    """In one packet with whatever else; an id and a cost that stand outside of it are nobody's."""
+    """Also in one packet with further bytes; an id or a cost behind the answer's end is ignored."""
     bench.first = sends(WELL_FORMED[case], is_kept=case in {"102 and 103 before", "trailers"})
     assert await bench.ask() == (200, "gen-ada")
     assert await bench.booked() == [("settled", COSTS_NANO["ada"], "gen-ada")]
@@ -173,7 +173,7 @@ async def test_an_answer_that_is_no_http_is_502(bench: PeerScenario, case: str) 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 async def test_an_error_line_inside_a_chunked_body_ends_it_at_once(bench: PeerScenario, stream: bool) -> None:
-    """The caller sees that the answer is not whole, with no silence to sit out; the true cost is asked for."""
+    """The caller's answer is cut at once, without a timeout; the actual cost is looked up."""
     kind = b"Content-Type: text/event-stream\r\n" if stream else JSON
     part = event("ada") if stream else body_of("ada")[:60]
     bench.first = sends(
@@ -202,7 +202,7 @@ UNASKED = {
     ("case", "has_fin"), [(case, has_fin) for case in UNASKED for has_fin in (True, False) if has_fin or UNASKED[case]]
 )
 async def test_what_comes_on_an_idle_connection_is_nobodys(bench: PeerScenario, case: str, has_fin: bool) -> None:
-    """The connection is closed; the next payer's request goes out on another one and is answered by its own answer."""
+    """The connection is closed; the next payer's request uses another one and gets its own answer."""
     idle, gone = asyncio.Event(), asyncio.Event()
 
     async def play(turn: Exchange) -> None:
@@ -240,7 +240,7 @@ async def test_an_answer_and_another_one_right_behind_it_in_a_packet_of_its_own(
 async def test_a_kept_connection_that_ends_before_any_byte_is_502_and_never_sent_again(
     bench: PeerScenario, how: str
 ) -> None:
-    """OpenRouter had the request and may have billed it; who sends it again may pay twice."""
+    """OpenRouter may have received and billed the request, so it is not sent again."""
     assert await bench.ask("bob") == (200, "gen-bob")
     await bench.stack.quiet()
 
@@ -260,7 +260,7 @@ async def test_a_kept_connection_that_ends_before_any_byte_is_502_and_never_sent
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_a_refusal(bench: PeerScenario, status: int) -> None:
-    """Followed, it would carry the payer's key to whoever is named."""
+    """Following a redirect would send the payer's key to another host."""
     elsewhere = f"{bench.openrouter.url}/api/v1/elsewhere".encode()
     raw = b"HTTP/1.1 %d Moved\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % (status, elsewhere)
     bench.first = sends(raw, is_kept=True)
@@ -272,7 +272,7 @@ async def test_a_redirect_is_a_refusal(bench: PeerScenario, status: int) -> None
 
 @pytest.mark.parametrize("then", ["stays", "closes"])
 async def test_an_early_413_is_the_answer(redis_url: str, then: str) -> None:
-    """It comes while megabytes are still on their way; nothing was done, so nothing is booked."""
+    """It arrives while megabytes are still being sent; no work was done, so the hold is voided."""
     refused = json.dumps({"error": {"code": 413, "message": "Too large"}}).encode()
 
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

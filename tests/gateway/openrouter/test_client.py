@@ -1,4 +1,4 @@
-"""The way to OpenRouter and back: nothing waits, nothing piles up, and a failure is said once."""
+"""The path to OpenRouter and back: no buffering, bounded memory, and one error for each failure."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ _EVENT = b'data: {"id":"gen-1-fake","choices":[{"index":0,"delta":{"content":"%s
 
 @contextlib.asynccontextmanager
 async def _slow_reader(stack: Stack) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A client with a small receive buffer that has asked for a stream and reads only what it is told to."""
+    """A client with a small receive buffer that has requested a stream and reads only on command."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
     sock.setblocking(False)
@@ -39,7 +39,7 @@ async def _slow_reader(stack: Stack) -> AsyncIterator[tuple[asyncio.StreamReader
 
 
 async def test_each_chunk_reaches_the_caller_before_the_next_is_sent(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """OpenRouter's next chunk waits for the caller to have this one: were anything buffered, nobody would move."""
+    """The server sends a chunk only after the caller has the one before: any buffering would be a deadlock."""
     arrived = asyncio.Semaphore(0)
     chunks = [b": OPENROUTER PROCESSING\n\n", b"data: {", *(_EVENT % b"x" for _ in range(5)), STREAMED]
 
@@ -66,7 +66,7 @@ async def test_each_chunk_reaches_the_caller_before_the_next_is_sent(stack: Stac
 async def test_headers_reach_the_caller_before_the_first_byte_of_the_body(
     stack: Stack, openrouter: FakeOpenRouter
 ) -> None:
-    """A client can tell that it is being answered while the model still thinks."""
+    """A client gets the status while the model has not produced output yet."""
     seen = asyncio.Event()
 
     async def late(turn: Exchange) -> None:
@@ -112,7 +112,7 @@ async def test_a_slow_client_stops_the_upstream_instead_of_filling_memory(
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
         async with asyncio.timeout(PATIENCE_SECONDS):
             assert await stalled < 16 * 2**20
-    # The client is gone: what it was sent is settled, not held.
+    # The client is gone: the delivered part is settled, and no hold stays open.
     await stack.quiet()
     assert turns[0].sent_bytes < 16 * 2**20
 
@@ -163,7 +163,7 @@ async def test_an_upstream_that_breaks_off_is_no_clean_end(stack: Stack, openrou
 
 
 async def test_an_upstream_that_hangs_up_before_it_answers_is_502(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """Whether work was done nobody can tell: the estimate is booked, nothing stays held."""
+    """Whether work was done is not known: an estimate is booked, and no hold stays open."""
 
     async def nothing(turn: Exchange) -> None:
         """Return: the connection is closed."""
@@ -231,14 +231,14 @@ async def test_an_upstream_that_stays_after_done_is_not_waited_for(stack: Stack,
 
 
 async def test_upstream_is_never_followed_elsewhere(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """A redirect would carry the payer's key to whoever is named: it is a failure."""
+    """A redirect is an error, since following it would send the payer's key to another host."""
     openrouter.play = refuses(302, {"message": "moved"}, {"Location": f"{openrouter.url}/api/v1/elsewhere"})
     assert (await stack.chat()).refusal == (502, "upstream")
     assert len(openrouter.received) == 1
 
 
 async def test_an_answer_is_sent_on_uncompressed_or_as_it_came(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """Bytes that upstream compressed against our word are the caller's business, told by their header."""
+    """Bytes that upstream compressed although identity was requested are relayed with their header."""
     openrouter.play = streams([b"\x1f\x8bnot really"], {**EVENT_STREAM, "Content-Encoding": "gzip"})
     answer = await stack.chat(question(stream=True))
     assert (answer.body, answer.headers["Content-Encoding"]) == (b"\x1f\x8bnot really", "gzip")
@@ -283,7 +283,7 @@ async def test_a_generation_is_asked_for_with_the_payers_key(openrouter: FakeOpe
 
 
 async def test_a_look_up_that_meets_a_closed_connection_is_asked_again() -> None:
-    """What only asks may be sent twice; a kept connection may end at any moment."""
+    """A read-only request may be sent twice, as a kept connection may be closed by the peer at any time."""
     asked = 0
 
     async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""One connection to OpenRouter: its answer is what its bytes say, and no byte of it is taken for another's."""
+"""One connection to OpenRouter: answers are framed exactly, and no byte is taken for another answer's."""
 
 import asyncio
 import hashlib
@@ -30,7 +30,7 @@ from tests.gateway.openrouter.peers import (
 @pytest.mark.parametrize("end", ["with FIN", "without FIN", "FIN alone"])
 @on_both_loops
 async def test_a_byte_or_an_end_on_an_idle_connection_closes_it(end: str) -> None:
-    """Nobody asked for what comes then: it goes to nobody."""
+    """Bytes on an idle connection belong to no request and are dropped."""
     idle, gone = asyncio.Event(), asyncio.Event()
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -53,7 +53,7 @@ async def test_a_byte_or_an_end_on_an_idle_connection_closes_it(end: str) -> Non
 
 @on_both_loops
 async def test_a_byte_that_only_the_kernel_has_seen_closes_a_kept_connection() -> None:
-    """It came in the very turn of the loop in which the next request goes out: a look at the socket tells."""
+    """The byte arrived in the loop turn in which the next request is sent: a check of the socket finds it."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         async with a_client(listening.getsockname()[1]) as client:
             asked = await ask(client)
@@ -113,7 +113,7 @@ async def test_an_end_before_any_byte_is_a_failure(how: str) -> None:
 @pytest.mark.parametrize("how", ["FIN", "RST", "in a chunk"])
 @on_both_loops
 async def test_what_came_before_a_break_is_handed_out(how: str) -> None:
-    """The bytes that arrived are the caller's, then the failure is told."""
+    """Received bytes are handed out first, then the failure is raised."""
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await a_request(reader)
@@ -135,7 +135,7 @@ async def test_what_came_before_a_break_is_handed_out(how: str) -> None:
 
 @on_both_loops
 async def test_a_connection_that_was_closed_before_the_request_sends_nothing() -> None:
-    """What never left is told apart from what may have been billed."""
+    """The error distinguishes a request that was not sent from one that may have been billed."""
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
@@ -182,7 +182,7 @@ async def test_a_large_body_waits_for_the_peer_to_take_it(
 
 @on_both_loops
 async def test_an_early_answer_to_a_large_body_is_heard() -> None:
-    """A 413 that comes while the body still leaves is the answer; the connection carries no other request."""
+    """A 413 that arrives while the body is being sent is the answer; the connection is not reused."""
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -202,7 +202,7 @@ async def test_an_early_answer_to_a_large_body_is_heard() -> None:
 
 @on_both_loops
 async def test_what_nobody_takes_stops_the_peer() -> None:
-    """Of 200 MB, no more than buffers of a few MB hold is read while nobody takes it; then all of it comes."""
+    """Of 200 MB only a few MB are buffered while the reader pauses; then all of it arrives."""
     sent = 0
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -231,7 +231,7 @@ async def test_what_nobody_takes_stops_the_peer() -> None:
 @pytest.mark.parametrize("end", ["close", "release"])
 @on_both_loops
 async def test_an_answer_that_is_left_unread_closes_its_connection(end: str) -> None:
-    """OpenRouter sees that nobody listens any more, which stops the billing."""
+    """The close tells OpenRouter that the caller is gone, which stops the billing."""
     gone = asyncio.Event()
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -251,7 +251,7 @@ async def test_an_answer_that_is_left_unread_closes_its_connection(end: str) -> 
 
 @on_both_loops
 async def test_a_client_that_closes_leaves_nobody_waiting() -> None:
-    """Whoever waits for an answer then is told that none comes."""
+    """A request that waits for its answer fails at once."""
     async with a_peer(answers()) as port, a_client(port) as client:
         asked = await ask(client)
         await client.close()
@@ -280,7 +280,7 @@ async def test_the_last_byte_heard_has_its_time() -> None:
 
 @on_both_loops
 async def test_tls_is_verified_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over TLS as over TCP: SSL_CERT_FILE names whom to believe, HTTP/1.1 is agreed on, the connection is kept."""
+    """TLS: SSL_CERT_FILE names the trusted roots, ALPN selects HTTP/1.1, the connection is kept."""
     context = a_certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     spoken = []

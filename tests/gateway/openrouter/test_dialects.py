@@ -1,4 +1,4 @@
-"""The table of the wire: each row is read as it says, column by column, and the documentation says the same."""
+"""The dialect table: each row is applied column by column, and the documentation has the same table."""
 
 import json
 from collections.abc import Mapping
@@ -73,7 +73,7 @@ def test_an_id_is_found_where_it_stands(dialect: Dialect) -> None:
 
 @ROWS
 def test_a_usage_is_found_where_it_stands(dialect: Dialect) -> None:
-    """And the cost in it is what is owed."""
+    """The usage is found at the row's place, and its cost is owed."""
     for path in WIRE[dialect].usages:
         document = at(path, {"input_tokens": 3, "output_tokens": 4, "cost": 0.25})
         assert find_usage(document) is not None
@@ -85,7 +85,7 @@ def test_a_usage_is_found_where_it_stands(dialect: Dialect) -> None:
 
 @ROWS
 def test_work_is_what_the_row_says(dialect: Dialect) -> None:
-    """Output at each place of the row may be owed; the same place without any is not."""
+    """Output at any of the row's places may be owed; empty places are not."""
     wire = WIRE[dialect]
     for path in wire.work:
         for full, empty in (
@@ -163,7 +163,7 @@ def test_a_refused_key_is_noticed_in_each_shape(dialect: Dialect) -> None:
 
 @ROWS
 def test_what_we_say_is_an_error_to_our_own_reading(dialect: Dialect) -> None:
-    """One whole event, with code, type and words."""
+    """One complete event, with code, type and message."""
     said = WIRE[dialect].say(Said("not_connected", "billing_error", "It has ended.", sequence=7))
     assert said.endswith(b"\n\n")
     document = json.loads(said.partition(b"data: ")[2])
@@ -179,7 +179,7 @@ def test_what_we_say_is_an_error_to_our_own_reading(dialect: Dialect) -> None:
 
 @ROWS
 def test_a_refusal_of_ours_has_the_dialects_own_shape(dialect: Dialect) -> None:
-    """Every member stays; Anthropic's libraries find their own `type`, at the top and within."""
+    """Every member is kept; Anthropic's libraries find `type` at the top and within `error`."""
     error: dict[str, object] = {"code": "unavailable", "message": "x", "type": "api_error", "requestId": "r", "more": 1}
     for status in (400, 401, 402, 403, 404, 405, 408, 413, 415, 422, 429, 500, 502, 503, 504, 529):
         document = WIRE[dialect].enclose(status, error)
@@ -193,7 +193,7 @@ def test_a_refusal_of_ours_has_the_dialects_own_shape(dialect: Dialect) -> None:
 
 
 def test_a_path_leads_nowhere_through_foreign_shapes() -> None:
-    """A list where an object should stand, or the other way round, holds nothing."""
+    """A list in place of an object, or the reverse, yields nothing."""
     assert list(found([{"id": 1}], ("id",))) == []
     assert list(found({"choices": {"delta": 1}}, ("choices", EACH, "delta"))) == []
     assert list(found({"a": [1, 2]}, ("a", EACH))) == [1, 2]

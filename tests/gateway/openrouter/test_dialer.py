@@ -1,4 +1,4 @@
-"""The way to a new connection: it is found in time or not at all, and nothing is left open behind it."""
+"""New connections: made within the deadline or failed, with no socket left open."""
 
 import asyncio
 import base64
@@ -34,7 +34,7 @@ async def _says_hi(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 @on_both_loops
 async def test_nobody_there_is_502() -> None:
-    """Refused is known at once."""
+    """A refused connection fails at once."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         async with a_client(unused.getsockname()[1]) as client:
@@ -54,7 +54,7 @@ async def test_a_name_that_cannot_be_looked_up_is_502() -> None:
 
 @on_both_loops
 async def test_a_black_hole_is_504_in_time() -> None:
-    """The limit holds for whatever takes no connection."""
+    """The deadline applies to a host that accepts no connection."""
     with black_hole() as port:
         async with a_client(port, connect=0.3) as client:
             with pytest.raises(UpstreamError) as late:
@@ -77,7 +77,7 @@ async def test_an_address_that_is_dead_keeps_the_next_one_waiting_for_a_moment_o
 @pytest.mark.parametrize("is_cancelled", [False, True], ids=["late", "cancelled"])
 @on_both_loops
 async def test_a_handshake_that_comes_to_no_end_leaves_nothing_open(is_cancelled: bool) -> None:
-    """The peer takes the connection and never speaks TLS."""
+    """The peer accepts the connection and never answers the TLS handshake."""
     met, gone = asyncio.Event(), asyncio.Event()
 
     async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,7 +101,7 @@ async def test_a_handshake_that_comes_to_no_end_leaves_nothing_open(is_cancelled
 
 @on_both_loops
 async def test_a_certificate_that_nobody_vouches_for_is_502(tmp_path: Path) -> None:
-    """No request goes to whoever merely answers."""
+    """No request is sent to a peer with an untrusted certificate."""
     received = []
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -127,7 +127,7 @@ async def test_a_certificate_for_another_name_is_502(tmp_path: Path, monkeypatch
 
 
 def tunnelling(port: int, heads: list[bytes]) -> Script:
-    """A proxy that connects whoever asks to `port`, and notes how it was asked."""
+    """A proxy that connects every client to `port` and records the CONNECT requests."""
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heads.append(await reader.readuntil(b"\r\n\r\n"))
@@ -150,7 +150,7 @@ def tunnelling(port: int, heads: list[bytes]) -> Script:
 
 @on_both_loops
 async def test_a_proxy_tunnels_to_openrouter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is asked once for a connection, with user and password; TLS is with OpenRouter itself, through it."""
+    """One CONNECT with user and password for each connection; TLS is end to end with OpenRouter."""
     context = a_certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     heads: list[bytes] = []
@@ -187,7 +187,7 @@ async def test_a_proxy_tunnels_to_openrouter(tmp_path: Path, monkeypatch: pytest
 )
 @on_both_loops
 async def test_a_proxy_that_does_not_connect_is_502(said: bytes) -> None:
-    """Nothing of a request goes to it, and its connection is closed."""
+    """The proxy gets no byte of a request, and its connection is closed."""
     gone = asyncio.Event()
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -54,7 +54,7 @@ def test_what_unfolds_to_too_much_is_not_read(coding: str) -> None:
 @settings(max_examples=60, deadline=None)
 @given(junk=st.binary(min_size=1, max_size=60))
 def test_garbage_is_read_or_refused(coding: str, junk: bytes) -> None:
-    """Nothing but Undecodable comes of it."""
+    """Garbage is decoded or raises Undecodable, and nothing else."""
     for body in (junk, CODINGS[coding](PLAIN)[:-20] + junk):
         try:
             through(coding, body)
@@ -64,7 +64,7 @@ def test_garbage_is_read_or_refused(coding: str, junk: bytes) -> None:
 
 @EACH
 def test_what_broke_off_is_read_as_far_as_it_came(coding: str) -> None:
-    """Half of the bytes tell their half."""
+    """Truncated input is decoded up to its end."""
     whole = CODINGS[coding](bytes(range(33, 127)) * 40 + PLAIN)
     assert (bytes(range(33, 127)) * 40 + PLAIN).startswith(through(coding, whole[: len(whole) // 2]))
 

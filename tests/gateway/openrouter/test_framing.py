@@ -1,4 +1,4 @@
-"""Where an answer begins and ends is what RFC 9112 says of its bytes: strictly, and no byte behind it is believed."""
+"""Answers are framed strictly by RFC 9112, and no byte behind the end is used."""
 
 import asyncio
 
@@ -131,7 +131,7 @@ async def test_what_is_no_http_ends_the_connection(case: str) -> None:
 @pytest.mark.parametrize("raw", [WHOLE, CHUNKED + b"2\r\nhi\r\n0\r\n\r\n"], ids=["a length", "chunks"])
 @on_both_loops
 async def test_bytes_behind_the_end_belong_to_nobody(raw: bytes, surplus: bytes) -> None:
-    """The answer before them is whole, and says so itself; its connection is not used again."""
+    """The answer before them is complete by its own framing; its connection is not reused."""
     async with a_peer(answers(raw + surplus)) as port, a_client(port) as client:
         asked = await ask(client)
         connection = await asked.to_end()

@@ -28,7 +28,7 @@ def test_a_nested_id_is_not_taken_for_the_generations() -> None:
 @settings(max_examples=100, deadline=None)
 @given(cuts=st.lists(st.integers(min_value=0), max_size=8))
 def test_splits_never_change_what_a_json_body_says(cuts: list[int]) -> None:
-    """A body with keep-alive blanks reads the same however it came."""
+    """A body with keep-alive blanks is read alike for any split into pieces."""
     body = b'\n         \n{"id":"gen-1","choices":[{"error":{"code":502}}],"usage":{"prompt_tokens":3,"cost":0.5}}'
     assert facts(read_json(*pieces(body, cuts))) == facts(read_json(body))
 
@@ -62,7 +62,7 @@ def test_of_a_large_body_only_the_ends_are_kept() -> None:
 
 
 def test_usage_at_the_head_of_a_large_body_is_found_too() -> None:
-    """Nothing says that it must stand last."""
+    """The usage need not be the last member."""
     scanner = JsonScanner(CHAT, whole_body_bytes=1000)
     for chunk in (b'{"id":"gen-1",' + COSTS[1:-1], b',"data":"', b"x" * 5000, b'"}'):
         scanner.feed(chunk)
@@ -85,7 +85,7 @@ def test_a_body_cut_short_says_what_came_of_it() -> None:
 
 
 def test_a_usage_within_a_string_or_an_example_is_none() -> None:
-    """It counts by where it stands, in a small document as in a large one."""
+    """Only its place in the document counts, in small and large documents."""
     bait = json.dumps(
         {"example": {"usage": {"cost": 7}}, "text": '"usage":{"cost":7}', "list": [{"usage": {"cost": 7}}]}
     )

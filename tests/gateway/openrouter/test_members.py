@@ -57,7 +57,7 @@ def test_members_are_what_a_parser_finds(document: dict[str, object], cuts: list
 @settings(max_examples=300, deadline=None)
 @given(chunks=st.lists(st.binary(max_size=40) | st.sampled_from([b'{"a":', b"[", b"}", b'"', b"\\"]), max_size=12))
 def test_garbage_never_raises(chunks: list[bytes]) -> None:
-    """Whatever comes, it is walked."""
+    """Any document is walked without an exception."""
     members = walked(*chunks)
     assert isinstance(members.document(), dict)
     members.holds_output(WIRE[Dialect.CHAT])

@@ -14,7 +14,7 @@ def test_a_routing_suffix_has_the_price_of_its_base(model: str) -> None:
 
 
 def test_a_slug_that_several_models_share_has_the_dearest_price() -> None:
-    """A free variant stands beside the model it is a variant of, and the slug may mean either."""
+    """A free variant is listed beside its model, and the slug may mean either."""
     shared = {"canonical_slug": "a/b-2026"}
     free = {**entry("a/b:free", context=5000, output=100, prompt="0", completion="0"), **shared}
     full = {**entry("a/b", context=9000, overrides=[{"min_prompt_tokens": 0, "prompt": "0.000004"}]), **shared}
@@ -61,14 +61,14 @@ def test_what_the_list_adds_tomorrow_does_no_harm() -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"data":{}}', b"<html>", b"\xff", b"[" * 100_000])
 def test_a_list_without_data_is_refused(raw: bytes) -> None:
-    """The old list stays in use then."""
+    """The old list then stays in use."""
     with pytest.raises(ValueError):
         PriceList.parse(raw, fetched_ms=0)
 
 
 @pytest.mark.parametrize("model", ["perplexity/sonar", "openai/o4-mini-deep-research", "openai/gpt-4o-search-preview"])
 def test_a_model_that_searches_by_itself_has_no_bound(model: str) -> None:
-    """Each search is billed, and nothing says how many."""
+    """Each search is billed, and their number has no limit."""
     assert unbounded(chat(model=model, max_tokens=1), entry(model, web_search="0.005"))
 
 

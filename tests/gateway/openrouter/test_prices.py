@@ -23,7 +23,7 @@ async def store(redis_url: str) -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def away() -> AsyncIterator[Client]:
-    """An OpenRouter that nobody answers for."""
+    """An OpenRouter address that refuses connections."""
     upstream = Client("http://127.0.0.1:1", Timeouts(1, 1, 1))
     yield upstream
     await upstream.close()
@@ -38,7 +38,7 @@ async def upstream(openrouter: FakeOpenRouter) -> AsyncIterator[Client]:
 
 
 async def test_the_list_is_fetched_and_outlives_openrouter(store: Store, upstream: Client, away: Client) -> None:
-    """The last good copy comes back from Redis with its own age."""
+    """The last good copy is read from Redis with its original age."""
     first = Prices(store, upstream)
     await first.start()
     assert first.current is not None

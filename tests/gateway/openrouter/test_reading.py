@@ -59,7 +59,7 @@ def test_gzip_without_a_label_is_noticed() -> None:
 
 
 def test_what_cannot_be_decoded_is_counted_and_not_read() -> None:
-    """Nothing is known of it but that it came."""
+    """Of undecodable bytes only the number is known."""
     reading = read(CHAT, b"\xff" * 40, b"\xff" * 60, coding="zstd")
     assert (reading.is_blind, reading.unread_bytes) == (True, 100)
     assert not reading.scanner.has_work

@@ -1,4 +1,4 @@
-"""OpenRouter's refusals become our errors, and what they leak stays here."""
+"""OpenRouter's refusals are mapped to the contract's errors, without keys and account data."""
 
 import json
 
@@ -59,7 +59,7 @@ TOO_DEAR = (
 
 @pytest.mark.parametrize("message", TOO_DEAR)
 def test_a_request_that_is_too_dear_is_refused_alone(message: str) -> None:
-    """The connection is sound: a smaller request fits, and the error says how to make it so."""
+    """The connection is not marked: a smaller request fits, and the error suggests how."""
     error = refused(402, message)
 
     assert isinstance(error, BudgetExceeded)
@@ -161,13 +161,13 @@ METADATA = {
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422, 429, 502, 504])
 def test_what_a_refusal_says_beside_its_message_is_kept(status: int) -> None:
-    """Clients look for the provider's own words."""
+    """The provider's own message is kept, since clients look for it."""
     assert refused(status, "Provider returned error", METADATA).fields["metadata"] == METADATA
     assert "metadata" not in refused(status).fields
 
 
 def test_metadata_names_no_key_and_no_account() -> None:
-    """In a text, in JSON within a text (escapes hide a word's begin), in a member's name or by a member's name."""
+    """Removed from texts, from JSON within texts (where escapes may hide a key), from member names, and by name."""
     key, account = "sk-or-v1-0e6f" + "a" * 60, "user_2yOPcMpKoQhcd4bVgSMlELRaIah"
     hidden = json.dumps({"user_id": "ada", "message": f"line\n{account}", "key": "s\u006b-or-v1-0123456789"})
     metadata = {
@@ -197,7 +197,7 @@ def test_metadata_is_bounded() -> None:
 
 
 def test_a_refused_key_says_nothing_beside_its_message() -> None:
-    """What is said of the payer's account is the payer's."""
+    """Details of the payer's account are not shown to the app."""
     assert refused(402, "Insufficient credits", METADATA).fields == {}
 
 
@@ -240,7 +240,7 @@ def test_garbage_gets_a_message_of_ours(status: int, body: bytes) -> None:
     headers=st.dictionaries(st.sampled_from(["Retry-After", "retry-after", "X-RateLimit-Reset"]), st.text(max_size=30)),
 )
 def test_any_refusal_is_one_of_ours(status: int, body: bytes, headers: dict[str, str]) -> None:
-    """Whatever upstream answers, an error with a sound status comes out."""
+    """Any upstream answer is mapped to an error with a valid status."""
     assert 400 <= refusal(status, headers, body, now_ms=NOW_MS).status < 600
 
 

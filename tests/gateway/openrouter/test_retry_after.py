@@ -1,4 +1,4 @@
-"""How long to wait, as each provider says it."""
+"""The time to wait, in each provider's format."""
 
 import json
 
@@ -24,7 +24,7 @@ def wait(document: object = None, **headers: str) -> int | None:
      ("", None), ("nan", None), ("30s 4", None), ("9" * 400 + "s", None)],
 )  # fmt: skip
 def test_retry_after_is_seconds_a_duration_or_a_date(value: str, seconds: int | None) -> None:
-    """In the refusal's own headers, and in those that it says the provider sent."""
+    """In the response's own headers, and in the provider's headers that the body quotes."""
     assert wait(Retry_After=value) == seconds
     assert wait({"error": {"metadata": {"headers": {"Retry-After": value}}}}) == seconds
 
@@ -42,7 +42,7 @@ def test_retry_after_in_milliseconds_is_the_finer_word() -> None:
      (str(NOW_MS // 1000 - 1), None), ("soon", None)],
 )  # fmt: skip
 def test_a_reset_is_a_moment_or_a_distance(value: str, seconds: int | None) -> None:
-    """A moment in milliseconds or seconds; one that has passed says nothing."""
+    """A timestamp in milliseconds or seconds, or a duration; a past timestamp is ignored."""
     assert wait(X_RateLimit_Reset=value) == seconds
     assert wait({"error": {"metadata": {"headers": {"X-RateLimit-Reset": value}}}}) == seconds
     assert wait(X_RateLimit_Reset=value, Retry_After="3") == 3
@@ -50,7 +50,7 @@ def test_a_reset_is_a_moment_or_a_distance(value: str, seconds: int | None) -> N
 
 @pytest.mark.parametrize(("value", "seconds"), [("12s", 12), ("0.5s", 1), ("1m2s", 62), ("", None), ("...", None)])
 def test_a_delay_in_the_body_counts_where_no_header_says_more(value: str, seconds: int | None) -> None:
-    """Google's RetryInfo, in the refusal or in the provider's words within it."""
+    """Google's RetryInfo, in the refusal or in the provider's message within it."""
     told = {"error": {"details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": value}]}}
     wrapped = {"error": {"code": 429, "metadata": {"raw": json.dumps(told, indent=2)}}}
     for document in (told, wrapped, {"error": {"metadata": {"raw": json.dumps(wrapped)}}}):

@@ -27,7 +27,7 @@ def assert_as_recorded(scanner: SseScanner, recording: Recording) -> None:
 
 @each_recording
 def test_a_recorded_stream_is_read_at_its_own_chunk_lengths(recording: Recording) -> None:
-    """Usage, id and errors equal what the recording is known to hold."""
+    """Usage, id and errors equal the recording's known values."""
     assert_as_recorded(scanned(*recording.chunks(), most=1 << 22), recording)
 
 
@@ -112,7 +112,7 @@ def test_depth_bombs_and_endless_digits_are_no_usage() -> None:
 
 
 def test_the_last_usage_wins() -> None:
-    """Of two usages the later one is what is owed."""
+    """Of two usages the later one is owed."""
     later = COSTS.replace(b"0.5", b"0.25")
     assert scanned(b"data: " + COSTS + b"\n\ndata: " + later + b"\n\n").usage == Usage(250_000_000, 3, 4, is_byok=False)
 
@@ -154,7 +154,7 @@ def test_a_byte_order_mark_is_skipped() -> None:
 
 
 def test_an_event_above_the_bound_is_skipped_and_later_ones_are_read() -> None:
-    """Memory is bounded by one event; what stands behind a huge one still counts."""
+    """Memory is bounded by one event; events after a too large one are still read."""
     huge = [b"data: "] + [b"x" * 50] * 10 + [b"\n"] + [b"data: y\n"] * 10 + [b"\n"]
     assert scanned(*huge, b"data: ", COSTS, b"\n\n", most=300).usage == HALF_A_DOLLAR
     assert scanned(b"".join(huge), b"data: ", COSTS, b"\n\n", most=300).usage == HALF_A_DOLLAR
@@ -199,7 +199,7 @@ def test_token_text_that_speaks_of_usage_is_not_usage() -> None:
     "cost", [b"1e999999999", b"-0.1", b"NaN", b"Infinity", b'"0.1"', b"true", b"null", b"[]", b"1e99999999999999999999"]
 )
 def test_an_absurd_cost_is_no_cost(cost: bytes) -> None:
-    """Tokens are kept, the cost stays unknown: unknown is asked for, never taken for zero."""
+    """Tokens are kept and the cost stays unknown: it is looked up, never taken for zero."""
     assert scanned(b"data: " + COSTS.replace(b"0.5", cost) + b"\n\n").usage == Usage(None, 3, 4, is_byok=False)
     assert read_json(COSTS.replace(b"0.5", cost)).usage == Usage(None, 3, 4, is_byok=False)
 
@@ -240,13 +240,13 @@ def test_errors_are_found_on_top_in_a_response_and_in_a_choice() -> None:
 
 @pytest.mark.parametrize("bad", ["gen 1", "", "x" * 129, "gen-\n1", "gen-é"])
 def test_an_id_that_could_not_be_asked_for_is_no_id(bad: str) -> None:
-    """The id goes into Redis and into a URL: printable ASCII without blanks, at most 128 characters."""
+    """The id is put into Redis and a URL: printable ASCII without blanks, at most 128 characters."""
     assert scanned(b"data: " + json.dumps({"id": bad}).encode() + b"\n\n").generation_id is None
     assert read_json(json.dumps({"id": bad}).encode()).generation_id is None
 
 
 def test_the_id_is_known_with_the_first_event() -> None:
-    """It must be on its way to Redis before the first byte goes to the client."""
+    """The id must be posted to Redis before the first byte is written to the client."""
     scanner = SseScanner(CHAT)
     scanner.feed(b': OPENROUTER PROCESSING\n\ndata: {"id":"gen-1","choices":[]}\n\n')
     assert scanner.generation_id == "gen-1"

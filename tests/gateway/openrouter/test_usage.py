@@ -29,7 +29,7 @@ def test_a_count_that_is_none_is_absent(count: object) -> None:
 
 
 def test_a_stated_cost_is_not_lost_to_a_later_usage_without_one() -> None:
-    """What a later event leaves out stays; what it states replaces."""
+    """Members that a later event omits are kept; members that it states are replaced."""
     first = Usage(5, 10, 1, is_byok=False)
 
     assert merged(first, Usage(None, None, 9, is_byok=False)) == Usage(5, 10, 9, is_byok=False)
@@ -67,13 +67,13 @@ def test_cached_and_written_tokens_are_counted_in_each_dialect() -> None:
 
 
 def test_what_a_cache_took_is_not_lost_to_a_later_usage() -> None:
-    """/messages says it at the start, and counts again without it at the end."""
+    """/messages states cached tokens at the start, and final counts without them at the end."""
     start, end = Usage(None, 100, 1, is_byok=False, cached_tokens=60, written_tokens=30), Usage(7, 10, 5, is_byok=False)
     assert merged(start, end) == Usage(7, 100, 5, is_byok=False, cached_tokens=60, written_tokens=30)
 
 
 def test_what_is_an_error_as_a_whole_is_read_flat() -> None:
-    """By its type, with its own code and words, or without any."""
+    """An event that is an error as a whole is recognised by its type, with or without code and message."""
     (flat,) = find_errors({"type": "error", "code": "rate_limit_exceeded", "message": "slow", "param": None})
     (bare,) = find_errors({"type": "response.failed", "response": {"status": "failed", "error": None}})
     (nested,) = find_errors({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}})

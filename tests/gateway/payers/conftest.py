@@ -20,5 +20,5 @@ async def services(redis_url: str, tmp_path: Path) -> AsyncIterator[Services]:
 
 @pytest.fixture
 def store(services: Services) -> Store:
-    """The way to that Redis."""
+    """The store on that Redis."""
     return services.store

@@ -47,7 +47,7 @@ OWN = ("Acme Inc", "pay.example")
     ],
 )
 def test_a_name_that_claims_hides_or_poses_is_refused_with_the_reason(name: str, why: str) -> None:
-    """Whoever registers reads what is wrong with it."""
+    """The refusal states what is wrong with the name."""
     with pytest.raises(NameRefused) as refused:
         check(name, OWN)
     assert why in str(refused.value)
@@ -70,7 +70,7 @@ def test_a_name_that_claims_hides_or_poses_is_refused_with_the_reason(name: str,
     ],
 )
 def test_an_ordinary_name_in_any_language_is_taken(name: str) -> None:
-    """What only resembles a claim in a part of a word is none."""
+    """A claim that is only a part of a longer word is accepted."""
     assert check(f" {name} ", OWN) == name
 
 

@@ -26,7 +26,7 @@ def caller(app_id: str = "app2222222222222222", mode: str = "live") -> Caller:
 
 
 def admitted(pace: AppPace, calls: int = 1, who: Caller | None = None) -> int:
-    """How many of so many calls in one turn are let through."""
+    """Return how many of the calls in one loop turn are admitted."""
     done = 0
     with contextlib.suppress(RateLimited):
         for _ in range(calls):
@@ -63,7 +63,7 @@ async def test_two_processes_together_let_through_what_a_minute_allows(redis_url
 
 
 async def test_what_two_let_through_at_once_is_waited_for(redis_url: str, tmp_path: Path) -> None:
-    """Neither had heard of the other yet: whoever reports last tells callers to wait until the sum has its time."""
+    """Two processes that admitted at once exceed the limit; the later report makes callers wait until the sum fits."""
     async with two_processes(redis_url, tmp_path, 60) as both:
         for services in both:
             assert admitted(services.app_pace, 99) == 60
@@ -79,7 +79,7 @@ async def test_what_two_let_through_at_once_is_waited_for(redis_url: str, tmp_pa
 
 
 async def test_a_refused_call_is_not_counted(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often it is tried: at the time that it was told of, one is let through."""
+    """After any number of refused calls, one is admitted at the stated time."""
     async with opened(redis_url, tmp_path, **{LIMIT: "6"}) as services:
         pace, now = services.app_pace, 1000.0
         monkeypatch.setattr(pace, "_clock", lambda: now)
@@ -94,7 +94,7 @@ async def test_a_refused_call_is_not_counted(redis_url: str, tmp_path: Path, mon
 
 
 async def test_an_ordinary_call_costs_redis_nothing(redis_url: str, tmp_path: Path) -> None:
-    """At the usual limit every 585th call costs one command, which nobody waits for."""
+    """At the default limit every 585th call costs one command, which is not waited for."""
     async with opened(redis_url, tmp_path) as services:
         assert admitted(services.app_pace, 584) == 584
         assert services.store.pending == 0

@@ -42,7 +42,7 @@ async def test_anything_else_proves_nothing(services: Services) -> None:
 
 
 async def test_only_digests_are_stored(services: Services) -> None:
-    """Who reads Redis cannot call."""
+    """A reader of Redis cannot make calls."""
     app = await services.apps.create("A", [])
     fields = await services.store.call("HGETALL", f"wf:app:{app['appId']}")
     secret = app["secretKey"].rsplit("_", 1)[1].encode()

@@ -23,7 +23,7 @@ def attempts(services: Services) -> Attempts:
 
 
 def asked(nonce: str = "n1", user: str = "bob") -> ConsentRequest:
-    """Return what an app asks."""
+    """Return an app's consent request."""
     return ConsentRequest("live", "appaaaaaaaaaaaaaaaa", user, nonce, "https://acme.example", 10_000_000_000)
 
 
@@ -53,7 +53,7 @@ async def test_the_outcome_follows_the_attempt(attempts: Attempts) -> None:
 
 
 async def test_another_token_learns_nothing(attempts: Attempts) -> None:
-    """Another app, user or mode asks for the nonce: unknown."""
+    """For another app, user or mode the nonce is unknown."""
     await attempts.create(asked(), browser="b1", jti=jti())
     for where in (
         ("appbbbbbbbbbbbbbbbb", "live", "bob"),
@@ -119,13 +119,13 @@ async def test_a_no_undoes_a_yes_that_the_payer_never_heard_of(
 
 
 async def test_a_fault_that_is_noted_late_brings_nothing_back(services: Services, attempts: Attempts) -> None:
-    """An attempt that has expired meanwhile stays away."""
+    """A late fault does not restore an expired attempt."""
     await attempts.note_fault("a" * 64, "denied")
     assert await services.store.call("EXISTS", attempt_key("a" * 64)) == 0
 
 
 async def test_an_approved_attempt_keeps_no_key(services: Services, attempts: Attempts) -> None:
-    """The sealed copy that waited for the connection is gone."""
+    """The sealed copy for the connection is deleted."""
     attempt = await attempts.create(asked(), browser="b1", jti=jti())
     done = await attempts.approve(attempt, yes())
     assert (done.decision["funding"], done.decision["code"]) == ("", "")
@@ -136,7 +136,7 @@ async def test_an_approved_attempt_keeps_no_key(services: Services, attempts: At
 async def test_an_attempt_expires_after_an_hour_and_is_remembered_for_a_day(
     services: Services, attempts: Attempts
 ) -> None:
-    """Past its time it can be neither approved nor denied, and says so."""
+    """An expired attempt can be neither approved nor denied, and is reported as expired."""
     attempt = await attempts.create(asked(), browser="b1", jti=jti())
     key = attempt_key(attempt.attempt_id)
     life_ms = await services.store.call("PTTL", key)
@@ -151,7 +151,7 @@ async def test_an_attempt_expires_after_an_hour_and_is_remembered_for_a_day(
 
 
 async def test_an_attempt_gets_more_time_ten_times_until_it_is_decided(attempts: Attempts) -> None:
-    """WCAG 2.2.1 asks for ten; a decided attempt and an eleventh time are refused."""
+    """WCAG 2.2.1 requires ten; an eleventh extension and a decided attempt are refused."""
     attempt = await attempts.create(asked(), browser="b1", jti=jti())
     for _ in range(MOST_EXTENSIONS):
         assert attempt.may_extend

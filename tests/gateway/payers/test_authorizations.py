@@ -1,4 +1,4 @@
-"""Authorizations under way, below HTTP (what a browser sees of them is in tests/consent_web/test_funding.py)."""
+"""Pending authorizations below HTTP; the browser's view is in tests/consent_web/test_funding.py."""
 
 import asyncio
 
@@ -38,7 +38,7 @@ async def test_another_browser_finds_nothing_and_spoils_nothing(authorizations: 
 
 
 async def test_neither_its_state_nor_its_key_is_in_redis(authorizations: Authorizations, store: Store) -> None:
-    """Who reads the store cannot bring an authorization back, nor pay."""
+    """A reader of the store can neither complete an authorization nor use its key."""
     begun = await authorizations.begin(BROWSER, "")
     await authorizations.issue(begun, KEY, None)
     for name in [name async for name in store.each_key("*")]:

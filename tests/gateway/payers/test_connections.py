@@ -1,4 +1,4 @@
-"""Connections: approve, lower, pause, resume, revoke; spend stays whatever happens."""
+"""Connections: approve, lower, pause, resume, revoke; each keeps the spend."""
 
 import pytest
 
@@ -43,7 +43,7 @@ async def test_lowering_never_raises(services: Services) -> None:
 
 
 async def test_a_pause_can_be_undone_and_a_revocation_cannot(services: Services) -> None:
-    """Only a new approval opens a revoked connection; its funding key is gone at once."""
+    """Only a new approval reopens a revoked connection; its funding key is deleted at once."""
     await services.connections.pause(_ADA)
     assert not (await services.connections.status(_ADA))["connected"]
     await services.connections.resume(_ADA)
@@ -61,7 +61,7 @@ async def test_a_pause_can_be_undone_and_a_revocation_cannot(services: Services)
 
 
 async def test_revoking_a_stranger_leaves_nothing(services: Services) -> None:
-    """Idempotent, also for who never connected."""
+    """Revoking is idempotent, also for a user who never connected."""
     eve = Budget.of_user("live", _ADA.app_id, "eve")
     await services.connections.revoke(eve)
     assert (await services.ledger.standing(eve)).fields == {}
@@ -84,12 +84,12 @@ async def test_a_request_id_finds_its_budget(services: Services) -> None:
 
 
 async def _history(services: Services, budget: Budget = _ADA) -> list[tuple[str, str]]:
-    """Return who did what, oldest first."""
+    """Return actor and action of each receipt, oldest first."""
     return [(line["by"], line["event"]) for line in reversed(await services.connections.receipts(budget))]
 
 
 async def test_each_change_leaves_one_receipt(services: Services) -> None:
-    """With who made it; doing again what is done leaves none, and what is refused neither."""
+    """A receipt names the actor; a repeat and a refused change leave none."""
     connections = services.connections
     for _ in range(2):
         await connections.lower(_ADA, 2 * _USD)
@@ -141,7 +141,7 @@ async def test_an_approval_is_repeated_by_its_receipt(services: Services) -> Non
 
 
 async def test_an_app_that_lowers_often_hides_no_approval(services: Services) -> None:
-    """However many receipts came after it: it is known to be carried out, and its repeat raises nothing again."""
+    """After any number of later receipts an approval's repeat is recognised and does not raise the cap again."""
     yes = Approval(7 * _USD, "sk-or-v1-ada", "wallet", "https://acme.example", 0, By.PAYER, "Acme may …", "attempt")
     await services.connections.approve(_ADA, yes)
     for nano in range(20):
@@ -167,7 +167,7 @@ async def test_a_closed_app_ends_each_of_its_connections_once(services: Services
 
 
 async def test_an_older_receipt_is_still_read(services: Services) -> None:
-    """Its fields came as JSON, and only the payer's pages wrote it."""
+    """Older receipts have JSON fields and only the payer as their actor."""
     body = '{"cap_nano": "5", "before_nano": "", "text": "yes"}'
     await services.store.call("XADD", _ADA.history, "*", "receipt", "", "event", "cap", "at_ms", 7, "body", body)
     [newest, _] = await services.connections.receipts(_ADA)

@@ -1,4 +1,4 @@
-"""What is asked: a connection and a grant each name their own budget and attempt."""
+"""Consent requests: a connection and a grant each name their own budget and attempt."""
 
 from gateway.keys import Budget
 from gateway.payers.consent_request import ConsentRequest

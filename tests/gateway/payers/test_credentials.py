@@ -1,4 +1,4 @@
-"""Credentials in the wrong place: the refusal says which was sent and which belongs there, and repeats none."""
+"""Credentials in the wrong place: the refusal names the kind sent and the kind expected, and repeats no value."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Grants: what may be asked for, what a token finds, and what is told of one."""
+"""Grants: allowed requests, look-up by token, and the stated status."""
 
 from decimal import Decimal
 
@@ -31,7 +31,7 @@ def test_a_grant_is_bounded_in_all(requests: int, max_usd: Decimal | None, cap_n
 
 @pytest.mark.parametrize("requests", [0, -1, 101, 1000, True, None, "3", Decimal("2.5"), float("inf")])
 def test_requests_that_are_no_small_number_are_refused(requests: object) -> None:
-    """422, and it says what may be asked."""
+    """422 with the allowed range."""
     with pytest.raises(InvalidRequest, match="from 1 to 100") as refused:
         BOUNDS.ask(requests, None)
     assert refused.value.status == 422
@@ -39,7 +39,7 @@ def test_requests_that_are_no_small_number_are_refused(requests: object) -> None
 
 @pytest.mark.parametrize("usd", [0, -1, Decimal("0.009"), Decimal("100.01"), True, "1", float("nan"), Decimal("1e9")])
 def test_dollars_out_of_bounds_are_refused(usd: object) -> None:
-    """422, and it says what may be asked."""
+    """422 with the allowed range."""
     with pytest.raises(InvalidRequest, match=r"from 0.01 to 100") as refused:
         BOUNDS.ask(3, usd)
     assert refused.value.status == 422
@@ -75,7 +75,7 @@ def test_what_is_no_token_of_this_mode_finds_nothing(token: str) -> None:
 def test_a_grant_says_what_is_left_also_when_it_has_ended(
     changed: dict[str, bytes], spent: int, now_ms: int, left: int, active: bool
 ) -> None:
-    """Used up, expired, ended by the payer and over its dollars leave nothing; what was spent stays told."""
+    """Used up, expired, ended by the payer or over its dollars: nothing remains, and the spend is still stated."""
     found = status_of(standing_of(spent, LIVING | changed, now_ms=now_ms))
     assert found == {
         "requestsRemaining": left,

@@ -38,7 +38,7 @@ async def test_the_minute_is_counted_in_redis(store: Store) -> None:
 
 
 async def test_a_repeated_attempt_counts_once(store: Store) -> None:
-    """A popup that asks again after a lost answer uses up nothing; another attempt does."""
+    """A popup's repeat after a lost answer does not count; another attempt does."""
     limits = RateLimits(store)
     for nonce in ("n1", "n1", "n2"):
         await limits.admit_attempt(asked(nonce), BROWSER)

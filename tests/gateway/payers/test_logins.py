@@ -1,4 +1,4 @@
-"""Stays: cookies that replace each other without getting lost, and what ends them."""
+"""Logins: rotating cookies that survive lost answers, and what ends a login."""
 
 import pytest
 
@@ -13,12 +13,12 @@ OTHER = Guest("b" * 64)
 
 @pytest.fixture
 def logins(services: Services) -> Logins:
-    """The store of stays."""
+    """The store of logins."""
     return services.logins
 
 
 async def test_an_old_cookie_lives_until_the_new_one_is_seen(logins: Logins) -> None:
-    """A lost answer loses nothing, however many there are; what was seen ends what came before it, and that alone."""
+    """Any number of lost answers loses no login; a cookie that was seen ends its predecessors only."""
     first = await logins.begin("w", MINE)
     second, third = await logins.renew(first), await logins.renew(first)
     assert await logins.find(first.token, MINE) == first
@@ -52,7 +52,7 @@ async def test_a_stay_that_was_ended_does_not_come_back(services: Services, logi
 
 
 async def test_what_takes_the_place_of_a_stay_ends_it_when_it_is_seen(logins: Logins) -> None:
-    """A browser that goes on in another wallet leaves the first one open to nobody."""
+    """When a browser moves to another wallet, its login to the first one ends."""
     first = await logins.begin("w1", MINE)
     second = await logins.begin("w2", MINE, instead=first)
     assert await logins.find(first.token, MINE) == first
@@ -62,7 +62,7 @@ async def test_what_takes_the_place_of_a_stay_ends_it_when_it_is_seen(logins: Lo
 
 
 async def test_a_cookie_that_never_came_back_expires_in_a_day(services: Services, logins: Logins) -> None:
-    """And lives for 400 days from when it did."""
+    """A cookie that came back lasts 400 days from then."""
     visit = await logins.begin("w", MINE)
     names = [keys.visit(sha256_hex(visit.token)), keys.login("w", visit.device)]
     assert all([UNSEEN_SECONDS - 9 < await services.store.call("TTL", name) <= UNSEEN_SECONDS for name in names])
@@ -79,7 +79,7 @@ async def test_a_proof_lasts_for_ten_minutes_and_for_one_browser(services: Servi
 
 
 async def test_a_wallet_decides_one_thing_at_a_time(services: Services, logins: Logins) -> None:
-    """From whichever browser, until it is over; what nobody ended goes by itself."""
+    """Across browsers, until the decision ends; one that was never ended expires."""
     visit, other = await logins.begin("w", MINE), await logins.begin("w", OTHER)
     assert [await logins.take_turn(one) for one in (visit, other)] == [True, False]
     assert 0 < await services.store.call("PTTL", keys.wallet_turn("w")) <= 20_000

@@ -1,4 +1,4 @@
-"""Wallets: keys that open only in their place, and whose apps a key pays for."""
+"""Wallets: sealed keys bound to their wallet, and the apps that a key funds."""
 
 import pytest
 
@@ -41,7 +41,7 @@ async def seen(services: Services, visit: Visit, guest: Guest) -> Visit | None:
 
 
 async def test_no_cookie_value_is_stored(services: Services, wallets: Wallets) -> None:
-    """Whoever reads the store cannot enter a wallet."""
+    """A reader of the store cannot open a wallet."""
     visit = await wallets.enter(MINE)
     names = [name async for name in services.store.each_key("*")]
     assert not [name for name in names if visit.token in name]
@@ -50,7 +50,7 @@ async def test_no_cookie_value_is_stored(services: Services, wallets: Wallets) -
 
 
 async def test_a_funding_key_opens_only_in_its_own_wallet(services: Services, wallets: Wallets) -> None:
-    """Copied to another wallet it stays sealed."""
+    """Copied to another wallet it cannot be opened."""
     mine = await wallets.fund_by_key(None, MINE, KEY)
     assert await wallets.funding_key(mine.wallet_id) == KEY
     other = await wallets.enter(MINE)
@@ -61,7 +61,7 @@ async def test_a_funding_key_opens_only_in_its_own_wallet(services: Services, wa
 
 
 async def test_a_pasted_key_opens_no_wallet(wallets: Wallets) -> None:
-    """Without the cookie the same key begins a wallet of its own."""
+    """Without the cookie the same key creates a new wallet."""
     owner = await wallets.fund_by_key(None, MINE, KEY)
     await wallets.add(owner, BUDGET)
     payer = await wallets.fund_by_key(None, OTHER, KEY)
@@ -85,7 +85,7 @@ async def test_the_key_that_pays_proves_a_browser_that_lost_its_secret(services:
 
 
 async def test_a_replaced_key_cuts_off_who_held_the_old_one(services: Services, wallets: Wallets) -> None:
-    """A browser that the old key alone proved is out, and what it approved goes on with the old key, for good."""
+    """A browser proved by the old key only is logged out; its approvals keep the old key."""
     owner = await wallets.fund_by_key(None, MINE, KEY)
     await connect(services, owner)
     bare = await seen(services, owner, OTHER)
@@ -127,7 +127,7 @@ async def test_another_account_is_asked_about(services: Services, wallets: Walle
 
 
 async def test_a_kept_wallet_does_not_pass_to_the_other_account(services: Services, wallets: Wallets) -> None:
-    """Who pays for a wallet is not thereby its owner: it is neither proved nor found by the other account."""
+    """The account that funds a wallet is not thereby its owner: it neither proves nor finds the wallet."""
     alice = await wallets.fund_by_account(None, MINE, KEY, "user_alice")
     await connect(services, alice)
     await services.store.call("DEL", keys.login_proof(alice.wallet_id, alice.device))
@@ -184,7 +184,7 @@ async def test_a_change_of_funding_leaves_one_receipt(services: Services, wallet
 
 
 async def test_a_merged_wallet_loses_nothing(services: Services, wallets: Wallets) -> None:
-    """Two wallets of one account become one: every cookie leads there, one key pays, and the receipt says so."""
+    """Two wallets of one account are merged: all cookies open it, one key funds it, a receipt records the merge."""
     account = await wallets.fund_by_account(None, OTHER, "sk-or-v1-first-key-0000", "user_alice")
     await connect(services, account, THEIRS, "sk-or-v1-first-key-0000")
     visit = await wallets.fund_by_key(None, MINE, KEY)
@@ -201,7 +201,7 @@ async def test_a_merged_wallet_loses_nothing(services: Services, wallets: Wallet
 
 
 async def test_a_wallet_that_is_not_used_expires(services: Services, wallets: Wallets) -> None:
-    """Within a day if its cookie never came back; never once it has approved something."""
+    """Within a day if its cookie was never returned; never after an approval."""
     visit = await wallets.enter(MINE)
     ttl = await services.store.call("TTL", keys.wallet(visit.wallet_id))
     assert UNSEEN_SECONDS - 9 < ttl <= UNSEEN_SECONDS
@@ -214,7 +214,7 @@ async def test_a_wallet_that_is_not_used_expires(services: Services, wallets: Wa
 
 
 async def test_grants_are_listed_for_as_long_as_their_ledgers_stay(services: Services, wallets: Wallets) -> None:
-    """The next one takes those off that are older; connections stay, and so does what was listed a moment ago."""
+    """A new grant removes entries older than a ledger's life; connections and recent grants are kept."""
     visit = await wallets.enter(MINE)
     await connect(services, visit)
     old, new, next_one = (Budget.of_grant("live", BUDGET.app_id, digit * 64) for digit in "123")

@@ -30,6 +30,6 @@ async def patient(server: ValkeyServer) -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def peer() -> AsyncIterator[Peer]:
-    """A server that says what the test says."""
+    """A server that sends what the test defines."""
     async with open_peer() as running:
         yield running

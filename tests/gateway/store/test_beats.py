@@ -1,4 +1,4 @@
-"""Each connection is proven before it carries a command, and whatever goes wrong the beats go on."""
+"""Each connection is checked before it carries a command, and beats continue after any failure."""
 
 import asyncio
 from typing import Any
@@ -68,7 +68,7 @@ async def test_no_command_is_let_out_to_a_redis_that_is_not_ours(server: ValkeyS
 
 
 async def test_a_connection_that_broke_costs_no_call(server: ValkeyServer, patient: Store) -> None:
-    """Nor a line in the log: calls on their way, and those that come, are made on the next one."""
+    """No log line either: pending and new calls are sent on the next connection."""
     with redis.Redis.from_url(server.url) as operator, capture_logs() as lines:
         for _ in range(10):
             calls = [asyncio.ensure_future(patient.run("rate", ["r"], [1000, 60_000, str(n)])) for n in range(50)]
@@ -80,7 +80,7 @@ async def test_a_connection_that_broke_costs_no_call(server: ValkeyServer, patie
 
 
 async def test_a_silent_connection_is_made_anew_without_an_outage(server: ValkeyServer) -> None:
-    """It may lead to a machine that is gone; only a second one that is silent too is an outage."""
+    """Its machine may be gone; only a second silent connection is an outage."""
     store = await Store.open(server.url, deadline_ms=60_000)
     first = server_of(store).pipe
     try:
@@ -132,7 +132,7 @@ async def test_a_process_needs_one_place_and_takes_none_while_it_holds_one(serve
 
 
 async def test_a_beat_counts_on_under_its_key(server: ValkeyServer, patient: Store) -> None:
-    """Four times a second or so, whatever else is asked."""
+    """About four times a second, regardless of other commands."""
     with redis.Redis.from_url(server.url) as operator:
         seen = int(operator.hget(keys.INSTANCE, "beat") or 0)
         async with asyncio.timeout(SECONDS):

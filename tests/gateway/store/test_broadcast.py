@@ -27,7 +27,7 @@ async def store(redis_url: str) -> AsyncIterator[Store]:
 
 
 class _Listener:
-    """A process that acts on a cut when it is let."""
+    """A process that acts on a cut when the test permits it."""
 
     def __init__(self, store: Store) -> None:
         self.heard: list[Cut] = []
@@ -48,7 +48,7 @@ class _Listener:
 
 
 async def test_a_cut_is_answered_after_every_listener_has_acted(store: Store) -> None:
-    """All hear it, the sender too."""
+    """Every subscriber gets it, including the sender."""
     listeners = [_Listener(store) for _ in range(3)]
     for listener in listeners:
         await listener.listen()
@@ -64,7 +64,7 @@ async def test_a_cut_is_answered_after_every_listener_has_acted(store: Store) ->
 
 
 async def test_a_listener_that_is_still_at_it_is_waited_for(store: Store) -> None:
-    """The answer comes only after it has acted."""
+    """The sender is answered only after the listener has acted."""
     listener = _Listener(store)
     await listener.listen()
     listener.let_go.clear()
@@ -93,7 +93,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def test_who_could_not_listen_at_its_start_asks_for_what_it_missed() -> None:
-    """It served before it was subscribed: a cut may have gone by."""
+    """The process served before it was subscribed, so a cut may have been missed."""
     with ValkeyServer(durable=True) as server:
         server.kill()
         store = await Store.open(server.url, deadline_ms=100)
@@ -109,7 +109,7 @@ async def test_who_could_not_listen_at_its_start_asks_for_what_it_missed() -> No
 
 
 async def test_who_is_not_waited_for_knows_it() -> None:
-    """A freeze for longer than a sign counts; it hears again only when it has signed and asked for what it missed."""
+    """After a freeze longer than a sign's lifetime, a process listens again once it has signed and caught up."""
     with ValkeyServer(durable=True) as server:
         store = await Store.open(server.url, deadline_ms=100)
         listener = _Listener(store)
@@ -133,7 +133,7 @@ async def test_who_is_not_waited_for_knows_it() -> None:
 async def test_hearing_outlives_whatever_goes_wrong(
     store: Store, monkeypatch: pytest.MonkeyPatch, fault: Exception, where: str
 ) -> None:
-    """A process that stopped hearing or signing would never be told of a revocation again."""
+    """A process whose listener or signer ended would miss all later revocations."""
     listener = _Listener(store)
     tries = 0
     owner: object
@@ -156,7 +156,7 @@ async def test_hearing_outlives_whatever_goes_wrong(
 
 
 async def test_on_a_cluster_cuts_are_sent_and_heard_after_a_hiccup_and_where_their_slot_has_gone() -> None:
-    """No node but the one that holds the channel's slot is asked to send them."""
+    """Only the node with the channel's slot is used to publish."""
     with ValkeyCluster(replicas=False) as cluster:
         store = await Store.open(cluster.url, deadline_ms=100)
         listener = _Listener(store)

@@ -1,4 +1,4 @@
-"""A Cluster as the store sees it: masters that freeze, die, join and are replaced, and slots on their way."""
+"""A Redis Cluster and the store: masters that freeze, die, join and are replaced, and migrating slots."""
 
 import asyncio
 import contextlib
@@ -25,18 +25,18 @@ SECONDS = 15
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
-    """Find a connection that nobody closed here, and not in whichever test comes next."""
+    """Report an unclosed connection in this test rather than in the next one."""
     yield
     gc.collect()
 
 
-# A master that gave its last slot away stays one, empty.
+# A master without slots remains a master.
 _OPTIONS = ("--cluster-allow-replica-migration", "no")
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[ValkeyCluster]:
-    """Three masters, and more in time: each test leaves every slot with a master that lives."""
+    """Three masters, later more: each test leaves every slot on a live master."""
     with ValkeyCluster(replicas=False, options=_OPTIONS) as running:
         yield running
 
@@ -99,7 +99,7 @@ async def test_masters_that_all_die_and_come_back_are_met_again(mortal: ValkeyCl
         for _ in range(20):
             assert not any([await is_answered(store, key) for key in keys])
             await asyncio.sleep(0.01)
-        # What nobody tells stays as it was.
+        # Missing information leaves the state unchanged.
         await store._routes.learn()
         assert len(store._routes.masters) == 3
         await asyncio.gather(*(asyncio.to_thread(node.start) for node in mortal.nodes))
@@ -112,7 +112,7 @@ async def test_masters_that_all_die_and_come_back_are_met_again(mortal: ValkeyCl
 
 
 async def test_a_cluster_that_is_away_at_the_start_is_met_when_it_comes(mortal: ValkeyCluster) -> None:
-    """Of several hosts, too, when the first never comes."""
+    """Also if the first of several hosts never comes up."""
     for node in mortal.nodes:
         node.kill()
     hosts = ",".join(f"127.0.0.1:{node.port}" for node in mortal.nodes)
@@ -128,7 +128,7 @@ async def test_a_cluster_that_is_away_at_the_start_is_met_when_it_comes(mortal: 
 
 
 async def test_a_frozen_replica_is_no_matter(replicated: ValkeyCluster, store: Store) -> None:
-    """Not even when connections to the masters break, and the nodes are asked anew."""
+    """Not even if connections to the masters break and the topology is read again."""
     keys = [key_of(replicated, number) for number in range(3)]
     replicated.nodes[3].freeze()
     with capture_logs() as lines:
@@ -167,7 +167,7 @@ async def test_a_frozen_master_is_followed_to_its_replica_and_hurts_no_other(
 
 
 async def test_a_new_master_is_met_while_a_slot_is_on_its_way_to_it(cluster: ValkeyCluster, store: Store) -> None:
-    """ASK names a server that nobody has heard of; it has a beat of its own as soon as it has a slot."""
+    """ASK names an unknown node; the node gets its own beat once it has a slot."""
     key = store._routes.beat_keys[0]
     await store.call("SET", f"{{{key}}}", "with it")
     fourth = await asyncio.to_thread(cluster.join)
@@ -205,7 +205,7 @@ async def test_a_master_with_no_numbered_key_is_lost_and_found_like_any(cluster:
 
 
 async def test_an_open_slot_hurts_nobody_else_and_is_no_outage(cluster: ValkeyCluster, store: Store) -> None:
-    """A script whose keys lie on two masters is unavailable for now; one key is asked for where it has gone."""
+    """A script whose keys are on two masters is unavailable meanwhile; a single key is read from its new node."""
     there = (cluster.owner("{open}a") + 1) % 3
     near = next(f"k{number}" for number in range(1000) if cluster.owner(f"k{number}") == cluster.owner("{open}a"))
     for name in ("{open}a", "{open}b", near):
@@ -226,7 +226,7 @@ async def test_an_open_slot_hurts_nobody_else_and_is_no_outage(cluster: ValkeyCl
 
 
 async def test_a_slot_that_nobody_holds_is_refused_alone(store: Store, cluster: ValkeyCluster) -> None:
-    """The masters say so in the words of an outage; it is none of theirs."""
+    """The masters answer CLUSTERDOWN for it, which is not an outage of the masters."""
     for node in cluster.nodes:
         ask(node, "CONFIG", "SET", "cluster-require-full-coverage", "no")
     orphan, near = key_of(cluster, 1), next(k for k in map("n{}".format, range(1000)) if cluster.owner(k) == 1)
@@ -245,7 +245,7 @@ async def test_a_slot_that_nobody_holds_is_refused_alone(store: Store, cluster: 
 
 
 async def test_a_node_that_left_takes_its_connections_along(cluster: ValkeyCluster, store: Store) -> None:
-    """It is asked no more, and nothing stays open to it."""
+    """A removed node gets no commands, and its connections are closed."""
     fourth = await asyncio.to_thread(cluster.join)
     await asyncio.to_thread(cluster.move, "user", fourth)
     await asyncio.gather(*(store.call("GET", "user") for _ in range(20)))

@@ -1,4 +1,4 @@
-"""One connection: one write a turn, answers in order, and a word for everybody who waits when it ends."""
+"""One connection: one write for each loop turn, replies in order, and an error for all pending calls at its end."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -57,7 +57,7 @@ async def test_who_leaves_keeps_his_place_in_the_queue(peer: Peer, pipe: Pipe) -
 
 @pytest.mark.parametrize("word", [b"-ERR unasked\r\n", b"HTTP/1.1 400 Bad Request\r\n", b""], ids=repr)
 async def test_a_peer_that_says_what_nobody_asked_for_is_left(peer: Peer, pipe: Pipe, word: bytes) -> None:
-    """Or ends: everybody who waits is told."""
+    """After an unexpected reply or the end of the connection, all pending calls fail."""
     waiting = asked(pipe, "GET", "a")
     await peer.got(b"GET")
     peer.answer(b"+answer\r\n")
@@ -89,7 +89,7 @@ async def test_flushed_means_that_the_kernel_has_it(peer: Peer, pipe: Pipe) -> N
 
 
 async def test_what_is_not_flushed_when_the_server_is_given_up_is_told(peer: Peer, pipe: Pipe) -> None:
-    """Whoever waits for the kernel waits no longer than for an answer."""
+    """Waiting for the kernel's send buffer has the same deadline as a reply."""
     peer.may_read.clear()
     asked(pipe, "SET", "a", "x" * 20_000_000)
     flushing = asyncio.ensure_future(pipe.flushed())
@@ -114,7 +114,7 @@ async def test_commands_that_no_request_waits_for_do_not_count_as_asked(peer: Pe
 
 
 async def test_who_we_are_is_said_first() -> None:
-    """User, password and database; a wrong one is told, and a name that may not be given does not matter."""
+    """User, password and database come first; a wrong one is an error, a refused CLIENT SETNAME is ignored."""
     with ValkeyServer(options=("--requirepass", "secret")) as server:
         place = Place(path=str(server.folder / "s"))
         for access in (Access(), Access(password="wrong"), Access(password="secret", db=99)):
@@ -130,6 +130,6 @@ async def test_who_we_are_is_said_first() -> None:
 
 
 async def test_a_place_where_nobody_listens_is_lost() -> None:
-    """In a word for the log."""
+    """A refused connection fails with a short reason for the log."""
     with pytest.raises(Lost, match="FileNotFoundError"):
         await connect(Place(path="/nowhere").find, Access(), Pipe)

@@ -32,7 +32,7 @@ def _sign(epoch: str, beat: int, *, accepted: bool = False, older: bool = False,
     ],
 )
 def test_a_redis_is_judged_by_its_sign(sign: Sign, known: Known | None, *, ours: bool) -> None:
-    """Empty, another, or older is doubted; the operator's word, if it is younger, ends a doubt about another one."""
+    """Empty, foreign or older: refused; a newer acceptance by the operator ends a refusal as foreign."""
     epoch = Epoch()
     assert epoch.judge(_KEY, sign, known) is ours
     assert (epoch.doubt is None) is ours
@@ -83,7 +83,7 @@ def test_two_memories_make_the_newest() -> None:
 
 
 def test_a_store_is_begun_as_a_whole() -> None:
-    """When every server of it is known to be empty; one that is empty beside others is one that was emptied."""
+    """Only if every node is empty; a single empty node beside others was emptied."""
     epoch = Epoch(["a", "b"])
     assert epoch.judge("a", _sign("", 0), None)
     assert not epoch.may_begin("a")
@@ -123,7 +123,7 @@ def test_an_answer_that_was_asked_before_an_acceptance_counts_no_more() -> None:
 
 
 def test_a_server_that_joined_later_may_be_begun() -> None:
-    """It is known by a key of its own, which nobody can have seen."""
+    """A node that joined later is identified by its own key, which no process can have seen before."""
     epoch = Epoch(["a", "b"])
     epoch.remember("a", Known("e1", 1, 50))
     assert epoch.judge("new", _sign("", 0), None)

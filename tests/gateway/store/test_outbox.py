@@ -44,7 +44,7 @@ async def store(server: ValkeyServer) -> AsyncIterator[Store]:
 
 @contextlib.asynccontextmanager
 async def opened(url: str, deadline_ms: int = PATIENT_MS) -> AsyncIterator[Store]:
-    """A store that knows the two scripts of this file, on each connection from the next one on."""
+    """A store with the two scripts of this file, from its next connection on."""
     store = await Store.open(url, deadline_ms=deadline_ms)
     for name, text in (("note", NOTE), ("read", READ)):
         sha = await store.call("SCRIPT", "LOAD", text)
@@ -65,7 +65,7 @@ async def noted(store: Store, budget: str) -> list[int]:
 
 
 async def test_a_run_sees_what_was_posted_before_it(store: Store) -> None:
-    """Without a wait between them, and the reply of each post is told once."""
+    """Without waiting in between; each post's reply is delivered once."""
     replies: list[int] = []
     posts = [note(store, "b", number, on_reply=replies.append) for number in range(50)]
     await asyncio.sleep(0)
@@ -76,7 +76,7 @@ async def test_a_run_sees_what_was_posted_before_it(store: Store) -> None:
 
 
 async def test_order_outlives_a_killed_connection(server: ValkeyServer, store: Store) -> None:
-    """Those on their way are repeated before those that came later, and a run comes after all of them."""
+    """Unacknowledged posts are repeated before later ones, and a run follows all of them."""
     with redis.Redis.from_url(server.url) as operator:
         for round_ in range(20):
             budget = f"b{round_}"
@@ -92,7 +92,7 @@ async def test_order_outlives_a_killed_connection(server: ValkeyServer, store: S
 
 
 async def test_what_was_posted_in_an_outage_arrives_after_it_in_order(server: ValkeyServer, store: Store) -> None:
-    """The post says that it did not leave; a run afterwards sees it all the same."""
+    """The post reports that it was not sent; a later run still sees its effect."""
     assert await note(store, "b", 0)
     server.kill()
     with pytest.raises(Unavailable):
@@ -109,7 +109,7 @@ async def test_what_was_posted_in_an_outage_arrives_after_it_in_order(server: Va
 
 
 async def test_a_frozen_redis_answers_late_and_nothing_is_lost(server: ValkeyServer) -> None:
-    """What lay in the socket is acknowledged when it thaws; what came meanwhile follows."""
+    """Posts in the socket are acknowledged after the freeze; later ones follow."""
     async with opened(server.url, deadline_ms=100) as store:
         server.freeze()
         assert await note(store, "b", 0)
@@ -126,7 +126,7 @@ async def test_a_frozen_redis_answers_late_and_nothing_is_lost(server: ValkeySer
 
 
 async def test_order_outlives_scripts_that_were_forgotten(server: ValkeyServer, store: Store) -> None:
-    """NOSCRIPT comes for some of those on their way; a script that is known must not overtake them."""
+    """Some posts get NOSCRIPT; posts of a known script must not overtake them."""
     with redis.Redis.from_url(server.url) as operator:
         for round_ in range(20):
             budget = f"b{round_}"
@@ -140,7 +140,7 @@ async def test_order_outlives_scripts_that_were_forgotten(server: ValkeyServer, 
 
 
 async def test_a_post_that_is_wrong_for_good_is_told_and_dropped(store: Store) -> None:
-    """It stops nobody behind it; nor does a reply that its poster cannot take."""
+    """It does not block later posts; nor does a reply that its callback cannot handle."""
 
     def fail(_: object) -> None:
         raise KeyError
@@ -168,7 +168,7 @@ async def test_what_an_answer_calls_for_is_drained_too(store: Store) -> None:
 
 
 async def test_what_waits_is_bounded(server: ValkeyServer, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the bound a post is dropped, and one line tells of it."""
+    """Beyond the bound posts are dropped, with one log line."""
     monkeypatch.setattr(outbox, "MOST_PENDING", 10)
     server.kill()
     with capture_logs() as lines:
@@ -222,7 +222,7 @@ async def test_order_outlives_slots_on_their_way(cluster: ValkeyCluster) -> None
 
 
 async def test_posts_follow_a_master_to_its_replica() -> None:
-    """What was on its way to one that froze goes to whoever serves in its place, in order."""
+    """Unacknowledged posts to a frozen master are sent to its replacement, in order."""
     with ValkeyCluster() as cluster:
         async with opened(cluster.url, deadline_ms=100) as store:
             budget = next(f"b{number}" for number in range(100) if cluster.owner(f"{{b{number}}}") == 1)

@@ -21,7 +21,7 @@ _GET = pack(("GET", "a"))
 
 @pytest.fixture
 async def server(peer: Peer) -> AsyncIterator[Server]:
-    """The way to it, proven."""
+    """A checked connection to it."""
     made = Server(peer.place.find, access=Access(), deadline_seconds=_DEADLINE_SECONDS)
     made.serve(True)
     await made.connect()
@@ -39,7 +39,7 @@ def asked(server: Server) -> "asyncio.Future[Any]":
 
 
 async def test_a_server_that_answers_nobody_is_away_after_the_deadline(server: Server) -> None:
-    """One line tells of it, however many calls find out."""
+    """One log line, however many calls fail."""
     with capture_logs() as lines:
         async with watched() as late:
             started = time.monotonic()
@@ -63,7 +63,7 @@ async def test_a_server_that_answers_others_is_busy_and_waited_for(peer: Peer, s
 
 
 async def test_silence_after_an_answer_counts_from_that_answer(peer: Peer, server: Server) -> None:
-    """Not from the time when the first of those who wait had asked."""
+    """The deadline restarts with each reply, and does not run from the first pending call."""
     first, second = asked(server), asked(server)
     await peer.got(_GET)
     await asyncio.sleep(_DEADLINE_SECONDS / 2)
@@ -88,7 +88,7 @@ async def test_what_this_machine_is_late_by_is_not_held_against_redis(peer: Peer
 
 
 async def test_who_waits_for_a_connection_is_told_within_the_deadline(server: Server) -> None:
-    """That it is away; and at once when that is found out another way."""
+    """Calls that wait for a connection fail at the deadline, or at once if the outage is found otherwise."""
     server.drop()
     async with asyncio.timeout(_SECONDS):
         await server.decided()
@@ -104,7 +104,7 @@ async def test_who_waits_for_a_connection_is_told_within_the_deadline(server: Se
 
 
 async def test_nobody_waits_for_what_nobody_asked(server: Server) -> None:
-    """A connection that ended while nobody asked is no outage."""
+    """A connection that ended without pending calls is not an outage."""
     with capture_logs() as lines:
         server.drop()
         await asyncio.sleep(2 * _DEADLINE_SECONDS)
@@ -124,7 +124,7 @@ async def test_the_end_of_an_outage_is_told_once(server: Server) -> None:
 
 
 async def test_who_holds_no_keys_is_missed_by_nobody(server: Server) -> None:
-    """No line tells of it; what was sent there is told at once that no answer comes."""
+    """A node without slots causes no log line; calls sent to it fail at once."""
     with capture_logs() as lines:
         server.serve(False)
         assert await asked(server) is LOST
@@ -132,7 +132,7 @@ async def test_who_holds_no_keys_is_missed_by_nobody(server: Server) -> None:
 
 
 async def test_one_that_is_replaced_is_away_no_longer(server: Server) -> None:
-    """What was not answered goes where its keys are now."""
+    """Unanswered calls are sent to the node that has their keys now."""
     waiting = asked(server)
     server.lost("gone")
     with capture_logs() as lines:
@@ -170,7 +170,7 @@ async def test_an_outage_is_felt_for_as_long_as_it_lasted(server: Server, monkey
 
 
 async def test_who_waits_for_a_server_that_answers_its_proof_waits_on(peer: Peer, server: Server) -> None:
-    """It is there, and slow: each word of it counts from anew."""
+    """The server is up and slow: each reply restarts the deadline."""
     server.drop()
     waiting = asyncio.ensure_future(server.decided())
     pipe = await server.connect()

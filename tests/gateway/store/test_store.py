@@ -1,4 +1,4 @@
-"""Redis away, frozen, restarted, emptied, older: calls end in time, and nobody's spend goes back to zero."""
+"""Redis down, frozen, restarted, emptied or older: calls end in time, and no spend is reset."""
 
 import asyncio
 import shutil
@@ -104,7 +104,7 @@ async def test_all_calls_of_a_freeze_end_together(server: ValkeyServer, store: S
 
 
 async def test_posting_never_raises_and_never_hangs(server: ValkeyServer, store: Store) -> None:
-    """Frozen, gone, refused: a post returns; when Redis is there its words arrive."""
+    """With Redis frozen, down or refusing, a post returns; it arrives once Redis is back."""
     await store.post("rate", ["posted"], [10, 60_000, "a"])
     async with asyncio.timeout(5):
         while not await store.call("EXISTS", "posted"):
@@ -155,7 +155,7 @@ async def test_a_redis_that_restarts_between_two_calls_is_not_noticed(server: Va
 
 
 async def test_a_redis_that_came_back_empty_is_refused(server: ValkeyServer, patient: Store) -> None:
-    """For every call, however often it is asked, until an operator accepts it, on whichever process."""
+    """Every call is refused, on every process, until an operator accepts the Redis."""
     await patient.call("SET", KEY, "lost")
     other = await Store.open(server.url, deadline_ms=PATIENT_MS)
     try:
@@ -182,7 +182,7 @@ async def test_a_redis_that_came_back_empty_is_refused(server: ValkeyServer, pat
 
 
 async def test_an_emptied_redis_is_refused_at_the_next_beat(server: ValkeyServer, patient: Store) -> None:
-    """FLUSHALL while every connection stays open."""
+    """FLUSHALL is found while every connection stays open."""
     with redis.Redis.from_url(server.url) as client:
         client.flushall()
     await closed(patient)
@@ -194,7 +194,7 @@ async def test_an_emptied_redis_is_refused_at_the_next_beat(server: ValkeyServer
 async def test_an_older_copy_is_refused_for_good(
     server: ValkeyServer, patient: Store, tmp_path: Path, starter: bool
 ) -> None:
-    """Its beats count on past what was known, and other processes start: it stays refused until it is accepted."""
+    """Its beats pass the known number and other processes start: it stays refused until accepted."""
     await patient.call("SET", KEY, "old")
     server.kill()
     copy = tmp_path / "copy"
@@ -268,7 +268,7 @@ async def test_another_redis_is_refused_by_a_process_that_remembers(server: Valk
 
 
 async def test_a_redis_that_is_away_at_the_start_is_met_when_it_comes(server: ValkeyServer) -> None:
-    """A process starts without it, says so, and works as soon as it is there."""
+    """A process starts without Redis, logs that, and works as soon as Redis is up."""
     server.stop()
     late = await Store.open(server.url, deadline_ms=DEADLINE_MS)
     try:
@@ -284,7 +284,7 @@ async def test_a_redis_that_is_away_at_the_start_is_met_when_it_comes(server: Va
 async def test_a_redis_that_is_busy_for_longer_than_the_deadline_is_away_and_soon_back(
     server: ValkeyServer, store: Store
 ) -> None:
-    """600 ms in which it answers nobody are an outage: whoever asks is told in time, and it is soon over."""
+    """600 ms without a reply are an outage: calls fail in time, and it ends soon after."""
     loop = asyncio.get_running_loop()
     with redis.Redis.from_url(server.url) as client:
         sleeping = loop.run_in_executor(None, client.execute_command, "DEBUG", "SLEEP", "0.6")
@@ -317,7 +317,7 @@ async def test_a_server_that_may_not_write_is_away(
     """A master that became a replica (READONLY, MASTERDOWN), a full one (OOM): 503, and no bug of ours."""
     with redis.Redis.from_url(server.url) as client:
         client.execute_command(*setting)
-        # A script whose first write takes memory; one that frees first is let through, and may end.
+        # A script whose first write needs memory; a script that frees memory first is executed completely.
         with pytest.raises(Unavailable):
             await patient.run("begin", ["some:attempt"], ["browser", "{}", 1000, 1000])
         undo = ("REPLICAOF", "NO", "ONE") if setting[0] == "REPLICAOF" else ("CONFIG", "SET", "maxmemory", "0")
@@ -340,7 +340,7 @@ async def test_scripts_are_sent_again_to_a_server_that_forgot_them(server: Valke
 
 
 async def test_a_script_runs_behind_what_was_posted_on_another_key(server: ValkeyServer, patient: Store) -> None:
-    """Also where the post must be sent again: it met a server that had forgotten its script."""
+    """Also if the post must be repeated because the server had lost its script."""
     assert patient.is_single
     shard, names = keys.open_shard(0), ["{b}:budget", "{b}:days"]
     for is_forgotten in (False, True):
@@ -355,12 +355,12 @@ async def test_a_script_runs_behind_what_was_posted_on_another_key(server: Valke
 
 
 async def test_a_mark_is_there_though_its_sender_dies_at_once(server: ValkeyServer, patient: Store) -> None:
-    """A server that has never seen the script would have asked for it, and nobody would have answered."""
+    """A server without the script would have answered NOSCRIPT, with no process left to load it."""
     with redis.Redis.from_url(server.url) as client:
         client.set("{b}:hold", "open" + "\n" * 14)
         end = time.monotonic() + 5
         assert await patient.post("attach", ["{b}:hold"], ["gen-1"])
-        # The event loop stands still from here on, as it does in a process that was killed.
+        # The event loop is blocked from here on, as in a killed process.
         while b"gen-1" not in client.get("{b}:hold"):
             assert time.monotonic() < end
 

@@ -1,4 +1,4 @@
-"""What the store needs and costs: connections, tasks, timers, and a server that is who it says."""
+"""The store's resources: connections, tasks, timers, and the server's certificate."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ KEY = "some:key"
 
 
 def test_on_the_loop_of_production_a_mark_is_there_before_its_poster_goes_on() -> None:
-    """That loop keeps small writes for the end of its turn unless it is told not to."""
+    """By default uvloop defers small writes to the end of its turn."""
 
     async def post(url: str) -> None:
         store = await Store.open(url, deadline_ms=PATIENT_MS)
@@ -41,7 +41,7 @@ def test_on_the_loop_of_production_a_mark_is_there_before_its_poster_goes_on() -
 
 
 async def test_no_call_costs_a_task_or_a_timer(patient: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call is a future, a post one more for the kernel's word; one watch looks after all of them."""
+    """A call costs one future, a post one more for the kernel's acknowledgement; one timer watches all of them."""
     loop, mine = asyncio.get_running_loop(), asyncio.current_task()
     made: list[str] = []
     for name in ("create_task", "call_later", "call_at"):
@@ -66,7 +66,7 @@ async def test_no_call_costs_a_task_or_a_timer(patient: Store, monkeypatch: pyte
 
 
 async def test_over_tls_the_server_is_asked_who_it_is(server: ValkeyServer, tmp_path: Path) -> None:
-    """Its signer is known by a file; a stranger's certificate is trusted only when that was said."""
+    """The signer is configured by a file; an unknown certificate is accepted only if so configured."""
     async with open_relay(server.folder / "s", tmp_path) as relay:
         url = f"rediss://127.0.0.1:{relay.port}"
         for trust in ({"ca_file": relay.ca_file}, {"is_self_signed": True}):
@@ -87,7 +87,7 @@ async def test_over_tls_the_server_is_asked_who_it_is(server: ValkeyServer, tmp_
 
 
 async def test_two_workers_and_a_burst_live_with_twenty_clients() -> None:
-    """A process needs two connections, whatever it is asked: one for commands, one to hear cuts."""
+    """A process needs two connections under any load: one for commands, one subscribed to cuts."""
     with ValkeyServer(options=("--maxclients", "20")) as server, redis.Redis.from_url(server.url) as operator:
         stores = [await Store.open(server.url, deadline_ms=PATIENT_MS) for _ in range(2)]
         ears = [await store.listener(keys.CUTS) for store in stores]

@@ -1,4 +1,4 @@
-"""A receiver, the stores, and a sender between them that looks only where a test says."""
+"""A receiver, the stores, and a sender that processes only the budgets named by a test."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,13 +34,13 @@ class Hooks:
         return self.budget(user)
 
     async def deliver(self, *budgets: Budget) -> None:
-        """Have the sender tell what is due of these budgets, and wait until it has tried."""
+        """Have the sender deliver these budgets' due events, and wait until it has tried."""
         for budget in budgets:
             self.sender.notice(budget)
         await self.sender.idle()
 
     async def skip_backoff(self, *budgets: Budget) -> None:
-        """Let the wait after a try in vain be over."""
+        """End the backoff after a failed delivery."""
         for budget in budgets:
             await self.services.store.call("HSET", budget.delivery, "next_ms", 0)
 
@@ -54,7 +54,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 async def hooks(redis_url: str, receiver: Receiver, tmp_path: Path) -> AsyncIterator[Hooks]:
-    """An app that is told of events at the receiver."""
+    """An app whose endpoint is the receiver."""
     settings = settings_for(
         redis_url, "http://127.0.0.1:1", WATTFARE_WEBHOOK_LOOPBACK="on", WATTFARE_DATA_DIR=str(tmp_path)
     )

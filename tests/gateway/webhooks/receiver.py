@@ -1,4 +1,4 @@
-"""An app's server for webhooks: it checks each with the specification's own library, and answers as a test says."""
+"""An app's webhook server: it verifies each message with the specification's library and answers as configured."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ class Received:
 
     @property
     def said(self) -> tuple[str, Any]:
-        """Its type, and whose it is."""
+        """Return its type and its user."""
         data = self.document["data"]
         return self.document["type"], data.get("appUserId") or data.get("grant") or data.get("appId")
 
@@ -42,7 +42,7 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """Where it takes webhooks."""
+        """The endpoint's URL."""
         return f"http://127.0.0.1:{self.port}/hooks?app=1"
 
     @property
@@ -51,7 +51,7 @@ class Receiver:
         return [each for each in self.received if each.status < 300]
 
     async def until(self, count: int) -> list[Received]:
-        """Wait until so many came; return all that did."""
+        """Wait until `count` messages arrived; return all of them."""
         async with asyncio.timeout(2 * PATIENCE_SECONDS), self.came:
             await self.came.wait_for(lambda: len(self.received) >= count)
         return self.received

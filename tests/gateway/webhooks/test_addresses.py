@@ -84,7 +84,7 @@ def test_a_webhook_url_has_one_form(text: str, stored: str) -> None:
     ],
 )
 def test_an_invalid_webhook_url_is_refused(text: str) -> None:
-    """With words that say what to write."""
+    """The message states what to write instead."""
     with pytest.raises(OriginRefused):
         register(text, development=False, loopback=False)
 

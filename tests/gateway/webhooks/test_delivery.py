@@ -51,7 +51,7 @@ async def open_delivery(*, seconds: float = 10, loopback: bool = True) -> AsyncI
 
 
 async def test_a_message_arrives_signed_with_each_secret(receiver: Receiver) -> None:
-    """While a secret is replaced, whoever checks with either takes it."""
+    """While a secret is being replaced, a receiver with either secret accepts the message."""
     other = "whsec_" + "B" * 43 + "="
     async with open_delivery() as delivery:
         for receiver.secret in (SECRET, other):
@@ -92,7 +92,7 @@ async def test_what_a_server_answers_is_an_outcome(answer: bytes, hangs: bool, f
 
 
 async def test_nobody_there_is_an_outcome() -> None:
-    """A port that nobody listens on, a name that does not exist, TLS to who speaks none."""
+    """A closed port, a name that does not exist, TLS to a plain-text server."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -107,7 +107,7 @@ async def test_nobody_there_is_an_outcome() -> None:
     "host", ["127.0.0.1", "localhost", "127.1", "0x7f.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"]
 )
 async def test_no_notation_of_a_private_address_is_connected_to(receiver: Receiver, host: str) -> None:
-    """The very address of the socket is looked at, whatever the URL said and whatever the name led to."""
+    """The address of the socket is checked, whatever the URL or the resolved name."""
     async with open_delivery(loopback=False) as delivery:
         outcome = await delivery.send(f"http://{host}:{receiver.port}/hooks?app=1", [SECRET], MESSAGE)
     # Some are no host to the HTTP client already.
@@ -146,7 +146,7 @@ async def test_a_name_with_changing_addresses_leads_nowhere(
 
 
 async def test_a_try_takes_no_longer_than_it_may(receiver: Receiver) -> None:
-    """An app that takes a webhook and does not answer."""
+    """An app that accepts a webhook and never answers is cut off at the deadline."""
     receiver.secret = SECRET
     receiver.gate.clear()
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Where apps are told: a secret that is shown once, sealed, replaced with an overlap; a switch that 410 turns."""
+"""Webhook endpoints: a secret shown once, stored sealed, replaced with an overlap; 410 disables the endpoint."""
 
 import pytest
 
@@ -22,7 +22,7 @@ async def test_a_secret_is_shown_once_and_sealed_to_its_app(hooks: Hooks) -> Non
 
 
 async def test_a_replaced_secret_signs_until_its_end(hooks: Hooks) -> None:
-    """Both sign meanwhile; without a grace the old one is gone at once; of three the oldest goes."""
+    """Both secrets sign during the overlap; without one the old is deleted at once; of three the oldest is deleted."""
     endpoints, app_id, first = hooks.services.endpoints, hooks.app_id, hooks.receiver.secret
     second = await endpoints.rotate(app_id, grace_seconds=60)
     found = await endpoints.find(app_id)

@@ -1,4 +1,4 @@
-"""What an app is sent: the words of each event, an id that leads back to it, a body that never changes."""
+"""The messages: the body of each event, an id that refers to it, and a body equal at every attempt."""
 
 import json
 
@@ -64,7 +64,7 @@ def test_each_event_says_whose_it_is_and_what_happened(
 
 
 def test_every_type_has_a_case() -> None:
-    """No event goes out that nobody looked at."""
+    """Every event type has a test case."""
     assert {fields["event"] for _, fields, _ in CASES} == set(TYPES)
 
 

@@ -49,7 +49,7 @@ async def test_a_gateway_tells_what_happens(redis_url: str, openrouter: FakeOpen
 
 
 async def test_what_is_refused_comes_again_in_order_with_one_id(hooks: Hooks) -> None:
-    """An app that is away for a while gets each event once it takes them, the oldest first."""
+    """An app that was down gets each event once it accepts them again, the oldest first."""
     hooks.receiver.statuses = [500, 503, 302]
     ada = await hooks.connect("ada")
     await hooks.services.connections.pause(ada)
@@ -66,7 +66,7 @@ async def test_what_is_refused_comes_again_in_order_with_one_id(hooks: Hooks) ->
 
 
 async def test_a_server_that_hangs_holds_up_no_other_app(hooks: Hooks) -> None:
-    """One app takes its four places and waits in them; another one's event goes past."""
+    """One app's hanging deliveries fill its four slots; another app's event is delivered."""
     async with Receiver().running() as other:
         app = await hooks.services.apps.create("Other", ["https://other.example"])
         other.secret = await hooks.services.endpoints.set(app["appId"], other.url) or ""
@@ -81,7 +81,7 @@ async def test_a_server_that_hangs_holds_up_no_other_app(hooks: Hooks) -> None:
         assert len(hooks.receiver.received) == 4
         hooks.receiver.gate.set()
         await hooks.sender.idle()
-    # Four and the thirty-two that waited; the others are left to whoever looks next.
+    # Four, and the thirty-two that waited; the others are left for the next sender.
     assert len(hooks.receiver.received) == 36
 
 
@@ -111,7 +111,7 @@ async def test_a_server_that_asks_for_time_gets_it(hooks: Hooks) -> None:
 
 
 async def test_410_switches_an_endpoint_off(hooks: Hooks) -> None:
-    """Nothing more is sent; set anew, it is told of what happens from then on."""
+    """Nothing more is sent; an endpoint set anew gets later events only."""
     ada = await hooks.connect("ada")
     hooks.receiver.statuses = [410]
     await hooks.deliver(ada)
@@ -127,7 +127,7 @@ async def test_410_switches_an_endpoint_off(hooks: Hooks) -> None:
 
 
 async def test_what_nobody_takes_for_three_days_is_given_up(hooks: Hooks) -> None:
-    """The next event is told then; the operator sees what was not, and may have it told again."""
+    """The next event is then delivered; the operator sees the undelivered one and may replay it."""
     await hooks.services.store.call("HSET", webhook(hooks.app_id), "since_ms", 0)
     ada = hooks.budget()
     await hooks.services.store.call("XADD", ada.events, "1000-0", "event", "connection.revoked", "by", "app")
@@ -145,7 +145,7 @@ async def test_what_nobody_takes_for_three_days_is_given_up(hooks: Hooks) -> Non
 
 
 async def test_an_app_without_an_endpoint_costs_two_looks(hooks: Hooks) -> None:
-    """The first drops its events, the second unlists the budget; nothing is left but what happens after one is set."""
+    """The first pass drops its events, the second unlists the budget; only events after an endpoint is set are kept."""
     await hooks.services.endpoints.remove(hooks.app_id)
     store, ada = hooks.services.store, await hooks.connect("ada")
     assert await store.call("EXISTS", ada.events) == 1
@@ -163,7 +163,7 @@ async def test_an_app_without_an_endpoint_costs_two_looks(hooks: Hooks) -> None:
 
 
 async def test_an_event_that_is_written_while_the_endpoint_is_set_is_delivered(hooks: Hooks) -> None:
-    """The sender reads that there is none, then one is set and an event written, then it drops what came before."""
+    """The sender finds no endpoint, one is set and an event written, then the sender drops the earlier events only."""
     endpoints, app_id = hooks.services.endpoints, hooks.app_id
     await endpoints.remove(app_id)
     ada = await hooks.connect("ada")
@@ -178,7 +178,7 @@ async def test_an_event_that_is_written_while_the_endpoint_is_set_is_delivered(h
 
 
 async def test_a_sender_that_is_stopped_gives_back_what_it_tries(hooks: Hooks) -> None:
-    """Whoever sends next need not wait for its lease."""
+    """The next sender need not wait for the lease to end."""
     hooks.receiver.gate.clear()
     ada = await hooks.connect("ada")
     hooks.sender.notice(ada)
