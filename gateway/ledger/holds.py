@@ -54,7 +54,10 @@ class Ledger:
     def __init__(self, store: Store, *, keep_days: int, lease_ms: int, pace: Pace = _PACE) -> None:
         self._store = store
         # One word: each costs Redis as much as reading a field.
-        self._settings = f"{pace.open_requests} {pace.requests_a_minute} {lease_ms} {keep_days} {FUNDING_TRIAL_MS}"
+        limits = f"{pace.open_requests} {pace.requests_a_minute} {lease_ms}"
+        self._settings = {
+            mode: f"{limits} {int(mode == 'live')} {keep_days} {FUNDING_TRIAL_MS} " for mode in ("live", "test")
+        }
         self.lease_ms = lease_ms
         self.keep_ms = keep_days * _DAY_MS
         self.events = Events(store)
@@ -79,10 +82,8 @@ class Ledger:
         """
         names = [budget.budget, budget.days, budget.due, budget.hold(request_id), budget.queue, budget.alive]
         total_nano = "" if worst is None else worst.total_nano
-        funded = "1" if budget.mode == "live" else "0"
-        asked = asked_words(turn, worst, terms)
-        args: list[Arg] = [request_id, total_nano, asked, estimate_nano, _line(model), funded, turn.channel]
-        args.append(self._settings)
+        asked, settings = asked_words(turn, worst, terms), self._settings[budget.mode] + turn.channel
+        args: list[Arg] = [request_id, total_nano, asked, estimate_nano, _line(model), settings]
         answered = read_admitted(await self._store.run("admit", names, args, behind=budget.open_shard))
         if answered[1] == NOT_CONNECTED:
             raise await self._not_connected(budget.owner)
@@ -271,12 +272,12 @@ class Ledger:
     ) -> Words:
         names = [budget.budget, budget.days, budget.due, budget.hold(request_id)]
         names += (budget.ledger, budget.queue, budget.events)
-        args: list[Arg] = [request_id, settlement.status, settlement.cost_nano, settlement.generation_id]
-        tokens = f"{_known(settlement.prompt_tokens)} {_known(settlement.completion_tokens)}"
-        args += [_line(settlement.model), tokens, _verdict(settlement.funding), self.keep_ms, settlement.ended_by]
+        status, cost_nano, generation_id, model, prompt, completion, funding, ended_by = settlement
+        ending = f"{status}\n{generation_id}\n{ended_by}\n{_line(model)}"
+        args: list[Arg] = [request_id, ending, cost_nano, f"{_known(prompt)} {_known(completion)}"]
         # What the hold may say besides is its id and its model.
-        is_known = held is not None and settlement.generation_id and settlement.model
-        args.append(held.admitted if held is not None and is_known else b"")
+        admitted = held.admitted if held is not None and generation_id and model else b""
+        args += (_verdict(funding), self.keep_ms, admitted)
         return names, args
 
     def _booked(self, budget: Budget, reply: Reply) -> Booked:

@@ -19,13 +19,13 @@ ARGV[3] asked          '' = asked for the first time. Else 'place terms'
                        usual: the largest ceiling to shorten it to
 ARGV[4] estimate_nano  what an orphan of this request is settled at when its true cost cannot be had
 ARGV[5] model          without a line end
-ARGV[6] funded         '1' = a funding key is needed (live mode)
-ARGV[7] channel        that its process hears; '' = it does not wait
-ARGV[8] settings       'open_most per_minute lease_ms keep_days trial_ms', one word because each costs Redis
+ARGV[6] settings       'open_most per_minute lease_ms funded keep_days trial_ms channel', one word because each costs Redis
                        open_most, per_minute: how many requests of a budget may be open at once, and begin in a minute
                        lease_ms: how long the hold lives without being renewed
+                       funded: '1' = a funding key is needed (live mode)
                        keep_days: how long day buckets are kept
                        trial_ms: how long a refused funding key rests between two trials
+                       channel: that its process hears; none = it does not wait
 RETURNS 'uses_left overdue due_ms cap_nano held_nano admitted funding': a table costs Redis more
   uses_left: how many requests a grant carries after this one; -1 where they are not counted
   overdue is 1 when a hold here waits for the sweeper. due_ms is when this one is overdue, 0 without an open hold
@@ -42,9 +42,9 @@ REPEAT the same request id returns the first hold and changes nothing; a refusal
 -- What only few requests need is included where they need it: each function that a script defines costs it.
 local call, budget_key, due_key, hold_key = redis.call, KEYS[1], KEYS[3], KEYS[4]
 local now_ms, today = clock()
-local now, channel, place, terms = whole(now_ms), ARGV[7], '', ''
+local now, place, terms, channel = whole(now_ms), '', ''
 if ARGV[3] ~= '' then place, terms = ARGV[3]:match('^(%S*) (.*)$') end
-local open_most, per_minute, lease_ms = ARGV[8]:match('^(%S+) (%S+) (%S+)')
+local open_most, per_minute, lease_ms, funded = ARGV[6]:match('^(%S+) (%S+) (%S+) (%S+)')
 -- A number is passed on as the text it came as, or to a command as it is: to print one costs half as much as a command.
 local state, cap_nano, held_nano, funding, version, refused, window_day, window_nano, waiting_ms, uses, rate_ms, used_ms = unpack(
   call('HMGET', budget_key, 'state', 'cap_nano', 'held_nano', 'funding', 'funding_version', 'funding_refused', 'window_day',
@@ -54,10 +54,6 @@ local cap, bound = tonumber(cap_nano or ''), tonumber(ARGV[2])
 local code, amount, max_tokens = 0, bound or 0, 0
 local open, alone, left, queue, used, is_over = call('ZCARD', due_key)
 local slow, paced = pace(open, open_most, per_minute, rate_ms, now_ms)
-local function waiters()
-  -- include: queue
-  return queue_of(budget_key, KEYS[5], KEYS[6])
-end
 if uses then
   -- include: uses
   -- Uses in flight count as taken, and nobody waits for one to come back.
@@ -72,25 +68,29 @@ elseif slow and place == '' then
 else
   if not window_day or window_day + 0 < today then
     -- include: roll
-    window_nano, window_day = roll_window(budget_key, KEYS[2], today, ARGV[8]:match('(%d+) %d+$') + 0, window_day, window_nano)
+    window_nano, window_day = roll_window(budget_key, KEYS[2], today, ARGV[6]:match('^%S+ %S+ %S+ %S+ (%d+)') + 0, window_day, window_nano)
   end
   alone = cap and cap - window_nano
   left = cap and alone - held_nano
   if cap and alone <= 0 then
     code = -2
-  elseif ARGV[6] == '1' and (funding == '' or refused and now_ms < tonumber(call('HGET', budget_key, 'funding_trial_ms') or '0')) then
+  elseif funded == '1' and (funding == '' or refused and now_ms < tonumber(call('HGET', budget_key, 'funding_trial_ms') or '0')) then
     code = -5
   elseif cap and (waiting_ms or place ~= '' or not bound or bound > left) then
+    -- include: queue
     -- include: decide
-    queue = waiters()
+    channel, queue = ARGV[6]:match('%S*$'), queue_of(budget_key, KEYS[5], KEYS[6])
     code, amount, max_tokens = decide(queue, channel, place, terms, left, alone, bound, now_ms, waiting_ms)
   end
 end
 -- A repeat after a lost answer may have a place that it was not told of.
 if code > -7 and (place ~= '' or queue and call('ZSCORE', KEYS[5], channel .. ' ' .. ARGV[1])) then
-  waiters().leave(channel .. ' ' .. ARGV[1], code >= 0 and left and left <= amount)
+  -- include: queue
+  channel = ARGV[6]:match('%S*$')
+  queue_of(budget_key, KEYS[5], KEYS[6]).leave(channel .. ' ' .. ARGV[1], code >= 0 and left and left <= amount)
 end
-local is_new_second = not used_ms or now_ms - used_ms > now_ms % 1000 or now_ms - used_ms < 0
+local since_ms = now_ms - (used_ms or 0)
+local is_new_second = since_ms > now_ms % 1000 or since_ms < 0
 -- What is overdue is looked for where it may stand in the way, else once a second.
 local is_overdue = open > 0 and (code ~= 0 or is_new_second) and call('ZCOUNT', due_key, '-inf', now) > 0
 local uses_left, verdict = used and whole(math.max(0, uses - used)) or '-1', code == 0 and '0' or whole(code)
@@ -106,7 +106,7 @@ rate_ms, held_nano = slow and rate_ms or paced, held_nano + amount
 if is_new_second then call('HSET', budget_key, 'held_nano', held_nano, 'rate_ms', rate_ms, 'used_ms', now)
 else call('HSET', budget_key, 'held_nano', held_nano, 'rate_ms', rate_ms) end
 if code >= 2 then call('HSET', budget_key, 'beyond', ARGV[1]) end
-if refused then call('HSET', budget_key, 'funding_trial_ms', now_ms + ARGV[8]:match('%d+$')) end
+if refused then call('HSET', budget_key, 'funding_trial_ms', now_ms + ARGV[6]:match('(%d+) %S*$')) end
 local due_ms = whole(now_ms + lease_ms)
 call('ZADD', due_key, due_ms, ARGV[1])
 return uses_left .. (is_overdue and ' 1 ' or ' 0 ') .. due_ms .. ' ' .. (cap and cap_nano or '-1') .. ' 0 ' .. admitted .. ' ' .. funding

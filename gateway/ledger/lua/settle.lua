@@ -7,45 +7,43 @@ KEYS[5] ledger  stream
 KEYS[6] queue   zset    who waits for money of this budget
 KEYS[7] events  stream  events for webhooks
 ARGV[1] request_id
-ARGV[2] status           'settled' (a cost that OpenRouter stated), 'estimated', 'void'
+ARGV[2] ending           four lines: status, generation_id, ended_by, model; one word because each costs Redis
+                         status: 'settled' (a cost that OpenRouter stated), 'estimated', 'void'
+                         ended_by: why the request ended: complete, client, upstream, revoked, refused, crash, store
+                         model: the model that answered; none = the one that was asked for
 ARGV[3] cost_nano
-ARGV[4] generation_id
-ARGV[5] model            the model that answered, without a line end; '' = the one that was asked for
-ARGV[6] tokens           of prompt and completion, a blank between; none where it is not known
-ARGV[7] funding_verdict  'works', '' (nothing was learnt), or 'refused trial_ms': how long it rests before its first trial
-ARGV[8] keep_ms          how long the ledger is kept
-ARGV[9] ended_by         why the request ended: complete, client, upstream, revoked, refused, crash, store
-ARGV[10] admitted        what admission answered under that name, where generation_id and model are known; else ''
+ARGV[4] tokens           of prompt and completion, a blank between; none where it is not known
+ARGV[5] funding_verdict  'works', '' (nothing was learnt), or 'refused trial_ms': how long it rests before its first trial
+ARGV[6] keep_ms          how long the ledger is kept
+ARGV[7] admitted         what admission answered under that name, where generation_id and model are known; else ''
 RETURNS 'code status cost_nano overrun_nano'  code 1 booked, 2 booked, and an event was written,
   0 it was closed before: the first answer again
 REPEAT changes nothing. One exception: a hold closed at an estimate, or voided by the sweeper, takes a cost that
   OpenRouter states later; the ledger then gets a second entry with the difference. ]]
 -- include: window
-local call, budget_key, days_key, hold_key, status = redis.call, KEYS[1], KEYS[2], KEYS[4], ARGV[2]
-local cost_nano = status == 'void' and '0' or ARGV[3]
-local hold, state, generation_id, _, model, admitted, nano, day, admitted_ms, version, code, cost_before, overrun_before
-if ARGV[10] ~= '' and call('ZREM', KEYS[3], ARGV[1]) == 1 then
+local call, budget_key, days_key, hold_key, ending, status = redis.call, KEYS[1], KEYS[2], KEYS[4], ARGV[2], ARGV[2]:match('^%l+')
+local hold, state, old_id, _, asked, admitted, nano, day, admitted_ms, version, code, cost_before, overrun_before
+local cost_nano, overrun_nano, is_first_of_day, booked_code = status == 'void' and '0' or ARGV[3], '0', true, '1 '
+if ARGV[7] ~= '' and call('ZREM', KEYS[3], ARGV[1]) == 1 then
   -- What is due is open, and all else that its hold says is known: it need not be read.
-  hold, state, admitted = true, 'open', ARGV[10]
+  hold, state, admitted = true, 'open', ARGV[7]
   nano, day, admitted_ms, version, code = admitted:match('^(%d+)\n(%d+)\n(%d+)\n(%d+)\n(%d+)')
 else
   -- include: hold
   hold = call('GET', hold_key)
-  state, generation_id, _, model, admitted, nano, day, admitted_ms, version, code, cost_before, overrun_before = (hold or ''):match(HOLD)
+  state, old_id, _, asked, admitted, nano, day, admitted_ms, version, code, cost_before, overrun_before = (hold or ''):match(HOLD)
   assert(state or not hold, 'a hold that cannot be read')
   call('ZREM', KEYS[3], ARGV[1])  -- Also when the hold itself is gone: a name left here would be claimed for ever.
 end
-if state == 'settled' or hold and state ~= 'open' and status ~= 'settled' then
-  return '0 ' .. state .. ' ' .. cost_before .. ' ' .. overrun_before
-end
+if state == 'settled' or hold and state ~= 'open' and status ~= 'settled' then return '0 ' .. state .. ' ' .. cost_before .. ' ' .. overrun_before end
 if not hold and status == 'void' then
   -- The hold may still be on its way (an admission that outlived its deadline): leave word that it is void.
-  call('SET', hold_key, 'void\n\n' .. ARGV[9] .. '\n\n0\n\n\n0\n\n0\n0\n0\n0\n \n' .. whole((clock())), 'PX', ARGV[8])
+  call('SET', hold_key, ending:match('^void\n[^\n]*\n[^\n]*\n') .. '\n0\n\n\n0\n\n0\n0\n0\n0\n \n' .. whole((clock())), 'PX', ARGV[6])
   return '1 void 0 0'
 end
 local window_day, refused, uses, waiting_ms, held_nano, window_nano, booked_nano, next_threshold_nano = unpack(call('HMGET', budget_key,
   'window_day', 'funding_refused', 'uses', 'waiting_ms', 'held_nano', 'window_nano', 'booked_nano', 'next_threshold_nano'))
-local keep_days, is_lost = ARGV[8] / DAY_MS, not hold or admitted_ms == ''
+local keep_days, is_lost = ARGV[6] / DAY_MS, not hold or admitted_ms == ''
 if is_lost or not window_day then
   -- include: roll
   -- Whatever was admitted has a window of its day, or of a later one: only without an admission the day is asked for.
@@ -57,8 +55,7 @@ if is_lost or not window_day then
   end
 end
 if state == 'open' or not hold then cost_before, overrun_before = '0', '0' end
-local delta_nano = cost_before == '0' and cost_nano or whole(cost_nano - cost_before)
-local overrun_nano, is_first_of_day, freed, booked_code = '0', true, state == 'open' and nano ~= '0', '1 '
+local delta_nano, freed = cost_before == '0' and cost_nano or whole(cost_nano - cost_before), state == 'open' and nano ~= '0'
 if delta_nano ~= '0' then
   if day == window_day or day + 0 > window_day - keep_days then
     is_first_of_day = call('HINCRBY', days_key, day, delta_nano) == delta_nano + 0
@@ -80,19 +77,22 @@ if code ~= '' and cost_nano + 0 > nano + 0 then
   -- include: overrun
   overrun_nano = count_overrun(budget_key, cost_nano - nano, overrun_before)
 end
-if refused or ARGV[7] ~= '' and ARGV[7] ~= 'works' then
+if refused or ARGV[5] ~= '' and ARGV[5] ~= 'works' then
   -- include: verdict
-  if note_verdict(budget_key, version, ARGV[7], KEYS[7]) then booked_code = '2 ' end
+  if note_verdict(budget_key, version, ARGV[5], KEYS[7]) then booked_code = '2 ' end
 end
-local closed = status .. '\n' .. (ARGV[4] ~= '' and ARGV[4] or generation_id or '') .. '\n' .. ARGV[9] .. '\n'
-  .. (ARGV[5] ~= '' and ARGV[5] or model or '') .. '\n' .. admitted .. '\n' .. cost_nano .. '\n' .. overrun_nano .. '\n' .. ARGV[6]
+if old_id then
+  local new_id, ended_by, model = ending:match('\n(.*)\n(.*)\n(.*)$')
+  ending = status .. '\n' .. (new_id ~= '' and new_id or old_id) .. '\n' .. ended_by .. '\n' .. (model ~= '' and model or asked)
+end
+local closed = ending .. '\n' .. admitted .. '\n' .. cost_nano .. '\n' .. overrun_nano .. '\n' .. ARGV[4]
 -- The entry's id is the time of the settlement. Old ones are trimmed with the first spend of a day and where nothing is booked.
-if is_first_of_day then call('XTRIM', KEYS[5], 'MINID', '~', whole(clock() - ARGV[8])) end
+if is_first_of_day then call('XTRIM', KEYS[5], 'MINID', '~', whole(clock() - ARGV[6])) end
 local settled_ms = call('XADD', KEYS[5], '*', 'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed):match('^%d+')
-call('SET', hold_key, closed .. '\n' .. settled_ms, 'PXAT', settled_ms + ARGV[8])
+call('SET', hold_key, closed .. '\n' .. settled_ms, 'PXAT', settled_ms + ARGV[6])
 if uses then
   -- include: grant_end
-  if settle_use(state, status, ARGV[8], budget_key, KEYS[3], days_key, KEYS[5], KEYS[7]) then booked_code = '2 ' end
+  if settle_use(state, status, ARGV[6], budget_key, KEYS[3], days_key, KEYS[5], KEYS[7]) then booked_code = '2 ' end
 end
 if waiting_ms then  -- Its money may be what the first waiter needs.
   -- include: queue

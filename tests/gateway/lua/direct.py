@@ -87,8 +87,8 @@ class Scripts:
         terms = f"{int(expected is not None)} {total} {its_fixed} {its_per_token} {min_tokens} {usual_tokens}"
         said = f"{terms} {fixed} {per_token}" if has_terms and worst != "" else ""
         asked = f"{place} {said}" if place or said else ""
-        settings = f"10000 60000 {lease_ms} {KEEP_DAYS} {TRIAL_MS}"
-        found = self.run("admit", names, request_id, worst, asked, 7, "m", int(funded), channel, settings)
+        settings = f"10000 60000 {lease_ms} {int(funded)} {KEEP_DAYS} {TRIAL_MS} {channel}"
+        found = self.run("admit", names, request_id, worst, asked, 7, "m", settings)
         _, code, hold, max_tokens, spent, held, cap, overdue, due_ms, admitted, key = read_admitted(found)
         if code >= 0:
             self.admitted[request_id] = admitted
@@ -102,8 +102,8 @@ class Scripts:
         admitted = self.admitted.get(request_id, b"") if generation and model else b""
         names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id), BUDGET.ledger]
         names += (BUDGET.queue, BUDGET.events)
-        known: tuple[str | int | bytes, ...] = (request_id, status, cost, generation, model, " ", _verdict(funding))
-        known += (KEEP_DAYS * DAY_MS, "complete", admitted)
+        ending = f"{status}\n{generation}\ncomplete\n{model}"
+        known = (request_id, ending, cost, " ", _verdict(funding), KEEP_DAYS * DAY_MS, admitted)
         code, said, *nano = self.run("settle", names, *known).split()
         return [int(code), said, *map(int, nano)]
 
