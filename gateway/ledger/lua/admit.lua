@@ -45,7 +45,8 @@ local now_ms, today = clock()
 local now, place, terms, channel = whole(now_ms), '', ''
 if ARGV[3] ~= '' then place, terms = ARGV[3]:match('^(%S*) (.*)$') end
 local open_most, per_minute, lease_ms, funded = ARGV[6]:match('^(%S+) (%S+) (%S+) (%S+)')
--- A number is passed on as the text it came as, or to a command as it is: to print one costs half as much as a command.
+-- A number is passed on as the text it came as: to print one costs half as much as a command. Times that scripts alone read
+-- are given to commands as they are; no amount is: Redis 7.2.0 to 7.2.4 and Valkey 7.2.5 would store 3e8 as "3e+8".
 local state, cap_nano, held_nano, funding, version, refused, window_day, window_nano, waiting_ms, uses, rate_ms, used_ms = unpack(
   call('HMGET', budget_key, 'state', 'cap_nano', 'held_nano', 'funding', 'funding_version', 'funding_refused', 'window_day',
   'window_nano', 'waiting_ms', 'uses', 'rate_ms', 'used_ms'))
@@ -102,7 +103,7 @@ if not admitted or not call('SET', hold_key, 'open\n\n\n' .. ARGV[5] .. '\n' .. 
   return unplaced(code, amount, uses_left, is_overdue, cap and cap_nano, held_nano, window_nano)
 end
 if uses then uses_left = whole(math.max(0, uses - call('HINCRBY', budget_key, 'used', 1))) end
-rate_ms, held_nano = slow and rate_ms or paced, held_nano + amount
+rate_ms, held_nano = slow and rate_ms or paced, whole(held_nano + amount)
 if is_new_second then call('HSET', budget_key, 'held_nano', held_nano, 'rate_ms', rate_ms, 'used_ms', now)
 else call('HSET', budget_key, 'held_nano', held_nano, 'rate_ms', rate_ms) end
 if code >= 2 then call('HSET', budget_key, 'beyond', ARGV[1]) end

@@ -61,11 +61,11 @@ if delta_nano ~= '0' then
     is_first_of_day = call('HINCRBY', days_key, day, delta_nano) == delta_nano + 0
   end
   local is_in_window = day == window_day or day + 0 > window_day - WINDOW_DAYS
-  local held = (held_nano or 0) - (freed and nano or 0)
+  local held = whole((held_nano or 0) - (freed and nano or 0))
   local window = (window_nano or 0) + (is_in_window and delta_nano or 0)
   local booked = (booked_nano or 0) + delta_nano  -- Doubles are exact up to 9 million dollars; it may be more than any window.
-  if booked < 2^53 then call('HSET', budget_key, 'held_nano', held, 'window_nano', window, 'booked_nano', booked)
-  else call('HSET', budget_key, 'held_nano', held, 'window_nano', window) call('HINCRBY', budget_key, 'booked_nano', delta_nano) end
+  if booked < 2^53 then call('HSET', budget_key, 'held_nano', held, 'window_nano', whole(window), 'booked_nano', whole(booked))
+  else call('HSET', budget_key, 'held_nano', held, 'window_nano', whole(window)) call('HINCRBY', budget_key, 'booked_nano', delta_nano) end
   if is_in_window and window >= (next_threshold_nano or 0) + 0 then
     -- include: threshold
     if write_thresholds(budget_key, KEYS[7], window, window_day) then booked_code = '2 ' end
@@ -89,7 +89,7 @@ local closed = ending .. '\n' .. admitted .. '\n' .. cost_nano .. '\n' .. overru
 -- The entry's id is the time of the settlement. Old ones are trimmed with the first spend of a day and where nothing is booked.
 if is_first_of_day then call('XTRIM', KEYS[5], 'MINID', '~', whole(clock() - ARGV[6])) end
 local settled_ms = call('XADD', KEYS[5], '*', 'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed):match('^%d+')
-call('SET', hold_key, closed .. '\n' .. settled_ms, 'PXAT', settled_ms + ARGV[6])
+call('SET', hold_key, closed .. '\n' .. settled_ms, 'PXAT', whole(settled_ms + ARGV[6]))
 if uses then
   -- include: grant_end
   if settle_use(state, status, ARGV[6], budget_key, KEYS[3], days_key, KEYS[5], KEYS[7]) then booked_code = '2 ' end

@@ -18,3 +18,10 @@ def scripts(request: pytest.FixtureRequest) -> Iterator[Scripts]:
     else:
         with redis.Redis.from_url(request.getfixturevalue("redis_url")) as client:
             yield Scripts(client)
+
+
+@pytest.fixture
+def scripts_with_exponents(redis_url: str) -> Iterator[Scripts]:
+    """The scripts on a server that gives round numbers to commands with an exponent."""
+    with redis.Redis.from_url(redis_url) as client:
+        yield Scripts(client, prints_exponents=True)

@@ -44,6 +44,18 @@ def test_a_hold_becomes_spend_at_its_cost(scripts: Scripts, status: str, cost: i
     assert (entry["status"], entry["model"], entry["day"]) == (status, "m2", hold["day"])
 
 
+def test_round_amounts_stay_whole_numbers_on_every_server(scripts_with_exponents: Scripts) -> None:
+    """Also where a server gives commands 3e8 as "3e+8": a balance of that form could not be added to any more."""
+    scripts, dime = scripts_with_exponents, 10**8
+    place(scripts, "a", 3 * dime, cap=100 * dime)
+    assert scripts.budget()["held_nano"] == str(3 * dime)
+    assert scripts.admit("b", "")[:2] == [2, 97 * dime]
+    assert scripts.settle("a", "settled", 2 * dime)[:1] == [FIRST]
+    assert sums(scripts) == (97 * dime, 2 * dime, 2 * dime, [2 * dime])
+    assert scripts.settle("b", "void")[:1] == [FIRST]
+    assert sums(scripts)[0] == 0
+
+
 def test_a_void_owes_nothing(scripts: Scripts) -> None:
     """Whatever cost a caller names with it."""
     place(scripts)
