@@ -17,13 +17,16 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.browser.conftest import chromium
+from tests.browser.conftest import NEVER_SHOWN, chromium
 
 SCREEN = (1280, 900)
 _START_SECONDS = 20
 _WAIT_SECONDS = 10
 # What a browser does by itself in the background is no part of a test.
-_QUIET = ("--no-first-run", "--no-default-browser-check", "--disable-background-networking", "--disable-sync")
+_QUIET = (
+    *("--no-first-run", "--no-default-browser-check", "--disable-background-networking", "--disable-sync"),
+    "--disable-features=" + ",".join(NEVER_SHOWN),
+)
 
 
 class Moved(Exception):

@@ -11,7 +11,7 @@ from gateway.digest import sha256_hex
 from gateway.services import Services
 from tests.browser import payer
 from tests.browser.app_site import AppSite
-from tests.browser.conftest import WAIT_MS, chromium
+from tests.browser.conftest import CHROMIUM_FLAGS, WAIT_MS, chromium
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -186,7 +186,7 @@ async def test_F10_chromium_keeps_no_copy_of_the_popup(
     """With its memory of pages on, Chromium loads the consent page anew, and brings the app's page back as it was."""
     flags = ["--disable-popup-blocking", "--disable-back-forward-cache"]
     running = await playwright_driver.chromium.launch(
-        executable_path=chromium(), args=["--no-sandbox"], ignore_default_args=flags
+        executable_path=chromium(), args=CHROMIUM_FLAGS, ignore_default_args=flags
     )
     context = await running.new_context()
     context.set_default_timeout(WAIT_MS)
