@@ -65,6 +65,8 @@ class Staging:
 
     async def _leave(self) -> None:
         """Navigate to an empty page, after a pending navigation has finished."""
+        if self.page.url == "about:blank":
+            return
         try:
             await self.page.goto("about:blank")
         except Error:
