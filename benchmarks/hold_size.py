@@ -158,34 +158,34 @@ def _first(texts: list[str], most_chars: int) -> list[str]:
 
 
 def _turns(files: list[str]) -> list[str]:
-    said = [_SYSTEM * 20, "Find why a hold is too large, and mend it."]
+    texts = [_SYSTEM * 20, "Find why a hold is too large, and mend it."]
     for text in files:
-        said += ["I read the next file.", text]
-    return said
+        texts += ["I read the next file.", text]
+    return texts
 
 
 def _prompt(
     name: str,
-    said: list[str],
+    texts: list[str],
     *,
     max_tokens: int,
     tools: list[dict[str, object]] | None = None,
     images: tuple[tuple[int, int], ...] = (),
     is_usual: bool = True,
 ) -> SamplePrompt:
-    roles = ["system", *("user" if at % 2 else "assistant" for at in range(1, len(said)))]
+    roles = ["system", *("user" if at % 2 else "assistant" for at in range(1, len(texts)))]
     messages: list[dict[str, object]] = [
-        {"role": role, "content": text} for role, text in zip(roles, said, strict=True)
+        {"role": role, "content": text} for role, text in zip(roles, texts, strict=True)
     ]
     if images:
         pictures = [{"type": "image_url", "image_url": {"url": _png(*size)}} for size in images]
-        messages[-1]["content"] = [*pictures, {"type": "text", "text": said[-1]}]
+        messages[-1]["content"] = [*pictures, {"type": "text", "text": texts[-1]}]
     body: dict[str, object] = {"messages": messages, "max_tokens": max_tokens}
-    written = [f"{role}\n{text}" for role, text in zip(roles, said, strict=True)]
+    written = [f"{role}\n{text}" for role, text in zip(roles, texts, strict=True)]
     if tools:
         body["tools"] = tools
         written.append(json.dumps(tools))
-    return SamplePrompt(name, body, "\n".join(written), len(said), len(images), is_usual and not images)
+    return SamplePrompt(name, body, "\n".join(written), len(texts), len(images), is_usual and not images)
 
 
 def _tools() -> list[dict[str, object]]:
@@ -202,9 +202,11 @@ def _tools() -> list[dict[str, object]]:
     path = {"type": "string", "description": "The file's path, from the root of the repository"}
     limit = {"type": "integer", "description": "How many lines to return at most", "minimum": 1, "default": 200}
     schema = {"type": "object", "properties": {"path": path, "limit": limit}, "required": ["path"]}
-    told = "Use it whenever the answer depends on what stands in the repository; its output is cut after 200 lines."
+    usage_hint = (
+        "Use it whenever the answer depends on what stands in the repository; its output is cut after 200 lines."
+    )
     return [
-        {"type": "function", "function": {"name": name, "description": f"{name}: {told}", "parameters": schema}}
+        {"type": "function", "function": {"name": name, "description": f"{name}: {usage_hint}", "parameters": schema}}
         for name in names
     ]
 

@@ -107,8 +107,8 @@ class RedisWire(asyncio.Protocol):
     async def inner_calls(self) -> int:
         """Return the number of commands that scripts called since the last CONFIG RESETSTAT."""
         found = await self.info("commandstats")
-        counted = {name.removeprefix("cmdstat_").partition("|")[0]: said for name, said in found.items()}
-        return sum(int(said.split("calls=")[1].split(",")[0]) for name, said in counted.items() if name not in _OUTER)
+        counted = {name.removeprefix("cmdstat_").partition("|")[0]: line for name, line in found.items()}
+        return sum(int(line.split("calls=")[1].split(",")[0]) for name, line in counted.items() if name not in _OUTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,21 +196,21 @@ async def measure(url: str, *, requests: int, depth: int) -> None:
         budget = Budget.of_user("live", "app2222222222222222", f"u{user}")
         yes: list[str | int] = [10**15, "s" * 120, "wallet", "https://example.org", "a" * 13, "", 1, "payer", "", ""]
         await wire.run("connect", change_keys(budget), yes)
-    ways = {
+    cases = {
         "two trivial scripts": yardstick_steps(wire, shas),
         "plain request": gateway_steps(wire, with_id=False),
         "stream": gateway_steps(wire, with_id=True),
     }
-    found: dict[str, list[Cost]] = {way: [] for way in ways}
-    for number in range(ROUNDS * len(ways)):
-        way = list(ways)[number % len(ways)]
-        found[way].append(await cost(wire, ways[way], first=number * requests, requests=requests, depth=depth))
+    found: dict[str, list[Cost]] = {case: [] for case in cases}
+    for number in range(ROUNDS * len(cases)):
+        case = list(cases)[number % len(cases)]
+        found[case].append(await cost(wire, cases[case], first=number * requests, requests=requests, depth=depth))
     trivial_us = statistics.median(each.total_us for each in found["two trivial scripts"])
-    for way, costs in found.items():
+    for case, costs in found.items():
         typical = sorted(costs, key=lambda each: each.total_us)[len(costs) // 2]
         steps = " + ".join(f"{name} {us:.1f}" for name, us in typical.steps_us.items())
         print(
-            f"{way:>20}: {typical.total_us:6.1f} µs = {typical.total_us / trivial_us:.2f}x"
+            f"{case:>20}: {typical.total_us:6.1f} µs = {typical.total_us / trivial_us:.2f}x"
             f"   {typical.calls:4.1f} commands   ({steps})"
         )
 

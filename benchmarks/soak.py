@@ -219,8 +219,8 @@ class Soak:
         for entry in books.entries:
             self.seen[f"ledger {entry['status']}"] += 1
         if not books.agree:
-            said = f"held {books.held_nano}, spent {books.spent_nano}, days {books.days_nano}, used {books.used}"
-            return [f"{payer}: {said}"]
+            totals = f"held {books.held_nano}, spent {books.spent_nano}, days {books.days_nano}, used {books.used}"
+            return [f"{payer}: {totals}"]
         # A request's second entry corrects its first.
         ended = {entry["request_id"]: entry for entry in books.entries}.values()
         booked: Counter[str] = Counter()
@@ -234,16 +234,16 @@ class Soak:
         for generation in await self.sandbox.entries(self.world.key(payer)):
             name, model = generation.answer.generation_id or "", generation.answer.model
             self.seen["billed nano"] += generation.cost_nano
-            told = booked.pop(name, None)
-            if told is None and generation.cost_nano:
+            booked_nano = booked.pop(name, None)
+            if booked_nano is None and generation.cost_nano:
                 stand_in = next((each for each in estimates if _may_be(each, generation)), None)
                 if stand_in is None:
                     wrong.append(f"{payer}: {model} billed {generation.cost_nano}, booked nothing")
                 else:
                     estimates.remove(stand_in)
                     self.seen["billed nano of estimates"] += generation.cost_nano
-            elif told is not None and told != generation.cost_nano:
-                wrong.append(f"{payer}: {model} billed {generation.cost_nano}, booked {told}")
+            elif booked_nano is not None and booked_nano != generation.cost_nano:
+                wrong.append(f"{payer}: {model} billed {generation.cost_nano}, booked {booked_nano}")
         wrong += [f"{payer}: booked {nano} for {name}" for name, nano in booked.items() if nano]
         self.seen["booked nano"] += books.spent_nano
         return wrong
@@ -294,8 +294,8 @@ async def verified(environment: dict[str, str]) -> list[str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    told, _ = await process.communicate()
-    return [] if process.returncode == 0 else [f"verify: {told.decode()[-2000:]}"]
+    output, _ = await process.communicate()
+    return [] if process.returncode == 0 else [f"verify: {output.decode()[-2000:]}"]
 
 
 def main() -> None:

@@ -25,9 +25,9 @@ def stream(token_bytes: int, count: int) -> list[bytes]:
     }
     choice = {"index": 0, "delta": {"content": "x" * token_bytes, "role": "assistant"}, "finish_reason": None}
     usage = {"prompt_tokens": 15, "completion_tokens": count, "cost": 0.00006, "is_byok": False}
-    said = json.dumps({**identity, "choices": [choice]}, separators=(",", ":"))
+    event = json.dumps({**identity, "choices": [choice]}, separators=(",", ":"))
     last = json.dumps({**identity, "choices": [], "usage": usage}, separators=(",", ":"))
-    return [f"data: {said}\n\n".encode()] * count + [f"data: {last}\n\n".encode(), b"data: [DONE]\n\n"]
+    return [f"data: {event}\n\n".encode()] * count + [f"data: {last}\n\n".encode(), b"data: [DONE]\n\n"]
 
 
 def nanoseconds_per_chunk(chunks: list[bytes]) -> float:

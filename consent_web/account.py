@@ -31,7 +31,7 @@ class Connected(Connection):
         return self.account
 
     @property
-    def asked_by(self) -> str:
+    def requested_by(self) -> str:
         """The origin that requested it, or a phrase when there is none."""
         return self.origin or "imported by the operator"
 

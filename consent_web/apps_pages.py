@@ -42,7 +42,7 @@ def routes() -> list[web.RouteDef]:
         web.post("/apps/{ref}/cap", set_cap),
         web.post("/apps/{ref}/pause", pause),
         web.post("/apps/{ref}/resume", resume),
-        web.get("/apps/{ref}/revoke", ask_revoke),
+        web.get("/apps/{ref}/revoke", confirm_revoke),
         web.post("/apps/{ref}/revoke", revoke),
         web.get("/apps/{ref}/export.csv", export_csv),
         web.get("/apps/{ref}/export.json", export_json),
@@ -63,7 +63,7 @@ async def set_cap(request: web.Request) -> web.StreamResponse:
     visit, one = await _find_connection(request)
     typed, now = fields.get("monthly_usd", ""), one.standing.cap_nano
     try:
-        cap_nano = cap_from_text(typed, asked_nano=None)
+        cap_nano = cap_from_text(typed, requested_nano=None)
     except CapRefused as refused:
         return await _page(request, one, typed=typed, fault=str(refused), status=422)
     if now is not None and cap_nano > now and fields.get("confirmed") != str(cap_nano):
@@ -73,7 +73,7 @@ async def set_cap(request: web.Request) -> web.StreamResponse:
             async with proof.permit_raise(site, visit, one, cap_nano):
                 await site.connections.set_cap(one.budget, cap_nano)
         except ConsentRequired as refused:
-            return await _ask_proof(request, visit, one, refused.message)
+            return await _request_proof(request, visit, one, refused.message)
     else:
         await site.connections.set_cap(one.budget, cap_nano)
     return _back(one)
@@ -89,7 +89,7 @@ async def resume(request: web.Request) -> web.StreamResponse:
     return await _change(request, "resume")
 
 
-async def ask_revoke(request: web.Request) -> web.Response:
+async def confirm_revoke(request: web.Request) -> web.Response:
     """Answer `GET /apps/{ref}/revoke`: the first of two clicks."""
     _, one = await account.connection(request)
     shown = {
@@ -133,7 +133,7 @@ async def export_json(request: web.Request) -> web.Response:
     cap = one.standing.cap_nano
     body = {
         "app": one.name,
-        "origin": one.asked_by,
+        "origin": one.requested_by,
         "mode": one.budget.mode,
         "state": one.standing.state,
         "capUsd": None if cap is None else exact(cap),
@@ -182,7 +182,7 @@ async def _change(request: web.Request, verb: str) -> web.StreamResponse:
     visit, one = await (account.connection(request) if verb == "revoke" else _find_connection(request))
     if verb == "resume" and not one.is_test and not visit.is_trusted:
         # Resuming raises possible spend; the other verbs lower it.
-        return await _ask_proof(request, visit, one, proof.UNPROVED)
+        return await _request_proof(request, visit, one, proof.UNPROVED)
     act: dict[str, Callable[..., Awaitable[None]]] = {
         "pause": connections.pause,
         "resume": connections.resume,
@@ -193,7 +193,7 @@ async def _change(request: web.Request, verb: str) -> web.StreamResponse:
     return _back(one)
 
 
-async def _ask_proof(request: web.Request, visit: Visit, one: Connected, why: str) -> web.Response:
+async def _request_proof(request: web.Request, visit: Visit, one: Connected, why: str) -> web.Response:
     shown = {
         "message": why,
         "back": f"/apps/{one.ref}",

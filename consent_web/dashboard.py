@@ -14,12 +14,12 @@ def routes() -> list[web.RouteDef]:
     return [
         web.get("/", home),
         web.get("/spend", spend),
-        web.get("/stop", ask_stop),
+        web.get("/stop", confirm_stop),
         web.post("/stop", stop),
         web.get("/funding", funding),
-        web.get("/funding/remove", ask_remove),
+        web.get("/funding/remove", confirm_remove),
         web.post("/funding/remove", remove),
-        web.get("/leave", ask_leave),
+        web.get("/leave", confirm_leave),
         web.post("/leave", leave),
     ]
 
@@ -62,7 +62,7 @@ async def spend(request: web.Request) -> web.Response:
     )
 
 
-async def ask_stop(request: web.Request) -> web.Response:
+async def confirm_stop(request: web.Request) -> web.Response:
     """Answer `GET /stop`: ask for confirmation, listing the apps that would stop."""
     site, visit = request.app[SITE], await account.owner(request)
     living = [one for one in await account.connections(site, visit) if one.is_living]
@@ -106,7 +106,7 @@ async def funding(request: web.Request) -> web.Response:
     return guard.page(request, "funding.html", shown)
 
 
-async def ask_remove(request: web.Request) -> web.Response:
+async def confirm_remove(request: web.Request) -> web.Response:
     """Answer `GET /funding/remove`: ask for confirmation, listing the apps that could no longer spend."""
     site, visit = request.app[SITE], await account.owner(request)
     apps = [one for one in await account.connections(site, visit) if one.is_living and not one.is_test]
@@ -134,7 +134,7 @@ async def remove(request: web.Request) -> web.StreamResponse:
     return _redirect_to("/funding")
 
 
-async def ask_leave(request: web.Request) -> web.Response:
+async def confirm_leave(request: web.Request) -> web.Response:
     """Answer `GET /leave`: ask for confirmation, saying what would become unreachable."""
     site, visit = request.app[SITE], await account.owner(request)
     if not await account.is_lost_by_leaving(site, visit):

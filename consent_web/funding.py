@@ -60,9 +60,9 @@ async def start(request: web.Request) -> web.Response:
         await site.attempts.note_fault(attempt_id, "")
     visit = await guard.visit(request)
     # A browser without attempt and wallet (signing in) is counted by its cookie: a made-up cookie limits only itself.
-    whose = attempt.asked.budget.name if attempt else visit.wallet_id if visit else browser.digest
+    whose = attempt.requested.budget.name if attempt else visit.wallet_id if visit else browser.digest
     await site.limits.admit_authorization(whose)
-    limit_usd = await view.key_limit_usd(site, visit, attempt.asked if attempt else None)
+    limit_usd = await view.key_limit_usd(site, visit, attempt.requested if attempt else None)
     begun = await site.authorizations.begin(_holders(request, browser)[0], attempt_id)
     url = site.openrouter.authorize_url(f"{site.origin}/fund/callback/{begun.state}", begun.verifier, limit_usd)
     return guard.json_response({"url": url})
@@ -84,7 +84,7 @@ async def finish(request: web.Request) -> web.Response:
     if begun is None:
         raise _stale()
     if begun.is_issued:
-        return await _report_outcome(site, begun, _fund(request, begun, way=""))
+        return await _report_outcome(site, begun, _fund(request, begun, choice=""))
     with_code = isinstance(code, str) and _CODE.fullmatch(code)
     return await _report_outcome(
         site, begun, _exchange(request, str(code), begun) if with_code else _end_denied(site, begun)
@@ -95,12 +95,12 @@ async def choose(request: web.Request) -> web.Response:
     """Answer `POST /fund/choose`: `{state, way: keep|switch}` → `{attempt}`, after `finish` refused with `ways`."""
     site = request.app[SITE]
     browser, body = await guard.json_post(request)
-    state, way = body.get("state"), body.get("way")
-    is_state = isinstance(state, str) and _STATE.fullmatch(state) and way in (KEEP, SWITCH)
+    state, choice = body.get("state"), body.get("way")
+    is_state = isinstance(state, str) and _STATE.fullmatch(state) and choice in (KEEP, SWITCH)
     begun = await site.authorizations.find(str(state), *_holders(request, browser)) if is_state else None
     if begun is None or not begun.is_issued:
         raise _stale()
-    return await _report_outcome(site, begun, _fund(request, begun, way=str(way)))
+    return await _report_outcome(site, begun, _fund(request, begun, choice=str(choice)))
 
 
 async def paste(request: web.Request) -> web.Response:
@@ -109,7 +109,7 @@ async def paste(request: web.Request) -> web.Response:
     _, body = await guard.json_post(request)
     _, attempt = await found(request)
     _check_open(attempt)
-    return await _paste(request, site, body, attempt.asked.budget.name)
+    return await _paste(request, site, body, attempt.requested.budget.name)
 
 
 async def paste_into_wallet(request: web.Request) -> web.Response:
@@ -135,8 +135,8 @@ async def _paste(request: web.Request, site: Site, body: dict[str, object], whos
         raise _fault("key_form", "That is not an OpenRouter key. It starts with sk-or-.", status=422)
     await site.limits.admit_key(whose)
     await _check(site, key)
-    way = SWITCH if body.get("way") == SWITCH else ""
-    visit = await site.wallets.fund_by_key(await guard.visit(request), guard.guest(request), key, way=way)
+    choice = SWITCH if body.get("way") == SWITCH else ""
+    visit = await site.wallets.fund_by_key(await guard.visit(request), guard.guest(request), key, choice=choice)
     guard.set_wallet_cookie(request, visit)
     return guard.json_response({"funding": await view.funding(site, visit)})
 
@@ -151,14 +151,14 @@ async def _exchange(request: web.Request, code: str, begun: Authorization) -> we
     kept = await site.authorizations.issue(begun, issued.key, issued.user_id)
     if kept is None:
         raise _stale()
-    return await _fund(request, kept, way="")
+    return await _fund(request, kept, choice="")
 
 
-async def _fund(request: web.Request, issued: Authorization, *, way: str) -> web.Response:
+async def _fund(request: web.Request, issued: Authorization, *, choice: str) -> web.Response:
     """Fund the wallet with the key of an authorization, and delete the authorization."""
     site = request.app[SITE]
     visit = await guard.visit(request)
-    funded = await site.wallets.fund_by_account(visit, guard.guest(request), issued.key, issued.user_id, way=way)
+    funded = await site.wallets.fund_by_account(visit, guard.guest(request), issued.key, issued.user_id, choice=choice)
     guard.set_wallet_cookie(request, funded)
     await site.authorizations.end(issued)
     return guard.json_response({"attempt": issued.attempt})

@@ -41,38 +41,38 @@ def cap_text(nano: int) -> str:
     return usd(nano) if nano % NANO_PER_CENT == 0 else f"${exact(nano)}"
 
 
-def least_cap_nano(asked_nano: int | None) -> int:
+def least_cap_nano(requested_nano: int | None) -> int:
     """Return the smallest cap a payer may set: half a dollar, or the app's suggestion if that is less."""
-    return MIN_CAP_NANO if asked_nano is None else min(MIN_CAP_NANO, asked_nano)
+    return MIN_CAP_NANO if requested_nano is None else min(MIN_CAP_NANO, requested_nano)
 
 
-def cap_range(asked_nano: int | None, joint: str) -> str:
+def cap_range(requested_nano: int | None, joint: str) -> str:
     """Return the caps a payer may set, as `$0.50 {joint} $1,000.00`: whole cents, and the app's suggestion."""
-    least = least_cap_nano(asked_nano)
+    least = least_cap_nano(requested_nano)
     least_typed = -(-least // NANO_PER_CENT) * NANO_PER_CENT
-    said = f"{usd(least_typed)} {joint} {usd(MAX_CAP_NANO)}"
-    return said if least == least_typed else f"{said}, or {cap_text(least)}"
+    range_text = f"{usd(least_typed)} {joint} {usd(MAX_CAP_NANO)}"
+    return range_text if least == least_typed else f"{range_text}, or {cap_text(least)}"
 
 
-def cap_from_json(value: object, *, asked_nano: int | None) -> int:
+def cap_from_json(value: object, *, requested_nano: int | None) -> int:
     """Return the cap in nano-USD of a JSON number parsed as Decimal or int. Raises CapRefused."""
     if isinstance(value, bool) or not isinstance(value, Decimal | int):
         raise CapRefused("The cap must be a number of US dollars.")
-    return _checked(Decimal(value), asked_nano)
+    return _checked(Decimal(value), requested_nano)
 
 
-def cap_from_text(text: str, *, asked_nano: int | None) -> int:
+def cap_from_text(text: str, *, requested_nano: int | None) -> int:
     """Return the cap in nano-USD of a typed text such as `10`, `10.5`, `10,50` or `$10`. Raises CapRefused."""
     typed = text.strip().removeprefix("US$").removeprefix("$").strip()
     whole, _, cents = typed.replace(",", ".", 1).partition(".")
     if not (whole or "0").isdecimal() or not (cents or "0").isdecimal() or not typed.isascii() or not typed:
         raise CapRefused("Type an amount such as 10 or 10.50.")
-    return _checked(Decimal(f"{whole or 0}.{cents or 0}"), asked_nano)
+    return _checked(Decimal(f"{whole or 0}.{cents or 0}"), requested_nano)
 
 
-def _checked(amount: Decimal, asked_nano: int | None) -> int:
-    least = least_cap_nano(asked_nano)
-    refusal = CapRefused(f"The cap must be between {cap_range(asked_nano, 'and')}.")
+def _checked(amount: Decimal, requested_nano: int | None) -> int:
+    least = least_cap_nano(requested_nano)
+    refusal = CapRefused(f"The cap must be between {cap_range(requested_nano, 'and')}.")
     if not amount.is_finite() or amount <= 0:
         raise refusal
     try:
@@ -81,6 +81,6 @@ def _checked(amount: Decimal, asked_nano: int | None) -> int:
         raise refusal from None
     if not least <= nano <= MAX_CAP_NANO:
         raise refusal
-    if nano % NANO_PER_CENT and nano != asked_nano:
+    if nano % NANO_PER_CENT and nano != requested_nano:
         raise CapRefused("The cap must be in whole cents.")
     return nano

@@ -74,7 +74,7 @@ async def options(request: web.Request) -> web.Response:
     ]
     if body.get("purpose") == _CREATE:
         await _may_set_up(site, visit, len(known))
-        asked = webauthn.options_to_json(
+        encoded = webauthn.options_to_json(
             webauthn.generate_registration_options(
                 rp_id=_host(site),
                 rp_name=site.host,
@@ -89,7 +89,7 @@ async def options(request: web.Request) -> web.Response:
     elif not known:
         raise _refused()
     else:
-        asked = webauthn.options_to_json(
+        encoded = webauthn.options_to_json(
             webauthn.generate_authentication_options(
                 rp_id=_host(site),
                 challenge=await site.passkeys.challenge(visit, _GET),
@@ -97,7 +97,7 @@ async def options(request: web.Request) -> web.Response:
                 user_verification=_VERIFIED,
             )
         )
-    return guard.json_response(orjson.loads(asked))
+    return guard.json_response(orjson.loads(encoded))
 
 
 async def create(request: web.Request) -> web.Response:

@@ -57,16 +57,16 @@ async def begin(request: web.Request) -> web.Response:
     site = request.app[SITE]
     browser, body = await guard.json_post(request, check_csrf=False)
     if "grant" in body:
-        asked = await _read_grant_request(site, body)
-        spent = f"grant:{asked.nonce}"
-        await site.limits.admit_grant(asked, browser.digest)
+        requested = await _read_grant_request(site, body)
+        spent = f"grant:{requested.nonce}"
+        await site.limits.admit_grant(requested, browser.digest)
     else:
-        asked, session = await _read_request(site, body)
+        requested, session = await _read_request(site, body)
         spent = session.jti
-    await site.limits.check_cooldown(asked, browser.digest)
-    attempt = await site.attempts.create(asked, browser=browser.digest, jti=spent)
-    await site.limits.admit_attempt(asked, browser.digest)
-    if asked.mode == "test" and await guard.visit(request) is None:
+    await site.limits.check_cooldown(requested, browser.digest)
+    attempt = await site.attempts.create(requested, browser=browser.digest, jti=spent)
+    await site.limits.admit_attempt(requested, browser.digest)
+    if requested.mode == "test" and await guard.visit(request) is None:
         # Test mode has no funding step, so the wallet is created here. Its cookie must have been received before
         # something is connected; otherwise a lost response would leave a connection that nobody can reach.
         guard.set_wallet_cookie(request, await site.wallets.enter(guard.guest(request)))
@@ -84,27 +84,27 @@ async def approve(request: web.Request) -> web.Response:
     site = request.app[SITE]
     browser, body = await guard.json_post(request)
     _, attempt = await found(request)
-    asked = attempt.asked
+    requested = attempt.requested
     if attempt.state not in {"pending", "claimed"}:
         if attempt.state in {"approved", "held"}:
-            _check_same(site, attempt.decision["cap_nano"], _cap(asked, body), was_carried_out=True)
+            _check_same(site, attempt.decision["cap_nano"], _cap(requested, body), was_carried_out=True)
         return await _decided(request, browser, attempt)
-    app = await _app(site, asked.app_id)
-    _check_registered(app, asked)
-    cap_nano = _cap(asked, body)
-    visit = await _payer(request, asked)
-    async with _permit(site, visit, asked, cap_nano):
-        key = await _funding_key(site, asked, visit.wallet_id)
+    app = await _app(site, requested.app_id)
+    _check_registered(app, requested)
+    cap_nano = _cap(requested, body)
+    visit = await _payer(request, requested)
+    async with _permit(site, visit, requested, cap_nano):
+        key = await _funding_key(site, requested, visit.wallet_id)
         if attempt.state == "claimed":
             attempt = await _release(site, attempt, cap_nano)
             if attempt.state != "pending":
                 return await _decided(request, browser, attempt)
-        await site.wallets.add(visit, asked.budget, attempt_id=attempt.attempt_id if asked.challenge else "")
-        name = _name(asked, app)
+        await site.wallets.add(visit, requested.budget, attempt_id=attempt.attempt_id if requested.challenge else "")
+        name = _name(requested, app)
         decision = Decision(
-            approval=Approval(cap_nano, key, visit.wallet_id, asked.origin),
-            text=texts.receipt(asked, name, site.host, cap_nano),
-            code=secrets.token_urlsafe(32) if asked.challenge else "",
+            approval=Approval(cap_nano, key, visit.wallet_id, requested.origin),
+            text=texts.receipt(requested, name, site.host, cap_nano),
+            code=secrets.token_urlsafe(32) if requested.challenge else "",
         )
         decided = await site.attempts.approve(attempt, decision)
     with contextlib.suppress(Unavailable):
@@ -169,7 +169,7 @@ async def _read_request(site: Site, body: dict[str, object]) -> tuple[ConsentReq
         raise AuthError("This session token belongs to another app or mode. Ask your backend for a new one.")
     app = await _app(site, session.app_id)
     return_url, challenge = _redirect(body)
-    asked = ConsentRequest(
+    requested = ConsentRequest(
         mode=session.mode,
         app_id=session.app_id,
         user_id=session.user_id,
@@ -181,17 +181,17 @@ async def _read_request(site: Site, body: dict[str, object]) -> tuple[ConsentReq
         return_url=return_url,
         challenge=challenge,
     )
-    _check_registered(app, asked)
-    return asked, session
+    _check_registered(app, requested)
+    return requested, session
 
 
-def _check_registered(app: App, asked: ConsentRequest) -> None:
+def _check_registered(app: App, requested: ConsentRequest) -> None:
     """Refuse an origin or a return URL that the app has not registered. Raises InvalidRequest 403."""
-    if asked.challenge:
-        if not app.returns_to(asked.return_url, asked.mode):
-            raise _return_url_refused(asked.return_url)
-    elif not app.allows_origin(asked.origin, asked.mode):
-        raise _origin_refused(asked.origin)
+    if requested.challenge:
+        if not app.returns_to(requested.return_url, requested.mode):
+            raise _return_url_refused(requested.return_url)
+    elif not app.allows_origin(requested.origin, requested.mode):
+        raise _origin_refused(requested.origin)
 
 
 async def _read_grant_request(site: Site, body: dict[str, object]) -> ConsentRequest:
@@ -203,20 +203,20 @@ async def _read_grant_request(site: Site, body: dict[str, object]) -> ConsentReq
     app = await _app(site, app_id)
     # A page's NaN arrives as null. It must be refused, not treated as an absent amount.
     max_usd = grant.get("maxUsd") if grant.get("maxUsd", 0) is not None else 0
-    ask = site.grant_bounds.ask(grant.get("requests"), max_usd)
-    asked = ConsentRequest(
+    terms = site.grant_bounds.parse(grant.get("requests"), max_usd)
+    requested = ConsentRequest(
         mode=mode,
         app_id=app_id,
         user_id="",
         nonce=nonce,
         origin=_origin(body.get("origin")),
-        limit_nano=ask.cap_nano,
+        limit_nano=terms.cap_nano,
         app_name=app.name,
-        requests=ask.requests,
+        requests=terms.requests,
         life_ms=site.grant_bounds.life_ms,
     )
-    _check_registered(app, asked)
-    return site.attempts.with_token(asked)
+    _check_registered(app, requested)
+    return site.attempts.with_token(requested)
 
 
 def _redirect(body: dict[str, object]) -> tuple[str, str]:
@@ -251,27 +251,29 @@ async def _app(site: Site, app_id: str) -> App:
     return app
 
 
-def _name(asked: ConsentRequest, app: App) -> str:
+def _name(requested: ConsentRequest, app: App) -> str:
     """Return the app's name at the time of the request: after a renaming the receipt must show the name seen."""
-    return texts.app_name(asked.app_name or app.name)
+    return texts.app_name(requested.app_name or app.name)
 
 
-def _cap(asked: ConsentRequest, body: dict[str, object]) -> int | None:
+def _cap(requested: ConsentRequest, body: dict[str, object]) -> int | None:
     """Return the cap in nano-USD; None (no cap) in test mode only. Raises InvalidRequest 422."""
-    if asked.is_grant:
-        return asked.limit_nano
-    if asked.mode == "test" and body.get("monthlyUsd") is None:
-        return None if asked.limit_nano is None else min(asked.limit_nano, MAX_CAP_NANO)  # as shown by view.cap_choice
+    if requested.is_grant:
+        return requested.limit_nano
+    if requested.mode == "test" and body.get("monthlyUsd") is None:
+        return (
+            None if requested.limit_nano is None else min(requested.limit_nano, MAX_CAP_NANO)
+        )  # as shown by view.cap_choice
     try:
-        return cap_from_json(body.get("monthlyUsd"), asked_nano=asked.limit_nano)
+        return cap_from_json(body.get("monthlyUsd"), requested_nano=requested.limit_nano)
     except CapRefused as refused:
         raise InvalidRequest(str(refused), status=422, fields={"reason": "cap"}) from None
 
 
-async def _payer(request: web.Request, asked: ConsentRequest) -> Visit:
+async def _payer(request: web.Request, requested: ConsentRequest) -> Visit:
     """Return the visit whose wallet will pay. Raises FundingInvalid, InvalidRequest."""
     visit = await guard.visit(request)
-    if asked.mode == "test":
+    if requested.mode == "test":
         if visit is None:
             raise InvalidRequest(
                 "Your browser sent no cookie. Allow cookies for this site and try again.",
@@ -285,12 +287,12 @@ async def _payer(request: web.Request, asked: ConsentRequest) -> Visit:
 
 
 @contextlib.asynccontextmanager
-async def _permit(site: Site, visit: Visit, asked: ConsentRequest, cap_nano: int | None) -> AsyncIterator[None]:
+async def _permit(site: Site, visit: Visit, requested: ConsentRequest, cap_nano: int | None) -> AsyncIterator[None]:
     """Permit the approval within the block (`proof`). Raises ConsentRequired, InvalidRequest, Unavailable."""
-    if asked.mode == "test":
+    if requested.mode == "test":
         yield
         return
-    async with proof.permit_raise(site, visit, await site.connections.find(asked.budget), cap_nano or 0):
+    async with proof.permit_raise(site, visit, await site.connections.find(requested.budget), cap_nano or 0):
         yield
 
 
@@ -311,16 +313,16 @@ def _check_same(site: Site, earlier: str, cap_nano: int | None, *, was_carried_o
     """
     if earlier == ("" if cap_nano is None else str(cap_nano)):
         return
-    said = f"Your earlier answer ({cap_text(int(earlier)) if earlier else 'no cap'})"
+    earlier_answer = f"Your earlier answer ({cap_text(int(earlier)) if earlier else 'no cap'})"
     if was_carried_out:
-        reason, words = "answered", f"{said} was carried out. Change it at {site.host}."
+        reason, message = "answered", f"{earlier_answer} was carried out. Change it at {site.host}."
     else:
-        reason, words = "again", f"{said} was not carried out and does not count any more. Decide again."
-    raise InvalidRequest(words, status=409, fields={"reason": reason})
+        reason, message = "again", f"{earlier_answer} was not carried out and does not count any more. Decide again."
+    raise InvalidRequest(message, status=409, fields={"reason": reason})
 
 
-async def _funding_key(site: Site, asked: ConsentRequest, wallet_id: str) -> str | None:
-    if asked.mode == "test":
+async def _funding_key(site: Site, requested: ConsentRequest, wallet_id: str) -> str | None:
+    if requested.mode == "test":
         return None
     key = await site.wallets.funding_key(wallet_id)
     if key is None:
@@ -330,9 +332,9 @@ async def _funding_key(site: Site, asked: ConsentRequest, wallet_id: str) -> str
 
 async def _answer(request: web.Request, browser: guard.Browser, attempt: Attempt) -> web.Response:
     site = request.app[SITE]
-    app = await _app(site, attempt.asked.app_id)
+    app = await _app(site, attempt.requested.app_id)
     visit = await guard.visit(request)
-    body = await view.attempt(site, attempt, _name(attempt.asked, app), visit)
+    body = await view.attempt(site, attempt, _name(attempt.requested, app), visit)
     return guard.json_response({**body, "csrf": browser.csrf, **await _result(site, attempt)})
 
 
@@ -343,21 +345,23 @@ async def _decided(request: web.Request, browser: guard.Browser, attempt: Attemp
 
 async def _result(site: Site, attempt: Attempt) -> dict[str, object]:
     """Return the outcome for the app: a message to the opener, or in redirect mode the URL to return to."""
-    asked, state = attempt.asked, attempt.state
+    requested, state = attempt.requested, attempt.state
     if state not in {"approved", "denied", "held"}:
         return {}
-    if not asked.challenge:
+    if not requested.challenge:
         outcome = "approved" if state == "approved" else "denied"
-        if asked.is_grant:
+        if requested.is_grant:
             return {
                 "result": {"outcome": outcome, **(await site.attempts.grant(attempt) if state == "approved" else {})}
             }
-        return {"result": {"outcome": outcome, "status": await site.connections.status(asked.budget)}}
+        return {"result": {"outcome": outcome, "status": await site.connections.status(requested.budget)}}
     if state == "approved":
         return {}  # already redeemed: the code is used
-    said = "wattfare_error=denied" if state == "denied" else f"wattfare_code={quote(attempt.decision.get('code', ''))}"
-    joint = "&" if "?" in asked.return_url else "?"
-    return {"redirect": f"{asked.return_url}{joint}wattfare_attempt={quote(asked.nonce)}&{said}"}
+    result = (
+        "wattfare_error=denied" if state == "denied" else f"wattfare_code={quote(attempt.decision.get('code', ''))}"
+    )
+    joint = "&" if "?" in requested.return_url else "?"
+    return {"redirect": f"{requested.return_url}{joint}wattfare_attempt={quote(requested.nonce)}&{result}"}
 
 
 def _modes_differ(page: str, backend: str) -> AuthError:
@@ -380,11 +384,11 @@ def _return_url_refused(url: str) -> InvalidRequest:
 
 def _origin_refused(origin: str) -> InvalidRequest:
     shown = texts.user_label(origin) or "This page"
-    said = f"{shown} is not an address that this app has registered."
+    message = f"{shown} is not an address that this app has registered."
     if is_address(origin):
-        said += " Addresses cannot be registered: use a host name, or with a test key localhost."
+        message += " Addresses cannot be registered: use a host name, or with a test key localhost."
     return InvalidRequest(
-        said,
+        message,
         status=403,
         fields={"reason": "origin", "origin": shown},
     )

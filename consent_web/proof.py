@@ -65,7 +65,7 @@ async def _allowed_nano(site: Site, visit: Visit, wanted: Connection) -> tuple[i
             if one.is_living and one.wallet in visit.wallet_ids:
                 caps[budget.owner] = one.standing.cap_nano or 0
     for attempt in await waiting.held(site, visit):
-        asker = attempt.asked.budget.owner
+        asker = attempt.requested.budget.owner
         if _is_alike(asker, wanted.budget.owner):
             caps[asker] = max(caps.get(asker, 0), int(attempt.decision["cap_nano"] or 0))
     return sum(caps.values()), caps.get(wanted.budget.owner, 0)

@@ -70,9 +70,9 @@ def models(entries: list[dict[str, str]]) -> list[ModelSpend]:
 def result(entry: dict[str, str]) -> dict[str, str]:
     """Return an entry's outcome: `result` (a word), its `meaning`, and `above` (the cost above its hold, or empty)."""
     is_first = entry["delta_nano"] == entry["cost_nano"]
-    word, meaning = _RESULTS.get(entry["status"], (entry["status"], "")) if is_first else _CORRECTED
+    label, meaning = _RESULTS.get(entry["status"], (entry["status"], "")) if is_first else _CORRECTED
     overrun = int(entry["overrun_nano"])
-    return {"result": word, "meaning": meaning, "above": usd(overrun) if overrun else ""}
+    return {"result": label, "meaning": meaning, "above": usd(overrun) if overrun else ""}
 
 
 def above_holds(count: int, nano: int) -> str:

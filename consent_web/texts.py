@@ -34,26 +34,26 @@ def user_label(label: str) -> str:
     return _sanitize(label.translate(_NO_QUOTES), _MOST_LABEL)
 
 
-def parts(asked: ConsentRequest, name: str, host: str) -> dict[str, str]:
+def parts(requested: ConsentRequest, name: str, host: str) -> dict[str, str]:
     """Return the sentences of the consent text by name. Empty ones are not shown."""
-    if asked.is_grant:
-        return _grant_parts(asked, name, host)
-    label = user_label(asked.label)
+    if requested.is_grant:
+        return _grant_parts(requested, name, host)
+    label = user_label(requested.label)
     account = f"For your {name} account “{label}”." if label else "For your account there; its name was not given."
-    said = {
+    sentences = {
         "want": "",
         "account": account,
         "can": "",
         "cannot": "",
         "stop": f"Stop any time at {host}: it stops at once.",
     }
-    if asked.mode == "test":
-        limit = "" if asked.limit_nano is None else " Its test cap is {cap} a month."
+    if requested.mode == "test":
+        limit = "" if requested.limit_nano is None else " Its test cap is {cap} a month."
         # No sentence about caps or keys here, which would suggest that something is paid.
-        return {**said, "sentence": "{app} may run test requests.", "month": f"They never reach a model.{limit}"}
-    amount = "" if asked.limit_nano is None else f" up to {cap_text(asked.limit_nano)} a month of"
+        return {**sentences, "sentence": "{app} may run test requests.", "month": f"They never reach a model.{limit}"}
+    amount = "" if requested.limit_nano is None else f" up to {cap_text(requested.limit_nano)} a month of"
     return {
-        **said,
+        **sentences,
         "want": f"{{app}} would like to use{amount} your AI budget.",
         "sentence": "{app} may run AI requests paid by you, up to {cap} per month.",
         "can": "send prompts through your key to models it chooses.",
@@ -62,19 +62,23 @@ def parts(asked: ConsentRequest, name: str, host: str) -> dict[str, str]:
     }
 
 
-def grant_button(asked: ConsentRequest) -> str:
+def grant_button(requested: ConsentRequest) -> str:
     """Return the label of a grant's approve button, with the total unless in test mode."""
-    return "Allow test requests" if asked.mode == "test" else f"Allow up to {_sum(asked)}"
+    return "Allow test requests" if requested.mode == "test" else f"Allow up to {_sum(requested)}"
 
 
-def granted(asked: ConsentRequest) -> str:
+def granted(requested: ConsentRequest) -> str:
     """Return the sentence shown after a grant's approval."""
-    bound = _requests(asked, "test ") if asked.mode == "test" else f"{_requests(asked)}, at most {_sum(asked)}"
+    bound = (
+        _requests(requested, "test ")
+        if requested.mode == "test"
+        else f"{_requests(requested)}, at most {_sum(requested)}"
+    )
     return f"Up to {bound}, until {{until}}."
 
 
-def _grant_parts(asked: ConsentRequest, name: str, host: str) -> dict[str, str]:
-    said = {
+def _grant_parts(requested: ConsentRequest, name: str, host: str) -> dict[str, str]:
+    sentences = {
         "want": "",
         "account": f"Once only: {name} is not connected to your budget.",
         "can": "",
@@ -82,54 +86,55 @@ def _grant_parts(asked: ConsentRequest, name: str, host: str) -> dict[str, str]:
         "stop": f"End it any time at {host}: it stops at once.",
         "month": "",
     }
-    if asked.mode == "test":
-        sentence = f"{{app}} may run up to {_requests(asked, 'test ')}, until {{until}}."
-        return {**said, "sentence": sentence, "month": "They never reach a model."}
+    if requested.mode == "test":
+        sentence = f"{{app}} may run up to {_requests(requested, 'test ')}, until {{until}}."
+        return {**sentences, "sentence": sentence, "month": "They never reach a model."}
+    limits = f"up to {_requests(requested)} paid by you, at most {_sum(requested)}"
     return {
-        **said,
-        "want": f"{{app}} would like to use up to {_sum(asked)} of your AI budget, once.",
-        "sentence": f"{{app}} may run up to {_requests(asked)} paid by you, at most {_sum(asked)}, until {{until}}.",
+        **sentences,
+        "want": f"{{app}} would like to use up to {_sum(requested)} of your AI budget, once.",
+        "sentence": f"{{app}} may run {limits}, until {{until}}.",
         "can": "send prompts through your key to models it chooses.",
         "cannot": "see your key, send or spend more, or see other apps.",
     }
 
 
-def _requests(asked: ConsentRequest, kind: str = "") -> str:
-    return f"{asked.requests} {kind}request{'' if asked.requests == 1 else 's'}"
+def _requests(requested: ConsentRequest, kind: str = "") -> str:
+    return f"{requested.requests} {kind}request{'' if requested.requests == 1 else 's'}"
 
 
-def _sum(asked: ConsentRequest) -> str:
-    return cap_text(asked.limit_nano or 0)
+def _sum(requested: ConsentRequest) -> str:
+    return cap_text(requested.limit_nano or 0)
 
 
-def receipt(asked: ConsentRequest, name: str, host: str, cap_nano: int | None) -> str:
+def receipt(requested: ConsentRequest, name: str, host: str, cap_nano: int | None) -> str:
     """Return the whole consent text as it was on the screen at the approval."""
     cap = "no cap" if cap_nano is None else cap_text(cap_nano)
-    said = parts(asked, name, host)
-    until = datetime.fromtimestamp(time.time() + asked.life_ms / 1000, UTC).strftime("%-d %b %Y, %H:%M UTC")
+    sentences = parts(requested, name, host)
+    until = datetime.fromtimestamp(time.time() + requested.life_ms / 1000, UTC).strftime("%-d %b %Y, %H:%M UTC")
     # Fill placeholders in our own sentences only: an app's name or label may contain the same braces.
     own = {
-        line: said[line].replace("{cap}", cap).replace("{until}", until).replace("{app}", name)
+        line: sentences[line].replace("{cap}", cap).replace("{until}", until).replace("{app}", name)
         for line in ("sentence", "month")
     }
     lines = [
-        f"{name}, asked by {asked.return_url or asked.origin}.",
+        f"{name}, asked by {requested.return_url or requested.origin}.",
         own["sentence"],
-        said["account"],
-        said["can"] and f"It can {said['can']}",
-        said["cannot"] and f"It cannot {said['cannot']}",
-        said["stop"],
+        sentences["account"],
+        sentences["can"] and f"It can {sentences['can']}",
+        sentences["cannot"] and f"It cannot {sentences['cannot']}",
+        sentences["stop"],
         own["month"],
     ]
     return " ".join(line for line in [*lines, f"[{TEXT_VERSION}]"] if line)
 
 
-def suggestion(asked: ConsentRequest, name: str) -> str:
+def suggestion(requested: ConsentRequest, name: str) -> str:
     """Return a sentence on the app's suggested cap; empty without one."""
-    if asked.limit_nano is None:
+    if requested.limit_nano is None:
         return ""
-    most = f", more than the {usd(MAX_CAP_NANO)} that one app may have" if asked.limit_nano > MAX_CAP_NANO else ""
-    return f"{cap_text(asked.limit_nano)} was suggested by {name}{most}."
+    most = f", more than the {usd(MAX_CAP_NANO)} that one app may have" if requested.limit_nano > MAX_CAP_NANO else ""
+    return f"{cap_text(requested.limit_nano)} was suggested by {name}{most}."
 
 
 def others(name: str, caps_nano: list[int]) -> str:

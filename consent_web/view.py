@@ -28,44 +28,48 @@ _LOW_NANO = NANO_PER_USD  # one conversation may cost a dollar
 
 async def attempt(site: Site, shown: Attempt, name: str, visit: Visit | None) -> dict[str, object]:
     """Return the popup's JSON for an attempt. Raises Unavailable."""
-    asked = shown.asked
-    now = await site.connections.find(asked.budget)
-    mine = await account.connections(site, visit) if visit is not None and asked.mode == "live" else []
-    paid = [one for one in mine if one.is_living and not one.is_test and one.budget != asked.budget]
-    same_app = [one.standing.cap_nano or 0 for one in paid if one.budget.app_id == asked.app_id]
+    requested = shown.requested
+    now = await site.connections.find(requested.budget)
+    mine = await account.connections(site, visit) if visit is not None and requested.mode == "live" else []
+    paid = [one for one in mine if one.is_living and not one.is_test and one.budget != requested.budget]
+    same_app = [one.standing.cap_nano or 0 for one in paid if one.budget.app_id == requested.app_id]
     body: dict[str, object] = {
         "id": shown.attempt_id,
-        "nonce": asked.nonce,
+        "nonce": requested.nonce,
         "state": shown.state,
         **left(shown),
-        "mode": asked.mode,
+        "mode": requested.mode,
         "app": {"name": name, "initial": name[:1].upper()},
-        "origin": asked.origin,
-        "isRedirect": bool(asked.challenge),
-        "returnUrl": asked.return_url,
-        "text": texts.parts(asked, name, site.host),
-        "cap": None if asked.is_grant else cap_choice(asked, now, name, site.default_cap_nano),
-        "grant": _grant(asked),
+        "origin": requested.origin,
+        "isRedirect": bool(requested.challenge),
+        "returnUrl": requested.return_url,
+        "text": texts.parts(requested, name, site.host),
+        "cap": None if requested.is_grant else cap_choice(requested, now, name, site.default_cap_nano),
+        "grant": _grant(requested),
         "current": _current(now),
         "others": texts.others(name, same_app),
         "alsoPays": texts.also_pays(sorted({one.name for one in paid})),
         "fault": shown.fault,
-        "hasPasskey": asked.mode == "live" and await passkeys.are_set_up(site, visit),
+        "hasPasskey": requested.mode == "live" and await passkeys.are_set_up(site, visit),
         "funding": None,
         "isLostByLeaving": False,
     }
     # A cookie alone may have been planted by an attacker, whose funding must not be offered to this person.
-    if asked.mode == "live" and visit is not None and visit.is_trusted:
+    if requested.mode == "live" and visit is not None and visit.is_trusted:
         body["funding"] = await funding(site, visit)
         body["isLostByLeaving"] = await account.is_lost_by_leaving(site, visit)
     return body
 
 
-def _grant(asked: ConsentRequest) -> dict[str, object] | None:
+def _grant(requested: ConsentRequest) -> dict[str, object] | None:
     """Return a grant's lifetime and labels; None for a connection."""
-    if not asked.is_grant:
+    if not requested.is_grant:
         return None
-    return {"lifeSeconds": asked.life_ms // 1000, "button": texts.grant_button(asked), "said": texts.granted(asked)}
+    return {
+        "lifeSeconds": requested.life_ms // 1000,
+        "button": texts.grant_button(requested),
+        "said": texts.granted(requested),
+    }
 
 
 def left(shown: Attempt) -> dict[str, object]:
@@ -73,13 +77,13 @@ def left(shown: Attempt) -> dict[str, object]:
     return {"leftSeconds": max(0, shown.expires_ms / 1000 - time.time()), "mayExtend": shown.may_extend}
 
 
-def cap_choice(asked: ConsentRequest, now: Connection, name: str, default_nano: int) -> dict[str, object] | None:
+def cap_choice(requested: ConsentRequest, now: Connection, name: str, default_nano: int) -> dict[str, object] | None:
     """Return the choices of the cap; None when test mode needs none.
 
     The present cap is preselected; else the app's suggestion, at most the default cap.
     """
-    limit = None if asked.limit_nano is None else min(asked.limit_nano, MAX_CAP_NANO)
-    if asked.mode == "test":
+    limit = None if requested.limit_nano is None else min(requested.limit_nano, MAX_CAP_NANO)
+    if requested.mode == "test":
         return None if limit is None else {"chosen": _choice(limit), "choices": []}
     cap_nano = now.standing.cap_nano if now.is_living else None
     amounts = sorted({*PRESETS_NANO, default_nano, *([limit] if limit is not None else [])})
@@ -88,7 +92,7 @@ def cap_choice(asked: ConsentRequest, now: Connection, name: str, default_nano: 
     return {
         "chosen": _choice(chosen),
         "choices": [_choice(nano) for nano in amounts],
-        "suggestion": texts.suggestion(asked, name),
+        "suggestion": texts.suggestion(requested, name),
         "leastUsd": usd_from_nano(least),
         "mostUsd": usd_from_nano(MAX_CAP_NANO),
         "range": f"From {cap_range(limit, 'to')}, in US dollars.",
@@ -144,13 +148,13 @@ def describe(facts: KeyFacts) -> dict[str, object]:
     return {"left": text, "leftUsd": None if left is None else usd_from_nano(left), "warning": warning}
 
 
-async def key_limit_usd(site: Site, visit: Visit | None, asked: ConsentRequest | None) -> int:
+async def key_limit_usd(site: Site, visit: Visit | None, requested: ConsentRequest | None) -> int:
     """Return the key limit to propose at OpenRouter, in whole USD: the sum of the payer's caps, the new one included.
 
     It is a second barrier: a key without a limit would be protected by our caps only.
     """
     mine = await account.connections(site, visit) if visit is not None else []
     caps = [one.standing.cap_nano or 0 for one in mine if one.is_living and not one.is_test]
-    wished = site.default_cap_nano if asked is None or asked.limit_nano is None else asked.limit_nano
-    new = 0 if asked is None and caps else max(site.default_cap_nano, min(wished, MAX_CAP_NANO))
+    wished = site.default_cap_nano if requested is None or requested.limit_nano is None else requested.limit_nano
+    new = 0 if requested is None and caps else max(site.default_cap_nano, min(wished, MAX_CAP_NANO))
     return -(-(sum(caps) + new) // NANO_PER_USD)

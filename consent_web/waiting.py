@@ -68,12 +68,12 @@ async def held(site: Site, visit: Visit) -> list[Attempt]:
 
 
 async def _named(site: Site, attempt: Attempt) -> PendingApproval:
-    asked, cap_nano = attempt.asked, attempt.decision["cap_nano"]
-    app = await site.apps.find(asked.app_id)
+    requested, cap_nano = attempt.requested, attempt.decision["cap_nano"]
+    app = await site.apps.find(requested.app_id)
     return PendingApproval(
         attempt.attempt_id,
         texts.app_name(app.name if app is not None else ""),
-        asked.return_url,
+        requested.return_url,
         cap_text(int(cap_nano)) if cap_nano else "no cap",
         attempt.expires_ms,
     )

@@ -41,8 +41,8 @@ def load_keys(settings: DemoSettings) -> AppKeys:
 
 
 def _register(origin: str) -> dict[str, str]:
-    asked = ("--name", _NAME, "--origin", origin, "--return-url", f"{origin}/?*", "--json")
-    command = [sys.executable, "-m", "scripts.create_app", *asked]
+    options = ("--name", _NAME, "--origin", origin, "--return-url", f"{origin}/?*", "--json")
+    command = [sys.executable, "-m", "scripts.create_app", *options]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode != 0:
         raise NoKeysError(f"The demo could not register its app. {run.stderr.strip()}")

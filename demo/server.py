@@ -54,33 +54,33 @@ async def chat(request: web.Request) -> web.StreamResponse:
     """Answer `POST /api/chat` `{messages, grant?, model?}`: stream the model's text, paid by this visitor."""
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType
-    asked = await request.json()
+    body = await request.json()
     try:
-        words = await _words(request, asked)
+        chunks = await _chunks(request, body)
     except (openai.APIError, WattfareError) as error:
         return _refusal(error)
     response = web.StreamResponse(headers={"Cache-Control": "no-store"})
     response.content_type = "text/plain"
     await response.prepare(request)
-    async for piece in words:
+    async for piece in chunks:
         await response.write(json.dumps(piece).encode() + b"\n")
     return response
 
 
-async def _words(request: web.Request, asked: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+async def _chunks(request: web.Request, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
     """Return the lines for the page, as JSON objects: `{text}`, and possibly an error envelope at the end."""
     wattfare, settings = request.app[_WATTFARE], request.app[_SETTINGS]
     visitor = _visitor(request)
     if visitor is None:
         raise WattfareAuthError("Open the page first: it gives this browser its cookie.", status=401)
-    payer = wattfare.grant(asked["grant"]) if asked.get("grant") else wattfare.user(visitor)
-    messages: Any = [_SYSTEM, *asked["messages"]]
-    model = settings.model_for(asked.get("model"))
+    payer = wattfare.grant(body["grant"]) if body.get("grant") else wattfare.user(visitor)
+    messages: Any = [_SYSTEM, *body["messages"]]
+    model = settings.model_for(body.get("model"))
     stream = await payer.async_openai().chat.completions.create(
         model=model, messages=messages, max_tokens=_MOST_TOKENS, stream=True
     )
 
-    async def words() -> AsyncIterator[dict[str, Any]]:
+    async def chunks() -> AsyncIterator[dict[str, Any]]:
         try:
             async for part in stream:
                 if part.choices and part.choices[0].delta.content:
@@ -88,7 +88,7 @@ async def _words(request: web.Request, asked: dict[str, Any]) -> AsyncIterator[d
         except openai.APIError as error:
             yield _envelope(error)
 
-    return words()
+    return chunks()
 
 
 def _envelope(error: Exception) -> dict[str, Any]:

@@ -23,9 +23,9 @@ class DemoSettings:
     model: str
     is_sandbox: bool
 
-    def model_for(self, asked: object) -> str:
+    def model_for(self, requested: object) -> str:
         """Return the model for a question: the page may choose models of the sandbox only."""
-        return asked if isinstance(asked, str) and asked.startswith("sandbox/") else self.model
+        return requested if isinstance(requested, str) and requested.startswith("sandbox/") else self.model
 
     @property
     def origin(self) -> str:

@@ -155,8 +155,8 @@ class UpstreamError(WattfareError):
 
     def note_bill(self) -> None:
         """Add that the request was sent and may be billed, and tell clients not to retry it by themselves."""
-        told = self.message.removesuffix("Try again.").rstrip()
-        self.message = f"{told} The request had left and may be billed: GET /v1/usage/{{requestId}} tells."
+        message = self.message.removesuffix("Try again.").rstrip()
+        self.message = f"{message} The request had left and may be billed: GET /v1/usage/{{requestId}} tells."
         self.headers[_SHOULD_RETRY] = "false"
 
 

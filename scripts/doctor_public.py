@@ -117,7 +117,7 @@ async def stream(services: Services) -> AsyncIterator[Finding]:
     body = {"model": _MODEL, "stream": True, "messages": [{"role": "user", "content": _WORDS}]}
     headers = {"Authorization": f"Bearer {secret}", "x-wattfare-user": "doctor"}
     url = f"{services.settings.public_url}/v1/chat/completions"
-    came: list[float] = []
+    arrivals: list[float] = []
     with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_ASK_SECONDS)) as session,
@@ -127,16 +127,16 @@ async def stream(services: Services) -> AsyncIterator[Finding]:
                 yield Finding("stream", f"refused with {answer.status}", f"see what answers at {url}")
                 return
             async for chunk in answer.content.iter_any():
-                came += [time.monotonic()] * bool(chunk)
-    if not came:
+                arrivals += [time.monotonic()] * bool(chunk)
+    if not arrivals:
         yield Finding("stream", f"nothing came from {url}", "see the gateway above")
         return
-    lasted, expected = came[-1] - came[0], _PAUSE_SECONDS * len(_WORDS.split())
+    lasted, expected = arrivals[-1] - arrivals[0], _PAUSE_SECONDS * len(_WORDS.split())
     if lasted < expected / 2:
         result = f"all of it came within {lasted:.1f} s, though it is made over {expected:.1f}"
         yield Finding("stream", result, "turn buffering off in the proxy in front (nginx: proxy_buffering off)")
     else:
-        yield Finding("stream", f"comes as it is made, in {len(came)} pieces over {lasted:.1f} s")
+        yield Finding("stream", f"comes as it is made, in {len(arrivals)} pieces over {lasted:.1f} s")
 
 
 async def _own_secret(services: Services) -> tuple[str, str]:

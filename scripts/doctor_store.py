@@ -143,20 +143,20 @@ async def apps(services: Services) -> AsyncIterator[Finding]:
 
 async def webhooks(services: Services) -> AsyncIterator[Finding]:
     """Check that no webhook endpoint is disabled, that their secrets open, and that a sender is running."""
-    gone, sealed, number = [], [], 0
+    disabled, sealed, number = [], [], 0
     for app in await services.apps.every():
         endpoint = None if app.is_closed else await services.endpoints.find(app.app_id)
         if endpoint is not None:
             number += 1
-            gone += [app.app_id] if endpoint.gone_ms is not None else []
+            disabled += [app.app_id] if endpoint.gone_ms is not None else []
             sealed += [] if endpoint.secrets else [app.app_id]
     late = await services.ledger.events.count_late(time.time_ns() // 1_000_000 - LATE_MS)
     if sealed:
         mend = "put their master key back into WATTFARE_MASTER_KEYS, or run scripts.webhooks --app ID --rotate-secret"
         yield Finding("webhooks", f"the secrets of {', '.join(sealed)} do not open", mend)
-    elif gone:
+    elif disabled:
         mend = "python -m scripts.update_app --app ID --webhook-url URL, or --remove-webhook"
-        yield Finding("webhooks", f"{', '.join(gone)} answered 410 Gone, and gets no more", mend)
+        yield Finding("webhooks", f"{', '.join(disabled)} answered 410 Gone, and gets no more", mend)
     elif late:
         mend = "start gateways with WATTFARE_SWEEPER=on, or python -m gateway.sweeper"
         yield Finding("webhooks", f"no sender has looked at {late} budgets for a minute", mend)

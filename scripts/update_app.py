@@ -63,11 +63,13 @@ def _changed(
 ) -> set[str]:
     """Return the registered URLs after a change. Raises CommandRefused, also for an unregistered one to remove."""
     # A URL registered under older rules may be removed although it would not be accepted now.
-    gone = {text if text in known else checked(f"--remove-{what}", [text], register, services)[0] for text in removed}
-    if unknown := gone - known:
+    dropped = {
+        text if text in known else checked(f"--remove-{what}", [text], register, services)[0] for text in removed
+    }
+    if unknown := dropped - known:
         there = ", ".join(sorted(known)) or "none"
         raise CommandRefused(f"--remove-{what} {min(unknown)} is not registered. There is: {there}.")
-    return set(known - gone) | set(checked(f"--add-{what}", added, register, services))
+    return set(known - dropped) | set(checked(f"--add-{what}", added, register, services))
 
 
 if __name__ == "__main__":

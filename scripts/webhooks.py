@@ -64,8 +64,8 @@ async def _tried(services: Services, endpoint: Endpoint | None) -> Mapping[str, 
         outcome = await delivery.send(_living(endpoint).url, _living(endpoint).secrets, message)
     finally:
         await delivery.close()
-    said = {"webhookId": message.message_id, "status": outcome.status, "failure": outcome.failure or None}
-    return {"ok": outcome.is_delivered, **said}
+    fields = {"webhookId": message.message_id, "status": outcome.status, "failure": outcome.failure or None}
+    return {"ok": outcome.is_delivered, **fields}
 
 
 async def _replayed(

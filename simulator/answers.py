@@ -85,11 +85,6 @@ class SimulatedAnswer:
         output_nano = (self.cost_nano - self.start_nano) * produced
         return self.start_nano - (-output_nano // self.completion_tokens)
 
-    def billed_after(self, chunks: int) -> int:
-        """Return the bill in nano-USD when the client hangs up after that many chunks."""
-        sent = zip(range(chunks), self.chunks, strict=False)
-        return self.billed_nano(sum(chunk.tokens for _, chunk in sent))
-
 
 def simulate(
     body: Mapping[str, object],
@@ -118,8 +113,8 @@ def simulate(
         return error_answer(ErrorAnswer(400, text[:300]), user_id=user_id, form=form)
     if variant.model.fault is Fault.REFUSED:
         return error_answer(variant.model.error, model=variant.name, user_id=user_id, form=form)
-    asked = read_request(body, dialect)
-    problem = asked.problem or (made if isinstance(made, str) else "")
+    parsed = read_request(body, dialect)
+    problem = parsed.problem or (made if isinstance(made, str) else "")
     if problem:
         return error_answer(ErrorAnswer(400, problem), model=variant.name, user_id=user_id, form=form)
     streams = dialect != "embeddings"
@@ -130,8 +125,8 @@ def simulate(
         created=created_seconds,
         keepalive_ms=keepalive_ms,
         user_id=user_id,
-        prompt_tokens=max(1, sum(map(count_tokens, asked.texts))),
-        **_produced(variant, asked, has_output=streams),
+        prompt_tokens=max(1, sum(map(count_tokens, parsed.texts))),
+        **_produced(variant, parsed, has_output=streams),
     )
     return _rendered(_priced(plan, free=free), streamed=streams and body.get("stream") is True)
 
@@ -207,16 +202,16 @@ class _Output(TypedDict):
     is_cut_short: bool
 
 
-def _produced(variant: ModelVariant, asked: ParsedRequest, *, has_output: bool) -> _Output:
+def _produced(variant: ModelVariant, parsed: ParsedRequest, *, has_output: bool) -> _Output:
     """Return the output: JSON if requested, a text of fixed length, or an echo of the question."""
-    text = asked.content
+    text = parsed.content
     if text is None and not variant.length_tokens:
-        text = asked.text
+        text = parsed.text
     wanted = count_tokens(text) if text is not None else variant.length_tokens or 0
-    tokens = min(wanted, variant.max_completion_tokens, asked.limit or wanted) if has_output else 0
+    tokens = min(wanted, variant.max_completion_tokens, parsed.limit or wanted) if has_output else 0
     fault = variant.model.fault
     sent = 0 if fault is Fault.BARE_ERROR else -(-tokens // 2) if fault in _HALVED else tokens
-    return _Output(text=text, tool=asked.tool, completion_tokens=sent, is_cut_short=has_output and tokens < wanted)
+    return _Output(text=text, tool=parsed.tool, completion_tokens=sent, is_cut_short=has_output and tokens < wanted)
 
 
 def _priced(plan: AnswerPlan, *, free: bool) -> AnswerPlan:

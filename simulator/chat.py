@@ -51,8 +51,8 @@ class ChatForm:
         fault = plan.model.fault
         if fault is Fault.ERROR_WITH_USAGE:
             return self._event(plan, None, error=plan.model.error, usage=chat_usage(plan))
-        said = self._event(plan, plan.finish_reason, error=plan.model.error)
-        return said + self.usage(plan, stated=True) if fault is Fault.ERROR_BILLED else said
+        event = self._event(plan, plan.finish_reason, error=plan.model.error)
+        return event + self.usage(plan, stated=True) if fault is Fault.ERROR_BILLED else event
 
     def end(self) -> bytes:
         """Return `[DONE]`."""

@@ -54,8 +54,8 @@ class EmbeddingsForm(ChatForm):
 
 def embeddings_form(body: Mapping[str, object], inputs: list[object]) -> EmbeddingsForm | str:
     """Return the form of the requested answer, or what is wrong with the request."""
-    asked = body.get("dimensions")
-    dimensions = DEFAULT_DIMENSIONS if asked is None else asked
+    requested = body.get("dimensions")
+    dimensions = DEFAULT_DIMENSIONS if requested is None else requested
     if not isinstance(dimensions, int) or isinstance(dimensions, bool) or not 1 <= dimensions <= MAX_DIMENSIONS:
         return f"dimensions must be a whole number from 1 to {MAX_DIMENSIONS}"
     if not all(isinstance(each, str) or _is_tokens(each) for each in inputs):

@@ -61,11 +61,11 @@ class MessagesForm:
 
     def error(self, plan: AnswerPlan) -> bytes:
         """Return the error event, with the usage after or inside it, depending on the fault."""
-        said = _error(plan.model.error, plan.id)
+        error = _error(plan.model.error, plan.id)
         if plan.model.fault is Fault.ERROR_WITH_USAGE:
-            return _named({**said, "usage": _usage(plan)})
+            return _named({**error, "usage": _usage(plan)})
         billed = plan.model.fault is Fault.ERROR_BILLED
-        return _named(said) + (_ending(plan, {"usage": _usage(plan)}) if billed else b"")
+        return _named(error) + (_ending(plan, {"usage": _usage(plan)}) if billed else b"")
 
     def end(self) -> bytes:
         """Return `message_stop`; `[DONE]` is not part of this dialect."""
@@ -122,8 +122,8 @@ def _ending(plan: AnswerPlan, usage: dict[str, object]) -> bytes:
 
 def _error(error: ErrorAnswer, request_id: str | None) -> dict[str, object]:
     metadata = {"metadata": error.metadata} if error.metadata is not None else {}
-    said = {"type": type_name(error.code), "message": error.message, "error_type": code_name(error.code), **metadata}
-    return {"type": "error", "error": said, "request_id": request_id}
+    fields = {"type": type_name(error.code), "message": error.message, "error_type": code_name(error.code), **metadata}
+    return {"type": "error", "error": fields, "request_id": request_id}
 
 
 def _named(event: dict[str, object]) -> bytes:

@@ -57,13 +57,13 @@ def read_request(body: Mapping[str, object], dialect: str) -> ParsedRequest:
         return ParsedRequest((), problem=f"{_CEILINGS[dialect][0]} must be a positive integer")
     role, text = turns[-1]
     if role != _RESULT:
-        text = next((said for role, said in reversed(turns) if role == "user"), text)
+        text = next((part for role, part in reversed(turns) if role == "user"), text)
     called = _called(body, dialect, text) if role != _RESULT else None
     try:
         content = _json(instance_of(called[1])) if called else _formatted(body, dialect, text)
     except (ValueError, TypeError) as error:
         return ParsedRequest((), problem=str(error)[:300])
-    texts = tuple(said for _, said in turns)
+    texts = tuple(part for _, part in turns)
     if turns[0][0] == "system":
         text = reply(turns[0][1], text) or text
     return ParsedRequest(texts, text or "Hello from the sandbox.", limit, called[0] if called else "", content)
@@ -93,8 +93,8 @@ def _turns(body: Mapping[str, object], dialect: str) -> list[tuple[str, str]]:
     if dialect == "responses":
         return [*_instructions(body, "instructions"), *_items(body.get("input"))] if body.get("input") else []
     if dialect == "messages":
-        said = [turn for message in _objects(body.get("messages")) for turn in _blocks(message)]
-        return [*_instructions(body, "system"), *said] if said else []
+        turns = [turn for message in _objects(body.get("messages")) for turn in _blocks(message)]
+        return [*_instructions(body, "system"), *turns] if turns else []
     messages = _objects(body.get("messages")) if dialect == "chat/completions" else []
     if messages:
         return [(str(message.get("role")), text_of(message.get("content"))) for message in messages]
@@ -122,8 +122,8 @@ def _items(given: object) -> list[tuple[str, str]]:
 def _blocks(message: Mapping[str, object]) -> list[tuple[str, str]]:
     """Return the parts of an Anthropic message: its text, then its tool results."""
     results = [each for each in _objects(message.get("content")) if each.get("type") == "tool_result"]
-    said = (str(message.get("role")), text_of(message.get("content")))
-    return [said, *((_RESULT, text_of(each.get("content"))) for each in results)]
+    turn = (str(message.get("role")), text_of(message.get("content")))
+    return [turn, *((_RESULT, text_of(each.get("content"))) for each in results)]
 
 
 def _are_texts(prompt: list[object]) -> bool:

@@ -70,8 +70,8 @@ class ResponsesForm:
 
     def half_usage(self, plan: AnswerPlan, cost_usd: str) -> bytes:
         """Return a response in progress with a usage; any other event with one would end the answer."""
-        told = {**self._response(plan, "in_progress"), "usage": _usage(plan, cost_usd)}
-        return _numbered([{"type": "response.in_progress", "response": told}], _closed(plan))
+        response = {**self._response(plan, "in_progress"), "usage": _usage(plan, cost_usd)}
+        return _numbered([{"type": "response.in_progress", "response": response}], _closed(plan))
 
     def usage(self, plan: AnswerPlan, *, stated: bool) -> bytes:
         """Return the final response."""
@@ -170,13 +170,13 @@ def _at(plan: AnswerPlan) -> dict[str, object]:
     return place if plan.tool else {**place, "content_index": 0}
 
 
-def _item(plan: AnswerPlan, status: str, said: str | None) -> dict[str, object]:
-    """Return the output's only item. `said`: its content, None at the start."""
+def _item(plan: AnswerPlan, status: str, text: str | None) -> dict[str, object]:
+    """Return the output's only item. `text`: its content, None at the start."""
     status = "incomplete" if status == "failed" else status
     if plan.tool:
-        call = {"call_id": f"call_{plan.opaque}", "name": plan.tool, "arguments": said or ""}
+        call = {"call_id": f"call_{plan.opaque}", "name": plan.tool, "arguments": text or ""}
         return {"id": _item_id(plan), "type": "function_call", "status": status, **call}
-    content = [] if said is None else [{"type": "output_text", "text": said, "annotations": [], "logprobs": []}]
+    content = [] if text is None else [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}]
     return {"id": _item_id(plan), "type": "message", "status": status, "role": "assistant", "content": content}
 
 

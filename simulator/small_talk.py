@@ -14,7 +14,7 @@ _KEY = """This app never sees your OpenRouter key. It sends your question with i
 header; the gateway puts your key in its place. Neither your questions nor my answers are kept."""
 _HELLO = """Hello! I am a stand-in for a real model, so that you can try all of this without spending anything. Ask
 me what it costs, how to stop it, or whether your key is safe."""
-_ELSE = """I am only a stand-in, so I cannot tell you much about “{said}”. With the real OpenRouter behind the
+_ELSE = """I am only a stand-in, so I cannot tell you much about “{topic}”. With the real OpenRouter behind the
 gateway a real model would answer here, word by word just like this, and you would pay a fraction of a cent for
 it."""
 _ABOUT = {
@@ -30,7 +30,7 @@ def reply(instructions: str, question: str) -> str | None:
     """Return the answer to a question of the demo, None for any other conversation."""
     if not instructions.startswith(_DEMO):
         return None
-    said = " ".join(question.split())
-    about = next((text for words, text in _ABOUT.items() if re.search(rf"\b({words})\b", said, re.IGNORECASE)), _ELSE)
-    short = said if len(said) <= _MOST_CHARS else f"{said[:_MOST_CHARS]}…"
-    return " ".join(about.split()).replace("{said}", short)
+    topic = " ".join(question.split())
+    about = next((text for words, text in _ABOUT.items() if re.search(rf"\b({words})\b", topic, re.IGNORECASE)), _ELSE)
+    short = topic if len(topic) <= _MOST_CHARS else f"{topic[:_MOST_CHARS]}…"
+    return " ".join(about.split()).replace("{topic}", short)

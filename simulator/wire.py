@@ -187,9 +187,9 @@ def _stream(plan: AnswerPlan) -> Iterator[Chunk]:
     if plan.model.fault is not Fault.BARE_ERROR and (start := plan.form.start(plan)):
         yield Chunk(start)
     yield from _tokens(plan)
-    for said in _ending(plan):
-        if said:
-            yield Chunk(said)
+    for data in _ending(plan):
+        if data:
+            yield Chunk(data)
     if plan.model.fault is Fault.SILENT:
         yield Chunk(b"", FOREVER_MS)
 

@@ -40,8 +40,8 @@ def main() -> None:
     except BenchFailed as failed:
         sys.exit(f"bench: {failed}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    told = {**about, "results": [result.as_json() for result in results]}
-    options.out.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    document = {**about, "results": [result.as_json() for result in results]}
+    options.out.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     for warning in disturbed(results):
         print(warning)
     table = readme_table(results, _line(about))

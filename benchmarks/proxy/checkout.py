@@ -102,9 +102,9 @@ class Installation:
         served = self.upstream.served(self.funding_key)
         booked = round(float(found["spent_usd"]) * 1e9)
         if not found["ok"] or found["open_holds"] or found["entries"] != served or booked != served * COST_NANO:
-            told = {name: value for name, value in found.items() if name != "differences"}
+            summary = {name: value for name, value in found.items() if name != "differences"}
             raise BenchFailed(
-                f"{self.name}: upstream served {served} for {served * COST_NANO} nano-USD, verify: {told}"
+                f"{self.name}: upstream served {served} for {served * COST_NANO} nano-USD, verify: {summary}"
             )
 
 

@@ -67,5 +67,5 @@ def _check(store: ValkeyServer, upstream: StandIn, folder: Path) -> None:
             held += int(budget.get(b"held", 0))
     due = upstream.served(_KEYS[LUA]) * COST_NANO
     if spent != due or held:
-        told = complaints("proxy", folder)[-1000:]
-        raise BenchFailed(f"{LUA} booked {spent} nano-USD of {due}, {held} still held. {told}")
+        log_text = complaints("proxy", folder)[-1000:]
+        raise BenchFailed(f"{LUA} booked {spent} nano-USD of {due}, {held} still held. {log_text}")

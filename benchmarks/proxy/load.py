@@ -61,27 +61,27 @@ class Sample:
 class Outcome:
     """wrk's results. `failed`: broken connections and timeouts; `wrong`: answers other than the expected one."""
 
-    asked: int
+    sent: int
     answered: int
     wrong: int
     failed: int
     example: str
 
     @classmethod
-    def parse(cls, told: str) -> "Outcome":
+    def parse(cls, output: str) -> "Outcome":
         """Parse wrk's output. Raises BenchFailed if the script's line is missing."""
-        found = _RESULT.search(told)
+        found = _RESULT.search(output)
         if found is None:
-            raise BenchFailed(f"wrk told nothing: {told[-1000:]}")
-        asked, answered, wrong, failed = (int(each) for each in found.groups()[:4])
-        return cls(asked, answered, wrong, failed, found[5])
+            raise BenchFailed(f"wrk printed no result: {output[-1000:]}")
+        sent, answered, wrong, failed = (int(each) for each in found.groups()[:4])
+        return cls(sent, answered, wrong, failed, found[5])
 
     def fault(self, served: int) -> str:
         """Return why the outcome is invalid, '' if it is valid. `served`: the number of requests upstream received."""
         if self.wrong or self.failed:
-            return f"{self.wrong} wrong answers and {self.failed} failures of {self.asked}: {self.example}"
-        if not self.asked == self.answered == served:
-            return f"asked {self.asked}, answered {self.answered}, served by upstream {served}"
+            return f"{self.wrong} wrong answers and {self.failed} failures of {self.sent}: {self.example}"
+        if not self.sent == self.answered == served:
+            return f"sent {self.sent}, answered {self.answered}, served by upstream {served}"
         return ""
 
 
@@ -110,8 +110,8 @@ def measure(contender: Contender, upstream: StandIn, load: Load, *, seconds: flo
         finally:
             # On SIGINT, wrk stops and prints its results.
             process.send_signal(signal.SIGINT)
-            told, _ = process.communicate(timeout=30)
-    fault = Outcome.parse(told).fault(upstream.served(contender.upstream_key) - served_before)
+            output, _ = process.communicate(timeout=30)
+    fault = Outcome.parse(output).fault(upstream.served(contender.upstream_key) - served_before)
     if fault:
         raise BenchFailed(f"{contender.name}, {load}: {fault}")
     return _sample(first, last)

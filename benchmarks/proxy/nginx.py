@@ -34,8 +34,8 @@ def nginx(template: str, values: Mapping[str, object], *, folder: Path, core: in
 
 def version() -> str:
     """Return nginx's name and version. Raises BenchFailed."""
-    told = subprocess.run([_binary(), "-v"], capture_output=True, text=True, check=True).stderr
-    return told.strip().rpartition(": ")[2].replace("/", " ")
+    output = subprocess.run([_binary(), "-v"], capture_output=True, text=True, check=True).stderr
+    return output.strip().rpartition(": ")[2].replace("/", " ")
 
 
 def complaints(template: str, folder: Path) -> str:
@@ -49,8 +49,8 @@ def _filled(text: str, values: Mapping[str, object]) -> str:
 
 
 def _own_values(folder: Path) -> dict[str, object]:
-    told = subprocess.run([_binary(), "-V"], capture_output=True, text=True, check=True).stderr
-    where = re.search(r"--modules-path=(\S+)", told)
+    output = subprocess.run([_binary(), "-V"], capture_output=True, text=True, check=True).stderr
+    where = re.search(r"--modules-path=(\S+)", output)
     modules = [Path(where[1], name) for name in _MODULES] if where else []
     return {
         "FOLDER": folder,

@@ -68,12 +68,12 @@ def report(results: Sequence[Result]) -> str:
     lines = []
     for result in results:
         limit = _limit(results, result.row)
-        parts = [_told(name, value, limit.get(name)) for name, value in result.values.items() if value]
+        parts = [_measured(name, value, limit.get(name)) for name, value in result.values.items() if value]
         lines.append(f"{result.row:<38}{result.contender:<14}" + "   ".join(parts))
     return "\n".join(lines)
 
 
-def _told(name: str, value: float, limit: float | None) -> str:
+def _measured(name: str, value: float, limit: float | None) -> str:
     measure = MEASURES[name]
     multiple = f" ({_times(value / limit)})" if limit and measure.is_cost else ""
     return f"{measure.label} {_figure(name, value)}{multiple}"

@@ -31,16 +31,16 @@ _ROUNDING_SECONDS = 1e-6
 class _Count:
     """One app's calls in one mode. All times are of `time.monotonic`, in seconds."""
 
-    __slots__ = ("free_at", "is_told", "since", "untold")
+    __slots__ = ("free_at", "is_acknowledged", "since", "unreported")
 
     def __init__(self, now: float) -> None:
         self.free_at = now
         """Until when its calls so far would take, spread evenly: those of all processes, as far as is known."""
-        self.untold = 0
+        self.unreported = 0
         """How many calls no report has told of."""
         self.since = now
         """When the last report left."""
-        self.is_told = True
+        self.is_acknowledged = True
         """Whether that report was answered."""
 
 
@@ -66,8 +66,8 @@ class AppPace:
         if free_at - now > self._most:
             raise _too_often(free_at - now - _MINUTE_SECONDS)
         count.free_at = free_at
-        count.untold += 1
-        if count.untold >= self._share and (count.is_told or now - count.since > _ANSWER_SECONDS):
+        count.unreported += 1
+        if count.unreported >= self._share and (count.is_acknowledged or now - count.since > _ANSWER_SECONDS):
             self._report(caller, count, now)
 
     def _begin(self, caller: Caller, now: float) -> _Count:
@@ -78,18 +78,18 @@ class AppPace:
     def _report(self, caller: Caller, count: _Count, now: float) -> None:
         """Tell Redis of the calls since the last report, and take over what it knows of other processes."""
         pace, report = keys.app_pace(caller.mode, caller.app.app_id, secrets.token_hex(8))
-        args = count.untold, self._per_minute, round((now - count.since) * 1000)
-        count.untold, count.since, count.is_told = 0, now, False
+        args = count.unreported, self._per_minute, round((now - count.since) * 1000)
+        count.unreported, count.since, count.is_acknowledged = 0, now, False
 
-        def told(reply: Reply) -> None:
-            count.is_told = True
+        def on_reply(reply: Reply) -> None:
+            count.is_acknowledged = True
             # Those that came meanwhile are in no report yet.
-            count.free_at = self._clock() + float(reply) / 1000 + count.untold * self._step
-            if count.untold >= self._share:
+            count.free_at = self._clock() + float(reply) / 1000 + count.unreported * self._step
+            if count.unreported >= self._share:
                 self._report(caller, count, self._clock())
 
-        if not self._store.keep("app_pace", [pace, report], args, told):
-            count.is_told = True
+        if not self._store.keep("app_pace", [pace, report], args, on_reply):
+            count.is_acknowledged = True
 
 
 def _too_often(seconds: float) -> RateLimited:

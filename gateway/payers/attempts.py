@@ -65,48 +65,55 @@ class Attempts:
         self._connections = connections
         self._sealer = sealer
 
-    async def create(self, asked: ConsentRequest, *, browser: str, jti: str) -> Attempt:
+    async def create(self, requested: ConsentRequest, *, browser: str, jti: str) -> Attempt:
         """Spend the token and open an attempt, or continue the one that this browser opened with it.
 
         Raises InvalidRequest 409 when the token was spent elsewhere, Unavailable.
         """
-        spent = keys.spent_token(asked.app_id, jti)
-        if await self._store.call("SET", spent, asked.attempt_id, "NX", "PX", _SPENT_MS) is None:
+        spent = keys.spent_token(requested.app_id, jti)
+        if await self._store.call("SET", spent, requested.attempt_id, "NX", "PX", _SPENT_MS) is None:
             first = await self._store.call("GET", spent)
-            if first != asked.attempt_id.encode():
+            if first != requested.attempt_id.encode():
                 raise _spent()
-        frozen = orjson.dumps(asdict(asked))
-        if await self._store.run("begin", [keys.attempt(asked.attempt_id)], [browser, frozen, LIFE_MS, KEPT_MS]) < 0:
+        frozen = orjson.dumps(asdict(requested))
+        if (
+            await self._store.run("begin", [keys.attempt(requested.attempt_id)], [browser, frozen, LIFE_MS, KEPT_MS])
+            < 0
+        ):
             raise _spent()
-        attempt = await self.find(asked.attempt_id, browser)
+        attempt = await self.find(requested.attempt_id, browser)
         if attempt is None:
             raise _spent()
         return attempt
 
-    def with_token(self, asked: ConsentRequest) -> ConsentRequest:
+    def with_token(self, requested: ConsentRequest) -> ConsentRequest:
         """Return the request with a new sealed token for its grant."""
-        token = new_token(asked.mode)
-        sealed = base64.b64encode(self._sealer.seal(token, place=_place(asked.attempt_id))).decode()
-        return replace(asked, digest=sha256_hex(token), token=sealed)
+        token = new_token(requested.mode)
+        sealed = base64.b64encode(self._sealer.seal(token, place=_place(requested.attempt_id))).decode()
+        return replace(requested, digest=sha256_hex(token), token=sealed)
 
     async def grant(self, attempt: Attempt) -> dict[str, object]:
         """Return `{grantToken, expiresAt}` of an approved grant, without `grantToken` once it was delivered.
 
         Only for the popup in the payer's own browser. Raises Unavailable.
         """
-        asked = attempt.asked
-        found = await self._connections.find(asked.budget)
-        told: dict[str, object] = {"expiresAt": found.standing.expires_ms // 1000}
+        requested = attempt.requested
+        found = await self._connections.find(requested.budget)
+        fields: dict[str, object] = {"expiresAt": found.standing.expires_ms // 1000}
         # If the master key was removed meanwhile, the token is lost and the app must request another grant.
         with contextlib.suppress(SealBroken):
-            if asked.token:
-                told["grantToken"] = self._sealer.open(base64.b64decode(asked.token), place=_place(attempt.attempt_id))
-        return told
+            if requested.token:
+                fields["grantToken"] = self._sealer.open(
+                    base64.b64decode(requested.token), place=_place(attempt.attempt_id)
+                )
+        return fields
 
     async def forget_token(self, attempt: Attempt) -> None:
         """Delete the sealed token of a decided grant: the app has it, or will never get it. Raises Unavailable."""
-        asked, kept = (orjson.dumps(asdict(each)) for each in (attempt.asked, replace(attempt.asked, token="")))
-        await self._store.run("replace", [keys.attempt(attempt.attempt_id)], ["asked", asked, kept])
+        requested, kept = (
+            orjson.dumps(asdict(each)) for each in (attempt.requested, replace(attempt.requested, token=""))
+        )
+        await self._store.run("replace", [keys.attempt(attempt.attempt_id)], ["asked", requested, kept])
 
     async def find(self, attempt_id: str, *browsers: str) -> Attempt | None:
         """Return an attempt of a browser, given the digests it may have; None when missing or another browser's.
@@ -130,7 +137,7 @@ class Attempts:
         An approval that cannot be carried out is released, so that the payer may decide again.
         Raises InvalidRequest (409 decided otherwise, or `again`: revoked meanwhile; 410 expired), Unavailable.
         """
-        asked, approval = attempt.asked, decision.approval
+        requested, approval = attempt.requested, decision.approval
         kept = {
             "claim": secrets.token_hex(16),
             "cap_nano": "" if approval.cap_nano is None else str(approval.cap_nano),
@@ -139,7 +146,7 @@ class Attempts:
             "code_sha256": sha256_hex(decision.code) if decision.code else "",
             "code": decision.code,
             "funding": self._seal(attempt, approval.funding_key),
-            "revocations": str(await self._connections.revocations(asked.budget)),
+            "revocations": str(await self._connections.revocations(requested.budget)),
         }
         await self._move(attempt.attempt_id, "claim", orjson.dumps(kept).decode())
         claimed = await self._load(attempt.attempt_id)
@@ -147,7 +154,7 @@ class Attempts:
             if claimed.decision["claim"] != kept["claim"]:
                 raise _overtaken()
             try:
-                if asked.challenge:
+                if requested.challenge:
                     await self._move(attempt.attempt_id, "hold")
                 else:
                     await self._connect(claimed)
@@ -184,7 +191,7 @@ class Attempts:
                 raise _answered()
             if await self._bar_and_check_receipt(now):
                 # The approval was carried out, but its answer never reached the payer: the denial is the latest word.
-                await self._connections.revoke(now.asked.budget, by=By.PAYER)
+                await self._connections.revoke(now.requested.budget, by=By.PAYER)
             code = await self._decide(attempt.attempt_id, "cancel", now.decision["claim"])
         _check(code)
         return await self._load(attempt.attempt_id)
@@ -225,11 +232,11 @@ class Attempts:
         state = _SEEN_FROM_OUTSIDE.get(attempt.state, attempt.state)
         if state != "approved":
             return {"state": state}
-        if attempt.asked.is_grant:
+        if attempt.requested.is_grant:
             # Only the popup's message delivers the grant's token.
-            found = await self._connections.find(attempt.asked.budget)
+            found = await self._connections.find(attempt.requested.budget)
             return {"state": state, "expiresAt": found.standing.expires_ms // 1000}
-        return {"state": state, "status": await self._connections.status(attempt.asked.budget)}
+        return {"state": state, "status": await self._connections.status(attempt.requested.budget)}
 
     async def redeem(
         self, app_id: str, mode: str, user_id: str, nonce: str, *, code: str, verifier: str
@@ -256,7 +263,7 @@ class Attempts:
 
     async def _connect(self, attempt: Attempt) -> None:
         """Open the connection as decided, and only then mark the attempt approved."""
-        asked, decision = attempt.asked, attempt.decision
+        requested, decision = attempt.requested, attempt.decision
         cap = decision["cap_nano"]
         funding = decision["funding"]
         key = self._sealer.open(base64.b64decode(funding), place=_place(attempt.attempt_id)) if funding else None
@@ -264,14 +271,14 @@ class Attempts:
             cap_nano=int(cap) if cap else None,
             funding_key=key,
             wallet=decision["wallet"],
-            origin=asked.origin,
+            origin=requested.origin,
             revocations=int(decision["revocations"]),
             by=By.PAYER,
             text=decision["text"],
             receipt_id=decision["claim"],
-            term=Term(asked.requests, asked.life_ms) if asked.is_grant else None,
+            term=Term(requested.requests, requested.life_ms) if requested.is_grant else None,
         )
-        await self._connections.approve(asked.budget, approval)
+        await self._connections.approve(requested.budget, approval)
         await self._end(attempt)
 
     def _seal(self, attempt: Attempt, key: str | None) -> str:
@@ -281,8 +288,8 @@ class Attempts:
 
     async def _bar_and_check_receipt(self, attempt: Attempt) -> bool:
         """Bar the approval, so that it can no longer be carried out, then return whether it had been before."""
-        await self._connections.bar(attempt.asked.budget)
-        return await self._connections.has_receipt(attempt.asked.budget, attempt.decision["claim"])
+        await self._connections.bar(attempt.requested.budget)
+        return await self._connections.has_receipt(attempt.requested.budget, attempt.decision["claim"])
 
     async def _end(self, attempt: Attempt) -> None:
         """Mark an attempt approved after its approval was carried out."""
@@ -308,13 +315,13 @@ class Attempts:
 
     async def _attempt(self, fields: dict[str, str]) -> Attempt:
         state, expires_ms = fields["state"], int(fields["expires_ms"])
-        asked = ConsentRequest(**orjson.loads(fields["asked"]))
+        requested = ConsentRequest(**orjson.loads(fields["asked"]))
         if state in {"pending", "held"}:
             # The key's TTL tells the time by Redis's clock: it ends KEPT_MS after the time to decide.
-            left_ms = await self._store.call("PTTL", keys.attempt(asked.attempt_id))
+            left_ms = await self._store.call("PTTL", keys.attempt(requested.attempt_id))
             state = "expired" if left_ms <= KEPT_MS else state
         return Attempt(
-            asked=asked,
+            requested=requested,
             state=state,
             expires_ms=expires_ms,
             fault=fields.get("fault", ""),
@@ -356,7 +363,7 @@ def _expired() -> InvalidRequest:
 
 def _proves(attempt: Attempt, code: str, verifier: str) -> bool:
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-    started = hmac.compare_digest(challenge, attempt.asked.challenge)
+    started = hmac.compare_digest(challenge, attempt.requested.challenge)
     came_back = hmac.compare_digest(sha256_hex(code), attempt.decision.get("code_sha256", ""))
     return started and came_back
 

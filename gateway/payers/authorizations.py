@@ -73,8 +73,8 @@ class Authorizations:
         if await self._store.call("DEL", _key(begun.state)) != 1:
             return None
         sealed = self._sealer.seal(orjson.dumps({"key": key, "userId": user_id}).decode(), place=_place(begun.state))
-        said = {"holder": begun.holder, "verifier": begun.verifier, "attempt": begun.attempt}
-        kept = orjson.dumps({**said, "issued": base64.b64encode(sealed).decode()})
+        fields = {"holder": begun.holder, "verifier": begun.verifier, "attempt": begun.attempt}
+        kept = orjson.dumps({**fields, "issued": base64.b64encode(sealed).decode()})
         await self._store.call("SET", _key(begun.state), kept, "PX", _CHOICE_MS)
         return replace(begun, key=key, user_id=user_id)
 

@@ -58,7 +58,7 @@ class Attempt:
     time may be extended.
     """
 
-    asked: ConsentRequest
+    requested: ConsentRequest
     state: str
     expires_ms: int
     fault: str
@@ -68,7 +68,7 @@ class Attempt:
     @property
     def attempt_id(self) -> str:
         """The attempt's id."""
-        return self.asked.attempt_id
+        return self.requested.attempt_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ _LEAST_NANO = NANO_PER_USD // 100
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class GrantRequest:
     """What an app requests: the number of requests and their total cap."""
 
     requests: int
@@ -39,7 +39,7 @@ class Bounds:
     life_ms: int
     request_nano: int
 
-    def ask(self, requests: object, max_usd: object) -> Ask:
+    def parse(self, requests: object, max_usd: object) -> GrantRequest:
         """Return the validated request of an app; `max_usd` None: `request_nano` for each request.
 
         Raises InvalidRequest 422.
@@ -47,7 +47,7 @@ class Bounds:
         if isinstance(requests, bool) or not isinstance(requests, int) or not 1 <= requests <= self.requests:
             raise _refused(f"requests must be a whole number from 1 to {self.requests}.")
         if max_usd is None:
-            return Ask(requests, requests * self.request_nano)
+            return GrantRequest(requests, requests * self.request_nano)
         try:
             if isinstance(max_usd, bool) or not isinstance(max_usd, int | Decimal):
                 raise ValueError("no amount")
@@ -57,7 +57,7 @@ class Bounds:
         if not _LEAST_NANO <= cap_nano <= self.total_nano:
             within = f"from {usd_text(_LEAST_NANO)} to {usd_text(self.total_nano)}"
             raise _refused(f"maxUsd must be a number of US dollars {within}.")
-        return Ask(requests, cap_nano)
+        return GrantRequest(requests, cap_nano)
 
 
 def new_token(mode: str) -> str:

@@ -27,7 +27,7 @@ AUTHORIZATIONS_A_PAYER = 20
 GRANTS_A_BROWSER = 6
 # Anybody who knows a publishable key can create these, each with a fresh cookie, and each is stored for a day.
 GRANTS_AN_APP = 300
-_ASKED_TOO_OFTEN = "This app has asked too often. Nothing was allowed; it may ask again in a minute."
+_APP_TOO_OFTEN = "This app has asked too often. Nothing was allowed; it may ask again in a minute."
 # Enough for mistakes and expired tabs. Guessing a 256-bit token is hopeless; this only bounds the load on Redis.
 UNKNOWN_GRANTS_AN_APP = 60
 # The second denial within a minute starts the cooldown: a single one may be a mistake. Five minutes are long enough to
@@ -48,15 +48,15 @@ class RateLimits:
 
     async def admit_session(self, app_id: str) -> None:
         """Count a session token that an app's backend mints. Raises RateLimited, Unavailable."""
-        said = f"At most {SESSIONS_AN_APP} sessions a minute for each app. Keep a token until it expires."
-        await self._admit(keys.session_rate(app_id), SESSIONS_AN_APP, _MINUTE_MS, said=said)
+        message = f"At most {SESSIONS_AN_APP} sessions a minute for each app. Keep a token until it expires."
+        await self._admit(keys.session_rate(app_id), SESSIONS_AN_APP, _MINUTE_MS, message=message)
 
-    async def check_cooldown(self, asked: ConsentRequest, browser: str) -> None:
+    async def check_cooldown(self, requested: ConsentRequest, browser: str) -> None:
         """Refuse an attempt during the app's cooldown in this browser, with the `reason` `cooldown`.
 
         Raises RateLimited, Unavailable.
         """
-        wait_ms = await self._store.call("PTTL", keys.cooldown(asked.app_id, browser))
+        wait_ms = await self._store.call("PTTL", keys.cooldown(requested.app_id, browser))
         if wait_ms > 0:
             refused = _refusal(
                 f"You refused this app twice. It may ask again in {_rounded_up(wait_ms, _MINUTE_MS)} min.", wait_ms
@@ -64,37 +64,41 @@ class RateLimits:
             refused.fields["reason"] = "cooldown"
             raise refused
 
-    async def admit_attempt(self, asked: ConsentRequest, browser: str) -> None:
+    async def admit_attempt(self, requested: ConsentRequest, browser: str) -> None:
         """Count an attempt in the browser of that digest. Raises RateLimited, Unavailable.
 
         Call it after the attempt's token was spent: otherwise one token could be counted against its user without end.
         """
         for what, whose, most in (
-            ("attempts-browser", f"{asked.app_id}:{browser}", ATTEMPTS_A_BROWSER),
-            ("attempts-user", asked.budget.name, ATTEMPTS_A_USER),
+            ("attempts-browser", f"{requested.app_id}:{browser}", ATTEMPTS_A_BROWSER),
+            ("attempts-user", requested.budget.name, ATTEMPTS_A_USER),
         ):
-            await self._admit(keys.consent_rate(what, whose), most, _MINUTE_MS, call_id=asked.attempt_id)
+            await self._admit(keys.consent_rate(what, whose), most, _MINUTE_MS, call_id=requested.attempt_id)
 
-    async def admit_grant(self, asked: ConsentRequest, browser: str) -> None:
+    async def admit_grant(self, requested: ConsentRequest, browser: str) -> None:
         """Count a page's request for a grant. It needs no session, so the app's backend does not limit it.
 
         Raises RateLimited (with the `reason` `cooldown` for the browser's limit), Unavailable.
         """
-        counted = keys.consent_rate("grants-app", asked.app_id)
-        await self._admit(counted, GRANTS_AN_APP, _MINUTE_MS, call_id=asked.attempt_id)
+        counted = keys.consent_rate("grants-app", requested.app_id)
+        await self._admit(counted, GRANTS_AN_APP, _MINUTE_MS, call_id=requested.attempt_id)
         if not self._cools_down:
             return
-        counted = keys.consent_rate("grants-browser", f"{asked.app_id}:{browser}")
+        counted = keys.consent_rate("grants-browser", f"{requested.app_id}:{browser}")
         try:
-            await self._admit(counted, GRANTS_A_BROWSER, _MINUTE_MS, call_id=asked.attempt_id, said=_ASKED_TOO_OFTEN)
+            await self._admit(
+                counted, GRANTS_A_BROWSER, _MINUTE_MS, call_id=requested.attempt_id, message=_APP_TOO_OFTEN
+            )
         except RateLimited as refused:
             refused.fields["reason"] = "cooldown"
             raise
 
     async def note_unknown_grant(self, app_id: str) -> None:
         """Count a token that is no grant of that app; never refuses a grant. Raises RateLimited, Unavailable."""
-        said = "This app has sent too many grant tokens that are none. Send the token that requestGrant() gave."
-        await self._admit(keys.consent_rate("unknown-grants", app_id), UNKNOWN_GRANTS_AN_APP, _MINUTE_MS, said=said)
+        message = "This app has sent too many grant tokens that are none. Send the token that requestGrant() gave."
+        await self._admit(
+            keys.consent_rate("unknown-grants", app_id), UNKNOWN_GRANTS_AN_APP, _MINUTE_MS, message=message
+        )
 
     async def admit_key(self, whose: str) -> None:
         """Count a check of a pasted key; `whose`: the app user's or wallet's name. Raises RateLimited, Unavailable."""
@@ -111,7 +115,7 @@ class RateLimits:
         """Count a denial; the second within a minute starts the cooldown. Raises Unavailable."""
         if not self._cools_down:
             return
-        app_id = attempt.asked.app_id
+        app_id = attempt.requested.app_id
         counted = keys.consent_rate("denials", f"{app_id}:{browser}")
         if await self._store.run("rate", [counted], [_DENIALS, _MINUTE_MS, attempt.attempt_id]):
             await self._store.call("SET", keys.cooldown(app_id, browser), "1", "PX", _COOLDOWN_MS)
@@ -123,12 +127,12 @@ class RateLimits:
         window_ms: int,
         *,
         call_id: str = "",
-        said: str = "That was too often. Wait a moment and try again.",
+        message: str = "That was too often. Wait a moment and try again.",
     ) -> None:
         """Count a call under the key `counted`; one `call_id` counts once. Raises RateLimited, Unavailable."""
         wait_ms = await self._store.run("rate", [counted], [most, window_ms, call_id or secrets.token_hex(8)])
         if wait_ms:
-            raise _refusal(said, wait_ms)
+            raise _refusal(message, wait_ms)
 
 
 def _refusal(message: str, wait_ms: int) -> RateLimited:

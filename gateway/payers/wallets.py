@@ -39,14 +39,14 @@ class OtherWallet(InvalidRequest):
     def __init__(self, old_last4: str, new_last4: str, *, may_keep: bool) -> None:
         pays = f"that pays with the key ····{old_last4}" if old_last4 else "without a key"
         here = f"This browser holds an AI budget {pays}"
-        said = (
+        message = (
             f"{here}. The key ····{new_last4} comes from another OpenRouter account."
             if may_keep
             else f"{here}, and has not proved that it may change it. Prove it with that very key or its OpenRouter "
             f"account, or start a budget of its own with ····{new_last4}: then this browser no longer shows the first."
         )
         ways = [KEEP, SWITCH] if may_keep else [SWITCH]
-        super().__init__(said, status=409, fields={"reason": "other_wallet", "ways": ways})
+        super().__init__(message, status=409, fields={"reason": "other_wallet", "ways": ways})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +73,20 @@ class Wallets:
         return await self._logins.begin(await self._create(), guest)
 
     async def fund_by_account(
-        self, visit: Visit | None, guest: Guest, key: str, user_id: str | None, *, way: str = ""
+        self, visit: Visit | None, guest: Guest, key: str, user_id: str | None, *, choice: str = ""
     ) -> Visit:
         """Store a key that OpenRouter has just issued to the account `user_id`, and log in to the account's wallet.
 
         The browser's own wallet is merged into it if no account owns that one and its owner has proved to be present.
-        `way`: the answer to OtherWallet. Raises OtherWallet, Unavailable.
+        `choice`: the answer to OtherWallet. Raises OtherWallet, Unavailable.
         """
         account = "" if user_id is None else self._digest(user_id)
         known = await self._wallet_of(account)
         mine = await self._account_of(visit)
         fits = visit is not None and bool(account) and (mine == account or (not mine and await self._may_own(visit)))
-        if visit is not None and visit.is_trusted and (not account or (not fits and way == KEEP)):
+        if visit is not None and visit.is_trusted and (not account or (not fits and choice == KEEP)):
             return await self._store_key(await self._logins.renew(visit), key, "oauth")
-        if visit is not None and not fits and way != SWITCH:
+        if visit is not None and not fits and choice != SWITCH:
             await self._refuse_to_leave(visit, key)
         if visit is None or not fits:
             entered = await self._logins.begin(known or await self._create(), guest, instead=visit)
@@ -103,7 +103,7 @@ class Wallets:
         await self._logins.prove(entered)
         return await self._store_key(entered, key, "oauth")
 
-    async def fund_by_key(self, visit: Visit | None, guest: Guest, key: str, *, way: str = "") -> Visit:
+    async def fund_by_key(self, visit: Visit | None, guest: Guest, key: str, *, choice: str = "") -> Visit:
         """Store a pasted key: in the wallet of a trusted visit, else in a new wallet.
 
         Pasting the key that already pays logs in a browser that lost its secret. Raises OtherWallet, Unavailable.
@@ -116,7 +116,7 @@ class Wallets:
             return entered
         if visit is not None and visit.is_trusted:
             return await self._store_key(await self._logins.renew(visit), key, "pasted")
-        if visit is not None and way != SWITCH:
+        if visit is not None and choice != SWITCH:
             await self._refuse_to_leave(visit, key)
         return await self._store_key(
             await self._logins.begin(await self._create(), guest, instead=visit), key, "pasted"
@@ -174,8 +174,8 @@ class Wallets:
 
     async def _drop_old_grants(self, wallet_id: str) -> None:
         """Unlist grants whose ledger has expired. By age, because a listed grant may not be approved yet."""
-        listed, gone_ms = keys.wallet_grants(wallet_id), _now_ms() - _LONGEST_GRANT_MS - 2 * self._keep_ms
-        for name in await self._store.call("ZRANGE", listed, "-inf", gone_ms, "BYSCORE"):
+        listed, expired_ms = keys.wallet_grants(wallet_id), _now_ms() - _LONGEST_GRANT_MS - 2 * self._keep_ms
+        for name in await self._store.call("ZRANGE", listed, "-inf", expired_ms, "BYSCORE"):
             await self._store.call("HDEL", keys.wallet_budgets(wallet_id), name)
             await self._store.call("ZREM", listed, name)
 

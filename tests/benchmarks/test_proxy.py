@@ -37,8 +37,8 @@ def test_a_wrk_that_tells_nothing_fails_the_run() -> None:
         (Outcome(10, 10, 0, 0, ""), 10, ""),
         (Outcome(10, 10, 1, 0, "503 unavailable"), 10, "1 wrong answers and 0 failures of 10: 503 unavailable"),
         (Outcome(10, 10, 0, 2, ""), 10, "0 wrong answers and 2 failures of 10: "),
-        (Outcome(10, 9, 0, 0, ""), 10, "asked 10, answered 9, served by upstream 10"),
-        (Outcome(10, 10, 0, 0, ""), 11, "asked 10, answered 10, served by upstream 11"),
+        (Outcome(10, 9, 0, 0, ""), 10, "sent 10, answered 9, served by upstream 10"),
+        (Outcome(10, 10, 0, 0, ""), 11, "sent 10, answered 10, served by upstream 11"),
     ],
 )
 def test_an_outcome_with_any_fault_proves_nothing(outcome: Outcome, served: int, fault: str) -> None:

@@ -121,7 +121,7 @@ async def _redeem_and_spend(services: Services, app_id: str, costs: tuple[int, .
             attempt = await services.attempts.find(key.rpartition(":")[2], raw[b"browser"].decode())
             if attempt is not None:
                 await services.attempts._connect(attempt)
-                await _spend(services, attempt.asked.budget, costs)
+                await _spend(services, attempt.requested.budget, costs)
 
 
 async def _grant(staging: Staging) -> None:

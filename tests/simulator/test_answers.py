@@ -110,9 +110,6 @@ def test_a_hung_up_stream_is_billed_for_what_was_produced() -> None:
     """Nothing before the first token, then prompt and tokens at their price, in full at the end."""
     answer = ask("sandbox/long-20", text="four")
     assert [answer.billed_nano(tokens) for tokens in (0, 1, 10, 20)] == [0, 3_000, 21_000, 41_000]
-    assert answer.billed_after(2) == 0
-    assert answer.billed_after(5) == answer.billed_nano(3)
-    assert answer.billed_after(10_000) == answer.cost_nano
     assert ask("sandbox/price-1", text="x" * 40).billed_nano(3) == 300_000_000
 
 

@@ -37,7 +37,7 @@ def plain(
     def wattfare_session(request: Any = None) -> Any:
         request = _request(request)
         try:
-            session = create(**_asked(request, resolve_user(request), monthly_usd))
+            session = create(**_session_options(request, resolve_user(request), monthly_usd))
         except WattfareError as error:
             return _respond(request, error.status or 502, error.to_json())
         return _respond(request, 200, session.to_json())
@@ -57,7 +57,7 @@ def asynchronous(
         try:
             found = resolve_user(request)
             user = await found if inspect.isawaitable(found) else found
-            session = await create(**_asked(request, user, monthly_usd))
+            session = await create(**_session_options(request, user, monthly_usd))
         except WattfareError as error:
             return _respond(request, error.status or 502, error.to_json())
         return _respond(request, 200, session.to_json())
@@ -83,7 +83,7 @@ def _request(given: Any) -> Any:
     return sys.modules["flask"].request if given is None else given
 
 
-def _asked(request: Any, user: Resolved, monthly_usd: float | None) -> dict[str, Any]:
+def _session_options(request: Any, user: Resolved, monthly_usd: float | None) -> dict[str, Any]:
     if request.method != "POST":
         raise WattfareError("Use POST here.", code="invalid_request", status=405)
     if not user:

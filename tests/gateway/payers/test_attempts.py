@@ -22,7 +22,7 @@ def attempts(services: Services) -> Attempts:
     return services.attempts
 
 
-def asked(nonce: str = "n1", user: str = "bob") -> ConsentRequest:
+def requested(nonce: str = "n1", user: str = "bob") -> ConsentRequest:
     """Return an app's consent request."""
     return ConsentRequest("live", "appaaaaaaaaaaaaaaaa", user, nonce, "https://acme.example", 10_000_000_000)
 
@@ -41,7 +41,7 @@ async def test_the_outcome_follows_the_attempt(attempts: Attempts) -> None:
     """unknown, pending, approved with the status; a denial is final."""
     where = ("appaaaaaaaaaaaaaaaa", "live", "bob")
     assert await attempts.outcome(*where, "n1") == {"state": "unknown"}
-    attempt = await attempts.create(asked(), browser="b1", jti=jti())
+    attempt = await attempts.create(requested(), browser="b1", jti=jti())
     assert await attempts.outcome(*where, "n1") == {"state": "pending"}
     await attempts.approve(attempt, yes())
     outcome = await attempts.outcome(*where, "n1")
@@ -54,7 +54,7 @@ async def test_the_outcome_follows_the_attempt(attempts: Attempts) -> None:
 
 async def test_another_token_learns_nothing(attempts: Attempts) -> None:
     """For another app, user or mode the nonce is unknown."""
-    await attempts.create(asked(), browser="b1", jti=jti())
+    await attempts.create(requested(), browser="b1", jti=jti())
     for where in (
         ("appbbbbbbbbbbbbbbbb", "live", "bob"),
         ("appaaaaaaaaaaaaaaaa", "test", "bob"),
@@ -65,7 +65,7 @@ async def test_another_token_learns_nothing(attempts: Attempts) -> None:
 
 async def crashed(services: Services, attempts: Attempts, *, connects: bool) -> Attempt:
     """Leave an attempt as a process does that is killed after its claim: before it connects, or right after."""
-    attempt = await attempts.create(asked(), browser="b1", jti=jti())
+    attempt = await attempts.create(requested(), browser="b1", jti=jti())
     approve = services.connections.approve
 
     async def dies(budget: Budget, approval: Approval) -> None:
@@ -95,7 +95,7 @@ async def test_a_yes_that_was_not_carried_out_is_taken_back(services: Services, 
         await attempts._connect(left)
     done = await attempts.approve(back, yes(cap_nano=2_000_000_000))
     assert done.state == "approved"
-    assert (await services.ledger.standing(asked().budget)).cap_nano == 2_000_000_000
+    assert (await services.ledger.standing(requested().budget)).cap_nano == 2_000_000_000
 
 
 async def test_a_yes_that_was_carried_out_is_found_so(services: Services, attempts: Attempts) -> None:
@@ -103,7 +103,7 @@ async def test_a_yes_that_was_carried_out_is_found_so(services: Services, attemp
     left = await crashed(services, attempts, connects=True)
     done = await attempts.release(left)
     assert (done.state, done.decision["funding"]) == ("approved", "")
-    assert (await services.ledger.standing(asked().budget)).cap_nano == 5_000_000_000
+    assert (await services.ledger.standing(requested().budget)).cap_nano == 5_000_000_000
 
 
 @pytest.mark.parametrize("connects", [False, True])
@@ -115,7 +115,7 @@ async def test_a_no_undoes_a_yes_that_the_payer_never_heard_of(
     assert (await attempts.deny(left)).state == "denied"
     with pytest.raises(NotConnected):
         await attempts._connect(left)
-    assert not (await services.ledger.standing(asked().budget)).is_connected
+    assert not (await services.ledger.standing(requested().budget)).is_connected
 
 
 async def test_a_fault_that_is_noted_late_brings_nothing_back(services: Services, attempts: Attempts) -> None:
@@ -126,7 +126,7 @@ async def test_a_fault_that_is_noted_late_brings_nothing_back(services: Services
 
 async def test_an_approved_attempt_keeps_no_key(services: Services, attempts: Attempts) -> None:
     """The sealed copy for the connection is deleted."""
-    attempt = await attempts.create(asked(), browser="b1", jti=jti())
+    attempt = await attempts.create(requested(), browser="b1", jti=jti())
     done = await attempts.approve(attempt, yes())
     assert (done.decision["funding"], done.decision["code"]) == ("", "")
     record = await services.store.call("HGETALL", attempt_key(attempt.attempt_id))
@@ -137,7 +137,7 @@ async def test_an_attempt_expires_after_an_hour_and_is_remembered_for_a_day(
     services: Services, attempts: Attempts
 ) -> None:
     """An expired attempt can be neither approved nor denied, and is reported as expired."""
-    attempt = await attempts.create(asked(), browser="b1", jti=jti())
+    attempt = await attempts.create(requested(), browser="b1", jti=jti())
     key = attempt_key(attempt.attempt_id)
     life_ms = await services.store.call("PTTL", key)
     assert LIFE_MS + KEPT_MS - 5_000 < life_ms <= LIFE_MS + KEPT_MS
@@ -152,7 +152,7 @@ async def test_an_attempt_expires_after_an_hour_and_is_remembered_for_a_day(
 
 async def test_an_attempt_gets_more_time_ten_times_until_it_is_decided(attempts: Attempts) -> None:
     """WCAG 2.2.1 requires ten; an eleventh extension and a decided attempt are refused."""
-    attempt = await attempts.create(asked(), browser="b1", jti=jti())
+    attempt = await attempts.create(requested(), browser="b1", jti=jti())
     for _ in range(MOST_EXTENSIONS):
         assert attempt.may_extend
         earlier = attempt

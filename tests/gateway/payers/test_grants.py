@@ -7,7 +7,7 @@ import pytest
 from gateway.errors import GrantInvalid, InvalidRequest
 from gateway.ledger.outcomes import standing_of
 from gateway.money import NANO_PER_USD
-from gateway.payers.grants import Ask, Bounds, grant_of, new_token, status_of
+from gateway.payers.grants import Bounds, GrantRequest, grant_of, new_token, status_of
 
 BOUNDS = Bounds(requests=100, total_nano=100 * NANO_PER_USD, life_ms=3_600_000, request_nano=NANO_PER_USD)
 APP = "app0123456789abcdef"
@@ -26,14 +26,14 @@ LIVING = {"state": b"active", "cap_nano": b"500000000", "uses": b"3", "used": b"
 )
 def test_a_grant_is_bounded_in_all(requests: int, max_usd: Decimal | None, cap_nano: int) -> None:
     """By its dollars, or where it names none by the operator's ceiling for each request."""
-    assert BOUNDS.ask(requests, max_usd) == Ask(requests, cap_nano)
+    assert BOUNDS.parse(requests, max_usd) == GrantRequest(requests, cap_nano)
 
 
 @pytest.mark.parametrize("requests", [0, -1, 101, 1000, True, None, "3", Decimal("2.5"), float("inf")])
 def test_requests_that_are_no_small_number_are_refused(requests: object) -> None:
     """422 with the allowed range."""
     with pytest.raises(InvalidRequest, match="from 1 to 100") as refused:
-        BOUNDS.ask(requests, None)
+        BOUNDS.parse(requests, None)
     assert refused.value.status == 422
 
 
@@ -41,7 +41,7 @@ def test_requests_that_are_no_small_number_are_refused(requests: object) -> None
 def test_dollars_out_of_bounds_are_refused(usd: object) -> None:
     """422 with the allowed range."""
     with pytest.raises(InvalidRequest, match=r"from 0.01 to 100") as refused:
-        BOUNDS.ask(3, usd)
+        BOUNDS.parse(3, usd)
     assert refused.value.status == 422
 
 

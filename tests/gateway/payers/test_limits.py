@@ -13,12 +13,12 @@ from gateway.store.store import Store
 BROWSER = "b" * 64
 
 
-def asked(nonce: str = "n1", app_id: str = "appx") -> ConsentRequest:
+def requested(nonce: str = "n1", app_id: str = "appx") -> ConsentRequest:
     return ConsentRequest("live", app_id, "bob", nonce, "https://acme.example", None)
 
 
 def denied(nonce: str) -> Attempt:
-    return Attempt(asked(nonce), "denied", 0, "", {}, may_extend=False)
+    return Attempt(requested(nonce), "denied", 0, "", {}, may_extend=False)
 
 
 async def test_the_minute_is_counted_in_redis(store: Store) -> None:
@@ -41,9 +41,9 @@ async def test_a_repeated_attempt_counts_once(store: Store) -> None:
     """A popup's repeat after a lost answer does not count; another attempt does."""
     limits = RateLimits(store)
     for nonce in ("n1", "n1", "n2"):
-        await limits.admit_attempt(asked(nonce), BROWSER)
+        await limits.admit_attempt(requested(nonce), BROWSER)
     assert await store.call("ZCARD", keys.consent_rate("attempts-browser", f"appx:{BROWSER}")) == 2
-    assert await store.call("ZCARD", keys.consent_rate("attempts-user", asked().budget.name)) == 2
+    assert await store.call("ZCARD", keys.consent_rate("attempts-user", requested().budget.name)) == 2
 
 
 async def test_keys_are_counted_for_each_payer(store: Store) -> None:
@@ -61,11 +61,11 @@ async def test_the_second_refusal_starts_a_cooldown_of_that_app_alone(store: Sto
     limits = RateLimits(store)
     for nonce in ("n1", "n1"):
         await limits.note_denial(denied(nonce), BROWSER)
-    await limits.check_cooldown(asked("n2"), BROWSER)
+    await limits.check_cooldown(requested("n2"), BROWSER)
     await limits.note_denial(denied("n2"), BROWSER)
     with pytest.raises(RateLimited) as refused:
-        await limits.check_cooldown(asked("n3"), BROWSER)
+        await limits.check_cooldown(requested("n3"), BROWSER)
     assert refused.value.fields["reason"] == "cooldown"
     assert "in 5 min" in refused.value.message
-    await limits.check_cooldown(asked("n3", app_id="appy"), BROWSER)
-    await limits.check_cooldown(asked("n3"), "c" * 64)
+    await limits.check_cooldown(requested("n3", app_id="appy"), BROWSER)
+    await limits.check_cooldown(requested("n3"), "c" * 64)

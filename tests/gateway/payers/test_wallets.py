@@ -118,9 +118,9 @@ async def test_another_account_is_asked_about(services: Services, wallets: Walle
     assert refused.value.fields["ways"] == [KEEP, SWITCH]
     assert await seen(services, alice, MINE) == alice
     assert await pays_with(services, BUDGET) == KEY
-    kept = await wallets.fund_by_account(alice, MINE, SECOND, "user_bob", way=KEEP)
+    kept = await wallets.fund_by_account(alice, MINE, SECOND, "user_bob", choice=KEEP)
     assert (kept.wallet_id, await pays_with(services, BUDGET)) == (alice.wallet_id, SECOND)
-    bob = await wallets.fund_by_account(kept, MINE, SECOND, "user_bob", way=SWITCH)
+    bob = await wallets.fund_by_account(kept, MINE, SECOND, "user_bob", choice=SWITCH)
     assert bob.wallet_id != alice.wallet_id
     again = await wallets.fund_by_account(bob, MINE, KEY, "user_alice")
     assert (again.wallet_id, await wallets.budgets(again)) == (alice.wallet_id, [BUDGET])
@@ -131,7 +131,7 @@ async def test_a_kept_wallet_does_not_pass_to_the_other_account(services: Servic
     alice = await wallets.fund_by_account(None, MINE, KEY, "user_alice")
     await connect(services, alice)
     await services.store.call("DEL", keys.login_proof(alice.wallet_id, alice.device))
-    kept = await wallets.fund_by_account(alice, MINE, SECOND, "user_bob", way=KEEP)
+    kept = await wallets.fund_by_account(alice, MINE, SECOND, "user_bob", choice=KEEP)
     assert not await services.logins.is_proved(kept)
     assert (await wallets.fund_by_account(None, OTHER, SECOND, "user_bob")).wallet_id != alice.wallet_id
 
@@ -144,7 +144,7 @@ async def test_a_planted_cookie_merges_nothing(services: Services, wallets: Wall
     planted = await seen(services, theirs, MINE)
     with pytest.raises(OtherWallet):
         await wallets.fund_by_account(planted, MINE, SECOND, account)
-    mine = await wallets.fund_by_account(planted, MINE, SECOND, account, way=SWITCH)
+    mine = await wallets.fund_by_account(planted, MINE, SECOND, account, choice=SWITCH)
     assert (await wallets.budgets(mine), await pays_with(services, THEIRS)) == ([], KEY)
     assert mine.wallet_id != theirs.wallet_id
 
