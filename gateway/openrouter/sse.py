@@ -27,6 +27,7 @@ _BYTES_PER_TOKEN = 4
 
 # An event that only keeps alive is short: `{"type": "ping"}`.
 _PING_BYTES = 64
+_SKIMMED_BYTES = len(b"data: ") + _PING_BYTES
 
 _DONE = b"[DONE]"
 _OBJECT = b"data: {"
@@ -138,15 +139,42 @@ class SseScanner:
         if chunk.count(b"\n") != 2 * len(events) or not all(map(_is_one_line, events)):
             return False
         self._at_start = self._after_cr = False
-        for event in events:
-            if event.startswith(b":"):
-                continue
-            size = len(event) - 6
-            if self._may_skim and size >= _PING_BYTES and event.startswith(_OBJECT) and not self._tells(event):
-                self._count(size)
-            else:
-                self._event(event[6:])
+        taken = 0
+        while taken < len(events) and not self._may_skim:
+            self._take_line(events[taken])
+            taken += 1
+        quiet = chunk.count(b"\n\n", 0, self._first_mark(chunk))
+        if taken < quiet:
+            self._skim(events[taken:quiet])
+            taken = quiet
+        for event in events[taken:]:
+            self._take_line(event)
         return True
+
+    def _take_line(self, event: bytes) -> None:
+        """Take an event or a comment of one line."""
+        if not event.startswith(b":"):
+            self._event(event[6:])
+
+    def _skim(self, events: list[bytes]) -> None:
+        """Count events that hold nothing to read."""
+        sizes = [len(event) - 6 for event in events if len(event) >= _SKIMMED_BYTES and event.startswith(_OBJECT)]
+        if len(sizes) == len(events):
+            self.events += len(sizes)
+            self.payload_bytes += sum(sizes)
+            self._smallest = min(self._smallest, *sizes)
+        else:
+            for event in events:
+                self._take_line(event)
+
+    def _first_mark(self, chunk: bytes) -> int:
+        """Return where the first thing that is still looked for may stand; the chunk's length without one."""
+        first = len(chunk)
+        for mark in self._telling_marks:
+            at = chunk.find(mark, 0, first)
+            if at >= 0:
+                first = at
+        return first
 
     def _tells(self, data: bytes) -> bool:
         """Tell whether an event may hold what is still looked for."""
