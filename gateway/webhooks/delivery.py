@@ -4,13 +4,18 @@ Rule: no proxy, no cookies, no redirects, no .netrc, and only addresses that `ad
 Rule: an attempt yields a status or the kind of a failure. Neither the URL nor the answer is kept or logged.
 """
 
+import asyncio
+import socket
 import ssl
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from gateway.openrouter.retry_after import retry_after_seconds
 from gateway.webhooks.addresses import AddressRefused, socket_factory
@@ -19,6 +24,8 @@ from gateway.webhooks.messages import Message
 GONE: Final = 410
 # Only the status line and headers of an answer are read. No server sends a line this long.
 _HEAD_BYTES = 16_384
+# A look-up outlasts its attempt where a name server hangs: some ten for each such app, until the app is paused.
+_MOST_LOOK_UPS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +50,42 @@ class Outcome:
         return self.status == GONE
 
 
+class _Resolver(AbstractResolver):
+    """Looks names up in threads of its own, so that a name server that hangs blocks none of the event loop's threads.
+
+    Those count the prompts of requests and look OpenRouter up.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_MOST_LOOK_UPS, "webhook-names")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Return every address of `host`. Raises OSError."""
+        look_up = partial(
+            socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+        )
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        return [
+            ResolveResult(hostname=host, host=str(place[0]), port=port, family=kind, proto=protocol, flags=numeric)
+            for kind, _, protocol, _, place in found
+        ]
+
+    async def close(self) -> None:
+        """Begin no look-up any more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
 class Delivery:
     """Sends messages. `seconds`: for one attempt, from the DNS look-up to the headers of the answer."""
 
     def __init__(self, *, seconds: float, loopback: bool) -> None:
         self.seconds = seconds
+        self._resolver = _Resolver()
         connector = aiohttp.TCPConnector(
+            resolver=self._resolver,
             # Each attempt looks the name up once, and each address is checked when its socket is created.
             use_dns_cache=False,
             socket_factory=socket_factory(loopback=loopback),
@@ -86,6 +123,7 @@ class Delivery:
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
+        await self._resolver.close()
 
 
 def _word(failed: BaseException) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator
 
@@ -48,6 +49,28 @@ async def open_delivery(*, seconds: float = 10, loopback: bool = True) -> AsyncI
         yield delivery
     finally:
         await delivery.close()
+
+
+async def test_a_name_server_that_hangs_takes_no_thread_of_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More look-ups than the event loop has threads, which count prompts and look OpenRouter up."""
+    asked, released = threading.Event(), threading.Event()
+
+    def silent(*_: object, **_options: object) -> list[object]:
+        asked.set()
+        released.wait()
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    async with open_delivery() as delivery:
+        sends = [asyncio.create_task(delivery.send(f"http://n{n}.example/", [SECRET], MESSAGE)) for n in range(40)]
+        try:
+            while not asked.is_set():
+                await asyncio.sleep(0)
+            assert await asyncio.wait_for(asyncio.to_thread(int, "7"), 5) == 7
+        finally:
+            released.set()
+            outcomes = await asyncio.gather(*sends)
+    assert {outcome.failure for outcome in outcomes} == {"name not found"}
 
 
 async def test_a_message_arrives_signed_with_each_secret(receiver: Receiver) -> None:
@@ -123,7 +146,7 @@ async def test_a_name_with_changing_addresses_leads_nowhere(
     answers = iter(["1.1.1.1", "127.0.0.1", "127.0.0.1"])
     asked: list[str] = []
 
-    async def rebound(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+    def rebound(host: str, port: int, *_: object, **_options: object) -> list[tuple[object, ...]]:
         asked.append(address := next(answers))
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
@@ -133,7 +156,7 @@ async def test_a_name_with_changing_addresses_leads_nowhere(
         connected.append(place)
         raise OSError("this test reaches nobody")
 
-    monkeypatch.setattr(loop, "getaddrinfo", rebound)
+    monkeypatch.setattr(socket, "getaddrinfo", rebound)
     monkeypatch.setattr(loop, "sock_connect", connect)
     async with open_delivery(loopback=False) as delivery:
         failures = [
