@@ -38,11 +38,12 @@ local now_ms = clock()
 redis.call('HSET', budget_key, 'state', 'active', 'cap_nano', cap, 'funding', funding, 'wallet', wallet,
   'origin', origin, 'account', ARGV[5], 'approval', ARGV[7], 'connected_ms', whole(now_ms))
 redis.call('HSETNX', budget_key, 'created_ms', whole(now_ms))
-redis.call('HDEL', budget_key, 'funding_refused', 'funding_trial_ms', 'revoked_ms')
+-- While it was ended no threshold was due, so the next one is looked for anew.
+redis.call('HDEL', budget_key, 'funding_refused', 'funding_trial_ms', 'revoked_ms', 'next_threshold_nano')
 if known[8] then queue_of(budget_key, KEYS[3], KEYS[4]).tell_all() end
 write_receipt(history_key, ARGV[7], 'approved', ARGV[8], now_ms, 'cap_nano', cap, 'origin', origin, 'text', text,
   'sha256', ARGV[10])
-if known[2] ~= cap then redis.call('HDEL', budget_key, 'next_threshold_nano', 'threshold_days') end
+if known[2] ~= cap then redis.call('HDEL', budget_key, 'threshold_days') end
 if ARGV[11] then
   redis.call('HSET', budget_key, 'uses', ARGV[11], 'used', '0', 'expires_ms', whole(now_ms + tonumber(ARGV[12])))
   for _, key in ipairs({budget_key, history_key}) do redis.call('PEXPIRE', key, whole(ARGV[12] + ARGV[13])) end

@@ -65,6 +65,17 @@ def test_a_threshold_is_told_again_once_its_day_has_left_the_window(scripts: Scr
     assert [percent for percent, _, _ in thresholds(scripts)] == ["50", "50"]
 
 
+def test_a_connection_that_returns_has_its_thresholds(scripts: Scripts) -> None:
+    """Also where a request was settled while it was ended: then nothing is told, whatever is spent."""
+    scripts.connect(1000)
+    scripts.admit("a", 400)
+    scripts.change("revoke")
+    scripts.settle("a", "settled", 400)
+    scripts.connect(1000)
+    spend(scripts, "b", 200)
+    assert thresholds(scripts) == [("50", "1000", "600")]
+
+
 @pytest.mark.parametrize("raise_it", ["cap", "connect"])
 def test_another_cap_begins_anew(scripts: Scripts, raise_it: str) -> None:
     """What share of it is spent is another; the same cap once more changes nothing."""
