@@ -22,7 +22,7 @@ USERS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Round:
     """One contender's measurement in one row."""
 
     row: str
@@ -58,15 +58,15 @@ class Bench:
         ) as made:
             yield made
 
-    def take_turns(self, turns: Sequence[Turn]) -> list[Result]:
+    def run_rounds(self, rounds: Sequence[Round]) -> list[Result]:
         """Measure the contenders alternately, for several rounds, and return the medians."""
-        samples: list[list[Mapping[str, float]]] = [[] for _ in turns]
+        samples: list[list[Mapping[str, float]]] = [[] for _ in rounds]
         for _ in range(self.options.rounds):
-            for turn, taken in zip(turns, samples, strict=True):
+            for one, taken in zip(rounds, samples, strict=True):
                 seconds = self.options.seconds
-                sample = measure(turn.contender, self.upstream, turn.load, seconds=seconds, cores=self.cores)
+                sample = measure(one.contender, self.upstream, one.load, seconds=seconds, cores=self.cores)
                 taken.append(dataclasses.asdict(sample))
-        return [Result.of(turn.row, turn.contender.name, taken) for turn, taken in zip(turns, samples, strict=True)]
+        return [Result.of(one.row, one.contender.name, taken) for one, taken in zip(rounds, samples, strict=True)]
 
 
 def compare_bytes(contender: Contender, upstream: StandIn) -> None:

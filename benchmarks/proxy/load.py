@@ -58,7 +58,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class LoadResult:
     """wrk's results. `failed`: broken connections and timeouts; `wrong`: answers other than the expected one."""
 
     sent: int
@@ -68,7 +68,7 @@ class Outcome:
     example: str
 
     @classmethod
-    def parse(cls, output: str) -> "Outcome":
+    def parse(cls, output: str) -> "LoadResult":
         """Parse wrk's output. Raises BenchFailed if the script's line is missing."""
         found = _RESULT.search(output)
         if found is None:
@@ -111,7 +111,7 @@ def measure(contender: Contender, upstream: StandIn, load: Load, *, seconds: flo
             # On SIGINT, wrk stops and prints its results.
             process.send_signal(signal.SIGINT)
             output, _ = process.communicate(timeout=30)
-    fault = Outcome.parse(output).fault(upstream.served(contender.upstream_key) - served_before)
+    fault = LoadResult.parse(output).fault(upstream.served(contender.upstream_key) - served_before)
     if fault:
         raise BenchFailed(f"{contender.name}, {load}: {fault}")
     return _sample(first, last)

@@ -9,7 +9,7 @@ from benchmarks.proxy.limits import BARE, LUA
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
+class Metric:
     """A measured quantity. `is_cost`: lower is better, so it is shown as a multiple of nginx + Lua's."""
 
     label: str
@@ -18,18 +18,18 @@ class Measure:
     is_cost: bool = True
 
 
-MEASURES: Mapping[str, Measure] = {
-    "cpu_us": Measure("CPU", "µs", 1),
-    "redis_us": Measure("Redis' CPU", "µs", 1),
-    "per_second": Measure("requests a second", "", 0, is_cost=False),
-    "core_share": Measure("its share of the core", "", 2, is_cost=False),
-    "others_share": Measure("others' share", "", 2, is_cost=False),
-    "added_p50_ms": Measure("added, p50", "ms", 3),
-    "added_p99_ms": Measure("added, p99", "ms", 3),
-    "first_added_p50_ms": Measure("added to first byte, p50", "ms", 3),
-    "first_added_p99_ms": Measure("added to first byte, p99", "ms", 3),
-    "stream_kb": Measure("memory a stream", "kB", 1),
-    "idle_mb": Measure("memory", "MB", 1),
+METRICS: Mapping[str, Metric] = {
+    "cpu_us": Metric("CPU", "µs", 1),
+    "redis_us": Metric("Redis' CPU", "µs", 1),
+    "per_second": Metric("requests a second", "", 0, is_cost=False),
+    "core_share": Metric("its share of the core", "", 2, is_cost=False),
+    "others_share": Metric("others' share", "", 2, is_cost=False),
+    "added_p50_ms": Metric("added, p50", "ms", 3),
+    "added_p99_ms": Metric("added, p99", "ms", 3),
+    "first_added_p50_ms": Metric("added to first byte, p50", "ms", 3),
+    "first_added_p99_ms": Metric("added to first byte, p99", "ms", 3),
+    "stream_kb": Metric("memory a stream", "kB", 1),
+    "idle_mb": Metric("memory", "MB", 1),
 }
 # The quantities shown together in one cell of the README's table.
 _CELLS: Mapping[str, Sequence[str]] = {
@@ -74,7 +74,7 @@ def report(results: Sequence[Result]) -> str:
 
 
 def _measured(name: str, value: float, limit: float | None) -> str:
-    measure = MEASURES[name]
+    measure = METRICS[name]
     multiple = f" ({_times(value / limit)})" if limit and measure.is_cost else ""
     return f"{measure.label} {_figure(name, value)}{multiple}"
 
@@ -103,7 +103,7 @@ def _cell(measures: Sequence[str], values: Mapping[str, float], limit: Mapping[s
 
 
 def _figure(name: str, value: float) -> str:
-    measure = MEASURES[name]
+    measure = METRICS[name]
     return f"{value:,.{measure.digits}f} {measure.unit}".rstrip()
 
 

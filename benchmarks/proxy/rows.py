@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Mapping
 
-from benchmarks.proxy.bench import USERS, Bench, Turn
+from benchmarks.proxy.bench import USERS, Bench, Round
 from benchmarks.proxy.latency import added_latency
 from benchmarks.proxy.load import Load
 from benchmarks.proxy.memory import memory
@@ -21,14 +21,14 @@ _OPEN_HOLDS = 1_000
 def throughput(bench: Bench, *, stream: bool) -> list[Result]:
     """Measure plain requests and streams at 32 and 256 connections; a peer is too slow for 256."""
     kind = "stream of 20 chunks" if stream else "plain"
-    turns = []
+    rounds = []
     with bench.gateways() as gateways, peers(bench) as others:
         for connections in (32,) if bench.options.is_quick else (32, 256):
             load = Load(stream=stream, connections=connections, users=USERS)
             row = f"{kind}, {connections} connections"
             contenders = [bench.limits.bare, bench.limits.lua, *gateways, *(others if connections == 32 else [])]
-            turns += [Turn(row, contender, load) for contender in contenders]
-        return bench.take_turns(turns)
+            rounds += [Round(row, contender, load) for contender in contenders]
+        return bench.run_rounds(rounds)
 
 
 def long_prompt(bench: Bench) -> list[Result]:
@@ -36,19 +36,19 @@ def long_prompt(bench: Bench) -> list[Result]:
     load = Load(connections=_PROMPT_CONNECTIONS, users=USERS, prompt_bytes=_PROMPT_BYTES)
     with bench.gateways() as gateways:
         contenders = (bench.limits.bare, bench.limits.lua, *gateways)
-        return bench.take_turns([Turn("prompt of 1 MB", contender, load) for contender in contenders])
+        return bench.run_rounds([Round("prompt of 1 MB", contender, load) for contender in contenders])
 
 
 def tls(bench: Bench) -> list[Result]:
     """Measure with TLS to upstream over kept connections, as in production."""
     with bench.gateways(tls=True) as gateways:
         contenders = (bench.limits.bare_tls, bench.limits.lua_tls, *gateways)
-        turns = [
-            Turn(f"TLS to upstream, {kind}", contender, Load(stream=kind == "stream", users=USERS))
+        rounds = [
+            Round(f"TLS to upstream, {kind}", contender, Load(stream=kind == "stream", users=USERS))
             for kind in ("plain", "stream")
             for contender in contenders
         ]
-        return bench.take_turns(turns)
+        return bench.run_rounds(rounds)
 
 
 def holds(bench: Bench) -> list[Result]:
@@ -64,7 +64,7 @@ def holds(bench: Bench) -> list[Result]:
             with contextlib.ExitStack() as stack:
                 for contender in contenders:
                     stack.enter_context(open_streams(contender, bench.upstream, count, users=1))
-                results += bench.take_turns([Turn(row, contender, Load(users=1)) for contender in contenders])
+                results += bench.run_rounds([Round(row, contender, Load(users=1)) for contender in contenders])
     return results
 
 
@@ -75,11 +75,11 @@ def workers(bench: Bench) -> list[Result]:
     figure grows, each further worker brings the speed of one, until Redis' own core is full.
     """
     with bench.gateways() as single, bench.gateways(workers=2) as double:
-        turns = []
+        rounds = []
         for row, gateways in (("one worker", single), ("two workers, same core", double)):
             contenders = (bench.limits.lua, *gateways)
-            turns += [Turn(row, contender, Load(connections=64, users=USERS)) for contender in contenders]
-        return bench.take_turns(turns)
+            rounds += [Round(row, contender, Load(connections=64, users=USERS)) for contender in contenders]
+        return bench.run_rounds(rounds)
 
 
 def connections(bench: Bench) -> list[Result]:
@@ -92,7 +92,7 @@ def connections(bench: Bench) -> list[Result]:
             before = count
             row = f"{count:,} connection{'s' if count > 1 else ''} in Redis"
             load = Load(users=count)
-            results += bench.take_turns([Turn(row, each, load) for each in (bench.limits.lua, gateway)])
+            results += bench.run_rounds([Round(row, each, load) for each in (bench.limits.lua, gateway)])
         installation.check()
     return results
 

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.proxy.limits import BARE, LUA
-from benchmarks.proxy.load import Outcome
+from benchmarks.proxy.load import LoadResult
 from benchmarks.proxy.options import ROWS, Options
 from benchmarks.proxy.probe import ProbeAnswer, _whole
 from benchmarks.proxy.processes import BenchFailed
@@ -22,26 +22,26 @@ def result(contender: str, cpu_us: float) -> Result:
 
 def test_an_outcome_is_read_from_what_wrk_tells() -> None:
     """The script's own line counts; wrk's summary around it does not matter."""
-    assert Outcome.parse(TOLD) == Outcome(1000, 1000, 0, 0, "")
+    assert LoadResult.parse(TOLD) == LoadResult(1000, 1000, 0, 0, "")
 
 
 def test_a_wrk_that_tells_nothing_fails_the_run() -> None:
     """A script that broke leaves no line behind."""
     with pytest.raises(BenchFailed, match="bad argument"):
-        Outcome.parse("load.lua: bad argument")
+        LoadResult.parse("load.lua: bad argument")
 
 
 @pytest.mark.parametrize(
     ("outcome", "served", "fault"),
     [
-        (Outcome(10, 10, 0, 0, ""), 10, ""),
-        (Outcome(10, 10, 1, 0, "503 unavailable"), 10, "1 wrong answers and 0 failures of 10: 503 unavailable"),
-        (Outcome(10, 10, 0, 2, ""), 10, "0 wrong answers and 2 failures of 10: "),
-        (Outcome(10, 9, 0, 0, ""), 10, "sent 10, answered 9, served by upstream 10"),
-        (Outcome(10, 10, 0, 0, ""), 11, "sent 10, answered 10, served by upstream 11"),
+        (LoadResult(10, 10, 0, 0, ""), 10, ""),
+        (LoadResult(10, 10, 1, 0, "503 unavailable"), 10, "1 wrong answers and 0 failures of 10: 503 unavailable"),
+        (LoadResult(10, 10, 0, 2, ""), 10, "0 wrong answers and 2 failures of 10: "),
+        (LoadResult(10, 9, 0, 0, ""), 10, "sent 10, answered 9, served by upstream 10"),
+        (LoadResult(10, 10, 0, 0, ""), 11, "sent 10, answered 10, served by upstream 11"),
     ],
 )
-def test_an_outcome_with_any_fault_proves_nothing(outcome: Outcome, served: int, fault: str) -> None:
+def test_an_outcome_with_any_fault_proves_nothing(outcome: LoadResult, served: int, fault: str) -> None:
     """A wrong answer, a broken connection, an answer that is missing, a request sent twice: each is a fault."""
     assert outcome.fault(served) == fault
 

@@ -1,4 +1,4 @@
-"""How each dialect is spoken upstream, and the odd ways of saying it that were reported: bytes, and what they owe."""
+"""Samples of each dialect's stream and document, and reported unusual answers: the bytes, and the expected booking."""
 
 import gzip
 import json
@@ -44,7 +44,7 @@ def event(document: object, name: str = "") -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class DialectSample:
     """One dialect: a request, and its answer as a stream (in its parts) and as a document."""
 
     dialect: Dialect
@@ -55,9 +55,9 @@ class Spoken:
     end: bytes
     document: bytes
     error: bytes
-    """An event that says an error, in the dialect's own shape."""
+    """An error event in the dialect's own shape."""
     refused_key: bytes
-    """One that refuses the funding key."""
+    """An error event that refuses the funding key."""
 
     @property
     def path(self) -> str:
@@ -81,7 +81,7 @@ def _chunk(choice: Mapping[str, object], **more: object) -> bytes:
 _CHAT_ERROR = event({"error": {"code": 429, "message": "slow down"}})
 _NO_CREDIT = event({"error": {"code": 402, "message": "Insufficient credits"}})
 
-CHAT = Spoken(
+CHAT = DialectSample(
     Dialect.CHAT,
     {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 64},
     start=_chunk({"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}),
@@ -94,7 +94,7 @@ CHAT = Spoken(
     error=_CHAT_ERROR,
     refused_key=_NO_CREDIT,
 )
-COMPLETIONS = Spoken(
+COMPLETIONS = DialectSample(
     Dialect.COMPLETIONS,
     {"prompt": "hello", "max_tokens": 64},
     start=event({"id": "gen-1", "choices": [{"index": 0, "text": "", "finish_reason": None}]}),
@@ -105,7 +105,7 @@ COMPLETIONS = Spoken(
     error=event({"error": "slow down"}),
     refused_key=event({"choices": [{"text": "", "error": {"code": "insufficient_quota", "message": "no"}}]}),
 )
-EMBEDDINGS = Spoken(
+EMBEDDINGS = DialectSample(
     Dialect.EMBEDDINGS,
     {"input": "hello"},
     start=event({"id": "gen-1", "data": []}),
@@ -129,7 +129,7 @@ _RESPONSE: Mapping[str, object] = {
 _OUTPUT = [{"type": "message", "id": "msg_1", "content": [{"type": "output_text", "text": "hi", "annotations": []}]}]
 _FINISHED = {**_RESPONSE, "status": "completed", "output": _OUTPUT, "usage": _TOKENS}
 _ITEM = {"id": "msg_1", "type": "message", "status": "in_progress", "role": "assistant", "content": []}
-RESPONSES = Spoken(
+RESPONSES = DialectSample(
     Dialect.RESPONSES,
     {"input": "hello", "max_output_tokens": 64},
     start=event({"type": "response.created", "response": _RESPONSE, "sequence_number": 0})
@@ -146,7 +146,7 @@ RESPONSES = Spoken(
     ),
 )
 _MESSAGE = {"id": "gen-1", "type": "message", "role": "assistant", "content": [], "model": MODEL}
-MESSAGES = Spoken(
+MESSAGES = DialectSample(
     Dialect.MESSAGES,
     {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 64},
     start=event(
@@ -162,7 +162,7 @@ MESSAGES = Spoken(
     refused_key=event({"type": "error", "error": {"type": "billing_error", "message": "no"}}, "error"),
 )
 
-SPOKEN = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES)
+SAMPLES = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class Case:
     """
 
     name: str
-    pieces: Callable[[Spoken], list[bytes]]
+    pieces: Callable[[DialectSample], list[bytes]]
     status: str
     nano: int = COST_NANO
     stream: bool = True
@@ -185,14 +185,14 @@ class Case:
     cut: bool = False
 
 
-def _void(name: str, pieces: Callable[[Spoken], list[bytes]], **more: object) -> Case:
+def _void(name: str, pieces: Callable[[DialectSample], list[bytes]], **more: object) -> Case:
     return Case(name, pieces, "void", 0, **more)  # type: ignore[arg-type]
 
 
-def _filled(spoken: Spoken, filler: str, *, before: bool) -> bytes:
+def _filled(sample: DialectSample, filler: str, *, before: bool) -> bytes:
     """The document with one more large member, which speaks of another usage."""
     bait = {"filler": filler, "tools": [{"parameters": {"example": {"usage": {"cost": 0}}, "id": "gen-0"}}]}
-    document = json.loads(spoken.document)
+    document = json.loads(sample.document)
     return json.dumps({**bait, **document} if before else {**document, **bait}).encode()
 
 
@@ -202,8 +202,8 @@ _LARGE = "y" * 600_000
 def _coded(coding: str, *, stream: bool) -> Case:
     kind, label = ("stream", STREAM_LABEL) if stream else ("document", JSON_LABEL)
 
-    def pieces(spoken: Spoken) -> list[bytes]:
-        return [CODINGS[coding](spoken.stream if stream else spoken.document)]
+    def pieces(sample: DialectSample) -> list[bytes]:
+        return [CODINGS[coding](sample.stream if stream else sample.document)]
 
     headers = {"Content-Encoding": coding}
     return Case(f"a {kind} in {coding}", pieces, "settled", stream=stream, label=label, headers=headers)
@@ -212,28 +212,28 @@ def _coded(coding: str, *, stream: bool) -> Case:
 CASES = (
     _void("a JSON error under an event-stream label", lambda _: [b'{"error":{"code":429,"message":"slow down"}}']),
     _void("a JSON error behind comments", lambda _: [COMMENT, b'{"error":{"code":429,"message":"slow down"}}']),
-    _void("an error event", lambda spoken: [COMMENT, spoken.error]),
-    _void("pings, then an error", lambda spoken: [PING, PING, spoken.error]),
-    _void("an error, then a cut", lambda spoken: [spoken.error], cut=True),
+    _void("an error event", lambda sample: [COMMENT, sample.error]),
+    _void("pings, then an error", lambda sample: [PING, PING, sample.error]),
+    _void("an error, then a cut", lambda sample: [sample.error], cut=True),
     _void("comments and nothing else", lambda _: [COMMENT] * 3),
     _void("[DONE] and nothing else", lambda _: [COMMENT, DONE]),
     _void("an empty answer", lambda _: []),
-    _void("starts, then an orderly end", lambda spoken: [spoken.start], header_id="gen-9"),
+    _void("starts, then an orderly end", lambda sample: [sample.start], header_id="gen-9"),
     _void("a page of an edge", lambda _: [PAGE], label="text/html"),
     _void("a page of an edge under a JSON label", lambda _: [PAGE], label=JSON_LABEL, stream=False),
     _void("blanks without a document", lambda _: [BLANKS] * 3, label=JSON_LABEL, stream=False, header_id="gen-9"),
-    Case("a stream", lambda spoken: [spoken.start, spoken.work, spoken.usage, spoken.end], "settled"),
-    Case("a document", lambda spoken: [BLANKS, spoken.document], "settled", stream=False, label=JSON_LABEL),
-    Case("a document under an event-stream label", lambda spoken: [spoken.document], "settled", stream=False),
-    Case("a document behind comments", lambda spoken: [COMMENT, spoken.document], "settled"),
-    Case("a stream under a JSON label", lambda spoken: [spoken.stream], "settled", label=JSON_LABEL),
-    Case("a stream without a label", lambda spoken: [BLANKS, spoken.stream], "settled", label=""),
+    Case("a stream", lambda sample: [sample.start, sample.work, sample.usage, sample.end], "settled"),
+    Case("a document", lambda sample: [BLANKS, sample.document], "settled", stream=False, label=JSON_LABEL),
+    Case("a document under an event-stream label", lambda sample: [sample.document], "settled", stream=False),
+    Case("a document behind comments", lambda sample: [COMMENT, sample.document], "settled"),
+    Case("a stream under a JSON label", lambda sample: [sample.stream], "settled", label=JSON_LABEL),
+    Case("a stream without a label", lambda sample: [BLANKS, sample.stream], "settled", label=""),
     *(_coded(coding, stream=stream) for coding in CODINGS for stream in (True, False)),
-    Case("gzip without a label", lambda spoken: [_gzip(spoken.stream)], "settled"),
+    Case("gzip without a label", lambda sample: [_gzip(sample.stream)], "settled"),
     Case("a gzip label on plain bytes", lambda s: [s.stream], "settled", headers={"Content-Encoding": "gzip"}),
     Case(
         "an unknown coding",
-        lambda spoken: [bytes(255 - byte for byte in spoken.document)],
+        lambda sample: [bytes(255 - byte for byte in sample.document)],
         "settled",
         900_000,
         header_id="gen-1",
@@ -242,31 +242,31 @@ CASES = (
     ),
     Case(
         "usage before 600 kB that speak of another",
-        lambda spoken: [_filled(spoken, _LARGE, before=False)],
+        lambda sample: [_filled(sample, _LARGE, before=False)],
         "settled",
         stream=False,
         label=JSON_LABEL,
     ),
     Case(
         "usage behind 600 kB that speak of another",
-        lambda spoken: [_filled(spoken, _LARGE, before=True)],
+        lambda sample: [_filled(sample, _LARGE, before=True)],
         "settled",
         stream=False,
         label=JSON_LABEL,
     ),
     Case(
         "an event of 6 MB before the cost",
-        lambda spoken: [spoken.start, event({"b64": "A" * 6_000_000}), spoken.work, spoken.usage, spoken.end],
+        lambda sample: [sample.start, event({"b64": "A" * 6_000_000}), sample.work, sample.usage, sample.end],
         "settled",
     ),
     Case(
         "a cost at the end of an event of 6 MB",
-        lambda spoken: [spoken.start, b"data: " + _filled(spoken, "A" * 6_000_000, before=True) + b"\n\n", spoken.end],
+        lambda sample: [sample.start, b"data: " + _filled(sample, "A" * 6_000_000, before=True) + b"\n\n", sample.end],
         "settled",
     ),
     Case(
         "a cost before the end of a stream that is cut",
-        lambda spoken: [event({"id": "gen-1", "usage": {"prompt_tokens": 1, "cost": 0}}), spoken.work],
+        lambda sample: [event({"id": "gen-1", "usage": {"prompt_tokens": 1, "cost": 0}}), sample.work],
         "settled",
         700_000,
         generation=0.0007,
@@ -274,7 +274,7 @@ CASES = (
     ),
     Case(
         "a cost and an error",
-        lambda spoken: [spoken.error, event({"id": "gen-1", "usage": _USAGE})],
+        lambda sample: [sample.error, event({"id": "gen-1", "usage": _USAGE})],
         "settled",
     ),
 )

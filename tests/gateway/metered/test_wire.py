@@ -18,13 +18,13 @@ from tests.gateway.wire_cases import (
     COST_NANO,
     MESSAGES,
     RESPONSES,
-    SPOKEN,
+    SAMPLES,
     Case,
-    Spoken,
+    DialectSample,
     event,
 )
 
-EACH = pytest.mark.parametrize("spoken", SPOKEN, ids=lambda spoken: spoken.dialect.value)
+EACH = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.dialect.value)
 
 
 @pytest.fixture
@@ -36,12 +36,12 @@ async def stack(redis_url: str, openrouter: FakeOpenRouter) -> AsyncIterator[Sta
         yield running
 
 
-async def ask(stack: Stack, spoken: Spoken, *, stream: bool = True) -> bytes:
+async def ask(stack: Stack, sample: DialectSample, *, stream: bool = True) -> bytes:
     """Return the bytes of the answer that were received."""
-    body = json.dumps(spoken.ask(stream=stream)).encode()
+    body = json.dumps(sample.ask(stream=stream)).encode()
     head = {**stack.as_user(), "Content-Type": "application/json"}
     came = bytearray()
-    async with stack.session.post(stack.url + spoken.path, data=body, headers=head) as answer:
+    async with stack.session.post(stack.url + sample.path, data=body, headers=head) as answer:
         assert answer.status == 200
         with contextlib.suppress(Exception):
             async for piece, _ in answer.content.iter_chunks():
@@ -49,13 +49,13 @@ async def ask(stack: Stack, spoken: Spoken, *, stream: bool = True) -> bytes:
     return bytes(came)
 
 
-def plays(case: Case, spoken: Spoken) -> Callable[[Exchange], Awaitable[None]]:
+def plays(case: Case, sample: DialectSample) -> Callable[[Exchange], Awaitable[None]]:
     """Answer as the case defines."""
 
     async def play(turn: Exchange) -> None:
         labels = {"Content-Type": case.label, "X-Generation-Id": case.header_id}
         await turn.head(200, {**{name: value for name, value in labels.items() if value}, **case.headers})
-        for piece in case.pieces(spoken):
+        for piece in case.pieces(sample):
             await turn.send(piece)
         if not case.cut:
             await turn.end()
@@ -66,13 +66,13 @@ def plays(case: Case, spoken: Spoken) -> Callable[[Exchange], Awaitable[None]]:
 @EACH
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_an_answer_is_relayed_as_it_came_and_owed_as_it_says(
-    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken, case: Case
+    stack: Stack, openrouter: FakeOpenRouter, sample: DialectSample, case: Case
 ) -> None:
     """Every byte arrives, and the ledger holds one entry: what was stated, or void, never a guess."""
-    openrouter.play = plays(case, spoken)
+    openrouter.play = plays(case, sample)
     if case.generation is not None:
         openrouter.generations["gen-1"] = {"id": "gen-1", "total_cost": case.generation}
-    assert await ask(stack, spoken, stream=case.stream) == b"".join(case.pieces(spoken))
+    assert await ask(stack, sample, stream=case.stream) == b"".join(case.pieces(sample))
     [entry] = await stack.booked()
     assert (entry["status"], int(entry["cost_nano"])) == (case.status, case.nano)
     assert (await stack.standing()).held_nano == 0
@@ -81,25 +81,25 @@ async def test_an_answer_is_relayed_as_it_came_and_owed_as_it_says(
 @EACH
 @pytest.mark.parametrize("coding", list(CODINGS))
 async def test_an_encoded_answer_keeps_its_label(
-    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken, coding: str
+    stack: Stack, openrouter: FakeOpenRouter, sample: DialectSample, coding: str
 ) -> None:
     """Encoded bytes are relayed with their Content-Encoding."""
-    openrouter.play = streams([CODINGS[coding](spoken.document)], {"Content-Encoding": coding})
-    answer = await stack.ask("POST", spoken.path, document=spoken.ask(stream=False), headers=stack.as_user())
+    openrouter.play = streams([CODINGS[coding](sample.document)], {"Content-Encoding": coding})
+    answer = await stack.ask("POST", sample.path, document=sample.ask(stream=False), headers=stack.as_user())
     assert answer.headers["Content-Encoding"] == coding
-    assert answer.body == CODINGS[coding](spoken.document)
+    assert answer.body == CODINGS[coding](sample.document)
 
 
 @EACH
 @pytest.mark.parametrize("stays", ["silent", "comments", "pings"])
 async def test_an_answer_ends_a_second_after_its_end(
-    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken, stays: str
+    stack: Stack, openrouter: FakeOpenRouter, sample: DialectSample, stays: str
 ) -> None:
     """Whatever upstream still sends, or though it only hangs open."""
 
     async def play(turn: Exchange) -> None:
         await turn.head()
-        await turn.send(spoken.stream)
+        await turn.send(sample.stream)
         with contextlib.suppress(ConnectionError):
             while stays != "silent":
                 await turn.send(COMMENT if stays == "comments" else b'data: {"type":"ping"}\n\n')
@@ -108,24 +108,26 @@ async def test_an_answer_ends_a_second_after_its_end(
 
     openrouter.play = play
     async with asyncio.timeout(3):
-        assert (await ask(stack, spoken)).startswith(spoken.stream)
+        assert (await ask(stack, sample)).startswith(sample.stream)
     [entry] = await stack.booked()
     assert (entry["status"], int(entry["cost_nano"])) == ("settled", COST_NANO)
     assert entry["ended_by"] == "complete"
 
 
 @EACH
-async def test_a_document_ends_with_its_last_brace(stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken) -> None:
+async def test_a_document_ends_with_its_last_brace(
+    stack: Stack, openrouter: FakeOpenRouter, sample: DialectSample
+) -> None:
     """Though upstream hangs open behind it."""
 
     async def play(turn: Exchange) -> None:
         await turn.head(200, {"Content-Type": "application/json"})
-        await turn.send(spoken.document)
+        await turn.send(sample.document)
         await turn.until_gone()
 
     openrouter.play = play
     async with asyncio.timeout(3):
-        assert await ask(stack, spoken, stream=False) == spoken.document
+        assert await ask(stack, sample, stream=False) == sample.document
     [entry] = await stack.booked()
     assert (entry["status"], int(entry["cost_nano"])) == ("settled", COST_NANO)
 
@@ -133,14 +135,14 @@ async def test_a_document_ends_with_its_last_brace(stack: Stack, openrouter: Fak
 @EACH
 @pytest.mark.parametrize("sign", [COMMENT, b"\n", b'event: ping\ndata: {"type":"ping"}\n\n'])
 async def test_comments_alone_keep_no_answer_alive_for_ever(
-    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken, sign: bytes
+    stack: Stack, openrouter: FakeOpenRouter, sample: DialectSample, sign: bytes
 ) -> None:
     """The answer is cut off, and the delivered part may be owed."""
     openrouter.generations["gen-1"] = {"id": "gen-1", "total_cost": 0.0002}
 
     async def play(turn: Exchange) -> None:
         await turn.head()
-        await turn.send(spoken.start + spoken.work)
+        await turn.send(sample.start + sample.work)
         with contextlib.suppress(ConnectionError):
             while True:
                 await turn.send(sign)
@@ -148,26 +150,26 @@ async def test_comments_alone_keep_no_answer_alive_for_ever(
 
     openrouter.play = play
     async with asyncio.timeout(PATIENCE_SECONDS):
-        await ask(stack, spoken)
+        await ask(stack, sample)
     [entry] = await stack.booked()
     assert (entry["status"], entry["cost_nano"], entry["ended_by"]) == ("settled", "200000", "upstream")
 
 
 @EACH
 async def test_a_status_line_within_a_stream_breaks_it_off(
-    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
+    stack: Stack, openrouter: FakeOpenRouter, sample: DialectSample
 ) -> None:
     """It is no chunk; nothing is waited for."""
 
     async def play(turn: Exchange) -> None:
         await turn.head()
-        await turn.send(spoken.start + spoken.work)
+        await turn.send(sample.start + sample.work)
         turn.writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
         await turn.until_gone()
 
     openrouter.play = play
     async with asyncio.timeout(3):
-        assert await ask(stack, spoken) == spoken.start + spoken.work
+        assert await ask(stack, sample) == sample.start + sample.work
     [entry] = await stack.booked()
     assert entry["status"] == "estimated"
 
@@ -192,22 +194,22 @@ async def test_a_second_answer_on_an_idle_connection_is_nobodys(stack: Stack, op
 
 @EACH
 async def test_a_cost_before_a_cut_is_the_least_that_is_booked(
-    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
+    stack: Stack, openrouter: FakeOpenRouter, sample: DialectSample
 ) -> None:
     """Without an id the stated cost is booked, or more if work followed it."""
-    first = spoken.usage if spoken is not RESPONSES else event({"id": "gen-1", "usage": {"cost": 0.0005}})
+    first = sample.usage if sample is not RESPONSES else event({"id": "gen-1", "usage": {"cost": 0.0005}})
 
     async def play(turn: Exchange) -> None:
         await turn.head()
         await turn.send(sent)
 
     openrouter.play = play
-    answers = {"plain": spoken.start + spoken.work + first, "outdone": spoken.start + first + spoken.work * 900}
+    answers = {"plain": sample.start + sample.work + first, "outdone": sample.start + first + sample.work * 900}
     for user in ("plain", "outdone"):
         sent = answers[user]
         await stack.connect(user=user)
         with contextlib.suppress(ClientError):
-            await stack.ask("POST", spoken.path, document=spoken.ask(stream=True), headers=stack.as_user(user))
+            await stack.ask("POST", sample.path, document=sample.ask(stream=True), headers=stack.as_user(user))
         [entry] = await stack.booked(user)
         assert entry["status"] == "estimated"
         assert int(entry["cost_nano"]) >= COST_NANO
@@ -216,7 +218,7 @@ async def test_a_cost_before_a_cut_is_the_least_that_is_booked(
 
 @EACH
 async def test_a_refusal_that_hangs_open_is_told_when_it_is_whole(
-    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
+    stack: Stack, openrouter: FakeOpenRouter, sample: DialectSample
 ) -> None:
     """Its last brace is its end."""
 
@@ -227,25 +229,25 @@ async def test_a_refusal_that_hangs_open_is_told_when_it_is_whole(
 
     openrouter.play = play
     async with asyncio.timeout(3):
-        answer = await stack.ask("POST", spoken.path, document=spoken.ask(stream=True), headers=stack.as_user())
+        answer = await stack.ask("POST", sample.path, document=sample.ask(stream=True), headers=stack.as_user())
     assert answer.refusal == (429, "rate_limited")
 
 
 @EACH
 async def test_a_refused_key_within_an_answer_is_remembered(
-    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken
+    stack: Stack, openrouter: FakeOpenRouter, sample: DialectSample
 ) -> None:
     """In the dialect's own shape; the next call is refused at once."""
-    openrouter.play = streams([spoken.refused_key])
-    assert await ask(stack, spoken) == spoken.refused_key
+    openrouter.play = streams([sample.refused_key])
+    assert await ask(stack, sample) == sample.refused_key
     await stack.booked()
-    answer = await stack.ask("POST", spoken.path, document=spoken.ask(stream=True), headers=stack.as_user())
+    answer = await stack.ask("POST", sample.path, document=sample.ask(stream=True), headers=stack.as_user())
     assert answer.refusal == (402, "funding_invalid")
     assert len(openrouter.received) == 1
 
 
 async def _revoked_at(
-    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken, sent: bytes, coding: str = ""
+    stack: Stack, openrouter: FakeOpenRouter, sample: DialectSample, sent: bytes, coding: str = ""
 ) -> tuple[bytes, bool]:
     """What a caller gets of a stream in which its connection is revoked after `sent`, and whether that looks whole."""
     openrouter.generations["gen-1"] = {"id": "gen-1", "total_cost": 0.0001}
@@ -258,10 +260,10 @@ async def _revoked_at(
 
     openrouter.play = play
     came = bytearray()
-    body = json.dumps(spoken.ask(stream=True)).encode()
+    body = json.dumps(sample.ask(stream=True)).encode()
     head = {**stack.as_user(), "Content-Type": "application/json"}
     async with asyncio.timeout(PATIENCE_SECONDS):
-        async with stack.session.post(stack.url + spoken.path, data=body, headers=head) as answer:
+        async with stack.session.post(stack.url + sample.path, data=body, headers=head) as answer:
             while len(came) < len(sent):
                 came += await answer.content.readany()
             await revoke(stack)
@@ -275,26 +277,28 @@ async def _revoked_at(
 @EACH
 @pytest.mark.parametrize("half", [b"", b'data: {"id":"gen-1","choi'])
 async def test_a_revocation_is_said_in_the_streams_own_dialect(
-    stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken, half: bytes
+    stack: Stack, openrouter: FakeOpenRouter, sample: DialectSample, half: bytes
 ) -> None:
     """After the end of the event that was running, one more that this dialect's clients raise."""
-    sent = spoken.start + spoken.work + half
-    came, is_whole = await _revoked_at(stack, openrouter, spoken, sent)
+    sent = sample.start + sample.work + half
+    came, is_whole = await _revoked_at(stack, openrouter, sample, sent)
     said = came[len(sent) :].lstrip(b"\n")
     assert is_whole
     assert came.startswith(sent + b"\n\n" if half else sent)
     document = json.loads(said.partition(b"data: ")[2])
     assert document["error"]["code"] == "not_connected"
-    assert said.startswith(b"event: error\n") == (spoken is MESSAGES)
-    if spoken is RESPONSES:
+    assert said.startswith(b"event: error\n") == (sample is MESSAGES)
+    if sample is RESPONSES:
         assert (document["type"], document["code"], document["sequence_number"]) == ("error", "not_connected", 3)
 
 
 @EACH
-async def test_to_an_encoded_stream_nothing_is_added(stack: Stack, openrouter: FakeOpenRouter, spoken: Spoken) -> None:
+async def test_to_an_encoded_stream_nothing_is_added(
+    stack: Stack, openrouter: FakeOpenRouter, sample: DialectSample
+) -> None:
     """A revocation cuts it without an error event, as plain text behind gzip bytes could not be decoded."""
-    sent = CODINGS["gzip"](spoken.start + spoken.work)
-    assert await _revoked_at(stack, openrouter, spoken, sent, "gzip") == (sent, False)
+    sent = CODINGS["gzip"](sample.start + sample.work)
+    assert await _revoked_at(stack, openrouter, sample, sent, "gzip") == (sent, False)
 
 
 @pytest.mark.parametrize("coding", list(CODINGS))

@@ -15,9 +15,9 @@ from gateway.metered.meter import Meter, Reconcile, Settle, Void
 from gateway.openrouter.dialects import WIRE
 from tests.gateway.openrouter.scans import pieces
 from tests.gateway.recordings import RECORDINGS
-from tests.gateway.wire_cases import CASES, CODINGS, COST_NANO, SPOKEN, Spoken
+from tests.gateway.wire_cases import CASES, CODINGS, COST_NANO, SAMPLES, DialectSample
 
-EACH = pytest.mark.parametrize("spoken", SPOKEN, ids=lambda spoken: spoken.dialect.value)
+EACH = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.dialect.value)
 CODED = st.sampled_from([None, *CODINGS])
 CUTS = st.lists(st.integers(min_value=0), max_size=10)
 # Marks that occur only in a fixture's output: a cut before the mark has no work, a cut after it has.
@@ -35,8 +35,8 @@ def plain_of(sent: bytes, coding: str | None) -> bytes:
     return zlib.decompressobj(-15 if coding == "Deflate" else 47).decompress(sent)
 
 
-def metered(spoken: Spoken, sent: bytes, cuts: list[int], coding: str | None, *, ends: bool) -> Meter:
-    meter = Meter(WIRE[spoken.dialect])
+def metered(sample: DialectSample, sent: bytes, cuts: list[int], coding: str | None, *, ends: bool) -> Meter:
+    meter = Meter(WIRE[sample.dialect])
     meter.sent()
     meter.opened(200, coding=coding)
     for piece in pieces(sent, cuts):
@@ -58,7 +58,7 @@ def metered(spoken: Spoken, sent: bytes, cuts: list[int], coding: str | None, *,
     ends=st.booleans(),
 )
 def test_what_is_owed_follows_from_what_came(
-    spoken: Spoken,
+    sample: DialectSample,
     parts: list[str],
     stop: int,
     is_short: bool,
@@ -67,11 +67,11 @@ def test_what_is_owed_follows_from_what_came(
     ends: bool,
 ) -> None:
     """Parts in any order, cut anywhere: a complete cost is owed; without work, a complete answer owes nothing."""
-    body = b"".join(getattr(spoken, part) for part in parts)
+    body = b"".join(getattr(sample, part) for part in parts)
     encoded = body if coding is None else CODINGS[coding](body)
     sent = encoded[: stop % (len(encoded) + 1)] if is_short else encoded
     came = plain_of(sent, coding)
-    meter = metered(spoken, sent, cuts, coding, ends=ends)
+    meter = metered(sample, sent, cuts, coding, ends=ends)
     owed = meter.outcome()
     # Behind a document nothing is read: it is no stream any more.
     is_stream = not came.lstrip().startswith(b"{")
@@ -99,12 +99,12 @@ def test_what_is_owed_follows_from_what_came(
     ends=st.booleans(),
 )
 def test_no_answer_under_a_wrong_label_raises(
-    spoken: Spoken, case: object, stop: int, cuts: list[int], label: str | None, ends: bool
+    sample: DialectSample, case: object, stop: int, cuts: list[int], label: str | None, ends: bool
 ) -> None:
     """Every case's bytes, cut short, under any coding's name."""
-    body = b"".join(case.pieces(spoken))  # type: ignore[attr-defined]
+    body = b"".join(case.pieces(sample))  # type: ignore[attr-defined]
     sent = body[: stop % (len(body) + 1)]
-    owed = metered(spoken, sent, cuts, label, ends=ends).outcome()
+    owed = metered(sample, sent, cuts, label, ends=ends).outcome()
     assert isinstance(owed, Settle | Void | Reconcile)
 
 
@@ -119,8 +119,8 @@ def test_a_recorded_shape_cut_anywhere_is_never_free_with_its_cost(
     body: bytes = recording.body  # type: ignore[attr-defined]
     plain = body[: stop % (len(body) + 1)]
     sent = plain if coding is None else CODINGS[coding](plain)
-    spoken = SPOKEN[3] if b'"response.created"' in body else SPOKEN[0]
-    owed = metered(spoken, sent, cuts, coding, ends=ends).outcome()
+    sample = SAMPLES[3] if b'"response.created"' in body else SAMPLES[0]
+    owed = metered(sample, sent, cuts, coding, ends=ends).outcome()
     cost = recording.cost  # type: ignore[attr-defined]
     if cost is not None and (plain.endswith(b"\n\n") and b'"cost":' in plain):
         stated = owed if isinstance(owed, Settle) else None
@@ -131,16 +131,16 @@ def test_a_recorded_shape_cut_anywhere_is_never_free_with_its_cost(
 @given(chunks=st.lists(st.binary(max_size=60), max_size=8), coding=st.sampled_from([None, *CODINGS, "zstd", "x"]))
 def test_garbage_is_metered(chunks: list[bytes], coding: str | None) -> None:
     """Any bytes with any Content-Type are metered without an exception."""
-    for spoken in SPOKEN:
-        assert metered(spoken, b"".join(chunks), [], coding, ends=True).outcome() is not None
+    for sample in SAMPLES:
+        assert metered(sample, b"".join(chunks), [], coding, ends=True).outcome() is not None
 
 
 def test_the_marks_of_this_test_stand_in_every_fixture() -> None:
     """The fuzz test relies on these marks to classify a truncated answer."""
-    for spoken in SPOKEN:
-        for body in (spoken.document, spoken.work):
-            assert any(mark in body for mark in _WORK), spoken.dialect
-        for body in (spoken.document, spoken.usage):
-            assert any(mark in body for mark in _COST), spoken.dialect
-        assert not any(mark in spoken.start + spoken.error for mark in (*_WORK, *_COST))
-        assert json.loads(spoken.document)
+    for sample in SAMPLES:
+        for body in (sample.document, sample.work):
+            assert any(mark in body for mark in _WORK), sample.dialect
+        for body in (sample.document, sample.usage):
+            assert any(mark in body for mark in _COST), sample.dialect
+        assert not any(mark in sample.start + sample.error for mark in (*_WORK, *_COST))
+        assert json.loads(sample.document)

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from gateway.openrouter.dialects import WIRE
 from gateway.openrouter.reading import Reading
 from tests.gateway.openrouter.scans import facts, pieces
-from tests.gateway.wire_cases import BLANKS, CHAT, CODINGS, COMMENT, COST_NANO, PAGE, SPOKEN, Spoken
+from tests.gateway.wire_cases import BLANKS, CHAT, CODINGS, COMMENT, COST_NANO, PAGE, SAMPLES, DialectSample
 
-EACH = pytest.mark.parametrize("spoken", SPOKEN, ids=lambda spoken: spoken.dialect.value)
+EACH = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.dialect.value)
 
 
-def read(spoken: Spoken, *chunks: bytes, coding: str | None = None) -> Reading:
-    reading = Reading(WIRE[spoken.dialect], coding)
+def read(sample: DialectSample, *chunks: bytes, coding: str | None = None) -> Reading:
+    reading = Reading(WIRE[sample.dialect], coding)
     for chunk in chunks:
         reading.feed(chunk)
     reading.finish()
@@ -27,12 +27,12 @@ def read(spoken: Spoken, *chunks: bytes, coding: str | None = None) -> Reading:
 @settings(max_examples=25, deadline=None)
 @given(cuts=st.lists(st.integers(min_value=0), max_size=10), is_stream=st.booleans(), blanks=st.booleans())
 def test_splits_never_change_what_is_read(
-    spoken: Spoken, coding: str | None, cuts: list[int], *, is_stream: bool, blanks: bool
+    sample: DialectSample, coding: str | None, cuts: list[int], *, is_stream: bool, blanks: bool
 ) -> None:
     """In every dialect, form and coding: the cost, the id, the end, and that there was work."""
-    body = (BLANKS if blanks else b"") + (spoken.stream if is_stream else spoken.document)
+    body = (BLANKS if blanks else b"") + (sample.stream if is_stream else sample.document)
     sent = body if coding is None else CODINGS[coding](body)
-    reading, whole = read(spoken, *pieces(sent, cuts), coding=coding), read(spoken, sent, coding=coding)
+    reading, whole = read(sample, *pieces(sent, cuts), coding=coding), read(sample, sent, coding=coding)
     assert facts(reading.scanner) == facts(whole.scanner)
     assert reading.scanner.usage is not None
     assert (reading.scanner.usage.cost_nano, reading.scanner.generation_id) == (COST_NANO, "gen-1")

@@ -13,7 +13,7 @@ from tests.gateway.stack import PATIENCE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class ReceivedWebhook:
     """One webhook that was checked."""
 
     message_id: str
@@ -34,7 +34,7 @@ class Receiver:
 
     port: int = 0
     secret: str = ""
-    received: list[Received] = field(default_factory=list)
+    received: list[ReceivedWebhook] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -46,11 +46,11 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}/hooks?app=1"
 
     @property
-    def taken(self) -> list[Received]:
+    def taken(self) -> list[ReceivedWebhook]:
         """What it has answered with 2xx."""
         return [each for each in self.received if each.status < 300]
 
-    async def until(self, count: int) -> list[Received]:
+    async def until(self, count: int) -> list[ReceivedWebhook]:
         """Wait until `count` messages arrived; return all of them."""
         async with asyncio.timeout(2 * PATIENCE_SECONDS), self.came:
             await self.came.wait_for(lambda: len(self.received) >= count)
@@ -63,7 +63,7 @@ class Receiver:
         document = Webhook(self.secret).verify(body, dict(request.headers))
         status = self.statuses.pop(0) if self.statuses else 204
         async with self.came:
-            self.received.append(Received(request.headers["webhook-id"], body, document, status))
+            self.received.append(ReceivedWebhook(request.headers["webhook-id"], body, document, status))
             self.came.notify_all()
         await self.gate.wait()
         return web.Response(status=status, headers=self.headers)
