@@ -6,7 +6,7 @@ from tests.gateway.lua.direct import BUDGET, Scripts
 from tests.gateway.lua.test_uses import expire, grant
 
 
-def told(scripts: Scripts, *names: str) -> list[tuple[str, ...]]:
+def written(scripts: Scripts, *names: str) -> list[tuple[str, ...]]:
     """What was written, each event by its type and the fields of these names."""
     events = scripts.stream(BUDGET.events)
     return [(event["event"], *(event[name] for name in names if name in event)) for event in events]
@@ -20,12 +20,12 @@ def spend(scripts: Scripts, request_id: str, nano: int, *, funding: str = "") ->
 
 
 def thresholds(scripts: Scripts) -> list[tuple[str, ...]]:
-    """The thresholds that were told: percent, cap and spend."""
+    """The events of thresholds: percent, cap and spend."""
     names = ("percent", "cap_nano", "spent_nano")
-    return [event[1:] for event in told(scripts, *names) if event[0] == "budget.threshold"]
+    return [event[1:] for event in written(scripts, *names) if event[0] == "budget.threshold"]
 
 
-def test_each_threshold_is_told_by_the_settlement_that_reaches_it(scripts: Scripts) -> None:
+def test_each_threshold_is_written_by_the_settlement_that_reaches_it(scripts: Scripts) -> None:
     """Not a nano before; both where it passes two; none again, whatever is repeated or spent after."""
     scripts.connect(1000)
     codes = [
@@ -38,20 +38,20 @@ def test_each_threshold_is_told_by_the_settlement_that_reaches_it(scripts: Scrip
 
 
 def test_one_settlement_may_reach_more_than_one(scripts: Scripts) -> None:
-    """Each is told for itself, the lowest first."""
+    """Each has an event, the lowest first."""
     scripts.connect(999)
     assert spend(scripts, "a", 800) == 2
     assert thresholds(scripts) == [("50", "999", "800"), ("80", "999", "800")]
 
 
-def test_a_threshold_is_told_again_once_its_day_has_left_the_window(scripts: Scripts) -> None:
+def test_a_threshold_is_written_again_once_its_day_has_left_the_window(scripts: Scripts) -> None:
     """Within the thirty days it is not, also where spend fell below it and rose again."""
     scripts.connect(1000)
     spend(scripts, "a", 600)
     today = int(scripts.budget()["window_day"])
 
     def pass_days(count: int) -> None:
-        """Let what was told have been told so many days ago, and a new day begin."""
+        """Move the events' days back by so many days, and begin a new day."""
         days = scripts.budget()["threshold_days"].split()
         moved = " ".join(str(int(day) - count if int(day) else 0) for day in days)
         scripts.call("HSET", BUDGET.budget, "threshold_days", moved, "window_day", today - 1)
@@ -89,7 +89,7 @@ def test_another_cap_begins_anew(scripts: Scripts, raise_it: str) -> None:
     assert thresholds(scripts)[2:] == [("50", "1800", "920")]
 
 
-def test_nothing_is_told_of_a_budget_without_a_cap_or_an_end(scripts: Scripts) -> None:
+def test_a_budget_without_a_cap_or_revoked_has_no_thresholds(scripts: Scripts) -> None:
     """Test mode knows no cap; what is booked after a revocation is spend, and no app's budget any more."""
     scripts.connect("", funding="")
     scripts.admit("a", 900, funded=False)
@@ -101,7 +101,7 @@ def test_nothing_is_told_of_a_budget_without_a_cap_or_an_end(scripts: Scripts) -
     assert thresholds(scripts) == []
 
 
-def test_a_refused_key_is_told_once_until_it_worked_or_was_replaced(scripts: Scripts) -> None:
+def test_a_refused_key_is_one_event_until_it_worked_or_was_replaced(scripts: Scripts) -> None:
     """By the settlement that learnt it, or by the word inside an answer; a key that was replaced since is no news."""
     scripts.connect(10**6)
     for name in ("a", "b", "c", "d", "e"):
@@ -109,23 +109,23 @@ def test_a_refused_key_is_told_once_until_it_worked_or_was_replaced(scripts: Scr
     assert scripts.settle("a", "void", funding="refused")[0] == 2
     assert scripts.settle("b", "void", funding="refused")[0] == 1
     scripts.attach("c", funding="refused")
-    assert told(scripts) == [("connection.created",), ("funding.invalid",)]
+    assert written(scripts) == [("connection.created",), ("funding.invalid",)]
     assert scripts.settle("c", "settled", 1, funding="works")[0] == 1
     scripts.attach("d", funding="refused")
-    assert told(scripts)[2:] == [("funding.invalid",)]
+    assert written(scripts)[2:] == [("funding.invalid",)]
     scripts.connect(10**6)
     scripts.settle("e", "void", funding="refused")
-    assert told(scripts, "change")[3:] == [("connection.updated", "approved")]
+    assert written(scripts, "change")[3:] == [("connection.updated", "approved")]
 
 
-def test_a_grants_end_is_told_once(scripts: Scripts) -> None:
+def test_a_grants_end_is_one_event(scripts: Scripts) -> None:
     """When nothing of it is open any more; a void that gives the last use back is no end."""
     grant(scripts, 2)
     for name in ("a", "b"):
         scripts.admit(name, 10)
     scripts.settle("a", "settled", 5)
     scripts.settle("b", "void")
-    assert told(scripts) == []
+    assert written(scripts) == []
     scripts.admit("c", 10)
     assert scripts.settle("c", "settled", 6)[0] == 2
     scripts.settle("c", "settled", 6)
@@ -133,7 +133,7 @@ def test_a_grants_end_is_told_once(scripts: Scripts) -> None:
     expire(scripts)
     assert scripts.run("finish", [BUDGET.budget, BUDGET.due, BUDGET.events]) == -1
     ended = ("grant.ended", "used_up", "2", "2", "1000", "11")
-    assert told(scripts, "reason", "uses", "used", "cap_nano", "spent_nano") == [ended]
+    assert written(scripts, "reason", "uses", "used", "cap_nano", "spent_nano") == [ended]
 
 
 @pytest.mark.parametrize("reason", ["expired", "revoked"])
@@ -146,10 +146,10 @@ def test_a_grant_that_expires_or_is_ended_says_so(scripts: Scripts, reason: str)
         else:
             expire(scripts)
         scripts.run("finish", [BUDGET.budget, BUDGET.due, BUDGET.events])
-    assert told(scripts, "reason", "used") == [("grant.ended", reason, "0")]
+    assert written(scripts, "reason", "used") == [("grant.ended", reason, "0")]
 
 
-def test_each_change_of_a_connection_is_told_and_a_repeat_is_not(scripts: Scripts) -> None:
+def test_each_change_of_a_connection_is_an_event_and_a_repeat_is_none(scripts: Scripts) -> None:
     """An app sees who made it, and what is allowed since."""
     scripts.connect(1000)
     for verb, cap in (("pause", ""), ("pause", ""), ("resume", ""), ("lower", 900), ("lower", 900), ("bar", "")):
@@ -160,7 +160,7 @@ def test_each_change_of_a_connection_is_told_and_a_repeat_is_not(scripts: Script
     scripts.change("close", "", "operator")
     scripts.connect(1000)
     names = ("change", "state", "cap_nano", "by")
-    assert told(scripts, *names) == [
+    assert written(scripts, *names) == [
         ("connection.created", "1000", "operator"),
         ("connection.updated", "paused", "paused", "1000", "payer"),
         ("connection.updated", "resumed", "active", "1000", "payer"),
@@ -190,7 +190,7 @@ def test_dropped_events_leave_later_ones(scripts: Scripts) -> None:
     scripts.change("resume")
     for _ in range(2):
         scripts.run("drop_events", [BUDGET.events, BUDGET.delivery], newest)
-    assert told(scripts, "change") == [("connection.updated", "resumed")]
+    assert written(scripts, "change") == [("connection.updated", "resumed")]
     scripts.call("HSET", BUDGET.delivery, "done", newest)
     newest = scripts.call("XREVRANGE", BUDGET.events, "+", "-", "COUNT", 1)[0][0]
     for _ in range(2):

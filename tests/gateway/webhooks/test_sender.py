@@ -85,8 +85,8 @@ async def test_a_server_that_hangs_holds_up_no_other_app(hooks: Hooks) -> None:
     assert len(hooks.receiver.received) == 36
 
 
-async def test_an_app_that_fails_for_all_rests(hooks: Hooks) -> None:
-    """After five tries in vain in a row no more are made for a while; what fails for one user stops no other's."""
+async def test_an_app_whose_attempts_all_fail_pauses(hooks: Hooks) -> None:
+    """After five failures in a row it pauses; one user's event that is refused delays no other's."""
     budgets = [await hooks.connect(f"user-{number}") for number in range(8)]
     hooks.receiver.statuses = [400, 204]
     await hooks.deliver(budgets[0])
