@@ -5,13 +5,13 @@ Rule: an attempt yields a status or the kind of a failure. Neither the URL nor t
 """
 
 import asyncio
+import contextlib
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import aiohttp
@@ -24,8 +24,6 @@ from gateway.webhooks.messages import Message
 GONE: Final = 410
 # Only the status line and headers of an answer are read. No server sends a line this long.
 _HEAD_BYTES = 16_384
-# A look-up outlasts its attempt where a name server hangs: some ten for each such app, until the app is paused.
-_MOST_LOOK_UPS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,31 +49,51 @@ class Outcome:
 
 
 class _Resolver(AbstractResolver):
-    """Looks names up in threads of its own, so that a name server that hangs blocks none of the event loop's threads.
+    """Looks each name up in a thread of its own: a name server that hangs blocks none of the event loop's threads.
 
-    Those count the prompts of requests and look OpenRouter up.
+    Those count the prompts of requests and look OpenRouter up. A pool would keep the process from ending meanwhile.
     """
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_MOST_LOOK_UPS, "webhook-names")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """Return every address of `host`. Raises OSError."""
-        look_up = partial(
-            socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-        )
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
-        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-        return [
-            ResolveResult(hostname=host, host=str(place[0]), port=port, family=kind, proto=protocol, flags=numeric)
-            for kind, _, protocol, _, place in found
-        ]
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[list[ResolveResult]] = loop.create_future()
+
+        def look_up() -> None:
+            try:
+                result: list[ResolveResult] | OSError = _addresses(host, port, family)
+            except OSError as failed:
+                result = failed
+            except UnicodeError:
+                result = OSError("no host name")
+            with contextlib.suppress(RuntimeError):  # The loop has been closed.
+                loop.call_soon_threadsafe(_settle, found, result)
+
+        threading.Thread(target=look_up, name="webhook-name", daemon=True).start()
+        return await found
 
     async def close(self) -> None:
-        """Begin no look-up any more."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Do nothing: each thread ends with its look-up."""
+
+
+def _addresses(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+    found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    return [
+        ResolveResult(hostname=host, host=str(place[0]), port=port, family=kind, proto=protocol, flags=numeric)
+        for kind, _, protocol, _, place in found
+    ]
+
+
+def _settle(found: "asyncio.Future[list[ResolveResult]]", result: list[ResolveResult] | OSError) -> None:
+    if found.done():
+        return  # The attempt has timed out.
+    if isinstance(result, OSError):
+        found.set_exception(result)
+    else:
+        found.set_result(result)
 
 
 class Delivery:
@@ -83,9 +101,8 @@ class Delivery:
 
     def __init__(self, *, seconds: float, loopback: bool) -> None:
         self.seconds = seconds
-        self._resolver = _Resolver()
         connector = aiohttp.TCPConnector(
-            resolver=self._resolver,
+            resolver=_Resolver(),
             # Each attempt looks the name up once, and each address is checked when its socket is created.
             use_dns_cache=False,
             socket_factory=socket_factory(loopback=loopback),
@@ -123,7 +140,6 @@ class Delivery:
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
-        await self._resolver.close()
 
 
 def _word(failed: BaseException) -> str:

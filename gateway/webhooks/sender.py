@@ -47,8 +47,14 @@ class _AppState:
     def __init__(self) -> None:
         self.slots = asyncio.Semaphore(_MOST_OF_AN_APP)
         self.budgets = 0
+        self.attempts = 0
         self.failures = 0
         self.paused_until = 0.0
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether so many attempts failed in a row that the app pauses, and one attempt at a time follows."""
+        return self.failures >= _FAILURES_TO_PAUSE
 
     def note(self, outcome: Outcome, now: float) -> None:
         """Record the outcome of an attempt."""
@@ -59,7 +65,7 @@ class _AppState:
             return  # The attempt began before the pause.
         self.failures += 1
         asked = outcome.retry_after_seconds or 0
-        if self.failures >= _FAILURES_TO_PAUSE:
+        if self.is_failing:
             asked = max(asked, backoff_seconds(self.failures - _FAILURES_TO_PAUSE))
         self.paused_until = now + min(asked, _LONGEST_PAUSE_SECONDS)
 
@@ -70,9 +76,16 @@ class Sender:
     reached: ClassVar[Callable[[str], None]] = staticmethod(lambda _point: None)
     """Called at each named point; the crash tests set it to kill the process there."""
 
-    def __init__(self, store: Store, events: Events, endpoints: Endpoints, delivery: Delivery) -> None:
+    def __init__(
+        self,
+        store: Store,
+        events: Events,
+        endpoints: Endpoints,
+        delivery: Delivery,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
-        self._clock = asyncio.get_running_loop().time
+        self._clock = clock
         self._events = events
         self._endpoints = endpoints
         self._delivery = delivery
@@ -106,9 +119,10 @@ class Sender:
         if budget.name not in self._tasks:
             self._tasks[budget.name] = asyncio.get_running_loop().create_task(self._follow(budget))
 
-    async def idle(self) -> None:
-        """Wait until everything under way has been attempted."""
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+    async def idle(self, *budgets: Budget) -> None:
+        """Wait until what is under way for these budgets, or for all, has been attempted."""
+        names = {budget.name for budget in budgets} or set(self._tasks)
+        await asyncio.gather(*(task for name, task in self._tasks.items() if name in names), return_exceptions=True)
 
     async def close(self) -> None:
         """Stop; events under way are released to other senders."""
@@ -152,21 +166,33 @@ class Sender:
             if (pause_seconds := state.paused_until - self._clock()) > 0:
                 await self._events.look_again(budget, after_ms=_spread(pause_seconds * 1000))
                 return
-            event = await self._events.take(budget, since_ms=endpoint.since_ms, lease_ms=self._lease_ms)
-            if event is None:
-                await self._events.rest(budget, lease_ms=self._lease_ms)
+            if state.is_failing and state.attempts:
+                await self._events.look_again(budget, after_ms=_spread(_CROWDED_MS))
                 return
-            if isinstance(event, int):
-                await self._events.look_again(budget, after_ms=event)
-                return
-            Sender.reached("taken")
-            message = message_of(budget, self._account(budget), event)
-            outcome = await self._attempt(budget, endpoint, event, message)
-            Sender.reached("sent")
-            state.note(outcome, self._clock())
-            if not await self._is_done(budget, endpoint, event, message, outcome):
+            state.attempts += 1
+            try:
+                is_next_due = await self._deliver_next(budget, endpoint, state)
+            finally:
+                state.attempts -= 1
+            if not is_next_due:
                 return
         await self._events.look_again(budget, after_ms=0)
+
+    async def _deliver_next(self, budget: Budget, endpoint: Endpoint, state: _AppState) -> bool:
+        """Attempt the next event; return whether another may follow at once. Raises Unavailable."""
+        event = await self._events.take(budget, since_ms=endpoint.since_ms, lease_ms=self._lease_ms)
+        if event is None:
+            await self._events.rest(budget, lease_ms=self._lease_ms)
+            return False
+        if isinstance(event, int):
+            await self._events.look_again(budget, after_ms=event)
+            return False
+        Sender.reached("taken")
+        message = message_of(budget, self._account(budget), event)
+        outcome = await self._attempt(budget, endpoint, event, message)
+        Sender.reached("sent")
+        state.note(outcome, self._clock())
+        return await self._is_done(budget, endpoint, event, message, outcome)
 
     async def _drop_unwanted(self, budget: Budget) -> Endpoint | None:
         """Drop the events of an app without an endpoint; return the endpoint if one was set meanwhile.

@@ -1,6 +1,6 @@
 """A receiver, the stores, and a sender that processes only the budgets named by a test."""
 
-import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ import pytest
 from gateway.keys import Budget
 from gateway.payers.connections import Approval
 from gateway.services import Services, open_services
+from gateway.webhooks.delivery import Delivery
 from gateway.webhooks.sender import Sender
 from tests.gateway.stack import settings_for
 from tests.gateway.webhooks.receiver import Receiver
@@ -23,6 +24,8 @@ class Hooks:
     sender: Sender
     receiver: Receiver
     app_id: str
+    passed_seconds: float = 0
+    """By how much the sender's clock is ahead."""
 
     def budget(self, user: str = "ada", mode: str = "live") -> Budget:
         """The budget of one of its users."""
@@ -61,9 +64,11 @@ async def hooks(redis_url: str, receiver: Receiver, tmp_path: Path) -> AsyncIter
     async with open_services(settings) as services:
         app = await services.apps.create("Example", ["https://app.example"])
         receiver.secret = await services.endpoints.set(app["appId"], receiver.url) or ""
-        sender = Sender.of(services.store, services.ledger.events, services.endpoints, settings)
+        delivery = Delivery(seconds=settings.webhooks.seconds, loopback=settings.webhooks.loopback)
+        events, endpoints = services.ledger.events, services.endpoints
+        sender = Sender(services.store, events, endpoints, delivery, lambda: time.monotonic() + opened.passed_seconds)
+        opened = Hooks(services, sender, receiver, app["appId"])
         try:
-            yield Hooks(services, sender, receiver, app["appId"])
+            yield opened
         finally:
             await sender.close()
-            await asyncio.sleep(0)

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -71,6 +73,24 @@ async def test_a_name_server_that_hangs_takes_no_thread_of_requests(monkeypatch:
             released.set()
             outcomes = await asyncio.gather(*sends)
     assert {outcome.failure for outcome in outcomes} == {"name not found"}
+
+
+def test_a_process_ends_while_a_name_server_hangs() -> None:
+    """At once, as an operator who restarts it expects."""
+    program = """
+import asyncio, socket, threading
+from gateway.webhooks.delivery import Delivery
+from gateway.webhooks.messages import trial_message
+socket.getaddrinfo = lambda *_, **__: threading.Event().wait()
+async def main():
+    delivery = Delivery(seconds=0.1, loopback=False)
+    outcome = await delivery.send("http://slow.example/", ["whsec_" + "A" * 43 + "="], trial_message("app", 0))
+    await delivery.close()
+    print(outcome.failure)
+asyncio.run(main())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "timeout\n", "")
 
 
 async def test_a_message_arrives_signed_with_each_secret(receiver: Receiver) -> None:

@@ -96,6 +96,22 @@ async def test_an_app_whose_attempts_all_fail_pauses(hooks: Hooks) -> None:
     for budget in budgets[2:]:
         await hooks.deliver(budget)
     assert len(hooks.receiver.received) == 2 + 5
+    # Afterwards one attempt at a time finds out whether it is back.
+    hooks.receiver.statuses = []
+    hooks.receiver.gate.clear()
+    hooks.passed_seconds = 6
+    await hooks.skip_backoff(*budgets)
+    hooks.sender.notice(budgets[0])
+    await hooks.receiver.until(2 + 5 + 1)
+    for budget in budgets[1:]:
+        hooks.sender.notice(budget)
+    await hooks.sender.idle(*budgets[1:])
+    assert len(hooks.receiver.received) == 2 + 5 + 1
+    hooks.receiver.gate.set()
+    await hooks.sender.idle()
+    await hooks.skip_backoff(*budgets)
+    await hooks.deliver(*budgets)
+    assert len(hooks.receiver.taken) == len(budgets)
 
 
 async def test_a_server_that_asks_for_time_gets_it(hooks: Hooks) -> None:
