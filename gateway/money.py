@@ -3,7 +3,8 @@
 Rule: no float takes part in arithmetic. A fraction of a nano-USD rounds up: what was spent is never understated.
 """
 
-from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
+from math import ceil
 
 NANO_PER_USD = 1_000_000_000
 
@@ -15,6 +16,9 @@ ZEPTO_PER_NANO = 10**12
 
 # Enough digits for MAX_NANO beside any fraction that a price or cost literal carries.
 _EXACT = Context(prec=60)
+_MAX_USD = Decimal(MAX_NANO).scaleb(-9)
+# Below this an amount in nano-USD has no more digits than a double keeps apart.
+_WHOLE_USD = 999_999
 
 
 def nano_from_usd(usd: Decimal | int | str) -> int:
@@ -27,14 +31,22 @@ def nano_from_usd(usd: Decimal | int | str) -> int:
         amount = Decimal(usd)
     except InvalidOperation:
         raise ValueError("not a number") from None
-    if not amount.is_finite() or (amount.is_signed() and amount != 0):
+    if not amount.is_finite() or amount < 0:
         raise ValueError("must be a finite amount that is not negative")
-    if amount != 0 and amount.adjusted() > 7:
+    if amount > _MAX_USD:
         raise ValueError("must be at most 9007199 USD")
-    nano = int((_EXACT.multiply(amount, NANO_PER_USD)).to_integral_value(rounding=ROUND_CEILING))
-    if nano > MAX_NANO:
-        raise ValueError("must be at most 9007199 USD")
-    return nano
+    return ceil(_EXACT.multiply(amount, NANO_PER_USD))
+
+
+def nano_from_double(usd: float) -> int:
+    """Return in nano-USD, a fraction rounded up, the decimal of at most 15 digits that `usd` was read from.
+
+    Raises what `nano_from_usd` does. No two such decimals are read as one double: where whole nano-USD of so many
+    digits are that double again, they are what was written.
+    """
+    if 0 <= usd < _WHOLE_USD and (nano := round(usd * NANO_PER_USD)) / NANO_PER_USD == usd:
+        return nano
+    return nano_from_usd(repr(usd))
 
 
 def usd_text(nano: int) -> str:

@@ -36,16 +36,25 @@ def strict_json(body: bytes) -> dict[str, object]:
     return _strictly_read(body) if document is None else document
 
 
+def keeps_numbers(data: bytes) -> bool:
+    """Tell whether a double holds each number in JSON as it is written: it is read back exactly by its `repr`."""
+    return _are_kept(data.translate(_SHAPES))
+
+
+def _are_kept(shapes: bytes) -> bool:
+    """Sixteen digits in a row may be more than a double tells apart; so may an exponent of two digits."""
+    return not (b"0" * 16 in shapes or (b"0e" in shapes and (b"0e00" in shapes or b"0e-00" in shapes)))
+
+
 def _plainly_read(body: bytes) -> dict[str, object] | None:
     r"""Return what a fast parser reads, where that is surely what the strict one would; else None.
 
     The fast one takes duplicate keys, and rounds numbers. A key is followed by `":` once for each time it stands there,
     unless blanks come between: where there are none, and as many `":` as members, no key stands twice. Within a text
-    it stands behind a backslash, and only there where no `\\":` can end a key. Sixteen digits in a row may be more
-    than a double tells apart; so may an exponent of two digits.
+    it stands behind a backslash, and only there where no `\\":` can end a key.
     """
     shapes = body.translate(_SHAPES)
-    if b"0" * 16 in shapes or b"0e00" in shapes or b"0e-00" in shapes or b" :" in shapes:
+    if b" :" in shapes or not _are_kept(shapes):
         return None
     try:
         document = orjson.loads(body)

@@ -4,8 +4,8 @@ Nothing outside this file may change the state, and no event but those of the ta
 A stated cost is settled at, whatever else happened; absent cost is not zero; refused before work is nothing.
 """
 
-from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from gateway.openrouter.dialects import WIRE, Dialect, Wire
 from gateway.openrouter.reading import Reading
@@ -57,8 +57,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(NamedTuple):
     """Owed: `cost_nano`, as upstream stated it."""
 
     cost_nano: int
@@ -66,15 +65,13 @@ class Settle:
     generation_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Void:
+class Void(NamedTuple):
     """Nothing is owed. `reason`: `not_sent`, `refused` or `failed` (a 200 without work that ended or said an error)."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reconcile:
+class Reconcile(NamedTuple):
     """Something may be owed: ask `/generation` for it, and settle at the estimate if that fails.
 
     `is_free`: upstream ended or failed without any work, so the estimate is zero. Otherwise `usage`, as far as it was
@@ -186,7 +183,8 @@ class Meter:
     def funding_refused(self) -> bool:
         """Whether upstream says that the funding key or its credit is refused: by its status, or inside a 200."""
         status = None if self.status is None or 200 <= self.status < 300 else self.status
-        return any(concerns_funding(error, status) for error in self._reading.scanner.errors)
+        errors = self._reading.scanner.errors
+        return bool(errors) and any(concerns_funding(error, status) for error in errors)
 
     def outcome(self) -> Outcome:
         """Return what is owed as things stand; the last unfinished event counts too."""

@@ -258,12 +258,13 @@ def found(document: object, path: Path) -> list[object]:
     """Return each value that stands at the end of a path."""
     values = [document]
     for name in path:
-        if name == EACH:
-            values = [each for value in values if isinstance(value, list) for each in value]
-        else:
-            values = [value[name] for value in values if isinstance(value, dict) and name in value]
-        if not values:
-            break
+        above, values = values, []
+        for value in above:
+            if name == EACH:
+                if isinstance(value, list):
+                    values += value
+            elif isinstance(value, dict) and name in value:
+                values.append(value[name])
     return values
 
 
@@ -285,20 +286,24 @@ def marks(kinds: frozenset[str]) -> tuple[bytes, ...]:
 def carries_work(wire: Wire, document: Mapping[str, object]) -> bool:
     """Tell whether one event or body holds delivered output; what is too deep to be read is not nothing."""
     try:
-        return any(_holds_output(value) for path in wire.work for value in found(document, path))
+        for path in wire.work:
+            if path[0] in document:
+                for value in found(document, path):
+                    if _holds_output(value):
+                        return True
     except RecursionError:
         return True
+    return False
 
 
 def _holds_output(value: object) -> bool:
     if isinstance(value, str):
         return value != ""
     if isinstance(value, dict):
-        return any(
-            _holds_output(inner) or (name == _TOOL_INPUT and bool(inner))
-            for name, inner in value.items()
-            if name not in _BESIDE_WORK
-        )
+        for name, inner in value.items():
+            if name not in _BESIDE_WORK and (_holds_output(inner) or (name == _TOOL_INPUT and bool(inner))):
+                return True
+        return False
     if isinstance(value, list):
         # A number in a list is part of a vector; elsewhere it is an index or a time.
         return any(_holds_output(each) or _is_number(each) for each in value)

@@ -7,7 +7,7 @@ import re
 
 from gateway.openrouter.dialects import Wire, carries_work
 from gateway.openrouter.members import Members
-from gateway.openrouter.usage import AnswerError, Usage, find_errors, find_id, find_usage, fit_id, parsed
+from gateway.openrouter.usage import AnswerError, Usage, find_errors, find_id, find_usage, parsed_answer
 
 # Above this a body is mostly vectors or base64: its members are taken out as it passes (a full parse of 30 MB of
 # embeddings would hold up every other stream of the process for seconds).
@@ -19,6 +19,7 @@ _SMALL_BYTES = 16 * 1024
 # Blanks behind the end that may hide it until the next piece.
 _BEHIND_BYTES = 64
 
+# Each id that it matches is fit to be stored (`usage.fit_id`).
 _LEADING_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([!#-\[\]-~]{1,128})"')
 
 
@@ -59,7 +60,7 @@ class JsonScanner:
             return True
         if not self._is_large and self._body[-_BEHIND_BYTES:].rstrip().endswith(b"}"):
             if len(self._body) <= _SMALL_BYTES:
-                self._document = parsed(bytes(self._body))
+                self._document = parsed_answer(bytes(self._body))
                 return bool(self._document)
             self._walk()
         return self._members is not None and self._members.is_whole
@@ -78,7 +79,7 @@ class JsonScanner:
         self._document = {}
         self._body += chunk
         if is_head and self.generation_id is None and (found := _LEADING_ID.match(self._body)):
-            self.generation_id = fit_id(found[1].decode())
+            self.generation_id = found[1].decode()
         if len(self._body) > self._whole_body_bytes:
             self._walk()
             self._is_large = True
@@ -87,7 +88,7 @@ class JsonScanner:
 
     def finish(self) -> None:
         """Parse the body; of one that broke off, or is too large, the members count that are whole."""
-        document, works = self._document or parsed(bytes(self._body)), False
+        document, works = self._document or parsed_answer(bytes(self._body)), False
         if not document:
             members = self._walk()
             document, works = members.document(), members.holds_output(self._wire)

@@ -10,7 +10,7 @@ from operator import methodcaller
 from gateway.openrouter.dialects import FAILURES, Wire, carries_work, marks
 from gateway.openrouter.json_body import MAX_ERRORS
 from gateway.openrouter.members import Members, looks_like_output, read_anyhow
-from gateway.openrouter.usage import AnswerError, Usage, find_errors, find_id, find_usage, merged, parsed
+from gateway.openrouter.usage import AnswerError, Usage, find_errors, find_id, find_usage, merged, parsed_answer
 
 # The largest recorded transport chunk held 21 kB. Of a larger event, which is an image mostly, the members are taken
 # out as it passes.
@@ -301,7 +301,7 @@ class SseScanner:
             self.done = True
             return True
         return not data or (
-            any(mark in data for mark in self._ping_marks) and parsed(data).get("type") in self._wire.pings
+            any(mark in data for mark in self._ping_marks) and parsed_answer(data).get("type") in self._wire.pings
         )
 
     def _is_worth_parsing(self, data: bytes) -> bool:
@@ -311,7 +311,7 @@ class SseScanner:
         return _WORTH_PARSING.search(data) is not None or any(mark in data for mark in self._end_marks)
 
     def _read(self, data: bytes) -> None:
-        document, works = parsed(data), False
+        document, works = parsed_answer(data), False
         if not document:
             document, works = read_anyhow(self._wire, data)
         self._take(document, works=works)

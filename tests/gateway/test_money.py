@@ -1,12 +1,13 @@
 """Money: exact in, rounded up, bounded, and shown as a JSON number."""
 
+import contextlib
 from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.money import MAX_NANO, nano_from_usd, usd_from_nano
+from gateway.money import MAX_NANO, nano_from_double, nano_from_usd, usd_from_nano
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,21 @@ def test_an_amount_shown_reads_back_as_itself(nano: int) -> None:
 def test_rounding_never_understates(usd: Decimal) -> None:
     """At least the amount, and less than one nano-USD more."""
     assert 0 <= Decimal(nano_from_usd(usd)).scaleb(-9) - usd < Decimal("1e-9")
+
+
+@given(digits=st.integers(min_value=-(10**15) + 1, max_value=10**15 - 1), exponent=st.integers(-35, 8))
+def test_a_double_is_the_amount_that_was_written(digits: int, exponent: int) -> None:
+    """Fifteen digits are what a double keeps, so that it costs what its literal does, refusals included."""
+    literal = f"{digits}e{exponent}"
+    exact = None
+    with contextlib.suppress(ValueError):
+        exact = nano_from_usd(literal)
+
+    if exact is None:
+        with pytest.raises(ValueError, match="must be"):
+            nano_from_double(float(literal))
+    else:
+        assert nano_from_double(float(literal)) == exact
 
 
 def test_whole_dollars_are_shown_without_a_fraction() -> None:

@@ -1,11 +1,13 @@
 """The dialect table: each row is applied column by column, and the documentation has the same table."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path as File
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.metered.meter import Meter, Reconcile, Settle, Void
 from gateway.openrouter.dialects import EACH, WIRE, Dialect, Path, Said, Wire, carries_work, found
@@ -224,3 +226,26 @@ def row_of(dialect: Dialect) -> str:
 
 def _paths(paths: tuple[Path, ...]) -> str:
     return ", ".join("`" + ".".join(path).replace(f".{EACH}", EACH) + "`" for path in paths)
+
+
+def walked(document: object, path: Path) -> Iterator[object]:
+    """The values at the end of a path, said step by step."""
+    if not path:
+        yield document
+    elif path[0] == EACH:
+        for each in document if isinstance(document, list) else []:
+            yield from walked(each, path[1:])
+    elif isinstance(document, dict) and path[0] in document:
+        yield from walked(document[path[0]], path[1:])
+
+
+NAMES = st.sampled_from(["choices", "delta", "message", "text"])
+DOCUMENTS = st.recursive(
+    st.sampled_from(["", "x", 1, None]), lambda each: st.lists(each) | st.dictionaries(NAMES, each)
+)
+
+
+@given(document=DOCUMENTS, path=st.lists(NAMES | st.just(EACH), max_size=3).map(tuple))
+def test_a_path_leads_to_each_value_at_its_end(document: object, path: Path) -> None:
+    """In their order, and to none where a step is missing."""
+    assert found(document, path) == list(walked(document, path))

@@ -1,8 +1,14 @@
 """One JSON object of an answer: foreign shapes are absent, never an error. The scanners' tests hold the rest."""
 
-import pytest
+import json
+from decimal import Decimal, localcontext
+from math import ceil
 
-from gateway.openrouter.usage import Usage, find_errors, find_id, find_usage, merged, parsed, read_usage
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.openrouter.usage import Usage, find_errors, find_id, find_usage, merged, parsed, parsed_answer, read_usage
 
 
 @pytest.mark.parametrize(
@@ -10,7 +16,44 @@ from gateway.openrouter.usage import Usage, find_errors, find_id, find_usage, me
 )
 def test_what_is_no_object_is_empty(raw: bytes) -> None:
     """Nothing that upstream sends raises here."""
-    assert parsed(raw) == {}
+    assert parsed(raw) == parsed_answer(raw) == {}
+
+
+@given(cost=st.from_regex(r"(0|[1-9][0-9]{0,5})(\.[0-9]{1,25})?([eE]-?[0-9]{1,3})?", fullmatch=True))
+def test_a_cost_is_read_to_its_last_digit(cost: str) -> None:
+    """Rounded up to the nano, or absent where no amount is that large."""
+    with localcontext(prec=400):
+        nano = ceil(Decimal(cost) * 10**9)
+    expected = nano if nano < 2**53 else None
+
+    assert read_usage(parsed_answer(b'{"cost":%s}' % cost.encode())) == Usage(expected, None, None, is_byok=False)
+
+
+def exact(value: object) -> object:
+    match value:
+        case float():
+            return Decimal(repr(value))
+        case list():
+            return [exact(each) for each in value]
+        case dict():
+            return {name: exact(each) for name, each in value.items()}
+        case _:
+            return value
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"a":1,"b":{"c":[1,2.5,-0.0,1E2]},"a":"\\u00e9\\n"}',
+        b' {"a" : true, "b":[null,{}]}\n',
+        b'{"a":12345678901234567890,"b":0.12345678901234567,"c":1e-320}',
+        b'{"a":"\\ud800"}',
+        b'{"a":"\xc3\xa9"}',
+    ],
+)
+def test_an_answer_is_read_as_by_a_plain_parser(raw: bytes) -> None:
+    """Of two members of one name the last counts; a whole number is one, however long."""
+    assert exact(parsed_answer(raw)) == parsed(raw) == json.loads(raw, parse_float=Decimal)
 
 
 def test_an_object_may_stand_on_top_in_a_response_or_in_a_message() -> None:
