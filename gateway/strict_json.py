@@ -42,8 +42,13 @@ def keeps_numbers(data: bytes) -> bool:
 
 
 def _are_kept(shapes: bytes) -> bool:
-    """Sixteen digits in a row may be more than a double tells apart; so may an exponent of two digits."""
-    return not (b"0" * 16 in shapes or (b"0e" in shapes and (b"0e00" in shapes or b"0e-00" in shapes)))
+    """Sixteen digits in a row may be more than a double tells apart; so may an exponent of two digits.
+
+    By `find`, not by `in`: that first tries its operand as a number, which costs as much as the search.
+    """
+    return shapes.find(b"0" * 16) < 0 and (
+        shapes.find(b"0e") < 0 or (shapes.find(b"0e00") < 0 and shapes.find(b"0e-00") < 0)
+    )
 
 
 def _plainly_read(body: bytes) -> dict[str, object] | None:
@@ -54,7 +59,7 @@ def _plainly_read(body: bytes) -> dict[str, object] | None:
     it stands behind a backslash, and only there where no `\\":` can end a key.
     """
     shapes = body.translate(_SHAPES)
-    if b" :" in shapes or not _are_kept(shapes):
+    if shapes.find(b" :") >= 0 or not _are_kept(shapes):
         return None
     try:
         document = orjson.loads(body)

@@ -29,6 +29,7 @@ _BYTES_PER_TOKEN = 4
 _PING_BYTES = 64
 _SKIMMED_BYTES = len(b"data: ") + _PING_BYTES
 
+_LF = ord("\n")
 _DONE = b"[DONE]"
 _OBJECT = b"data: {"
 # What one line alone may be an event of: data, or a comment.
@@ -117,7 +118,8 @@ class SseScanner:
         size = len(chunk) - 8
         if (
             chunk.find(b"\n") != size + 6
-            or not (chunk.startswith(_OBJECT) and chunk.endswith(b"\n\n"))
+            or not chunk.startswith(_OBJECT)
+            or chunk[-1] != _LF
             or self._line
             or self._data
             or self._large is not None
@@ -177,9 +179,12 @@ class SseScanner:
         return first
 
     def _tells(self, data: bytes) -> bool:
-        """Tell whether an event may hold what is still looked for."""
+        """Tell whether an event may hold what is still looked for.
+
+        By `find`, not by `in`: that first tries its operand as a number, which costs as much as the search.
+        """
         for mark in self._telling_marks:  # noqa: SIM110 - a generator takes twice as long as its few substring tests
-            if mark in data:
+            if data.find(mark) >= 0:
                 return True
         return False
 
