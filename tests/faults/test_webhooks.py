@@ -4,10 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.payers.connections import By
+from gateway import keys
+from gateway.keys import Budget
+from gateway.payers.connections import Approval, By
+from tests.clusters import ValkeyCluster
 from tests.faults.process_forker import ProcessForker
 from tests.faults.world import open_world, variables
 from tests.gateway.webhooks.receiver import Receiver
+from tests.scripts.books import opened
 
 TYPES = ["connection.created", "connection.updated", "connection.revoked"]
 
@@ -36,3 +40,19 @@ async def test_a_killed_sender_tells_each_event_at_least_once(
             received = await receiver.until(sum(times))
     assert [each.said[0] for each in received] == [kind for kind, n in zip(TYPES, times, strict=True) for _ in range(n)]
     assert len({(each.message_id, each.body) for each in received}) == len(TYPES)
+
+
+async def test_a_payer_revokes_while_the_list_of_events_is_away(tmp_path: Path) -> None:
+    """Of a Cluster only the master that would list the budget for the senders is dead: the listing is kept for it."""
+    with ValkeyCluster(replicas=False, options=("--cluster-require-full-coverage", "no")) as cluster:
+        async with opened(cluster.url, tmp_path) as services:
+            users = (Budget.of_user("live", "app2222222222222222", f"user-{number}") for number in range(100))
+            needed = {cluster.owner(keys.GATEWAYS), cluster.owner(keys.CUTS)}
+            budget = next(
+                each for each in users if cluster.owner(each.event_shard) not in needed | {cluster.owner(each.budget)}
+            )
+            await services.connections.approve(budget, Approval(10**9, "sk-or-v1-ada"))
+            cluster.nodes[cluster.owner(budget.event_shard)].kill()
+            await services.connections.revoke(budget, by=By.PAYER)
+            assert (await services.ledger.standing(budget)).state == "revoked"
+            assert services.store.pending == 1
