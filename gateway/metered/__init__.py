@@ -1,1 +1,1 @@
-"""The path of one metered request, from the body to the posting of what it owes."""
+"""The path of a metered request, from parsing its body to posting its settlement."""

@@ -1,7 +1,7 @@
-"""How a request comes by its hold: at its bound, else on its terms, else after its wait. CONTRACT §3, steps 1 to 7.
+"""Admission: a request gets its hold at its bound, else on its terms, else after a wait. CONTRACT §3, steps 1 to 7.
 
-Rule: one script decides (lua/admit.lua). Here it is only asked: with the bound, where that does not fit once more with
-what is expected, and again whenever a request that waits is woken.
+Rule: one script decides (lua/admit.lua). This module calls it: with the bound; if that does not fit, once more with the
+terms; and again whenever the waiting request is woken.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ SHORTEN_HEADER = "x-wattfare-shorten"
 
 @dataclass(slots=True)
 class _Asked:
-    """What is asked for one request, again and again until it is decided."""
+    """The arguments of one request's admission, which is repeated until it is decided."""
 
     request: OpenRequest
     worst: WorstCase | None
@@ -37,7 +37,7 @@ class _Asked:
 
 
 class Admissions:
-    """Asks the ledger for holds. `goes_beyond`: WATTFARE_HOLDS is `expected`. `manage_url`: the payer's dashboard."""
+    """Places holds in the ledger. `goes_beyond`: WATTFARE_HOLDS is `expected`. `manage_url`: the payer's dashboard."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Admissions:
         self._manage_url = manage_url
 
     async def admit(self, request: OpenRequest) -> Admission:
-        """Return the hold. From `is_asked` on, one may exist whatever this raises.
+        """Return the hold. Once `is_asked` is set, a hold may exist even if this raises.
 
         Raises InvalidRequest, NotConnected, BudgetExceeded, GrantInvalid, FundingInvalid, Unavailable, Stopped.
         """
@@ -99,7 +99,7 @@ class Admissions:
         return found
 
     async def _ask(self, asked: _Asked) -> Admission | Waiting:
-        """Ask once. A budget is listed for the sweeper before any hold of it. Raises what `admit` does."""
+        """Call the script once. A budget is listed for the sweeper before any hold of it. Raises like `admit`."""
         request, now = asked.request, asked.request.clock()
         if not self._inflight.is_indexed(request.budget, now):
             await self._inflight.index(request.budget, now)
@@ -116,7 +116,7 @@ class Admissions:
         )
 
     async def _wait(self, asked: _Asked, found: Admission | Waiting, *, may_shorten: bool) -> Admission:
-        """Give the terms that are asked for, and wait for the turn; leave the queue whatever ends that."""
+        """Send the terms if they are needed, and wait for the turn. The queue is left in any case."""
         request, channel = asked.request, asked.turn.channel
         began = request.clock()
         until = began + self._wait_seconds
@@ -130,13 +130,13 @@ class Admissions:
                     asked.terms = await self._expected(asked, may_shorten=may_shorten)
                 else:
                     await self._until_called(request, until)
-                # Who is asked for terms once its time is over has no place any more, and gets no other.
+                # A request whose terms are needed after its waiting time has no place any more, and gets no new one.
                 is_over = asked.turn.is_over or (not found.needs_terms and request.clock() >= until)
                 asked.turn = Turn(channel, found.place, is_over)
                 found = await self._ask(asked)
             is_decided = True
         except Unavailable:
-            # Whoever waits beside it would learn as much, one after the other.
+            # The other waiting requests of this budget would get the same error, one after the other.
             self._waiting.call(request.budget.queue)
             raise
         except WattfareError:
@@ -150,7 +150,7 @@ class Admissions:
         return found
 
     async def _until_called(self, request: OpenRequest, until: float) -> None:
-        """Wait until it is time to ask again. Raises Stopped, Unavailable when the process stops."""
+        """Wait until the next call is due. Raises Stopped, and Unavailable when the process stops."""
         request.reach("waiting")
         await self._waiting.called(request, until)
         if self._waiting.is_stopping:
@@ -158,12 +158,12 @@ class Admissions:
             raise _stopping()
 
     async def _expected(self, asked: _Asked, *, may_shorten: bool) -> Terms:
-        """Return on which terms a request goes on whose bound does not fit."""
+        """Return the terms of a request whose bound does not fit."""
         request, bound = asked.request, asked.worst
         if bound is None:
             raise AssertionError("without a bound no terms are asked for")
         budget = request.budget
-        # One of a budget at a time, and one of an app: a crowd of either's is not counted before those of others.
+        # One count at a time for each budget and each app, so that many requests of one do not delay those of others.
         async with turn_of(budget.queue), turn_of(f"count:{budget.app_id}"):
             if request.is_over:
                 raise Stopped
@@ -171,7 +171,7 @@ class Admissions:
         return _terms(request, expected or bound, may_shorten=may_shorten, goes_beyond=True)
 
     async def _explain(self, request: OpenRequest, refused: BudgetExceeded) -> None:
-        """Add to a refusal when spend next falls out of the window, and where the payer can raise the cap."""
+        """Add to a refusal when spend next leaves the window, and where the payer can raise the cap."""
         refused.fields["resetsAt"] = None
         with contextlib.suppress(Unavailable):
             refused.fields["resetsAt"] = (await self._ledger.standing(request.budget)).resets_at
@@ -184,7 +184,7 @@ def _terms(request: OpenRequest, expected: WorstCase, *, may_shorten: bool, goes
 
 
 def _may_shorten(request: OpenRequest) -> bool:
-    """Tell what the header asks for. Raises InvalidRequest."""
+    """Return whether the request's header permits shortening. Raises InvalidRequest."""
     if request.call.request.headers.getall(SHORTEN_HEADER) != ["never"]:
         raise InvalidRequest(f"{SHORTEN_HEADER} can be `never` alone: refuse what does not fit, and shorten nothing.")
     return False

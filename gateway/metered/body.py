@@ -1,8 +1,8 @@
-"""Request bytes to ChatRequest, and the one rewrite: lowering the output ceiling.
+"""Parses a request's bytes to ChatRequest, and lowers its output ceiling, which is the only rewrite.
 
-The body is forwarded byte for byte. Only `shortened` changes it, and then only the number after the ceiling's key.
-What two JSON parsers could read differently (duplicate keys, NaN, lone surrogates) is refused, because OpenRouter's
-reading decides the bill and ours decides the hold.
+The body is relayed byte for byte. Only `shortened` changes it, and then only the number after the ceiling's key.
+JSON that two parsers could read differently (duplicate keys, NaN, lone surrogates) is refused, because OpenRouter's
+parser decides the bill and ours decides the hold.
 """
 
 import json
@@ -23,25 +23,25 @@ MAX_OUTPUT_TOKENS = 10_000_000
 MAX_CHOICES = 128
 MAX_FALLBACKS = 64
 
-# A list, an object or a fraction takes so much in memory, however short it is written.
+# The memory of a list, an object or a fraction, however short its text is.
 _VALUE_BYTES = 100
 
 _WHITESPACE = re.compile(r"[ \t\n\r]*")
 
 
-# Its tokenizers mark words and capitals.
+# The family whose tokenizers add marks for words and capitals.
 _MARKED_FAMILY = "anthropic/"
 
 # Fields that make OpenRouter or the provider do billed work beyond the tokens of one answer (searches, other models,
 # rejected predictions, remote tools).
 _UNBOUNDED_FIELDS = ("plugins", "web_search_options", "prediction", "audio", "preset", "mcp_servers", "container")
-# Most requests name none of these, and then nothing more is asked of them.
+# If a request has none of these fields, as most do, further checks are skipped.
 _FALLBACK_FIELDS = frozenset({"models", "fallbacks"})
 _THINKING_FIELDS = frozenset({"reasoning", "thinking"})
 _TELLING_FIELDS = frozenset(
     {*_UNBOUNDED_FIELDS, "service_tier", "speed", "tools", "modalities", "provider", "prompt", "context_management"}
 )
-# The end of a provider's name that asks for its dearer tier, as `service_tier` does.
+# Suffixes of a provider's name that select its dearer tier, as `service_tier` does.
 _DEARER_TIERS = ("/priority", "/fast")
 # Tiers at or below the list price; any other is billed above it.
 _LISTED_TIERS = (None, "auto", "default", "standard", "standard_only", "flex")
@@ -49,15 +49,14 @@ _LISTED_TIERS = (None, "auto", "default", "standard", "standard_only", "flex")
 
 @dataclass(slots=True)  # not frozen, because that makes each of its fields cost a call
 class ChatRequest:
-    """One metered request, as far as the gateway must understand it. Nothing changes it.
+    """The parts of a metered request that the gateway uses. Immutable.
 
-    `model` is the first that may be billed, `fallbacks` the others of `models[]`. `max_tokens` is the caller's output
-    ceiling for each of `choices` answers, `ceiling_field` the field it stands in (of two, the larger counts).
-    `prompt_bytes` bounds the prompt tokens from above (see `metered/pricing.py`), `allowance` of them for what a
-    provider adds to the prompt; `images` has the size of each image, where it is known.
-    `open_ended`: tokens do not bound the cost. `asks_for_cache`: the body asks that the prompt be written to a cache,
-    `long_cache`: for an hour. `has_output`: the answer is made of output tokens (embeddings are not). `values`: how
-    many there are in the body.
+    `model`: the first that may be billed; `fallbacks`: the others of `models[]`. `max_tokens`: the caller's output
+    ceiling for each of `choices` answers; `ceiling_field`: its field (of two, the one with the larger value).
+    `prompt_bytes`: an upper bound of the prompt tokens (see `metered/pricing.py`), of which `allowance` are for what a
+    provider adds to the prompt; `images`: the size of each image, None if unknown. `open_ended`: tokens do not bound
+    the cost. `asks_for_cache`: the body requests that the prompt is written to a cache; `long_cache`: for an hour.
+    `has_output`: the answer consists of output tokens (not so for embeddings). `values`: their number in the body.
     """
 
     body: bytes
@@ -82,7 +81,7 @@ class ChatRequest:
 
     @classmethod
     def parse(cls, body: bytes, dialect: Dialect = Dialect.CHAT) -> Self:
-        """Read `body`; raises InvalidRequest: 400 when it is no unambiguous JSON object, 422 when a field is wrong."""
+        """Parse `body`. Raises InvalidRequest: 400 if it is not an unambiguous JSON object, 422 if a field is wrong."""
         document, wire = strict_json(body), WIRE[dialect]
         model, fallbacks = _models(document)
         ceiling_field, max_tokens = _ceiling(document, wire)
@@ -114,15 +113,15 @@ class ChatRequest:
 
     @property
     def kept_bytes(self) -> int:
-        """What it takes in memory, about: its body, and each value that was read from it."""
+        """Its approximate memory in bytes: the body and the values parsed from it."""
         return len(self.body) + _VALUE_BYTES * self.values
 
     def shortened(self, max_tokens: int) -> bytes:
-        """Return the body with its output ceiling lowered to `max_tokens`, every other byte as it came.
+        """Return the body with its output ceiling lowered to `max_tokens` and every other byte unchanged.
 
-        Each ceiling above `max_tokens` is lowered; one that is null is set when no other holds; one is appended when
-        there is none. A ceiling that is lower already stays. Raises ValueError for a dialect without output, and
-        InvalidRequest when the body is nested as deeply as the stack at hand.
+        Each ceiling above `max_tokens` is lowered; a null one is set if there is no other; one is appended if there is
+        none. A lower ceiling is kept. Raises ValueError for a dialect without output, and InvalidRequest if the body is
+        nested too deeply for the remaining stack.
         """
         names = WIRE[self.dialect].ceilings
         if not names or max_tokens < 1:
@@ -148,7 +147,7 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _models(document: Mapping[str, object]) -> tuple[str, tuple[str, ...]]:
-    """Return the model and its fallbacks; `models[]` alone will do. In Anthropic's dialect they are `fallbacks[]`."""
+    """Return the model and its fallbacks. `models[]` alone suffices; in Anthropic's dialect they are `fallbacks[]`."""
     fallbacks: list[str] = []
     if not _FALLBACK_FIELDS.isdisjoint(document):
         fallbacks += [_model_id(each, "models[]") for each in _list(document, "models", "model ids")]
@@ -186,7 +185,7 @@ def _flag(document: Mapping[str, object], field: str) -> bool:
 
 
 def _whole(document: Mapping[str, object], field: str, most: int) -> int | None:
-    """Return a whole number however it is written (`100`, `100.0`, `1e2`): it is one to JSON."""
+    """Return a whole number in any JSON notation (`100`, `100.0`, `1e2`)."""
     value = document.get(field)
     if value is None or (type(value) is int and 1 <= value <= most):
         return value
@@ -196,7 +195,7 @@ def _whole(document: Mapping[str, object], field: str, most: int) -> int | None:
 
 
 def _ceiling(document: Mapping[str, object], wire: Wire) -> tuple[str | None, int | None]:
-    """Return the field that holds the largest ceiling, and that ceiling."""
+    """Return the field with the largest ceiling, and the ceiling."""
     field, most = None, None
     for name in wire.ceilings:
         if name in document:
@@ -207,7 +206,7 @@ def _ceiling(document: Mapping[str, object], wire: Wire) -> tuple[str | None, in
 
 
 def _choices(document: Mapping[str, object], dialect: Dialect) -> int:
-    """Return how many answers are billed: `best_of` of the legacy endpoint makes more than it returns."""
+    """Return how many answers are billed: `best_of` of the legacy endpoint generates more than it returns."""
     choices = _whole(document, "n", MAX_CHOICES) or 1
     if dialect is Dialect.COMPLETIONS:
         return max(choices, _whole(document, "best_of", MAX_CHOICES) or 1)
@@ -215,7 +214,7 @@ def _choices(document: Mapping[str, object], dialect: Dialect) -> int:
 
 
 def _prompts(document: Mapping[str, object], dialect: Dialect) -> int:
-    """Return how many prompts of their own the request holds: a list of texts or of token lists is so many."""
+    """Return the number of separate prompts: each item of a list of texts or of token lists is one."""
     listed = document.get("input" if dialect is Dialect.EMBEDDINGS else "prompt")
     if dialect is Dialect.RESPONSES or not isinstance(listed, list):
         return 1
@@ -223,7 +222,7 @@ def _prompts(document: Mapping[str, object], dialect: Dialect) -> int:
 
 
 def _thinking_tokens(document: Mapping[str, object]) -> int:
-    """Return the budget that reasoning was given, 0 without one; what cannot be read is OpenRouter's to refuse."""
+    """Return the reasoning budget in tokens, 0 without one or if invalid, which OpenRouter refuses."""
     if _THINKING_FIELDS.isdisjoint(document):
         return 0
     given = [
@@ -252,7 +251,7 @@ def _require_prompt(document: Mapping[str, object], wire: Wire) -> None:
 
 
 def _is_open_ended(document: Mapping[str, object], named: str, wire: Wire) -> bool:
-    """Tell whether the request asks for billed work that its tokens do not bound; `named`: its models' names."""
+    """Return whether the request causes billed work that its tokens do not bound. `named`: its models' names."""
     if "@preset" in named or ":online" in named:
         return True
     if _TELLING_FIELDS.isdisjoint(document):
@@ -277,7 +276,7 @@ def _names_dearer_tier(provider: object) -> bool:
 
 
 def _summarizes(management: object) -> bool:
-    """Tell whether the conversation may be summed up on the way, which is billed as an answer of its own."""
+    """Return whether upstream may summarize the conversation, which is billed as a separate answer."""
     if not management:
         return False
     edits = management.get("edits") if isinstance(management, dict) else None
@@ -320,7 +319,7 @@ def _skip(text: str, at: int) -> int:
 
 
 def _appended(text: str, field: str, max_tokens: int) -> str:
-    """Put the field behind the last member (an object without members was refused before)."""
+    """Append the field after the last member (an empty object was already refused)."""
     brace = text.rindex("}")
     end = len(text[:brace].rstrip(" \t\n\r"))
     return f'{text[:end]},"{field}":{max_tokens}{text[end:]}'

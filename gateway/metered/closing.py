@@ -1,6 +1,6 @@
-"""What a request owes is posted once: the store keeps the posting until Redis has it, and repeats it after an outage.
+"""Posts the settlement of a request once. The store keeps it until Redis acknowledges it, also through an outage.
 
-What a dying process leaves behind, the sweeper finds.
+Holds left by a process that died are settled by the sweeper.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from gateway.openrouter.prices import Prices
 
 
 class Closing:
-    """Posts what requests owe."""
+    """Posts settlements and hand-overs."""
 
     def __init__(self, ledger: Ledger, prices: Prices, sweeper: Sweeper) -> None:
         self._ledger = ledger
@@ -26,11 +26,11 @@ class Closing:
         self._sweeper = sweeper
 
     def look_at(self, budget: Budget) -> None:
-        """Have what is overdue in a budget swept."""
+        """Have the overdue holds of a budget swept."""
         self._sweeper.look_at(budget)
 
     async def close(self, request: OpenRequest) -> None:
-        """Post what `request` owes, once. Returns when that is on its way to Redis, or kept for when it is back."""
+        """Post the settlement of `request`, once. Returns when it was sent to Redis, or queued during an outage."""
         if request.is_closed or not request.is_asked:
             return
         request.is_closed = True
@@ -51,14 +51,14 @@ class Closing:
                 metrics.count_settlement("open", request.ended_by, 0, 0)
                 self._sweeper.look_at(request.budget)
                 return
-            # A sweeper took it for an orphan while it ran, or its hold was lost: nobody else will ask.
+            # A sweeper closed its hold as an orphan, or the hold was lost, so no sweeper will look its cost up.
             estimated = settlement(request, request.meter.outcome(), self._prices.current)
             self._ledger.keep_settlement(request.budget, request.request_id, estimated, self._told(request, owed))
 
         await self._ledger.post_hand_over(request.budget, request.request_id, owed, told)
 
     def _told(self, request: OpenRequest, missed: HandOver | None = None) -> Callable[[Booked], None]:
-        """Return what takes the ledger's word on a settlement. `missed`: what could not be handed over."""
+        """Return the callback for a settlement's result. `missed`: the hand-over that found no open hold, if any."""
 
         def told(booked: Booked) -> None:
             cost_usd, overrun_usd = usd_from_nano(booked.cost_nano), usd_from_nano(booked.overrun_nano)
@@ -78,7 +78,7 @@ class Closing:
 
 
 def _note(request: OpenRequest, owed: Settlement | HandOver) -> None:
-    """Have the request's line in the log say how it ended."""
+    """Add the outcome to the request's log line."""
     notes = request.call.notes
     notes["ended_by"] = request.ended_by
     request.note_timings()

@@ -1,7 +1,7 @@
-"""What a request is expected to cost at most: its prompt counted with a real tokenizer, for the model's family.
+"""The expected cost of a request, for which its prompt is counted with a real tokenizer and a margin for its family.
 
-Rule: never above the bound. It is asked for only where the bound does not fit, and counted beside the event loop.
-docs/ledger.md has what was measured.
+Rule: it is never above the bound. It is computed only if the bound does not fit, in a thread. docs/ledger.md has the
+measurements.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from gateway.openrouter.pricelist import PriceList
 
 
 class Margin(NamedTuple):
-    """What a family's tokenizer takes at most: o200k's tokens of ASCII times a factor, and the rest of a `Measure`.
+    """The most tokens of a family's tokenizer, as factors of a `Measure`: o200k's tokens of ASCII text, and the rest.
 
-    Bytes outside ASCII count one each (rare Han and cuneiform are that at nearly all), repeats as they are measured.
-    `is_o200k`: it is that tokenizer itself, so that its count of all of the text holds.
+    Bytes outside ASCII count one token each (nearly all tokenizers need that for rare Han and cuneiform), repeated
+    characters as measured. `is_o200k`: the family uses that tokenizer itself, so its count of the whole text is used.
     """
 
     ascii_tokens: float
@@ -32,38 +32,38 @@ class Margin(NamedTuple):
     is_o200k: bool = False
 
 
-# By the first pattern that a model's id matches. Each factor is above what the corpus takes at any tokenizer of the
-# family that can be had as a package: `python -m benchmarks.token_margins` measures it, docs/ledger.md has the table.
+# The first pattern that matches a model's id applies. Each factor is above the corpus's result with every tokenizer of
+# the family that is a package: `python -m benchmarks.token_margins` measures, docs/ledger.md has the table.
 _MARGINS = (
-    # The published vocabulary of GPT-4o and all since; a few tokens more for what its template cuts.
+    # The published vocabulary of GPT-4o and later; a few tokens more, because its template splits texts.
     (
         r"openai/(gpt-4o|chatgpt-4o|gpt-4\.1|gpt-4\.5|gpt-5|gpt-oss|o[134]\b|codex)",
         Margin(1.05, 0, 0, 0, is_o200k=True),
     ),
     (r"openai/gpt-(4|3\.5)", Margin(1.25, 0)),
-    # Claude 3 to Opus 4.6; what follows counts half as many again (English 1.5, German compounds 2.4).
+    # Claude 3 to Opus 4.6; later ones count half as many again (English 1.5, German compounds 2.4).
     (r"anthropic/claude-(3|instant|2|(sonnet|opus|haiku)-4(\.[0-6])?(:|$))", Margin(1.5, 0, 1.0)),
     (r"anthropic/", Margin(2.2, 0)),
     (r"deepseek/", Margin(1.4, 0)),
     (r"meta-llama/llama-(3|4)", Margin(1.4, 0)),
     (r"google/(gemini|gemma)", Margin(1.5, 1)),
     (r"qwen/", Margin(1.4, 1)),
-    # Its older vocabulary has no piece for two blanks but spaces.
+    # Its older vocabulary has tokens for runs of spaces only, not for other blanks.
     (r"mistralai/", Margin(1.5, 1, 0.5, 4.0)),
 )
-# Above all of these but the newest Claude, whose tokenizer is like no other.
+# Above all families but the newest Claude, whose tokenizer differs from all others.
 _UNKNOWN = Margin(1.7, 1, 1.0, 2.0)
 
-# Counting holds Python's lock for a part of its time: more at once would only take turns.
+# Counting holds the GIL for a part of its time, so more threads would gain nothing.
 _COUNTING = asyncio.Semaphore(2)
 
 
 async def expected_case(
     request: ChatRequest, prices: PriceList | None, bound: WorstCase | None, *, now_ms: int
 ) -> WorstCase | None:
-    """Return what `request` is expected to cost at most, in the form of its bound and nowhere above it.
+    """Return the expected cost of `request` in the form of its bound, nowhere above it.
 
-    None where nothing bounds it. Where there is no tokenizer it is the bound.
+    None if it has no bound. Without a tokenizer it is the bound.
     """
     if bound is None:
         return None
@@ -80,13 +80,13 @@ async def expected_case(
 
 
 async def prompt_measure(request: ChatRequest) -> Measure | None:
-    """Return what the text of the prompt measures; None where there is no tokenizer."""
+    """Return the measure of the prompt's text; None without a tokenizer."""
     async with _COUNTING:
         return await asyncio.to_thread(measured, request.document)
 
 
 def expected_tokens(request: ChatRequest, model: str, measure: Measure | None) -> int:
-    """Return how many tokens the prompt is expected to count for `model`, images among them."""
+    """Return the expected tokens of the prompt for `model`, including images."""
     prompt = bounded_prompt(request, model) if measure is None else _expected_prompt(measure, request, model)
     return prompt.text_tokens + prompt.image_tokens
 
@@ -100,7 +100,7 @@ def _expected_prompt(measure: Measure, request: ChatRequest, model: str) -> Prom
 
 
 def family_tokens(measure: Measure, model: str) -> int:
-    """Return how many tokens a text is expected to be at most for the tokenizer of a model's family."""
+    """Return the expected tokens of a text for the tokenizer of a model's family."""
     margin = _margin(model)
     if margin.is_o200k:
         return math.ceil(measure.tokens * margin.ascii_tokens)

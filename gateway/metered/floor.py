@@ -1,10 +1,10 @@
-"""How short an answer may be cut: to nothing, where what is cut off makes the rest worthless."""
+"""The least output tokens of a shortened answer, which are more if a truncated answer is worthless."""
 
 from collections.abc import Mapping
 
 from gateway.ledger.worst_case import MIN_OUTPUT_TOKENS, MIN_WHOLE_TOKENS
 
-# Most requests name none of these, and then nothing more is asked of them.
+# If a request has none of these fields, as most do, further checks are skipped.
 _TELLING_FIELDS = frozenset(
     {
         *("tools", "functions", "response_format", "output_config", "output_format", "text", "structured_outputs"),
@@ -16,9 +16,9 @@ _NO_EFFORT = (None, "none")
 
 
 def fewest_tokens(document: Mapping[str, object], thinking_tokens: int) -> int:
-    """Return the fewest output tokens that a shortened answer is worth sending with (CONTRACT §3.6).
+    """Return the least output tokens of a useful answer (CONTRACT §3.6).
 
-    `thinking_tokens`: a budget for reasoning, which comes before the answer.
+    `thinking_tokens`: the reasoning budget, which is spent before the answer.
     """
     is_whole = not _TELLING_FIELDS.isdisjoint(document) and _is_worthless_cut(document)
     return thinking_tokens + (MIN_WHOLE_TOKENS if is_whole or thinking_tokens else MIN_OUTPUT_TOKENS)
@@ -38,12 +38,12 @@ def _is_worthless_cut(document: Mapping[str, object]) -> bool:
 
 
 def _names_format(shape: object) -> bool:
-    """Tell whether the answer must be JSON, by a schema or without one."""
+    """Return whether the answer must be JSON, with or without a schema."""
     return isinstance(shape, dict) and shape.get("type") not in _PLAIN_FORMATS
 
 
 def _reasons(document: Mapping[str, object]) -> bool:
-    """Tell whether reasoning was asked for, which is written before any word of the answer."""
+    """Return whether reasoning is requested, which is generated before the answer."""
     reasoning, thinking = document.get("reasoning"), document.get("thinking")
     is_asked = isinstance(reasoning, dict) and (
         reasoning.get("enabled") is True

@@ -1,4 +1,4 @@
-"""Which headers go on, in both directions: made once for each kind, and never one of ours or of the hop."""
+"""Relays headers in both directions, without hop-by-hop headers and the gateway's own. Results are cached by name."""
 
 import re
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from gateway.ledger.outcomes import Admission
 from gateway.money import usd_text
 from gateway.openrouter.refusals import holds_secret
 
-# RFC 9110 §7.6.1, and what a proxy decides for itself.
+# RFC 9110 §7.6.1, and headers that a proxy sets itself.
 _HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -27,7 +27,7 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
-# What a caller may tell OpenRouter; all else, which may name or locate the caller or its host, stays here.
+# The caller's headers that are relayed. Others may identify or locate the caller or its host, and are dropped.
 _FORWARDED = frozenset(
     {
         "accept",
@@ -42,13 +42,13 @@ _FORWARDED = frozenset(
         "x-title",
     }
 )
-# OpenRouter's, Anthropic's and OpenAI's own headers, and what their SDKs tell of themselves.
+# Headers of OpenRouter, Anthropic and OpenAI, and those by which their SDKs identify themselves.
 _FORWARDED_PREFIXES = ("anthropic-", "openai-", "x-anthropic-", "x-openai-", "x-openrouter-", "x-stainless-")
-# A key of ours, a grant or a session token, wherever in a value. The bounds keep a search linear.
+# A key of ours, a grant or a session token, anywhere in a value. The bounds keep the search linear.
 _OURS = re.compile(r"(?:sk|pk|gr)_(?:live|test)_|eyJ[A-Za-z0-9_-]{1,400}\.[A-Za-z0-9_-]{1,8000}\.[A-Za-z0-9_-]")
-# All that goes on is searched for keys, on the event loop; real clients send one or two kilobytes.
+# Relayed values are searched for keys on the event loop; real clients send one or two kilobytes.
 _MOST_FORWARDED_CHARS = 64 * 1024
-# Upstream's words about its own host, or about who may call it from a browser, are not ours to repeat.
+# Upstream's headers about its host or its CORS rules do not apply to the gateway.
 _NOT_PASSED_ON = _HOP_BY_HOP | {
     "alt-svc",
     "anthropic-organization-id",
@@ -63,21 +63,21 @@ _NOT_PASSED_ON = _HOP_BY_HOP | {
     "strict-transport-security",
     "x-content-type-options",
 }
-# A generation's id is another in each answer, and nothing but an id.
+# The prefix of generation ids, which are not searched: they differ in each answer and contain no key.
 _OPENROUTERS_ID = "gen-"
-# How everything begins that names an account or a key: nearly no value has it.
+# Prefixes of account ids and keys. Few values have one, and only those are searched further.
 _MAY_NAME = re.compile(r"(?:acct|gr|gsk|hf|fw|org|pk|proj|rk|sk|team|user|xai)[-_]|AIza|AKIA|eyJ|[Ii][Dd]|team|user")
 _OUR_PREFIX = "x-wattfare-"
 _ANSWERED_BY = "".join(f"{name}: {value}\r\n" for name, value in EVERY_ANSWER.items())
 _NOT_PASSED_ON_PREFIXES = ("access-control-", _OUR_PREFIX)
-# Header names repeat from call to call; a caller who makes up new ones refills this.
+# Size of the cache of header names; a caller that invents names only causes it to be refilled.
 _NAMES = 4096
 
 
 def forwarded(headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
-    """Return the caller's headers that may go to OpenRouter, byte for byte: those of the list that hold no key.
+    """Return the caller's headers to relay, byte for byte: the listed ones without a key in their value.
 
-    Raises InvalidRequest when they are too large.
+    Raises InvalidRequest if they are too large.
     """
     listed = [each for each in headers.items() if _goes_up(each[0])]
     if sum([len(value) for _, value in listed]) > _MOST_FORWARDED_CHARS:
@@ -92,7 +92,7 @@ def forwarded(headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
 
 
 class Passed(NamedTuple):
-    """What of upstream's headers goes to the caller, as header lines; and what they say of the body."""
+    """Upstream's headers to relay, as header lines, and the values that describe the body."""
 
     lines: str
     has_length: bool
@@ -101,10 +101,10 @@ class Passed(NamedTuple):
 
 
 def passed_on(headers: list[tuple[str, str]], first: Callable[[str], str | None]) -> Passed:
-    """Return upstream's headers that may go to the caller: none that names a key or an account.
+    """Return upstream's headers to relay: those that name no key and no account.
 
-    `first`: gives the first value of a header by its name in lower case.
-    Raises ValueError for a value with a line break, which no parser of HTTP gives.
+    `first`: returns the first value of a header by its lower-case name. Raises ValueError for a value with a line
+    break, which an HTTP parser never returns.
     """
     lines = list(map(_passed_line, headers))
     text = "".join(lines)
@@ -125,9 +125,9 @@ def _goes_up(name: str) -> bool:
 
 
 def own_lines(request_id: str, admission: Admission, *, has_request_id: bool) -> str:
-    """Return the header lines of ours: whose answer it is, and what the caller's admission left.
+    """Return the gateway's own header lines: the request id, and what remained at the admission.
 
-    `has_request_id`: upstream sent one under the name that clients' libraries read.
+    `has_request_id`: upstream sent the header in which clients' libraries look for an id.
     """
     lines = f"{_ANSWERED_BY}{OWN_REQUEST_ID}: {request_id}\r\n"
     if not has_request_id:
@@ -143,7 +143,7 @@ def own_lines(request_id: str, admission: Admission, *, has_request_id: bool) ->
 
 @lru_cache(_NAMES)
 def _passed_line(header: tuple[str, str]) -> str:
-    """Return the line of a header that may go to the caller, else nothing; most repeat from answer to answer."""
+    """Return the line of a header to relay, else ''. Cached, since most headers repeat."""
     name, value = header
     lowered = name.lower()
     if lowered in _NOT_PASSED_ON or lowered.startswith(_NOT_PASSED_ON_PREFIXES) or _names_account(value):

@@ -1,7 +1,6 @@
-"""How large an image is, read from the head of the file, and what it takes in the prompt of each model family.
+"""Reads an image's size from its file's head, and computes its prompt tokens for each model family.
 
-Rule: a file that could be read in two ways, that moves, or that ends early has no size: then the most any image takes
-is counted. Nothing is unpacked.
+Rule: an ambiguous, animated or truncated file has no size, and counts as the largest image. Nothing is decompressed.
 """
 
 import binascii
@@ -11,22 +10,22 @@ from collections.abc import Callable, Iterator
 from math import ceil
 from typing import NamedTuple
 
-# The most an image can take in the prompt: 16,384 tokens is the ceiling of Qwen's vision models, above those of Claude
-# (some 5,000), Gemini (some 4,200) and GPT-5.
+# The most prompt tokens of an image: 16,384 is the maximum of Qwen's vision models, above Claude's (about 5,000),
+# Gemini (about 4,200) and GPT-5.
 MOST_IMAGE_TOKENS = 16_384
 
 Size = tuple[int, int]
 """Width and height in pixels."""
 
 _DATA_URL = re.compile(r"data:image/[a-zA-Z0-9.+-]{1,40}((?:;[a-zA-Z0-9=._-]{1,80}){0,4});base64,")
-# Parts of a file that stand before its pixels: cameras write some dozens.
+# Segments of a file before its pixels: cameras write some dozens.
 _MOST_PARTS = 1000
-# What a decoder of any of these formats allows at most.
+# The maximum in any of these formats.
 _MOST_PIXELS_A_SIDE = 65_535
 
 
 def image_size(payload: str) -> Size | None:
-    """Return the size of the one still image in base64, bare or as a data URL; None where it cannot be trusted."""
+    """Return the size of a single still image in base64, bare or as a data URL; None if it is not certain."""
     url = _DATA_URL.match(payload)
     try:
         raw = binascii.a2b_base64(payload[url.end() :] if url else payload, strict_mode=True)
@@ -37,7 +36,7 @@ def image_size(payload: str) -> Size | None:
 
 
 def _png(raw: bytes) -> Size | None:
-    """IHDR stands first; `acTL` before the pixels means that it moves."""
+    """IHDR is the first chunk; `acTL` before the pixels marks an animation."""
     size: Size | None = None
     at = 8
     for _ in range(_MOST_PARTS):
@@ -53,7 +52,7 @@ def _png(raw: bytes) -> Size | None:
 
 
 def _jpeg(raw: bytes) -> Size | None:
-    """Segment after segment up to the scan: one frame header, with a height of its own."""
+    """Walk the segments up to the scan: exactly one frame header, with a height."""
     size: Size | None = None
     at = 2
     for _ in range(_MOST_PARTS):
@@ -72,7 +71,7 @@ def _jpeg(raw: bytes) -> Size | None:
 
 
 def _gif(raw: bytes) -> Size | None:
-    """One picture, no larger than the screen it says."""
+    """One picture, no larger than the stated screen."""
     width, height, flags = struct.unpack_from("<HHB", raw, 6)
     at, pictures = 13 + _palette(flags), 0
     while raw[at] != 0x3B:
@@ -97,7 +96,7 @@ def _palette(flags: int) -> int:
 
 
 def _webp(raw: bytes) -> Size | None:
-    """The picture's own size, and the canvas's where there is one; an animation has none."""
+    """The picture's size, and the canvas's if there is one; None for an animation."""
     if raw[8:12] != b"WEBP":
         return None
     sizes = []
@@ -136,7 +135,7 @@ _READERS = ((b"\x89PNG\r\n\x1a\n", _png), (b"\xff\xd8\xff", _jpeg), (b"GIF8", _g
 
 
 def image_tokens(model: str, size: Size | None) -> int:
-    """Return the most tokens that an image takes in the prompt of a model; without a size, the most of any image."""
+    """Return the most prompt tokens of an image for a model; without a size, the most of any image."""
     name = model.removeprefix("~")
     if _TILED_MINI in name:
         return 2833 + 5667 * (_MOST_TILES if size is None else _tiles(*size))
@@ -147,7 +146,7 @@ def image_tokens(model: str, size: Size | None) -> int:
 
 
 def usual_image_tokens(model: str, size: Size | None) -> int:
-    """Return the same, but for an image without a size the most of the model's own family."""
+    """Return the same, but without a size the most of the model's own family."""
     name = model.removeprefix("~")
     if size is None and _TILED_MINI not in name:
         return next((each.most for each in _FAMILIES if re.match(each.pattern, name)), _OTHER.most)
@@ -155,7 +154,7 @@ def usual_image_tokens(model: str, size: Size | None) -> int:
 
 
 class _Family(NamedTuple):
-    """How a family's models count an image: no more than `tokens` of its width and height, nor than `most`."""
+    """A family's upper bound for an image: `tokens` of its width and height, and at most `most`."""
 
     pattern: str
     most: int
@@ -163,12 +162,12 @@ class _Family(NamedTuple):
 
 
 def _patches(width: int, height: int, side: int) -> int:
-    """Return squares of `side` pixels that cover an image, with a row and a column for rounding and separators."""
+    """Return how many squares of `side` pixels an image has, with a row and a column for rounding and separators."""
     return (width // side + 2) * (height // side + 2)
 
 
 def _tiles(width: int, height: int) -> int:
-    """Return the squares of 512 pixels that OpenAI cuts, with the short side brought to 768 (it may be smaller)."""
+    """Return the number of OpenAI's squares of 512 pixels, after scaling the short side down to at most 768."""
     long, short = max(width, height), min(width, height)
     return 2 * min(4, ceil(min(768 * long / short, 2048) / 512))
 
@@ -178,13 +177,13 @@ def _gemini_tiles(width: int, height: int) -> int:
     return max(by_shape, ceil(width / 768) * ceil(height / 768))
 
 
-# It counts 2,833 tokens and 5,667 for each tile.
+# This model counts 2,833 tokens and 5,667 for each tile.
 _TILED_MINI = "gpt-4o-mini"
 _MOST_TILES = 8
 _FAMILIES = (
-    # A pixel's 750th each, or squares of 28 since Opus 4.7; made smaller above 1568 pixels, 2576 there.
+    # One token for 750 pixels, or squares of 28 since Opus 4.7; scaled down above 1568 pixels (2576 since then).
     _Family(r"anthropic/", 5000, lambda wide, high: 16 + max(ceil(wide * high / 750), _patches(wide, high, 28))),
-    # 85 tokens and 170 for each of at most 8 tiles; or squares of 32, at most 1,536 times 2.46 (nano).
+    # 85 tokens plus 170 for each of at most 8 tiles; or squares of 32, at most 1,536 times 2.46 (nano).
     _Family(
         r"openai/(gpt-4o|chatgpt-4o|gpt-4\.1|gpt-4-|gpt-5(-mini|-nano|-pro|-chat|\.1|\.2)?(-2|$)|o[134])",
         3800,
@@ -192,9 +191,9 @@ _FAMILIES = (
     ),
     # Gemini 2: 258 for each tile, of 768 pixels or of two thirds of the short side, up to 16; Gemini 3: up to 2,240.
     _Family(r"google/gemini", 4300, lambda wide, high: max(2240, 258 * _gemini_tiles(wide, high))),
-    # Squares of 28; a small image may be made larger, to 256 of them.
+    # Squares of 28; a small image may be scaled up to 256 of them.
     _Family(r"qwen/", MOST_IMAGE_TOKENS, lambda wide, high: max(512, _patches(wide, high, 28))),
 )
-# Squares of 16 pixels are the finest in use (Pixtral); Llama 3.2 takes 1,601 tokens for each of four tiles, however
-# small the image.
+# Squares of 16 pixels are the smallest in use (Pixtral); Llama 3.2 counts 1,601 tokens for each of 4 tiles, even for
+# a small image.
 _OTHER = _Family(r"", MOST_IMAGE_TOKENS, lambda wide, high: max(6416, _patches(wide, high, 16)))

@@ -1,4 +1,4 @@
-"""Who pays for a metered call: the budget that its payer header names."""
+"""Finds the payer of a metered call: the budget named by its payer header."""
 
 from functools import lru_cache
 
@@ -12,12 +12,12 @@ from gateway.payers.identity import from_header
 
 USER_HEADER = "x-wattfare-user"
 GRANT_HEADER = "x-wattfare-grant"
-# Payers whose key names are remembered: a few kilobytes each.
+# Payers whose key names are cached: a few kilobytes each.
 _MOST_PAYERS = 10_000
 
 
 def payer(call: Call, caller: Caller) -> Budget:
-    """Return the budget that the payer headers name. Raises InvalidRequest, GrantInvalid."""
+    """Return the budget named by the payer headers. Raises InvalidRequest, GrantInvalid."""
     headers = call.request.headers
     users, grants = headers.getall(USER_HEADER, []), headers.getall(GRANT_HEADER, [])
     if len(users) + len(grants) != 1:
@@ -31,7 +31,7 @@ def payer(call: Call, caller: Caller) -> Budget:
 
 
 def cut_off(budget: Budget) -> NotConnected | GrantInvalid:
-    """Return what to answer whose payer has ended it meanwhile."""
+    """Return the refusal of a call whose payer revoked the connection or grant meanwhile."""
     if isinstance(budget.owner, Grant):
         return GrantInvalid.because("ended")
     return NotConnected("The user has ended this connection.")
@@ -39,5 +39,5 @@ def cut_off(budget: Budget) -> NotConnected | GrantInvalid:
 
 @lru_cache(_MOST_PAYERS)
 def known_budget(mode: str, app_id: str, user_header: str) -> Budget:
-    """Return the budget of a payer header, its key names made once. Raises ValueError."""
+    """Return the budget of a payer header; cached with its key names. Raises ValueError."""
     return Budget.of_user(mode, app_id, from_header(user_header))

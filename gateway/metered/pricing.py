@@ -1,17 +1,17 @@
-"""What a request can cost at most before it is sent, and what it is booked at when nobody tells.
+"""The bound of a request's cost before it is sent, and the estimate that is booked if the cost is never stated.
 
-A hold is a bound, never a bill: prices are those of a model's top provider, requests are settled at `usage.cost`.
+A hold is not a bill: it uses the prices of a model's top provider; requests are settled at `usage.cost`.
 
-Prompt tokens are bounded from bytes. A byte-level BPE token (GPT, Llama 3, Qwen, DeepSeek, Mistral) stands for
-at least one byte of the text, and a SentencePiece token with byte fallback too, so a text of b UTF-8 bytes is at most
-b tokens; Claude's mark words and capitals besides. `weight.py` counts them: keys, numbers and unknown fields too,
-because any of them may reach the prompt, text that a tokenizer may write out first (NFKC) at its written-out length,
-and an allowance for what a chat template adds without any byte of the body. Real text takes a tenth to two fifths of
-the bound (`python -m benchmarks.prompt_bound`). Images are counted apart.
+Prompt tokens are bounded by bytes. A byte-level BPE token (GPT, Llama 3, Qwen, DeepSeek, Mistral) has at least one byte
+of the text, and so has a SentencePiece token with byte fallback, so a text of b UTF-8 bytes has at most b tokens;
+Claude's tokenizers also mark words and capitals. `weight.py` counts all keys, numbers and unknown fields, because any
+of them may become part of the prompt; text that a tokenizer may expand first (NFKC) at its expanded length; and an
+allowance for what a chat template adds. Real text has a tenth to two fifths of the bound
+(`python -m benchmarks.prompt_bound`). Images are counted separately.
 
-Not bounded, because the list does not say it: a provider dearer than the model's top one. It is an overrun then.
+Not bounded, because the list does not state it: a provider dearer than the model's top one, which causes an overrun.
 
-Amounts are whole zepto-USD (1e-21) inside, so that a per-token price is exact, and whole nano-USD outside.
+Internally amounts are whole zepto-USD (1e-21), so that a per-token price is exact; results are whole nano-USD.
 """
 
 import re
@@ -40,48 +40,48 @@ from gateway.openrouter.pricelist import (
 )
 from gateway.openrouter.usage import Usage
 
-# A list this old may be wrong about every price (CONTRACT §3.5); OpenRouter itself allows an hour of staleness.
+# In an older list every price may be wrong (CONTRACT §3.5); OpenRouter itself permits an hour of staleness.
 MAX_AGE_MS = 24 * 3600 * 1000
 
-# Text in other languages than English runs to two or three bytes a token; four is the usual rule of thumb for English.
+# The rule of thumb for English; text in other languages has two or three bytes a token.
 ESTIMATE_BYTES_PER_TOKEN = 4
 
-# Some providers put a system prompt of their own before a conversation that has none. The most that was billed beyond
-# the body in recorded exchanges of late 2025: Devstral 1,234 tokens and Mistral Small 561, Llama 3.3 956, Grok 4 687.
+# Some providers add a system prompt to a conversation without one. The most tokens billed beyond the body in recorded
+# exchanges of late 2025: Devstral 1,234, Mistral Small 561, Llama 3.3 956, Grok 4 687.
 _OWN_PROMPT_TOKENS_OF_FAMILY = {"mistralai/": 1536, "meta-llama/": 1024, "x-ai/": 1024}
 
-# OpenRouter leaves out providers whose own ceiling is lower than the one a body names: where the list knows none and
-# the caller named none, a shortened request asks for no more than most providers give.
+# OpenRouter skips providers whose ceiling is below the body's. If neither the list nor the caller states a ceiling, a
+# shortened request therefore gets one that most providers offer.
 _USUAL_CEILING_TOKENS = 32_768
 
-# Writing a prompt into a cache costs 1.25 times (five minutes) or 2 times (one hour) its price at Anthropic, the only
-# premium listed; `max_price` is compared with the plain price, so it bounds no more than this multiple.
+# At Anthropic, writing a prompt to a cache costs 1.25 times (five minutes) or 2 times (one hour) its price, the only
+# premium listed; `max_price` is compared with the plain price, so the bound is this multiple of it.
 _CACHE_WRITE_PREMIUM = Decimal("1.25")
 _LONG_CACHE_PREMIUM = Decimal(2)
 
-# Families whose caches are written only where the body asks for it, at a premium then; those that write by themselves
-# take none (Gemini's implicit cache, DeepSeek) or list it (GPT from 5.6 on), and so may any that is not named here
-# (https://openrouter.ai/docs/guides/best-practices/prompt-caching).
+# Families that charge a premium only for cache writes requested by the body. Their automatic writes are free (Gemini's
+# implicit cache, DeepSeek). Others, such as GPT from 5.6 on, may list a premium for automatic writes, so it is always
+# counted (https://openrouter.ai/docs/guides/best-practices/prompt-caching).
 _ASKED_CACHE_FAMILIES = ("anthropic/", "google/", "qwen/", "deepseek/")
 _STORAGE_FAMILY = "google/"
 
 _PLAIN_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 _NO_LIST = PriceList({}, fetched_ms=0)
-# Lets providers' priority tiers answer, at prices that the list does not name.
+# This suffix permits providers' priority tiers, whose prices are not in the list.
 _DEARER_SUFFIX = ":nitro"
-# Long prompts cost twice as much at every provider that has a tier for them (Claude, Gemini), from 128,000 tokens on.
+# From 128,000 tokens on, prompts cost twice as much at every provider with a tier for them (Claude, Gemini).
 _LONG_PROMPT_TOKENS = 128_000
 
 
 class Prompt(NamedTuple):
-    """What the prompt of one model counts: tokens of its text, and of its images."""
+    """The prompt tokens for one model: of the text, and of the images."""
 
     text_tokens: int
     image_tokens: int
 
 
 def bounded_prompt(request: ChatRequest, model: str) -> Prompt:
-    """Return what the prompt can count at most."""
+    """Return the upper bound of the prompt tokens."""
     image_tokens = sum([image_tokens_of(model, size) for size in request.images])
     return Prompt(request.prompt_bytes + (_own_prompt(model) if request.has_output else 0), image_tokens)
 
@@ -93,9 +93,9 @@ def worst_case(
     now_ms: int,
     count: Callable[[ChatRequest, str], Prompt] = bounded_prompt,
 ) -> WorstCase | None:
-    """Return what `request` can cost at most, or None when nothing bounds it and all that is left must be held.
+    """Return the bound of `request`'s cost, or None without a bound, when all that is left must be held.
 
-    `count`: what its prompt counts for one of its models; with another than the default this is no bound.
+    `count`: returns the prompt tokens for one of its models; with another function the result is not a bound.
     """
     if request.open_ended or prices is None or now_ms - prices.fetched_ms > MAX_AGE_MS:
         return None
@@ -112,7 +112,7 @@ def worst_case(
 
 
 def _any_of(bounds: list[WorstCase]) -> WorstCase:
-    """Return the bound of a request that any of several models may answer."""
+    """Return the bound if any of several models may answer."""
     least = [bound.least_tokens for bound in bounds]
     usual = [bound.usual_tokens for bound in bounds if bound.usual_tokens is not None]
     return WorstCase(
@@ -131,11 +131,11 @@ def estimate_nano(
     completion_bytes: int,
     usage: Usage | None = None,
 ) -> int:
-    """Return what to settle at, marked `estimated`, when the true cost cannot be had.
+    """Return the amount to settle at, marked `estimated`, if the true cost cannot be obtained.
 
-    Stated tokens count, those that a cache gave or took at its rates; else four bytes are a token. Rates are the list's
-    plain ones for the dearest of the named models, however old the list is; for a model it does not hold, its dearest;
-    without a list, a constant above most.
+    Stated tokens are used, cached ones at cache rates; otherwise four bytes count as a token. Rates are the list's
+    plain ones for the dearest of the named models, whatever the list's age; for an unlisted model the dearest of the
+    list; without a list a constant above most prices.
     """
     prompt_tokens = usage.prompt_tokens if usage else None
     completion_tokens = usage.completion_tokens if usage else None
@@ -153,12 +153,12 @@ def estimate_nano(
 
 
 def estimated_prompt_tokens(request: ChatRequest) -> int:
-    """Return what the text of a prompt is expected to count, without its images."""
+    """Return the estimated tokens of the prompt's text, without images."""
     return -(-request.prompt_bytes // ESTIMATE_BYTES_PER_TOKEN)
 
 
 class _Tokens(NamedTuple):
-    """What an estimate is made of: the prompt's tokens by what a cache had to do with them, and the completion's."""
+    """The tokens of an estimate: of the prompt (plain, read from a cache, written to one), and of the completion."""
 
     plain: int
     cached: int
@@ -188,7 +188,7 @@ def _estimate_for(model: str, request: ChatRequest, prices: PriceList, tokens: _
 
 
 def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int], prompt: Prompt) -> WorstCase | None:
-    """Return the bound for one model, or None when its output has no ceiling."""
+    """Return the bound for one model, or None if its output has no ceiling."""
     max_tokens = _output_ceiling(request, price)
     if max_tokens is None:
         return None
@@ -205,8 +205,8 @@ def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int], prompt: 
     per_token = price.rate(COMPLETION_RATES, prompt_tokens) * request.choices if max_tokens else 0
     least: int | None = None
     if price.obeys_ceiling:
-        # A ceiling within the budget for reasoning is refused upstream, or raised by the budget: it fits as it is, or
-        # is refused. Else a body could choose that none bounds it.
+        # A ceiling within the reasoning budget is refused upstream, or raised by the budget, so it is not lowered: the
+        # request fits as it is, or is refused. Otherwise a body could choose to have no bound.
         is_firm = request.max_tokens is None or request.max_tokens > request.thinking_tokens
         least = fewest_tokens(request.document, request.thinking_tokens) if is_firm else max_tokens
     is_open = request.has_output and request.max_tokens is None and price.max_completion_tokens is None
@@ -215,13 +215,13 @@ def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int], prompt: 
 
 
 def _prompt_rate(request: ChatRequest, price: Price, prompt_tokens: int) -> int:
-    """Return the dearest rate that a token of the prompt can have: written to a cache where that may be."""
+    """Return the dearest possible rate of a prompt token, that of a cache write if one may happen."""
     plain = price.rate(("prompt",), prompt_tokens)
     if not request.asks_for_cache and price.model.removeprefix("~").startswith(_ASKED_CACHE_FAMILIES):
         return plain
     written = price.rate(("input_cache_write",), prompt_tokens)
     if written < plain:
-        # Some lists name Gemini's storage alone, which comes on top of the prompt's own price.
+        # For Gemini some lists state the storage price only, which is added to the prompt's price.
         written = plain + written if price.model.removeprefix("~").startswith(_STORAGE_FAMILY) else plain
     if request.long_cache:
         written = max(written, price.rate(LONG_CACHE_RATES, prompt_tokens), int(plain * _LONG_CACHE_PREMIUM))
@@ -229,14 +229,14 @@ def _prompt_rate(request: ChatRequest, price: Price, prompt_tokens: int) -> int:
 
 
 def _output_ceiling(request: ChatRequest, price: Price) -> int | None:
-    """Return the most output tokens one answer can have: the caller's ceiling, the provider's, the context's."""
+    """Return the most output tokens of one answer: the least of the caller's, the provider's and the context's."""
     if not request.has_output:
         return 0
     if request.max_tokens is None or not price.obeys_ceiling:
         return price.max_completion_tokens or price.context_length
     asked = request.max_tokens
     if request.thinking_tokens >= asked:
-        # Whoever lets that through has to raise the ceiling by the budget.
+        # A provider that accepts such a ceiling must raise it by the budget.
         asked += request.thinking_tokens
     return _at_most(price.context_length, asked)
 
@@ -247,14 +247,14 @@ def _at_most(limit: int | None, tokens: int) -> int:
 
 @lru_cache(4096)
 def _own_prompt(model: str) -> int:
-    """Return what the providers of a model's family write into the prompt, in tokens."""
+    """Return the most tokens that providers of a model's family add to the prompt."""
     return next((tokens for family, tokens in _OWN_PROMPT_TOKENS_OF_FAMILY.items() if family in model), 0)
 
 
 def _capped(price: Price, caps: Mapping[str, int]) -> Price:
-    """Return `price` with its base rates lowered to what the caller allows a provider to ask for.
+    """Return `price` with its base rates lowered to the caller's `max_price`.
 
-    Tiers for long prompts stay: a provider is chosen by its base price.
+    Tiers for long prompts are kept, as a provider is selected by its base price.
     """
     if not caps:
         return price
@@ -266,7 +266,7 @@ def _capped(price: Price, caps: Mapping[str, int]) -> Price:
 
 
 def _cap_of(name: str, caps: Mapping[str, int]) -> int | None:
-    """Return the most the named rate can be under the caller's `max_price`, None when that does not bound it."""
+    """Return the maximum of the named rate under the caller's `max_price`, None if that does not bound it."""
     if name == "input_cache_write" and "prompt" in caps:
         return int(caps["prompt"] * _CACHE_WRITE_PREMIUM)
     if name == "input_cache_write_1h" and "prompt" in caps:
@@ -275,9 +275,9 @@ def _cap_of(name: str, caps: Mapping[str, int]) -> int | None:
 
 
 def _price_from_caps(model: str, caps: Mapping[str, int]) -> Price | None:
-    """Return a price for a model that has none, when the caller bounds both its prompt and its completion.
+    """Return a price for an unpriced model, if the caller bounds both prompt and completion.
 
-    A router's own fees are bounded by neither.
+    Neither bounds a router's own fees.
     """
     if not caps.keys() >= {"prompt", "completion"} or searches_by_itself(model) or model.startswith("openrouter/"):
         return None
@@ -288,9 +288,9 @@ def _price_from_caps(model: str, caps: Mapping[str, int]) -> Price | None:
 
 
 def _max_price(document: Mapping[str, object]) -> Mapping[str, int]:
-    """Read `provider.max_price` leniently: USD per million tokens, USD for each request and image; the rest is ignored.
+    """Parse `provider.max_price` leniently: USD per million tokens, USD per request and image; the rest is ignored.
 
-    Reading request and image per unit, not per million, can only leave the bound higher.
+    If OpenRouter read request and image per million, the bound here would only be higher.
     """
     provider = document.get("provider")
     listed = provider.get("max_price") if isinstance(provider, dict) else None
@@ -302,5 +302,5 @@ def _max_price(document: Mapping[str, object]) -> Mapping[str, int]:
 
 
 def _plain(limit: object) -> object:
-    """Return a limit that everybody reads as the same number, else None: one that OpenRouter ignores bounds nothing."""
+    """Return a limit that every parser reads as the same number, else None: OpenRouter may ignore any other."""
     return limit if not isinstance(limit, str) or _PLAIN_NUMBER.fullmatch(limit) else None

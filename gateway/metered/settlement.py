@@ -1,6 +1,6 @@
-"""An ending becomes one posting: a settlement, or a hold that is handed over to the sweeper. Pure: values in and out.
+"""Turns the outcome of a request into one posting: a settlement, or a hand-over to the sweeper. Pure.
 
-What is owed for what is decided by the meter (docs/ledger.md, "What is settled when").
+The meter decides the outcome (docs/ledger.md, "What is settled when").
 """
 
 from gateway.ledger.outcomes import HandOver, Settlement
@@ -12,7 +12,7 @@ from gateway.openrouter.usage import Usage
 
 
 def posting(request: OpenRequest, prices: PriceList | None) -> Settlement | HandOver:
-    """Return what to post for a request that has come to its end."""
+    """Return the posting of a request that has ended."""
     outcome = request.meter.outcome() if request.admission is not None else Void("not_sent")
     if isinstance(outcome, Reconcile) and outcome.generation_id and request.budget.mode == "live":
         return HandOver(
@@ -25,11 +25,11 @@ def posting(request: OpenRequest, prices: PriceList | None) -> Settlement | Hand
 
 
 def settlement(request: OpenRequest, outcome: Outcome, prices: PriceList | None) -> Settlement:
-    """Return the settlement of an outcome; of one that must be asked for, the estimate."""
+    """Return the settlement of an outcome; the estimate if the cost must be looked up."""
     model, funding, ended_by = request.chat.model, _funding_verdict(request), request.ended_by
     match outcome:
         case Settle(cost_nano=nano, usage=usage) | Reconcile(usage=Usage(cost_nano=int(nano)) as usage) if (
-            # In test mode there is nobody to ask for more than was stated.
+            # Test mode has no /generation to look a cost up.
             isinstance(outcome, Settle) or request.budget.mode == "test"
         ):
             prompt, completion = usage.prompt_tokens, usage.completion_tokens
@@ -37,7 +37,7 @@ def settlement(request: OpenRequest, outcome: Outcome, prices: PriceList | None)
                 "settled", nano, outcome.generation_id or "", model, prompt, completion, funding, ended_by
             )
         case Reconcile() if request.budget.mode == "live":
-            # No id to ask by, or no hold to keep it in: the estimate is all there will ever be.
+            # Without an id, or a hold to store it in, no look-up is possible, so the estimate is final.
             nano = estimate(request, outcome, prices)
             return Settlement(
                 "estimated" if nano else "void",
@@ -53,7 +53,7 @@ def settlement(request: OpenRequest, outcome: Outcome, prices: PriceList | None)
 
 
 def estimate(request: OpenRequest, reconcile: Reconcile, prices: PriceList | None) -> int:
-    """Return what to book, in nano-USD, if nobody ever states the cost."""
+    """Return the estimate in nano-USD, booked if the cost is never stated."""
     if reconcile.is_free:
         return 0
     stated_nano = reconcile.usage.cost_nano if reconcile.usage else None

@@ -1,7 +1,7 @@
-"""The spans of one metered call: what it was, and how long its admission, its model and its settlement took. Pure.
+"""The spans of one metered call: its attributes, and the durations of admission, model and settlement. Pure.
 
-Rule: no prompt, no key and no user id: a span holds no more of a payer than the call's line in the log.
-Names are those of OpenTelemetry's semantic conventions for HTTP servers and for generative AI; the rest is `wattfare.`.
+Rule: no prompt, no key and no user id: a span contains no more about a payer than the call's log line.
+Names follow OpenTelemetry's semantic conventions for HTTP servers and generative AI; others begin with `wattfare.`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,8 +19,8 @@ _OPERATIONS = {
 OPERATIONS = {
     f"{prefix}/{dialect.value}": name for prefix in ("/v1", "/api/v1") for dialect, name in _OPERATIONS.items()
 }
-"""The path of each metered call, and the convention's name of what it does."""
-# Which attributes say what the log says of a call, by its name there.
+"""The paths of metered calls, each with the convention's operation name."""
+# Attribute names by the name of the field in the log line.
 _OF_CALL = {
     "gen_ai.request.model": "model",
     "wattfare.app": "app",
@@ -39,7 +39,7 @@ _OF_MODEL = {
     "gen_ai.usage.input_tokens": "prompt_tokens",
     "gen_ai.usage.output_tokens": "completion_tokens",
 }
-# A caller that hung up, or was cut off, is no fault of the model's.
+# A caller's disconnect or a cut is not an error of the model.
 _MODEL_FAULTS = ("upstream", "refused")
 
 Value = str | bool | int | float
@@ -47,7 +47,7 @@ Value = str | bool | int | float
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One span. `kind`: SERVER, CLIENT or INTERNAL. Moments are of one clock, in seconds. `fault`: why it failed."""
+    """One span. `kind`: SERVER, CLIENT or INTERNAL. Times: seconds of one clock. `fault`: why it failed."""
 
     name: str
     kind: str
@@ -60,7 +60,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A call as the log tells it. `points`: when it first came to each point of its path."""
+    """A call's log fields. `points`: when it first reached each point of its path."""
 
     path: str
     status: int
@@ -72,7 +72,7 @@ class Told:
 
 
 def steps(told: Told, *, scheme: str, upstream: str) -> Iterator[Step]:
-    """Yield the spans of a metered call: its own, then those inside it. `upstream`: OpenRouter's host."""
+    """Yield the spans of a metered call: the outer one, then those within. `upstream`: OpenRouter's host."""
     operation, notes = OPERATIONS[told.path], told.notes
     http: dict[str, Value] = {
         "http.request.method": "POST",
@@ -92,7 +92,7 @@ def steps(told: Told, *, scheme: str, upstream: str) -> Iterator[Step]:
             "server.address": upstream,
             **_named(notes, _OF_MODEL),
         }
-        # An answer that came at once is settled before its first byte is handed on.
+        # An answer received at once is settled before its first byte is relayed.
         events = {"first_byte": min(told.points["relayed"], asked.ended)} if "relayed" in told.points else {}
         ended_by = str(notes.get("ended_by", ""))
         fault = ended_by if ended_by in _MODEL_FAULTS else ""
@@ -101,7 +101,7 @@ def steps(told: Told, *, scheme: str, upstream: str) -> Iterator[Step]:
 
 
 def _between(told: Told, first: str, last: str, name: str) -> list[Step]:
-    """Return the span from one point to another, or to the call's end; none for a call that did not come so far."""
+    """Return the span between two points, or to the call's end; None if the call did not reach the first."""
     points = told.points
     return [Step(name, "INTERNAL", points[first], points.get(last, told.ended), {})] if first in points else []
 

@@ -1,6 +1,6 @@
-"""Turns of what takes seconds beside the event loop: one of a name at a time, so that a crowd stands behind others.
+"""Locks by name for work that takes seconds in threads, so that many requests of one app do not delay all others.
 
-Rule: whoever has waited for a turn looks whether its caller is still there before it uses it.
+Rule: after waiting for a lock, check whether the caller is still connected.
 """
 
 import asyncio
@@ -10,5 +10,5 @@ _TAKEN: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
 
 def turn_of(name: str) -> asyncio.Lock:
-    """Return what whoever does work of that name holds while it does it; in the order of arrival."""
+    """Return the lock of that name; it is granted in the order of arrival."""
     return _TAKEN.get(name) or _TAKEN.setdefault(name, asyncio.Lock())

@@ -1,7 +1,7 @@
-"""The requests of this process that wait for money of their budget: whom to wake, and when to ask again.
+"""The requests of this process that wait in their budget's queue: which to wake, and when to poll.
 
-Rule: the queue itself, over all processes, is in Redis (lua/include/queue.lua). Nothing here lets anybody through: who
-is woken asks the ledger again.
+Rule: the queue itself, over all processes, is in Redis (lua/include/queue.lua). This module admits no request: one
+that is woken calls the ledger again.
 """
 
 from bisect import bisect_left, insort
@@ -11,14 +11,14 @@ from gateway.keys import wakes
 from gateway.ledger.outcomes import Turn
 from gateway.metered.inflight import OpenRequest, Stopped
 
-# A process has 1,500 ms to say that it lives (lua/include/queue.lua); the ticker may be a quarter of a second late.
+# A process's lease is 1,500 ms (lua/include/queue.lua), and the ticker may be 250 ms late.
 RENEW_SECONDS = 0.4
-# A waiter costs its body, what was read from it and some kilobytes. Beyond this a process would wait itself out of
-# memory; one budget gets half of it at most, so that its waiters leave room for others'.
+# A waiting request keeps its body, the parsed values and some kilobytes. The limit protects the process's memory; one
+# budget may use half of it, so that its requests leave room for others.
 MOST_WAITERS = 20_000
 MOST_BODY_BYTES = 256 * 1024 * 1024
 
-# Requests that were called before they were known here: a word of Redis and an answer come by two connections.
+# Requests that were woken before `enter`: the wake message and the script's reply arrive by two connections.
 _MOST_UNKNOWN = 1000
 
 _NO_TURN = Turn()
@@ -26,7 +26,7 @@ _NO_TURN = Turn()
 
 @dataclass(slots=True)
 class _Waiter:
-    """One request with a place in the queue. `is_called`: it should ask again."""
+    """One request with a place in the queue. `is_called`: it should call the ledger again."""
 
     request: OpenRequest
     place: int
@@ -35,11 +35,11 @@ class _Waiter:
 
 @dataclass(slots=True)
 class _Group:
-    """The waiters of one budget by request id.
+    """The waiting requests of one budget by request id.
 
-    `order`: the places, in order, of those that wait for a word; who asks just now is not among them, so that the
-    first is found without passing by thousands that ask at once.
-    `renew_at`: when the first of them asks again unasked, which says for all of them that this process lives.
+    `order`: the places, in order, of those that are not calling the ledger just now; without the others, the first is
+    found without passing thousands that call at once.
+    `renew_at`: when the first of them polls without being woken, which renews the process's lease for all of them.
     """
 
     waiters: dict[str, _Waiter] = field(default_factory=dict)
@@ -49,17 +49,17 @@ class _Group:
 
     @property
     def first(self) -> _Waiter | None:
-        """Who came first of those that wait for a word."""
+        """The first of the requests in `order`."""
         return self.waiters[self.order[0][1]] if self.order else None
 
     def wake_first(self) -> None:
-        """Have the first look when it is to ask."""
+        """Wake the first request, which then computes when to poll."""
         if (first := self.first) is not None:
             first.request.wake()
 
 
 class Waiting:
-    """All requests of one process that wait. `process`: its name; `may_wait`: whether any request waits at all."""
+    """All waiting requests of one process. `process`: its name; `may_wait`: whether requests wait at all."""
 
     def __init__(self, process: str, *, may_wait: bool) -> None:
         self._first_turn = Turn(wakes(process)) if may_wait else _NO_TURN
@@ -73,7 +73,7 @@ class Waiting:
         return self._count
 
     def turn(self, request: OpenRequest) -> Turn:
-        """Return what a new request may do: wait, or, where there is no room, not."""
+        """Return the turn of a new request, which does not wait if there is no room."""
         if not self._count:
             return self._first_turn
         size = request.chat.kept_bytes
@@ -84,17 +84,17 @@ class Waiting:
         return _NO_TURN if is_full else self._first_turn
 
     def enter(self, request: OpenRequest, place: int) -> None:
-        """Keep a request that got a place in the queue where a word of Redis finds it."""
+        """Register a request with its place, so that wake messages find it."""
         group = self._groups.setdefault(request.budget.queue, _Group())
         if request.request_id in group.waiters:
             return
-        # The script may have called it before its answer was here.
+        # The wake message may have arrived before the script's reply.
         is_called = request.request_id in self._unknown
         group.waiters[request.request_id] = _Waiter(request, place, is_called)
         self._count_in(group, request, 1)
 
     def leave(self, request: OpenRequest) -> None:
-        """Let go of a request, if it is kept; whoever is first then asks for its budget."""
+        """Unregister a request, if it is registered, and wake the next one of its budget."""
         group = self._groups.get(request.budget.queue)
         waiter = None if group is None else group.waiters.pop(request.request_id, None)
         if group is None or waiter is None:
@@ -111,12 +111,12 @@ class Waiting:
         self._count += number
 
     def renewed(self, request: OpenRequest) -> None:
-        """Note that Redis has just heard from this process about the request's budget."""
+        """Record that a call has just renewed this process's lease in the budget's queue."""
         if (group := self._groups.get(request.budget.queue)) is not None:
             group.renew_at = request.clock() + RENEW_SECONDS
 
     async def called(self, request: OpenRequest, until: float) -> None:
-        """Wait until it is time to ask again, at the latest `until` (the loop's time). Raises Stopped."""
+        """Wait until the request should call again, at the latest `until` (the loop's time). Raises Stopped."""
         group = self._groups[request.budget.queue]
         waiter = group.waiters[request.request_id]
         turn = (waiter.place, request.request_id)
@@ -132,14 +132,14 @@ class Waiting:
         finally:
             del group.order[bisect_left(group.order, turn)]
         waiter.is_called = False
-        # It asks for all: the next one has its time too.
+        # Its poll renews the lease for all, so the next poll is due a period later.
         group.renew_at = request.clock() + RENEW_SECONDS
         group.wake_first()
 
     def hear(self, said: bytes) -> tuple[str, str] | None:
-        """Act on a word of Redis: the queue's name, and the request that should ask again; without one all of it.
+        """Handle a wake message: the queue's name, and the request to wake; without a request all of the queue.
 
-        Returns queue and request where that does not wait here: not yet, or not any more.
+        Returns queue and request if that request does not wait here, or not yet.
         """
         queue, _, request_id = said.decode().partition(" ")
         if not request_id:
@@ -156,18 +156,18 @@ class Waiting:
         return queue, request_id
 
     def call(self, queue: str) -> None:
-        """Have everybody ask again who waits in one queue."""
+        """Wake every request of one queue."""
         if (group := self._groups.get(queue)) is not None:
             for waiter in group.waiters.values():
                 _call(waiter)
 
     def call_all(self) -> None:
-        """Have everybody ask again: words of Redis may have been missed."""
+        """Wake every request, because wake messages may have been lost."""
         for queue in tuple(self._groups):
             self.call(queue)
 
     def stop(self) -> None:
-        """Have nobody wait any more: the process stops."""
+        """End every wait, because the process stops."""
         self.is_stopping, self._first_turn = True, _NO_TURN
         self.call_all()
 

@@ -1,6 +1,6 @@
-"""What a request body puts into the prompt, counted from above: bytes, images, and what no count bounds.
+"""An upper bound of what a request body adds to the prompt: bytes, images, and whether it has unbounded parts.
 
-Every key and value counts, for a field we do not know may reach the prompt too.
+Every key and value counts, because an unknown field may become part of the prompt too.
 """
 
 import json
@@ -14,44 +14,43 @@ from functools import cache
 
 from gateway.metered.media import Size, image_size
 
-# Tokens that a chat template adds and no byte of the body stands for. Role markers and separators cost 3 to 8 tokens a
-# message in the published templates (ChatML, Llama 3, Gemma, Harmony); default system prompts some tens of tokens
-# (those of providers that have longer ones are `pricing`'s);
-# Anthropic documents 313 to 530 tokens of instructions once tools are named.
+# Tokens that a chat template adds. Role markers and separators have 3 to 8 tokens a message in the published templates
+# (ChatML, Llama 3, Gemma, Harmony); default system prompts some tens of tokens (longer ones of some providers are
+# counted in `pricing`); Anthropic documents 313 to 530 tokens of instructions for tools.
 OBJECT_ALLOWANCE = 16
 REQUEST_ALLOWANCE = 128
 TOOLS_ALLOWANCE = 640
 
-# Quotes, colon, comma and blank that a template may put round a key or value when it writes JSON into the prompt.
+# Quotes, colon, comma and blank that a template may put around a key or value when it writes JSON into the prompt.
 _VALUE_ALLOWANCE = 4
-# A fraction may be written anew on its way: `1e20` becomes 21 digits in JavaScript, and none becomes more than this.
+# A number may be reformatted upstream: `1e20` becomes 21 digits in JavaScript. This is the longest result.
 _NUMBER_BYTES = 25
 
 _IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
 _IMAGE_PAYLOADS = frozenset({"image_url", "source", "url", "data", "image"})
-# Parts that are billed by the second, the page or the frame: no token count of ours bounds them.
+# Parts billed by the second, the page or the frame, which no token count bounds.
 _UNBOUNDED_PARTS = frozenset(
     {"input_audio", "audio", "audio_url", "file", "input_file", "document", "video", "video_url", "input_video"}
 )
 _MEDIA_FIELDS = frozenset({"messages", "input", "prompt", "system"})
-# With these a provider writes instructions of its own into the prompt.
+# Fields that make a provider add its own instructions to the prompt.
 _INSTRUCTING_FIELDS = frozenset({"tools", "functions", "response_format", "output_config", "text"})
-# With any of these a provider writes the prompt into a cache: OpenRouter turns one into another.
+# Fields that request a cache write. OpenRouter translates one dialect's into another's, so all count.
 _CACHE_FIELDS = frozenset({"cache_control", "prompt_cache_breakpoint", "prompt_cache_options"})
-# Claude's words: runs of letters, but those that stand alone there (Han, Hangul, all beyond the first plane).
+# Words by Claude's tokenizer: runs of letters, except Han, Hangul and all beyond the first plane, which it separates.
 _WORDS = re.compile(r"[^\W\d_\u3005\u3006\u3031-\u303c\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00010000-\U0010ffff]+")
 _MARKED_SIGNS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ^~`\\/"
-# Python's lock is held while one text is searched: a piece takes some milliseconds, and 32 MB in one took ten seconds.
-# A word that is cut in two counts more, never less.
+# A regex search holds the GIL: a piece takes milliseconds, 32 MB at once took ten seconds. A word split between two
+# pieces counts more, never less.
 _PIECE_CHARS = 65_536
 _OTHER_DATA = re.compile(r"\s*data:(?!image/)", re.IGNORECASE)
 
 
 @dataclass(slots=True)
 class Weight:
-    """What the document puts into the prompt, counted from above; `values`: how many there are in it.
+    """The upper bound of what a document adds to the prompt; `values`: their number in it.
 
-    `allowance`: the part of `bytes` that a provider may add, whatever stands in the document.
+    `allowance`: the part of `bytes` that a provider may add, independent of the content.
     """
 
     allowance: int = 0
@@ -64,17 +63,16 @@ class Weight:
 
 
 def weigh(document: Mapping[str, object], *, is_marked: bool = False) -> Weight:
-    """Count every key and value of the body: a field we do not know may reach the prompt too.
+    """Count every key and value of the body.
 
-    `is_marked`: the tokenizer writes words and capitals with marks of its own, as Claude's does.
-    Image payloads are left out where OpenRouter takes images; tool schemas are text whatever they call themselves.
-    Iterative, so that nesting costs no stack.
+    `is_marked`: the tokenizer adds marks to words and capitals, as Claude's does. Image payloads are left out at places
+    where OpenRouter accepts images; tool schemas are always text. Iterative, so that nesting does not use the stack.
     """
     weight = Weight(_allowance(document), asks_for_cache=not _CACHE_FIELDS.isdisjoint(document))
     todo: list[object] = []
     for name, member in document.items():
         is_escaped = name in _INSTRUCTING_FIELDS
-        # Of these most texts are ASCII, which can be cut into no more tokens than it has characters.
+        # Such a text is usually ASCII, which has at most as many tokens as characters.
         is_as_written = not (is_escaped or is_marked)
         todo.append(member)
         while todo:
@@ -97,7 +95,7 @@ def weigh(document: Mapping[str, object], *, is_marked: bool = False) -> Weight:
 
 
 def _weigh_object(members: Mapping[str, object], weight: Weight, field: str) -> Iterable[object]:
-    """Count the keys of one object below `field` of the body, and return the values still to be counted."""
+    """Count the keys of one object below `field` of the body, and return its values, which are counted later."""
     names, is_escaped = "".join(members), field in _INSTRUCTING_FIELDS
     weight.bytes += OBJECT_ALLOWANCE
     if names.isascii() and not is_escaped:
@@ -122,7 +120,7 @@ def _weigh_object(members: Mapping[str, object], weight: Weight, field: str) -> 
 
 
 def _sizes(payloads: list[object]) -> list[Size | None]:
-    """Return the size of each image that a part may stand for: one, unless it names several."""
+    """Return the size of each image in a part: one, unless it names several."""
     found: list[str] = []
     for payload in payloads:
         if isinstance(payload, str):
@@ -138,7 +136,7 @@ def _sizes(payloads: list[object]) -> list[Size | None]:
 
 @dataclass(slots=True)
 class Texts:
-    """The texts of a prompt one by one, and how many values and objects they stand in."""
+    """The separate texts of a prompt, and the numbers of their values and objects."""
 
     texts: list[str]
     values: int = 0
@@ -146,14 +144,14 @@ class Texts:
 
 
 def prompt_texts(document: Mapping[str, object]) -> Texts:
-    """Return what `weigh` counts, as it is: every key and value but the payloads of images."""
+    """Return the texts that `weigh` counts: every key and value except image payloads."""
     found = Texts([])
     todo: list[tuple[object, str]] = [(value, field) for field, value in document.items()]
     while todo:
         value, field = todo.pop()
         found.values += 1
         if isinstance(value, str):
-            # Some templates write a schema as JSON with every letter outside ASCII escaped, which is never shorter.
+            # Some templates write a schema as JSON with all non-ASCII letters escaped, which is never shorter.
             is_escaped = field in _INSTRUCTING_FIELDS and not value.isascii()
             found.texts.extend(map(json.dumps, _pieces(value)) if is_escaped else (value,))
         elif isinstance(value, dict):
@@ -180,7 +178,7 @@ def _is_image(members: Mapping[str, object], field: str) -> bool:
 
 
 def _is_other_media(payload: object) -> bool:
-    """Tell whether what stands in an image's place says that it is a document, a sound or a film."""
+    """Return whether a value in an image's place is labelled as a document, audio or video."""
     url = payload.get("url") if isinstance(payload, dict) else payload
     kind = payload.get("media_type") if isinstance(payload, dict) else None
     is_named = isinstance(kind, str) and not kind.strip().lower().startswith("image/")
@@ -188,15 +186,15 @@ def _is_other_media(payload: object) -> bool:
 
 
 def _most_tokens(text: str, *, is_escaped: bool, is_marked: bool = False) -> int:
-    """Return the most tokens that a text can be cut into; `is_escaped`: it may be written as JSON first."""
+    """Return the most tokens of a text. `is_escaped`: it may be written as JSON first."""
     return sum([_most_bytes(each, is_escaped) + (_marks(each) if is_marked else 0) for each in _pieces(text)])
 
 
 def _most_bytes(text: str, is_escaped: bool) -> int:
-    """Return the most bytes that `text` can have when it is cut into tokens.
+    """Return the most bytes of `text` at the time of its tokenization.
 
-    Some tokenizers first write characters out (NFKC: one Arabic ligature becomes 18 letters), and some templates write
-    schemas as JSON with every other letter escaped.
+    Some tokenizers expand characters first (NFKC: one Arabic ligature becomes 18 letters), and some templates write
+    schemas as JSON with all non-ASCII letters escaped.
     """
     escaped = len(json.dumps(text)) if is_escaped else 0
     if text.isascii():
@@ -205,10 +203,10 @@ def _most_bytes(text: str, is_escaped: bool) -> int:
 
 
 def _marks(text: str) -> int:
-    """Return the tokens that no byte stands for where words and capitals are marked, as far as pieces swallow none.
+    """Return the most tokens of marks for words and capitals, which have no byte in the text.
 
-    By the rebuilt vocabularies of Claude (the package ctok): a capital has a mark, and so have some signs that stand
-    alone; a word or sign outside ASCII has one on either side.
+    By the reconstructed vocabularies of Claude (the package ctok): a capital has a mark, and so have some single signs;
+    a word or sign outside ASCII has one on each side.
     """
     plain = text.encode("ascii", "ignore")
     marks = len(plain) - len(plain.translate(None, _MARKED_SIGNS))
@@ -221,9 +219,9 @@ def _marks(text: str) -> int:
 
 
 def growth(text: str) -> int:
-    """Return how many bytes more a text outside ASCII has where every character is written out in full."""
+    """Return by how many bytes a non-ASCII text grows when every character is expanded."""
     growing = {letter: more for letter in set(text) if (more := _growth(letter))}
-    # Letter by letter: a whole text with many marks in a row takes the square of its length to normalize.
+    # Letter by letter, because normalizing a text with many combining marks in a row takes quadratic time.
     return (
         sum(growing[letter] * times for letter, times in Counter(text).items() if letter in growing) if growing else 0
     )
@@ -231,16 +229,16 @@ def growth(text: str) -> int:
 
 @cache
 def _growth(letter: str) -> int:
-    """Return how many bytes more a letter has when it is written out in full, or small.
+    """Return by how many bytes a letter grows when it is expanded or written in lower case.
 
-    Composing it again only shortens.
+    A later composition only shortens it.
     """
     written = [unicodedata.normalize("NFKD", each) for each in (letter, letter.lower())]
     return max(0, *(len(each.encode()) - len(letter.encode()) for each in written))
 
 
 def _allowance(document: Mapping[str, object]) -> int:
-    """Return the tokens that a provider may add to the prompt of a body, whatever stands in it."""
+    """Return the tokens that a provider may add to the prompt, independent of the body's content."""
     if _INSTRUCTING_FIELDS.isdisjoint(document):
         return REQUEST_ALLOWANCE
     instructed = any(document.get(field) for field in _INSTRUCTING_FIELDS)
