@@ -306,7 +306,7 @@ class SseScanner:
             self.done = True
             return True
         return not data or (
-            any(mark in data for mark in self._ping_marks) and parsed_answer(data).get("type") in self._wire.pings
+            any(mark in data for mark in self._ping_marks) and _kind_of(parsed_answer(data)) in self._wire.pings
         )
 
     def _is_worth_parsing(self, data: bytes) -> bool:
@@ -322,7 +322,7 @@ class SseScanner:
         self._take(document, works=works)
 
     def _take(self, document: dict[str, object], *, works: bool) -> None:
-        kind = document.get("type")
+        kind = _kind_of(document)
         works = works or carries_work(self._wire, document)
         if self.generation_id is None:
             self.generation_id = find_id(document)
@@ -342,3 +342,9 @@ class SseScanner:
             and (self.generation_id is not None or self.events > _ID_ATTEMPTS)
             and (self.is_outdone or not states_cost)
         )
+
+
+def _kind_of(document: dict[str, object]) -> str | None:
+    """Return the `type` of an event; None for one that is no word."""
+    kind = document.get("type")
+    return kind if isinstance(kind, str) else None

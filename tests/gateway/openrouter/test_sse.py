@@ -54,6 +54,17 @@ def test_splits_never_change_what_a_recording_says(recording: Recording, cuts: l
     assert facts(scanned(*pieces(recording.body, cuts))) == facts(scanned(recording.body))
 
 
+@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize("kind", [b"{}", b'["ping"]', b"[[]]", b"7", b"null", b'{"ping":"ping"}'])
+def test_a_type_that_is_no_word_raises_nothing(dialect: Dialect, kind: bytes) -> None:
+    """Neither in an event that only keeps alive nor in one that says what is owed."""
+    scanner = SseScanner(WIRE[dialect])
+    scanner.feed(b'data: {"type":%b}\n\ndata: {"type":%b,"usage":{"cost":0.5}}\n\n' % (kind, kind))
+    scanner.finish()
+    assert scanner.usage is not None
+    assert scanner.usage.cost_nano == 500_000_000
+
+
 FRAGMENTS = st.sampled_from(
     [
         b"data: ", b"data:", b"data", b": comment", b"event: message", b"id: 7", b"\n", b"\r", b"\r\n", b"\n\n",
