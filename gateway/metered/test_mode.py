@@ -1,4 +1,4 @@
-"""Test mode: answers played in this very process. Nothing leaves for OpenRouter, nothing costs, no key is needed."""
+"""Test mode: answers are simulated in this process, without a request to OpenRouter, a cost, or a funding key."""
 
 import asyncio
 import secrets
@@ -20,7 +20,7 @@ _ID_BYTES = 10
 
 
 class SimulatedConnection:
-    """One simulated answer, in any dialect, read like a connection to OpenRouter."""
+    """One simulated answer, in any dialect, with the interface of a connection to OpenRouter."""
 
     def __init__(self, chat: ChatRequest) -> None:
         self._chat = chat
@@ -37,7 +37,7 @@ class SimulatedConnection:
         self.last_heard = 0.0
 
     def send(self, _head: bytes, _body: bytes, on_progress: Callable[[], None]) -> None:
-        """Begin the answer. `on_progress` is called whenever there is more of it."""
+        """Start the answer. `on_progress` is called whenever more of it is available."""
         now = int(time.time())
         generation_id = f"gen-{now}-{secrets.token_hex(_ID_BYTES)}"
         played = simulate(
@@ -56,7 +56,7 @@ class SimulatedConnection:
         return next((value for each, value in self.headers if each.lower() == name), None)
 
     def take(self) -> bytes:
-        """Return what came since the last time."""
+        """Return the bytes since the last call."""
         piece = b"".join(self._pieces)
         self._pieces.clear()
         return piece
@@ -67,7 +67,7 @@ class SimulatedConnection:
             self._pause.cancel()
 
     def _play(self, waited: Chunk | None = None) -> None:
-        """Hand out chunks up to the next pause; `waited` is the chunk whose pause is over."""
+        """Provide chunks up to the next pause; `waited`: the chunk whose pause is over."""
         self.last_heard = asyncio.get_running_loop().time()
         if waited is not None:
             self._pieces.append(waited.data)
@@ -83,7 +83,7 @@ class SimulatedConnection:
 
 
 def simulated_worst_case(chat: ChatRequest) -> WorstCase | None:
-    """Return what a test budget must hold: the stated price of a priced fault, nothing for an ordinary model."""
+    """Return the hold of a test budget: the stated price of a model with one, 0 for an ordinary model."""
     variant = find_variant(chat.model)
     if variant is None or not chat.model.startswith("sandbox/"):
         return WorstCase(fixed_nano=0, per_token_zepto=0, max_tokens=chat.max_tokens or 1)

@@ -1,6 +1,6 @@
-"""POST /v1/messages/count_tokens: what a prompt is expected to count, told without upstream, payer or hold.
+"""POST /v1/messages/count_tokens: the expected tokens of a prompt, without an upstream request, a payer or a hold.
 
-Rule: it is free, so it asks for a secret key and touches no budget.
+Rule: it is free; it requires a secret key and uses no budget.
 """
 
 import asyncio
@@ -14,15 +14,15 @@ from gateway.metered.turns import turn_of
 from gateway.openrouter.dialects import Dialect
 from gateway.payers.apps import Caller
 
-# One at a time in a process: it is free, and a large one takes a core from the streams for seconds. It is read and
-# counted in one turn, so that requests with a budget never find both places of `expected.py` taken by free ones.
+# One at a time in a process, because a large prompt takes CPU time from streams for seconds. Parsing and counting share
+# one turn, so that free requests never occupy both slots of `expected.py`.
 _FREE = "count_tokens"
 
 
 async def count_tokens(caller: Caller, call: Call) -> web.Response:
-    """Answer `{input_tokens}`. Raises InvalidRequest, ConnectionError (the caller is gone)."""
+    """Answer `{input_tokens}`. Raises InvalidRequest, and ConnectionError if the caller disconnected."""
     call.notes["app"], call.notes["mode"] = caller.app.app_id, caller.mode
-    # Not beside a stream: a large body takes seconds to weigh.
+    # In a thread, because weighing a large body takes seconds.
     body = await call.body()
     async with turn_of(f"count:{caller.app.app_id}"), turn_of(_FREE):
         if call.request.transport is None:

@@ -1,6 +1,6 @@
-"""What the text of a prompt measures: what OpenAI's tokenizer makes of it, and what others would count differently.
+"""Measures a prompt's text: the count of OpenAI's tokenizer, and the features that other tokenizers count differently.
 
-Rule: Python's lock is held for some milliseconds at a time, never for a whole prompt.
+Rule: the GIL is held for some milliseconds at a time, never for a whole prompt.
 """
 
 import re
@@ -11,12 +11,12 @@ from typing import NamedTuple, Protocol
 
 from gateway.metered.weight import Texts, growth, prompt_texts
 
-# The tokenizer holds Python's lock: a piece takes half a millisecond, the worst one (a rule of `=`) nine.
+# The tokenizer holds the GIL: a piece takes half a millisecond, the worst one (a line of `=`) nine.
 _PIECE_CHARS = 16_384
 
 _OTHER = re.compile(r"[^\x00-\x7f]+")
 _DIGITS = re.compile(r"[0-9]{2,}")
-# Capitals that begin no word: one tokenizer has few pieces for them.
+# Capitals within words, for which one tokenizer has few tokens.
 _CAPITALS = re.compile(r"(?<=[A-Za-z_])[A-Z]+")
 _REPEATS = re.compile(r"([^\s0-9])\1{3,}")
 _SPACES = re.compile(r" {16,}")
@@ -25,11 +25,11 @@ _CHANGES = re.compile(r" (?=[\t\r\n])|\t(?=[ \r\n])|\n(?=[ \t\r])|\r(?=[ \t\n])"
 
 
 class Measure(NamedTuple):
-    """A text, whatever its model. `tokens`: o200k's count of all of it, `ascii_tokens`: of its ASCII part.
+    """The measure of a text, independent of the model. `tokens`: o200k's count; `ascii_tokens`: of its ASCII part.
 
-    What other tokenizers may take beyond that: `digits`, where each is a token; `capitals` within words; `repeats` of
-    one character; `blanks`, in runs; `other_bytes`, those outside ASCII, written out. `values` and `objects` are what
-    a template puts marks round.
+    Other tokenizers may need more tokens for: `digits` (one each); `capitals` within words; `repeats` of one character;
+    `blanks` in runs; `other_bytes`, those of non-ASCII characters after expansion. Templates add marks around `values`
+    and `objects`.
     """
 
     tokens: int = 0
@@ -49,10 +49,10 @@ class _Tokenizer(Protocol):
 
 @cache
 def _tokenizer() -> _Tokenizer | None:
-    """Return o200k, None where its package is not installed. The first time takes half a second."""
+    """Return o200k, None if its package is not installed. The first call takes half a second."""
     try:
-        # Its Python side keeps a second copy of the vocabulary, and counts by making a list.
-        # It opens its files in a way that Python 3.11 warns of, which would fail the request where warnings are errors.
+        # The package's Python class keeps a second copy of the vocabulary, and counts by building a list.
+        # The package opens its files in a deprecated way, which would fail the request if warnings are errors.
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             from bpe_openai import _bindings  # type: ignore[import-untyped]
     except ImportError:
@@ -62,12 +62,12 @@ def _tokenizer() -> _Tokenizer | None:
 
 
 def measured(document: Mapping[str, object]) -> Measure | None:
-    """Return what the prompt of a body measures; None where there is no tokenizer. For a thread: it takes its time."""
+    """Return the measure of a body's prompt; None without a tokenizer. Slow: call it in a thread."""
     return measured_text(prompt_texts(document))
 
 
 def measured_text(found: Texts) -> Measure | None:
-    """Return what texts measure together; None where there is no tokenizer."""
+    """Return the common measure of texts; None without a tokenizer."""
     tokenizer = _tokenizer()
     if tokenizer is None:
         return None
@@ -98,13 +98,13 @@ def _measured(tokenizer: _Tokenizer, piece: str) -> tuple[int, ...]:
 
 
 def _repeated(run: re.Match[str]) -> int:
-    """Return the tokens of one character in a row: a letter may be one each, of a rule five make one."""
+    """Return the most tokens of repeated characters: one for each letter, one for five signs of a line."""
     length = run.end() - run.start()
     return length if run[1].isalpha() else -(-length // 4)
 
 
 def _blanks(piece: str) -> int:
-    """Return the tokens of blanks where o200k makes one of a run: sixteen spaces, four others, and each change."""
+    """Return the most tokens of runs of blanks, each one token in o200k: 16 spaces, 4 others, or a change of blank."""
     spaces = sum(len(run) // 16 for run in _SPACES.findall(piece))
     return spaces + sum(-(-len(run) // 4) for run in _FEEDS.findall(piece)) + len(_CHANGES.findall(piece))
 

@@ -1,7 +1,7 @@
-"""Sends the spans of metered calls to a collector, where the usual OTEL_ variables ask for it (OTLP over HTTP).
+"""Sends the spans of metered calls to a collector (OTLP over HTTP), if the usual OTEL_ variables configure one.
 
-Rule: where they do not, nothing of this runs, and nothing of it is imported. Where they do, a call's spans are made
-after it was answered; a thread sends them, from a queue that is bounded, and nobody waits for the collector.
+Rule: without them, none of this is imported or run. With them, a call's spans are made after its answer, and a thread
+sends them from a bounded queue, so that no call waits for the collector.
 """
 
 import asyncio
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
 INSTALL: Final = "python -m pip install --require-hashes -r requirements-otel.txt"
-# The last spans of a process that ends; a dead collector keeps it no longer.
+# The time for the last spans at shutdown, also if the collector is down.
 _LAST_SECONDS = 1.0
 
 
 @contextlib.asynccontextmanager
 async def traced(settings: Settings) -> AsyncIterator[None]:
-    """Send traces of this process inside the block, where they are asked for. What keeps it from that is logged."""
+    """Send this process's traces within the block, if configured; log a warning if that is not possible."""
     if not is_asked(settings.otel):
         yield
         return
@@ -39,7 +39,7 @@ async def traced(settings: Settings) -> AsyncIterator[None]:
         log.warning("traces_off", reason=why)
         yield
         return
-    # OpenTelemetry reads the environment alone; some of this may stand in WATTFARE_ENV_FILE.
+    # OpenTelemetry reads the environment only, and some of its variables may be set in WATTFARE_ENV_FILE.
     os.environ.update(settings.otel)  # noqa: TID251
     traces, unnoted = Traces(settings), OpenRequest.reach
 
@@ -56,7 +56,7 @@ async def traced(settings: Settings) -> AsyncIterator[None]:
 
 
 def is_asked(otel: Mapping[str, str]) -> bool:
-    """Tell whether the OTEL_ variables ask for traces: they name an exporter or a collector, and do not say no."""
+    """Return whether the OTEL_ variables enable traces: they name an exporter or a collector, and do not disable it."""
     if otel.get("OTEL_SDK_DISABLED", "").lower() == "true" or otel.get("OTEL_TRACES_EXPORTER") == "none":
         return False
     names = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -64,7 +64,7 @@ def is_asked(otel: Mapping[str, str]) -> bool:
 
 
 def hindrance(otel: Mapping[str, str]) -> str | None:
-    """Return why no traces can be sent though they are asked for, and what to do; None where they can."""
+    """Return why enabled traces cannot be sent, and what to do; None if they can."""
     if otel.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp":
         return "OTEL_TRACES_EXPORTER must be otlp or none"
     protocols = (otel.get(f"OTEL_EXPORTER_OTLP_{name}PROTOCOL") for name in ("TRACES_", ""))
@@ -78,7 +78,7 @@ def hindrance(otel: Mapping[str, str]) -> str | None:
 
 
 class Traces:
-    """Makes the spans of one process and has them sent, as the OTEL_ variables of its environment say."""
+    """Makes and sends the spans of one process, as configured by the OTEL_ variables."""
 
     def __init__(self, settings: Settings) -> None:
         from opentelemetry import trace
@@ -88,14 +88,14 @@ class Traces:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        # It would say the same of each batch that was lost, and of each span; `_watched` says it once.
+        # OpenTelemetry would log every lost batch and span; `_watched` logs an outage once.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         resource = Resource.create()
         if str(resource.attributes["service.name"]).startswith("unknown_service"):
             resource = resource.merge(Resource({"service.name": "wattfare-gateway"}))
         exporter = OTLPSpanExporter()
         self.collector = urlsplit(exporter._endpoint).netloc.rpartition("@")[2]  # noqa: SLF001 - nothing else tells
-        """Where they are sent: host and port."""
+        """The collector's host and port."""
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(_watched(exporter)))
         self._tracer = self._provider.get_tracer("wattfare")
@@ -106,11 +106,11 @@ class Traces:
         self._upstream = urlsplit(settings.openrouter_base_url).hostname or ""
 
     def note(self, request: OpenRequest, point: str) -> None:
-        """Note when a request first came to a named point of its path."""
+        """Record when a request first reached a named point of its path."""
         self._points.setdefault(request.request_id, {}).setdefault(point, time.perf_counter())
 
     def trace(self, call: Call, status: int) -> None:
-        """Make the spans of a call that was answered, if it is a metered one."""
+        """Make the spans of an answered call, if it is metered."""
         points = self._points.pop(call.request_id, {})
         if call.path not in OPERATIONS or call.request.method != "POST":
             return
@@ -120,7 +120,7 @@ class Traces:
         def at(moment: float) -> int:
             return ended_ns - round((ended - moment) * 1_000_000_000)
 
-        # A caller's own trace goes on here, and its word on whether it is recorded counts.
+        # A caller's trace is continued, and its sampling decision applies.
         context = self._propagator.extract(call.request.headers)
         for step in steps(told, scheme=self._scheme, upstream=self._upstream):
             kind = self._api.SpanKind[step.kind]
@@ -137,14 +137,14 @@ class Traces:
                 context = self._api.set_span_in_context(span)
 
     def close(self) -> None:
-        """Send what is left, at most for a second."""
+        """Send the remaining spans, for at most a second."""
         sending = threading.Thread(target=self._provider.shutdown, daemon=True)
         sending.start()
         sending.join(_LAST_SECONDS)
 
 
 def _watched(exporter: "SpanExporter") -> "SpanExporter":
-    """Return an exporter that says once that spans are lost, and once that they arrive again. It runs in a thread."""
+    """Return an exporter that logs once when spans are lost, and once when they arrive again. It runs in a thread."""
     from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
     loop = asyncio.get_running_loop()

@@ -1,6 +1,6 @@
-"""The OpenRouter client: connections for metered requests, small documents whole, and what may be forwarded.
+"""The OpenRouter client: connections for metered requests, and requests of small documents.
 
-Rule: a chunk is handed on as it arrives. Rule: no metered request is sent twice; OpenRouter has no idempotency key.
+Rule: a chunk is relayed as it arrives. Rule: no metered request is sent twice; OpenRouter has no idempotency key.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from gateway.openrouter.encodings import Undecodable, decoded
 from gateway.settings import Settings
 
 _LOOKUP_SECONDS = 10.0
-# OpenRouter's list of models has less than a megabyte.
+# The largest document accepted. OpenRouter's list of models has less than a megabyte.
 _DOCUMENT_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long upstream may take, in seconds: to connect, to answer at all, to be silent, to send comments alone."""
+    """Upstream's deadlines in seconds: to connect, for response headers, between bytes, and for comments alone."""
 
     connect: float
     first_byte: float
@@ -33,7 +33,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A JSON document of OpenRouter's, in plain."""
+    """A decoded JSON document of OpenRouter."""
 
     status: int
     body: bytes
@@ -41,7 +41,7 @@ class Document:
 
 
 class Client:
-    """OpenRouter at one base URL. `proxy_url`: an http:// proxy to tunnel through, None for none."""
+    """OpenRouter at one base URL. `proxy_url`: an http:// proxy for a CONNECT tunnel, None for none."""
 
     def __init__(self, base_url: str, timeouts: Timeouts, *, proxy_url: str | None = None) -> None:
         base = urlsplit(base_url)
@@ -49,12 +49,12 @@ class Client:
         self._dialer = Dialer(base, proxy_url)
         self._pool = Pool()
         self._api = f"{base.path}/api/v1/"
-        # Our own ask for identity: to an answer that is compressed none of our words can be added.
+        # Requests identity coding, because an error event cannot be appended to a compressed stream.
         self._own_lines = f"Host: {base.netloc}\r\nAccept-Encoding: identity\r\n"
 
     @classmethod
     def of(cls, settings: Settings) -> "Client":
-        """Return a client for the OpenRouter that the settings name."""
+        """Return a client for the OpenRouter of the settings."""
         timeouts = Timeouts(
             settings.upstream_connect_seconds,
             settings.upstream_first_byte_seconds,
@@ -64,7 +64,7 @@ class Client:
         return cls(settings.openrouter_base_url, timeouts, proxy_url=settings.upstream_proxy)
 
     def take_idle(self) -> Connection | None:
-        """Return a kept connection, None when none is fit for use."""
+        """Return an idle kept connection, None without a usable one."""
         return self._pool.take()
 
     async def connect(self) -> Connection:
@@ -78,20 +78,20 @@ class Client:
             raise UpstreamError(f"OpenRouter could not be reached ({type(failed).__name__}). Try again.") from None
 
     def head(self, path: str, headers: Iterable[tuple[str, str]], funding_key: str, length: int) -> bytes:
-        """Return the head of a POST below `/api/v1/`: `headers`, which `forwarded` let pass, and our own."""
+        """Return the head of a POST below `/api/v1/`: `headers`, as filtered by `forwarded`, and our own."""
         return self._head("POST", path, (*headers, ("Content-Length", str(length))), funding_key)
 
     async def generation(self, generation_id: str, funding_key: str) -> Document:
-        """Ask what one generation cost. Raises UpstreamError when OpenRouter cannot be asked."""
+        """Look up the cost of one generation. Raises UpstreamError if OpenRouter is not reachable."""
         return await self.fetch(f"generation?id={quote(generation_id, safe='')}", funding_key)
 
     async def fetch(self, path: str, funding_key: str | None = None, *, most_bytes: int = _DOCUMENT_BYTES) -> Document:
-        """GET a document below `/api/v1/`. Raises UpstreamError when OpenRouter cannot be asked, or it is larger."""
+        """GET a document below `/api/v1/`. Raises UpstreamError if OpenRouter is not reachable, or it is too large."""
         request = self._head("GET", path, [("Accept", "application/json")], funding_key)
         async with _within(_LOOKUP_SECONDS):
             kept = self.take_idle()
             if kept is not None:
-                # It may have been closed while it was idle; what only asks may ask again.
+                # The peer may have closed the idle connection; a read-only request may be repeated.
                 with contextlib.suppress(UpstreamError):
                     return await _read_whole(kept, request, most_bytes)
             return await _read_whole(await self.connect(), request, most_bytes)
@@ -99,7 +99,7 @@ class Client:
     async def post_json(
         self, path: str, document: Mapping[str, object], *, most_bytes: int = _DOCUMENT_BYTES
     ) -> Document:
-        """POST a small document below `/api/v1/`, without a key and never twice. Raises UpstreamError."""
+        """POST a small document below `/api/v1/`, without a key and without retries. Raises UpstreamError."""
         body = json.dumps(document).encode()
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
         async with _within(_LOOKUP_SECONDS):
@@ -125,7 +125,7 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def _within(seconds: float) -> AsyncIterator[None]:
-    """Say in our words that the block took too long."""
+    """Raise UpstreamError if the block takes too long."""
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -134,7 +134,7 @@ async def _within(seconds: float) -> AsyncIterator[None]:
 
 
 async def _read_whole(connection: Connection, request: bytes, most_bytes: int) -> Document:
-    """Send a small request and return its answer, whole. Raises UpstreamError."""
+    """Send a small request and return its whole answer. Raises UpstreamError."""
     progress = asyncio.Event()
     body = bytearray()
     try:

@@ -1,6 +1,6 @@
-"""The way to a new connection: addresses, the proxy's tunnel where one is set, TLS.
+"""Opens connections: resolves addresses, makes a proxy's tunnel if configured, and starts TLS.
 
-Rule: whatever is cancelled or fails leaves no socket open.
+Rule: a cancelled or failed attempt leaves no socket open.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ from gateway.errors import UpstreamError
 
 Made = TypeVar("Made", bound=asyncio.Protocol)
 
-# How long one address may keep the next one waiting (RFC 8305 §5).
+# The delay before the next address is tried (RFC 8305 §5).
 _NEXT_ADDRESS_SECONDS = 0.25
-# A burst of new connections asks for the name once; a changed address is seen soon.
+# Resolved addresses are cached for so long: a burst of connections resolves once, and a change is found soon.
 _ADDRESS_SECONDS = 10.0
 _PROXY_HEAD_BYTES = 16 * 1024
 _PORTS = {"http": 80, "https": 443}
 
 
 class Dialer:
-    """Opens connections to the host of one base URL. `proxy_url`: an http:// proxy that tunnels, user and all."""
+    """Opens connections to the host of one base URL. `proxy_url`: an http:// proxy for tunnels, with credentials."""
 
     def __init__(self, base: SplitResult, proxy_url: str | None) -> None:
         self._host = base.hostname or ""
@@ -38,9 +38,9 @@ class Dialer:
         self._known_at = 0.0
 
     async def dial(self, protocol: Made) -> Made:
-        """Return `protocol` once it is connected. Raises UpstreamError, OSError.
+        """Connect and return `protocol`. Raises UpstreamError, OSError.
 
-        Also RuntimeError, uvloop's own for some addresses, and UnicodeError for a name that is none.
+        Also RuntimeError, which uvloop raises for some addresses, and UnicodeError for an invalid host name.
         """
         loop = asyncio.get_running_loop()
         peer = await aiohappyeyeballs.start_connection(
@@ -52,7 +52,7 @@ class Dialer:
         except BaseException:
             peer.close()
             raise
-        # From here on the socket is the transport's, which closes it when the handshake fails or is cancelled.
+        # From here on the transport owns the socket, and closes it if the handshake fails or is cancelled.
         await loop.create_connection(
             lambda: protocol,
             sock=peer,
@@ -62,7 +62,7 @@ class Dialer:
         return protocol
 
     async def _addresses(self) -> list[tuple[int, int, int, str, tuple[object, ...]]]:
-        """Return the addresses of whom we connect to: the proxy, if there is one."""
+        """Return the addresses of the proxy if there is one, else of the host."""
         loop = asyncio.get_running_loop()
         host, port = self._host, self._port
         if self._proxy is not None:
@@ -74,14 +74,14 @@ class Dialer:
             return self._known
 
     def _context(self) -> ssl.SSLContext:
-        """Return the one context, made when it is first needed: reading the authorities takes milliseconds."""
+        """Return the TLS context, made at first use, because reading the root certificates takes milliseconds."""
         if self._tls is None:
             self._tls = ssl.create_default_context()
             self._tls.set_alpn_protocols(["http/1.1"])
         return self._tls
 
     async def _tunnel(self, peer: socket.socket, proxy: SplitResult) -> None:
-        """Have the proxy connect us (RFC 9110 §9.3.6). Raises OSError, UpstreamError."""
+        """Request a tunnel from the proxy (RFC 9110 §9.3.6). Raises OSError, UpstreamError."""
         loop = asyncio.get_running_loop()
         shown = f"[{self._host}]" if ":" in self._host else self._host
         lines = [f"CONNECT {shown}:{self._port} HTTP/1.1", f"Host: {shown}:{self._port}"]
@@ -91,7 +91,7 @@ class Dialer:
         await loop.sock_sendall(peer, "\r\n".join([*lines, "", ""]).encode())
         answer = b""
         while not answer.endswith(b"\r\n\r\n"):
-            # One byte more than the head would be of the tunnel, where TLS has us speak first.
+            # No byte may follow the proxy's head: it would belong to the tunnel, in which a TLS client sends first.
             more = await loop.sock_recv(peer, 1024)
             answer += more
             if not more or len(answer) > _PROXY_HEAD_BYTES or b"\r\n\r\n" in answer[:-4]:

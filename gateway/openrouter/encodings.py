@@ -1,6 +1,6 @@
-"""Content codings read beside the relay: encoded bytes in, plain bytes out, bounded; the relayed bytes are untouched.
+"""Decodes a copy of encoded answers for the meter, with bounded memory; the relayed bytes are not changed.
 
-Rule: bytes are believed, not labels: gzip tells itself, and what is labelled as encoded may be plain.
+Rule: bytes decide, not headers: gzip is recognised by its magic bytes, and a body labelled as encoded may be plain.
 """
 
 import zlib
@@ -9,12 +9,12 @@ from typing import Protocol
 
 import brotli
 
-# What is read of one answer at most. The largest plain one, thousands of embeddings, has some 30 MB; a hostile one of
-# a few kilobytes could unfold to gigabytes.
+# The most decoded bytes of one answer. The largest real one, thousands of embeddings, has about 30 MB; a malicious one
+# of a few kilobytes could decode to gigabytes.
 DECODED_BYTES = 64 * 1024 * 1024
-# What is unfolded at a time.
+# The most bytes decoded at a time.
 _SLICE_BYTES = 64 * 1024
-# So many bytes tell what kind they are.
+# The number of bytes that suffice to recognise a coding.
 _TELLING_BYTES = 8
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_OR_ZLIB, _RAW_DEFLATE = 47, -15
@@ -37,7 +37,7 @@ _GZIP, _DEFLATE, _BROTLI = ("gzip", "x-gzip"), "deflate", "br"
 
 
 class Undecodable(Exception):
-    """The bytes are not what they say they are, or unfold to too much, or we do not know their coding."""
+    """The bytes are invalid in their coding, decode to too much, or have an unknown coding."""
 
 
 class _Inflating(Protocol):
@@ -45,7 +45,7 @@ class _Inflating(Protocol):
 
 
 class Decoder:
-    """Decodes one body of a coding that its label names. `feed` raises Undecodable; nothing more can be read then."""
+    """Decodes one body by its Content-Encoding. `feed` raises Undecodable; after that it cannot be used."""
 
     def __init__(self, coding: str, most_bytes: int = DECODED_BYTES) -> None:
         self._coding = coding.strip().lower()
@@ -54,7 +54,7 @@ class Decoder:
         self._inner: _Inflating | None = None
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """Yield the plain bytes of the next encoded ones."""
+        """Decode the next bytes."""
         if self._inner is None:
             piece = self._held = self._held + piece
             if len(piece) < _TELLING_BYTES:
@@ -67,14 +67,14 @@ class Decoder:
             yield plain
 
     def finish(self) -> Iterator[bytes]:
-        """Yield what a body of a few bytes holds."""
+        """Decode a body that is too short for `feed` to have recognised its coding."""
         if self._inner is None and self._held:
             held, self._inner = self._held, _inflating(self._coding, self._held)
             yield from self._inner.feed(held)
 
 
 def decoded(body: bytes, coding: str | None, most_bytes: int) -> bytes:
-    """Return a whole body in plain. One that broke off counts as far as it came. Raises Undecodable."""
+    """Decode a whole body; a truncated one up to its end. Raises Undecodable."""
     if not is_encoded(coding) and not body.startswith(_GZIP_MAGIC):
         return body
     decoder = Decoder(coding or "gzip", most_bytes)
@@ -82,12 +82,12 @@ def decoded(body: bytes, coding: str | None, most_bytes: int) -> bytes:
 
 
 def is_encoded(coding: str | None) -> bool:
-    """Tell whether a Content-Encoding names a coding."""
+    """Return whether a Content-Encoding names a coding other than identity."""
     return coding is not None and coding.strip().lower() not in ("", "identity")
 
 
 def is_gzip(body: bytes) -> bool:
-    """Tell gzip by its first byte or two: no text begins so."""
+    """Return whether the first one or two bytes are gzip's, with which no text begins."""
     return body[:2] == _GZIP_MAGIC[: len(body[:2])] and body != b""
 
 
@@ -122,7 +122,7 @@ class _Zlib:
         try:
             while piece:
                 if self._inflating.eof:
-                    # Of gzip several may stand one behind the other (RFC 1952 §2.2); what else follows is padding.
+                    # Several gzip members may follow each other (RFC 1952 §2.2); other bytes after one are padding.
                     if not piece.startswith(_GZIP_MAGIC):
                         return
                     self._inflating = zlib.decompressobj(self._window_bits)
@@ -139,7 +139,7 @@ class _Brotli:
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         try:
-            # It says that it takes more though it holds plain bytes back: only an empty answer is its last.
+            # The decoder accepts more input while it still has output, so read until the output is empty.
             while plain := self._inflating.process(piece, output_buffer_limit=_SLICE_BYTES):
                 yield plain
                 piece = b""

@@ -1,7 +1,7 @@
-"""The members of one JSON object that is too large to be held: taken out as its bytes pass, in pieces of any size.
+"""Extracts members of a JSON object that is too large to buffer, from pieces of any size.
 
-Rule: a member counts by where it stands, at the top or within `response` or `message`, never by how bytes are spelt.
-Strings and what is nested deeper are passed over at the speed of the C code behind `re`; nothing here raises.
+Rule: a member is recognised by its place, at the top or within `response` or `message`, not by a search for bytes.
+Strings and deeper members are skipped with regular expressions, that is, in C code. Nothing here raises.
 """
 
 import re
@@ -9,9 +9,9 @@ import re
 from gateway.openrouter.dialects import PLACES, Wire
 from gateway.openrouter.usage import parsed_value
 
-# A usage has some hundred bytes, an error some kilobytes. Of a larger member its beginning is kept.
+# A usage has some hundred bytes, an error some kilobytes. Of a larger member only the beginning is kept.
 MEMBER_BYTES = 16 * 1024
-# No name that is looked for is longer.
+# No searched name is longer.
 _NAME_BYTES = 64
 
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
@@ -19,7 +19,7 @@ _OPENING, _CLOSING = frozenset(b"{["), frozenset(b"}]")
 _MARKS = re.compile(rb'["{}\[\]:,]')
 _BRACKETS = re.compile(rb'["{}\[\]]')
 _IN_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
-# Output where a whole parse is not to be had: text or a vector under one of the names of delivered work.
+# Recognises output without a full parse: text or a vector under one of the names of delivered work.
 _OUTPUT = re.compile(
     rb'"(?:arguments|b64_json|content|data|delta|embedding|image_url|partial_image_b64|partial_json|reasoning'
     rb"|reasoning_content|refusal|signature|text|thinking|transcript|url)"
@@ -28,25 +28,25 @@ _OUTPUT = re.compile(
 
 
 def looks_like_output(raw: bytes) -> bool:
-    """Tell whether JSON that cannot be parsed, or is not whole, holds delivered work."""
+    """Return whether invalid or truncated JSON contains delivered work."""
     return _OUTPUT.search(raw) is not None
 
 
 def read_anyhow(wire: Wire, data: bytes) -> tuple[dict[str, object], bool]:
-    """Return what an object says that cannot be parsed, mostly because it broke off, and whether it holds work."""
+    """Return the readable members of an object that cannot be parsed (mostly truncated), and whether it has work."""
     members = Members()
     members.feed(data)
     return members.document(), members.holds_output(wire)
 
 
 class Members:
-    """Walks one JSON object. `is_whole`: its last brace has come."""
+    """Walks one JSON object. `is_whole`: its last brace was read."""
 
     def __init__(self) -> None:
         self.is_whole = False
         self._raw: dict[tuple[str, ...], bytes] = {}
         self._depth = 0
-        self._tracked = 1  # the depth whose members are told apart: 2 within a place
+        self._tracked = 1  # the depth whose members are recognised: 2 within `response` or `message`
         self._place: tuple[str, ...] = ()
         self._in_string = False
         self._is_escaped = False
@@ -75,7 +75,7 @@ class Members:
         self._keep(piece, kept, end)
 
     def document(self) -> dict[str, object]:
-        """Return what was found, as the object's own shape; a member whose value is too large is left out."""
+        """Return the found members in the object's shape, without those whose value is too large."""
         document: dict[str, object] = {}
         for path, raw in self._raw.items():
             value = parsed_value(raw) if len(raw) < MEMBER_BYTES else None
@@ -86,7 +86,7 @@ class Members:
         return document
 
     def holds_output(self, wire: Wire) -> bool:
-        """Tell whether a large member that this dialect delivers work in begins like such."""
+        """Return whether the beginning of a large member looks like this dialect's output."""
         raw = dict(self._raw)
         if self._value is not None:
             raw[self._path()] = bytes(self._value)
@@ -97,7 +97,7 @@ class Members:
         )
 
     def _through_string(self, piece: bytes, at: int) -> int:
-        """Go to the end of the string, or of the piece; return how far."""
+        """Skip to the end of the string or of the piece; return the position."""
         start = at
         if self._is_escaped:
             self._is_escaped = False
@@ -115,7 +115,7 @@ class Members:
         return at + 1
 
     def _take(self, mark: int, piece: bytes, kept: int, at: int) -> bool:
-        """Follow one mark outside strings; tell whether a value begins behind it."""
+        """Process one structural character outside strings; return whether a value begins after it."""
         if mark == ord(":"):
             if self._depth == self._tracked and self._is_name:
                 self._is_name, self._value = False, bytearray()
@@ -148,7 +148,7 @@ class Members:
         self._is_name = False
         self.is_whole = self._depth == 0
         if self._depth == self._tracked:
-            # An object is whole with its last brace, also when nothing comes behind it.
+            # The object is complete at its last brace, without any following byte.
             self._end_value(piece, kept, at + 1)
 
     def _end_value(self, piece: bytes, kept: int, at: int) -> None:

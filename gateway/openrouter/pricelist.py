@@ -1,6 +1,6 @@
-"""OpenRouter's price list: its models with their rates, tiers and limits, read once and then immutable.
+"""OpenRouter's price list: its models with their rates, tiers and limits. Immutable.
 
-An entry that cannot be read, or says that its price is not known (`-1`), is left out: what it would cost has no bound.
+An unreadable entry, or one whose price is stated as unknown (`-1`), is left out, so its model has no bound.
 Rates are whole zepto-USD (1e-21), so that a per-token price is exact.
 """
 
@@ -13,20 +13,21 @@ from typing import Self
 
 ZEPTO_PER_USD = 10**21
 
-# These count no reasoning against `max_tokens`: Grok 3 Mini was billed 417 tokens of 50, Seed 1.6 142 of 10 (recorded).
+# Families that do not count reasoning towards `max_tokens`: Grok 3 Mini was billed 417 tokens of 50, Seed 1.6 142 of 10
+# (recorded).
 _DEAF_FAMILIES = ("x-ai/", "bytedance-seed/")
 
-# The dearest model family OpenRouter has listed (o1-pro), USD per token: for an estimate without any list.
+# The dearest model family that OpenRouter has listed (o1-pro), USD per token: for an estimate without a list.
 _DEAREST_PROMPT = Decimal("0.00015")
 _DEAREST_COMPLETION = Decimal("0.0006")
 
 _EXACT = Context(prec=60)
 _ROUTING_SUFFIXES = (":nitro", ":floor", ":exacto")
-# These search on their own account: each search is billed and none of the request's fields bounds how many.
+# Models that search by themselves: each search is billed, and no field of the request bounds their number.
 _SELF_SEARCHING = ("perplexity/", "deep-research", "-search")
 
-_LONGEST_NAME = 100  # a longer one is no slip of the keyboard, and comparing takes its square
-_NEAR = 0.8  # gpt-4o-mimi and claude-3-5-sonnet are nearer to what was meant; two models of a family mostly are not
+_LONGEST_NAME = 100  # characters; a longer one is not a typing error, and comparing takes quadratic time
+_NEAR = 0.8  # a ratio: typing errors (gpt-4o-mimi, claude-3-5-sonnet) are above, two models of a family mostly below
 
 PROMPT_RATES = ("prompt", "input_cache_write")
 LONG_CACHE_RATES = (*PROMPT_RATES, "input_cache_write_1h")
@@ -36,21 +37,21 @@ _RATES = (*LONG_CACHE_RATES, "input_cache_read", *COMPLETION_RATES, "request", "
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """Rates in zepto-USD that may apply once the prompt is longer than `above_tokens` (0: always)."""
+    """Rates in zepto-USD that may apply to prompts longer than `above_tokens` (0: to all)."""
 
     above_tokens: int
     rates: Mapping[str, int]
 
     def dearest(self, names: Iterable[str]) -> int:
-        """Return the highest of the named rates, 0 when none is listed."""
+        """Return the highest of the named rates, 0 if none is listed."""
         return max((self.rates.get(name, 0) for name in names), default=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What the list says of one model: its rates, tier by tier (the first always applies), and its token limits.
+    """One model of the list: its rates by tier (the first always applies), and its token limits.
 
-    `obeys_ceiling`: the request's own ceiling bounds its output.
+    `obeys_ceiling`: the request's ceiling bounds its output.
     """
 
     model: str
@@ -85,7 +86,7 @@ class PriceList:
 
     @classmethod
     def parse(cls, raw: bytes, *, fetched_ms: int) -> Self:
-        """Read the JSON of `/models`. Raises ValueError when it holds no list of models."""
+        """Parse the JSON of `/models`. Raises ValueError if it has no list of models."""
         try:
             document = json.loads(raw)
         except RecursionError:
@@ -100,7 +101,7 @@ class PriceList:
                 prices[price.model] = price
                 if isinstance(slug := entry.get("canonical_slug"), str):
                     slugs.setdefault(slug, []).append(price)
-        # A free variant and its model share one slug: it may mean either.
+        # A free variant and its model share one slug, which may mean either.
         return cls({slug: _dearest(shared) for slug, shared in slugs.items()} | prices, fetched_ms=fetched_ms)
 
     def __len__(self) -> int:
@@ -116,9 +117,9 @@ class PriceList:
         return found
 
     def did_you_mean(self, model: str) -> str:
-        """Return a question in brackets, of up to three listed models, for one that is not listed; "" if none is near.
+        """Return " (did you mean …?)" with up to three listed models for an unlisted one; "" if none is similar.
 
-        Near is the same name under an author, else a similar name. Takes milliseconds: for refusals alone.
+        Similar: the same name with an author, else a close match. It takes milliseconds, so it is for refusals only.
         """
         if self.find(model) is not None or len(model) > _LONGEST_NAME:
             return ""
@@ -132,7 +133,7 @@ class PriceList:
 
 
 def _price(entry: Mapping[str, object]) -> Price | None:
-    """Read one entry of the list; None when it is unusable or says that its price is not known (`-1`)."""
+    """Parse one entry of the list; None if it is unusable or its price is stated as unknown (`-1`)."""
     model, pricing = entry.get("id"), entry.get("pricing")
     if not isinstance(model, str) or not isinstance(pricing, dict):
         return None
@@ -159,13 +160,13 @@ def _price(entry: Mapping[str, object]) -> Price | None:
 
 
 def obeys_ceiling(model: str, parameters: object) -> bool:
-    """Tell whether `max_tokens` bounds what a model writes; `parameters` are those it takes, None when not known."""
+    """Return whether `max_tokens` bounds a model's output. `parameters`: those it supports, None if unknown."""
     reasons = "reasoning" in parameters if isinstance(parameters, list) else True
     return not (reasons and model.removeprefix("~").startswith(_DEAF_FAMILIES))
 
 
 def _dearest(shared: list[Price]) -> Price:
-    """Return one price that is no lower than any of several."""
+    """Return a price that is at least as high as each of several."""
     if len(shared) == 1:
         return shared[0]
     bases = [price.tiers[0].rates for price in shared]
@@ -184,7 +185,7 @@ def _dearest(shared: list[Price]) -> Price:
 
 
 def _is_unbounded(entry: Mapping[str, object], model: str, base: Mapping[str, int]) -> bool:
-    """Tell whether the model bills what the listed token rates do not cover: own searches, media without a rate."""
+    """Return whether the model bills work without a listed token rate: its own searches, media."""
     if base.get("web_search") and searches_by_itself(model):
         return True
     architecture = entry.get("architecture")
@@ -198,7 +199,7 @@ def searches_by_itself(model: str) -> bool:
 
 
 def _tier(override: object) -> Tier | None:
-    """Read one override. A window of the day counts as always: a request may wait or run into it."""
+    """Parse one override. One for a time of day counts as always, as a request may wait or run into it."""
     if not isinstance(override, dict):
         return None
     rates = _rates(override)
@@ -209,7 +210,7 @@ def _tier(override: object) -> Tier | None:
 
 
 def _rates(listed: Mapping[str, object]) -> dict[str, int] | None:
-    """Read the rates by name; None when one of them is `-1` or no price."""
+    """Parse the rates by name; None if one of them is `-1` or not a price."""
     rates: dict[str, int] = {}
     for name in _RATES:
         if (value := listed.get(name)) is None:
@@ -222,7 +223,7 @@ def _rates(listed: Mapping[str, object]) -> dict[str, int] | None:
 
 
 def usd_amount(value: object) -> Decimal | None:
-    """Return a price in USD, or None for anything that cannot be one."""
+    """Return a price in USD, or None for an invalid one."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         return None
     try:
@@ -231,7 +232,7 @@ def usd_amount(value: object) -> Decimal | None:
         return None
     if not amount.is_finite() or amount < 0:
         return None
-    # The exponent is bounded before any digit is written out.
+    # Bounds the exponent before any digit is written out.
     return amount if amount == 0 or amount.adjusted() < 12 else None
 
 

@@ -1,4 +1,4 @@
-"""OpenRouter's model list: fetched, kept fresh, and the last good copy kept in Redis with its age."""
+"""Fetches and refreshes OpenRouter's model list, and keeps the last good copy in Redis with its age."""
 
 import asyncio
 import contextlib
@@ -15,15 +15,15 @@ from gateway.store.store import Store
 # OpenRouter's own max-age for the list (openrouter.md §5).
 _FRESH_SECONDS = 300
 _RETRY_SECONDS = 5
-# A gateway starts without OpenRouter: until the list is here, a request holds all that is left.
+# A gateway starts without OpenRouter: until it has the list, a request holds all that is left.
 _START_SECONDS = 3
-# The plain list leaves out models without text output (openrouter.md §5); those have prices too.
+# The default list omits models without text output (openrouter.md §5), which have prices too.
 _EVERY_MODEL = "models?output_modalities=all"
 _PAGES = 64
 
 
 class Prices:
-    """The price list in hand, and OpenRouter's public lists as it serves them."""
+    """The current price list, and OpenRouter's public lists as it serves them."""
 
     def __init__(self, store: Store, upstream: Client) -> None:
         self._store = store
@@ -31,10 +31,10 @@ class Prices:
         self._pages: OrderedDict[str, tuple[float, Document]] = OrderedDict()
         self.current: PriceList | None = None
         self.is_away = False
-        """Whether OpenRouter did not answer when it was last asked."""
+        """Whether OpenRouter did not answer the last request of the list."""
 
     async def start(self) -> None:
-        """Take up the copy in Redis when OpenRouter does not answer at once."""
+        """Fetch the list; use the copy in Redis if OpenRouter does not answer in time."""
         is_here = False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_START_SECONDS):
@@ -43,7 +43,7 @@ class Prices:
             await self._recall()
 
     async def keep_fresh(self) -> None:
-        """Refresh for ever; after a failure the newest copy that any process had counts, by its age."""
+        """Refresh until cancelled; after a failure use the newest copy of any process, with its age."""
         while True:
             is_fresh = self.current is not None and _now_ms() - self.current.fetched_ms < _FRESH_SECONDS * 1000
             await asyncio.sleep(_FRESH_SECONDS if is_fresh else _RETRY_SECONDS)
@@ -54,7 +54,7 @@ class Prices:
                 log.error("prices_not_refreshed", error=type(fault).__name__)
 
     async def refresh(self) -> bool:
-        """Fetch the list; tell whether that worked."""
+        """Fetch the list; return whether that succeeded."""
         try:
             document = await self._upstream.fetch(_EVERY_MODEL)
             if document.status != 200:
@@ -65,7 +65,7 @@ class Prices:
                 raise ValueError("an empty list")
             self.current = listed
         except (UpstreamError, ValueError) as failed:
-            # One line for an absence, however often it is tried.
+            # One log line for an outage, however many attempts fail.
             if not self.is_away:
                 log.warning("prices_away", reason=str(failed)[:200], retry_seconds=_RETRY_SECONDS)
             self.is_away = True
@@ -78,7 +78,7 @@ class Prices:
         return True
 
     async def page(self, path: str) -> Document:
-        """Return a public list of OpenRouter's, at most five minutes old. Raises UpstreamError."""
+        """Return one of OpenRouter's public lists, at most five minutes old. Raises UpstreamError."""
         kept = self._pages.get(path)
         if kept is not None and time.monotonic() - kept[0] < _FRESH_SECONDS:
             return kept[1]
@@ -88,7 +88,7 @@ class Prices:
         return document
 
     async def _recall(self) -> None:
-        """Take up the copy in Redis if it is newer than the one in hand."""
+        """Use the copy in Redis if it is newer than the current one."""
         with contextlib.suppress(Unavailable, ValueError):
             fetched_ms = int(await self._store.call("HGET", keys.PRICES, "fetched_ms") or 0)
             if fetched_ms > (self.current.fetched_ms if self.current else 0):

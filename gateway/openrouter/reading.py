@@ -1,7 +1,7 @@
-"""One answer read beside its relay, whatever it is labelled: encoded or plain, a stream of events or one document.
+"""Reads a copy of an answer for the meter: encoded or plain, a stream of events or one document.
 
-Rule: bytes are believed, not labels. The first byte that is no blank decides; what cannot be decoded is not read, and
-is then asked for.
+Rule: bytes decide, not headers. The first byte that is not a blank decides between stream and document. An answer that
+cannot be decoded is not read, and its cost is looked up.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _DOCUMENT_STARTS = (b"{", b"[")
 
 
 class Scanner(Protocol):
-    """What the meter reads off an answer, whichever form it has."""
+    """The values that the meter needs of an answer, in either form."""
 
     usage: Usage | None
     generation_id: str | None
@@ -30,49 +30,49 @@ class Scanner(Protocol):
 
     @property
     def done(self) -> bool:
-        """Whether the end was seen."""
+        """Whether the answer's end was read."""
 
     @property
     def is_outdone(self) -> bool:
-        """Whether work came with or after the last stated cost."""
+        """Whether work came with or after the last stated cost, so that more may be owed."""
 
     @property
     def completion_bytes(self) -> int:
-        """Bytes of generated text, roughly: for the estimate, never for a stated cost."""
+        """The approximate number of bytes of generated text, for the estimate only."""
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body, however they were split."""
+        """Read the next bytes of the body, in any split."""
 
     def finish(self) -> None:
-        """Read what is left when the body has ended, in order or not."""
+        """Read the rest at the end of the body, complete or not."""
 
 
 class Reading:
-    """Reads one answer. `feed` takes the next bytes of the body as they came, in any split."""
+    """Reads one answer. `feed` takes the next bytes of the body, in any split."""
 
     def __init__(self, wire: Wire, coding: str | None = None) -> None:
         self._wire = wire
         self._decoder = Decoder(coding) if coding is not None and is_encoded(coding) else None
         self.scanner: Scanner = JsonScanner(wire)
         self.is_blind = False
-        """Whether it is of a coding that cannot be read: what it holds is not known."""
+        """Whether its coding cannot be decoded, so that its content is unknown."""
         self.is_decided = False
-        """Whether a byte has told which of the two it is."""
+        """Whether the form (stream or document) is decided."""
         self.unread_bytes = 0
         self.feed: Callable[[bytes], None] = self._decide if self._decoder is None else self._decode
 
     @property
     def is_event_stream(self) -> bool:
-        """Whether it is a stream of events, as far as it came."""
+        """Whether it is a stream of events, by the bytes so far."""
         return self.is_decided and self.scanner.is_event_stream
 
     @property
     def is_encoded(self) -> bool:
-        """Whether its bytes are not its text, so that nothing of ours may stand between or behind them."""
+        """Whether its bytes are encoded, so that no event of ours can be inserted or appended."""
         return self._decoder is not None
 
     def finish(self) -> None:
-        """Read what is left when the body has ended, in order or not."""
+        """Read the rest at the end of the body, complete or not."""
         if self._decoder is not None and not self.is_blind:
             try:
                 for plain in self._decoder.finish():

@@ -1,6 +1,6 @@
-"""OpenRouter's refusals as errors of ours: which status means what, and what may be said of it.
+"""Maps OpenRouter's refusals to the contract's errors, and removes secrets from their messages.
 
-OpenRouter's words name the payer's account (`user_…`, `org_…`) and sometimes a key; neither leaves this file.
+OpenRouter's messages contain the payer's account id (`user_…`, `org_…`) and sometimes a key; neither may be relayed.
 """
 
 import contextlib
@@ -17,22 +17,22 @@ MAX_MESSAGE_CHARS = 500
 DEFAULT_RETRY_AFTER_SECONDS = 5
 
 _TIMEOUTS = frozenset({408, 504, 524})
-# A provider that refuses OpenRouter's own key says so with a status of its own; what is said of credit is the payer's.
+# Error types about a key. With a provider's status they concern OpenRouter's own key; types about credit the payer's.
 _KEY_TYPES = frozenset({"authentication", "authentication_error"})
 _ABOUT_CREDIT = re.compile(
     r"insufficient credit|requires more credits|credit balance is too low|out of credits|exceeded your current quota",
     re.IGNORECASE,
 )
-# 402 has two meanings: one request that is too dear for what is left, and nothing left at all.
+# 402 has two meanings: the request is too expensive for the remaining credit, or no credit remains.
 _ABOUT_THE_REQUEST = re.compile(
     r"fewer max_tokens|can only afford|prompt tokens limit exceeded",
     re.IGNORECASE,
 )
 _NOTHING_LEFT = re.compile(r"can only afford (?:0\b|-)", re.IGNORECASE)
-# 403 has two meanings. Moderation, guardrails and regions carry their own metadata; the key's own limits do not.
+# 403 has two meanings. Moderation, guardrails and regions have these metadata; the key's limits do not.
 _CONTENT_METADATA = frozenset({"reasons", "flagged_input", "patterns", "model_slug"})
 _CONTENT_TYPES = frozenset({"content_policy_violation", "moderation", "guardrail"})
-# Inside a 200, /responses and /messages name it, each in its own words.
+# The names of status 403 inside a 200, for /responses and /messages.
 _STATUS_OF_NAME = {"permission_denied": 403, "permission_error": 403}
 _ABOUT_THE_KEY = re.compile(
     r"key limit"
@@ -43,11 +43,10 @@ _ABOUT_THE_KEY = re.compile(
     r"|insufficient credits|(?:account|user)\b.{0,40}\b(?:disabled|suspended|banned|blocked)",
     re.IGNORECASE | re.DOTALL,
 )
-# Keys of OpenRouter and of providers (some show a part between asterisks), ours, and accounts: by their prefix, or by
-# an opaque id beside a word for one.
+# Keys of OpenRouter and of providers (some masked with asterisks), our keys, and account ids: by their prefix, or
+# by an opaque id next to a word for one.
 _SECRETS = re.compile(
-    # Behind an escape that is still written out (as in `\n`), a letter stands where a boundary is. The bounds keep a
-    # search linear.
+    # After an unparsed escape (as in `\n`), its letter hides the word boundary. The bounds keep the search linear.
     r"(?:\b|(?<=\\[bfnrt]))(?:"
     r"(?:sk|pk|gr|rk)[-_][A-Za-z0-9_*-]{4,}"
     r"|(?:AIza|gsk_|xai-|fw_|hf_|AKIA)[A-Za-z0-9_*-]{8,}"
@@ -58,12 +57,12 @@ _SECRETS = re.compile(
     r"|(?<=\b(?:ID|id)[ :=])[0-9a-f]{8}-[0-9a-f-]{27}"
     r"|(?<=\b(?:ID|id): )[0-9a-f]{8}-[0-9a-f-]{27}"
 )
-# Members of a refusal's metadata that name the payer, whatever stands in them.
+# Members of a refusal's metadata that identify the payer, with any value.
 _ACCOUNT_MEMBER = re.compile(
     r"(?:user|org|organization|account|team|workspace|key|creator)_?id|api_?key|key_?(?:hash|label|name)|authorization",
     re.IGNORECASE,
 )
-# A provider's own words (`raw`) run to some kilobytes; what is nested deeper than any recorded refusal is left out.
+# A provider's message (`raw`) has some kilobytes; members nested deeper than in any recorded refusal are dropped.
 _MOST_METADATA_CHARS = 8192
 _MOST_METADATA_DEPTH = 8
 _LARGEST_NUMBER = 2**63
@@ -76,7 +75,7 @@ _HALF_SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
 def concerns_funding(error: AnswerError, status: int | None = None) -> bool:
-    """Tell whether OpenRouter refused the key or its credit, by HTTP `status` or by the code inside a 200."""
+    """Return whether OpenRouter refused the key or its credit, by HTTP `status` or by the code inside a 200."""
     code = status if status is not None else _status_of(error)
     if code not in (401, 403) and _is_about_the_request(error.message):
         return False
@@ -98,7 +97,7 @@ def _is_of_credit(error: AnswerError) -> bool:
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now_ms: int) -> WattfareError:
-    """Return the error to raise for a non-2xx answer. `headers` are read in any case, `body` may be garbage."""
+    """Return the error to raise for a non-2xx answer. `headers`: names in any case; `body` may be garbage."""
     document = _document(body)
     error = next(iter(find_errors(document)), AnswerError(None, "", None))
     message = clean_message(error.message)
@@ -111,7 +110,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now_ms: int
 
 
 def _refusal(status: int, message: str, wait_seconds: int | None) -> WattfareError:
-    """Return the error for a refusal that leaves the payer's funding alone."""
+    """Return the error for a refusal that does not concern the payer's funding."""
     if status == 402:
         return BudgetExceeded(f"{_TOO_DEAR} OpenRouter says: {message}"[:MAX_MESSAGE_CHARS], limit="credit")
     if status == 429:
@@ -129,15 +128,15 @@ def _refusal(status: int, message: str, wait_seconds: int | None) -> WattfareErr
 
 
 def clean_message(message: str) -> str:
-    """Return upstream's words without account ids and keys, on one line, at most MAX_MESSAGE_CHARS."""
+    """Return upstream's message without account ids and keys, on one line, at most MAX_MESSAGE_CHARS."""
     said = _SECRETS.sub("[removed]", _UNPRINTABLE.sub(" ", message)).strip()
     return said if len(said) <= MAX_MESSAGE_CHARS else said[: MAX_MESSAGE_CHARS - 1] + "…"
 
 
 def clean_metadata(metadata: Mapping[str, object]) -> dict[str, object]:
-    """Return what a refusal says beside its message, without account ids and keys; nothing if it is too much to say.
+    """Return a refusal's metadata without account ids and keys; empty if too large.
 
-    `raw`, `provider_name` and `error_type` are what clients look for in it.
+    Clients read `raw`, `provider_name` and `error_type`.
     """
     cleaned = _cleaned(metadata, _MOST_METADATA_DEPTH)
     if not isinstance(cleaned, dict) or len(json.dumps(cleaned)) > 4 * _MOST_METADATA_CHARS:
@@ -159,7 +158,7 @@ def _cleaned(value: object, depth: int) -> object:
 
 
 def _cleaned_text(text: str, depth: int) -> str:
-    """Return a text cleaned; one that is itself JSON, within, since escapes may hide what it names."""
+    """Return a text without secrets; JSON within a text is parsed first, since escapes may hide a secret."""
     document: object = None
     if text.lstrip()[:1] in ("{", "[", '"') and depth:
         with contextlib.suppress(ValueError, RecursionError):
@@ -167,7 +166,7 @@ def _cleaned_text(text: str, depth: int) -> str:
         if document is not None and (cleaned := _cleaned(document, depth - 1)) != document:
             text = json.dumps(cleaned, separators=(",", ":"))
     if document is None and "\\u00" in text:
-        # A letter that is spelt as a number, in what cannot be read: it may be one of a key.
+        # An escaped letter in invalid JSON may be part of a key.
         return "[removed]"
     text = _cleaned_words(text)
     return text if len(text) <= _MOST_METADATA_CHARS else text[: _MOST_METADATA_CHARS - 1] + "…"
@@ -178,7 +177,7 @@ def _cleaned_words(text: str) -> str:
 
 
 def holds_secret(value: str) -> bool:
-    """Tell whether a header's value names a key or an account."""
+    """Return whether a header's value contains a key or an account id."""
     return _SECRETS.search(value) is not None
 
 
@@ -194,7 +193,7 @@ def _is_about_the_key(error: AnswerError) -> bool:
 
 
 def _status_of(error: AnswerError) -> int | None:
-    """Return the status that an error inside a 200 gives itself: by its code, or by a name that stands for one."""
+    """Return the status stated by an error inside a 200: its code, or the one that its name stands for."""
     code = error.code
     if isinstance(code, int):
         return code

@@ -1,6 +1,6 @@
-"""How long a refusal says to wait, in whichever of the known ways it says it.
+"""Parses the time to wait from a refusal, in each known format.
 
-Rule: what cannot be read is absent, and nothing makes a caller wait for more than an hour.
+Rule: an unreadable value counts as absent, and the result is at most an hour.
 """
 
 import re
@@ -13,13 +13,13 @@ from gateway.openrouter.dialects import value_at
 
 MAX_RETRY_AFTER_SECONDS = 3600
 
-# `30s`, `6m0s`, `120ms`: how OpenAI and Google write a time.
+# `30s`, `6m0s`, `120ms`: durations as written by OpenAI and Google.
 _DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?(?:ms|h|m|s)){1,4}", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)", re.ASCII)
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-# Google's RetryInfo, in the refusal itself or, with its quotes escaped, in the provider's words.
+# Google's RetryInfo, in the refusal itself or, with escaped quotes, in the provider's message.
 _RETRY_DELAY = re.compile(rb'retryDelay\\*"\s{0,8}:\s{0,8}\\*"?([0-9.hms]{1,32})')
-# A reset is a moment or a distance; no distance is so long, and no moment so early (2001, in seconds and in ms).
+# A reset is a timestamp or a duration: from here on (September 2001) a timestamp, in seconds or in milliseconds.
 _LEAST_EPOCH_SECONDS = 1e9
 _LEAST_EPOCH_MS = 1e12
 
@@ -27,10 +27,10 @@ _LEAST_EPOCH_MS = 1e12
 def retry_after_seconds(
     headers: Mapping[str, str], document: Mapping[str, object], body: bytes, *, now_ms: int
 ) -> int | None:
-    """Return the wait in whole seconds, 1 to an hour; None where none is stated.
+    """Return the time to wait in whole seconds, 1 to 3600; None if none is stated.
 
-    `headers` are the refusal's, in any case; `document` is its `body`, read. The order: a header, the header that the
-    provider sent, the body's words, the moment at which the limit is reset.
+    `headers`: the refusal's, names in any case; `document`: its parsed `body`. Searched in this order: Retry-After, the
+    provider's quoted header, the body's fields, the reset headers.
     """
     sent = {name.lower(): value for name, value in headers.items()}
     listed = nested(document, "error", "metadata", "headers")
@@ -45,7 +45,7 @@ def retry_after_seconds(
 
 
 def nested(document: Mapping[str, object], *path: str) -> Mapping[str, object]:
-    """Return the object at the end of a path, an empty one where there is none."""
+    """Return the object at a path, an empty one if there is none."""
     place = value_at(document, path)
     return place if isinstance(place, dict) else {}
 
@@ -56,7 +56,7 @@ def _wait(headers: Mapping[str, object], now_ms: int) -> float | None:
 
 
 def _seconds(value: object, now_ms: int) -> float | None:
-    """Read a Retry-After: seconds, a duration, or an HTTP date (RFC 9110 §10.2.3)."""
+    """Parse a Retry-After: seconds, a duration, or an HTTP date (RFC 9110 §10.2.3)."""
     if (number := _number(value)) is not None:
         return number
     if not isinstance(value, str):
@@ -72,7 +72,7 @@ def _seconds(value: object, now_ms: int) -> float | None:
 
 
 def _until_reset(value: object, now_ms: int) -> float | None:
-    """Read an X-RateLimit-Reset: a moment in milliseconds or seconds, or how long it is until then."""
+    """Parse an X-RateLimit-Reset: a timestamp in milliseconds or seconds, or the time until then."""
     number = _number(value)
     if number is None or number < _LEAST_EPOCH_SECONDS:
         return _seconds(value, now_ms)
