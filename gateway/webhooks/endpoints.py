@@ -93,8 +93,12 @@ class Endpoints:
         return secret
 
     async def disable(self, endpoint: Endpoint) -> None:
-        """Disable an endpoint: nothing is sent until it is set again. Raises Unavailable."""
-        await self._store.call("HSET", keys.webhook(endpoint.app_id), "gone_ms", _now_ms())
+        """Disable an endpoint: nothing is sent until it is set again. One that was set meanwhile stays as it is.
+
+        Raises Unavailable.
+        """
+        key = keys.webhook(endpoint.app_id)
+        await self._store.run("disable_endpoint", [key], [endpoint.url, endpoint.since_ms])
 
     async def note_undelivered(self, app_id: str, said: dict[str, object]) -> None:
         """Record for the operator that the delivery of an event was given up. Raises Unavailable."""

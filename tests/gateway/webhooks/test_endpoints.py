@@ -36,6 +36,21 @@ async def test_a_replaced_secret_signs_until_its_end(hooks: Hooks) -> None:
         await endpoints.rotate("appnone", grace_seconds=0)
 
 
+async def test_a_late_410_disables_no_endpoint_but_its_own(hooks: Hooks) -> None:
+    """While the attempt ran, the URL was replaced or removed: the new one gets its events, and nothing is left."""
+    endpoints, app_id = hooks.services.endpoints, hooks.app_id
+    asked = await endpoints.find(app_id)
+    assert asked is not None
+    await endpoints.set(app_id, "https://other.example/")
+    await endpoints.disable(asked)
+    found = await endpoints.find(app_id)
+    assert found is not None
+    assert found.gone_ms is None
+    await endpoints.remove(app_id)
+    await endpoints.disable(found)
+    assert await hooks.services.store.call("EXISTS", keys.webhook(app_id)) == 0
+
+
 async def test_an_endpoint_that_is_taken_away_is_none(hooks: Hooks) -> None:
     """And a new one has a secret of its own."""
     endpoints, app_id = hooks.services.endpoints, hooks.app_id
