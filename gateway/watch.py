@@ -14,7 +14,7 @@ from gateway.store.store import Store
 
 # More often than Prometheus scrapes.
 _LOOK_SECONDS = 1.0
-# The backlog needs a command for each of sixteen shards, and counts only what has waited for a minute.
+# The backlog needs a command for each of twenty shards, and counts only what has waited for a minute.
 _LOOKS_A_BACKLOG = 15
 
 
