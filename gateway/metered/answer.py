@@ -1,6 +1,6 @@
-"""One answer on its way to the caller: its head leaves with its first bytes, and every piece in one write.
+"""Writes one answer to the caller: the head together with the first bytes, and each piece in one write.
 
-aiohttp's own response costs as much as half of the path beside it; of it only the bookkeeping is used.
+aiohttp's own response would take half as long as the rest of the path, so only its bookkeeping is used.
 """
 
 import time
@@ -12,12 +12,12 @@ from aiohttp import HttpVersion11, web
 
 from gateway.metered.headers import Passed
 
-# The size from which asyncio and uvloop let a writer wait.
+# The buffer size from which asyncio and uvloop pause a writer.
 _BACKED_UP_BYTES = 64 * 1024
 
 
 class Answer(web.StreamResponse):
-    """An answer to `request` with upstream's status and headers, and `own` header lines of ours."""
+    """An answer to `request` with upstream's status and headers, and the gateway's header lines `own`."""
 
     def __init__(self, request: web.BaseRequest, status: int, passed: Passed, own: str = "") -> None:
         super().__init__(status=status)
@@ -38,9 +38,9 @@ class Answer(web.StreamResponse):
         return self._keeps_alive and self.has_ended
 
     def send(self, piece: bytes, *, is_last: bool) -> bool:
-        """Send the head if it has not left, then `piece`, then the end of the body.
+        """Write the head if it was not written yet, then `piece`, then at the last one the end of the body.
 
-        Returns whether so much waits for the caller that more must wait for its writer's `drain`. Raises
+        Returns whether the write buffer is so full that the caller must await the writer's `drain`. Raises
         ConnectionResetError.
         """
         transport = self._request.transport
@@ -58,10 +58,10 @@ class Answer(web.StreamResponse):
         return transport.get_write_buffer_size() > _BACKED_UP_BYTES
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        """Do nothing: `send` did."""
+        """Do nothing: `send` has written the head."""
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Do nothing: an answer that has not ended broke off, and its connection is closed."""
+        """Do nothing: `send` writes the end; an answer without one was cut, and its connection is closed."""
 
     def _head(self) -> bytes:
         minor = self._request.version.minor

@@ -1,7 +1,7 @@
-"""Requests in flight: what each has been through, how long it may go on, and how a revocation or a hang-up reaches it.
+"""Requests in flight: their state and deadlines, and how a revocation or a disconnect ends them.
 
-Rule: the handler carries its request. Whatever happens elsewhere sets the request's state and wakes the handler, which
-ends the request by the rule of that state (docs/ledger.md). One ticker watches the deadlines of all.
+Rule: only a request's handler acts for it. Events elsewhere set the request's state and wake the handler, which ends
+the request by the rule of that state (docs/ledger.md). One ticker checks the deadlines of all.
 """
 
 import asyncio
@@ -21,22 +21,21 @@ from gateway.metered.body import ChatRequest
 from gateway.metered.meter import Meter, State
 from gateway.openrouter.dialects import WIRE
 
-# How long an answer may go on without its caller, because what it costs is still to be told. A stream's headers, and
-# the id in them, come early. One that is not streamed is billed in full whoever hangs up (openrouter.md §1.6), so that
-# hanging up saves nothing. One that has stated its cost is written, its end is on the way, and a later cost counts.
+# How long an answer is read after its caller is gone, until its id or cost is known. A stream has its id in its
+# headers, which come early. A non-streamed answer is billed in full also after a disconnect (openrouter.md §1.6), so
+# closing it early saves nothing. An answer that has stated its cost is at its end, and a later cost would replace it.
 UNTIL_ID_SECONDS = 10.0
 UNTIL_WHOLE_SECONDS = 300.0
 UNTIL_END_SECONDS = 1.0
-# After its end nothing more of an answer is owed to the caller; upstream may hang open (openrouter.md §10.3), or go on
-# sending comments.
+# How long upstream is read after an answer's end: it may hang open (openrouter.md §10.3), or send comments.
 AFTER_END_SECONDS = 1.0
-# How often it is looked whether anything but comments came, in the time that comments alone may take.
+# How many times within the limit of comments alone a new payload is checked for.
 _LOOKS = 8
-# A process that stops has let its streams finish already.
+# At a shutdown, how long requests that outlived the drain may still wait for their id.
 _AT_THE_END_SECONDS = 2.0
-# The shortest limit that it watches is a second; a quarter of that is late enough to be cheap for thousands of streams.
+# A quarter of the shortest deadline (one second): late enough to be cheap with thousands of streams.
 _TICK_SECONDS = 0.25
-# Budgets whose place on the sweeper's list is remembered; the memory is dropped whole beyond that, and refills.
+# The size of the cache of listed budgets; a full cache is cleared and refills.
 _MOST_INDEXED = 100_000
 
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
@@ -45,38 +44,38 @@ NEVER = float("inf")
 
 
 class Stopped(ConnectionResetError):
-    """Nothing more is worth waiting for: the caller is gone or cut off, and what can be told of the cost was told."""
+    """The request is over: the caller is gone or cut off, and no more about the cost will be learned."""
 
 
 class OpenRequest:
-    """One metered request, from the moment it asks for a hold."""
+    """One metered request, from the request of its hold on."""
 
-    # What it begins with stands on the class: to set it on each request would take a third of the time to make one.
+    # Initial values are class attributes, because setting them on each instance takes a third of the creation time.
     is_asked = False
-    """Whether a hold may exist, whatever was answered."""
+    """Whether a hold may exist, even if its admission failed."""
     waited_seconds = 0.0
-    """Until it was decided, where its bound did not fit at once."""
+    """The time in the queue, if its bound did not fit at once."""
     admission: Admission | None = None
     is_closed = False
-    """Whether what it owes was posted."""
+    """Whether its settlement was posted."""
     gone = ""
-    """Why nothing more goes to the caller: `client` (who hung up) or `revoked`."""
+    """Why nothing more is written to the caller: `client` (it disconnected) or `revoked`."""
     is_told = False
-    """Whether a caller who was cut off has been told so."""
+    """Whether a caller that was cut off has got the error."""
     attached: str | None = None
-    """The generation id that was sent to Redis."""
+    """The generation id that was posted to Redis."""
     answer: Answer | None = None
     refused: web.Response | None = None
-    """What a caller was told instead of an answer, while upstream is still heard."""
+    """The error that the caller got instead of an answer, while upstream is still read."""
     last_piece = b""
-    """What went to the caller last."""
+    """The last piece written to the caller."""
     over_at = NEVER
-    """When the answer is over, because its end was seen, whatever upstream still sends."""
+    """When to stop reading upstream, once the answer's end was read."""
     ended_by = "complete"
     opened_at: float | None = None
     first_byte_at: float | None = None
     due_ms = 0
-    """When its hold is overdue, by Redis's clock, as far as is known."""
+    """When its hold becomes overdue, by Redis's clock, as last known."""
     _payload = 0
     _ends_at = _limit = _writes_until = NEVER
     _waiter: asyncio.Future[None] | None = None
@@ -94,11 +93,11 @@ class OpenRequest:
 
     @property
     def request_id(self) -> str:
-        """The request's id, which is its hold's id too."""
+        """The request's id, which is also its hold's id."""
         return self.call.request_id
 
     def note_timings(self) -> None:
-        """Have the log say how many milliseconds upstream's headers, and its first byte, came after the start."""
+        """Add to the log line the milliseconds from the start to upstream's headers, and to its first byte."""
         notes = self.call.notes
         if self.opened_at is not None:
             notes["upstream_ms"] = round((self.opened_at - self.started) * 1000, 2)
@@ -107,21 +106,21 @@ class OpenRequest:
 
     @property
     def has_answered(self) -> bool:
-        """Whether a head has left for the caller."""
+        """Whether a head was written to the caller."""
         return self.refused is not None or (self.answer is not None and self.answer.has_begun)
 
     @property
     def has_length(self) -> bool:
-        """Whether its answer says how long it is."""
+        """Whether its answer has a Content-Length."""
         return self.answer is not None and self.answer.has_length
 
     @property
     def at_event_end(self) -> bool:
-        """Whether what went to the caller so far surely ends with a whole event."""
+        """Whether the bytes written so far certainly end with a complete event."""
         return self.last_piece.endswith(_EVENT_ENDS)
 
     def response(self) -> web.StreamResponse:
-        """Return what the caller got. Raises Stopped when that is nothing, or not the whole of it."""
+        """Return the caller's response. Raises Stopped if there is none, or it is incomplete."""
         if self.refused is not None:
             return self.refused
         if self.answer is None or (self.gone == "client" and not self.answer.has_ended):
@@ -129,29 +128,29 @@ class OpenRequest:
         return self.answer
 
     def reach(self, point: str) -> None:
-        """Do nothing when the path has come to a named point; the crash tests kill the process there."""
+        """Called at each named point of the path; does nothing. The crash tests kill the process there."""
 
     # -- what the handler reports --------------------------------------------------------------------------
 
     def held(self, admission: Admission) -> None:
-        """Note the hold, and the sealed key that its cost may be asked for with."""
+        """Record the hold, and the sealed key for a look-up of its cost."""
         self.admission = admission
         self.due_ms = admission.due_ms
         self.call.notes["hold_nano"] = admission.hold_nano
         metrics.count_hold()
 
     def sent(self) -> None:
-        """Note that the whole request is on its way: OpenRouter can begin only now, and a cut ends it no more."""
+        """Record that the whole request was sent: OpenRouter may start from now on, so a cut no longer voids it."""
         if not self.meter.was_sent and self.meter.state is State.HELD:
             self.meter.sent()
 
     def opened(self, status: int, coding: str | None, generation_id: str | None) -> None:
-        """Note upstream's status line and headers; `coding` is its Content-Encoding."""
+        """Record upstream's status line and headers; `coding`: its Content-Encoding."""
         self.opened_at = self._payload_at = self._looked_at = self.clock()
         self.meter.opened(status, coding=coding, generation_id=generation_id)
 
     def feed(self, piece: bytes) -> None:
-        """Note a part of the answer."""
+        """Feed a part of the answer to the meter."""
         if self.first_byte_at is None:
             self.first_byte_at = self.clock()
         self.meter.body(piece)
@@ -162,11 +161,11 @@ class OpenRequest:
 
     @property
     def is_past_end(self) -> bool:
-        """Whether its end was seen and its last second has gone, whatever still comes."""
+        """Whether the second after the answer's end has passed."""
         return self.over_at != NEVER and self.clock() >= self.over_at
 
     def idle_limit(self, last_heard: float, seconds: float) -> float:
-        """Return until when comments alone may keep it alive; `last_heard`: when upstream last sent anything."""
+        """Return the deadline of comments alone; `last_heard`: when upstream last sent anything."""
         if last_heard - self._looked_at >= seconds / _LOOKS:
             self._looked_at = last_heard
             if (payload := self.meter.payload) != self._payload:
@@ -174,18 +173,18 @@ class OpenRequest:
         return self._payload_at + seconds
 
     def end(self, ended_by: str) -> None:
-        """Note an answer that came to its end."""
+        """Record a complete answer."""
         self.ended_by = self.gone or ended_by
         self.meter.ended()
 
     def break_off(self) -> None:
-        """Note that upstream failed or broke off; a refusal that was read to its end stays one."""
+        """Record that upstream failed or was cut; a refusal that was read completely stays one."""
         if self.meter.state is not State.CLOSED:
             self.ended_by = self.gone or "upstream"
         self.meter.cut()
 
     def leave(self) -> None:
-        """Note that it stops because the caller is gone, or may not go on."""
+        """Record that the request stops because its caller disconnected or was cut off."""
         if self.meter.state is not State.CLOSED:
             self.ended_by = self.gone or "client"
         if self.gone == "revoked":
@@ -196,18 +195,18 @@ class OpenRequest:
     # -- waiting -------------------------------------------------------------------------------------------
 
     def news(self, limit: float) -> asyncio.Future[None]:
-        """Return what is done once something has happened, or once the ticker finds the loop's time past `limit`."""
+        """Return a future that is done at the next event, or when the ticker finds the loop's time past `limit`."""
         self._limit = min(limit, self._ends_at)
         self._waiter = self._create_future()
         return self._waiter
 
     def wake(self) -> None:
-        """Have the handler look again."""
+        """Wake the handler."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def within(self, seconds: float, step: Awaitable[object]) -> None:
-        """Wait for the caller to take something; one that takes longer is dropped. Raises ConnectionError."""
+        """Wait for the caller to read; drop it if it takes too long. Raises ConnectionError."""
         self._writes_until = self.clock() + seconds
         try:
             await step
@@ -215,7 +214,7 @@ class OpenRequest:
             self._writes_until = NEVER
 
     def tick(self, now: float) -> None:
-        """Act on a deadline that has passed."""
+        """Act on passed deadlines."""
         if now >= self._writes_until:
             self._drop_caller()
         elif now >= self._limit:
@@ -225,7 +224,7 @@ class OpenRequest:
 
     @property
     def farewell_seconds(self) -> float:
-        """How long it may go on without its caller: 0, unless what it costs is still to be told, or to its end."""
+        """How long upstream is read without a caller: 0, unless its id, or the end after a stated cost, is missing."""
         if self.budget.mode != "live" or self.meter.state not in {State.SENT, State.OPEN}:
             return 0
         if self.meter.generation_id is None:
@@ -234,22 +233,22 @@ class OpenRequest:
 
     @property
     def is_over(self) -> bool:
-        """Whether it must stop: its caller is gone, and it has told what its cost depends on, or had time to."""
+        """Whether it must stop: its caller is gone, and its id or cost is known, or the time for that has passed."""
         return self.gone != "" and (not self.farewell_seconds or self.clock() >= self._ends_at)
 
     def hang_up(self) -> None:
-        """Note that the caller is gone."""
+        """Record that the caller disconnected."""
         self._let_go("client")
 
     def cut(self) -> None:
-        """Note that the connection was revoked, or its app closed."""
+        """Record that the connection was revoked, or its app closed."""
         self._let_go("revoked")
         if self._writes_until != NEVER:
-            # Who takes nothing hears no last words either.
+            # A caller that does not read could not receive the error either.
             self._drop_caller()
 
     def stop(self, seconds: float) -> None:
-        """Note that the process stops; an answer may tell its id for so long."""
+        """Record that the process stops; an answer's id is waited for within the limit."""
         self._let_go("client")
         self._ends_at = min(self._ends_at, self.clock() + seconds)
         self.wake()
@@ -281,12 +280,12 @@ class Inflight:
         return (request for group in tuple(self._open.values()) for request in tuple(group))
 
     def add(self, request: OpenRequest) -> None:
-        """Keep a request, and the task that carries it, where a revocation finds it."""
+        """Register a request with its task, so that a revocation finds it."""
         self._open.setdefault(request.budget.name, set()).add(request)
         request.call.on_hang_up(request.hang_up)
 
     def remove(self, request: OpenRequest) -> None:
-        """Let go of a request that has ended."""
+        """Unregister a request that has ended."""
         request.call.on_hang_up(None)
         group = self._open[request.budget.name]
         group.discard(request)
@@ -296,7 +295,7 @@ class Inflight:
             self._ended.set()
 
     async def ended(self, seconds: float) -> None:
-        """Wait until no request is open, at most so long."""
+        """Wait until no request is open, within the limit."""
         try:
             async with asyncio.timeout(seconds):
                 while self._open:
@@ -306,7 +305,7 @@ class Inflight:
             pass
 
     async def end(self) -> None:
-        """End whatever still runs: the process stops."""
+        """End every running request, because the process stops."""
         for request in self:
             request.stop(_AT_THE_END_SECONDS)
         await self.ended(_AT_THE_END_SECONDS + 2 * _TICK_SECONDS)
@@ -316,7 +315,7 @@ class Inflight:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def carries(self, name: str, request_id: str) -> bool:
-        """Tell whether a request of the budget of that name is open here."""
+        """Return whether this process has an open request of the budget of that name."""
         return any(request.request_id == request_id for request in self._open.get(name, ()))
 
     def cut_budget(self, name: str) -> None:
@@ -331,9 +330,9 @@ class Inflight:
                 request.cut()
 
     async def check(self, is_closed: Callable[[str], Awaitable[bool]]) -> None:
-        """Cut whatever was revoked, or whose app was closed, while nobody told us.
+        """Cut the requests of budgets that were revoked, and of apps that were closed, while cuts were missed.
 
-        Raises Unavailable if it could not ask for all; what it could is cut.
+        Raises Unavailable if not all could be checked; those that could are cut.
         """
         unanswered: Unavailable | None = None
         for app_id in {request.budget.app_id for request in self}:
@@ -352,14 +351,14 @@ class Inflight:
             raise unanswered
 
     def is_indexed(self, budget: Budget, now: float) -> bool:
-        """Tell whether the budget was put on the sweeper's list lately: it is, at most twice a lease."""
+        """Return whether the budget was listed for the sweeper recently; it is listed at most twice in a lease."""
         return now < self._indexed.get(budget.name, 0)
 
     async def index(self, budget: Budget, now: float) -> None:
         """Put the budget on the sweeper's list. Raises Unavailable."""
         if len(self._indexed) > _MOST_INDEXED:
             self._indexed.clear()
-        # Listed is what Redis said it has listed: until then each request says so anew, which changes nothing.
+        # Only a confirmed listing is cached; until then each request lists the budget again, which changes nothing.
         await self._ledger.index(budget, self._listed(budget, now))
 
     def _listed(self, budget: Budget, now: float) -> Callable[[], None]:
@@ -369,7 +368,7 @@ class Inflight:
         return listed
 
     async def tick(self) -> None:
-        """Watch every deadline, and renew the holds of long requests before the sweeper takes them, for ever."""
+        """Check all deadlines, and renew the holds of long requests before they are overdue, until cancelled."""
         clock = asyncio.get_running_loop().time
         while True:
             third_seconds = self._ledger.lease_ms / 3000
@@ -381,11 +380,11 @@ class Inflight:
                     if request.admission is not None and now - request.renewed_at >= third_seconds:
                         self._renew(request, now)
                 except Exception as fault:
-                    # One request that goes wrong takes no other along: who stops renewing loses every hold.
+                    # An exception of one request must not end the ticker, which would let every hold become overdue.
                     log.error("tick_failed", error=type(fault).__name__)
 
     def _renew(self, request: OpenRequest, now: float) -> None:
-        """Post the renewal of one hold: the store repeats it until Redis has it, and the next comes in any case."""
+        """Post the renewal of one hold; the store repeats it until it is acknowledged."""
         if request.is_closed:
             return
         request.renewed_at = now

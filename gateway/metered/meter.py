@@ -1,7 +1,7 @@
-"""One request's state table: what happened to it decides what is owed.
+"""The state table of one request, which decides what is owed from the events that happened.
 
-Nothing outside this file may change the state, and no event but those of the table can.
-A stated cost is settled at, whatever else happened; absent cost is not zero; refused before work is nothing.
+Only this file changes the state, and only by events of the table.
+A stated cost is always booked; an absent cost is not zero; a request that was refused before any work costs nothing.
 """
 
 from enum import Enum, auto
@@ -14,20 +14,20 @@ from gateway.openrouter.usage import Usage, fit_id
 
 
 class State(Enum):
-    """Where a request stands."""
+    """The state of a request."""
 
     __hash__ = object.__hash__  # Enum's own is written in Python, and each event looks up two
 
-    HELD = auto()  # a hold exists, nothing was sent
-    SENT = auto()  # the request left, no answer yet
-    OPEN = auto()  # upstream answered 2xx, the body runs
-    REFUSED = auto()  # upstream answered anything else
-    ABANDONED = auto()  # client gone or revoked; upstream may still be read
+    HELD = auto()  # a hold exists, the request was not sent
+    SENT = auto()  # the request was sent, no answer yet
+    OPEN = auto()  # upstream answered 2xx, the body is being read
+    REFUSED = auto()  # upstream answered another status
+    ABANDONED = auto()  # the client disconnected or was revoked; upstream may still be read
     CLOSED = auto()
 
 
 class Event(Enum):
-    """What can happen to it."""
+    """The events of a request."""
 
     __hash__ = object.__hash__
 
@@ -47,18 +47,18 @@ _NEVER_SENT = dict.fromkeys((Event.CUT, Event.CLIENT_GONE, Event.REVOKED), State
 
 TRANSITIONS: dict[State, dict[Event, State]] = {
     State.HELD: {Event.SENT: State.SENT} | _ANSWER | _NEVER_SENT,
-    # A connection that broke before its first byte is tried again, and sent on again.
+    # A repeated `sent` changes nothing.
     State.SENT: {Event.SENT: State.SENT, Event.CUT: State.CLOSED} | _ANSWER | _LEAVE,
     State.OPEN: _LEAVE | _STOP,
     State.REFUSED: {Event.CLIENT_GONE: State.REFUSED, Event.REVOKED: State.REFUSED} | _STOP,
     State.ABANDONED: {Event.OPENED: State.ABANDONED, Event.REFUSED: State.REFUSED} | _LEAVE | _STOP,
-    # Late news about a closed request changes nothing: a client may leave after the last byte.
+    # Later events of a closed request change nothing, such as a client's disconnect after the last byte.
     State.CLOSED: dict.fromkeys((Event.ENDED, Event.CUT, Event.CLIENT_GONE, Event.REVOKED), State.CLOSED),
 }
 
 
 class Settle(NamedTuple):
-    """Owed: `cost_nano`, as upstream stated it."""
+    """Owed: `cost_nano`, as stated by upstream."""
 
     cost_nano: int
     usage: Usage
@@ -66,17 +66,17 @@ class Settle(NamedTuple):
 
 
 class Void(NamedTuple):
-    """Nothing is owed. `reason`: `not_sent`, `refused` or `failed` (a 200 without work that ended or said an error)."""
+    """Nothing is owed. `reason`: `not_sent`, `refused` or `failed` (a 200 without work that ended or had an error)."""
 
     reason: str
 
 
 class Reconcile(NamedTuple):
-    """Something may be owed: ask `/generation` for it, and settle at the estimate if that fails.
+    """Something may be owed: look the cost up at `/generation`, and settle at the estimate if that fails.
 
-    `is_free`: upstream ended or failed without any work, so the estimate is zero. Otherwise `usage`, as far as it was
-    stated, and `completion_bytes` feed `pricing.estimate_nano`. `is_outdone`: a cost that was stated before the end was
-    not the last word, because work came with it or after it.
+    `is_free`: upstream ended or failed without any work, so the estimate is zero. Otherwise the stated part of `usage`
+    and `completion_bytes` are the input of `pricing.estimate_nano`. `is_outdone`: a cost was stated before the end, but
+    work came with it or after it, so more may be owed.
     """
 
     generation_id: str | None
@@ -90,26 +90,26 @@ Outcome = Settle | Void | Reconcile
 
 
 class Meter:
-    """Watches one request from hold to outcome. Every event is told once, in the order it happened."""
+    """Follows one request from hold to outcome. Every event is reported once, in order."""
 
     def __init__(self, wire: Wire = WIRE[Dialect.CHAT]) -> None:
         self.state = State.HELD
         self.status: int | None = None
         self._wire = wire
         self.was_sent = False
-        """Whether the request's last byte went upstream, or upstream answered."""
+        """Whether the request's last byte was sent, or upstream answered."""
         self._header_id: str | None = None
         self._reading = Reading(wire)
         self._is_read = False
         self._ended_well = False
 
     def sent(self) -> None:
-        """Note that the request's last byte went upstream: from here on work may be billed without an answer."""
+        """Record that the request's last byte was sent: from now on work may be billed without an answer."""
         self._move(Event.SENT)
         self.was_sent = True
 
     def opened(self, status: int, *, coding: str | None = None, generation_id: str | None = None) -> None:
-        """Note upstream's status line and headers: `coding` its Content-Encoding, `generation_id` X-Generation-Id."""
+        """Record upstream's status line and headers. `coding`: Content-Encoding; `generation_id`: X-Generation-Id."""
         self._move(Event.OPENED if 200 <= status < 300 else Event.REFUSED)
         self.status = status
         self.was_sent = True
@@ -118,61 +118,61 @@ class Meter:
             self._reading = Reading(self._wire, coding)
 
     def body(self, chunk: bytes) -> None:
-        """Take the next bytes of the answer, in any split; ignored once it is closed or its outcome was asked for."""
+        """Read the next bytes of the answer, in any split; ignored once it is closed or `outcome` was called."""
         if not self._is_read:
             self._reading.feed(chunk)
 
     def ended(self) -> None:
-        """Note that the body ended in order."""
+        """Record that the body is complete."""
         self._ended_well = self.state is not State.CLOSED
         self._close(Event.ENDED)
 
     def cut(self) -> None:
-        """Note that the connection to upstream failed or broke off."""
+        """Record that the connection to upstream failed or was cut."""
         self._close(Event.CUT)
 
     def client_gone(self) -> None:
-        """Note that the caller hung up."""
+        """Record that the caller disconnected."""
         self._move(Event.CLIENT_GONE)
 
     def revoked(self) -> None:
-        """Note that the connection was revoked while the answer ran."""
+        """Record that the connection was revoked during the answer."""
         self._move(Event.REVOKED)
 
     @property
     def generation_id(self) -> str | None:
-        """The id to ask the true cost by, as soon as it is known: the header's, else the body's."""
+        """The id for the look-up of the true cost, once known: the header's, else the body's."""
         return self._header_id or self._reading.scanner.generation_id
 
     @property
     def usage(self) -> Usage | None:
-        """The last usage seen so far."""
+        """The last usage so far."""
         return self._reading.scanner.usage
 
     @property
     def states_cost(self) -> bool:
-        """Whether a cost was stated so far: the answer is written then, and its end on the way."""
+        """Whether a cost was stated so far, which happens at the end of an answer."""
         return self.usage is not None and self.usage.cost_nano is not None
 
     @property
     def is_done(self) -> bool:
-        """Whether the terminal event was seen; upstream may hang open after it."""
+        """Whether the terminal event was read; upstream may hang open after it."""
         return self._reading.scanner.done
 
     @property
     def payload(self) -> int:
-        """A number that grows with whatever comes that is no comment, blank or ping."""
+        """A number that grows with all received bytes except comments, blanks and pings."""
         return self._reading.scanner.payload_bytes + self._reading.unread_bytes
 
     @property
     def events(self) -> int:
-        """How many events a stream has had."""
+        """The number of a stream's events so far."""
         return self._reading.scanner.events
 
     def takes_words(self, *, is_labelled: bool) -> bool:
-        """Tell whether what came so far is a stream of plain events, behind which one of ours can be read.
+        """Return whether an error event of ours can be appended: the answer so far is a stream of unencoded events.
 
-        `is_labelled`: whether its Content-Type says so, which counts as long as no byte says anything.
+        `is_labelled`: whether the Content-Type is that of a stream, which decides until the first byte.
         """
         reading = self._reading
         if reading.is_encoded or not reading.is_decided:
@@ -181,13 +181,13 @@ class Meter:
 
     @property
     def funding_refused(self) -> bool:
-        """Whether upstream says that the funding key or its credit is refused: by its status, or inside a 200."""
+        """Whether upstream refused the funding key or its credit, by its status or inside a 200."""
         status = None if self.status is None or 200 <= self.status < 300 else self.status
         errors = self._reading.scanner.errors
         return bool(errors) and any(concerns_funding(error, status) for error in errors)
 
     def outcome(self) -> Outcome:
-        """Return what is owed as things stand; the last unfinished event counts too."""
+        """Return what is owed by the events so far; a last unfinished event of the stream is read too."""
         self._finish()
         if not self.was_sent:
             return Void("not_sent")
@@ -195,7 +195,7 @@ class Meter:
             return self._refused(self.status)
         usage = self.usage
         if usage is not None and usage.cost_nano is not None:
-            # Without the end, more may have been billed than was stated; without an id nobody can say how much.
+            # Without the end, more may have been billed than stated; without an id it cannot be looked up.
             if self._ended_well or self.is_done or self.generation_id is None:
                 return Settle(usage.cost_nano, usage, self.generation_id)
             return self._reconcile(is_free=False)
@@ -205,7 +205,7 @@ class Meter:
 
     @property
     def _failed(self) -> bool:
-        """Whether upstream itself ended, or said an error, without any work; what cannot be read may hold some."""
+        """Whether upstream itself ended, or stated an error, without any work; an unreadable body may contain some."""
         reading = self._reading
         said_all = self._ended_well or reading.scanner.done or bool(reading.scanner.errors)
         return said_all and not (reading.scanner.has_work or reading.is_blind)
@@ -229,7 +229,7 @@ class Meter:
         )
 
     def _move(self, event: Event) -> None:
-        """Follow the table; an event it does not know here is a bug of the caller and raises KeyError."""
+        """Apply an event to the table; one that the state does not allow is a bug, and raises KeyError."""
         self.state = TRANSITIONS[self.state][event]
 
     def _close(self, event: Event) -> None:

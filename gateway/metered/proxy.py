@@ -1,8 +1,8 @@
-"""The path of one metered request: authenticate, admit, send, relay, settle. No other file knows the order.
+"""The path of one metered request: authenticate, admit, send, relay, settle. No other file depends on the order.
 
-Rule: once a hold was asked for, `Closing.close` posts what is owed, whatever happens. Rule: bytes go on as they came;
-metering stands beside the relay, never in it. Rule: Redis's write of "sent", of the generation id and of the settlement
-is with the kernel before the bytes that it vouches for.
+Rule: once a hold was requested, `Closing.close` posts the settlement in any case. Rule: bytes are relayed unchanged;
+the meter reads a copy. Rule: the Redis command for "sent", for the generation id and for the settlement is handed to
+the kernel before the bytes that depend on it.
 """
 
 import asyncio
@@ -40,19 +40,19 @@ from gateway.sealing import SealBroken, Sealer
 from gateway.store.store import Store
 
 _LAST_WORDS_SECONDS = 0.5
-# One and a half megabytes of single digits take a second to weigh.
+# Larger bodies are parsed in a thread: 1.5 MB of single digits take a second to weigh.
 _LARGE_BODY_BYTES = 64 * 1024
-# A revocation is answered a second after it is sent (`broadcast`), also when a process did not hear it. One that was
-# frozen, or connected slowly, or does not hear now, asks once more before it sends.
+# A revocation is answered within a second (`broadcast`), also if a process did not receive it. After a freeze or a slow
+# connect, or while it is not subscribed, a process therefore checks the budget again before it sends.
 _STALE_SECONDS = 0.5
-# A refusal is read to tell what it says; no recorded one is longer than some kilobytes.
+# The most bytes read of a refusal; recorded ones have some kilobytes.
 _REFUSAL_BYTES = 256 * 1024
 
 Upstream = Connection | SimulatedConnection
 
 
 class Proxy:
-    """Carries one metered request from secret key to settled hold."""
+    """Handles one metered request, from the secret key to the settled hold."""
 
     def __init__(
         self,
@@ -94,11 +94,11 @@ class Proxy:
         body = await call.body()
         chat = await _read(call, budget, body, dialect)
         if self._apps.proven(authorization) is None:
-            # The body may have taken its time, and meanwhile the app was closed or its secret rotated.
+            # While a slow body was read, the app may have been closed or its secret rotated.
             await self._apps.authenticate(authorization)
         call.notes["model"], call.notes["stream"] = chat.model, chat.stream
         if call.request.transport is None:
-            raise Stopped  # gone while the body was read; from here on who hangs up is noticed at once
+            raise Stopped  # disconnected while the body was read; from here on a disconnect is noticed at once
         request = OpenRequest(budget, call, chat)
         self._inflight.add(request)
         try:
@@ -127,12 +127,12 @@ class Proxy:
                 if not isinstance(request.meter.outcome(), Void):
                     failed.note_bill()
                 raise
-            # The caller must see that the answer is not whole: no clean end, no words of ours in it.
+            # Cut the connection, so that the caller can see that the answer is incomplete; append nothing.
             request.call.close()
             return request.response()
         except Exception:
             if request.has_answered:
-                # A second status line inside a body would be no HTTP.
+                # A second status line inside a body would not be valid HTTP.
                 request.call.close()
             raise
         finally:
@@ -143,7 +143,7 @@ class Proxy:
     # -- the steps, in their order -------------------------------------------------------------------------
 
     async def _admit(self, request: OpenRequest) -> Admission:
-        """Place the hold. Raises what `Admissions.admit` does, AuthError."""
+        """Place the hold. Raises AuthError, and like `Admissions.admit`."""
         admission = await self._admissions.admit(request)
         if admission.is_overdue:
             self._closing.look_at(request.budget)
@@ -151,7 +151,7 @@ class Proxy:
         request.reach("held")
         _stop_if_over(request)
         if request.waited_seconds:
-            # Meanwhile the app may have been closed, or its secret rotated.
+            # During the wait the app may have been closed, or its secret rotated.
             await self._apps.authenticate(authorization_of(request.call.request.headers))
         return admission
 
@@ -178,7 +178,7 @@ class Proxy:
         return connecting.result()
 
     async def _send(self, request: OpenRequest, admission: Admission, upstream: Upstream) -> None:
-        """Let the request leave, marked as sent. Raises NotConnected, Unavailable, Stopped."""
+        """Mark the request as sent and send it upstream. Raises NotConnected, Unavailable, Stopped."""
         body = request.chat.body
         if admission.max_tokens is not None:
             body = request.chat.shortened(admission.max_tokens)
@@ -186,7 +186,7 @@ class Proxy:
         if request.clock() - request.started > _STALE_SECONDS or not self._apps.hears_cuts:
             await self._still_may(request)
         if not await self._ledger.post_sent(request.budget, request.request_id, request.due_ms):
-            # It cannot be noted: a crash would then void a request that was billed.
+            # Without the mark, a crash would void a request that was billed.
             raise Unavailable
         _stop_if_over(request)
         request.reach("sending")
@@ -208,13 +208,13 @@ class Proxy:
         return self._client.head(request.chat.dialect.value, headers, funding_key, length)
 
     async def _still_may(self, request: OpenRequest) -> None:
-        """Ask once more before anything leaves. Raises NotConnected, Unavailable."""
+        """Check the budget again before sending. Raises NotConnected, Unavailable."""
         renewal = await self._ledger.renew(request.budget, request.request_id)
         request.due_ms = renewal.due_ms
         if not renewal.is_active or await self._apps.is_closed(request.budget.app_id):
             raise cut_off(request.budget)
         if not renewal.is_held:
-            # Frozen for longer than a hold lives: the sweeper gave its money back, and others may have it.
+            # The process was frozen past its hold's deadline: the sweeper released the amount, and others may hold it.
             raise Unavailable
 
     async def _answer(self, request: OpenRequest, admission: Admission, upstream: Upstream) -> web.StreamResponse:
@@ -223,7 +223,7 @@ class Proxy:
         if not 200 <= status < 300:
             raise await self._refusal(request, upstream, status)
         if not upstream.is_ended:
-            # What came whole carries its id in its settlement.
+            # A complete answer has its id in the settlement.
             await self._attach(request)
         _stop_if_over(request)
         if not request.gone:
@@ -243,7 +243,7 @@ class Proxy:
         request.reach("opened")
 
     async def _relay(self, request: OpenRequest, upstream: Upstream) -> None:
-        """Hand on what came as it came, the meter beside it; settle before the last bytes leave."""
+        """Relay the answer unchanged and feed the meter; post the settlement before the last bytes are written."""
         is_head_out = False
         while True:
             piece, is_whole = upstream.take(), upstream.is_ended or request.is_past_end
@@ -262,7 +262,7 @@ class Proxy:
                 await self._attach(request)
             if request.gone:
                 _stop_if_over(request)
-            # One that hangs open after its end may lack bytes that its length promises: it breaks off.
+            # An answer that hangs open after its end may be shorter than its Content-Length; it is then cut.
             elif self._hand_on(request, piece, is_last=is_whole and (upstream.is_ended or not request.has_length)):
                 await self._until_taken(request)
             is_head_out = True
@@ -272,7 +272,7 @@ class Proxy:
                 return
 
     def _hand_on(self, request: OpenRequest, piece: bytes, *, is_last: bool) -> bool:
-        """Hand a piece to the caller; tell whether so much waits there that more must wait. Raises Stopped."""
+        """Write a piece to the caller; return whether the write buffer is full. Raises Stopped."""
         answer = request.answer
         if answer is None:
             return False
@@ -287,7 +287,7 @@ class Proxy:
             return False
 
     async def _until_taken(self, request: OpenRequest) -> None:
-        """Wait until the caller has taken most. One who is gone, or takes nothing for too long, is let go."""
+        """Wait until the write buffer has drained. A caller that reads nothing for too long is disconnected."""
         try:
             await request.within(self._caller_seconds, request.call.request.writer.drain())
         except ConnectionError:
@@ -295,7 +295,7 @@ class Proxy:
             _stop_if_over(request)
 
     async def _refusal(self, request: OpenRequest, upstream: Upstream, status: int) -> WattfareError:
-        """Return upstream's refusal as an error of ours; one that breaks off counts as far as it came."""
+        """Return upstream's refusal as an error of ours; a truncated one by its received part."""
         meter, body = request.meter, b""
         limit = request.clock() + self._timeouts.silence
         with contextlib.suppress(UpstreamError):
@@ -315,7 +315,7 @@ class Proxy:
         return refused
 
     def _wait_for_more(self, request: OpenRequest, upstream: Upstream) -> Awaitable[None]:
-        """Wait for news of upstream, or for the last second of an answer that hangs open after its end.
+        """Wait for progress of upstream, at most a second for an answer that hangs open after its end.
 
         Raises UpstreamError, Stopped.
         """
@@ -326,7 +326,7 @@ class Proxy:
         return self._wait(request, min(idle, silent), "OpenRouter fell silent. Try again.")
 
     async def _wait(self, request: OpenRequest, limit: float, words: str = "") -> None:
-        """Wait for news. Raises UpstreamError with `words` when `limit` has passed, Stopped."""
+        """Wait for progress. Raises UpstreamError with `words` when `limit` has passed, and Stopped."""
         if words and request.clock() >= limit:
             raise UpstreamError(words, status=504)
         await request.news(limit)
@@ -336,7 +336,7 @@ class Proxy:
             _stop_if_over(request)
 
     async def _attach(self, request: OpenRequest) -> None:
-        """Send the generation id to Redis before the caller gets the byte after it."""
+        """Post the generation id to Redis before the bytes after it are written to the caller."""
         generation_id = request.meter.generation_id
         if generation_id is not None:
             request.attached = generation_id
@@ -344,7 +344,7 @@ class Proxy:
             request.reach("attached")
 
     async def _say_revoked(self, request: OpenRequest) -> None:
-        """Answer a caller whose connection was revoked meanwhile; what its request costs may still be on its way."""
+        """Answer a caller whose connection was revoked; upstream may still be read for the cost."""
         if request.is_told:
             return
         request.is_told = True
@@ -356,20 +356,20 @@ class Proxy:
                 await request.within(_LAST_WORDS_SECONDS, refused.prepare(request.call.request))
                 await request.within(_LAST_WORDS_SECONDS, refused.write_eof())
             elif request.is_closed or answer.has_length or not meter.takes_words(is_labelled=answer.is_event_stream):
-                # Words in the midst of JSON or of gzip, or after an end that is still on its way, would be no answer.
+                # Within JSON or gzip, or after the stream's end, an error event could not be read: cut the connection.
                 request.call.close()
             else:
                 ended = cut_off(request.budget)
                 said = Said(ended.code, ended.type, ended.message, meter.events)
-                # The blank line ends an event that was cut in half, so that ours is read as one.
+                # The blank line ends a truncated event, so that ours is a separate one.
                 gap = b"" if request.at_event_end else b"\n\n"
                 answer.send(gap + WIRE[request.chat.dialect].say(said), is_last=True)
 
 
 async def _read(call: Call, budget: Budget, body: bytes, dialect: Dialect) -> ChatRequest:
-    """Return what a body asks for: a large one is read beside the event loop, which it would hold up for seconds.
+    """Parse a body; a large one in a thread, because it takes seconds.
 
-    Of an app one at a time: else it takes every thread there is. Raises InvalidRequest, Stopped.
+    One at a time for each app, so that one app cannot take every thread. Raises InvalidRequest, Stopped.
     """
     if len(body) <= _LARGE_BODY_BYTES:
         return ChatRequest.parse(body, dialect)
@@ -380,7 +380,7 @@ async def _read(call: Call, budget: Budget, body: bytes, dialect: Dialect) -> Ch
 
 
 def _stop_if_over(request: OpenRequest) -> None:
-    """Stop an answer whose caller is gone or cut off, once it has told what its cost depends on."""
+    """Stop an answer without a caller, once its id or cost is known."""
     if request.is_over:
         raise Stopped
 

@@ -1,1 +1,1 @@
-"""The one who sells: the client, the price list, and what its wire says."""
+"""OpenRouter: the client, the price list, and the parsers of its answers."""

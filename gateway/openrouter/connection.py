@@ -1,7 +1,7 @@
-"""One HTTP/1.1 connection to OpenRouter, and the pool of those that are open: a request out, its answer's bytes in.
+"""One HTTP/1.1 connection to OpenRouter, and the pool of open ones.
 
-Rule: an answer is what RFC 9112 says its bytes are.
-A connection on which a byte came that nobody asked for is never used again.
+Rule: answers are framed strictly by RFC 9112.
+Rule: a connection that received a byte outside an answer is never used again.
 """
 
 import asyncio
@@ -14,42 +14,42 @@ import httptools
 
 from gateway.errors import UpstreamError
 
-# Under the idle limit of any common server (uvicorn's is 5 s), so that a kept connection is seldom a dead one:
-# a request lost on a dead one may have been billed and is not sent again.
+# Below the idle limit of common servers (uvicorn's is 5 s), so that a kept connection is seldom closed by the peer: a
+# request lost on a closed one may have been billed, and is not sent again.
 KEEPALIVE_SECONDS = 4.0
-# A caller who takes nothing holds up to this much here, and one read's worth; the rest waits in upstream's own buffers.
+# The most bytes buffered for a caller that does not read, plus one read; the rest stays in upstream's buffers.
 _WAITING_BYTES = 64 * 1024
 # Up to this size head and body are joined, which costs less than a second write; above it, copying costs more.
 _ONE_WRITE_BYTES = 64 * 1024
-# A larger body leaves in pieces, so that TLS does not hold up every other request while it encrypts megabytes.
+# A larger body is written in pieces, so that encrypting megabytes does not delay every other request.
 _PIECE_BYTES = 256 * 1024
-# What may arrive in a row without a byte of the body: a head, informational heads, trailers, chunk extensions.
+# The most bytes in a row without a byte of the body: heads, informational heads, trailers, chunk extensions.
 _FRAMING_BYTES = 64 * 1024
 _MOST_HEADERS = 256
-# Nearly all headers repeat from answer to answer.
+# The size of the cache of decoded headers, most of which repeat.
 _REMEMBERED_HEADERS = 4096
 
 
 class Connection(asyncio.Protocol):
-    """A connection that carries one request at a time. `send` begins one, `release` or `close` ends it.
+    """A connection for one request at a time. `send` starts one, `release` or `close` ends it.
 
-    What httptools (llhttp) refuses by itself: a bare LF or CR, Content-Length beside Transfer-Encoding or twice or no
-    number, a chunk size that is none (an HTTP status line, for one), folded lines, bytes that begin no HTTP.
+    httptools (llhttp) itself refuses: a bare LF or CR; a Content-Length that is repeated, invalid, or beside
+    Transfer-Encoding; an invalid chunk size (such as a status line); folded lines; bytes that are not HTTP.
     """
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
         self._clock = asyncio.get_running_loop().time
         self._pieces: list[bytes] = []
-        # What the parser calls for each piece of the body, which goes on as it came.
+        # The parser's callback for each piece of the body.
         self.on_body = self._pieces.append
         self._parser = httptools.HttpResponseParser(self)
         self._transport = cast("asyncio.Transport", None)
         self._kernel = select.poll()
         self._is_held = True
-        """Whether somebody has it; else it is idle or closed."""
+        """Whether a request uses it; otherwise it is idle or closed."""
         self._is_awaiting = False
-        """Whether a request was begun and its answer has not come to an end."""
+        """Whether a request was started and its answer has not ended."""
         self._is_lost = False
         self._is_kept = False
         self._ends_with_connection = False
@@ -61,24 +61,24 @@ class Connection(asyncio.Protocol):
         self._raw_headers: list[tuple[bytes, bytes]] = []
         self._on_progress: Callable[[], None] = _nothing
         self.status: int | None = None
-        """The answer's status, None until its head is here."""
+        """The answer's status, None until its head was read."""
         self.headers: list[tuple[str, str]] = []
-        """As they came, read as UTF-8; other bytes as surrogate escapes, so that encoding gives them back."""
+        """As received, decoded as UTF-8 with surrogate escapes, so that encoding restores every byte."""
         self._first_values: dict[str, str] = {}
         self.is_sent = False
-        """Whether the whole request is with the kernel. Over TLS, the last 64 kB may still wait below the cipher."""
+        """Whether the whole request is in the kernel's buffer. With TLS up to 64 kB may still be in the transport's."""
         self.is_ended = False
-        """Whether the body came to its end in order; what `take` still holds belongs to it."""
+        """Whether the body is complete; `take` may still return bytes of it."""
         self.failure: UpstreamError | None = None
-        """Why no more of the answer comes; what arrived before is still to be taken."""
+        """Why the answer is cut; `take` may still return bytes received before."""
         self.last_heard = self._clock()
-        """When the last byte came in, or the request was begun; by the loop's clock."""
+        """When the last byte was received, or the request was started, by the loop's clock."""
 
     def send(self, head: bytes, body: bytes, on_progress: Callable[[], None]) -> None:
-        """Begin a request: head and body leave at once, in one write unless the body is large.
+        """Start a request: head and body are written at once, in one write unless the body is large.
 
-        `on_progress` is called, within the loop's own callbacks, whenever one of the public attributes changed or bytes
-        wait to be taken. On a connection that was closed meanwhile nothing is sent, and `failure` says so.
+        `on_progress` is called, within the loop's callbacks, when a public attribute changed or bytes can be taken. On
+        a connection that was closed meanwhile nothing is sent, and `failure` is set.
         """
         self._on_progress = on_progress
         self.status, self.headers, self._first_values, self.failure = None, [], {}, None
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
         self._send_rest()
 
     def take(self) -> bytes:
-        """Return what arrived of the body since the last call, b"" for nothing; upstream may send on."""
+        """Return the body's bytes received since the last call, b"" for none, and resume reading."""
         pieces = self._pieces
         if not pieces:
             return b""
@@ -111,14 +111,14 @@ class Connection(asyncio.Protocol):
         return taken
 
     def header(self, name: str) -> str | None:
-        """Return the first value of a header, None without one; `name` in lower case."""
+        """Return the first value of a header, None without one. `name`: in lower case."""
         return self._first_values.get(name)
 
     def release(self) -> None:
-        """End the request. The connection is kept when its answer ended in order and both sides agree to go on."""
+        """End the request. The connection is kept if the answer is complete and both sides permit it."""
         if not self._is_held:
             return
-        # An answer that came before the request was out is whole, but the rest of the request is still to be taken.
+        # An answer may end before the request is written; the rest of the request would then still be due.
         if self.is_ended and self._is_kept and self.is_sent and not self._transport.is_closing():
             self._is_held = False
             self._on_progress = _nothing
@@ -135,39 +135,39 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def cut(self) -> None:
-        """End it for whoever has it, who is told by `failure`."""
+        """Close it under its user, whose request fails with `failure`."""
         self._transport.abort()
 
     def is_quiet(self) -> bool:
-        """Tell whether it stands and nothing has come on it since the last answer, not even as far as the kernel.
+        """Return whether it is open and received no byte since the last answer, not even in the kernel's buffer.
 
-        The loop hears of what came in the present turn only after it: a second answer would be taken for the next one.
+        The loop reports bytes that arrive in the current turn only afterwards; they would be taken for the next answer.
         """
         return not (self._is_lost or self._transport.is_closing() or self._kernel.poll(0))
 
     def hold(self) -> None:
-        """Take it out of idleness."""
+        """Mark it as used."""
         self._is_held = True
 
     def _send_rest(self) -> None:
-        """Write until the kernel takes no more; note when it has all."""
+        """Write until the kernel's buffer is full; set `is_sent` at the end."""
         while self._rest and not self._is_writing_paused and not self._transport.is_closing():
             piece, self._rest = self._rest[:_PIECE_BYTES], self._rest[_PIECE_BYTES:]
             self._transport.write(piece)
-        # A transport that could not write is closing, and says so in the next turn of the loop.
+        # A transport whose write failed is closing, and reports it in the next turn of the loop.
         if not self._is_writing_paused and not self.is_sent and not self._transport.is_closing():
             self.is_sent = True
             self._on_progress()
 
     def _fail(self, message: str) -> None:
-        """End the answer as one that is not whole."""
+        """End the answer as incomplete."""
         self._is_awaiting = False
         self.failure = UpstreamError(message)
         self._transport.abort()
         self._on_progress()
 
     def _lose(self, fault: Exception | None) -> None:
-        """Note that nothing more will come; only for an answer without a length is that its end."""
+        """Record the end of the connection, which completes only an answer without a length."""
         self._pool.drop(self)
         if not self._is_awaiting:
             self._transport.abort()
@@ -182,18 +182,18 @@ class Connection(asyncio.Protocol):
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take up the transport."""
+        """Store the transport."""
         self._transport = cast("asyncio.Transport", transport)
-        # Nothing may wait in the transport unnoticed: its pausing tells `is_sent`. uvloop then writes at once, too.
-        # A TLS transport pauses from its limit on, not above it: with 0 it would pause when it is empty.
+        # With a limit of 0 the transport pauses while it buffers anything, from which `is_sent` is known, and uvloop
+        # writes at once. A TLS transport pauses at its limit, not above: with 0 it would pause while empty.
         self._transport.set_write_buffer_limits(high=0 if transport.get_extra_info("ssl_object") is None else 1)
         self._kernel.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         self._pool.add(self)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came in."""
+        """Parse received bytes."""
         if not self._is_awaiting:
-            # Nobody asked for it: it was sent to no request, or behind the end of an answer.
+            # Bytes outside an answer: without a request, or after an answer's end.
             self._pool.drop(self)
             self._transport.abort()
             return
@@ -204,7 +204,7 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if self.is_ended:
-                # The answer was whole, and says so itself. What stands behind it is nobody's.
+                # The answer is complete by its own framing. The bytes after it are dropped.
                 self._transport.abort()
             else:
                 self._fail("OpenRouter's answer is no well-formed HTTP.")
@@ -221,42 +221,42 @@ class Connection(asyncio.Protocol):
         self._on_progress()
 
     def eof_received(self) -> None:
-        """Take the peer's end; the transport then closes ours, too."""
+        """Handle the peer's end; the transport then closes ours too."""
         self._lose(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take the end of the connection, in order (None) or not."""
+        """Handle the end of the connection, regular (None) or by an error."""
         self._is_lost = True
         self._lose(exc)
         self._pool.forget(self)
 
     def pause_writing(self) -> None:
-        """Note that the kernel takes no more for now."""
+        """Record that the kernel's buffer is full."""
         self._is_writing_paused = True
 
     def resume_writing(self) -> None:
-        """Go on with what is left of the request."""
+        """Continue to write the request."""
         self._is_writing_paused = False
         self._send_rest()
 
     # What the parser calls. An exception ends the parsing.
 
     def on_message_begin(self) -> None:
-        """Refuse a second answer in one packet with the end of the first."""
+        """Refuse a second answer in the same packet as the end of the first."""
         if self.is_ended:
             raise ValueError("bytes behind the end")
         self._raw_headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one header; trailers, which come after the head, are dropped (RFC 9110 §6.5.1)."""
+        """Store one header; trailers, which follow the body, are dropped (RFC 9110 §6.5.1)."""
         if self.status is None:
             self._raw_headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Take the head, unless it is an informational one, and decide what may follow."""
+        """Store the head, unless it is informational, and decide what may follow."""
         status = self._parser.get_status_code()
         if status < 200:
-            # 101 would hand the connection to a protocol that nobody asked for; below 100 there is no status.
+            # 101 would switch to a protocol that was not requested; statuses below 100 do not exist.
             if status == 101 or status < 100:
                 raise ValueError("no final status")
             return
@@ -266,16 +266,16 @@ class Connection(asyncio.Protocol):
         self._first_values = dict(map(_by_name, reversed(self.headers)))
         coding, has_doubled = self._first_values.get("transfer-encoding"), len(self._first_values) < len(self.headers)
         if coding is not None and (coding != "chunked" or has_doubled) and _codings(self.headers) != ["chunked"]:
-            # We announce no TE, so nothing but chunked may come. llhttp would take `identity, chunked` for chunked,
-            # hand on `gzip, chunked` without its label, and read `chunked, gzip` to the end of the connection.
+            # We send no TE, so only chunked is allowed. llhttp would read `identity, chunked` as chunked, pass `gzip,
+            # chunked` on without its label, and read `chunked, gzip` to the end of the connection.
             raise ValueError("an unknown transfer coding")
         self._ends_with_connection = coding is None and "content-length" not in self._first_values
-        # HTTP/1.0's keep-alive is a convention of its own, and a chunked answer of it is faulty (RFC 9112 §6.1).
+        # HTTP/1.0 has another keep-alive convention, and a chunked answer in it is invalid (RFC 9112 §6.1).
         self._is_kept = self._parser.should_keep_alive() and self._parser.get_http_version() == "1.1"
         self.status = status
 
     def on_message_complete(self) -> None:
-        """Note the end of the answer; an informational head ends as one, too."""
+        """Record the end of the answer; also called for an informational head."""
         if self.status is not None:
             self._is_awaiting, self.is_ended = False, True
 
@@ -297,27 +297,27 @@ def _codings(headers: list[tuple[str, str]]) -> list[str]:
 
 
 class Pool:
-    """Every open connection to one OpenRouter, and which of them are idle."""
+    """All open connections to one OpenRouter, and which of them are idle."""
 
     def __init__(self) -> None:
         self._open: set[Connection] = set()
         self._idle: dict[Connection, float] = {}
-        """Since when, by the loop's clock; the longest idle first."""
+        """Idle connections and since when, by the loop's clock; the longest idle first."""
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, connection: Connection) -> None:
-        """Know a new connection."""
+        """Register a new connection."""
         self._open.add(connection)
 
     def keep(self, connection: Connection) -> None:
-        """Keep a connection for the next request, for a few seconds."""
+        """Make a connection idle, for the next request within a few seconds."""
         loop = asyncio.get_running_loop()
         self._idle[connection] = loop.time()
         if self._timer is None:
             self._timer = loop.call_later(KEEPALIVE_SECONDS, self._expire)
 
     def take(self) -> Connection | None:
-        """Return the connection that was used last, None when none is fit for use."""
+        """Return the most recently used idle connection, None without a usable one."""
         oldest = asyncio.get_running_loop().time() - KEEPALIVE_SECONDS
         while self._idle:
             connection, since = self._idle.popitem()
@@ -328,11 +328,11 @@ class Pool:
         return None
 
     def drop(self, connection: Connection) -> None:
-        """Let nobody take it any more."""
+        """Remove it from the idle connections."""
         self._idle.pop(connection, None)
 
     def forget(self, connection: Connection) -> None:
-        """Know that it is closed."""
+        """Unregister a closed connection."""
         self._open.discard(connection)
 
     async def close(self) -> None:
@@ -346,7 +346,7 @@ class Pool:
         await asyncio.sleep(0)
 
     def _expire(self) -> None:
-        """Close what was idle for too long: one timer for all of them."""
+        """Close connections that were idle for too long: one timer for all of them."""
         loop = asyncio.get_running_loop()
         self._timer = None
         for connection, since in tuple(self._idle.items()):
@@ -358,4 +358,4 @@ class Pool:
 
 
 def _nothing() -> None:
-    """Stand where nobody wants to know of progress."""
+    """The `on_progress` of an idle connection: do nothing."""

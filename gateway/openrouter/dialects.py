@@ -1,7 +1,7 @@
-"""One table of the wire: what each metered dialect calls its parts, in the request, in the answer and in an error.
+"""One table of all metered dialects: the names of their parts in requests, answers and errors.
 
-Rule: what is known of one dialect is known of all. Nothing outside this file names a field, an event or an error code
-of one dialect alone; tests/gateway/openrouter/test_dialects.py walks dialect × column.
+Rule: every column is filled for every dialect. Nothing outside this file names a field, an event or an error code of a
+single dialect; tests/gateway/openrouter/test_dialects.py covers dialect × column.
 """
 
 import json
@@ -11,12 +11,12 @@ from enum import StrEnum
 from functools import cache
 
 Path = tuple[str, ...]
-"""The way to a value: member names from the top down, EACH for every item of a list."""
+"""The path to a value: member names from the top down, EACH for every item of a list."""
 EACH = "[]"
 
 
 class Dialect(StrEnum):
-    """The metered dialects; the value is the path below `/v1/`."""
+    """The metered dialects; the value: the path below `/v1/`."""
 
     CHAT = "chat/completions"
     COMPLETIONS = "completions"
@@ -27,7 +27,7 @@ class Dialect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """An error of ours, to be said inside a running stream. `sequence`: the number of the event it would be."""
+    """An error of ours, to be sent inside a running stream. `sequence`: the number of its event."""
 
     code: str
     type: str
@@ -39,13 +39,13 @@ class Said:
 class Wire:
     """One row: three columns of the request, then those of the answer.
 
-    `client_tools`: the `type` of tools that the caller runs; any other runs at OpenRouter. An empty `ceilings`: there
-    is no output. `ids`, `usages`, `errors`: where these stand; an error is an object or a bare string. `failures`: the
-    `type` of what is an error as a whole, flat or without a word. `work`: what holds delivered text, reasoning, tool
-    arguments, media or vectors. `starts`: events before any work, so that a cost in them is not the last word. `ends`:
-    the `type` of the event that ends an answer, beside `[DONE]`, which ends any. `pings`: events that only keep alive.
-    `funding`: codes and types of an error that mean the funding key or its credit. `say`: an error of ours inside a
-    stream. `enclose`: an error of ours as an answer of its own, from its status and its members.
+    `client_tools`: the `type` of tools that the caller runs; any other runs at OpenRouter. `ceilings`: empty if there
+    is no output. `ids`, `usages`, `errors`: their paths; an error is an object or a bare string. `failures`: the
+    `type` of an object that is an error as a whole, with or without a message. `work`: the paths of delivered text,
+    reasoning, tool arguments, media or vectors. `starts`: events before any work, after whose cost more may follow.
+    `ends`: the `type` of the event that ends an answer, beside `[DONE]`, which ends any. `pings`: keep-alive events.
+    `funding`: codes and types of errors about the funding key or its credit. `say`: makes an error event of ours for
+    a stream. `enclose`: makes the body of an error answer of ours from its status and its members.
     """
 
     prompts: tuple[str, ...]
@@ -65,35 +65,35 @@ class Wire:
 
 
 def _say_member(said: Said) -> bytes:
-    """`data: {"error": …}`, as OpenRouter says it in chat."""
+    """`data: {"error": …}`, OpenRouter's form in chat."""
     return _event({"error": {"code": said.code, "type": said.type, "message": said.message}})
 
 
 def _say_flat(said: Said) -> bytes:
-    """The flat error event; OpenAI's own libraries raise only what has an `error` member, so it has one, too."""
+    """The flat error event, with an `error` member too, because OpenAI's libraries raise only for that."""
     flat = {"type": "error", "code": said.code, "message": said.message, "param": None}
     inner = {"code": said.code, "type": said.type, "message": said.message}
     return _event({**flat, "sequence_number": said.sequence, "error": inner})
 
 
 def _say_named(said: Said) -> bytes:
-    """An event named `error`: Anthropic's libraries raise by that name."""
+    """An event named `error`, for which Anthropic's libraries raise."""
     inner = {"type": said.type, "code": said.code, "message": said.message}
     return b"event: error\n" + _event({"type": "error", "error": inner})
 
 
 def _enclose_member(_: int, error: Mapping[str, object]) -> dict[str, object]:
-    """`{"error": …}`, as OpenAI and OpenRouter answer."""
+    """`{"error": …}`, the form of OpenAI and OpenRouter."""
     return {"error": error}
 
 
 def _enclose_typed(status: int, error: Mapping[str, object]) -> dict[str, object]:
-    """`{"type": "error", "error": …}` with Anthropic's own `type` for the status, which its libraries show."""
+    """`{"type": "error", "error": …}` with Anthropic's `type` for the status, which its libraries show."""
     kind = _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
     return {"type": "error", "error": {**error, "type": kind}}
 
 
-# https://docs.anthropic.com/en/api/errors; 503 is said there as 529.
+# https://docs.anthropic.com/en/api/errors; its 529 corresponds to 503.
 _ANTHROPIC_TYPES = {
     401: "authentication_error",
     402: "billing_error",
@@ -114,7 +114,7 @@ def _event(document: Mapping[str, object]) -> bytes:
 _TOP_ID, _TOP_USAGE, _TOP_ERROR = ("id",), ("usage",), ("error",)
 _ERROR = frozenset({"error"})
 _CHOICE_ERROR = ("choices", EACH, "error")
-# OpenRouter's own names and OpenAI's; `error_type` and `code` draw on the same list.
+# Names of OpenRouter and of OpenAI; `error_type` and `code` have values of the same list.
 _OPENAI_FUNDING = frozenset(
     {"payment_required", "insufficient_credits", "insufficient_quota", "authentication", "authentication_error"}
 )
@@ -193,7 +193,7 @@ WIRE: Mapping[Dialect, Wire] = {
     Dialect.MESSAGES: Wire(
         prompts=("messages",),
         ceilings=("max_tokens",),
-        # Anthropic's own tools carry a dated type; a tool the client runs has none, or "custom".
+        # Anthropic's server tools have a dated type; a tool that the client runs has none, or "custom".
         client_tools=(None, "custom", "function"),
         ids=(("message", "id"), _TOP_ID),
         usages=(_TOP_USAGE, ("message", "usage")),
@@ -218,16 +218,16 @@ WIRE: Mapping[Dialect, Wire] = {
     ),
 }
 
-# What OpenRouter says in one dialect it may say in another, and reading more places costs nothing where they are empty.
+# OpenRouter may use one dialect's places in another, and searching an empty place costs nothing.
 ID_PATHS = tuple(dict.fromkeys(path for row in WIRE.values() for path in row.ids))
 USAGE_PATHS = tuple(dict.fromkeys(path for row in WIRE.values() for path in row.usages))
 ERROR_PATHS = tuple(dict.fromkeys(path for row in WIRE.values() for path in row.errors))
 FAILURES = frozenset(kind for row in WIRE.values() for kind in row.failures)
 FUNDING_NAMES = frozenset(name for row in WIRE.values() for name in row.funding)
 PLACES = tuple(dict.fromkeys(path[0] for path in (*ID_PATHS, *USAGE_PATHS) if len(path) > 1))
-"""The members within which an id or a usage may stand, beside the top."""
+"""The members that may contain an id or a usage, beside the top level."""
 
-# Members that name or describe a piece of output and are none: also in an event that only announces it.
+# Members that name or describe a piece of output without being output, also in events that announce it.
 _BESIDE_WORK = frozenset(
     {
         "call_id",
@@ -250,12 +250,12 @@ _BESIDE_WORK = frozenset(
     }
 )
 
-# A tool's arguments as an object: of whatever kind its values are, they are output.
+# A tool's arguments as an object, whose values of any type are output.
 _TOOL_INPUT = "input"
 
 
 def found(document: object, path: Path) -> list[object]:
-    """Return each value that stands at the end of a path."""
+    """Yield each value at a path."""
     values = [document]
     for name in path:
         above, values = values, []
@@ -269,7 +269,7 @@ def found(document: object, path: Path) -> list[object]:
 
 
 def value_at(document: object, path: Path) -> object:
-    """Return the value at the end of a path without EACH, None where there is none."""
+    """Return the value at a path without EACH, None if there is none."""
     for name in path:
         if not isinstance(document, dict):
             return None
@@ -279,12 +279,12 @@ def value_at(document: object, path: Path) -> object:
 
 @cache
 def marks(kinds: frozenset[str]) -> tuple[bytes, ...]:
-    """Return how the names of events are spelt within JSON."""
+    """Return the names of events as JSON strings."""
     return tuple(f'"{kind}"'.encode() for kind in sorted(kinds))
 
 
 def carries_work(wire: Wire, document: Mapping[str, object]) -> bool:
-    """Tell whether one event or body holds delivered output; what is too deep to be read is not nothing."""
+    """Return whether one event or body contains delivered output; too deeply nested JSON counts as output."""
     try:
         for path in wire.work:
             if path[0] in document:
@@ -305,7 +305,7 @@ def _holds_output(value: object) -> bool:
                 return True
         return False
     if isinstance(value, list):
-        # A number in a list is part of a vector; elsewhere it is an index or a time.
+        # A number in a list is part of a vector; elsewhere an index or a time.
         return any(_holds_output(each) or _is_number(each) for each in value)
     return False
 

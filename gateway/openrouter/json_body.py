@@ -1,6 +1,6 @@
-"""A pure scanner for an answer that is one JSON document: bytes in at any split; usage, id and errors out.
+"""A pure scanner of an answer that is one JSON document: reads bytes in any split, finds usage, id and errors.
 
-It holds no more than WHOLE_BODY_BYTES and the members that count, and never raises. Keep-alive blanks stand in front.
+It buffers at most WHOLE_BODY_BYTES and the needed members, and never raises. Keep-alive blanks may come first.
 """
 
 import re
@@ -9,22 +9,22 @@ from gateway.openrouter.dialects import Wire, carries_work
 from gateway.openrouter.members import Members
 from gateway.openrouter.usage import AnswerError, Usage, find_errors, find_id, find_usage, parsed_answer
 
-# Above this a body is mostly vectors or base64: its members are taken out as it passes (a full parse of 30 MB of
-# embeddings would hold up every other stream of the process for seconds).
+# Larger bodies are mostly vectors or base64. Their members are extracted without a full parse, which for 30 MB of
+# embeddings would stop every other stream of the process for seconds.
 WHOLE_BODY_BYTES = 256 * 1024
 MAX_ERRORS = 8
 _LEADING_BYTES = 512
-# Up to this size a body is parsed whenever it may be whole; a larger one is walked, each byte once.
+# Up to this size a body is parsed whenever it may be complete; a larger one is walked, each byte once.
 _SMALL_BYTES = 16 * 1024
-# Blanks behind the end that may hide it until the next piece.
+# The most blanks after the end with which it is still recognised before the next piece.
 _BEHIND_BYTES = 64
 
-# Each id that it matches is fit to be stored (`usage.fit_id`).
+# Each matching id can be stored (`usage.fit_id`).
 _LEADING_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([!#-\[\]-~]{1,128})"')
 
 
 class JsonScanner:
-    """Scans one JSON body; reads it at `finish`, the id earlier if it leads."""
+    """Scans one JSON body. It is parsed at `finish`; an id at its beginning is found earlier."""
 
     is_event_stream = False
 
@@ -37,25 +37,25 @@ class JsonScanner:
         self.payload_bytes = 0
         self.events = 0
         self._whole_body_bytes = whole_body_bytes
-        self._body = bytearray()  # the whole of it, until it is too large
-        self._document: dict[str, object] = {}  # the whole of it, once it could be parsed
-        self._members: Members | None = None  # made when it is too large for that, or breaks off
-        self._walked = 0  # how much of `_body` the members have seen
+        self._body = bytearray()  # all of it, until it is too large
+        self._document: dict[str, object] = {}  # the document, once parsed
+        self._members: Members | None = None  # used if it is too large to be parsed, or truncated
+        self._walked = 0  # how many bytes of `_body` were given to `_members`
         self._is_large = False
 
     @property
     def completion_bytes(self) -> int:
-        """Bytes of the body without the whitespace in front of it."""
+        """The bytes of the body without leading whitespace."""
         return self.payload_bytes
 
     @property
     def is_outdone(self) -> bool:
-        """Whether work came with or after the last stated cost: here both are said in one."""
+        """Whether work came with or after the stated cost: in one document every output comes with it."""
         return self.has_work
 
     @property
     def done(self) -> bool:
-        """Whether the document is whole; upstream may hang open after it."""
+        """Whether the document is complete; upstream may hang open after it."""
         if self._document:
             return True
         if not self._is_large and self._body[-_BEHIND_BYTES:].rstrip().endswith(b"}"):
@@ -66,7 +66,7 @@ class JsonScanner:
         return self._members is not None and self._members.is_whole
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body."""
+        """Read the next bytes of the body."""
         if not self.payload_bytes:
             chunk = chunk.lstrip(b" \t\r\n")
         if not chunk:
@@ -87,7 +87,7 @@ class JsonScanner:
             self._walked = 0
 
     def finish(self) -> None:
-        """Parse the body; of one that broke off, or is too large, the members count that are whole."""
+        """Parse the body; of a truncated or too large one, read the complete members."""
         document, works = self._document or parsed_answer(bytes(self._body)), False
         if not document:
             members = self._walk()

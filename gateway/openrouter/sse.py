@@ -1,7 +1,8 @@
-"""A pure scanner for an answer that is a stream of events: bytes in at any split; usage, id, errors and the end out.
+"""A pure scanner of an answer that is a stream of events: reads bytes in any split, finds usage, id, errors, the end.
 
-It holds no more than one event, looks at no token text it does not need, and never raises.
-Rules and their recordings: a non-null `usage` counts wherever it stands, the last one wins, an error is not the end.
+It buffers at most one event, parses only the events that it must, and never raises.
+Rules, from recordings: a non-null `usage` counts at any place, the last one replaces earlier ones, an error is not the
+end.
 """
 
 import re
@@ -12,31 +13,31 @@ from gateway.openrouter.json_body import MAX_ERRORS
 from gateway.openrouter.members import Members, looks_like_output, read_anyhow
 from gateway.openrouter.usage import AnswerError, Usage, find_errors, find_id, find_usage, merged, parsed_answer
 
-# The largest recorded transport chunk held 21 kB. Of a larger event, which is an image mostly, the members are taken
-# out as it passes.
+# The largest recorded transport chunk had 21 kB. A larger event is mostly an image; its members are extracted without
+# buffering it.
 MAX_EVENT_BYTES = 256 * 1024
 
-# An id stands on every chunk; a stream whose first events have none never gets one.
+# Every chunk has the id; if the first events have none, the stream has none.
 _ID_ATTEMPTS = 16
 
-# What Python keeps for one held line beside its bytes: without it, endless one-byte lines would pass the bound.
+# Python's overhead for one buffered line, which is counted because endless one-byte lines would exceed the memory.
 _LINE_OVERHEAD_BYTES = 48
 
-# A text event has an envelope of some 300 bytes round a token or two of about four bytes each.
+# A text event has an envelope of about 300 bytes around a token or two of about four bytes each.
 _BYTES_PER_TOKEN = 4
 
-# An event that only keeps alive is short: `{"type": "ping"}`.
+# The longest keep-alive event; the usual one is `{"type": "ping"}`.
 _PING_BYTES = 64
 _SKIMMED_BYTES = len(b"data: ") + _PING_BYTES
 
 _LF = ord("\n")
 _DONE = b"[DONE]"
 _OBJECT = b"data: {"
-# What one line alone may be an event of: data, or a comment.
+# A single line that is a complete event: data, or a comment.
 _is_one_line = methodcaller("startswith", (b"data: ", b":"))
 _BOM = b"\xef\xbb\xbf"
 _KNOWN_FIELDS = (b":", b"data", b"event", b"id", b"retry")
-# As many bytes of a line tell which of them it is.
+# The bytes of a line that suffice to recognise it.
 _HEAD_BYTES = len(b"data: ")
 _WORTH_PARSING = re.compile(
     rb'"(?:usage|error)"\s*:\s*[{"]|"type"\s*:\s*"(?:%b)"' % b"|".join(re.escape(kind.encode()) for kind in FAILURES)
@@ -55,7 +56,7 @@ class SseScanner:
         self.done = False
         self.has_work = False
         self.is_outdone = False
-        """Whether work came with or after the last stated cost: then more may be owed."""
+        """Whether work came with or after the last stated cost, so that more may be owed."""
         self.payload_bytes = 0
         self.events = 0
         self._wire = wire
@@ -63,11 +64,11 @@ class SseScanner:
         self._telling_marks = (b'"usage"', b'"error"', *self._end_marks)
         self._ping_marks = marks(wire.pings)
         self._max_event_bytes = max_event_bytes
-        self._line = bytearray()  # the line not ended yet; of a large event, its first bytes
-        self._data: list[bytes] = []  # data lines of the event not ended yet
+        self._line = bytearray()  # the unfinished line; in a large event its first bytes
+        self._data: list[bytes] = []  # data lines of the unfinished event
         self._held = 0
-        self._large: Members | None = None  # the event not ended yet, when it is too large to be held
-        self._is_passing = False  # whether the rest of the line goes to `_large` as it comes
+        self._large: Members | None = None  # the unfinished event, if it is too large to buffer
+        self._is_passing = False  # whether the rest of the line is given to `_large` directly
         self._is_heard = False  # whether that line is data
         self._is_bare = False
         self._after_cr = False
@@ -77,11 +78,11 @@ class SseScanner:
 
     @property
     def completion_bytes(self) -> int:
-        """One token for each event, and what its payload has beyond the smallest: the envelope is no output."""
+        """The bytes of one token for each event, plus its payload beyond that of the smallest event, the envelope."""
         return _BYTES_PER_TOKEN * self.events + self.payload_bytes - self.events * self._smallest
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the stream."""
+        """Read the next bytes of the stream."""
         if self._may_skim and self._skims_one(chunk):
             return
         if not chunk:
@@ -99,13 +100,13 @@ class SseScanner:
             self._keep(rest)
 
     def finish(self) -> None:
-        """Read the last event even when its line or its blank line is missing."""
+        """Read the last event, even without its line end or blank line."""
         if self._line or self._is_passing:
             self._end_line(b"")
         self._dispatch()
 
     def _is_whole(self, chunk: bytes) -> bool:
-        """Tell the commonest chunk, which begins and ends with whole events: nothing of it must be kept."""
+        """Return whether the chunk consists of complete events, as most do, so that none of it must be buffered."""
         return (
             chunk.endswith(b"\n\n")
             and not (self._line or self._data or self._large)
@@ -114,7 +115,7 @@ class SseScanner:
         )
 
     def _skims_one(self, chunk: bytes) -> bool:
-        """Count the commonest chunk of all: one whole event on one line, which holds nothing to read."""
+        """Count the most common chunk: one complete event on one line without a searched mark."""
         size = len(chunk) - 8
         if (
             chunk.find(b"\n") != size + 6
@@ -132,9 +133,9 @@ class SseScanner:
         return True
 
     def _takes_events(self, chunk: bytes) -> bool:
-        """Take whole events and comments of one line each; tell whether these are such.
+        """Read complete events and comments of one line each; return False if the chunk has others.
 
-        Once there is work and an id, only usage, errors and the end are still looked for.
+        Once there is work and an id, only usage, errors and the end are searched.
         """
         events = chunk.split(b"\n\n")
         events.pop()
@@ -154,12 +155,12 @@ class SseScanner:
         return True
 
     def _take_line(self, event: bytes) -> None:
-        """Take an event or a comment of one line."""
+        """Read an event or a comment of one line."""
         if not event.startswith(b":"):
             self._event(event[6:])
 
     def _skim(self, events: list[bytes]) -> None:
-        """Count events that hold nothing to read."""
+        """Count events without a searched mark."""
         sizes = [len(event) - 6 for event in events if len(event) >= _SKIMMED_BYTES and event.startswith(_OBJECT)]
         if len(sizes) == len(events):
             self.events += len(sizes)
@@ -170,7 +171,7 @@ class SseScanner:
                 self._take_line(event)
 
     def _first_mark(self, chunk: bytes) -> int:
-        """Return where the first thing that is still looked for may stand; the chunk's length without one."""
+        """Return the position of the first searched mark; the chunk's length if there is none."""
         first = len(chunk)
         for mark in self._telling_marks:
             at = chunk.find(mark, 0, first)
@@ -179,9 +180,9 @@ class SseScanner:
         return first
 
     def _tells(self, data: bytes) -> bool:
-        """Tell whether an event may hold what is still looked for.
+        """Return whether an event has a searched mark.
 
-        By `find`, not by `in`: that first tries its operand as a number, which costs as much as the search.
+        `find` is used because `in` first tests its operand for a number, which takes as long as the search.
         """
         for mark in self._telling_marks:  # noqa: SIM110 - a generator takes twice as long as its few substring tests
             if data.find(mark) >= 0:
@@ -196,7 +197,7 @@ class SseScanner:
             self._smallest = size
 
     def _keep(self, part: bytes) -> None:
-        """Hold an unfinished line, or pass it on when its event is too large to be held."""
+        """Buffer an unfinished line, or pass it on if its event is too large to buffer."""
         if self._large is None and self._held + len(self._line) + len(part) > self._max_event_bytes:
             self._begin_large()
         if self._large is None:
@@ -205,7 +206,7 @@ class SseScanner:
             self._pass(part)
 
     def _end_line(self, part: bytes) -> None:
-        """Take the end of a line, which may be all of it."""
+        """Handle the end of a line, which may be the whole line."""
         if self._large is None:
             line = bytes(self._line) + part if self._line else part
             # The blank line that ends an event adds nothing to it.
@@ -228,16 +229,16 @@ class SseScanner:
         elif (data := self._data_of(line)) is not None:
             self._data.append(data)
             self._held += len(line) + _LINE_OVERHEAD_BYTES
-            # The end needs no blank line behind it: upstream may hang open before that.
+            # The end counts without its blank line, before which upstream may hang.
             self.done = self.done or data == _DONE
         elif not line.startswith(_KNOWN_FIELDS) and looks_like_output(line):
-            # It is no event, but what stands in it was delivered.
+            # It is not an event, but its content was delivered.
             self.has_work = True
 
     def _data_of(self, line: bytes) -> bytes | None:
-        """Return what a line adds to its event, None for any other field.
+        """Return the data that a line adds to its event, None for another field.
 
-        JSON without a field name, as an edge may say it behind our comments, is read as if it had one.
+        JSON without a field name, as a CDN may send it after comments, is read as data.
         """
         if line.startswith(b"data:"):
             return line[6:] if line.startswith(b"data: ") else line[5:]
@@ -247,7 +248,7 @@ class SseScanner:
         return None
 
     def _begin_large(self) -> None:
-        """Go on without holding the event, whose data and line so far are passed on."""
+        """Stop buffering the event; its data and line so far are passed on."""
         self._large = Members()
         for data in self._data:
             self._large.feed(data)
@@ -259,7 +260,7 @@ class SseScanner:
             self._pass(line)
 
     def _pass(self, part: bytes, *, is_last: bool = False) -> None:
-        """Pass on a part of a line of a large event, once it is known to be data."""
+        """Pass on a part of a large event's line, once it is known to be data."""
         large = self._large
         if large is None:
             return
@@ -301,7 +302,7 @@ class SseScanner:
             self._read(data)
 
     def _is_no_payload(self, data: bytes) -> bool:
-        """Take the end of the stream, and tell what only keeps it alive."""
+        """Return whether data is the stream's end, which is recorded, or a keep-alive."""
         if data.strip() == _DONE:
             self.done = True
             return True
@@ -310,7 +311,7 @@ class SseScanner:
         )
 
     def _is_worth_parsing(self, data: bytes) -> bool:
-        """A few substring tests for nearly every event; the pattern only for those that pass them."""
+        """Return whether an event must be parsed, mostly by substring tests, else by a pattern."""
         if not self._tells(data):
             return False
         return _WORTH_PARSING.search(data) is not None or any(mark in data for mark in self._end_marks)
@@ -335,7 +336,7 @@ class SseScanner:
         self.has_work = self.has_work or works
         self.errors = (self.errors + find_errors(document))[:MAX_ERRORS]
         self.done = self.done or kind in self._wire.ends
-        # A cost that nothing has come after is looked behind; else only what counts is still to be read.
+        # After a stated cost every event is parsed, as work may follow; otherwise only events with a searched mark.
         states_cost = self.usage is not None and self.usage.cost_nano is not None
         self._may_skim = (
             self.has_work

@@ -1,7 +1,7 @@
-"""What one JSON object of an answer says: generation id, usage, errors, in whatever dialect.
+"""Reads generation id, usage and errors from one JSON object of an answer, in any dialect.
 
-Never raises: what cannot be read is absent, and absent cost is not zero. An id that could not be stored or asked for
-is no id, an absurd cost is no cost.
+Never raises: an unreadable value counts as absent, and an absent cost is not zero. So do an id that cannot be stored or
+put into a URL, and an absurd cost.
 """
 
 import json
@@ -21,10 +21,10 @@ _ID = re.compile(r"[!-~]{1,128}")
 
 
 class Usage(NamedTuple):
-    """What the answer says it cost. `cost_nano` is rounded up; for BYOK it is fee plus the provider's own bill.
+    """The usage of an answer. `cost_nano`: rounded up; for BYOK the fee plus the provider's bill.
 
-    None means not stated, which is not zero. `prompt_tokens` hold those that were read from a cache and those that were
-    written to one, also where upstream counts them apart (/messages).
+    None means not stated, which is not zero. `prompt_tokens` include those read from a cache and those written to one,
+    also if upstream counts them separately (/messages).
     """
 
     cost_nano: int | None
@@ -37,7 +37,7 @@ class Usage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AnswerError:
-    """One error object as upstream wrote it; `code` is a number, a name or missing."""
+    """One error object of upstream; `code`: a number, a name or missing."""
 
     code: int | str | None
     message: str
@@ -60,15 +60,15 @@ _DECODER = json.JSONDecoder(parse_float=_exact, parse_constant=_nothing)
 
 
 def parsed(data: bytes) -> dict[str, object]:
-    """Return the JSON object in `data`, its fractions as Decimal, or an empty one for anything else."""
+    """Parse a JSON object with fractions as Decimal; return an empty one for anything else."""
     document = parsed_value(data)
     return document if isinstance(document, dict) else {}
 
 
 def parsed_answer(data: bytes) -> dict[str, object]:
-    """Return what `parsed` does, by a faster parser: a fraction may be a double, and is then what its `repr` says.
+    """Do as `parsed` with a faster parser. A fraction may be a double, whose value is then that of its `repr`.
 
-    The fast parser takes no JSON that the other refuses, and of a key that stands twice both take the last.
+    The fast parser accepts no JSON that the other refuses, and both use the last of repeated keys.
     """
     if keeps_numbers(data):
         try:
@@ -80,7 +80,7 @@ def parsed_answer(data: bytes) -> dict[str, object]:
 
 
 def parsed_value(data: bytes) -> object:
-    """Return the JSON value in `data`, None for anything else."""
+    """Parse a JSON value; return None for anything else."""
     try:
         return _DECODER.decode(data.decode())
     except (ValueError, RecursionError):
@@ -88,12 +88,12 @@ def parsed_value(data: bytes) -> object:
 
 
 def fit_id(found: object) -> str | None:
-    """Return a generation id if it is fit to be stored and asked for."""
+    """Return a generation id if it can be stored and put into a URL, else None."""
     return found if isinstance(found, str) and _ID.fullmatch(found) else None
 
 
 def find_id(document: dict[str, object]) -> str | None:
-    """Return the generation id of one event or body, if it is fit."""
+    """Return the generation id of one event or body, if it has a valid one."""
     for path in ID_PATHS:
         if (fit := fit_id(value_at(document, path))) is not None:
             return fit
@@ -109,14 +109,14 @@ def find_usage(document: dict[str, object]) -> Usage | None:
 
 
 def read_usage(usage: dict[str, object]) -> Usage | None:
-    """Read one usage object, in chat's names or in those of /responses and /messages."""
+    """Parse one usage object, with the names of chat or those of /responses and /messages."""
     if not usage:
         return None
     is_byok = usage.get("is_byok") is True
     prompt = _count(usage, "prompt_tokens", "input_tokens")
     cached = written = 0
     if "cache_read_input_tokens" in usage or "cache_creation_input_tokens" in usage:
-        # Anthropic counts these beside the prompt, everybody else within it.
+        # Anthropic counts cached tokens separately from the prompt, all others within it.
         cached, written = (
             _count(usage, "cache_read_input_tokens") or 0,
             _count(usage, "cache_creation_input_tokens") or 0,
@@ -137,7 +137,7 @@ def read_usage(usage: dict[str, object]) -> Usage | None:
 
 
 def _cost_nano(usage: dict[str, object], *, is_byok: bool) -> int | None:
-    """Return the charge, rounded up. For BYOK the fee alone is not the cost: without the provider's bill it is None."""
+    """Return the charge, rounded up. For BYOK without the provider's bill it is None, as the fee is only a part."""
     if not is_byok:
         return _nano(usage.get("cost"))
     fee = _amount(usage.get("cost"))
@@ -155,7 +155,7 @@ def _amount(value: object) -> Decimal | None:
 
 
 def _nano(value: object) -> int | None:
-    """Return an amount that money can hold, else None: an absurd cost is no cost."""
+    """Return an amount in nano-USD, None if it is above the maximum."""
     try:
         if isinstance(value, float):
             return nano_from_double(value)
@@ -174,12 +174,12 @@ def _count(usage: dict[str, object], *names: str) -> int | None:
 
 
 def merged(earlier: Usage | None, later: Usage | None) -> Usage | None:
-    """Return what the last usage says; what it leaves out (Anthropic splits its counts over two events) stays."""
+    """Return the later usage, plus the earlier one's members that it omits (Anthropic splits counts over events)."""
     if earlier is None or later is None:
         return later or earlier
     return Usage(
         cost_nano=earlier.cost_nano if later.cost_nano is None else later.cost_nano,
-        # What the caches took is often said once, at the start: a later count without it is no smaller prompt.
+        # Cached tokens are often stated once, at the start: a later count without them is not a smaller prompt.
         prompt_tokens=max(later.prompt_tokens or 0, earlier.prompt_tokens or 0)
         if earlier.prompt_tokens is not None and later.prompt_tokens is not None
         else later.prompt_tokens or earlier.prompt_tokens,
@@ -191,10 +191,10 @@ def merged(earlier: Usage | None, later: Usage | None) -> Usage | None:
 
 
 def find_errors(document: dict[str, object]) -> tuple[AnswerError, ...]:
-    """Return the errors of one event or body, nested, bare or flat; one that only its `type` tells is one, too."""
+    """Return the errors of one event or body: nested, bare or flat, or recognised by `type` only."""
     errors: list[AnswerError] = []
     for path in ERROR_PATHS:
-        # Nearly no document has any of them.
+        # A quick check, as few documents have any of them.
         if path[0] in document and (values := found(document, path)):
             place = _beside(document, path)
             errors += [error for value in values if (error := _answer_error(value, place)) is not None]
@@ -206,7 +206,7 @@ def find_errors(document: dict[str, object]) -> tuple[AnswerError, ...]:
 
 
 def _beside(document: dict[str, object], path: Path) -> dict[str, object]:
-    """Return the object in which an error stands: it may name the error's kind beside it."""
+    """Return the object that contains an error, which may state the error's type."""
     place = value_at(document, path[:-1])
     return place if isinstance(place, dict) else {}
 
