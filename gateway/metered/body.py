@@ -216,7 +216,7 @@ def _choices(document: Mapping[str, object], dialect: Dialect) -> int:
 def _prompts(document: Mapping[str, object], dialect: Dialect) -> int:
     """Return the number of separate prompts: each item of a list of texts or of token lists is one."""
     listed = document.get("input" if dialect is Dialect.EMBEDDINGS else "prompt")
-    if dialect is Dialect.RESPONSES or not isinstance(listed, list):
+    if not isinstance(listed, list) or dialect is Dialect.RESPONSES:
         return 1
     return max(1, sum(not isinstance(each, int) for each in listed))
 

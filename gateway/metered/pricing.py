@@ -82,7 +82,7 @@ class Prompt(NamedTuple):
 
 def bounded_prompt(request: ChatRequest, model: str) -> Prompt:
     """Return the upper bound of the prompt tokens."""
-    image_tokens = sum([image_tokens_of(model, size) for size in request.images])
+    image_tokens = sum([image_tokens_of(model, size) for size in request.images]) if request.images else 0
     return Prompt(request.prompt_bytes + (_own_prompt(model) if request.has_output else 0), image_tokens)
 
 
@@ -146,10 +146,12 @@ def estimate_nano(
         completion_tokens = -(-completion_bytes // ESTIMATE_BYTES_PER_TOKEN) if request.has_output else 0
         if request.max_tokens is not None:
             completion_tokens = min(completion_tokens, request.max_tokens * request.choices)
-    listed = prices or _NO_LIST
-    models = (request.model, *request.fallbacks)
-    tokens = _Tokens(max(0, prompt_tokens - cached - written), cached, written, completion_tokens)
-    return max([_estimate_for(each, request, listed, tokens) for each in models])
+    listed = _NO_LIST if prices is None else prices
+    tokens = _Tokens(max(prompt_tokens, cached + written), cached, written, completion_tokens)
+    estimate = _estimate_for(request.model, request, listed, tokens)
+    if request.fallbacks:
+        estimate = max(estimate, *(_estimate_for(each, request, listed, tokens) for each in request.fallbacks))
+    return estimate
 
 
 def estimated_prompt_tokens(request: ChatRequest) -> int:
@@ -158,16 +160,12 @@ def estimated_prompt_tokens(request: ChatRequest) -> int:
 
 
 class _Tokens(NamedTuple):
-    """The tokens of an estimate: of the prompt (plain, read from a cache, written to one), and of the completion."""
+    """The tokens of an estimate: of the prompt, of these read from and written to a cache, and of the completion."""
 
-    plain: int
+    prompt: int
     cached: int
     written: int
     completion: int
-
-    @property
-    def prompt(self) -> int:
-        return self.plain + self.cached + self.written
 
 
 def _estimate_for(model: str, request: ChatRequest, prices: PriceList, tokens: _Tokens) -> int:
@@ -179,7 +177,9 @@ def _estimate_for(model: str, request: ChatRequest, prices: PriceList, tokens: _
     if request.images:
         once += len(request.images) * price.rate(("image",), 0)
     prompt = price.rate(("prompt",), tokens.prompt)
-    in_all = prompt * tokens.plain + price.rate(("completion",), tokens.prompt) * tokens.completion
+    in_all = prompt * (tokens.prompt - tokens.cached - tokens.written)
+    if tokens.completion:
+        in_all += price.rate(("completion",), tokens.prompt) * tokens.completion
     if tokens.cached:
         in_all += (price.rate(("input_cache_read",), tokens.prompt) or prompt) * tokens.cached
     if tokens.written:
@@ -192,7 +192,8 @@ def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int], prompt: 
     max_tokens = _output_ceiling(request, price)
     if max_tokens is None:
         return None
-    price = _capped(price, caps)
+    if caps:
+        price = _capped(price, caps)
     context = None if price.context_length is None else price.context_length * request.prompts
     prompt_tokens = _at_most(context, prompt.text_tokens + prompt.image_tokens)
     prompt_rate = _prompt_rate(request, price, prompt_tokens)
@@ -256,8 +257,6 @@ def _capped(price: Price, caps: Mapping[str, int]) -> Price:
 
     Tiers for long prompts are kept, as a provider is selected by its base price.
     """
-    if not caps:
-        return price
     base = price.tiers[0].rates
     lowered = {
         name: min(rate, limit) if (limit := _cap_of(name, caps)) is not None else rate for name, rate in base.items()
@@ -293,6 +292,8 @@ def _max_price(document: Mapping[str, object]) -> Mapping[str, int]:
     If OpenRouter read request and image per million, the bound here would only be higher.
     """
     provider = document.get("provider")
+    if provider is None:
+        return {}
     listed = provider.get("max_price") if isinstance(provider, dict) else None
     if not isinstance(listed, dict):
         return {}

@@ -66,9 +66,10 @@ class Price:
         dearest = self._base_rates.get(names)
         if dearest is None:
             dearest = self._base_rates[names] = self.tiers[0].dearest(names)
-        for tier in self.tiers[1:]:
-            if tier.above_tokens == 0 or prompt_tokens > tier.above_tokens:
-                dearest = max(dearest, tier.dearest(names))
+        if len(self.tiers) > 1:
+            for tier in self.tiers[1:]:
+                if tier.above_tokens == 0 or prompt_tokens > tier.above_tokens:
+                    dearest = max(dearest, tier.dearest(names))
         return dearest
 
 
