@@ -140,7 +140,7 @@ class Soak:
     async def keep_restarting(self, server: ValkeyServer) -> None:
         """Kill Redis and restart it a moment later with all acknowledged data."""
         while not self.over.is_set():
-            await self.pause(10, 20)
+            await self.pause(6, 12)
             async with self.turn:
                 server.kill()
                 self.seen["restarted"] += 1
