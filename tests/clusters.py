@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -169,6 +170,19 @@ class ValkeyCluster:
         wait_for(lambda: "role:master" in ask(replica, "INFO", "replication"))
         living = [node for node in self.nodes if node is not self.nodes[number]]
         wait_for(lambda: all("cluster_state:ok" in ask(node, "CLUSTER", "INFO") for node in living))
+
+    def restore_roles(self) -> None:
+        """Make `nodes[0:3]` the masters again. On a busy machine one may miss its timeout and be replaced, too."""
+        for node in self.nodes[:MASTERS]:
+            if "role:master" not in ask(node, "INFO", "replication"):
+                wait_for(partial(_says, node, "master_link_status:up"))
+                ask(node, "CLUSTER", "FAILOVER")
+                wait_for(partial(_says, node, "role:master"))
+        wait_for(self.is_whole)
+
+
+def _says(node: ValkeyServer, line: str) -> bool:
+    return line in ask(node, "INFO", "replication")
 
 
 class SentinelGroup:

@@ -49,10 +49,17 @@ def mortal() -> Iterator[ValkeyCluster]:
 
 
 @pytest.fixture(scope="module")
-def replicated() -> Iterator[ValkeyCluster]:
-    """Three masters, each with a replica."""
+def six_nodes() -> Iterator[ValkeyCluster]:
+    """Three masters, each with a replica, in whichever roles the last test left them."""
     with ValkeyCluster() as running:
         yield running
+
+
+@pytest.fixture
+def replicated(six_nodes: ValkeyCluster) -> ValkeyCluster:
+    """Three masters, each with a replica, in the roles they began with."""
+    six_nodes.restore_roles()
+    return six_nodes
 
 
 @pytest.fixture
