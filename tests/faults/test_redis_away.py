@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import time
@@ -58,6 +59,7 @@ class OutageScenario:
 
     async def _refusal(self, user: str) -> float:
         probing = asyncio.ensure_future(self._slowest_probe())
+        starved = self._starved_seconds()
         asked = time.monotonic()
         async with self.world.ask(self.gateway.url, user, SHORT) as answer:
             document = json.loads(await answer.read())
@@ -65,7 +67,13 @@ class OutageScenario:
         assert (answer.status, document["error"]["code"]) == (503, "unavailable"), document
         assert "Retry-After" in answer.headers
         self.is_refused.set()
-        return took - await probing
+        # Of a wait with several steps a probe shows one.
+        return took - max(await probing, self._starved_seconds() - starved)
+
+    def _starved_seconds(self) -> float:
+        """How long gateway and test were ready to run while others had the cores, by Linux's count; else 0."""
+        counts = [Path(f"/proc/{pid}/schedstat") for pid in (self.gateway.pid, os.getpid())]
+        return sum(int(count.read_text().split()[1]) for count in counts if count.exists()) / 1e9
 
     async def _slowest_probe(self) -> float:
         """Ask the same gateway, by the same client, for what needs no Redis, again and again until the refusal is here.
@@ -144,11 +152,14 @@ async def test_while_redis_is_away_requests_are_refused_at_once_and_streams_go_o
     assert stream.is_whole
     assert stream.body.endswith(b"data: [DONE]\n\n")
     assert stream.body.count(b'"content":"') >= 80
+    outage = ("store_away", "store_back", "store_refused")
+    assert house.gateway.events(*outage) == ["store_away"]
     come_back()
     await until(lambda: house.answers("ada"))
     await house.world.services.store.opened()
     await until(lambda: house.paid("ada"))
-    assert house.gateway.events("store_away", "store_back", "store_refused") == ["store_away", "store_back"]
+    # On a busy machine Redis may count as away once more.
+    assert house.gateway.events(*outage) in (["store_away", "store_back"], ["store_away", "store_back"] * 2)
     assert "estimated" not in (await house.world.books("ada")).statuses
     assert house.gateway.events("bug", "request_failed") == []
 
