@@ -24,7 +24,7 @@ from gateway.metered.closing import Closing
 from gateway.metered.inflight import Inflight
 from gateway.metered.proxy import Proxy
 from gateway.metered.tracing import traced
-from gateway.metered.waiting import Waiting
+from gateway.metered.waiting import WaitingRequests
 from gateway.openrouter.client import Client
 from gateway.openrouter.prices import Prices
 from gateway.protocol import CallerServer
@@ -57,7 +57,7 @@ class Gateway:
     services: Services
     server: CallerServer
     inflight: Inflight
-    waiting: Waiting
+    waiting: WaitingRequests
     sweeper: Sweeper
     prices: Prices
     sender: Sender
@@ -73,7 +73,7 @@ class Gateway:
 
     def handle_wake(self, message: bytes) -> None:
         """Wake a waiting request whose turn it is; if it is no longer here, remove it from the queue in Redis."""
-        if (unknown := self.waiting.hear(message)) is None:
+        if (unknown := self.waiting.handle_wake(message)) is None:
             return
         queue, request_id = unknown
         budget = Budget.parse(queue.removesuffix(":queue"))
@@ -83,7 +83,7 @@ class Gateway:
     async def catch_up(self) -> None:
         """Act on all that may have been missed while no messages were received. Raises Unavailable."""
         self.services.apps.forget_all()
-        self.waiting.call_all()
+        self.waiting.wake_all()
         await self.inflight.check(self.services.apps.is_closed)
 
     async def end(self) -> None:
@@ -126,7 +126,7 @@ def _assemble(services: Services, client: Client) -> Gateway:
     settings, ledger = services.settings, services.ledger
     prices = Prices(services.store, client)
     inflight = Inflight(ledger)
-    waiting = Waiting(services.broadcast.process, may_wait=settings.admission_wait_seconds > 0)
+    waiting = WaitingRequests(services.broadcast.process, may_wait=settings.admission_wait_seconds > 0)
     admissions = Admissions(
         ledger=ledger,
         prices=prices,

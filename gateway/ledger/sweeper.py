@@ -81,7 +81,7 @@ class Sweeper:
         for budget in await self._ledger.endings.ripe(most=_MOST_BUDGETS, lease_ms=_CLAIM_MS):
             await self._ledger.endings.finish(budget)
 
-    def look_at(self, budget: Budget) -> None:
+    def request_sweep(self, budget: Budget) -> None:
         """Have what is overdue in a budget swept: here, or by whichever process sweeps."""
         if self._is_sweeping:
             self.notice(budget)

@@ -26,7 +26,7 @@ SHORTEN_HEADER = "x-wattfare-shorten"
 
 
 @dataclass(slots=True)
-class _Asked:
+class _Arguments:
     """The arguments of one request's admission, which is repeated until it is decided."""
 
     request: OpenRequest
@@ -45,7 +45,7 @@ class Admissions:
         ledger: Ledger,
         prices: Prices,
         inflight: Inflight,
-        waiting: waiting.Waiting,
+        waiting: waiting.WaitingRequests,
         goes_beyond: bool,
         wait_seconds: float,
         manage_url: str,
@@ -76,11 +76,11 @@ class Admissions:
             estimate = estimate_nano(chat, prices, completion_bytes=0)
             if not self._goes_beyond and worst is not None:
                 terms = _terms(request, worst, may_shorten=may_shorten, goes_beyond=False)
-        asked = _Asked(request, worst, estimate, terms, self._waiting.turn(request))
+        arguments = _Arguments(request, worst, estimate, terms, self._waiting.turn(request))
         try:
-            found = await self._ask(asked)
+            found = await self._ask(arguments)
             if not isinstance(found, Admission):
-                found = await self._wait(asked, found, may_shorten=may_shorten)
+                found = await self._wait(arguments, found, may_shorten=may_shorten)
         except Unavailable:
             raise
         except BudgetExceeded as refused:
@@ -98,9 +98,9 @@ class Admissions:
                 metrics.WAIT_SECONDS.observe(request.waited_seconds)
         return found
 
-    async def _ask(self, asked: _Asked) -> Admission | Waiting:
+    async def _ask(self, arguments: _Arguments) -> Admission | Waiting:
         """Call the script once. A budget is listed for the sweeper before any hold of it. Raises like `admit`."""
-        request, now = asked.request, asked.request.clock()
+        request, now = arguments.request, arguments.request.clock()
         if not self._inflight.is_indexed(request.budget, now):
             await self._inflight.index(request.budget, now)
         request.is_asked = True
@@ -108,16 +108,16 @@ class Admissions:
         return await self._ledger.admit(
             request.budget,
             request.request_id,
-            asked.worst,
+            arguments.worst,
             model=request.chat.model,
-            estimate_nano=asked.estimate_nano,
-            terms=asked.terms,
-            turn=asked.turn,
+            estimate_nano=arguments.estimate_nano,
+            terms=arguments.terms,
+            turn=arguments.turn,
         )
 
-    async def _wait(self, asked: _Asked, found: Admission | Waiting, *, may_shorten: bool) -> Admission:
+    async def _wait(self, arguments: _Arguments, found: Admission | Waiting, *, may_shorten: bool) -> Admission:
         """Send the terms if they are needed, and wait for the turn. The queue is left in any case."""
-        request, channel = asked.request, asked.turn.channel
+        request, channel = arguments.request, arguments.turn.channel
         began = request.clock()
         until = began + self._wait_seconds
         is_decided = False
@@ -127,17 +127,17 @@ class Admissions:
                     self._waiting.enter(request, found.place)
                 self._waiting.renewed(request)
                 if found.needs_terms:
-                    asked.terms = await self._expected(asked, may_shorten=may_shorten)
+                    arguments.terms = await self._expected(arguments, may_shorten=may_shorten)
                 else:
-                    await self._until_called(request, until)
+                    await self._until_woken(request, until)
                 # A request whose terms are needed after its waiting time has no place any more, and gets no new one.
-                is_over = asked.turn.is_over or (not found.needs_terms and request.clock() >= until)
-                asked.turn = Turn(channel, found.place, is_over)
-                found = await self._ask(asked)
+                is_over = arguments.turn.is_over or (not found.needs_terms and request.clock() >= until)
+                arguments.turn = Turn(channel, found.place, is_over)
+                found = await self._ask(arguments)
             is_decided = True
         except Unavailable:
             # The other waiting requests of this budget would get the same error, one after the other.
-            self._waiting.call(request.budget.queue)
+            self._waiting.wake(request.budget.queue)
             raise
         except WattfareError:
             is_decided = True
@@ -149,17 +149,17 @@ class Admissions:
                 self._ledger.keep_leave(request.budget, request.request_id, channel)
         return found
 
-    async def _until_called(self, request: OpenRequest, until: float) -> None:
+    async def _until_woken(self, request: OpenRequest, until: float) -> None:
         """Wait until the next call is due. Raises Stopped, and Unavailable when the process stops."""
         request.reach("waiting")
-        await self._waiting.called(request, until)
+        await self._waiting.until_woken(request, until)
         if self._waiting.is_stopping:
             request.is_asked = False
             raise _stopping()
 
-    async def _expected(self, asked: _Asked, *, may_shorten: bool) -> Terms:
+    async def _expected(self, arguments: _Arguments, *, may_shorten: bool) -> Terms:
         """Return the terms of a request whose bound does not fit."""
-        request, bound = asked.request, asked.worst
+        request, bound = arguments.request, arguments.worst
         if bound is None:
             raise AssertionError("without a bound no terms are asked for")
         budget = request.budget

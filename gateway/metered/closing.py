@@ -25,9 +25,9 @@ class Closing:
         self._prices = prices
         self._sweeper = sweeper
 
-    def look_at(self, budget: Budget) -> None:
+    def request_sweep(self, budget: Budget) -> None:
         """Have the overdue holds of a budget swept."""
-        self._sweeper.look_at(budget)
+        self._sweeper.request_sweep(budget)
 
     async def close(self, request: OpenRequest) -> None:
         """Post the settlement of `request`, once. Returns when it was sent to Redis, or queued during an outage."""
@@ -41,26 +41,26 @@ class Closing:
             await self._hand_over(request, owed)
         else:
             await self._ledger.post_settlement(
-                request.budget, request.request_id, owed, self._told(request), request.admission
+                request.budget, request.request_id, owed, self._on_booked(request), request.admission
             )
         request.reach("closed")
 
     async def _hand_over(self, request: OpenRequest, owed: HandOver) -> None:
-        def told(is_written: bool) -> None:
+        def on_result(is_written: bool) -> None:
             if is_written:
                 metrics.count_settlement("open", request.ended_by, 0, 0)
-                self._sweeper.look_at(request.budget)
+                self._sweeper.request_sweep(request.budget)
                 return
             # A sweeper closed its hold as an orphan, or the hold was lost, so no sweeper will look its cost up.
             estimated = settlement(request, request.meter.outcome(), self._prices.current)
-            self._ledger.keep_settlement(request.budget, request.request_id, estimated, self._told(request, owed))
+            self._ledger.keep_settlement(request.budget, request.request_id, estimated, self._on_booked(request, owed))
 
-        await self._ledger.post_hand_over(request.budget, request.request_id, owed, told)
+        await self._ledger.post_hand_over(request.budget, request.request_id, owed, on_result)
 
-    def _told(self, request: OpenRequest, missed: HandOver | None = None) -> Callable[[Booked], None]:
+    def _on_booked(self, request: OpenRequest, missed: HandOver | None = None) -> Callable[[Booked], None]:
         """Return the callback for a settlement's result. `missed`: the hand-over that found no open hold, if any."""
 
-        def told(booked: Booked) -> None:
+        def on_result(booked: Booked) -> None:
             cost_usd, overrun_usd = usd_from_nano(booked.cost_nano), usd_from_nano(booked.overrun_nano)
             metrics.count_settlement(booked.status, request.ended_by, cost_usd, overrun_usd)
             if booked.overrun_nano and booked.is_first:
@@ -74,7 +74,7 @@ class Closing:
                     ended_by=request.ended_by,
                 )
 
-        return told
+        return on_result
 
 
 def _note(request: OpenRequest, owed: Settlement | HandOver) -> None:

@@ -60,7 +60,7 @@ class OpenRequest:
     """Whether its settlement was posted."""
     gone = ""
     """Why nothing more is written to the caller: `client` (it disconnected) or `revoked`."""
-    is_told = False
+    is_informed = False
     """Whether a caller that was cut off has got the error."""
     attached: str | None = None
     """The generation id that was posted to Redis."""
@@ -157,7 +157,7 @@ class OpenRequest:
         if self.over_at == NEVER and self.meter.is_done:
             self.over_at = self.clock() + AFTER_END_SECONDS
         if self.gone:
-            self._ends_at = min(self._ends_at, self.clock() + self.farewell_seconds)
+            self._ends_at = min(self._ends_at, self.clock() + self.read_on_seconds)
 
     @property
     def is_past_end(self) -> bool:
@@ -223,7 +223,7 @@ class OpenRequest:
     # -- what others report --------------------------------------------------------------------------------
 
     @property
-    def farewell_seconds(self) -> float:
+    def read_on_seconds(self) -> float:
         """How long upstream is read without a caller: 0, unless its id, or the end after a stated cost, is missing."""
         if self.budget.mode != "live" or self.meter.state not in {State.SENT, State.OPEN}:
             return 0
@@ -234,7 +234,7 @@ class OpenRequest:
     @property
     def is_over(self) -> bool:
         """Whether it must stop: its caller is gone, and its id or cost is known, or the time for that has passed."""
-        return self.gone != "" and (not self.farewell_seconds or self.clock() >= self._ends_at)
+        return self.gone != "" and (not self.read_on_seconds or self.clock() >= self._ends_at)
 
     def hang_up(self) -> None:
         """Record that the caller disconnected."""
@@ -256,7 +256,7 @@ class OpenRequest:
     def _let_go(self, why: str) -> None:
         if not self.gone:
             self.gone = why
-            self._ends_at = self.clock() + self.farewell_seconds
+            self._ends_at = self.clock() + self.read_on_seconds
         self.wake()
 
     def _drop_caller(self) -> None:

@@ -169,7 +169,7 @@ class Meter:
         """The number of a stream's events so far."""
         return self._reading.scanner.events
 
-    def takes_words(self, *, is_labelled: bool) -> bool:
+    def accepts_event(self, *, is_labelled: bool) -> bool:
         """Return whether an error event of ours can be appended: the answer so far is a stream of unencoded events.
 
         `is_labelled`: whether the Content-Type is that of a stream, which decides until the first byte.
@@ -207,8 +207,8 @@ class Meter:
     def _failed(self) -> bool:
         """Whether upstream itself ended, or stated an error, without any work; an unreadable body may contain some."""
         reading = self._reading
-        said_all = self._ended_well or reading.scanner.done or bool(reading.scanner.errors)
-        return said_all and not (reading.scanner.has_work or reading.is_blind)
+        has_ended = self._ended_well or reading.scanner.done or bool(reading.scanner.errors)
+        return has_ended and not (reading.scanner.has_work or reading.is_blind)
 
     def _refused(self, status: int) -> Outcome:
         usage = self.usage

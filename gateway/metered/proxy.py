@@ -30,7 +30,7 @@ from gateway.metered.test_mode import SimulatedConnection
 from gateway.metered.turns import turn_of
 from gateway.openrouter.client import Client
 from gateway.openrouter.connection import Connection
-from gateway.openrouter.dialects import WIRE, Dialect, Said
+from gateway.openrouter.dialects import WIRE, Dialect, StreamError
 from gateway.openrouter.encodings import Undecodable, decoded
 from gateway.openrouter.prices import Prices
 from gateway.openrouter.refusals import refusal
@@ -39,7 +39,7 @@ from gateway.payers.apps import Apps, authorization_of
 from gateway.sealing import SealBroken, Sealer
 from gateway.store.store import Store
 
-_LAST_WORDS_SECONDS = 0.5
+_LAST_EVENT_SECONDS = 0.5
 # Larger bodies are parsed in a thread: 1.5 MB of single digits take a second to weigh.
 _LARGE_BODY_BYTES = 64 * 1024
 # A revocation is answered within a second (`broadcast`), also if a process did not receive it. After a freeze or a slow
@@ -116,7 +116,7 @@ class Proxy:
         except Stopped:
             request.leave()
             if request.gone == "revoked":
-                await self._say_revoked(request)
+                await self._answer_revoked(request)
             return request.response()
         except asyncio.CancelledError:
             request.leave()
@@ -146,7 +146,7 @@ class Proxy:
         """Place the hold. Raises AuthError, and like `Admissions.admit`."""
         admission = await self._admissions.admit(request)
         if admission.is_overdue:
-            self._closing.look_at(request.budget)
+            self._closing.request_sweep(request.budget)
         request.held(admission)
         request.reach("held")
         _stop_if_over(request)
@@ -183,20 +183,20 @@ class Proxy:
         if admission.max_tokens is not None:
             body = request.chat.shortened(admission.max_tokens)
         head = b"" if request.budget.mode == "test" else self._head(request, admission, len(body))
-        if request.clock() - request.started > _STALE_SECONDS or not self._apps.hears_cuts:
-            await self._still_may(request)
+        if request.clock() - request.started > _STALE_SECONDS or not self._apps.receives_cuts:
+            await self._check_again(request)
         if not await self._ledger.post_sent(request.budget, request.request_id, request.due_ms):
             # Without the mark, a crash would void a request that was billed.
             raise Unavailable
         _stop_if_over(request)
         request.reach("sending")
 
-        def heard() -> None:
+        def on_progress() -> None:
             if upstream.is_sent:
                 request.sent()
             request.wake()
 
-        upstream.send(head, body, heard)
+        upstream.send(head, body, on_progress)
 
     def _head(self, request: OpenRequest, admission: Admission, length: int) -> bytes:
         try:
@@ -207,7 +207,7 @@ class Proxy:
         headers = forwarded(request.call.request.headers)
         return self._client.head(request.chat.dialect.value, headers, funding_key, length)
 
-    async def _still_may(self, request: OpenRequest) -> None:
+    async def _check_again(self, request: OpenRequest) -> None:
         """Check the budget again before sending. Raises NotConnected, Unavailable."""
         renewal = await self._ledger.renew(request.budget, request.request_id)
         request.due_ms = renewal.due_ms
@@ -325,14 +325,14 @@ class Proxy:
         idle = request.idle_limit(upstream.last_heard, self._timeouts.keepalive)
         return self._wait(request, min(idle, silent), "OpenRouter fell silent. Try again.")
 
-    async def _wait(self, request: OpenRequest, limit: float, words: str = "") -> None:
+    async def _wait(self, request: OpenRequest, limit: float, message: str = "") -> None:
         """Wait for progress. Raises UpstreamError with `words` when `limit` has passed, and Stopped."""
-        if words and request.clock() >= limit:
-            raise UpstreamError(words, status=504)
+        if message and request.clock() >= limit:
+            raise UpstreamError(message, status=504)
         await request.news(limit)
         if request.gone:
             if request.gone == "revoked":
-                await self._say_revoked(request)
+                await self._answer_revoked(request)
             _stop_if_over(request)
 
     async def _attach(self, request: OpenRequest) -> None:
@@ -343,27 +343,27 @@ class Proxy:
             await self._ledger.post_generation(request.budget, request.request_id, generation_id)
             request.reach("attached")
 
-    async def _say_revoked(self, request: OpenRequest) -> None:
+    async def _answer_revoked(self, request: OpenRequest) -> None:
         """Answer a caller whose connection was revoked; upstream may still be read for the cost."""
-        if request.is_told:
+        if request.is_informed:
             return
-        request.is_told = True
+        request.is_informed = True
         answer, meter = request.answer, request.meter
         with contextlib.suppress(ConnectionError):
             if answer is None or not answer.has_begun:
                 refused = request.refused = request.call.refuse(cut_off(request.budget))
                 refused.force_close()
-                await request.within(_LAST_WORDS_SECONDS, refused.prepare(request.call.request))
-                await request.within(_LAST_WORDS_SECONDS, refused.write_eof())
-            elif request.is_closed or answer.has_length or not meter.takes_words(is_labelled=answer.is_event_stream):
+                await request.within(_LAST_EVENT_SECONDS, refused.prepare(request.call.request))
+                await request.within(_LAST_EVENT_SECONDS, refused.write_eof())
+            elif request.is_closed or answer.has_length or not meter.accepts_event(is_labelled=answer.is_event_stream):
                 # Within JSON or gzip, or after the stream's end, an error event could not be read: cut the connection.
                 request.call.close()
             else:
                 ended = cut_off(request.budget)
-                said = Said(ended.code, ended.type, ended.message, meter.events)
+                event = StreamError(ended.code, ended.type, ended.message, meter.events)
                 # The blank line ends a truncated event, so that ours is a separate one.
                 gap = b"" if request.at_event_end else b"\n\n"
-                answer.send(gap + WIRE[request.chat.dialect].say(said), is_last=True)
+                answer.send(gap + WIRE[request.chat.dialect].say(event), is_last=True)
 
 
 async def _read(call: Call, budget: Budget, body: bytes, dialect: Dialect) -> ChatRequest:

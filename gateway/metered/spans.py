@@ -59,7 +59,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class CallRecord:
     """A call's log fields. `points`: when it first reached each point of its path."""
 
     path: str
@@ -71,21 +71,23 @@ class Told:
     points: Mapping[str, float]
 
 
-def steps(told: Told, *, scheme: str, upstream: str) -> Iterator[Step]:
+def steps(record: CallRecord, *, scheme: str, upstream: str) -> Iterator[Step]:
     """Yield the spans of a metered call: the outer one, then those within. `upstream`: OpenRouter's host."""
-    operation, notes = OPERATIONS[told.path], told.notes
+    operation, notes = OPERATIONS[record.path], record.notes
     http: dict[str, Value] = {
         "http.request.method": "POST",
-        "http.route": told.path,
-        "http.response.status_code": told.status,
-        "url.path": told.path,
+        "http.route": record.path,
+        "http.response.status_code": record.status,
+        "url.path": record.path,
         "url.scheme": scheme,
-        "wattfare.request_id": told.request_id,
+        "wattfare.request_id": record.request_id,
     }
-    fault = str(notes.get("code", told.status)) if told.status >= 500 else ""
-    yield Step(f"POST {told.path}", "SERVER", told.begun, told.ended, {**http, **_named(notes, _OF_CALL)}, {}, fault)
-    yield from _between(told, "asked", "held", "admit")
-    for asked in _between(told, "sending", "closing", f"{operation} {notes.get('model', '')}".strip()):
+    fault = str(notes.get("code", record.status)) if record.status >= 500 else ""
+    yield Step(
+        f"POST {record.path}", "SERVER", record.begun, record.ended, {**http, **_named(notes, _OF_CALL)}, {}, fault
+    )
+    yield from _between(record, "asked", "held", "admit")
+    for model_span in _between(record, "sending", "closing", f"{operation} {notes.get('model', '')}".strip()):
         model: dict[str, Value] = {
             "gen_ai.operation.name": operation,
             "gen_ai.provider.name": "openrouter",
@@ -93,19 +95,19 @@ def steps(told: Told, *, scheme: str, upstream: str) -> Iterator[Step]:
             **_named(notes, _OF_MODEL),
         }
         # An answer received at once is settled before its first byte is relayed.
-        events = {"first_byte": min(told.points["relayed"], asked.ended)} if "relayed" in told.points else {}
+        events = {"first_byte": min(record.points["relayed"], model_span.ended)} if "relayed" in record.points else {}
         ended_by = str(notes.get("ended_by", ""))
         fault = ended_by if ended_by in _MODEL_FAULTS else ""
-        yield Step(asked.name, "CLIENT", asked.begun, asked.ended, model, events, fault)
-    yield from _between(told, "closing", "closed", "settle")
+        yield Step(model_span.name, "CLIENT", model_span.begun, model_span.ended, model, events, fault)
+    yield from _between(record, "closing", "closed", "settle")
 
 
-def _between(told: Told, first: str, last: str, name: str) -> list[Step]:
+def _between(record: CallRecord, first: str, last: str, name: str) -> list[Step]:
     """Return the span between two points, or to the call's end; None if the call did not reach the first."""
-    points = told.points
-    return [Step(name, "INTERNAL", points[first], points.get(last, told.ended), {})] if first in points else []
+    points = record.points
+    return [Step(name, "INTERNAL", points[first], points.get(last, record.ended), {})] if first in points else []
 
 
 def _named(notes: Mapping[str, object], names: Mapping[str, str]) -> dict[str, Value]:
-    said = ((attribute, notes.get(name)) for attribute, name in names.items())
-    return {attribute: value for attribute, value in said if isinstance(value, str | bool | int | float)}
+    found = ((attribute, notes.get(name)) for attribute, name in names.items())
+    return {attribute: value for attribute, value in found if isinstance(value, str | bool | int | float)}

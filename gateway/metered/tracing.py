@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from gateway.call import Call
 from gateway.logs import log
 from gateway.metered.inflight import OpenRequest
-from gateway.metered.spans import OPERATIONS, Told, steps
+from gateway.metered.spans import OPERATIONS, CallRecord, steps
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
@@ -115,14 +115,14 @@ class Traces:
         if call.path not in OPERATIONS or call.request.method != "POST":
             return
         ended, ended_ns = time.perf_counter(), time.time_ns()
-        told = Told(call.path, status, call.request_id, call.notes, call.started, ended, points)
+        record = CallRecord(call.path, status, call.request_id, call.notes, call.started, ended, points)
 
         def at(moment: float) -> int:
             return ended_ns - round((ended - moment) * 1_000_000_000)
 
         # A caller's trace is continued, and its sampling decision applies.
         context = self._propagator.extract(call.request.headers)
-        for step in steps(told, scheme=self._scheme, upstream=self._upstream):
+        for step in steps(record, scheme=self._scheme, upstream=self._upstream):
             kind = self._api.SpanKind[step.kind]
             span = self._tracer.start_span(step.name, context, kind, step.attributes, start_time=at(step.begun))
             if not span.is_recording():

@@ -30,7 +30,7 @@ class _Waiter:
 
     request: OpenRequest
     place: int
-    is_called: bool = False
+    is_woken: bool = False
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class _Group:
             first.request.wake()
 
 
-class Waiting:
+class WaitingRequests:
     """All waiting requests of one process. `process`: its name; `may_wait`: whether requests wait at all."""
 
     def __init__(self, process: str, *, may_wait: bool) -> None:
@@ -89,8 +89,8 @@ class Waiting:
         if request.request_id in group.waiters:
             return
         # The wake message may have arrived before the script's reply.
-        is_called = request.request_id in self._unknown
-        group.waiters[request.request_id] = _Waiter(request, place, is_called)
+        is_woken = request.request_id in self._unknown
+        group.waiters[request.request_id] = _Waiter(request, place, is_woken)
         self._count_in(group, request, 1)
 
     def leave(self, request: OpenRequest) -> None:
@@ -115,7 +115,7 @@ class Waiting:
         if (group := self._groups.get(request.budget.queue)) is not None:
             group.renew_at = request.clock() + RENEW_SECONDS
 
-    async def called(self, request: OpenRequest, until: float) -> None:
+    async def until_woken(self, request: OpenRequest, until: float) -> None:
         """Wait until the request should call again, at the latest `until` (the loop's time). Raises Stopped."""
         group = self._groups[request.budget.queue]
         waiter = group.waiters[request.request_id]
@@ -126,24 +126,24 @@ class Waiting:
                 if request.is_over:
                     raise Stopped
                 limit = min(until, group.renew_at) if group.first is waiter else until
-                if waiter.is_called or self.is_stopping or request.clock() >= limit:
+                if waiter.is_woken or self.is_stopping or request.clock() >= limit:
                     break
                 await request.news(limit)
         finally:
             del group.order[bisect_left(group.order, turn)]
-        waiter.is_called = False
+        waiter.is_woken = False
         # Its poll renews the lease for all, so the next poll is due a period later.
         group.renew_at = request.clock() + RENEW_SECONDS
         group.wake_first()
 
-    def hear(self, said: bytes) -> tuple[str, str] | None:
+    def handle_wake(self, message: bytes) -> tuple[str, str] | None:
         """Handle a wake message: the queue's name, and the request to wake; without a request all of the queue.
 
         Returns queue and request if that request does not wait here, or not yet.
         """
-        queue, _, request_id = said.decode().partition(" ")
+        queue, _, request_id = message.decode().partition(" ")
         if not request_id:
-            self.call(queue)
+            self.wake(queue)
             return None
         group = self._groups.get(queue)
         named = None if group is None else group.waiters.get(request_id)
@@ -155,23 +155,23 @@ class Waiting:
         self._unknown.add(request_id)
         return queue, request_id
 
-    def call(self, queue: str) -> None:
+    def wake(self, queue: str) -> None:
         """Wake every request of one queue."""
         if (group := self._groups.get(queue)) is not None:
             for waiter in group.waiters.values():
                 _call(waiter)
 
-    def call_all(self) -> None:
+    def wake_all(self) -> None:
         """Wake every request, because wake messages may have been lost."""
         for queue in tuple(self._groups):
-            self.call(queue)
+            self.wake(queue)
 
     def stop(self) -> None:
         """End every wait, because the process stops."""
         self.is_stopping, self._first_turn = True, _NO_TURN
-        self.call_all()
+        self.wake_all()
 
 
 def _call(waiter: _Waiter) -> None:
-    waiter.is_called = True
+    waiter.is_woken = True
     waiter.request.wake()

@@ -26,7 +26,7 @@ class Dialect(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class StreamError:
     """An error of ours, to be sent inside a running stream. `sequence`: the number of its event."""
 
     code: str
@@ -60,25 +60,25 @@ class Wire:
     errors: tuple[Path, ...]
     failures: frozenset[str]
     funding: frozenset[str]
-    say: Callable[[Said], bytes]
+    say: Callable[[StreamError], bytes]
     enclose: Callable[[int, Mapping[str, object]], dict[str, object]]
 
 
-def _say_member(said: Said) -> bytes:
+def _say_member(error: StreamError) -> bytes:
     """`data: {"error": …}`, OpenRouter's form in chat."""
-    return _event({"error": {"code": said.code, "type": said.type, "message": said.message}})
+    return _event({"error": {"code": error.code, "type": error.type, "message": error.message}})
 
 
-def _say_flat(said: Said) -> bytes:
+def _say_flat(error: StreamError) -> bytes:
     """The flat error event, with an `error` member too, because OpenAI's libraries raise only for that."""
-    flat = {"type": "error", "code": said.code, "message": said.message, "param": None}
-    inner = {"code": said.code, "type": said.type, "message": said.message}
-    return _event({**flat, "sequence_number": said.sequence, "error": inner})
+    flat = {"type": "error", "code": error.code, "message": error.message, "param": None}
+    inner = {"code": error.code, "type": error.type, "message": error.message}
+    return _event({**flat, "sequence_number": error.sequence, "error": inner})
 
 
-def _say_named(said: Said) -> bytes:
+def _say_named(error: StreamError) -> bytes:
     """An event named `error`, for which Anthropic's libraries raise."""
-    inner = {"type": said.type, "code": said.code, "message": said.message}
+    inner = {"type": error.type, "code": error.code, "message": error.message}
     return b"event: error\n" + _event({"type": "error", "error": inner})
 
 

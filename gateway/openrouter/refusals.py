@@ -129,8 +129,8 @@ def _refusal(status: int, message: str, wait_seconds: int | None) -> WattfareErr
 
 def clean_message(message: str) -> str:
     """Return upstream's message without account ids and keys, on one line, at most MAX_MESSAGE_CHARS."""
-    said = _SECRETS.sub("[removed]", _UNPRINTABLE.sub(" ", message)).strip()
-    return said if len(said) <= MAX_MESSAGE_CHARS else said[: MAX_MESSAGE_CHARS - 1] + "…"
+    cleaned = _SECRETS.sub("[removed]", _UNPRINTABLE.sub(" ", message)).strip()
+    return cleaned if len(cleaned) <= MAX_MESSAGE_CHARS else cleaned[: MAX_MESSAGE_CHARS - 1] + "…"
 
 
 def clean_metadata(metadata: Mapping[str, object]) -> dict[str, object]:
@@ -149,7 +149,7 @@ def _cleaned(value: object, depth: int) -> object:
         return _cleaned_text(value, depth)
     if isinstance(value, dict) and depth:
         kept = [(name, each) for name, each in value.items() if not _ACCOUNT_MEMBER.fullmatch(name)]
-        return {_cleaned_words(name): _cleaned(each, depth - 1) for name, each in kept}
+        return {_without_secrets(name): _cleaned(each, depth - 1) for name, each in kept}
     if isinstance(value, list) and depth:
         return [_cleaned(each, depth - 1) for each in value]
     if isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < _LARGEST_NUMBER):
@@ -168,11 +168,11 @@ def _cleaned_text(text: str, depth: int) -> str:
     if document is None and "\\u00" in text:
         # An escaped letter in invalid JSON may be part of a key.
         return "[removed]"
-    text = _cleaned_words(text)
+    text = _without_secrets(text)
     return text if len(text) <= _MOST_METADATA_CHARS else text[: _MOST_METADATA_CHARS - 1] + "…"
 
 
-def _cleaned_words(text: str) -> str:
+def _without_secrets(text: str) -> str:
     return _SECRETS.sub("[removed]", _HALF_SURROGATES.sub(" ", text))
 
 

@@ -69,7 +69,7 @@ class SseScanner:
         self._held = 0
         self._large: Members | None = None  # the unfinished event, if it is too large to buffer
         self._is_passing = False  # whether the rest of the line is given to `_large` directly
-        self._is_heard = False  # whether that line is data
+        self._is_data = False  # whether that line is data
         self._is_bare = False
         self._after_cr = False
         self._at_start = True
@@ -265,7 +265,7 @@ class SseScanner:
         if large is None:
             return
         if self._is_passing:
-            if self._is_heard:
+            if self._is_data:
                 large.feed(part)
         else:
             self._line += part
@@ -276,12 +276,12 @@ class SseScanner:
                     line = line.removeprefix(_BOM)
                 data = self._data_of(line)
                 self._is_passing = True
-                self._is_heard = data is not None
+                self._is_data = data is not None
                 if data is not None:
                     large.feed(data)
                 self._line.clear()
         if is_last:
-            if self._is_heard:
+            if self._is_data:
                 large.feed(b"\n")
             self._is_passing = False
 

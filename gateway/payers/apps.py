@@ -156,7 +156,7 @@ class Apps:
         The record may be cached for up to a second, but is read from Redis while this process may have missed a cut.
         """
         now = time.monotonic()
-        cached = self._cache.get(app_id) if self.hears_cuts else None
+        cached = self._cache.get(app_id) if self.receives_cuts else None
         if cached is not None and now - cached[0] < _CACHE_SECONDS:
             return cached[1]
         forgotten = self._forgotten
@@ -201,7 +201,7 @@ class Apps:
     def proven(self, authorization: str | None) -> Caller | None:
         """Return the caller of a header authenticated less than a second ago without a cut since; else None."""
         found = self._callers.get(authorization)
-        return found[1] if found is not None and time.monotonic() < found[0] and self.hears_cuts else None
+        return found[1] if found is not None and time.monotonic() < found[0] and self.receives_cuts else None
 
     def _keep(self, authorization: str | None, caller: Caller) -> None:
         """Cache a header's caller for as long as the app's record, unless one of the app's secrets will expire."""
@@ -212,7 +212,7 @@ class Apps:
             self._callers[authorization] = (cached[0] + _CACHE_SECONDS, caller)
 
     @property
-    def hears_cuts(self) -> bool:
+    def receives_cuts(self) -> bool:
         """Whether this process has acted on every rotation, closing and revocation answered by any process."""
         return self._broadcast.hears
 

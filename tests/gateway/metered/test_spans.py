@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from gateway.metered.spans import OPERATIONS, Step, Told, steps
+from gateway.metered.spans import OPERATIONS, CallRecord, Step, steps
 from gateway.openrouter.dialects import Dialect
 
 NOTES = {"app": "app2", "user": "abc", "mode": "live", "model": "acme/large", "stream": True, "hold_nano": 7}
@@ -20,8 +20,8 @@ def made(
     path: str = "/v1/chat/completions",
 ) -> list[Step]:
     known = {**NOTES, **SETTLED} if notes is None else notes
-    told = Told(path, status, "req_1", known, 0.5, 10.0, WHOLE if points is None else points)
-    return list(steps(told, scheme="https", upstream="openrouter.ai"))
+    record = CallRecord(path, status, "req_1", known, 0.5, 10.0, WHOLE if points is None else points)
+    return list(steps(record, scheme="https", upstream="openrouter.ai"))
 
 
 def test_a_whole_call_has_a_span_for_each_step() -> None:
