@@ -4,13 +4,16 @@
 """
 
 import asyncio
+import atexit
 import itertools
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -88,9 +91,26 @@ class ForkedGateway:
             await self.ended()
 
 
+_ORDERS = itertools.count()
+
+
+@cache
+def _interpreter() -> tuple[int, int]:
+    """Start the interpreter, once for each process of tests; return the pipe for orders and the one of answers."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.faults.process_forker"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    # It ends with its standard input.
+    for end in (process.wait, process.stdout.close, process.stdin.close):
+        atexit.register(end)
+    return process.stdin.fileno(), process.stdout.fileno()
+
+
 @dataclass
 class ProcessForker:
-    """A warm interpreter that forks gateways. `folder`: for the logs."""
+    """Forks gateways off a warm interpreter, which all of them share, one after the other. `folder`: for the logs."""
 
     folder: Path
     started: list[ForkedGateway] = field(default_factory=list)
@@ -98,12 +118,9 @@ class ProcessForker:
     async def __aenter__(self) -> Self:
         self._turn = asyncio.Lock()
         self._numbers = itertools.count()
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "tests.faults.process_forker"),
-            cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
+        self._answers = asyncio.StreamReader()
+        self._reading, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(self._answers), os.fdopen(os.dup(_interpreter()[1]), "rb", 0)
         )
         return self
 
@@ -112,20 +129,18 @@ class ProcessForker:
     ) -> None:
         for gateway in self.started:
             await gateway.kill()
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        await self._process.wait()
+        self._reading.close()
 
     async def order(self, order: Mapping[str, object]) -> dict[str, Any]:
         """Give one order; return the answer."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
+        number = next(_ORDERS)
         async with self._turn:
-            stdin.write(json.dumps(order).encode() + b"\n")
-            await stdin.drain()
-            answer: dict[str, Any] = json.loads(await stdout.readline())
-        return answer
+            os.write(_interpreter()[0], json.dumps({**order, "number": number}).encode() + b"\n")
+            while True:
+                answer: dict[str, Any] = json.loads(await self._answers.readline())
+                # A test that was broken off may have left an answer unread.
+                if answer["number"] == number:
+                    return answer
 
     async def start(
         self, variables: Mapping[str, str], *, point: str = "", nth: int = 1, freeze: bool = False
@@ -208,7 +223,8 @@ def main() -> None:
     running: set[int] = set()
     try:
         for line in sys.stdin:
-            print(json.dumps(_carried_out(json.loads(line), running)), flush=True)
+            order = json.loads(line)
+            print(json.dumps({**_carried_out(order, running), "number": order["number"]}), flush=True)
     finally:
         for pid in running:
             os.kill(pid, signal.SIGKILL)
