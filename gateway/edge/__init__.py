@@ -1,1 +1,1 @@
-"""HTTP in and out: the URL table with its one error boundary, and the small resources."""
+"""The HTTP API: the URL table with its single error boundary, and every resource but the metered calls."""

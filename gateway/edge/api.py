@@ -1,4 +1,7 @@
-"""The small resources over HTTP: sessions, status, connections, usage, models, health. CONTRACT §2."""
+"""Every resource but the metered calls: sessions, status, connections, attempts, grants, usage, models, health.
+
+Source of paths, fields and errors: CONTRACT §2.
+"""
 
 import re
 from decimal import Decimal
@@ -33,24 +36,24 @@ from gateway.payers.identity import user_id_fault
 from gateway.payers.sessions import Session
 from gateway.services import Services
 
-_MOST_LABEL = 80  # what fits on two lines of the popup
+_MOST_LABEL = 80  # characters; they fit on two lines of the popup
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_QUERY_MARKS = "!$%&'()*+,/:;=?@[]~"  # what a query may hold besides letters, digits and -._ (RFC 3986, and brackets)
+_QUERY_MARKS = "!$%&'()*+,/:;=?@[]~"  # allowed in a query beside letters, digits and -._ (RFC 3986, and brackets)
 
 
 class Api:
-    """Handlers; each takes a call and the path's free segments, and raises WattfareError."""
+    """Handlers. Each gets a call and the values of the path's `*` segments, and raises WattfareError for a refusal."""
 
     def __init__(self, services: Services, prices: Prices) -> None:
         self._services = services
         self._prices = prices
 
     async def healthz(self, call: Call, _: tuple[str, ...]) -> web.Response:
-        """Answer as long as the process lives."""
+        """GET /healthz: 200 while the process runs."""
         return call.answer({"status": "ok"})
 
     async def readyz(self, call: Call, _: tuple[str, ...]) -> web.Response:
-        """Answer 200 when Redis is there and the one we knew, else 503."""
+        """GET /readyz: 200 if Redis is up and has the known epoch, else 503."""
         if not await self._services.store.answers():
             raise Unavailable
         return call.answer({"status": "ready"})
@@ -86,7 +89,7 @@ class Api:
         return call.answer(await self._connections.status(budget))
 
     async def approve(self, call: Call, _: tuple[str, ...]) -> web.Response:
-        """POST /v1/connections: test mode approves; live mode only lowers."""
+        """POST /v1/connections: in test mode the app approves; in live mode it can only lower the cap."""
         budget, session = await self._by_token(call)
         document = await call.document() if call.request.body_exists else {}
         cap_nano = _cap_nano(document.get("monthlyUsd"), "monthlyUsd")
@@ -102,7 +105,7 @@ class Api:
     async def disconnect(self, call: Call, _: tuple[str, ...]) -> web.Response:
         """DELETE /v1/connections, by session token or by secret key and appUserId."""
         if call.request.query.get("appUserId") is not None:
-            # An app that asks too often may still take away.
+            # An app over its rate limit may still revoke.
             budget = self._named(call, await self._services.apps.authenticate(authorization_of(call.request.headers)))
         else:
             budget, _session = await self._by_token(call)
@@ -110,7 +113,7 @@ class Api:
         return web.Response(status=204, headers=call.own_headers())
 
     async def attempt(self, call: Call, segments: tuple[str, ...]) -> web.Response:
-        """GET /v1/attempts/{nonce}: what became of one popup; with a publishable key, of one that asked for a grant."""
+        """GET /v1/attempts/{nonce}: the outcome of a popup; with a publishable key, of a grant's popup."""
         outcome = self._services.attempts.outcome
         if (key := publishable(_bearer(call))) is not None:
             mode, app_id = key
@@ -120,7 +123,7 @@ class Api:
         return call.answer(await outcome(session.app_id, session.mode, session.user_id, segments[0]))
 
     async def redeem(self, call: Call, segments: tuple[str, ...]) -> web.Response:
-        """POST /v1/attempts/{nonce} `{code, verifier}`: the page that started a redirect makes its approval active."""
+        """POST /v1/attempts/{nonce} `{code, verifier}`: the page that started a redirect activates its approval."""
         _, session = await self._by_token(call)
         document = await call.document()
         code, verifier = document.get("code"), document.get("verifier")
@@ -132,7 +135,7 @@ class Api:
         return call.answer(redeemed)
 
     async def grant(self, call: Call, _: tuple[str, ...]) -> web.Response:
-        """GET /v1/grants: what is left of the grant that the header names."""
+        """GET /v1/grants: what remains of the grant named by the header."""
         caller = await self._caller(call)
         budget = payer(call, caller)
         if not isinstance(budget.owner, Grant):
@@ -140,7 +143,7 @@ class Api:
         return call.answer(grant_status(await self._ledger.standing(self._charged(call, budget))))
 
     async def refused(self, call: Call, error: WattfareError) -> WattfareError:
-        """Return what a refused call is told: another refusal once its app tries too many grants that are none."""
+        """Return the error to send: RateLimited in place of `error` once the app has sent too many unknown grants."""
         app_id = call.notes.get("app")
         if isinstance(error, GrantInvalid) and error.fields.get("reason") == "unknown" and isinstance(app_id, str):
             try:
@@ -150,7 +153,7 @@ class Api:
         return error
 
     async def usage(self, call: Call, segments: tuple[str, ...]) -> web.Response:
-        """GET /v1/usage/{requestId}: what one request cost, also after the client hung up."""
+        """GET /v1/usage/{requestId}: the cost of one request, also if its client disconnected."""
         caller = await self._caller(call)
         budget = await self._connections.budget_of(segments[0])
         hold = None
@@ -166,14 +169,14 @@ class Api:
 
     async def models(self, call: Call, _: tuple[str, ...]) -> web.Response:
         """GET /v1/models: OpenRouter's list."""
-        # As it stood on the wire: decoded, a line break in it would end our request line.
+        # The raw query is relayed: a decoded line break would end the upstream request line.
         query = quote(call.request.rel_url.raw_query_string, safe=_QUERY_MARKS, errors="surrogateescape")
         return await self._page(call, f"models?{query}" if query else "models")
 
     async def endpoints(self, call: Call, segments: tuple[str, ...]) -> web.Response:
         """GET /v1/models/{author}/{slug}/endpoints."""
         if not {".", ".."}.isdisjoint(segments):
-            # In a URL they would lead to another path of OpenRouter's.
+            # Dot segments would resolve to another path of OpenRouter.
             raise InvalidRequest("OpenRouter has no such model list.", status=404)
         author, slug = (quote(segment, safe=":~") for segment in segments)
         return await self._page(call, f"models/{author}/{slug}/endpoints")
@@ -187,13 +190,13 @@ class Api:
         return self._services.ledger
 
     async def _caller(self, call: Call) -> Caller:
-        """Return who calls, by secret key; its call counts. Raises AuthError, RateLimited, Unavailable."""
+        """Return the app of the secret key, and count the call. Raises AuthError, RateLimited, Unavailable."""
         caller = await self._services.apps.authenticate(authorization_of(call.request.headers))
         self._services.app_pace.admit(caller)
         return caller
 
     def _named(self, call: Call, caller: Caller) -> Budget:
-        """Return the budget that `appUserId` in the query names. Raises InvalidRequest, Unavailable."""
+        """Return the budget named by `appUserId` in the query. Raises InvalidRequest, Unavailable."""
         user_id = _user_id(_named_once(call.request.rel_url.raw_query_string, "appUserId"), "appUserId")
         return self._charged(call, Budget.of_user(caller.mode, caller.app.app_id, user_id))
 
@@ -232,7 +235,7 @@ class Api:
 
 
 def _bearer(call: Call) -> str:
-    """Return the bearer token that a call sent; empty without one."""
+    """Return a call's bearer token; empty without one."""
     scheme, _, token = call.request.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
@@ -245,7 +248,7 @@ def _user_id(value: object, name: str) -> str:
 
 
 def _refuse_others(document: dict[str, object], known: tuple[str, ...], within: str = "") -> None:
-    """Raise InvalidRequest for a member that has no meaning here: a misspelled one would be dropped in silence."""
+    """Raise InvalidRequest for an unknown member, since a misspelled one would silently have no effect."""
     for name in document:
         if name not in known:
             said = f"The field {within + name[:_MOST_LABEL]!a} is not known here."
@@ -253,7 +256,7 @@ def _refuse_others(document: dict[str, object], known: tuple[str, ...], within: 
 
 
 def _label(label: object) -> str:
-    """Return the account's name as the payer knows it, '' for none. Raises InvalidRequest 422."""
+    """Return the account's name as shown to the payer, '' for none. Raises InvalidRequest 422."""
     if label is None:
         return ""
     is_shown = isinstance(label, str) and any(character.isprintable() and character != " " for character in label)
@@ -267,7 +270,7 @@ def _label(label: object) -> str:
 
 
 def _named_once(query: str, name: str) -> str | None:
-    """Return the one value of a query's field; None when it is missing, doubled or no UTF-8 (yarl would replace it)."""
+    """Return a query field's single value; None if it is missing, repeated or not UTF-8 (which yarl would replace)."""
     try:
         given = parse_qs(query, keep_blank_values=True, errors="strict").get(name, [])
     except ValueError:

@@ -1,8 +1,8 @@
-"""What pages of other origins may ask, and read of the answers.
+"""CORS: which calls pages of other origins may make, and which answers they can read.
 
-Rule: a preflight carries no token, so it is answered alike for every web origin: it tells nobody which are registered.
-Rule: what an account holds is read by a page of the token's own app alone; why a call was refused, by the page that
-made it. A refusal that no page could read would look like a lost network.
+Rule: a preflight has no token, so every web origin gets the same answer, which does not reveal the registered ones.
+Rule: only a page of the token's own app can read account data. Any page can read why its call was refused, since an
+unreadable refusal would look like a network failure.
 """
 
 from aiohttp import web
@@ -10,12 +10,12 @@ from aiohttp import web
 from gateway.call import Call
 from gateway.payers.origins import OriginRefused, normalize
 
-_MAX_AGE_SECONDS = 600  # Chromium keeps two hours at most
+_MAX_AGE_SECONDS = 600  # below Chromium's maximum of two hours
 _LONGEST_READABLE = 200
 
 
 def preflight(call: Call, methods: list[str]) -> web.Response:
-    """Answer a browser's question whether a page may call with these methods."""
+    """Answer a browser's preflight request for a path with these methods."""
     origin = call.request.headers.get("Origin", "")
     headers = {"Vary": "Origin", **call.own_headers()}
     if is_web_origin(origin):
@@ -31,7 +31,7 @@ def preflight(call: Call, methods: list[str]) -> web.Response:
 
 
 def let_read(call: Call, response: web.StreamResponse) -> None:
-    """Let the calling page read an answer to an origin that its token's app registered, or a refusal."""
+    """Let the page read the answer if the token's app registered its origin, or if the answer is a refusal."""
     origin, is_refused = call.request.headers.get("Origin", ""), "code" in call.notes
     if call.allowed_origin or (is_refused and is_web_origin(origin)):
         response.headers["Access-Control-Allow-Origin"] = origin
@@ -40,7 +40,7 @@ def let_read(call: Call, response: web.StreamResponse) -> None:
 
 
 def is_web_origin(origin: str) -> bool:
-    """Tell whether a page on the web can have this origin: `null`, other schemes and other spellings are none."""
+    """Return whether it is a normalized http(s) origin; `null`, other schemes and other spellings are not."""
     try:
         return origin.isascii() and normalize(origin) == origin
     except OriginRefused:
@@ -48,5 +48,5 @@ def is_web_origin(origin: str) -> bool:
 
 
 def readable(origin: str) -> str:
-    """Return an origin that was refused, as message and log may show it: whoever sends it chooses its bytes."""
+    """Return a refused origin in a form that is safe to log and show, as the caller chooses its bytes."""
     return origin[:_LONGEST_READABLE].encode("ascii", "replace").decode()

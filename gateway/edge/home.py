@@ -1,6 +1,6 @@
-"""What a person finds who opens the API's own address: a page that says what this is and where to go on.
+"""The page at the API's root address, for a person who opens it in a browser: what this is, and links.
 
-Rule: it is made once, of settings alone; it takes no input, runs no script and loads nothing from elsewhere.
+Rule: it is made once, from settings only; it takes no input, runs no script and loads no resources.
 """
 
 import base64
@@ -26,7 +26,7 @@ _POLICY = (
 
 
 def home(settings: Settings) -> Callable[[Call, tuple[str, ...]], Awaitable[web.StreamResponse]]:
-    """Return what answers `GET /`."""
+    """Return the handler of `GET /`."""
     body = page(settings).encode()
 
     async def answer(call: Call, _: tuple[str, ...]) -> web.Response:
@@ -37,7 +37,7 @@ def home(settings: Settings) -> Callable[[Call, tuple[str, ...]], Awaitable[web.
 
 
 def page(settings: Settings) -> str:
-    """Return the page of an installation."""
+    """Return the HTML for this installation's settings."""
     base, consent = settings.public_url, settings.consent_url
     links = [
         (f"{consent}/docs", "Documentation: from nothing to a metered feature"),

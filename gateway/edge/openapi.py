@@ -1,6 +1,6 @@
-"""The OpenAPI 3.1 description of the HTTP API, as served at `/openapi.json`. Every path stands under `/api/v1` too.
+"""The OpenAPI 3.1 description of the HTTP API, as served at `/openapi.json`. Every path is also served below `/api/v1`.
 
-Rule: it names every status that a path can answer with, but for 500, which is a bug.
+Rule: it lists every status that a path can answer, except 500, which is a bug.
 """
 
 from collections.abc import Iterable
@@ -10,23 +10,23 @@ from gateway.edge.openapi_webhooks import webhooks
 from gateway.openrouter.dialects import Dialect
 
 _SECRET, _TOKEN = "secretKey", "sessionToken"
-# Either will do.
+# Either scheme is accepted.
 _SCHEMES = {"secretKey": ("secretKey", "secretKeyHeader")}
 _STATUSES = {
     400: "The request is malformed",
     401: "The key or token is missing, wrong, expired or revoked",
-    402: "Nobody pays: not connected, over the cap, or the funding key or grant is refused",
+    402: "No payer: not connected, over the cap, or the funding key or grant is refused",
     403: "Only the payer may do this",
-    404: "There is nothing by this name",
-    408: "The body stood still",
-    409: "It was done already, otherwise",
+    404: "Not found",
+    408: "The body stopped arriving",
+    409: "It was already done with other values",
     413: "The body is too large",
     415: "The body is not JSON",
     422: "A field is missing or wrong; the message names it",
     429: "Too many requests: wait for Retry-After",
     431: "The headers for OpenRouter are too large",
     502: "OpenRouter or the provider failed",
-    503: "The store is away: nothing was spent, try again",
+    503: "The store is unavailable: nothing was spent, try again",
     504: "OpenRouter or the provider took too long",
 }
 _READ = (400, 401, 422, 503)
@@ -105,11 +105,11 @@ def _paths() -> Json:
 
 
 def _payers() -> Json:
-    """Return the paths of who pays: sessions, connections, popups, grants."""
+    """Return the paths that concern payers: sessions, connections, attempts, grants."""
     connection = _json_answer("The connection as it stands", "ConnectionStatus")
     outcome = _json_answer("What became of the popup", "AttemptOutcome")
     user_id = {"$ref": "#/components/parameters/AppUserId"}
-    # Of a token its own user; with a secret key it names one.
+    # A session token implies its user; a secret key needs the query field.
     maybe_user_id = _optional("appUserId", "query", "With a secret key: whose")
     grant, nonce = _parameter("x-wattfare-grant", "header", "The grant token"), _in_path("nonce")
     return {
@@ -158,7 +158,7 @@ def _metered(dialect: Dialect) -> Json:
     summary = f"Run a model at the user's cost ({dialect.value})"
     payer = [{"$ref": f"#/components/parameters/{name}"} for name in ("User", "Grant", "Shorten")]
     operation = _operation(summary, "secretKey", answer, _METERED, parameters=payer, body="ModelRequest")
-    # OpenRouter's own refusal of a request keeps its status.
+    # OpenRouter's refusal of a request keeps its status.
     operation["responses"]["4XX"] = {"$ref": "#/components/responses/Error"}
     return operation
 

@@ -1,4 +1,4 @@
-"""The shapes of the HTTP API's bodies, as `/openapi.json` states them, each with an example."""
+"""The schemas of the HTTP API's bodies in `/openapi.json`, each with an example."""
 
 from typing import Any
 

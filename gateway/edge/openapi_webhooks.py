@@ -92,5 +92,5 @@ def _of(value: object) -> Json:
         return _shape(value)
     if isinstance(value, bool):
         return {"type": "boolean"}
-    # An amount may be null where there is no cap, which only test mode knows.
+    # An amount is null without a cap, which is possible in test mode only.
     return {"type": "string"} if isinstance(value, str) else {"type": ["number", "null"]}

@@ -1,4 +1,4 @@
-"""The URL table and the one error boundary: every path, every method, every malformed call gets the envelope."""
+"""The URL table and the single error boundary: every refused or failed call gets the JSON envelope."""
 
 import asyncio
 import traceback
@@ -18,9 +18,9 @@ from gateway.openrouter.dialects import WIRE, Dialect
 from gateway.settings import Settings
 
 _PREFIXES = ("/v1", "/api/v1")
-_LONGEST_PATH = 200  # no path of ours is longer, and a message is to be read
+_LONGEST_PATH = 200  # characters of a path that a message repeats; no path of the API is longer
 _COUNT_TOKENS = f"/{Dialect.MESSAGES.value}/count_tokens"
-# How an error of ours is said on each path of a dialect, whatever is wrong with the call.
+# The dialect whose error envelope a path uses.
 _SPEAKS = {**{f"/{dialect.value}": dialect for dialect in Dialect}, _COUNT_TOKENS: Dialect.MESSAGES}
 _ENCLOSES = {prefix + path: WIRE[dialect].enclose for prefix in _PREFIXES for path, dialect in _SPEAKS.items()}
 
@@ -29,7 +29,7 @@ Handler = Callable[[Call, tuple[str, ...]], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One path below `/v1`; `*` stands for one segment, handed to the handler. `browser`: pages may call it."""
+    """One path below `/v1`. `*` matches one segment, which the handler gets. `browser`: pages may call it (CORS)."""
 
     path: str
     handlers: dict[str, Handler]
@@ -37,7 +37,7 @@ class Route:
 
 
 class Routes:
-    """Finds the handler of a call and answers for whatever it throws."""
+    """Finds the handler of a call, and turns its exceptions into answers."""
 
     def __init__(self, proxy: Proxy, api: Api, settings: Settings) -> None:
         self._api = api
@@ -72,12 +72,12 @@ class Routes:
             call.status = 499
             raise
         except ConnectionError:
-            # The caller is gone: what is returned here reaches nobody.
+            # The caller has disconnected, so this answer is not sent.
             call.status = 499
             call.close()
             response = web.Response(status=499)
         except Exception as bug:
-            # The type and the place are enough to find a bug; values may be a prompt or a key.
+            # Only type and place are logged, as values may contain a prompt or a key.
             place = traceback.extract_tb(bug.__traceback__)[-1]
             log.error("bug", request_id=call.request_id, error=type(bug).__name__, at=f"{place.name}:{place.lineno}")
             response = call.refuse(WattfareError("Something broke on our side. Try again."))
@@ -88,7 +88,7 @@ class Routes:
         return response
 
     def _find(self, call: Call) -> tuple[Route, tuple[str, ...]]:
-        """Return the route of a path, and its free segments. Raises InvalidRequest."""
+        """Return the route of a path, and the values of its `*` segments. Raises InvalidRequest."""
         fixed = self._fixed.get(call.path)
         if fixed is not None:
             return fixed, ()
@@ -101,7 +101,7 @@ class Routes:
         raise InvalidRequest(self._nothing_at(call.path), status=404)
 
     def _nothing_at(self, path: str) -> str:
-        """Return what to say of a path that is not served: which one was meant, where only `/v1` or a slash is off."""
+        """Return the message for an unknown path; it names the right one if only the prefix or a slash is wrong."""
         segments = list(filter(None, path.split("/")))
         while segments and segments[0] in ("v1", "api"):
             del segments[0]
