@@ -13,7 +13,7 @@ from gateway import keys
 from gateway.errors import BudgetExceeded, RateLimited
 from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
-from gateway.ledger.outcomes import Admission, Settlement, Turn
+from gateway.ledger.outcomes import Admission, QueuePlace, Settlement
 from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.payers.limits import SESSIONS_AN_APP, RateLimits
 from gateway.store.store import Store
@@ -202,7 +202,7 @@ SHARED_CAP_NANO = 120 * EXPECTED_NANO
 
 async def wait_and_settle(ledger: Ledger, request_id: str, process: int, cost_nano: int) -> str:
     """Poll until the request is admitted or refused, then settle it."""
-    turn = Turn(keys.wakes(str(process)))
+    turn = QueuePlace(keys.wakes(str(process)))
     while True:
         try:
             found = await ledger.admit(BUDGET, request_id, DEAR, model="m", estimate_nano=0, terms=TERMS, turn=turn)

@@ -1,1 +1,1 @@
-"""Money: holds and postings. The only code that moves it."""
+"""The ledger: holds, settlements, the sweeper. The only code that moves money."""

@@ -1,6 +1,6 @@
-"""One admission as `admit.lua` is asked for it, and what its answer means. Pure: values in and out.
+"""Encodes an admission for `admit.lua` and decodes its reply. Pure: values in and out.
 
-Rule: a refusal says which limit refused, how much is needed and left, and what would help.
+Rule: a refusal states which limit refused, how much is needed and left, and what would help.
 """
 
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from enum import IntEnum
 from functools import lru_cache
 
 from gateway.errors import BudgetExceeded, FundingInvalid, Unavailable, WattfareError
-from gateway.ledger.outcomes import Admission, Turn, Waiting
+from gateway.ledger.outcomes import Admission, Queued, QueuePlace
 from gateway.ledger.pace import too_many_open, too_often
 from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.money import ZEPTO_PER_NANO, usd_from_nano, usd_text
 
-# What we tell a caller to wait when only requests in flight stand in the way: most answers end within seconds.
+# Retry-After when only requests in flight are in the way: most answers end within seconds.
 RETRY_AFTER_SECONDS = 5
 
 
@@ -36,7 +36,7 @@ class Admit(IntEnum):
     TOO_MANY_OPEN = -10
 
 
-# A member of an enumeration is slow to find, and compares through Python.
+# As plain integers, because access to an IntEnum's member and its comparison are slow.
 NOT_CONNECTED = int(Admit.NOT_CONNECTED)
 _ALL_HELD, _WAITS, _NEEDS_TERMS = int(Admit.ALL_HELD), int(Admit.WAITS), int(Admit.NEEDS_TERMS)
 _TOO_OFTEN, _TOO_MANY_OPEN = int(Admit.TOO_OFTEN), int(Admit.TOO_MANY_OPEN)
@@ -44,19 +44,19 @@ _SHORTENED = frozenset({int(Admit.SHORTENED), int(Admit.SHORTENED_ALL_HELD)})
 
 
 Answered = tuple[int, int, int, int, int, int, int, int, int, bytes, bytes]
-"""What `admit.lua` answers: uses left, code, hold, tokens, spent, held, cap, overdue, due, admitted, funding."""
+"""The reply of `admit.lua`: uses left, code, hold, tokens, spent, held, cap, overdue, due, admitted, funding."""
 
 
 def read_admitted(reply: bytes) -> Answered:
-    """Return what `admit.lua` answers."""
+    """Parse the reply of `admit.lua`."""
     uses, overdue, due, cap, held, admitted, funding = reply.split(b" ", 6)
     hold, _, _, _, code, tokens, spent = admitted.split(b"\n")
     sums = int(spent), int(held), int(cap)
     return int(uses), int(code), int(hold), int(tokens), *sums, int(overdue), int(due), admitted, funding
 
 
-def outcome(answered: Answered, worst: WorstCase | None, terms: Terms | None) -> Admission | Waiting | WattfareError:
-    """Return what an answer of `admit.lua` means; a refusal as the error to raise. Not for NOT_CONNECTED."""
+def outcome(answered: Answered, worst: WorstCase | None, terms: Terms | None) -> Admission | Queued | WattfareError:
+    """Return the result of a reply of `admit.lua`; a refusal as the error to raise. Not for NOT_CONNECTED."""
     uses_left, code, hold, max_tokens, spent, held, cap, overdue, due_ms, admitted, funding = answered
     if code >= 0:
         return Admission(
@@ -75,19 +75,19 @@ def outcome(answered: Answered, worst: WorstCase | None, terms: Terms | None) ->
     if code == _TOO_MANY_OPEN:
         return too_many_open()
     if code in (_WAITS, _NEEDS_TERMS):
-        return Waiting(hold, code == _NEEDS_TERMS)
+        return Queued(hold, code == _NEEDS_TERMS)
     return refusal(Admit(code), spent=spent, held=held, cap=cap, worst=worst, terms=terms)
 
 
-def asked_words(turn: Turn, worst: WorstCase | None, terms: Terms | None) -> str:
-    """Return the place and the terms as `admit.lua` takes them; empty where a request is asked for the first time."""
+def encode_queue(turn: QueuePlace, worst: WorstCase | None, terms: Terms | None) -> str:
+    """Return `admit.lua`'s argument with place and terms; empty at the first call of a request without terms."""
     place = "-" if turn.is_over else str(turn.place or "")
-    said = terms_words(worst, terms)
-    return f"{place} {said}" if place or said else ""
+    encoded = encode_terms(worst, terms)
+    return f"{place} {encoded}" if place or encoded else ""
 
 
-def terms_words(worst: WorstCase | None, terms: Terms | None) -> str:
-    """Return the terms as `admit.lua` takes them."""
+def encode_terms(worst: WorstCase | None, terms: Terms | None) -> str:
+    """Return the terms as `admit.lua`'s argument; empty without terms."""
     if worst is None or terms is None:
         return ""
     expected = terms.expected
@@ -102,14 +102,15 @@ def terms_words(worst: WorstCase | None, terms: Terms | None) -> str:
 
 
 def per_token_nano(worst: WorstCase) -> str:
-    """Return the price of one more token as Lua reads it.
+    """Return the price of one output token for Lua.
 
-    Lua counts in doubles: four steps above the exact price, no product with a number of tokens rounds to below it.
+    Lua computes in doubles. At four units in the last place above the exact price, no product with a number of tokens
+    is rounded to below the exact amount.
     """
     return _nano_as_double(worst.per_token_zepto)
 
 
-# There are as many as prices, and to print a double takes longer than all else that is said of a request.
+# There are only as many values as prices, and formatting a double takes longer than all other arguments together.
 @lru_cache(maxsize=4096)
 def _nano_as_double(zepto: int) -> str:
     return repr(zepto / ZEPTO_PER_NANO * (1 + 2**-50)) if zepto else "0"
@@ -118,10 +119,10 @@ def _nano_as_double(zepto: int) -> str:
 def refusal(
     verdict: Admit, *, spent: int, held: int, cap: int, worst: WorstCase | None, terms: Terms | None
 ) -> WattfareError:
-    """Return the error of a refusal, with the amounts that it was made from (nano-USD)."""
+    """Return the error of a refusal, with the amounts behind it (given in nano-USD)."""
     alone = max(0, cap - spent)
     needed = terms.expected.total_nano if terms is not None else worst.total_nano if worst is not None else None
-    said: Mapping[str, object] = {
+    amounts: Mapping[str, object] = {
         "neededUsd": None if needed is None else usd_from_nano(needed),
         "leftUsd": usd_from_nano(max(0, alone - held)),
         "spentUsd": usd_from_nano(spent),
@@ -135,14 +136,14 @@ def refusal(
                 f"The monthly cap of {usd_text(cap)} USD is spent. "
                 "The user can raise it, or wait until spend is 30 days old.",
                 limit="cap",
-                fields=said,
+                fields=amounts,
             )
         case Admit.IN_FLIGHT:
             return BudgetExceeded(
                 f"Requests in flight hold {usd_text(held)} of the {usd_text(alone)} USD that are left of the cap"
                 f"{_needs(needed)}. Try again when they have ended.{_helps(alone - held, terms)}",
                 limit="in_flight",
-                fields=said,
+                fields=amounts,
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
         case Admit.TOO_LITTLE_LEFT:
@@ -150,7 +151,7 @@ def refusal(
                 f"The {usd_text(alone)} USD that are left of the cap cannot carry this request{_needs(needed)}."
                 f"{_helps(alone, terms)} Shorten the prompt, take a cheaper model, or ask the user to raise the cap.",
                 limit="cap",
-                fields=said,
+                fields=amounts,
             )
         case _:
             return Unavailable("This request was given up before. Send it again.")
@@ -161,7 +162,7 @@ def _needs(needed: int | None) -> str:
 
 
 def _helps(nano: int, terms: Terms | None) -> str:
-    """Return which ceiling would fit into so much, where one would."""
+    """Return a sentence with the output ceiling that `nano` affords; empty if none would help."""
     if terms is None or not terms.ceiling:
         return ""
     affordable = terms.expected.affordable_tokens(nano)

@@ -1,4 +1,4 @@
-"""One budget read for checking: all that its sums can be recomputed from, as of one moment. For the operator."""
+"""Reads one budget consistently, with all data from which its sums can be recomputed. For operator's tools."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,11 @@ _ENTRIES_AT_ONCE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """One consistent reading of a budget. `holds`: what is due, as (id, due ms, state, nano or None).
+    """One consistent reading of a budget. `holds`: the entries of `due`, as (id, due ms, state, nano or None).
 
-    `records`: what each request's hold shows, as (state, cost_nano), unless it has expired; read in one step with the
-    request's last entry. `beyond`: the open holds whose requests may cost more; `waiting`: the requests that wait.
-    `is_whole`: `entries` are all that were ever written; None when this Redis cannot tell.
+    `records`: each request's hold as (state, cost_nano), unless expired; read atomically with the request's last entry.
+    `beyond`: open holds below their request's bound; `waiting`: ids of waiting requests. `is_whole`: whether `entries`
+    are all that were ever written; None if this Redis cannot tell.
     """
 
     now_ms: int
@@ -33,7 +33,7 @@ class Audit:
 
 
 async def read_audit(store: Store, budget: Budget) -> Audit:
-    """Return all that a budget's sums can be checked against, as of one moment. Raises Unavailable."""
+    """Return a consistent reading of a budget. Raises Unavailable."""
     names = [budget.budget, budget.days, budget.due, budget.ledger, budget.queue]
     entries: list[dict[str, str]] = []
     records: dict[str, bytes] = {}
@@ -43,7 +43,7 @@ async def read_audit(store: Store, budget: Budget) -> Audit:
         now_ms, today, added, length, kept, days, *read = await store.run("audit", names, args)
         holds, found, shown, waiting = read
         entries += [read_entry(name, paired(flat)) for name, flat in found]
-        # A later entry of the same request brings the later word: the one that was read with its last entry stays.
+        # A later batch overwrites a request's record, so it is the one read with the request's last entry.
         ids = [entry["request_id"] for entry in entries[len(entries) - len(found) :]]
         records.update(zip(ids, shown, strict=True))
         if len(found) < _ENTRIES_AT_ONCE:
@@ -69,7 +69,7 @@ async def read_audit(store: Store, budget: Budget) -> Audit:
 
 
 def _read(raw: bytes) -> Hold | None:
-    """Return a hold; None when it is gone or cannot be read."""
+    """Return a hold; None if it is missing or unreadable."""
     try:
         return read_hold(raw)
     except ValueError:
@@ -77,12 +77,12 @@ def _read(raw: bytes) -> Hold | None:
 
 
 def _held(raw: bytes) -> tuple[str, int | None]:
-    """Return state and amount of a hold; an empty state and None when it is gone or cannot be read."""
+    """Return state and amount of a hold; an empty state and None if it is missing or unreadable."""
     hold = _read(raw)
     return ("", None) if hold is None else (hold.state, hold.nano)
 
 
 def _shown(raw: bytes) -> tuple[str, int]:
-    """Return state and cost of a closed hold; an empty state when it cannot be read."""
+    """Return state and cost of a closed hold; an empty state if it is unreadable."""
     hold = _read(raw)
     return ("", 0) if hold is None else (hold.state, hold.cost_nano or 0)

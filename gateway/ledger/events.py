@@ -12,7 +12,7 @@ from gateway.keys import Budget
 from gateway.store.replies import paired, strings, text
 from gateway.store.store import Store
 
-# The script runs within milliseconds of its announcement. If it runs later, the second look finds its event.
+# The script runs within milliseconds of its announcement. If it runs later, the second pass finds its event.
 _SOON_MS = 300
 # The highest number that Redis gives an entry within one millisecond.
 _LAST_NUMBER = 2**64 - 1
@@ -63,15 +63,15 @@ class Events:
         The sweeper calls this: it looks at every budget that had an open hold. Raises Unavailable.
         """
         if await self._store.call("HEXISTS", budget.budget, "unlisted_events"):
-            await self.look_again(budget, after_ms=0)
+            await self.list_again(budget, after_ms=0)
             await self._store.call("HDEL", budget.budget, "unlisted_events")
 
-    async def ripe(self, shard: int, *, most: int, lease_ms: int) -> list[Budget]:
+    async def take_due(self, shard: int, *, most: int, lease_ms: int) -> list[Budget]:
         """Take listed budgets that are due; no other process gets them for `lease_ms`. Raises Unavailable."""
         names = await self._store.run("index", [keys.event_shard(shard)], ["look", "", lease_ms, most])
         return [Budget.parse(text(name)) for name in names]
 
-    async def look_again(self, budget: Budget, *, after_ms: int) -> None:
+    async def list_again(self, budget: Budget, *, after_ms: int) -> None:
         """Keep a budget listed. Raises Unavailable."""
         await self._store.run("index", *_words(budget, after_ms=after_ms))
 
@@ -107,7 +107,7 @@ class Events:
         """Schedule another attempt; `is_attempt`: count the last one as failed. Raises Unavailable."""
         words: list[str | int] = [event.entry_id, event.replayed_from, after_ms, "1" if is_attempt else ""]
         await self._store.run("record_delivery", [budget.delivery], words)
-        await self.look_again(budget, after_ms=after_ms)
+        await self.list_again(budget, after_ms=after_ms)
 
     async def newest(self, budget: Budget) -> str | None:
         """Return the id of the last event's entry; None without any. Raises Unavailable."""
@@ -115,7 +115,7 @@ class Events:
         return text(found[0][0]) if found else None
 
     async def drop(self, budget: Budget, entry_id: str) -> None:
-        """Drop the events up to that entry: nobody is to get them. Raises Unavailable."""
+        """Delete the events up to that entry undelivered. Raises Unavailable."""
         await self._store.run("drop_events", [budget.events, budget.delivery], [entry_id])
 
     async def peek(self, budget: Budget, *, since_ms: int) -> tuple[Event, int] | None:
@@ -136,7 +136,7 @@ class Events:
         if not await self._store.call("XRANGE", budget.events, entry_id, "+", "COUNT", 1):
             return False
         await self._store.call("HSET", budget.delivery, "from", before, "next_ms", 0, "tries", 0)
-        await self.look_again(budget, after_ms=0)
+        await self.list_again(budget, after_ms=0)
         return True
 
 

@@ -1,6 +1,6 @@
 """The ledger: admit, attach, settle. The only caller of the scripts that move money.
 
-Every step is keyed by the request id and safe to repeat. `docs/ledger.md` holds the hold table and the invariants.
+Rule: every step is keyed by the request id and safe to repeat. `docs/ledger.md` has the states and the invariants.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ from dataclasses import replace
 from gateway import keys
 from gateway.errors import BudgetExceeded, GrantInvalid, NotConnected, Unavailable, WattfareError
 from gateway.keys import Budget
-from gateway.ledger.admission import NOT_CONNECTED, asked_words, outcome, read_admitted
+from gateway.ledger.admission import NOT_CONNECTED, encode_queue, outcome, read_admitted
 from gateway.ledger.endings import Endings
 from gateway.ledger.events import Events
 from gateway.ledger.outcomes import (
@@ -18,11 +18,11 @@ from gateway.ledger.outcomes import (
     Booked,
     Claim,
     HandOver,
+    Queued,
+    QueuePlace,
     Renewal,
     Settlement,
     Standing,
-    Turn,
-    Waiting,
     standing_of,
 )
 from gateway.ledger.pace import Pace
@@ -33,15 +33,15 @@ from gateway.store.connection import Arg, Reply
 from gateway.store.replies import by_name, paired, text
 from gateway.store.store import Store
 
-# How long a refused funding key rests before one request may try it again.
+# After a refusal, one request may try the funding key again after this pause.
 FUNDING_TRIAL_MS = 5_000
 _PACE = Pace()
-_NO_TURN = Turn()
+_NO_PLACE = QueuePlace()
 _DAY_MS = 86_400_000
 
 
 Words = tuple[list[str], list[Arg]]
-"""The key names and the arguments of a script."""
+"""The key names and arguments of a script."""
 
 
 def _nothing() -> None:
@@ -49,11 +49,11 @@ def _nothing() -> None:
 
 
 class Ledger:
-    """Moves money for budgets of one store. `keep_days`: how long the ledger's entries live; `lease_ms`: a hold's."""
+    """The ledger of one store. `keep_days`: retention of entries; `lease_ms`: the lease of a hold."""
 
     def __init__(self, store: Store, *, keep_days: int, lease_ms: int, pace: Pace = _PACE) -> None:
         self._store = store
-        # One word: each costs Redis as much as reading a field.
+        # One argument, because each costs Redis as much time as reading a field.
         limits = f"{pace.open_requests} {pace.requests_a_minute} {lease_ms}"
         self._settings = {
             mode: f"{limits} {int(mode == 'live')} {keep_days} {FUNDING_TRIAL_MS} " for mode in ("live", "test")
@@ -72,18 +72,18 @@ class Ledger:
         model: str,
         estimate_nano: int,
         terms: Terms | None = None,
-        turn: Turn = _NO_TURN,
-    ) -> Admission | Waiting:
-        """Place a hold for `worst` (None: the price is not known, all that is left is held), or have it wait.
+        turn: QueuePlace = _NO_PLACE,
+    ) -> Admission | Queued:
+        """Place a hold for `worst` (None: the price is not known, so all that is left is held), or queue the request.
 
-        Without `terms` a request whose bound does not fit is asked for them; it keeps its place meanwhile.
+        Without `terms`, a request whose bound does not fit gets a place and must retry with them.
         Raises NotConnected, BudgetExceeded, GrantInvalid, FundingInvalid, RateLimited, Unavailable.
         After Unavailable the hold may exist: void it.
         """
         names = [budget.budget, budget.days, budget.due, budget.hold(request_id), budget.queue, budget.alive]
         total_nano = "" if worst is None else worst.total_nano
-        asked, settings = asked_words(turn, worst, terms), self._settings[budget.mode] + turn.channel
-        args: list[Arg] = [request_id, total_nano, asked, estimate_nano, _line(model), settings]
+        queue_argument, settings = encode_queue(turn, worst, terms), self._settings[budget.mode] + turn.channel
+        args: list[Arg] = [request_id, total_nano, queue_argument, estimate_nano, _line(model), settings]
         answered = read_admitted(await self._store.run("admit", names, args, behind=budget.open_shard))
         if answered[1] == NOT_CONNECTED:
             raise await self._not_connected(budget.owner)
@@ -93,20 +93,20 @@ class Ledger:
         return found
 
     def keep_leave(self, budget: Budget, request_id: str, channel: str) -> None:
-        """Take a request out of the queue that nobody waits for any more, and wait for nothing."""
+        """Remove an abandoned request from the queue, without waiting for Redis."""
         self._store.keep("leave", [budget.budget, budget.queue, budget.alive], [channel, request_id])
 
-    # -- posts: kept by the store until Redis has them -------------------------------------------------------
+    # -- posts: kept by the store until Redis acknowledged them ----------------------------------------------
 
     def post_sent(self, budget: Budget, request_id: str, due_ms: int) -> Awaitable[bool]:
-        """Note that the request is about to leave: from here on a crash may owe money. Tells whether it is on its way.
+        """Mark the request as sent: from now on a crash may leave a cost. Returns whether the mark was sent.
 
-        `due_ms`: what its admission or its last renewal told.
+        `due_ms`: from its admission or last renewal.
         """
         return self._store.post_command(*_sent_words(budget, request_id, due_ms))
 
     def post_generation(self, budget: Budget, request_id: str, generation_id: str) -> Awaitable[bool]:
-        """Note OpenRouter's id: with it the true cost can be found after any crash. Returns when it is on its way."""
+        """Record OpenRouter's id, by which the cost can be found after a crash. Returns when it was sent."""
         return self._store.post("attach", [budget.hold(request_id)], [generation_id])
 
     def post_settlement(
@@ -114,27 +114,27 @@ class Ledger:
         budget: Budget,
         request_id: str,
         owed: Settlement,
-        told: Callable[[Booked], None],
+        on_result: Callable[[Booked], None],
         held: Admission | None = None,
     ) -> Awaitable[bool]:
-        """Close a hold, once; `told` gets what the ledger then says. Returns when it is on its way.
+        """Post the settlement of a hold; `on_result` is called with the result. Returns when the command is sent.
 
-        `held`: its admission, which spares Redis to read the hold.
+        `held`: its admission, with which the script need not read the hold.
         """
         words = self._settle_words(budget, request_id, owed, held)
-        return self._store.post("settle", *words, lambda reply: told(self._booked(budget, reply)))
+        return self._store.post("settle", *words, lambda reply: on_result(self._booked(budget, reply)))
 
     def keep_settlement(
-        self, budget: Budget, request_id: str, owed: Settlement, told: Callable[[Booked], None]
+        self, budget: Budget, request_id: str, owed: Settlement, on_result: Callable[[Booked], None]
     ) -> None:
-        """Do the same, and wait for nothing."""
+        """Do as `post_settlement`, without waiting."""
         words = self._settle_words(budget, request_id, owed)
-        self._store.keep("settle", *words, lambda reply: told(self._booked(budget, reply)))
+        self._store.keep("settle", *words, lambda reply: on_result(self._booked(budget, reply)))
 
     async def post_hand_over(
-        self, budget: Budget, request_id: str, owed: HandOver, told: Callable[[bool], None]
+        self, budget: Budget, request_id: str, owed: HandOver, on_result: Callable[[bool], None]
     ) -> None:
-        """Leave an open hold to the sweeper; `told` gets whether there was one. Returns when it is on its way."""
+        """Leave an open hold to the sweeper; `on_result` gets whether it was open. Returns when it was sent."""
         words = _attach_words(
             budget,
             request_id,
@@ -144,53 +144,53 @@ class Ledger:
             ended_by=owed.ended_by,
             funding=owed.funding,
         )
-        await self._store.post("attach", *words, lambda reply: told(_renewal(reply).is_held))
+        await self._store.post("attach", *words, lambda reply: on_result(_renewal(reply).is_held))
 
     def keep_renewal(
-        self, budget: Budget, request_id: str, generation_id: str, told: Callable[[Renewal], None]
+        self, budget: Budget, request_id: str, generation_id: str, on_result: Callable[[Renewal], None]
     ) -> None:
-        """Lengthen the hold's life by a lease, as `renew` does, and wait for nothing."""
+        """Do as `renew`, without waiting; `on_result` is called with the result."""
         words = _attach_words(budget, request_id, generation_id=generation_id, due_ms=self.lease_ms)
-        self._store.keep("attach", *words, lambda reply: told(_renewal(reply)))
+        self._store.keep("attach", *words, lambda reply: on_result(_renewal(reply)))
 
     def keep_index(self, budget: Budget, listed: Callable[[], None]) -> None:
-        """Put the budget on the sweeper's list, as `index` does, and wait for nothing."""
+        """Do as `index`, without waiting."""
         self._store.keep("index", *self._index_words(budget), lambda _: listed())
 
     # -- calls ---------------------------------------------------------------------------------------------
 
     async def renew(self, budget: Budget, request_id: str, generation_id: str = "") -> Renewal:
-        """Lengthen the hold's life by a lease. Raises Unavailable.
+        """Renew the hold's lease. Raises Unavailable.
 
-        The id goes along (empty: not known yet), for the first word of it may have met an outage.
+        `generation_id` is written again (empty: not known yet), since its first post may have been lost in an outage.
         """
         names, args = _attach_words(budget, request_id, generation_id=generation_id, due_ms=self.lease_ms)
         return _renewal(await self._store.run("attach", names, args))
 
     async def postpone(self, budget: Budget, request_id: str, *, due_ms: int, is_attempt: bool = False) -> None:
-        """Look again in `due_ms`. `is_attempt`: the true cost was asked for and not to be had. Raises Unavailable."""
+        """Make the hold due again in `due_ms`. `is_attempt`: count a failed look-up of its cost. Raises Unavailable."""
         await self._store.run("attach", *_attach_words(budget, request_id, due_ms=due_ms, is_attempt=is_attempt))
 
     async def settle(
         self, budget: Budget, request_id: str, settlement: Settlement, held: Admission | None = None
     ) -> Booked:
-        """Close a hold, once: a second call returns the first answer. `held`: its admission. Raises Unavailable."""
+        """Settle a hold; a repeat returns the first result. `held`: its admission. Raises Unavailable."""
         reply = await self._store.run("settle", *self._settle_words(budget, request_id, settlement, held))
         return self._booked(budget, reply)
 
     def rest_seconds(self, budget: Budget) -> float:
-        """Return how long to sweep nothing: just after an outage whoever lives renews first, so it makes no orphans."""
+        """Return how long not to sweep after an outage, so that live processes renew their leases first."""
         return min(self._store.recovery_seconds(budget.due), self.lease_ms / 3000)
 
     async def claim(self, budget: Budget, *, most: int, lease_ms: int) -> Claim:
-        """Take overdue holds of a budget. Raises Unavailable."""
+        """Claim up to `most` overdue holds of a budget for `lease_ms`. Raises Unavailable."""
         now_ms, started_ms, next_due_ms, *ids = await self._store.run("claim", [budget.due], [lease_ms, most])
         return Claim(now_ms, started_ms, None if next_due_ms < 0 else next_due_ms, tuple(text(found) for found in ids))
 
     async def hold(self, budget: Budget, request_id: str) -> Hold | None:
-        """Return what is kept of a request, open or closed; None when it is not known (any more).
+        """Return a request's record, open or closed; None if unknown or expired.
 
-        Raises Unavailable, ValueError when it cannot be read.
+        Raises Unavailable, ValueError if it is unreadable.
         """
         raw = await self._store.call("GET", budget.hold(request_id))
         if raw is None:
@@ -198,18 +198,18 @@ class Ledger:
         hold = read_hold(raw)
         if not hold.is_open or hold.generation_id:
             return hold
-        # The mark of a request that was sent is a fraction of its time. One that is not due any more was closed since.
+        # The sent mark is the fraction of its time in `due`. A hold without a time was closed meanwhile.
         due_ms = await self._store.call("ZSCORE", budget.due, request_id)
         return replace(hold, is_sent=due_ms is None or float(due_ms) % 1 > 0)
 
     async def standing(self, budget: Budget) -> Standing:
-        """Return what a budget is worth now. Raises Unavailable."""
+        """Return a budget's current state. Raises Unavailable."""
         now_ms, spent, oldest_day, *flat = await self._store.run("standing", [budget.budget, budget.days])
         oldest = None if oldest_day < 0 else oldest_day
         return standing_of(spent, by_name(paired(flat)), now_ms=now_ms, oldest_day=oldest)
 
     async def days(self, budget: Budget) -> dict[int, int]:
-        """Return nano-USD by UTC day number, as far back as the ledger reaches. Raises Unavailable."""
+        """Return nano-USD by UTC day number, as far back as the ledger is kept. Raises Unavailable."""
         found = await self._store.call("HGETALL", budget.days)
         return {int(day): int(nano) for day, nano in found.items()}
 
@@ -223,35 +223,35 @@ class Ledger:
         return [read_entry(name, fields) for name, fields in found]
 
     async def index(self, budget: Budget, listed: Callable[[], None] = _nothing) -> None:
-        """Have the budget on the sweeper's list before any hold that is placed after this. Raises Unavailable.
+        """Put the budget on the sweeper's list before a later hold is placed. Raises Unavailable.
 
-        `listed` is called once Redis has said so. One that is not on it may never be looked at. Where one server holds
-        all, nothing is waited for: both leave in one write, and `admit` runs behind it.
+        A budget that is not listed may never be swept. `listed` is called when Redis has confirmed. On a single server
+        this does not wait: both commands leave in one write, and `admit` runs after it (`behind`).
         """
         store, words = self._store, self._index_words(budget)
-        # In an outage it would only take the room of posts that are owed.
+        # During an outage it would take up the outbox, which settlements need.
         is_behind = store.is_single and store.is_open and store.keep("index", *words, lambda _: listed())
         if not is_behind:
             await store.run("index", *words)
             listed()
 
-    async def ripe(self, shard: int, *, most: int, lease_ms: int) -> list[Budget]:
-        """Take budgets whose time to be looked at has come; nobody else gets them for so long. Raises Unavailable."""
+    async def take_due(self, shard: int, *, most: int, lease_ms: int) -> list[Budget]:
+        """Claim up to `most` budgets of a shard that are due for a sweep, for `lease_ms`. Raises Unavailable."""
         names = await self._store.run("index", [keys.open_shard(shard)], ["look", "", lease_ms, most])
         return [Budget.parse(text(name)) for name in names]
 
-    async def look_again(self, budget: Budget, *, after_ms: int) -> None:
-        """Keep a budget on the sweeper's list. Raises Unavailable."""
+    async def list_again(self, budget: Budget, *, after_ms: int) -> None:
+        """Keep a budget on the sweeper's list, due after `after_ms`. Raises Unavailable."""
         await self._store.run("index", [budget.open_shard], ["keep", budget.name, after_ms])
 
     async def rest(self, budget: Budget) -> None:
-        """Note that nothing of a budget is open; twice, a lease apart, takes it off the list. Raises Unavailable."""
+        """Record that a budget has no open hold; the second time, a lease later, unlists it. Raises Unavailable."""
         await self._store.run("index", [budget.open_shard], ["rest", budget.name, self.lease_ms])
 
     async def _not_connected(self, owner: Owner) -> NotConnected | GrantInvalid:
-        """Return the refusal of an owner that may not spend.
+        """Return the refusal of an owner without an active budget.
 
-        Of a user it says where they are connected in the other mode; of a grant, why it carries nothing.
+        For a user it mentions a connection in the other mode; for a grant it states why the grant cannot be used.
         """
         mode, other = ("test", "live") if owner.mode == "test" else ("live", "test")
         with contextlib.suppress(Unavailable):
@@ -275,7 +275,7 @@ class Ledger:
         status, cost_nano, generation_id, model, prompt, completion, funding, ended_by = settlement
         ending = f"{status}\n{generation_id}\n{ended_by}\n{_line(model)}"
         args: list[Arg] = [request_id, ending, cost_nano, f"{_known(prompt)} {_known(completion)}"]
-        # What the hold may say besides is its id and its model.
+        # Beside these fields the hold has only generation id and model, so both must be known.
         admitted = held.admitted if held is not None and generation_id and model else b""
         args += (_verdict(funding), self.keep_ms, admitted)
         return names, args
@@ -293,9 +293,8 @@ def _renewal(reply: Reply) -> Renewal:
 
 
 def _sent_words(budget: Budget, request_id: str, due_ms: int) -> tuple[str, ...]:
-    """Return the command that marks an open hold as sent, and touches no other: the half of a millisecond is the mark.
-
-    Scripts that move the time keep the fraction.
+    """Return the command that marks an open hold as sent: half a millisecond added to its time in `due`. XX: only if
+    the hold is open. Scripts that change the time keep the fraction.
     """
     return "ZADD", budget.due, "XX", f"{due_ms}.5", request_id
 
@@ -317,7 +316,9 @@ def _attach_words(
 
 
 def _of_grant(refused: WattfareError) -> WattfareError:
-    """Return a refusal as a grant says it: dollars that no request in flight will free end it (CONTRACT §4)."""
+    """Return a refusal in a grant's terms: a lack of dollars that no request in flight will release ends the grant
+    (CONTRACT §4).
+    """
     if isinstance(refused, BudgetExceeded) and "retryAfter" not in refused.fields:
         spent = GrantInvalid.because("over_budget")
         spent.fields |= refused.fields
@@ -326,7 +327,7 @@ def _of_grant(refused: WattfareError) -> WattfareError:
 
 
 def _verdict(funding: str) -> str:
-    """Return what was learnt of the funding key as scripts take it: a refused one rests for a while."""
+    """Return the scripts' argument for the funding key's state; if refused, with the ms until its first trial."""
     return f"refused {FUNDING_TRIAL_MS}" if funding == "refused" else funding
 
 
@@ -335,5 +336,5 @@ def _known(number: int | None) -> str | int:
 
 
 def _line(model: str) -> str:
-    """Return a model's name as one line, as a hold keeps it: whoever asks for another has no such model."""
+    """Return a model's name on one line, as the record's format needs; no real model's name has a line end."""
     return model.replace("\n", " ")

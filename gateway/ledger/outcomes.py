@@ -1,6 +1,6 @@
-"""What the ledger is told, and what it answers: values, no more.
+"""The values that the ledger takes and returns.
 
-What each request makes is a NamedTuple: a frozen dataclass takes five times as long to make.
+Values made for each request are NamedTuples, because a frozen dataclass takes five times as long to create.
 """
 
 from collections.abc import Iterable
@@ -15,12 +15,12 @@ _DAY_SECONDS = 86_400
 
 
 class Admission(NamedTuple):
-    """A placed hold. `max_tokens` is set when the answer must be shortened; `funding` is the sealed key.
+    """A placed hold. `max_tokens`: set when the answer must be shortened; `funding`: the sealed key.
 
-    `due_ms`: when it is overdue, by Redis's clock, unless it is renewed; `post_sent` needs it.
-    `is_overdue`: another hold of this budget waits for the sweeper. `uses_left`: how many requests a grant still
-    carries; None where they are not counted. `is_beyond`: it may cost more than is held; one open request of a budget
-    at most is so. `admitted`: what its hold says of it, for `settle.lua`.
+    `due_ms`: when it becomes overdue, by Redis's clock, unless renewed; `post_sent` needs it. `is_overdue`: another
+    hold of this budget is overdue. `uses_left`: the remaining requests of a grant; None for a connection. `is_beyond`:
+    the request's bound is above its hold, which is true for at most one open request of a budget. `admitted`: the
+    hold's fields as stored by `admit.lua`, with which `settle.lua` need not read the hold.
     """
 
     hold_nano: int
@@ -34,20 +34,20 @@ class Admission(NamedTuple):
     admitted: bytes = b""
 
 
-class Waiting(NamedTuple):
-    """No hold yet. `place`: its place in the order of arrival, 0 without one.
+class Queued(NamedTuple):
+    """No hold yet. `place`: its place in the queue, 0 without one.
 
-    `needs_terms`: ask again with what the request is expected to cost. Else it waits for the requests in flight.
+    `needs_terms`: retry with the request's terms; otherwise it waits for requests in flight.
     """
 
     place: int
     needs_terms: bool
 
 
-class Turn(NamedTuple):
-    """Where a request stands among those that wait. `channel`: what its process hears; empty: it does not wait.
+class QueuePlace(NamedTuple):
+    """A request's position in the queue. `channel`: its process's wake channel; empty: it does not wait.
 
-    `place`: what an earlier answer told, 0 before. `is_over`: it has waited for its time.
+    `place`: from an earlier reply, 0 before. `is_over`: its waiting time has passed.
     """
 
     channel: str = ""
@@ -56,10 +56,10 @@ class Turn(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """How a request ended. `status`: `settled` (OpenRouter stated the cost), `estimated` or `void`.
+    """A request's outcome. `status`: `settled` (OpenRouter stated the cost), `estimated` or `void`.
 
-    `ended_by`: complete, client, upstream, revoked, refused, crash. `funding`: `works`, `refused`, or empty: nothing
-    was learnt about the funding key.
+    `ended_by`: complete, client, upstream, revoked, refused, crash. `funding`: `works`, `refused`, or empty if nothing
+    was learned about the funding key.
     """
 
     status: str
@@ -73,9 +73,9 @@ class Settlement(NamedTuple):
 
 
 class HandOver(NamedTuple):
-    """An open hold that is left to the sweeper at once: its true cost must be asked for.
+    """Leaves an open hold to the sweeper at once, because its true cost must be requested.
 
-    `estimate_nano` is booked if it is not to be had. `funding`: `refused`, or empty.
+    `estimate_nano`: booked if the cost cannot be obtained. `funding`: `refused`, or empty.
     """
 
     generation_id: str
@@ -85,7 +85,7 @@ class HandOver(NamedTuple):
 
 
 class Booked(NamedTuple):
-    """What the ledger now says of a request; `is_first` is false when it had been closed before."""
+    """A request's state after a settlement; `is_first`: False if it was already closed."""
 
     is_first: bool
     status: str
@@ -95,7 +95,7 @@ class Booked(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a budget is worth now, by Redis's clock."""
+    """A budget's current state, by Redis's clock."""
 
     state: str
     cap_nano: int | None
@@ -105,42 +105,42 @@ class Standing:
     now_ms: int = field(default=0, compare=False)
     """When it was read."""
     oldest_day: int | None = None
-    """The first UTC day of the window with spend, as far as it was asked for."""
+    """The first UTC day of the window with spend; None if there is none or it was not read."""
 
     @property
     def resets_at(self) -> int | None:
-        """When spend next falls out of the window, in unix seconds; None without any."""
+        """When spend next leaves the window, in unix seconds; None without spend."""
         return None if self.oldest_day is None else (self.oldest_day + WINDOW_DAYS) * _DAY_SECONDS
 
     @property
     def is_connected(self) -> bool:
-        """Whether the budget may be spent from."""
+        """Whether the budget is active."""
         return self.state == "active"
 
     @property
     def uses(self) -> int | None:
-        """How many requests a grant carries in all; None for a connection, whose requests are not counted."""
+        """The total number of a grant's requests; None for a connection."""
         found = self.fields.get("uses")
         return None if found is None else int(found)
 
     @property
     def used(self) -> int:
-        """How many of them are open or were billed."""
+        """How many of a grant's requests are open or were billed."""
         return int(self.fields.get("used", 0))
 
     @property
     def expires_ms(self) -> int:
-        """When a grant expires, in unix milliseconds; 0 for a connection."""
+        """The expiry of a grant in unix milliseconds; 0 for a connection."""
         return int(self.fields.get("expires_ms", 0))
 
     @property
     def has_ended(self) -> bool:
-        """Whether a grant is used up or has expired: its state says neither."""
+        """Whether a grant is used up or expired, which its `state` does not show."""
         return self.uses is not None and (self.used >= self.uses or self.now_ms >= self.expires_ms)
 
     @property
     def end(self) -> str:
-        """Why a grant carries nothing: `unknown`, `ended`, `expired`, `used_up`; empty while it lives."""
+        """Why a grant cannot be used: `unknown`, `ended`, `expired`, `used_up`; empty while it can."""
         if not self.is_connected:
             return "ended" if self.state else "unknown"
         if not self.has_ended:
@@ -149,27 +149,27 @@ class Standing:
 
     @property
     def revocations(self) -> int:
-        """How often it was revoked or barred: what was approved before the last time never connects."""
+        """How often it was revoked or barred: approvals made before the last time are void."""
         return int(self.fields.get("revocations", 0))
 
     @property
     def overruns(self) -> int:
-        """How many requests ever cost more than their hold."""
+        """How many requests cost more than their hold."""
         return int(self.fields.get("overruns", 0))
 
     @property
     def overrun_nano(self) -> int:
-        """By how much in all."""
+        """The total cost above holds."""
         return int(self.fields.get("overrun_nano", 0))
 
     @property
     def remaining_nano(self) -> int | None:
-        """Cap less settled spend, never below 0; None without a cap."""
+        """Cap minus settled spend, never below 0; None without a cap."""
         return None if self.cap_nano is None else max(0, self.cap_nano - self.spent_nano)
 
 
 class Renewal(NamedTuple):
-    """Whether a hold was still open to be renewed, whether its budget is still active, and when it is overdue now."""
+    """Whether the hold was still open, whether its budget is active, and when the hold is overdue now."""
 
     is_held: bool
     is_active: bool
@@ -178,9 +178,9 @@ class Renewal(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Overdue holds that this process alone may work on now. `next_due_ms`: None when no hold is left.
+    """Overdue holds claimed by this process. `next_due_ms`: None if no hold is open.
 
-    `started_ms`: when the server that holds them was started, by its own clock.
+    `started_ms`: when their Redis server was started, by its own clock.
     """
 
     now_ms: int
@@ -190,7 +190,7 @@ class Claim:
 
 
 def sum_by_day(entries: Iterable[dict[str, str]]) -> dict[int, int]:
-    """Return nano-USD by UTC day number, folded from ledger entries."""
+    """Sum ledger entries to nano-USD by UTC day number."""
     days: dict[int, int] = {}
     for entry in entries:
         days[int(entry["day"])] = days.get(int(entry["day"]), 0) + int(entry["delta_nano"])
@@ -200,7 +200,7 @@ def sum_by_day(entries: Iterable[dict[str, str]]) -> dict[int, int]:
 def standing_of(
     spent_nano: int, fields: dict[str, bytes], *, now_ms: int = 0, oldest_day: int | None = None
 ) -> Standing:
-    """Return what a budget's hash says, and what was spent in the window."""
+    """Return the standing for a budget's hash and its spend of the window."""
     cap = fields.get("cap_nano", b"")
     return Standing(
         state=text(fields.get("state", b"")),

@@ -1,6 +1,6 @@
-"""One request as Redis keeps it: its hold while it is open, its outcome after that, and its entries in the ledger.
+"""Parses a request's record in Redis (the open hold, later the outcome) and the ledger's entries.
 
-`lua/include/hold.lua` has the format. Only Lua writes it, and nothing but this file and Lua reads it.
+Rule: only Lua writes records, and only this file and Lua read them. The format is in `lua/include/hold.lua`.
 """
 
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ _FIRST = ("state", "generation_id", "ended_by", "model", *_ADMITTED)
 OPEN = (*_FIRST, "estimate_nano", "attempts", "reconcile_ms", "funding")
 CLOSED = (*_FIRST, "cost_nano", "overrun_nano", "tokens", "settled_ms")
 """The lines of an open and of a closed hold."""
-# What admission answered where all that was left is held.
+# Codes of `admit.lua` for holds of all that was left, below the request's bound.
 _BEYOND = ("2", "3")
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """One request, open or closed. What is not known is None, or empty.
+    """One request's record, open or closed. Unknown values are None, or empty.
 
-    `is_sent`: it may have left for OpenRouter, as long as its time in `due` does not say otherwise. `ended_by` of an
-    open one: it was handed over for its cost to be asked. `admitted_ms`: None where nothing is known but that it is
-    void. Only an open one has `is_beyond` (it may cost more than is held), `estimate_nano`, `attempts`,
-    `reconcile_ms` and `funding` (the sealed key), only a closed one the rest.
+    `is_sent`: whether the request may have been sent upstream; the mark in `due` decides. `ended_by` of an open hold:
+    it was handed over to the sweeper. `admitted_ms`: None if only a void is known. `is_beyond` (the request's bound is
+    above its hold), `estimate_nano`, `attempts`, `reconcile_ms` and `funding` (the sealed key) are of open holds only,
+    the fields after them of closed ones only.
     """
 
     state: str
@@ -48,21 +48,21 @@ class Hold:
 
     @property
     def is_open(self) -> bool:
-        """Whether its money is still held."""
+        """Whether the money is still held."""
         return self.state == "open"
 
 
 def read_hold(raw: bytes) -> Hold:
-    """Return what is kept of a request. Raises ValueError when it cannot be read."""
+    """Parse a request's record. Raises ValueError if it is unreadable."""
     try:
         return _hold(raw)
     except ValueError:
-        # What it says may be a part of a sealed key.
+        # The original message may contain a part of a sealed key.
         raise ValueError("a hold that cannot be read") from None
 
 
 def read_entry(name: bytes, fields: dict[bytes, bytes]) -> dict[str, str]:
-    """Return one entry of the ledger as text by name, its stream id as `entry`. Raises ValueError."""
+    """Parse an entry of the ledger: text values by name, and its stream id as `entry`. Raises ValueError."""
     closed = dict(zip(CLOSED[:-1], text(fields[b"closed"]).split("\n"), strict=True))
     prompt_tokens, completion_tokens = closed["tokens"].split(" ")
     return {

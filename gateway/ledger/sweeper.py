@@ -1,6 +1,6 @@
-"""Overdue holds become their true cost: found without scanning, claimed by one process, asked for, settled.
+"""The sweeper: finds overdue holds without scanning, claims them, requests their true cost and settles them.
 
-Runs inside every gateway, and alone as `python -m gateway.sweeper`. What is settled at what stands in `docs/ledger.md`.
+It runs in every gateway, or alone as `python -m gateway.sweeper`. `docs/ledger.md` defines the settlements.
 """
 
 import asyncio
@@ -24,25 +24,25 @@ from gateway.sealing import SealBroken, Sealer
 
 _LOOK_SECONDS = 1.0
 _MOST_BUDGETS = 100
-# Claimed at once, and all begun at once: what waited for the ones before it would outlive its claim.
+# Holds claimed at once; all are started immediately, because a hold that waited could outlive its claim.
 _MOST_HOLDS = 4
-# Longer than one look-up may take, so that no other process claims a hold that is being asked for.
+# Longer than one look-up may take, so that no other process claims a hold during its look-up.
 _CLAIM_MS = 12_000
-# Budgets that one process works on at once: an OpenRouter that hangs must not make the last orphan wait for the first.
+# Budgets swept concurrently: a hanging OpenRouter must not serialise them.
 _MOST_AT_ONCE = 32
-# What cannot be swept by a fault of ours is left alone for so long, so that it floods no log.
+# Pause for a hold whose sweep raised an unexpected exception, so that it does not flood the log.
 _FAULT_MS = 60_000
-# OpenRouter's record comes within a second or so, after an abort later; then less often (openrouter.md §2).
+# OpenRouter's record is available within about a second, after an abort later; then retry less often.
 _BACKOFF_SECONDS = (0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
-# What failed before any output most likely costs nothing: it holds the payer's money no longer than this.
+# A request that failed before any output most likely costs nothing, so its money is held no longer than this.
 _FAILED_MS = 30_000
 
 
 class Sweeper:
-    """Looks for overdue holds and closes them."""
+    """Finds overdue holds and closes them."""
 
     reached: ClassVar[Callable[[str], None]] = staticmethod(lambda _point: None)
-    """Called at each named point of a sweep; the crash tests set it to kill the process there."""
+    """Called at named points of a sweep; the crash tests replace it to kill the process there."""
 
     def __init__(
         self, ledger: Ledger, upstream: Client, sealer: Sealer, *, reconcile_seconds: float, is_sweeping: bool = True
@@ -56,57 +56,57 @@ class Sweeper:
         self._news: dict[str, asyncio.Event] = {}
         self._room = asyncio.Semaphore(_MOST_AT_ONCE)
         self._next: dict[str, float] = {}
-        """When each budget that is followed is swept next, by the loop's clock."""
+        """When each followed budget is swept next, by the loop's clock."""
 
     async def run(self) -> None:
-        """Look through every shard for ever. Of several processes one looks at a budget, and one claims a hold."""
+        """Sweep all shards until cancelled. A budget is taken by one process at a time, and a hold claimed by one."""
         while True:
-            # The shard after the last stands for the grants that have expired.
+            # The number after the last shard stands for expired grants.
             for shard in random.sample(range(OPEN_SHARDS + 1), OPEN_SHARDS + 1):
                 try:
                     await (self._look_into(shard) if shard < OPEN_SHARDS else self._end_grants())
                 except Unavailable:
-                    pass  # The others may lie on servers that answer.
+                    pass  # other shards may be on servers that answer
                 except Exception as fault:
-                    # One who stops for good leaves holds that never come free.
+                    # The loop must go on: a sweeper that ended would leave holds open for ever.
                     log.error("sweep_failed", error=type(fault).__name__)
             await asyncio.sleep(_LOOK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes out
 
     async def _look_into(self, shard: int) -> None:
-        for budget in await self._ledger.ripe(shard, most=_MOST_BUDGETS, lease_ms=_CLAIM_MS):
+        for budget in await self._ledger.take_due(shard, most=_MOST_BUDGETS, lease_ms=_CLAIM_MS):
             self.notice(budget)
 
     async def _end_grants(self) -> None:
-        """Drop the funding keys of grants that have expired. Raises Unavailable."""
-        for budget in await self._ledger.endings.ripe(most=_MOST_BUDGETS, lease_ms=_CLAIM_MS):
+        """Delete the funding keys of expired grants. Raises Unavailable."""
+        for budget in await self._ledger.endings.take_due(most=_MOST_BUDGETS, lease_ms=_CLAIM_MS):
             await self._ledger.endings.finish(budget)
 
     def request_sweep(self, budget: Budget) -> None:
-        """Have what is overdue in a budget swept: here, or by whichever process sweeps."""
+        """Have a budget swept now: by this process if it sweeps, else by another."""
         if self._is_sweeping:
             self.notice(budget)
         else:
             self.announce(budget)
 
     def notice(self, budget: Budget) -> None:
-        """Sweep one budget now: something of it is overdue, as this process knows."""
+        """Sweep a budget now in this process."""
         self._news.setdefault(budget.name, asyncio.Event()).set()
         if budget.name not in self._tasks:
             self._tasks[budget.name] = asyncio.get_running_loop().create_task(self._follow(budget))
 
     def announce(self, budget: Budget) -> None:
-        """Have whichever process sweeps look at one budget now: this one does not."""
+        """Put a budget on the sweeper's list as due now, for another process."""
         if budget.name not in self._tasks:
             self._tasks[budget.name] = asyncio.get_running_loop().create_task(self._announce(budget))
 
     def ask(self, budget: Budget, request_id: str, generation_id: str, funding: bytes, *, ended_by: str) -> None:
-        """Ask for the true cost of a request that has no open hold any more, and correct what was booked for it."""
+        """Request the true cost of a request whose hold is closed or lost, and correct what was booked."""
         if request_id not in self._tasks:
-            asking = self._ask_until_told(budget, request_id, generation_id, funding, ended_by=ended_by)
+            asking = self._look_up_until_stated(budget, request_id, generation_id, funding, ended_by=ended_by)
             self._tasks[request_id] = asyncio.get_running_loop().create_task(asking)
 
     async def close(self, *, seconds: float = 0) -> None:
-        """Go on for so long with what is due until then, and stop; what is left is due for whoever sweeps next."""
+        """Finish what is due within `seconds`, then stop; another process's sweeper finds the rest."""
         end = asyncio.get_running_loop().time() + seconds
         tasks = tuple(self._tasks.values())
         if soon := [task for name, task in self._tasks.items() if self._next.get(name, 0) < end]:
@@ -116,7 +116,7 @@ class Sweeper:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def sweep(self, budget: Budget) -> float | None:
-        """Close what is overdue in one budget; return the seconds until more is, None when nothing is open.
+        """Close a budget's overdue holds; return the seconds until the next is overdue, None if none is open.
 
         Raises Unavailable.
         """
@@ -135,15 +135,18 @@ class Sweeper:
             await self._ledger.rest(budget)
             return None
         wait_ms = max(0, claim.next_due_ms - claim.now_ms)
-        await self._ledger.look_again(budget, after_ms=wait_ms)
+        await self._ledger.list_again(budget, after_ms=wait_ms)
         return wait_ms / 1000
 
     async def _resolve_surely(self, budget: Budget, request_id: str, claim: Claim) -> None:
-        """Close one hold; a fault in it is told and keeps no other from being closed. Raises Unavailable."""
+        """Close one hold; log an unexpected exception, which must not prevent others from being closed.
+
+        Raises Unavailable.
+        """
         try:
             await self._resolve(budget, request_id, claim)
         except asyncio.CancelledError:
-            # A sweeper that is stopped gives it back at once.
+            # When stopped, give up the claim at once.
             with contextlib.suppress(Unavailable):
                 await self._ledger.postpone(budget, request_id, due_ms=0)
             raise
@@ -156,12 +159,12 @@ class Sweeper:
     async def _announce(self, budget: Budget) -> None:
         try:
             with contextlib.suppress(Unavailable):
-                await self._ledger.look_again(budget, after_ms=0)
+                await self._ledger.list_again(budget, after_ms=0)
         finally:
             del self._tasks[budget.name]
 
     async def _follow(self, budget: Budget) -> None:
-        """Sweep a budget until nothing of it is due for a while; news of it cuts the waiting short."""
+        """Sweep a budget repeatedly until nothing is due soon; `notice` ends a wait early."""
         news, clock = self._news[budget.name], asyncio.get_running_loop().time
         wait: float | None = 0
         try:
@@ -177,7 +180,7 @@ class Sweeper:
                 self._next[budget.name] = 0
                 wait = await self.sweep(budget)
         except Unavailable:
-            pass  # The list of due holds brings it back.
+            pass  # the sweeper's list leads back to it
         except Exception as fault:
             log.error("sweep_failed", error=type(fault).__name__, app=budget.app_id)
         finally:
@@ -187,14 +190,14 @@ class Sweeper:
     async def _resolve(self, budget: Budget, request_id: str, claim: Claim) -> None:
         hold = await self._ledger.hold(budget, request_id)
         if hold is None or not hold.is_open:
-            # Nothing is known of it: there is nothing to ask, and a void leaves word of that.
+            # The hold is missing or closed: settle writes a void for a missing one, and changes nothing otherwise.
             await self._close(budget, request_id, Settlement("void", ended_by="crash"))
             return
         ended_by, estimate, generation_id = hold.ended_by or "crash", hold.estimate_nano, hold.generation_id
         if budget.mode == "test" or _never_left(hold, claim):
             await self._close(budget, request_id, Settlement("void", ended_by=ended_by))
             return
-        stated = await self._ask(budget, generation_id, hold.funding, ended_by=ended_by) if generation_id else None
+        stated = await self._look_up(budget, generation_id, hold.funding, ended_by=ended_by) if generation_id else None
         Sweeper.reached("asked")
         if stated is not None:
             await self._close(budget, request_id, stated)
@@ -208,7 +211,7 @@ class Sweeper:
                 generation_id,
                 hold.ended_by,
             ):
-                # It was handed over meanwhile, or closed: what was read of it counts no more.
+                # It was handed over or closed meanwhile: the values read before are outdated.
                 await self._ledger.postpone(budget, request_id, due_ms=0)
                 return
             status = "estimated" if estimate else "void"
@@ -217,8 +220,8 @@ class Sweeper:
         wait = min(_BACKOFF_SECONDS[min(hold.attempts, len(_BACKOFF_SECONDS) - 1)], self._reconcile_ms / 1000)
         await self._ledger.postpone(budget, request_id, due_ms=int(wait * 1000), is_attempt=True)
 
-    async def _ask(self, budget: Budget, generation_id: str, funding: bytes, *, ended_by: str) -> Settlement | None:
-        """Return the settlement at the cost that OpenRouter states, None when it states none (yet)."""
+    async def _look_up(self, budget: Budget, generation_id: str, funding: bytes, *, ended_by: str) -> Settlement | None:
+        """Return the settlement at OpenRouter's stated cost, None if it states none (yet)."""
         try:
             key = self._sealer.open(funding, place=budget.place)
             document = await self._upstream.generation(generation_id, key)
@@ -226,27 +229,27 @@ class Sweeper:
             return None
         return stated_settlement(document, ended_by=ended_by)
 
-    async def _ask_until_told(
+    async def _look_up_until_stated(
         self, budget: Budget, request_id: str, generation_id: str, funding: bytes, *, ended_by: str
     ) -> None:
         clock = asyncio.get_running_loop().time
         end = clock() + self._reconcile_ms / 1000
         waits = iter(_BACKOFF_SECONDS)
-        is_told = False
+        is_settled = False
         try:
             while clock() < end:
-                stated = await self._ask(budget, generation_id, funding, ended_by=ended_by)
+                stated = await self._look_up(budget, generation_id, funding, ended_by=ended_by)
                 if stated is not None:
                     with contextlib.suppress(Unavailable):
                         await self._close(budget, request_id, stated)
-                        is_told = True
+                        is_settled = True
                         return
                 wait = next(waits, _BACKOFF_SECONDS[-1])
                 self._next[request_id] = clock() + wait
                 await asyncio.sleep(wait)
         finally:
-            if not is_told:
-                # Its estimate, or its void, stands.
+            if not is_settled:
+                # The booked estimate or void remains.
                 log.warning("cost_not_told", request_id=request_id)
             del self._tasks[request_id]
             self._next.pop(request_id, None)
@@ -267,14 +270,16 @@ class Sweeper:
 
 
 def _never_left(hold: Hold, claim: Claim) -> bool:
-    """Tell whether a request surely never left: no mark says so, and no Redis has died that may have lost the mark."""
+    """Return whether a request was certainly never sent: it has no mark, and Redis has not restarted since its
+    admission, which could have lost the mark.
+    """
     return not hold.is_sent and (hold.admitted_ms or 0) > claim.started_ms
 
 
 def stated_settlement(document: Document, *, ended_by: str) -> Settlement | None:
-    """Return the settlement that a `/generation` answer states, None when it states no cost (openrouter.md §2).
+    """Return the settlement by a `/generation` answer, None if it states no cost.
 
-    Billed are the native tokens. With the payer's own provider key the provider's bill counts beside OpenRouter's fee.
+    The native tokens are the billed ones. With BYOK the provider's bill is added to OpenRouter's fee.
     """
     record = parsed(document.body).get("data") if document.status == 200 else None
     if not isinstance(record, dict):

@@ -1,21 +1,22 @@
-"""The most a request can cost, as admission takes it."""
+"""The cost bounds of a request, on which its admission is decided."""
 
 from typing import NamedTuple
 
 from gateway.money import MAX_NANO, ZEPTO_PER_NANO, nano_from_zepto
 
-# Fewer than this many output tokens are no answer (CONTRACT §3.6).
+# The least output tokens of a useful answer (CONTRACT §3.6).
 MIN_OUTPUT_TOKENS = 16
-# Nor are fewer than this where a cut answer is worthless: half a tool call, half a JSON document, thoughts alone.
+# The same where a truncated answer is worthless: half a tool call, half a JSON document, reasoning only.
 MIN_WHOLE_TOKENS = 1024
 
 
 class WorstCase(NamedTuple):
     """The most a request can cost.
 
-    `fixed_nano` for what is sent; then for each of `max_tokens` output tokens `per_token_zepto` (zepto-USD, 1e-12
-    nano-USD, all choices together). It is shortened to at least `least_tokens` (or `max_tokens`, if those are fewer)
-    and at most `usual_tokens`. `least_tokens` None: no ceiling would shorten it, so all that is left is held instead.
+    `fixed_nano`: the cost of the prompt and the request; `per_token_zepto`: the price of each of `max_tokens` output
+    tokens (in zepto-USD, 1e-12 nano-USD, all choices together). A shortened answer has at least `least_tokens` (or
+    `max_tokens`, if less) and at most `usual_tokens`. `least_tokens` None: no ceiling shortens it, so all that is left
+    is held instead.
     """
 
     fixed_nano: int
@@ -26,7 +27,7 @@ class WorstCase(NamedTuple):
 
     @property
     def total_nano(self) -> int:
-        """The hold that covers everything."""
+        """The bound of the whole request."""
         return self.cost_nano(self.max_tokens)
 
     def cost_nano(self, tokens: int) -> int:
@@ -34,7 +35,7 @@ class WorstCase(NamedTuple):
         return min(MAX_NANO, self.fixed_nano + nano_from_zepto(self.per_token_zepto * tokens))
 
     def affordable_tokens(self, nano: int) -> int:
-        """Return how many output tokens `nano` carries, at most `max_tokens`; -1 when not even the prompt fits."""
+        """Return how many output tokens `nano` affords, at most `max_tokens`; -1 if not even the prompt fits."""
         rest = nano - self.fixed_nano
         if rest < 0:
             return -1
@@ -44,12 +45,11 @@ class WorstCase(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """On which terms a request is let through when its bound does not fit.
+    """The terms on which a request may be admitted when its bound does not fit.
 
-    `expected`: what it costs at most, but for a tokenizer that we do not know; no more than its bound. `goes_beyond`:
-    whether all that is left may be held for it where that amount fits (`WATTFARE_HOLDS=expected`); else `expected` is
-    the bound itself. `may_shorten`: whether its ceiling may be lowered. `ceiling`: the field that names one; empty
-    where there is none.
+    `expected`: the expected cost, at most the bound. `goes_beyond`: whether all that is left may be held when
+    `expected` fits (`WATTFARE_HOLDS=expected`); if not, `expected` is the bound. `may_shorten`: whether the output
+    ceiling may be lowered. `ceiling`: the name of the request's ceiling field; empty if there is none.
     """
 
     expected: WorstCase

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from gateway import metrics
 from gateway.errors import BudgetExceeded, InvalidRequest, Unavailable, WattfareError
 from gateway.ledger.holds import Ledger
-from gateway.ledger.outcomes import Admission, Turn, Waiting
+from gateway.ledger.outcomes import Admission, Queued, QueuePlace
 from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.metered import waiting
 from gateway.metered.expected import expected_case
@@ -33,7 +33,7 @@ class _Arguments:
     worst: WorstCase | None
     estimate_nano: int
     terms: Terms | None
-    turn: Turn
+    turn: QueuePlace
 
 
 class Admissions:
@@ -98,7 +98,7 @@ class Admissions:
                 metrics.WAIT_SECONDS.observe(request.waited_seconds)
         return found
 
-    async def _ask(self, arguments: _Arguments) -> Admission | Waiting:
+    async def _ask(self, arguments: _Arguments) -> Admission | Queued:
         """Call the script once. A budget is listed for the sweeper before any hold of it. Raises like `admit`."""
         request, now = arguments.request, arguments.request.clock()
         if not self._inflight.is_indexed(request.budget, now):
@@ -115,14 +115,14 @@ class Admissions:
             turn=arguments.turn,
         )
 
-    async def _wait(self, arguments: _Arguments, found: Admission | Waiting, *, may_shorten: bool) -> Admission:
+    async def _wait(self, arguments: _Arguments, found: Admission | Queued, *, may_shorten: bool) -> Admission:
         """Send the terms if they are needed, and wait for the turn. The queue is left in any case."""
         request, channel = arguments.request, arguments.turn.channel
         began = request.clock()
         until = began + self._wait_seconds
         is_decided = False
         try:
-            while isinstance(found, Waiting):
+            while isinstance(found, Queued):
                 if found.place:
                     self._waiting.enter(request, found.place)
                 self._waiting.renewed(request)
@@ -132,7 +132,7 @@ class Admissions:
                     await self._until_woken(request, until)
                 # A request whose terms are needed after its waiting time has no place any more, and gets no new one.
                 is_over = arguments.turn.is_over or (not found.needs_terms and request.clock() >= until)
-                arguments.turn = Turn(channel, found.place, is_over)
+                arguments.turn = QueuePlace(channel, found.place, is_over)
                 found = await self._ask(arguments)
             is_decided = True
         except Unavailable:

@@ -8,7 +8,7 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 
 from gateway.keys import wakes
-from gateway.ledger.outcomes import Turn
+from gateway.ledger.outcomes import QueuePlace
 from gateway.metered.inflight import OpenRequest, Stopped
 
 # A process's lease is 1,500 ms (lua/include/queue.lua), and the ticker may be 250 ms late.
@@ -21,7 +21,7 @@ MOST_BODY_BYTES = 256 * 1024 * 1024
 # Requests that were woken before `enter`: the wake message and the script's reply arrive by two connections.
 _MOST_UNKNOWN = 1000
 
-_NO_TURN = Turn()
+_NO_PLACE = QueuePlace()
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class WaitingRequests:
     """All waiting requests of one process. `process`: its name; `may_wait`: whether requests wait at all."""
 
     def __init__(self, process: str, *, may_wait: bool) -> None:
-        self._first_turn = Turn(wakes(process)) if may_wait else _NO_TURN
+        self._first_turn = QueuePlace(wakes(process)) if may_wait else _NO_PLACE
         self._groups: dict[str, _Group] = {}
         self._unknown: set[str] = set()
         self._count = 0
@@ -72,7 +72,7 @@ class WaitingRequests:
     def __len__(self) -> int:
         return self._count
 
-    def turn(self, request: OpenRequest) -> Turn:
+    def turn(self, request: OpenRequest) -> QueuePlace:
         """Return the turn of a new request, which does not wait if there is no room."""
         if not self._count:
             return self._first_turn
@@ -81,7 +81,7 @@ class WaitingRequests:
         is_full = self._count >= MOST_WAITERS or self._body_bytes + size > MOST_BODY_BYTES
         if group is not None:
             is_full |= len(group.waiters) >= MOST_WAITERS // 2 or group.body_bytes + size > MOST_BODY_BYTES // 2
-        return _NO_TURN if is_full else self._first_turn
+        return _NO_PLACE if is_full else self._first_turn
 
     def enter(self, request: OpenRequest, place: int) -> None:
         """Register a request with its place, so that wake messages find it."""
@@ -168,7 +168,7 @@ class WaitingRequests:
 
     def stop(self) -> None:
         """End every wait, because the process stops."""
-        self.is_stopping, self._first_turn = True, _NO_TURN
+        self.is_stopping, self._first_turn = True, _NO_PLACE
         self.wake_all()
 
 

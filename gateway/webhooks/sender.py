@@ -106,7 +106,7 @@ class Sender:
         while True:
             for shard in random.sample(range(EVENT_SHARDS), EVENT_SHARDS):
                 try:
-                    for budget in await self._events.ripe(shard, most=_MOST_BUDGETS, lease_ms=self._lease_ms):
+                    for budget in await self._events.take_due(shard, most=_MOST_BUDGETS, lease_ms=self._lease_ms):
                         self.notice(budget)
                 except Unavailable:
                     pass  # Other shards may be on servers that answer.
@@ -145,7 +145,7 @@ class Sender:
     async def _deliver_in_turn(self, budget: Budget) -> None:
         state = self._apps.setdefault(budget.app_id, _AppState())
         if state.budgets >= _MOST_OF_AN_APP + _MOST_WAITING:
-            await self._events.look_again(budget, after_ms=_spread(_CROWDED_MS))
+            await self._events.list_again(budget, after_ms=_spread(_CROWDED_MS))
             return
         state.budgets += 1
         try:
@@ -164,10 +164,10 @@ class Sender:
                 await self._events.rest(budget, lease_ms=self._lease_ms)
                 return
             if (pause_seconds := state.paused_until - self._clock()) > 0:
-                await self._events.look_again(budget, after_ms=_spread(pause_seconds * 1000))
+                await self._events.list_again(budget, after_ms=_spread(pause_seconds * 1000))
                 return
             if state.is_failing and state.attempts:
-                await self._events.look_again(budget, after_ms=_spread(_CROWDED_MS))
+                await self._events.list_again(budget, after_ms=_spread(_CROWDED_MS))
                 return
             state.attempts += 1
             try:
@@ -176,7 +176,7 @@ class Sender:
                 state.attempts -= 1
             if not is_next_due:
                 return
-        await self._events.look_again(budget, after_ms=0)
+        await self._events.list_again(budget, after_ms=0)
 
     async def _deliver_next(self, budget: Budget, endpoint: Endpoint, state: _AppState) -> bool:
         """Attempt the next event; return whether another may follow at once. Raises Unavailable."""
@@ -185,7 +185,7 @@ class Sender:
             await self._events.rest(budget, lease_ms=self._lease_ms)
             return False
         if isinstance(event, int):
-            await self._events.look_again(budget, after_ms=event)
+            await self._events.list_again(budget, after_ms=event)
             return False
         Sender.reached("taken")
         message = message_of(budget, self._account(budget), event)

@@ -5,7 +5,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from gateway.errors import BudgetExceeded, GrantInvalid, NotConnected
 from gateway.keys import Budget
-from gateway.ledger.outcomes import Admission, Turn, Waiting
+from gateway.ledger.outcomes import Admission, Queued, QueuePlace
 from tests.gateway.ledger_demands import Demand, Queue
 from tests.gateway.ledger_holds import Remembered
 from tests.gateway.ledger_machine import KEEP_DAYS, caps
@@ -13,7 +13,7 @@ from tests.gateway.ledger_waiters import WaitingMachine
 
 _LIFE_MS = 3_600_000
 _DAY_MS = 86_400_000
-_NO_TURN = Turn()
+_NO_PLACE = QueuePlace()
 
 
 class GrantMachine(WaitingMachine):
@@ -54,10 +54,10 @@ class GrantMachine(WaitingMachine):
         return self.state == "active" and self.used < self.uses and not self.is_expired
 
     def ask(
-        self, request_id: str, asks: Demand, turn: Turn = _NO_TURN, *, has_terms: bool = True
-    ) -> Admission | Waiting | Exception:
+        self, request_id: str, asks: Demand, turn: QueuePlace = _NO_PLACE, *, has_terms: bool = True
+    ) -> Admission | Queued | Exception:
         """Ask for a hold; a grant's refusals stand for those of a connection that mean the same."""
-        answer: Admission | Waiting | Exception
+        answer: Admission | Queued | Exception
         try:
             answer = super().ask(request_id, asks, turn, has_terms=has_terms)
         except GrantInvalid as refused:

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gateway.errors import BudgetExceeded, NotConnected, Unavailable
 from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
-from gateway.ledger.outcomes import Admission, HandOver, Turn, Waiting, sum_by_day
+from gateway.ledger.outcomes import Admission, HandOver, Queued, QueuePlace, sum_by_day
 from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.money import MAX_NANO
 from gateway.payers.connections import change_keys
@@ -62,7 +62,7 @@ costs = st.one_of(*[small] * 8, st.integers(0, 1000), st.integers(0, MAX_NANO //
 picks = st.one_of(st.integers(0, 2), st.integers(0, 2), st.integers(0, 10**6))
 verbs = st.sampled_from(["connect", "resume", "cap", "connect", "resume", "cap", "lower", "pause", "revoke"])
 channels = st.sampled_from(["", "wf:wakes:a", "wf:wakes:b"])
-_NO_TURN = Turn()
+_NO_PLACE = QueuePlace()
 days_gone = st.sampled_from([1, 2, 28, 29, 30, 31, 40])
 
 
@@ -135,8 +135,8 @@ class LedgerMachine(RuleBasedStateMachine):
     # -- admission ----------------------------------------------------------------------------------------
 
     def ask(
-        self, request_id: str, asks: Demand, turn: Turn = _NO_TURN, *, has_terms: bool = True
-    ) -> Admission | Waiting | Exception:
+        self, request_id: str, asks: Demand, turn: QueuePlace = _NO_PLACE, *, has_terms: bool = True
+    ) -> Admission | Queued | Exception:
         """Request a hold, with all terms if the script requires them; return the answer or the refusal."""
         admit = self.bench.ledger.admit
         try:
@@ -145,10 +145,10 @@ class LedgerMachine(RuleBasedStateMachine):
             found = self.bench(admit(self.budget, request_id, asks.worst, **known))  # type: ignore[arg-type]
         except (NotConnected, BudgetExceeded, Unavailable) as refused:
             return refused
-        if isinstance(found, Waiting):
+        if isinstance(found, Queued):
             assert found.place == turn.place or found.place > self.queue.last_place
             self.queue.last_place = max(self.queue.last_place, found.place)
-        if isinstance(found, Waiting) and found.needs_terms:
+        if isinstance(found, Queued) and found.needs_terms:
             assert not has_terms
             return self.ask(request_id, asks, turn._replace(place=found.place))
         return found
@@ -157,9 +157,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def admit(self, asks: Demand, channel: str, has_terms: bool) -> None:
         """Admit a new request that sends its terms at once, or only when the script requires them."""
         process = f"{channel}:{self.deaths}" if channel else ""
-        self.decide(self.new_id(), asks, Turn(process), has_terms=has_terms)
+        self.decide(self.new_id(), asks, QueuePlace(process), has_terms=has_terms)
 
-    def decide(self, request_id: str, asks: Demand, turn: Turn, *, has_terms: bool = True) -> None:
+    def decide(self, request_id: str, asks: Demand, turn: QueuePlace, *, has_terms: bool = True) -> None:
         """Check P1: no admission exceeds the cap, overtakes a waiting request, or refuses one that would fit."""
         self.renew_leases()
         left, alone = self.cap - self.spent - self.held, self.cap - self.spent
@@ -172,7 +172,7 @@ class LedgerMachine(RuleBasedStateMachine):
             may_wait=bool(turn.channel) and not turn.is_over,
         )
         answer = self.ask(request_id, asks, turn, has_terms=has_terms)
-        if isinstance(answer, Waiting):
+        if isinstance(answer, Queued):
             assert self.state == "active"
             assert "waits" in allowed
             assert alone > 0

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
-from gateway.ledger.outcomes import Turn
+from gateway.ledger.outcomes import QueuePlace
 from tests.gateway.ledger_machine import LedgerMachine, picks
 
 
@@ -16,7 +16,7 @@ class WaitingMachine(LedgerMachine):
         """Poll for any waiter, woken or not: mostly the first one, and also one whose time is over."""
         request_id = list(self.queue)[0 if is_first else number % len(self.queue)]
         waiter = self.queue[request_id]
-        self.decide(request_id, waiter.asks, Turn(waiter.channel, waiter.place, is_over))
+        self.decide(request_id, waiter.asks, QueuePlace(waiter.channel, waiter.place, is_over))
 
     @precondition(lambda self: self.queue)
     @rule(number=picks)

@@ -1,52 +1,52 @@
---[[ admit: place a hold for one request, let it wait for its turn, shorten it to fit, or refuse it.
-KEYS[1] budget  hash    state, cap, held, spend of the window, sealed funding key, who is beyond its bound
+--[[ admit: place a hold for one request, queue it, shorten its answer to fit, or refuse it.
+KEYS[1] budget  hash    state, cap, held, spend of the window, sealed funding key, the request beyond its bound
 KEYS[2] days    hash    UTC day -> nano-USD
 KEYS[3] due     zset    hold id -> ms when it is overdue
 KEYS[4] hold    string  this request's hold
-KEYS[5] queue   zset    who waits here
-KEYS[6] alive   hash    the processes whose waiters count
+KEYS[5] queue   zset    requests that wait for money of this budget
+KEYS[6] alive   hash    leases of the processes that have waiters
 ARGV[1] request_id
-ARGV[2] bound_nano     the most it can cost; '' = its price is not known: hold all that is left
-ARGV[3] asked          '' = asked for the first time. Else 'place terms'
-                       place: what an earlier answer told; none = it does not wait yet; '-' = it waits no longer
-                       terms: none = asked without them first: they are needed only where the bound does not fit. Else
+ARGV[2] bound_nano     the most it can cost; '' = its price is unknown: hold all that is left
+ARGV[3] asked          '' = first call. Else 'place terms'
+                       place: as returned by an earlier call; empty = not in the queue yet; '-' = its waiting time has passed
+                       terms: empty = not sent, since they are needed only if the bound does not fit (code -7). Else
                        'beyond total fixed per_token least usual bound_fixed bound_per_token', amounts in nano-USD:
-                       beyond: '1' = it may go beyond its bound, where what is expected fits ('0': expected = bound)
-                       total: what it is expected to cost at most
-                       fixed, bound_fixed: the part of each amount that a lower token ceiling does not change
-                       per_token, bound_per_token: decimal, one more output token
-                       least: the smallest output worth sending; '-' = it must not be shortened; '' = no ceiling does
-                       usual: the largest ceiling to shorten it to
-ARGV[4] estimate_nano  what an orphan of this request is settled at when its true cost cannot be had
-ARGV[5] model          without a line end
-ARGV[6] settings       'open_most per_minute lease_ms funded keep_days trial_ms channel', one word because each costs Redis
-                       open_most, per_minute: how many requests of a budget may be open at once, and begin in a minute
-                       lease_ms: how long the hold lives without being renewed
+                       beyond: '1' = its hold may be below its bound if the expected amount fits ('0': expected = bound)
+                       total: the expected cost
+                       fixed, bound_fixed: the part of each amount that does not depend on the output ceiling
+                       per_token, bound_per_token: decimal, the price of one output token
+                       least: the least useful output tokens; '-' = it must not be shortened; '' = no ceiling shortens it
+                       usual: the largest ceiling of a shortened request
+ARGV[4] estimate_nano  booked if the hold becomes an orphan and its true cost cannot be obtained
+ARGV[5] model          without line ends
+ARGV[6] settings       'open_most per_minute lease_ms funded keep_days trial_ms channel', one argument: each costs Redis time
+                       open_most, per_minute: the most requests of a budget that may be open, and that may begin in a minute
+                       lease_ms: the time until the hold is overdue, unless renewed
                        funded: '1' = a funding key is needed (live mode)
                        keep_days: how long day buckets are kept
-                       trial_ms: how long a refused funding key rests between two trials
-                       channel: that its process hears; none = it does not wait
-RETURNS 'uses_left overdue due_ms cap_nano held_nano admitted funding': a table costs Redis more
-  uses_left: how many requests a grant carries after this one; -1 where they are not counted
-  overdue is 1 when a hold here waits for the sweeper. due_ms is when this one is overdue, 0 without an open hold
-  cap_nano is -1 without a cap. held_nano is told where nothing is placed
-  admitted: the lines of that name in include/hold.lua: its hold, code and max_tokens, and what was spent before it
-  code: 0 held at its bound, 1 shortened and held at the bound of that, 2 all that is left is held for it, 3 shortened and
-  all that is left is held; -1 not connected, or a grant that has ended, -2 cap spent, -3 what is left cannot carry it, -4 only requests in flight hold
-  the rest, -5 funding refused, -6 this id was voided, or closed without a hold, -7 ask again with terms, -8 it waits,
-  -9 too often, and its hold is how many ms to wait, -10 too many are open. With -7 and -8 its hold is its place, 0 without one.
-  funding is sealed bytes: there may be blanks in it.
+                       trial_ms: the time between two trials of a refused funding key
+                       channel: its process's wake channel; none = it does not wait
+RETURNS 'uses_left overdue due_ms cap_nano held_nano admitted funding', a string because a table costs Redis more time
+  uses_left: a grant's remaining requests after this one; -1 for a connection
+  overdue: 1 if a hold of this budget is overdue. due_ms: when this hold becomes overdue, 0 without an open hold
+  cap_nano: -1 without a cap. held_nano: only if no hold was placed, else 0
+  admitted: the lines of that name in include/hold.lua: its hold, code and max_tokens, and the spend before it
+  code: 0 held at its bound, 1 shortened and held at its lower bound, 2 held at all that is left, 3 shortened and held at
+  all that is left; -1 not connected, or an ended grant, -2 cap spent, -3 does not fit even alone, -4 would fit if no
+  requests were in flight, -5 funding key refused, -6 this id was voided, or closed without a hold, -7 terms are needed,
+  -8 it waits, -9 above the rate, -10 too many are open. With -7 and -8 the hold is the place in the queue, 0 without
+  one; with -9 it is the ms to wait. funding: sealed bytes, which may contain blanks.
 REPEAT the same request id returns the first hold and changes nothing; a refusal is not remembered. ]]
 -- include: window
 -- include: pace
--- What only few requests need is included where they need it: each function that a script defines costs it.
+-- Rarely needed functions are included where they are needed, because each definition costs every run of the script.
 local call, budget_key, due_key, hold_key = redis.call, KEYS[1], KEYS[3], KEYS[4]
 local now_ms, today = clock()
 local now, place, terms, channel = whole(now_ms), '', ''
 if ARGV[3] ~= '' then place, terms = ARGV[3]:match('^(%S*) (.*)$') end
 local open_most, per_minute, lease_ms, funded = ARGV[6]:match('^(%S+) (%S+) (%S+) (%S+)')
--- A number is passed on as the text it came as: to print one costs half as much as a command. Times that scripts alone read
--- are given to commands as they are; no amount is: Redis 7.2.0 to 7.2.4 and Valkey 7.2.5 would store 3e8 as "3e+8".
+-- Numbers are kept as the received text, because formatting one takes half as long as a command. Times that only scripts
+-- read are passed to commands as numbers; amounts never are: Redis 7.2.0 to 7.2.4 and Valkey 7.2.5 store 3e8 as "3e+8".
 local state, cap_nano, held_nano, funding, version, refused, window_day, window_nano, waiting_ms, uses, rate_ms, used_ms = unpack(
   call('HMGET', budget_key, 'state', 'cap_nano', 'held_nano', 'funding', 'funding_version', 'funding_refused', 'window_day',
   'window_nano', 'waiting_ms', 'uses', 'rate_ms', 'used_ms'))
@@ -57,14 +57,14 @@ local open, alone, left, queue, used, is_over = call('ZCARD', due_key)
 local slow, paced = pace(open, open_most, per_minute, rate_ms, now_ms)
 if uses then
   -- include: uses
-  -- Uses in flight count as taken, and nobody waits for one to come back.
+  -- Uses in flight count as used, and requests do not wait for one to be given back.
   used = call('HGET', budget_key, 'used')
   is_over = has_ended(budget_key, uses, used, now_ms)
 end
 if state ~= 'active' or is_over then
   code, window_nano = -1, '0'
 elseif slow and place == '' then
-  -- Asked again after a lost answer, it has its hold; who has waited was let in before.
+  -- A repeat after a lost reply already has its hold. The limits do not apply to requests that have waited.
   code, amount, window_nano = call('EXISTS', hold_key) == 1 and -4 or slow, paced, window_nano or '0'
 else
   if not window_day or window_day + 0 < today then
@@ -84,7 +84,7 @@ else
     code, amount, max_tokens = decide(queue, channel, place, terms, left, alone, bound, now_ms, waiting_ms)
   end
 end
--- A repeat after a lost answer may have a place that it was not told of.
+-- A repeat after a lost reply may have a place that it does not know.
 if code > -7 and (place ~= '' or queue and call('ZSCORE', KEYS[5], channel .. ' ' .. ARGV[1])) then
   -- include: queue
   channel = ARGV[6]:match('%S*$')
@@ -92,7 +92,7 @@ if code > -7 and (place ~= '' or queue and call('ZSCORE', KEYS[5], channel .. ' 
 end
 local since_ms = now_ms - (used_ms or 0)
 local is_new_second = since_ms > now_ms % 1000 or since_ms < 0
--- What is overdue is looked for where it may stand in the way, else once a second.
+-- Look for overdue holds if the request was not admitted at its bound, else once a second.
 local is_overdue = open > 0 and (code ~= 0 or is_new_second) and call('ZCOUNT', due_key, '-inf', now) > 0
 local uses_left, verdict = used and whole(math.max(0, uses - used)) or '-1', code == 0 and '0' or whole(code)
 local admitted = code >= 0 and (amount == bound and ARGV[2] or whole(amount)) .. '\n' .. window_day .. '\n' .. now .. '\n' .. (version or '0')

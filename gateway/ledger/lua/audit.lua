@@ -1,16 +1,16 @@
---[[ audit: all that a budget's sums can be checked against, read in one step. For the operator: it reads many holds.
+--[[ audit: read all data of a budget from which its sums can be checked. For operator's tools: it reads many holds.
 KEYS[1] budget  hash
 KEYS[2] days    hash
 KEYS[3] due     zset
 KEYS[4] ledger  stream
 KEYS[5] queue   zset
-ARGV[1] hold_prefix  of the keys of this budget's holds, in the same slot
+ARGV[1] hold_prefix  the prefix of this budget's hold keys, in the same slot
 ARGV[2] after        the newest entry that the caller has read; '' = none
-ARGV[3] most         how many entries to return at once
-RETURNS {now_ms, today, added, length, budget, days, holds, entries, records, waiting}  budget and days as {field, value, ...},
-  holds (what is due) as {id, due_ms, hold, ...}, entries as XRANGE gives them, records as {hold, ...}: what the hold of
-  each of these entries says now. '' stands for a hold that is missing. added (-1: not known) counts the entries ever
-  written, length those still there. waiting holds the ids of the requests that wait
+ARGV[3] most         the most entries to return
+RETURNS {now_ms, today, added, length, budget, days, holds, entries, records, waiting}  budget and days: {field, value, ...};
+  holds: the members of due as {id, due_ms, hold, ...}; entries: as from XRANGE; records: {hold, ...}, the current record
+  of each entry's request; '' for a missing hold. added: the number of entries ever written (-1: unknown), length: of
+  those still there. waiting: ids of waiting requests
 REPEAT reads again. ]]
 -- include: window
 local now_ms, today = clock()

@@ -1,14 +1,14 @@
---[[ claim: take the overdue holds of one budget, so that exactly one sweeper works on each.
+--[[ claim: claim overdue holds of one budget, so that exactly one sweeper works on each.
 KEYS[1] due   zset
 ARGV[1] lease_ms   how long the claim lasts
-ARGV[2] most       how many holds to take at once
-RETURNS {now_ms, started_ms, next_due_ms, id, id, ...}  started_ms: when this server was started, rounded up to its
-  next second; 0 where it does not tell. next_due_ms is -1 when no hold is left here
-REPEAT takes the next ones. ]]
+ARGV[2] most       the most holds to claim
+RETURNS {now_ms, started_ms, next_due_ms, id, id, ...}  started_ms: when this server was started, rounded up to a
+  second; 0 if INFO is refused. next_due_ms: -1 if no hold is open
+REPEAT claims the next ones. ]]
 -- include: window
 local due_key = KEYS[1]
 local now_ms = clock()
--- The fraction of a time tells whether the request was sent, and makes it due no later.
+-- The fraction of a time marks a request as sent, and must not delay it.
 local due = redis.call('ZRANGE', due_key, '-inf', '(' .. whole(now_ms + 1), 'BYSCORE', 'LIMIT', 0, tonumber(ARGV[2]), 'WITHSCORES')
 local ids = {}
 for i = 1, #due, 2 do

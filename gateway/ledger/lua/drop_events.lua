@@ -1,7 +1,7 @@
---[[ drop_events: drop a budget's events up to one, because its app has no webhook endpoint: a stream takes 4 KB.
+--[[ drop_events: delete a budget's events up to one, because its app has no webhook endpoint and a stream takes 4 KB.
 KEYS[1] events    stream
 KEYS[2] delivery  hash
-ARGV[1] entry_id  the newest one to drop; later ones were written since and stay
+ARGV[1] entry_id  the newest event to delete; later ones are kept
 RETURNS 1
 REPEAT changes nothing. ]]
 local events_key, ms, number = KEYS[1], ARGV[1]:match('^(%d+)%-(%d+)$')

@@ -1,8 +1,8 @@
---[[ finish: drop the funding key of a grant that has ended, unless a hold of it is open: its settlement does it then.
+--[[ finish: delete the funding key of an ended grant, unless a hold is open, whose settlement will do it.
 KEYS[1] budget  hash
 KEYS[2] due     zset
 KEYS[3] events  stream  events for webhooks
-RETURNS -1 done, or there is no such grant; 0 a hold is open; else how many ms the grant has left
+RETURNS -1 done, or no such grant; 0 a hold is open; else the ms until the grant expires
 REPEAT changes nothing more. ]]
 -- include: window
 -- include: grant_end

@@ -1,14 +1,14 @@
---[[ index: keep the list of budgets that may hold something overdue. Never needed for a balance.
-KEYS[1] open   zset   budget -> ms when to look at it. The fraction tells what the last looks found: .0 something was
-                      open, or is expected to be; .5 nothing was; .75 a lease has passed since nothing was
-ARGV[1] verb    'add' (look after_ms from now, or later if it is listed for later), 'look' (list what is ripe, and put
-                it off by after_ms, so that nobody else looks meanwhile), 'keep' (look again after_ms from now),
-                'rest' (nothing is open: look once more after after_ms, and take it off if nothing is then)
+--[[ index: maintain the sweeper's list of budgets that may have overdue holds. No balance depends on it.
+KEYS[1] open   zset   budget -> ms when it is due for a sweep. The fraction is the result of the last sweeps: .0 a hold
+                      was open, or is expected; .5 none was open; .75 none was open a lease ago
+ARGV[1] verb    'add' (due after_ms from now, or later if it is listed so), 'look' (return due budgets, and postpone
+                each by after_ms, which claims it), 'keep' (due after_ms from now), 'rest' (no hold is open: due after
+                after_ms once more, and unlist it if none is open then either)
 ARGV[2] budget
 ARGV[3] after_ms
 ARGV[4] most      for 'look'
 RETURNS for 'look' {budget, ...}, else 1
-REPEAT gives the same, but for 'look', which does not list again what it has put off. ]]
+REPEAT gives the same, except that 'look' does not return postponed budgets again. ]]
 -- include: window
 local open_key, verb = KEYS[1], ARGV[1]
 local now_ms = clock()
@@ -28,14 +28,14 @@ if verb == 'look' then
   end
   return budgets
 elseif verb == 'add' then
-  -- Whoever adds it counts on it: a budget that rests does so no more, however late it was to be looked at.
+  -- Drop the fraction: the process that adds it relies on the listing. Keep a later time.
   local listed = tonumber(redis.call('ZSCORE', open_key, ARGV[2]) or '0')
   redis.call('ZADD', open_key, whole(math.max(later_ms, math.floor(listed))), ARGV[2])
 elseif verb == 'keep' then
   list(later_ms)
 else
-  -- A process adds a budget at most twice a lease: one it added a moment ago may get another hold unannounced. Only a
-  -- whole lease in which nobody added it shows that nobody counts on its being listed.
+  -- A process adds a budget at most twice a lease, so one just added may get another hold without being added again.
+  -- Only after a whole lease in which no process added it is it safe to unlist.
   local listed = tonumber(redis.call('ZSCORE', open_key, ARGV[2]) or '')
   local found = listed and listed % 1
   if found == 0 then

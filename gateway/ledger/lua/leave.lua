@@ -1,8 +1,8 @@
---[[ leave: take a request out of its budget's queue, because nobody waits for it any more.
+--[[ leave: remove an abandoned request from its budget's queue.
 KEYS[1] budget  hash
 KEYS[2] queue   zset
 KEYS[3] alive   hash
-ARGV[1] channel     that its process hears
+ARGV[1] channel     its process's wake channel
 ARGV[2] request_id
 RETURNS 1
 REPEAT changes nothing. ]]

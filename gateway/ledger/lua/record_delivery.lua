@@ -21,7 +21,7 @@ local function is_later(one, other)
   return tonumber(number) > tonumber(other_number)
 end
 if not done or is_later(entry_id, done) then redis.call('HSET', delivery_key, 'done', entry_id) end
--- A replay that began meanwhile starts where it was told to.
+-- A replay that was requested meanwhile has another `from` and keeps it.
 if now_from and now_from == from then redis.call('HSET', delivery_key, 'from', entry_id) end
 redis.call('HDEL', delivery_key, 'tries', 'next_ms')
 return 1

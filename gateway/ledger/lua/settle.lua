@@ -1,31 +1,31 @@
---[[ settle: move a hold into spend at its cost, or void it; write the ledger. Once for each hold.
+--[[ settle: close a hold at its cost, or void it, and write the ledger's entry. Once for each hold.
 KEYS[1] budget  hash
 KEYS[2] days    hash
 KEYS[3] due     zset
 KEYS[4] hold    string
 KEYS[5] ledger  stream
-KEYS[6] queue   zset    who waits for money of this budget
+KEYS[6] queue   zset    requests that wait for money of this budget
 KEYS[7] events  stream  events for webhooks
 ARGV[1] request_id
-ARGV[2] ending           four lines: status, generation_id, ended_by, model; one word because each costs Redis
+ARGV[2] ending           four lines: status, generation_id, ended_by, model; one argument because each costs Redis time
                          status: 'settled' (a cost that OpenRouter stated), 'estimated', 'void'
                          ended_by: why the request ended: complete, client, upstream, revoked, refused, crash, store
-                         model: the model that answered; none = the one that was asked for
+                         model: the model that answered; empty = the requested one
 ARGV[3] cost_nano
-ARGV[4] tokens           of prompt and completion, a blank between; none where it is not known
-ARGV[5] funding_verdict  'works', '' (nothing was learnt), or 'refused trial_ms': how long it rests before its first trial
+ARGV[4] tokens           'prompt completion'; each empty if unknown
+ARGV[5] funding_verdict  'works', '' (unknown), or 'refused trial_ms': the time until the key's first trial
 ARGV[6] keep_ms          how long the ledger is kept
-ARGV[7] admitted         what admission answered under that name, where generation_id and model are known; else ''
-RETURNS 'code status cost_nano overrun_nano'  code 1 booked, 2 booked, and an event was written,
-  0 it was closed before: the first answer again
-REPEAT changes nothing. One exception: a hold closed at an estimate, or voided by the sweeper, takes a cost that
+ARGV[7] admitted         the field of that name in admission's reply, if generation_id and model are known; else ''
+RETURNS 'code status cost_nano overrun_nano'  code: 1 booked, 2 booked and an event was written,
+  0 already closed: the first result again
+REPEAT changes nothing. One exception: a hold closed at an estimate or voided by the sweeper accepts a cost that
   OpenRouter states later; the ledger then gets a second entry with the difference. ]]
 -- include: window
 local call, budget_key, days_key, hold_key, ending, status = redis.call, KEYS[1], KEYS[2], KEYS[4], ARGV[2], ARGV[2]:match('^%l+')
 local hold, state, old_id, _, asked, admitted, nano, day, admitted_ms, version, code, cost_before, overrun_before
 local cost_nano, overrun_nano, is_first_of_day, booked_code = status == 'void' and '0' or ARGV[3], '0', true, '1 '
 if ARGV[7] ~= '' and call('ZREM', KEYS[3], ARGV[1]) == 1 then
-  -- What is due is open, and all else that its hold says is known: it need not be read.
+  -- A hold in `due` is open, and all its fields are known from the arguments, so it is not read.
   hold, state, admitted = true, 'open', ARGV[7]
   nano, day, admitted_ms, version, code = admitted:match('^(%d+)\n(%d+)\n(%d+)\n(%d+)\n(%d+)')
 else
@@ -33,11 +33,11 @@ else
   hold = call('GET', hold_key)
   state, old_id, _, asked, admitted, nano, day, admitted_ms, version, code, cost_before, overrun_before = (hold or ''):match(HOLD)
   assert(state or not hold, 'a hold that cannot be read')
-  call('ZREM', KEYS[3], ARGV[1])  -- Also when the hold itself is gone: a name left here would be claimed for ever.
+  call('ZREM', KEYS[3], ARGV[1])  -- Also without a hold: an id that stayed in `due` would be claimed for ever.
 end
 if state == 'settled' or hold and state ~= 'open' and status ~= 'settled' then return '0 ' .. state .. ' ' .. cost_before .. ' ' .. overrun_before end
 if not hold and status == 'void' then
-  -- The hold may still be on its way (an admission that outlived its deadline): leave word that it is void.
+  -- The admission may still be in flight (after its deadline): store a void, so that it cannot place a hold.
   call('SET', hold_key, ending:match('^void\n[^\n]*\n[^\n]*\n') .. '\n0\n\n\n0\n\n0\n0\n0\n0\n \n' .. whole((clock())), 'PX', ARGV[6])
   return '1 void 0 0'
 end
@@ -46,11 +46,11 @@ local window_day, refused, uses, waiting_ms, held_nano, window_nano, booked_nano
 local keep_days, is_lost = ARGV[6] / DAY_MS, not hold or admitted_ms == ''
 if is_lost or not window_day then
   -- include: roll
-  -- Whatever was admitted has a window of its day, or of a later one: only without an admission the day is asked for.
+  -- An admission has rolled the window to its day or a later one; only without one must the window be rolled here.
   local now_ms, today = clock()
   window_nano, window_day, next_threshold_nano = roll_window(budget_key, days_key, today, keep_days, window_day, window_nano)
   if is_lost then
-    -- A hold that Redis lost (failover) is still owed in full: it is booked today, against a hold of nothing.
+    -- A failover lost the hold, but its cost is owed: book it today, against a hold of 0.
     nano, day, version, code, admitted = '0', window_day, '0', '', '0\n' .. window_day .. '\n' .. whole(now_ms) .. '\n0\n\n0\n0'
   end
 end
@@ -63,7 +63,7 @@ if delta_nano ~= '0' then
   local is_in_window = day == window_day or day + 0 > window_day - WINDOW_DAYS
   local held = whole((held_nano or 0) - (freed and nano or 0))
   local window = (window_nano or 0) + (is_in_window and delta_nano or 0)
-  local booked = (booked_nano or 0) + delta_nano  -- Doubles are exact up to 9 million dollars; it may be more than any window.
+  local booked = (booked_nano or 0) + delta_nano  -- A total of all time: it may pass 9 million dollars, above which doubles are not exact.
   if booked < 2^53 then call('HSET', budget_key, 'held_nano', held, 'window_nano', whole(window), 'booked_nano', whole(booked))
   else call('HSET', budget_key, 'held_nano', held, 'window_nano', whole(window)) call('HINCRBY', budget_key, 'booked_nano', delta_nano) end
   if is_in_window and window >= (next_threshold_nano or 0) + 0 then
@@ -86,7 +86,7 @@ if old_id then
   ending = status .. '\n' .. (new_id ~= '' and new_id or old_id) .. '\n' .. ended_by .. '\n' .. (model ~= '' and model or asked)
 end
 local closed = ending .. '\n' .. admitted .. '\n' .. cost_nano .. '\n' .. overrun_nano .. '\n' .. ARGV[4]
--- The entry's id is the time of the settlement. Old ones are trimmed with the first spend of a day and where nothing is booked.
+-- The entry's id is the time of the settlement. Old entries are trimmed with the first spend of a day, or without a cost.
 if is_first_of_day then call('XTRIM', KEYS[5], 'MINID', '~', whole(clock() - ARGV[6])) end
 local settled_ms = call('XADD', KEYS[5], '*', 'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed):match('^%d+')
 call('SET', hold_key, closed .. '\n' .. settled_ms, 'PXAT', whole(settled_ms + ARGV[6]))
@@ -94,7 +94,7 @@ if uses then
   -- include: grant_end
   if settle_use(state, status, ARGV[6], budget_key, KEYS[3], days_key, KEYS[5], KEYS[7]) then booked_code = '2 ' end
 end
-if waiting_ms then  -- Its money may be what the first waiter needs.
+if waiting_ms then  -- The released amount may be what the first waiting request needs.
   -- include: queue
   queue_of(budget_key, KEYS[6]).tell_first()
 end

@@ -1,8 +1,8 @@
---[[ standing: what a budget is worth now, read only.
+--[[ standing: read a budget's current state.
 KEYS[1] budget  hash
 KEYS[2] days    hash
-RETURNS {now_ms, spent_nano, oldest_day, field, value, ...}  the fields are the budget's own; oldest_day is the first day
-  of the window with spend, -1 without any
+RETURNS {now_ms, spent_nano, oldest_day, field, value, ...}  the fields of the budget's hash; oldest_day: the first day
+  of the window with spend, -1 without spend
 REPEAT reads again. ]]
 -- include: window
 local now_ms, today = clock()

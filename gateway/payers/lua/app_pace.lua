@@ -10,7 +10,7 @@ REPEAT of a report counts nothing: its key is kept for two minutes, and by then 
 local pace_key, report_key = KEYS[1], KEYS[2]
 local now_ms = clock()
 -- A minute is allowed at once; each process may let some calls through before it learns of others. A clock that stepped
--- back must lock nobody out, so two minutes are the furthest.
+-- back must not block an app, so two minutes are the furthest.
 local most_ms = now_ms + 120000
 local free_ms = math.min(tonumber(redis.call('GET', pace_key) or '0'), most_ms)
 if redis.call('SET', report_key, '', 'NX', 'PX', 120000) then

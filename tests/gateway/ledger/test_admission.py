@@ -6,13 +6,13 @@ from gateway.errors import BudgetExceeded, FundingInvalid, Unavailable
 from gateway.ledger.admission import (
     RETRY_AFTER_SECONDS,
     Admit,
-    asked_words,
+    encode_queue,
+    encode_terms,
     outcome,
     read_admitted,
     refusal,
-    terms_words,
 )
-from gateway.ledger.outcomes import Admission, Turn, Waiting
+from gateway.ledger.outcomes import Admission, Queued, QueuePlace
 from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.money import ZEPTO_PER_NANO
 
@@ -23,31 +23,31 @@ TERMS = Terms(EXPECTED)
 
 def test_the_terms_are_said_as_the_script_takes_them() -> None:
     """Terms are encoded only for a request that has a bound."""
-    assert terms_words(None, TERMS) == terms_words(WORST, None) == ""
-    beyond, total, fixed, per_token, least, usual, *bound = terms_words(WORST, TERMS).split(" ")
+    assert encode_terms(None, TERMS) == encode_terms(WORST, None) == ""
+    beyond, total, fixed, per_token, least, usual, *bound = encode_terms(WORST, TERMS).split(" ")
     assert (beyond, total, fixed, least, usual, bound[0]) == ("1", "21000000", "1000000", "16", "1000", "6000000")
     assert float(per_token) == float(bound[1]) == pytest.approx(20_000)
-    assert terms_words(WORST, Terms(WORST, goes_beyond=False)).startswith("0 26000000 6000000 ")
+    assert encode_terms(WORST, Terms(WORST, goes_beyond=False)).startswith("0 26000000 6000000 ")
 
 
 @pytest.mark.parametrize(
-    ("least", "may_shorten", "said"),
+    ("least", "may_shorten", "encoded"),
     [(16, True, "16"), (2000, True, "1000"), (16, False, "-"), (None, True, ""), (None, False, "")],
 )
-def test_the_floor_is_never_above_what_was_asked_for(least: int | None, may_shorten: bool, said: str) -> None:
+def test_the_floor_is_never_above_what_was_asked_for(least: int | None, may_shorten: bool, encoded: str) -> None:
     """`-`: it must not be shortened; nothing: no ceiling would shorten it."""
     worst = WORST._replace(least_tokens=least)
-    assert terms_words(worst, TERMS._replace(may_shorten=may_shorten)).split(" ")[4] == said
+    assert encode_terms(worst, TERMS._replace(may_shorten=may_shorten)).split(" ")[4] == encoded
 
 
 @pytest.mark.parametrize(
     ("turn", "place"),
-    [(Turn(), ""), (Turn("c"), ""), (Turn("c", 7), "7"), (Turn("c", 7, is_over=True), "-")],
+    [(QueuePlace(), ""), (QueuePlace("c"), ""), (QueuePlace("c", 7), "7"), (QueuePlace("c", 7, is_over=True), "-")],
 )
-def test_a_turn_is_said_as_the_script_takes_it(turn: Turn, place: str) -> None:
+def test_a_turn_is_said_as_the_script_takes_it(turn: QueuePlace, place: str) -> None:
     """New, in its place, or over; with the terms behind it. Nothing is said where there is neither."""
-    assert asked_words(turn, WORST, None) == (f"{place} " if place else "")
-    assert asked_words(turn, WORST, TERMS) == f"{place} {terms_words(WORST, TERMS)}"
+    assert encode_queue(turn, WORST, None) == (f"{place} " if place else "")
+    assert encode_queue(turn, WORST, TERMS) == f"{place} {encode_terms(WORST, TERMS)}"
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,11 @@ def test_a_turn_is_said_as_the_script_takes_it(turn: Turn, place: str) -> None:
         ("-1 0 77 1000 0", "400 9 1 1 1 20 1", b"k", Admission(400, 20, 999, b"k", 77)),
         ("3 0 77 -1 0", "400 9 1 1 2 0 1", b"", Admission(400, None, None, b"", 77, uses_left=3, is_beyond=True)),
         ("-1 0 77 1000 0", "400 9 1 1 3 20 1001", b"", Admission(400, 20, 0, b"", 77, is_beyond=True)),
-        ("-1 0 0 1000 400", "5    -7 0 1", b"", Waiting(5, needs_terms=True)),
-        ("-1 0 0 1000 400", "5    -8 0 1", b"", Waiting(5, needs_terms=False)),
+        ("-1 0 0 1000 400", "5    -7 0 1", b"", Queued(5, needs_terms=True)),
+        ("-1 0 0 1000 400", "5    -8 0 1", b"", Queued(5, needs_terms=False)),
     ],
 )
-def test_an_answer_is_a_hold_or_a_place(
-    told: str, admitted: str, funding: bytes, expected: Admission | Waiting
-) -> None:
+def test_an_answer_is_a_hold_or_a_place(told: str, admitted: str, funding: bytes, expected: Admission | Queued) -> None:
     """Whatever bytes the sealed key has. A hold comes with the lines that it is kept by."""
     lines = admitted.replace(" ", "\n").encode()
     if isinstance(expected, Admission):

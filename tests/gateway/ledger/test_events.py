@@ -113,7 +113,7 @@ async def test_a_budget_is_listed_before_its_event_is_written(services: Services
     async with asyncio.timeout(PATIENCE_SECONDS):
         for _ in range(2):
             assert await services.store.call("ZSCORE", shard, BUDGET.name) is not None
-            while BUDGET not in await events.ripe(number, most=10, lease_ms=0):
+            while BUDGET not in await events.take_due(number, most=10, lease_ms=0):
                 await asyncio.sleep(0.01)
             await events.rest(BUDGET, lease_ms=0)
     assert await services.store.call("ZSCORE", shard, BUDGET.name) is None

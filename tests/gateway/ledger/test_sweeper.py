@@ -75,7 +75,7 @@ class OrphanScenario:
                 while (hold := await self.hold(request, budget)).generation_id != generation or not hold.is_sent:
                     await asyncio.sleep(0)
         await self.make_due(request, budget)
-        await ledger.look_again(budget, after_ms=0)
+        await ledger.list_again(budget, after_ms=0)
         return request
 
     async def make_due(self, request: str, budget: Budget) -> None:
@@ -252,7 +252,7 @@ async def test_a_budget_stays_listed_while_somebody_counts_on_it(orphanage: Orph
     listed = functools.partial(orphanage.services.store.call, "ZSCORE", budget.open_shard, budget.name)
     sweeper = orphanage.sweeper()
     await ledger.index(budget)
-    await ledger.look_again(budget, after_ms=0)
+    await ledger.list_again(budget, after_ms=0)
     assert await sweeper.sweep(budget) is None
     # No hold is open now; but a process that listed the budget a moment ago admits the next request without listing it.
     rested = await listed()
@@ -282,7 +282,7 @@ async def _let_a_lease_pass(orphanage: OrphanScenario) -> None:
     budget, store = orphanage.budget, orphanage.services.store
     score = await store.call("ZSCORE", budget.open_shard, budget.name)
     await store.call("ZINCRBY", budget.open_shard, str(-(int(score) - 1)), budget.name)
-    found = [await orphanage.services.ledger.ripe(shard, most=10, lease_ms=60) for shard in range(16)]
+    found = [await orphanage.services.ledger.take_due(shard, most=10, lease_ms=60) for shard in range(16)]
     assert [budget for each in found for budget in each] == [budget]
 
 
@@ -365,12 +365,12 @@ async def test_a_gateway_that_does_not_sweep_calls_the_one_that_does(orphanage: 
     await orphanage.services.ledger.index(orphanage.budget)
     shards = range(16)
 
-    async def ripe() -> list[Budget]:
-        found = [await orphanage.services.ledger.ripe(shard, most=10, lease_ms=0) for shard in shards]
+    async def take_due() -> list[Budget]:
+        found = [await orphanage.services.ledger.take_due(shard, most=10, lease_ms=0) for shard in shards]
         return [budget for each in found for budget in each]
 
-    assert await ripe() == []
+    assert await take_due() == []
     orphanage.sweeper().announce(orphanage.budget)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while await ripe() != [orphanage.budget]:
+        while await take_due() != [orphanage.budget]:
             await asyncio.sleep(0.01)

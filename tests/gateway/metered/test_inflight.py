@@ -339,7 +339,7 @@ async def test_sweeping_outlives_an_answer_that_nobody_expected(stack: Stack, mo
         again.set()
         return []
 
-    monkeypatch.setattr(stack.gateway.services.ledger, "ripe", broken)
+    monkeypatch.setattr(stack.gateway.services.ledger, "take_due", broken)
     sweeping = asyncio.create_task(stack.gateway.sweeper.run())
     async with asyncio.timeout(PATIENCE_SECONDS):
         await again.wait()

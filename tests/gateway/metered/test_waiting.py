@@ -7,8 +7,7 @@ import pytest
 
 from gateway import keys
 from gateway.errors import Unavailable
-from gateway.ledger.outcomes import Admission, Waiting
-from gateway.ledger.outcomes import Turn as Place
+from gateway.ledger.outcomes import Admission, Queued, QueuePlace
 from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.metered import waiting
 from gateway.money import nano_from_usd
@@ -123,7 +122,7 @@ async def test_a_dead_processs_waiter_is_passed_over(patient: Stack, openrouter:
             model="m",
             estimate_nano=0,
             terms=Terms(worst),
-            turn=Place(keys.wakes("dead")),
+            turn=QueuePlace(keys.wakes("dead")),
         )
         died = asyncio.get_running_loop().time()
         asking = await budget.ask(max_tokens=100)
@@ -214,11 +213,11 @@ async def test_who_has_its_hold_waits_no_more(patient: Stack, openrouter: FakeOp
                     model="m",
                     estimate_nano=0,
                     terms=Terms(worst),
-                    turn=Place(channel),
+                    turn=QueuePlace(channel),
                 )
             )
             await patient.redis.hincrby(patient.budget().budget, "cap_nano", 1_000_000)
-        assert isinstance(held[0], Waiting)
+        assert isinstance(held[0], Queued)
         assert isinstance(held[1], Admission)
         assert await budget.queue() == []
 
@@ -233,10 +232,10 @@ async def test_whoever_has_waited_for_its_time_gets_no_other(
         await stack.redis.zadd(names.queue, {"wf:wakes:other req_other": 0.5})
         await stack.redis.hset(names.alive, "wf:wakes:other", far_ms)
         await stack.redis.hset(names.budget, "waiting_ms", far_ms)
-        turns: list[Place] = []
+        turns: list[QueuePlace] = []
         admit = stack.gateway.services.ledger.admit
 
-        async def noted(*given: object, turn: Place, **more: object) -> object:
+        async def noted(*given: object, turn: QueuePlace, **more: object) -> object:
             turns.append(turn)
             return await admit(*given, turn=turn, **more)  # type: ignore[arg-type]
 

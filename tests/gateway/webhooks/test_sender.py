@@ -169,7 +169,7 @@ async def test_an_app_without_an_endpoint_costs_two_looks(hooks: Hooks) -> None:
     assert await store.call("EXISTS", ada.events) == 0
     assert await store.call("ZSCORE", ada.event_shard, ada.name) is not None
     await store.call("ZADD", ada.event_shard, "0.5", ada.name)
-    assert await hooks.services.ledger.events.ripe(_number(ada.event_shard), most=1, lease_ms=0) == [ada]
+    assert await hooks.services.ledger.events.take_due(_number(ada.event_shard), most=1, lease_ms=0) == [ada]
     await hooks.deliver(ada)
     assert await store.call("ZSCORE", ada.event_shard, ada.name) is None
     hooks.receiver.secret = await hooks.services.endpoints.set(hooks.app_id, hooks.receiver.url) or ""

@@ -1,19 +1,20 @@
--- Decides on a request whose bound may not fit, or that others wait before (CONTRACT §3, steps 3 to 7): for admit.lua, whose
--- KEYS and ARGV it reads. `left` is what no hold takes of `alone`, and that is what no spend takes of the cap.
--- Returns code, amount (the place of one that waits) and max_tokens.
+-- Decides on a request whose bound may not fit or that has waiters before it (CONTRACT §3, steps 3 to 7). Part of
+-- admit.lua, whose KEYS and ARGV it reads. `alone` = cap - spend, `left` = alone - open holds.
+-- Returns code, amount (for a queued request its place) and max_tokens.
 local function decide(queue, channel, place, terms, left, alone, bound, now_ms, waiting_ms)
   local waiter = channel .. ' ' .. ARGV[1]
-  -- One whose answer was lost has its hold, and waits no more.
+  -- A repeat after a lost reply has its hold, and does not wait.
   if redis.call('EXISTS', KEYS[4]) == 1 then return -4, bound or 0, 0 end
   local is_over = place == '-'
   if place ~= '' and not is_over then waiting_ms = queue.keep(waiter, place, now_ms) end
-  -- One that has waited for its time is let past: whoever is before it has, too.
+  -- A request whose waiting time has passed skips the queue: those before it have waited as long.
   local first = not is_over and waiting_ms and queue.first(now_ms, waiting_ms)
   local is_its_turn = not first or first == waiter
-  -- The first of a process asks for all of them: where it is not the one of the whole queue, that one missed its call.
+  -- A process retries its first waiter when woken. If the first waiter of the queue is another one of the same process,
+  -- its wake was lost: repeat it.
   if not is_its_turn and place ~= '' and first:match('^%S+') == channel then queue.tell_first() end
 
-  -- Returns `verdict` once the request has a place, and `otherwise` where it can have none.
+  -- Returns `verdict` and the request's place, or `otherwise` if it cannot be queued.
   local function queued(verdict, otherwise)
     if is_over or channel == '' then return otherwise, 0, 0 end
     if place == '' then place = queue.join(waiter, now_ms) or '' end
@@ -21,13 +22,13 @@ local function decide(queue, channel, place, terms, left, alone, bound, now_ms, 
     return verdict, place, 0
   end
 
-  -- At most one open request of a budget is beyond its bound: so no burst of them can overrun.
+  -- At most one open request of a budget may be beyond its bound, so that a burst cannot overrun the cap.
   local function is_beyond_free()
     local other = redis.call('HGET', KEYS[1], 'beyond')
     return not other or not redis.call('ZSCORE', KEYS[3], other)
   end
 
-  -- Returns how many output tokens an amount affords. The factor keeps a double's rounding from buying one too many.
+  -- Returns how many output tokens an amount affords. The factor prevents one too many by a double's rounding.
   local function affordable(nano, fixed, per_token)
     if per_token <= 0 then return -1 end
     return math.floor((nano - fixed) * (1 - 1e-12) / per_token)

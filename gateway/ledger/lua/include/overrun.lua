@@ -1,6 +1,5 @@
--- Counts by how much a cost exceeds its hold, and returns that as text. `before`: what was counted of the same request.
--- An estimate that turned out too low was no overrun of the hold: only what exceeds the hold is.
--- Only admission writes a code: what was closed without one had no hold to exceed.
+-- Counts the excess of a cost over its hold, and returns it as text. `before`: the excess counted earlier for the same
+-- request. An excess over an earlier estimate, but within the hold, does not count. A record without a code had no hold.
 local function count_overrun(budget_key, overrun, before)
   before = before + 0
   if overrun > before then

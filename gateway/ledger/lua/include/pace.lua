@@ -1,9 +1,9 @@
--- How fast a budget may be used: how many requests may be open at once, and how many may begin in a minute, all of them
--- at once or evenly spread (the generic cell rate algorithm). Returns a refusing code and the ms to wait, or nil and
--- what `rate_ms` becomes once this request is placed: the time until which the requests so far would take, spread evenly.
+-- Rate limits of a budget: the most requests open at once, and the most that begin in a minute, in a burst or evenly
+-- spread (generic cell rate algorithm). Returns a refusing code and the ms to wait, or nil and the new `rate_ms` to store
+-- if the request is placed: the time until which the requests so far would last if evenly spread.
 local function pace(open, most, per_minute, rate_ms, now_ms)
   if open >= most + 0 then return -10, 0 end
-  -- No further ahead than a minute: a clock that stepped back must lock nobody out.
+  -- Clamp to a minute ahead, so that a clock that stepped back does not block a budget.
   local taken_ms, latest_ms = (rate_ms or 0) + 0, now_ms + 60000
   if taken_ms < now_ms then taken_ms = now_ms elseif taken_ms > latest_ms then taken_ms = latest_ms end
   local next_ms = taken_ms + 60000 / per_minute

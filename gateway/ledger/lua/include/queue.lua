@@ -1,14 +1,14 @@
--- Who waits for money of one budget, over all processes: a zset in the order of arrival. A member is the channel that its
--- process hears, a blank, and the request's id. A living process renews one lease for all its waiters here (`alive`:
--- channel -> ms); the waiters of a dead one are passed over. The budget has `waiting_ms`, the end of the newest lease, while
--- anybody may wait: where it is missing nobody needs to look.
--- One function, because each that a script defines costs it, also where nobody waits.
+-- The queue of requests that wait for money of one budget, over all processes: a zset in order of arrival. A member is its
+-- process's wake channel, a blank, and the request id. A live process renews one lease for all its waiters (`alive`:
+-- channel -> ms); waiters of a dead process are skipped. The budget's field `waiting_ms`, the end of the newest lease, is
+-- missing if nobody waits, which saves reading the queue.
+-- All in one function, because each function defined by a script costs every run of it.
 local function queue_of(budget_key, queue_key, alive_key)
-  -- A process renews it three times as often; whoever comes after a dead one waits two seconds at most.
+  -- A process renews its lease three times within it; so waiters behind a dead process wait two seconds at most.
   local LEASE_MS = 1500
-  -- Over all processes: more than wait for one budget are no people.
+  -- Over all processes; far above honest use of one budget.
   local MOST_WAITERS = 10000
-  -- A dead process's waiters are dropped in batches of so many, each once.
+  -- Waiters of dead processes are removed in batches of this size.
   local PASSED_AT_ONCE = 500
   local queue = {}
 
@@ -17,7 +17,7 @@ local function queue_of(budget_key, queue_key, alive_key)
     redis.call('HDEL', budget_key, 'waiting_ms')
   end
 
-  -- Puts a waiter in its place, and renews the lease of its process. What nobody renews any more expires.
+  -- Stores a waiter's place, and renews the lease of its process. Without renewals both keys expire.
   function queue.keep(waiter, place, now_ms)
     local until_ms = whole(now_ms + LEASE_MS)
     redis.call('ZADD', queue_key, place, waiter)
@@ -28,7 +28,7 @@ local function queue_of(budget_key, queue_key, alive_key)
     return until_ms
   end
 
-  -- Gives a new waiter the last place and returns it; nil where too many wait.
+  -- Gives a new waiter the last place and returns it; nil if the queue is full.
   function queue.join(waiter, now_ms)
     if redis.call('ZCARD', queue_key) >= MOST_WAITERS then return nil end
     local place = whole(redis.call('HINCRBY', budget_key, 'arrivals', 1))
@@ -36,7 +36,7 @@ local function queue_of(budget_key, queue_key, alive_key)
     return place
   end
 
-  -- Returns who is first of those whose process lives, and drops the dead before it; nil when nobody waits.
+  -- Returns the first waiter of a live process, and removes dead ones before it; nil if nobody waits.
   function queue.first(now_ms, waiting_ms)
     local lives, many = {}, 1
     while now_ms < tonumber(waiting_ms) do
@@ -59,7 +59,7 @@ local function queue_of(budget_key, queue_key, alive_key)
     return nil
   end
 
-  -- Has the process of the first waiter ask again for it.
+  -- Wakes the first waiter's process to retry its admission.
   function queue.tell_first()
     local first = redis.call('ZRANGE', queue_key, 0, 0)[1]
     if first then
@@ -68,12 +68,12 @@ local function queue_of(budget_key, queue_key, alive_key)
     end
   end
 
-  -- Has every process ask again for all its waiters here: what may be spent was changed.
+  -- Wakes every process to retry all its waiters of this budget, after a change of cap or state.
   function queue.tell_all()
     for _, channel in ipairs(redis.call('HKEYS', alive_key)) do redis.call('PUBLISH', channel, queue_key .. ' ') end
   end
 
-  -- Takes a waiter out. Whoever is first then is told, unless `is_all_taken`: nothing is left that it could have.
+  -- Removes a waiter and wakes the then first one, unless `is_all_taken`: no money is left that it could get.
   function queue.leave(waiter, is_all_taken)
     redis.call('ZREM', queue_key, waiter)
     if redis.call('ZCARD', queue_key) == 0 then

@@ -1,6 +1,6 @@
--- Returns what is spent in the window and the day it counts as today, as they are stored. A clock that stepped back
--- (failover) never reopens a day. Buckets older than keep_days are dropped, so the sum stays bounded; it is redone once a
--- day: until then it is the budget's window_nano, as of window_day.
+-- Returns the spend of the window and the day used as today, as stored. A clock that stepped back (failover) never
+-- reopens a day. Buckets older than keep_days are deleted, which bounds the sum. It is computed once a day, and stored as
+-- the budget's window_nano as of window_day.
 local function roll_window(budget_key, days_key, today, keep_days, window_day, window_nano)
   if window_day and window_day + 0 >= today then return window_nano, window_day end
   local spent = 0
@@ -14,7 +14,7 @@ local function roll_window(budget_key, days_key, today, keep_days, window_day, w
     end
   end
   window_day, window_nano = whole(today), whole(spent)
-  -- A threshold's event may have left the window: the next settlement checks.
+  -- The day of a threshold's last event may have left the window, so the next settlement checks the thresholds.
   redis.call('HSET', budget_key, 'window_day', window_day, 'window_nano', window_nano, 'next_threshold_nano', '0')
   return window_nano, window_day
 end

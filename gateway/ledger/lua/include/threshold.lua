@@ -1,7 +1,7 @@
 -- include: event
--- Writes an event for each of 50, 80 and 100 % of the cap that the window's spend has reached, once a window and cap.
--- `threshold_days`: the UTC day of each one's last event, '0' for none. `next_threshold_nano`: the spend below which no
--- event is due, which is all that a settlement compares. Returns whether an event was written.
+-- Writes an event for each of 50, 80 and 100 % of the cap that the window's spend has reached, once for each window and
+-- cap. `threshold_days`: the UTC day of each one's last event, '0' for none. `next_threshold_nano`: below this spend no
+-- event is due, so a settlement compares nothing else. Returns whether an event was written.
 local function write_thresholds(budget_key, events_key, window_nano, window_day)
   local PERCENTS, MOST = {50, 80, 100}, '9007199254740991'
   local state, cap_nano, threshold_days = unpack(redis.call('HMGET', budget_key, 'state', 'cap_nano', 'threshold_days'))

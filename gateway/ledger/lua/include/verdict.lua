@@ -1,6 +1,6 @@
 -- include: event
--- Notes what an answer told of the funding key of that version: a refused key rests until its first trial, one that works
--- rests no more. Of a key that was replaced since nothing is noted. Returns whether an event was written.
+-- Stores the state of the funding key of that version: a refused key is not used until its first trial; a working one is
+-- no longer marked as refused. Ignored if the key was replaced since. Returns whether an event was written.
 local function note_verdict(budget_key, version, verdict, events_key)
   if (redis.call('HGET', budget_key, 'funding_version') or '0') ~= version then return end
   local trial_ms = verdict:match('^refused (%d+)$')
