@@ -121,6 +121,7 @@ class SseScanner:
             chunk.find(b"\n") != size + 6
             or not chunk.startswith(_OBJECT)
             or chunk[-1] != _LF
+            or chunk.find(b"\r") >= 0
             or self._line
             or self._data
             or self._large is not None

@@ -164,6 +164,13 @@ def test_a_byte_order_mark_is_skipped() -> None:
     assert scanned(b"\xef\xbb\xbfdata: " + COSTS + b"\n\n").usage == HALF_A_DOLLAR
 
 
+def test_a_carriage_return_ends_a_line_of_a_chunk_that_could_be_skimmed() -> None:
+    """A line ends with LF, CRLF or CR (WHATWG HTML, 9.2.5), also between the events of one chunk."""
+    text = b'data: {"id":"gen-1","choices":[{"delta":{"content":"twenty letters or so"}}]}'
+    said = scanned(text + b"\n\n", text + b"\r\rdata: [DONE]\n\n")
+    assert (said.events, said.done) == (2, True)
+
+
 def test_an_event_above_the_bound_is_skipped_and_later_ones_are_read() -> None:
     """Memory is bounded by one event; events after a too large one are still read."""
     huge = [b"data: "] + [b"x" * 50] * 10 + [b"\n"] + [b"data: y\n"] * 10 + [b"\n"]
