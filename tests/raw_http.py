@@ -1,6 +1,6 @@
-"""A client of bare bytes: one that never waits for ever, a strict reader of answers, and a second opinion.
+"""A client that sends raw bytes with timeouts, a strict parser of answers, and h11's count of requests.
 
-The second opinion is h11's: how many requests some bytes hold. A server that sees more takes a body for a request.
+A server that sees more requests than h11 does has taken a part of a body for a request.
 """
 
 import asyncio
@@ -16,41 +16,41 @@ import h11
 import httptools
 
 _PATIENCE_SECONDS = 10
-# How long a server may take over what may be half a request, before the client closes its side.
+# How long the client waits for an answer to a possibly incomplete request before it closes its side.
 _HALF_SECONDS = 0.05
 
 Opened = TypeVar("Opened")
 
 
 class Answers:
-    """The final answers in some bytes; 1xx are left out. Raises httptools.HttpParserError for what is no HTTP."""
+    """The final answers in received bytes, without 1xx. Raises httptools.HttpParserError for invalid HTTP."""
 
     def __init__(self, raw: bytes) -> None:
         self.statuses: list[int] = []
         self.closes = False
-        """Whether one of them said that it is the last."""
+        """Whether an answer closes the connection."""
         self.unfinished = 0
         self._parser = httptools.HttpResponseParser(self)
         self._parser.feed_data(raw)
 
     def on_message_begin(self) -> None:
-        """Count an answer that began."""
+        """Count a started answer."""
         self.unfinished += 1
 
     def on_headers_complete(self) -> None:
-        """Take its status."""
+        """Store its status."""
         status = self._parser.get_status_code()
         if status >= 200:
             self.statuses.append(status)
             self.closes |= not self._parser.should_keep_alive()
 
     def on_message_complete(self) -> None:
-        """Count it as whole."""
+        """Count it as complete."""
         self.unfinished -= 1
 
 
 def requests_in(raw: bytes) -> tuple[int, bool]:
-    """Return how many whole requests some bytes hold, and whether nothing else is in them."""
+    """Return how many complete requests the bytes contain, and whether they contain nothing else."""
     count = 0
     while rest := raw.lstrip(b"\r\n"):
         peer = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
@@ -62,15 +62,15 @@ def requests_in(raw: bytes) -> tuple[int, bool]:
         except h11.RemoteProtocolError:
             return count, False
         count += 1
-        # Whether the connection goes on is the server's to say.
+        # Whether the connection is kept is decided by the server.
         raw = peer.trailing_data[0]
     return count, True
 
 
 def answers_to(port: int, raw: bytes, *, is_whole: bool) -> bytes:
-    """Send bytes, and return all that comes back until the server closes. Raises TimeoutError when it never does.
+    """Send bytes, and return everything received until the server closes. Raises TimeoutError if it does not.
 
-    `is_whole`: they end with a whole request, so the server has no reason to wait for more.
+    `is_whole`: the bytes end with a complete request, so the server need not wait for more.
     """
     came = bytearray()
 

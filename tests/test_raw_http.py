@@ -1,4 +1,4 @@
-"""Any bytes at both services: no 500, no hang, and no byte of a body that is taken for a request."""
+"""Arbitrary bytes to both services: no 500, no hang, and no byte of a body is taken for a request."""
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
@@ -17,15 +17,15 @@ from tests.gateway.stack import open_stack, settings_for
 from tests.raw_http import Answers, answers_to, in_a_thread, requests_in
 from tests.servers import ValkeyServer
 
-# The services' own thread uses it; the examples do not.
+# For the thread of the services; the examples do not use the loop.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
-# A well-formed request behind whatever was sent: who miscounts what is before it answers it wrongly, or twice.
+# A well-formed request after the bytes of an example: a server that miscounts those answers it wrongly, or twice.
 LAST = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-# A body that is a request. Answered, it was taken for one.
+# A body with the form of a request. If it is answered, it was taken for one.
 INNER = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
 JSON = b'{"appUserId":"ada","model":"acme/large","messages":[{"role":"user","content":"canary7Qx"}]}'
-SECRET = b"__SECRET__"  # stands for the app's key, which no example may depend on
-MARK = b"canary7Qx"  # what no answer may repeat
+SECRET = b"__SECRET__"  # replaced by the app's key, on which no example may depend
+MARK = b"canary7Qx"  # no answer may contain it
 GATEWAY = [b"/v1/chat/completions", b"/v1/sessions", b"/v1/models?a=%41", b"/v1/messages", b"/nowhere", b"*", b"//"]
 CONSENT = [b"/consent/attempts", b"/consent", b"/", b"/apps/x/cap", b"/static/secret.js", b"/nowhere", b"*"]
 METHODS = [b"POST", b"GET", b"DELETE", b"OPTIONS", b"PUT", b"CONNECT"]
@@ -44,7 +44,7 @@ FIELDS = [
     b"X-A: " + b"a" * 9000,
     b"X-\xff: \xff",
 ]
-# How each part of a framing may be written: as it should be, then so that parsers read it differently, or not at all.
+# The variants of each part of a framing: the correct one, then ones that parsers read differently or refuse.
 WRITTEN = {
     "version": [b"1.1", b"1.0", b"2.0"],
     "line": [b"\r\n", b"\n", b"\r"],
@@ -79,7 +79,7 @@ def filled(pattern: bytes, number: int) -> bytes:
 
 @st.composite
 def requests(draw: st.DrawFn, paths: list[bytes]) -> bytes:
-    """A request that is well-formed but for one part, or for a few bytes; one in ten is framed in two ways."""
+    """Generate requests with one wrong part, or some changed bytes; one in ten has two framings."""
     doubted = draw(st.sampled_from(["", "", *WRITTEN, "bytes"]))
     written = {part: draw(st.sampled_from(ways)) if part == doubted else ways[0] for part, ways in WRITTEN.items()}
     body = draw(st.sampled_from([INNER, INNER, JSON, b""]))
@@ -104,7 +104,7 @@ def requests(draw: st.DrawFn, paths: list[bytes]) -> bytes:
 
 @contextlib.asynccontextmanager
 async def both(redis_url: str, folder: Path) -> AsyncIterator[tuple[int, int, bytes]]:
-    """Both services; yields the gateway's port, the consent site's, and a secret key."""
+    """Run both services; yield the gateway's port, the consent site's port, and a secret key."""
     site_settings = Settings.load({"REDIS_URL": redis_url, "WATTFARE_DATA_DIR": str(folder)}, default_port=8081)
     async with (
         FakeOpenRouter().running() as openrouter,
@@ -123,13 +123,13 @@ async def both(redis_url: str, folder: Path) -> AsyncIterator[tuple[int, int, by
 
 @pytest.fixture(scope="module")
 def services(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int, bytes]]:
-    """Both services, in a thread: each example is a connection, and blocks."""
+    """Run both services in a thread, as each example uses a blocking connection."""
     with in_a_thread(lambda: both(valkey.url, tmp_path_factory.mktemp("consent"))) as running:
         yield running
 
 
 def check(port: int, sent: bytes) -> None:
-    """Send bytes and a last request behind them, and look at what comes back."""
+    """Send bytes and a last request after them, and check the answers."""
     raw = sent + LAST
     count, is_whole = requests_in(raw)
     with capture_logs() as lines:
@@ -139,7 +139,7 @@ def check(port: int, sent: bytes) -> None:
     assert [line for line in lines if line["event"] == "bug"] == []
     assert not [status for status in answers.statuses if status >= 500]
     assert answers.unfinished == 0
-    # What is no request is answered too, once, and ends the connection.
+    # Invalid HTTP gets one answer too, which ends the connection.
     assert len(answers.statuses) <= count + (not is_whole)
     if is_whole and not answers.closes:
         assert len(answers.statuses) == count
@@ -148,12 +148,12 @@ def check(port: int, sent: bytes) -> None:
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(sent=requests(GATEWAY))
 def test_the_gateway_stands_any_bytes(services: tuple[int, int, bytes], sent: bytes) -> None:
-    """By somebody unknown, and by an app whose call is metered."""
+    """From an unknown caller, and from an app with a metered call."""
     check(services[0], sent.replace(SECRET, services[2]))
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(sent=requests(CONSENT))
 def test_the_consent_site_stands_any_bytes(services: tuple[int, int, bytes], sent: bytes) -> None:
-    """As the gateway."""
+    """As for the gateway."""
     check(services[1], sent)

@@ -1,6 +1,6 @@
 """LiteLLM as a further contender (`make bench-peers`), in a virtual environment of its own under .wattfare/.
 
-It runs without a database: no budgets, no ledger. So it does less than what it stands beside.
+It runs without a database, that is, without budgets and a ledger, so it does less than the other contenders.
 """
 
 import contextlib

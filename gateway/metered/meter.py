@@ -26,7 +26,7 @@ class State(Enum):
     CLOSED = auto()
 
 
-class Event(Enum):
+class RequestEvent(Enum):
     """The events of a request."""
 
     __hash__ = object.__hash__
@@ -40,20 +40,22 @@ class Event(Enum):
     REVOKED = auto()
 
 
-_LEAVE = {Event.CLIENT_GONE: State.ABANDONED, Event.REVOKED: State.ABANDONED}
-_STOP = {Event.ENDED: State.CLOSED, Event.CUT: State.CLOSED}
-_ANSWER = {Event.OPENED: State.OPEN, Event.REFUSED: State.REFUSED}
-_NEVER_SENT = dict.fromkeys((Event.CUT, Event.CLIENT_GONE, Event.REVOKED), State.CLOSED)
+_LEAVE = {RequestEvent.CLIENT_GONE: State.ABANDONED, RequestEvent.REVOKED: State.ABANDONED}
+_STOP = {RequestEvent.ENDED: State.CLOSED, RequestEvent.CUT: State.CLOSED}
+_ANSWER = {RequestEvent.OPENED: State.OPEN, RequestEvent.REFUSED: State.REFUSED}
+_NEVER_SENT = dict.fromkeys((RequestEvent.CUT, RequestEvent.CLIENT_GONE, RequestEvent.REVOKED), State.CLOSED)
 
-TRANSITIONS: dict[State, dict[Event, State]] = {
-    State.HELD: {Event.SENT: State.SENT} | _ANSWER | _NEVER_SENT,
+TRANSITIONS: dict[State, dict[RequestEvent, State]] = {
+    State.HELD: {RequestEvent.SENT: State.SENT} | _ANSWER | _NEVER_SENT,
     # A repeated `sent` changes nothing.
-    State.SENT: {Event.SENT: State.SENT, Event.CUT: State.CLOSED} | _ANSWER | _LEAVE,
+    State.SENT: {RequestEvent.SENT: State.SENT, RequestEvent.CUT: State.CLOSED} | _ANSWER | _LEAVE,
     State.OPEN: _LEAVE | _STOP,
-    State.REFUSED: {Event.CLIENT_GONE: State.REFUSED, Event.REVOKED: State.REFUSED} | _STOP,
-    State.ABANDONED: {Event.OPENED: State.ABANDONED, Event.REFUSED: State.REFUSED} | _LEAVE | _STOP,
+    State.REFUSED: {RequestEvent.CLIENT_GONE: State.REFUSED, RequestEvent.REVOKED: State.REFUSED} | _STOP,
+    State.ABANDONED: {RequestEvent.OPENED: State.ABANDONED, RequestEvent.REFUSED: State.REFUSED} | _LEAVE | _STOP,
     # Later events of a closed request change nothing, such as a client's disconnect after the last byte.
-    State.CLOSED: dict.fromkeys((Event.ENDED, Event.CUT, Event.CLIENT_GONE, Event.REVOKED), State.CLOSED),
+    State.CLOSED: dict.fromkeys(
+        (RequestEvent.ENDED, RequestEvent.CUT, RequestEvent.CLIENT_GONE, RequestEvent.REVOKED), State.CLOSED
+    ),
 }
 
 
@@ -105,12 +107,12 @@ class Meter:
 
     def sent(self) -> None:
         """Record that the request's last byte was sent: from now on work may be billed without an answer."""
-        self._move(Event.SENT)
+        self._move(RequestEvent.SENT)
         self.was_sent = True
 
     def opened(self, status: int, *, coding: str | None = None, generation_id: str | None = None) -> None:
         """Record upstream's status line and headers. `coding`: Content-Encoding; `generation_id`: X-Generation-Id."""
-        self._move(Event.OPENED if 200 <= status < 300 else Event.REFUSED)
+        self._move(RequestEvent.OPENED if 200 <= status < 300 else RequestEvent.REFUSED)
         self.status = status
         self.was_sent = True
         self._header_id = fit_id(generation_id)
@@ -125,19 +127,19 @@ class Meter:
     def ended(self) -> None:
         """Record that the body is complete."""
         self._ended_well = self.state is not State.CLOSED
-        self._close(Event.ENDED)
+        self._close(RequestEvent.ENDED)
 
     def cut(self) -> None:
         """Record that the connection to upstream failed or was cut."""
-        self._close(Event.CUT)
+        self._close(RequestEvent.CUT)
 
     def client_gone(self) -> None:
         """Record that the caller disconnected."""
-        self._move(Event.CLIENT_GONE)
+        self._move(RequestEvent.CLIENT_GONE)
 
     def revoked(self) -> None:
         """Record that the connection was revoked during the answer."""
-        self._move(Event.REVOKED)
+        self._move(RequestEvent.REVOKED)
 
     @property
     def generation_id(self) -> str | None:
@@ -228,11 +230,11 @@ class Meter:
             is_outdone=self.states_cost and scanner.is_outdone,
         )
 
-    def _move(self, event: Event) -> None:
+    def _move(self, event: RequestEvent) -> None:
         """Apply an event to the table; one that the state does not allow is a bug, and raises KeyError."""
         self.state = TRANSITIONS[self.state][event]
 
-    def _close(self, event: Event) -> None:
+    def _close(self, event: RequestEvent) -> None:
         self._move(event)
         self._finish()
 

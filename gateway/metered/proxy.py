@@ -29,7 +29,7 @@ from gateway.metered.payer import cut_off, payer
 from gateway.metered.test_mode import SimulatedConnection
 from gateway.metered.turns import turn_of
 from gateway.openrouter.client import Client
-from gateway.openrouter.connection import Connection
+from gateway.openrouter.connection import UpstreamConnection
 from gateway.openrouter.dialects import WIRE, Dialect, StreamError
 from gateway.openrouter.encodings import Undecodable, decoded
 from gateway.openrouter.prices import Prices
@@ -48,7 +48,7 @@ _STALE_SECONDS = 0.5
 # The most bytes read of a refusal; recorded ones have some kilobytes.
 _REFUSAL_BYTES = 256 * 1024
 
-Upstream = Connection | SimulatedConnection
+Upstream = UpstreamConnection | SimulatedConnection
 
 
 class Proxy:
@@ -164,7 +164,7 @@ class Proxy:
         request.reach("connected")
         return upstream
 
-    async def _connect(self, request: OpenRequest) -> Connection:
+    async def _connect(self, request: OpenRequest) -> UpstreamConnection:
         connecting = asyncio.get_running_loop().create_task(self._client.connect())
         connecting.add_done_callback(lambda _: request.wake())
         try:

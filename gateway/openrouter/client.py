@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from gateway.errors import UpstreamError
-from gateway.openrouter.connection import Connection, Pool
+from gateway.openrouter.connection import Pool, UpstreamConnection
 from gateway.openrouter.dialer import Dialer
 from gateway.openrouter.encodings import Undecodable, decoded
 from gateway.settings import Settings
@@ -63,15 +63,15 @@ class Client:
         )
         return cls(settings.openrouter_base_url, timeouts, proxy_url=settings.upstream_proxy)
 
-    def take_idle(self) -> Connection | None:
+    def take_idle(self) -> UpstreamConnection | None:
         """Return an idle kept connection, None without a usable one."""
         return self._pool.take()
 
-    async def connect(self) -> Connection:
+    async def connect(self) -> UpstreamConnection:
         """Return a new connection. Raises UpstreamError (502 refused, 504 took too long)."""
         try:
             async with asyncio.timeout(self.timeouts.connect):
-                return await self._dialer.dial(Connection(self._pool))
+                return await self._dialer.dial(UpstreamConnection(self._pool))
         except TimeoutError:
             raise UpstreamError("OpenRouter could not be reached in time. Try again.", status=504) from None
         except (OSError, RuntimeError, UnicodeError) as failed:
@@ -133,7 +133,7 @@ async def _within(seconds: float) -> AsyncIterator[None]:
         raise UpstreamError("OpenRouter did not answer in time. Try again.", status=504) from None
 
 
-async def _read_whole(connection: Connection, request: bytes, most_bytes: int) -> Document:
+async def _read_whole(connection: UpstreamConnection, request: bytes, most_bytes: int) -> Document:
     """Send a small request and return its whole answer. Raises UpstreamError."""
     progress = asyncio.Event()
     body = bytearray()

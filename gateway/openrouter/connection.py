@@ -30,7 +30,7 @@ _MOST_HEADERS = 256
 _REMEMBERED_HEADERS = 4096
 
 
-class Connection(asyncio.Protocol):
+class UpstreamConnection(asyncio.Protocol):
     """A connection for one request at a time. `send` starts one, `release` or `close` ends it.
 
     httptools (llhttp) itself refuses: a bare LF or CR; a Content-Length that is repeated, invalid, or beside
@@ -300,23 +300,23 @@ class Pool:
     """All open connections to one OpenRouter, and which of them are idle."""
 
     def __init__(self) -> None:
-        self._open: set[Connection] = set()
-        self._idle: dict[Connection, float] = {}
+        self._open: set[UpstreamConnection] = set()
+        self._idle: dict[UpstreamConnection, float] = {}
         """Idle connections and since when, by the loop's clock; the longest idle first."""
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: UpstreamConnection) -> None:
         """Register a new connection."""
         self._open.add(connection)
 
-    def keep(self, connection: Connection) -> None:
+    def keep(self, connection: UpstreamConnection) -> None:
         """Make a connection idle, for the next request within a few seconds."""
         loop = asyncio.get_running_loop()
         self._idle[connection] = loop.time()
         if self._timer is None:
             self._timer = loop.call_later(KEEPALIVE_SECONDS, self._expire)
 
-    def take(self) -> Connection | None:
+    def take(self) -> UpstreamConnection | None:
         """Return the most recently used idle connection, None without a usable one."""
         oldest = asyncio.get_running_loop().time() - KEEPALIVE_SECONDS
         while self._idle:
@@ -327,11 +327,11 @@ class Pool:
             connection.close()
         return None
 
-    def drop(self, connection: Connection) -> None:
+    def drop(self, connection: UpstreamConnection) -> None:
         """Remove it from the idle connections."""
         self._idle.pop(connection, None)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: UpstreamConnection) -> None:
         """Unregister a closed connection."""
         self._open.discard(connection)
 

@@ -57,7 +57,7 @@ async def test_what_waits_and_what_was_given_up_is_listed(hooks: Hooks, redis_ur
 
 
 async def test_an_event_for_trial_arrives_at_once(hooks: Hooks) -> None:
-    """Or the command says why not, and exits with 1."""
+    """Otherwise the command states the reason and exits with 1."""
     assert (await told(hooks, test=True))["ok"]
     assert hooks.receiver.received[0].said == ("webhook.test", hooks.app_id)
     hooks.receiver.statuses = [503]
@@ -104,7 +104,7 @@ async def test_a_replaced_secret_is_told_once(hooks: Hooks) -> None:
     ],
 )
 async def test_what_the_command_cannot_do_it_says(hooks: Hooks, wishes: dict[str, object], said: str) -> None:
-    """In one line that says what to do."""
+    """The refusal is one line that states what to do."""
     with pytest.raises(CommandRefused, match=said):
         await told(hooks, **wishes)
 

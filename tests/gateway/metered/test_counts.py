@@ -68,7 +68,7 @@ class Counts:
 
 
 def _is_of_a_request() -> bool:
-    """Tell what a request does, or a callback of a connection, from what goes on beside: beats, signs, sweeps."""
+    """Return whether a request or a connection's callback runs, and not a background task: beats, signs, sweeps."""
     task = asyncio.current_task()
     return task is None or "_handle_request" in repr(task.get_coro())
 

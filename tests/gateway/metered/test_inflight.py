@@ -18,7 +18,7 @@ from gateway.ledger.holds import Ledger
 from gateway.ledger.outcomes import Admission
 from gateway.ledger.worst_case import WorstCase
 from gateway.metered.inflight import Inflight, OpenRequest
-from gateway.openrouter.connection import Connection
+from gateway.openrouter.connection import UpstreamConnection
 from gateway.payers.connections import change_keys
 from gateway.store.broadcast import Broadcast
 from gateway.store.store import Store
@@ -351,9 +351,9 @@ async def test_who_leaves_in_the_turn_the_last_byte_went_out_still_owes(
     stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is void once the whole request is with the kernel, whatever is noticed first."""
-    send = Connection.send
+    send = UpstreamConnection.send
 
-    def send_and_lose(self: Connection, head: bytes, body: bytes, on_progress: Callable[[], None]) -> None:
+    def send_and_lose(self: UpstreamConnection, head: bytes, body: bytes, on_progress: Callable[[], None]) -> None:
         [request] = stack.gateway.inflight
 
         def taken() -> None:
@@ -366,7 +366,7 @@ async def test_who_leaves_in_the_turn_the_last_byte_went_out_still_owes(
         self.is_sent = False
         asyncio.get_running_loop().call_soon(taken)
 
-    monkeypatch.setattr(Connection, "send", send_and_lose)
+    monkeypatch.setattr(UpstreamConnection, "send", send_and_lose)
     openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.0004}
     openrouter.play = streams([STREAMED])
     with contextlib.suppress(ClientError):

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import FundingInvalid
-from gateway.metered.meter import TRANSITIONS, Event, Meter, Reconcile, Settle, State, Void
+from gateway.metered.meter import TRANSITIONS, Meter, Reconcile, RequestEvent, Settle, State, Void
 from gateway.money import nano_from_usd
 from gateway.openrouter.dialects import WIRE, Dialect
 from gateway.openrouter.refusals import refusal
@@ -290,7 +290,7 @@ def test_an_outcome_may_be_asked_for_twice() -> None:
 def test_the_table_names_every_state_and_only_known_events() -> None:
     """An event that is not in the table is a bug of the caller."""
     assert set(TRANSITIONS) == set(State)
-    assert {event for row in TRANSITIONS.values() for event in row} == set(Event)
+    assert {event for row in TRANSITIONS.values() for event in row} == set(RequestEvent)
     with pytest.raises(KeyError):
         Meter().ended()
 

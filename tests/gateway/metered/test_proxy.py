@@ -156,7 +156,7 @@ async def test_amounts_are_said_as_people_write_them(stack: Stack) -> None:
 
 
 async def test_an_unpriced_model_holds_all_that_is_left(stack: Stack, openrouter: FakeOpenRouter) -> None:
-    """While it runs, a second one is told to come again; then the rest is free."""
+    """While it runs, a second request gets a Retry-After; afterwards the rest is released."""
 
     async def ask_meanwhile(turn: Exchange) -> None:
         openrouter.play = streams([STREAMED])

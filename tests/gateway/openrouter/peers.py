@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.openrouter.client import Client, Timeouts
-from gateway.openrouter.connection import Connection
+from gateway.openrouter.connection import UpstreamConnection
 
 PATIENCE_SECONDS = 10
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -108,21 +108,21 @@ async def a_client(port: int, *, connect: float = 5, scheme: str = "http", proxy
 class ReceivedRequest:
     """One request on a connection, and everything received for it."""
 
-    def __init__(self, connection: Connection, client: Client, body: bytes = b"{}") -> None:
+    def __init__(self, connection: UpstreamConnection, client: Client, body: bytes = b"{}") -> None:
         self.connection = connection
         self.body = b""
         self._progress = asyncio.Event()
         head = client.head("chat/completions", [("X-Own", "1")], "sk-or-v1-ada", len(body))
         connection.send(head, body, self._progress.set)
 
-    async def until(self, is_so: Callable[[Connection], object]) -> Connection:
+    async def until(self, is_so: Callable[[UpstreamConnection], object]) -> UpstreamConnection:
         """Wait until it is so, or the connection failed; nothing is taken."""
         while not is_so(self.connection) and self.connection.failure is None:
             self._progress.clear()
             await self._progress.wait()
         return self.connection
 
-    async def to_end(self) -> Connection:
+    async def to_end(self) -> UpstreamConnection:
         """Take the whole answer."""
         while True:
             self._progress.clear()
@@ -181,7 +181,7 @@ def answers(*pieces: bytes, is_closing: bool = False) -> Script:
     return script
 
 
-def is_kept(connection: Connection) -> bool:
+def is_kept(connection: UpstreamConnection) -> bool:
     """Release the connection; return whether the next request may use it."""
     connection.release()
     return connection._pool.take() is connection

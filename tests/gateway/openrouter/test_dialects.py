@@ -229,7 +229,7 @@ def _paths(paths: tuple[Path, ...]) -> str:
 
 
 def walked(document: object, path: Path) -> Iterator[object]:
-    """The values at the end of a path, said step by step."""
+    """Return the values at a path, step by step."""
     if not path:
         yield document
     elif path[0] == EACH:

@@ -57,7 +57,7 @@ def test_splits_never_change_what_a_recording_says(recording: Recording, cuts: l
 @pytest.mark.parametrize("dialect", Dialect)
 @pytest.mark.parametrize("kind", [b"{}", b'["ping"]', b"[[]]", b"7", b"null", b'{"ping":"ping"}'])
 def test_a_type_that_is_no_word_raises_nothing(dialect: Dialect, kind: bytes) -> None:
-    """Neither in an event that only keeps alive nor in one that says what is owed."""
+    """Neither in a keep-alive event nor in one with a usage."""
     scanner = SseScanner(WIRE[dialect])
     scanner.feed(b'data: {"type":%b}\n\ndata: {"type":%b,"usage":{"cost":0.5}}\n\n' % (kind, kind))
     scanner.finish()

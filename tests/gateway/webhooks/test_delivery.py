@@ -76,7 +76,7 @@ async def test_a_name_server_that_hangs_takes_no_thread_of_requests(monkeypatch:
 
 
 def test_a_process_ends_while_a_name_server_hangs() -> None:
-    """At once, as an operator who restarts it expects."""
+    """The process ends at once, without waiting for the name server."""
     program = """
 import asyncio, socket, threading
 from gateway.webhooks.delivery import Delivery
