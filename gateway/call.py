@@ -1,4 +1,4 @@
-"""One HTTP call as the service sees it: its id, what the log says of it, its body, and how it is answered."""
+"""One HTTP call: its id, its log line, its body, and its answer."""
 
 import asyncio
 import os
@@ -32,75 +32,75 @@ _CHARSET = re.compile(r'\bcharset\s*=\s*"?([^";\s]*)')
 
 
 class CallerConnection(RequestHandler):
-    """aiohttp's connection to a caller, which tells at once when it is lost: by a hang-up, or by a half-close."""
+    """aiohttp's connection to a caller, which reports its loss at once, by a disconnect or a half-close."""
 
     on_lost: Callable[[], None] | None = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Tell whoever carries the open request."""
+        """Report the loss to the handler of the open request."""
         super().connection_lost(exc)
         if self.on_lost is not None:
             self.on_lost()
 
 
 class Call:
-    """A request with its id and its line in the log. The id is random until the payer is known, then leads to it.
+    """A request with its id and its log line. The id is random until the payer is known; then it leads to the payer.
 
-    `silence_seconds`: how long its body may stand still. `most_body_bytes`: how large it may be.
+    `silence_seconds`: the most time between two parts of the body. `most_body_bytes`: the largest body.
     """
 
     trace: ClassVar[Callable[["Call", int], None] | None] = None
-    """Makes a trace of a call once its line in the log is written, given its status; None: nobody does."""
+    """Called with a call and its status once its log line is written, to make a trace; None: no traces."""
 
     def __init__(
         self, request: web.BaseRequest, *, silence_seconds: float | None = None, most_body_bytes: int = 0
     ) -> None:
         self.request = request
         self.path = request.raw_path.partition("?")[0]
-        """As it came, without its query."""
+        """The raw path, without the query."""
         self._request_id = ""
         self._silence_seconds = silence_seconds
         self._most_body_bytes = most_body_bytes
         self.started = time.perf_counter()
         self.notes: dict[str, object] = {}
         self.allowed_origin = ""
-        """The page's origin, once it is known to be registered for the app of the call's session token."""
+        """The page's origin, once it was found to be registered for the app of the session token."""
         self.is_told = False
         self.status = 0
         self.enclose: Callable[[int, Mapping[str, object]], dict[str, object]] | None = None
-        """Gives an error the shape of its endpoint's dialect; None: the plain envelope."""
+        """Makes the error body of the endpoint's dialect; None: the plain envelope."""
 
     @property
     def request_id(self) -> str:
-        """The id of this call, made when it is first asked for."""
+        """The id of this call, made at its first use."""
         if not self._request_id:
             self._request_id = keys.request_id(keys.random_account(), os.urandom(keys.RANDOM_BYTES))
         return self._request_id
 
     def on_hang_up(self, hang_up: Callable[[], None] | None) -> None:
-        """Have `hang_up` called when the caller's connection is lost."""
+        """Call `hang_up` when the caller's connection is lost."""
         if isinstance(self.request.protocol, CallerConnection):
             self.request.protocol.on_lost = hang_up
 
     def close(self) -> None:
-        """Send what is written, then close the caller's connection without the end of a body."""
+        """Send the written bytes, then close the caller's connection without ending the body."""
         if self.request.transport is not None:
             self.request.transport.close()
 
     def charge_to(self, budget: Budget, salt: bytes) -> None:
-        """Take an id that leads to `budget`, and let the log say whose call it is without saying who that is."""
+        """Make the id lead to `budget`, and add the payer's tag to the log line, which does not identify the user."""
         account = budget.account(salt)
         self._request_id = keys.request_id(account, os.urandom(keys.RANDOM_BYTES))
         notes = self.notes
         notes["app"], notes["user"], notes["mode"] = budget.app_id, account, budget.mode
 
     def tell(self, status: int) -> None:
-        """Write the one line of this call. The path is said without its query."""
+        """Write the log line of this call, with the path without its query."""
         if self.is_told:
             return
         self.is_told = True
         metrics.count_request(status)
-        # A method is a word of the caller's choice too.
+        # The caller may choose any text as its method.
         method = self.request.method if self.request.method in METH_ALL else "other"
         facts = {"request_id": self.request_id, "method": method, "path": self.path[:200], "status": status}
         facts.update(self.notes)
@@ -110,9 +110,9 @@ class Call:
             Call.trace(self, status)
 
     async def body(self, most_bytes: int | None = None) -> bytes:
-        """Return the JSON request body as it came. `most_bytes`: how large it may be, where that is a fixed limit.
+        """Return the raw JSON request body. `most_bytes`: a fixed limit instead of the configured one.
 
-        Raises InvalidRequest: 400 a transfer coding, 408 it stands still, 413 too large, 415 not plain JSON.
+        Raises InvalidRequest: 400 for a transfer coding, 408 for a timeout, 413 if too large, 415 if not plain JSON.
         """
         if most_bytes is None:
             most_bytes = self._most_body_bytes
@@ -121,7 +121,7 @@ class Call:
         if fault is not None:
             raise InvalidRequest(fault, status=415)
         if "Transfer-Encoding" in headers and headers["Transfer-Encoding"].strip().lower() != "chunked":
-            # The parser would take `identity, chunked` for chunked, and `gzip, chunked` for JSON.
+            # The parser would read `identity, chunked` as chunked, and `gzip, chunked` as plain JSON.
             raise InvalidRequest("Send the body chunked or with its length, in no other transfer coding.")
         length = headers.get("Content-Length", "")
         if length.isascii() and length.isdigit() and int(length) > most_bytes:
@@ -129,7 +129,7 @@ class Call:
         if "Expect" in headers:
             self._say_continue()
         if content.is_eof():
-            # All of it is here, as it mostly is.
+            # The common case: the whole body was already received.
             body = content.read_nowait()
             if len(body) > most_bytes:
                 raise _too_large(most_bytes)
@@ -145,7 +145,7 @@ class Call:
         return b"".join(parts)
 
     async def _more(self) -> bytes:
-        """Return the next part of the body, b"" at its end. Raises InvalidRequest when none comes in time."""
+        """Return the next part of the body, b"" at its end. Raises InvalidRequest if none arrives in time."""
         try:
             async with asyncio.timeout(self._silence_seconds):
                 return await self.request.content.readany()
@@ -154,17 +154,17 @@ class Call:
             raise InvalidRequest(message, status=408, headers={"Connection": "close"}) from None
 
     def _say_continue(self) -> None:
-        """Let a client go on that waits for leave to send its body (RFC 9110 §10.1.1): nobody else here does."""
+        """Send 100 Continue if the client expects it (RFC 9110 §10.1.1), which the server does not do by itself."""
         expects = self.request.headers.get("Expect", "").strip().lower() == "100-continue"
         if expects and self.request.version >= HttpVersion11 and self.request.transport is not None:
             self.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def document(self) -> dict[str, object]:
-        """Return a small JSON object, numbers with a fraction as Decimal. Raises InvalidRequest."""
+        """Parse a small JSON object, fractions as Decimal. Raises InvalidRequest."""
         return strict_json(await self.body(MAX_CONTROL_BODY_BYTES))
 
     def answer(self, document: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-        """Return a JSON answer that nobody may keep."""
+        """Return a JSON answer that must not be cached."""
         return web.Response(
             body=_as_json(document),
             status=status,
@@ -182,13 +182,13 @@ class Call:
         return self.answer(document, status=error.status, headers=error.headers)
 
     def own_headers(self) -> dict[str, str]:
-        """Return the headers that every answer of ours carries."""
+        """Return the headers of every answer."""
         request_id = self.request_id
         return {**EVERY_ANSWER, OWN_REQUEST_ID: request_id, REQUEST_ID: request_id}
 
 
 def _as_json(document: object) -> bytes:
-    """Return the JSON of an answer, its numbers written without an exponent: people read amounts in it."""
+    """Return the JSON of an answer, with numbers without exponents, as people read the amounts."""
     body = orjson.dumps(document)
     return orjson.dumps(_written_out(document)) if b"e-" in body else body
 
@@ -207,14 +207,14 @@ def _written_out(value: object) -> object:
 
 @lru_cache(256)
 def _type_fault(content_type: str, encoding: str) -> str | None:
-    """Return what is wrong with a body's labels, None when it is plain JSON in UTF-8."""
+    """Return what is wrong with a body's headers, None if they state plain JSON in UTF-8."""
     media_type, _, parameters = content_type.lower().partition(";")
     media_type = media_type.strip()
     if media_type != _JSON and not media_type.endswith("+json"):
         return f"Send the body as JSON with 'Content-Type: {_JSON}'."
     charset = _CHARSET.search(parameters)
     if charset is not None and charset[1] not in _UTF_8:
-        # OpenRouter might read another request out of the same bytes than the one that was held for.
+        # In another charset OpenRouter might read another request than the one that the hold is for.
         return "Send the body as UTF-8."
     if encoding.strip().lower() != "identity":
         return "Send the body without Content-Encoding."

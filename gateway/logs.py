@@ -1,6 +1,6 @@
-"""Structured logs: one line for each event, on standard output; JSON, or for a person in a terminal words.
+"""Structured logs: one line for each event on standard output, as JSON, or as text in a terminal.
 
-Rule: no line holds a key, a prompt or a user id in clear.
+Rule: no line contains a key, a prompt or a plain user id.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ _requests_to: "_TurnWriter | None" = None
 
 
 def configure(level: str = "info", form: str = "auto") -> None:
-    """Write every line to standard output, also those of libraries (warnings and errors).
+    """Write all log lines to standard output, also those of libraries (warnings and errors).
 
-    `level`: debug, info, warning or error; lines of ours below it are dropped. `form`: json, text, or auto: text in a
-    terminal, else JSON.
+    `level`: debug, info, warning or error; our lines below it are dropped. `form`: json, text, or auto, which is text
+    in a terminal, else JSON.
     """
     global _requests_to, _line
     _line = _text_line if form == "text" or (form == "auto" and sys.stdout.isatty()) else _json_line
@@ -43,7 +43,7 @@ def configure(level: str = "info", form: str = "auto") -> None:
 
 
 def log_request(facts: EventDict) -> None:
-    """Write the one line of a request, as `log.info("request", …)` would at three times the cost."""
+    """Write the line of a request, as `log.info("request", …)` does in three times the time."""
     if _requests_to is None:
         log.info("request", **facts)
     else:
@@ -52,7 +52,7 @@ def log_request(facts: EventDict) -> None:
 
 
 def _json_line(_: object, level: str, event: EventDict) -> str:
-    """Return one line of ours for a program."""
+    """Return one line as JSON."""
     event["level"] = level
     seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
     event["time"] = f"{_second(seconds)}.{nanos // 1000:06d}Z"
@@ -60,17 +60,17 @@ def _json_line(_: object, level: str, event: EventDict) -> str:
 
 
 def _text_line(_: object, level: str, event: EventDict) -> str:
-    """Return one line of ours for a person: what happened, then what belongs to it."""
+    """Return one line as text: the event, then its fields."""
     said = str(event.pop("event", ""))
     if said == "request":
-        # What a person looks for first in a log of requests.
+        # First the fields that identify a request.
         said = " ".join(str(event.pop(name)) for name in ("method", "path", "page", "status") if name in event)
     facts = "  ".join(f"{name}={_in_words(value)}" for name, value in event.items())
     return f"{'' if level == 'info' else level.upper() + ' '}{said}{'  ' if facts else ''}{facts}"
 
 
 def _in_words(value: object) -> str:
-    # repr where a blank, a line break or an escape code of a terminal could be taken for our own.
+    # repr, if a blank, a line break or a terminal's escape code in a value could be taken for the line's own.
     return value if isinstance(value, str) and value.isprintable() and " " not in value else repr(value)
 
 
@@ -83,7 +83,7 @@ def _second(seconds: int) -> str:
 
 
 class _LibraryLine(logging.Formatter):
-    """Makes a line like ours of what a library says. Of an exception only its type: its words may hold anything."""
+    """Formats a library's record like our lines; of an exception only its type, as its message may contain anything."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -94,14 +94,14 @@ class _LibraryLine(logging.Formatter):
 
 
 class _TurnWriter:
-    """A file that is written once a turn of the event loop, because each write is a system call."""
+    """A file written once in each turn of the event loop, because each write is a system call."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self._lines: list[str] = []
 
     def write(self, text: str) -> None:
-        """Keep a line for the end of this turn; without a loop, write it now."""
+        """Buffer a line until the end of this turn; without a loop, write it at once."""
         if not self._lines and not self._schedule():
             self._file.write(text)
             self._file.flush()
@@ -109,7 +109,7 @@ class _TurnWriter:
             self._lines.append(text)
 
     def flush(self) -> None:
-        """Do nothing: the end of the turn does."""
+        """Do nothing: the end of the turn flushes."""
 
     def _schedule(self) -> bool:
         try:
@@ -125,5 +125,5 @@ class _TurnWriter:
 
 
 def silence() -> None:
-    """Write nothing below critical: the standard output of an operator's command is its answer."""
+    """Log nothing below critical, because the standard output of an operator's command is its result."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

@@ -1,6 +1,6 @@
-"""Money as whole nano-USD: read exactly, added exactly, shown as USD only at the edge.
+"""Money as whole nano-USD: parsed and added exactly, converted to USD only for output.
 
-Rule: no float takes part in arithmetic. A fraction of a nano-USD rounds up: what was spent is never understated.
+Rule: no arithmetic with floats. A fraction of a nano-USD is rounded up, so that spend is never understated.
 """
 
 from decimal import Context, Decimal, InvalidOperation
@@ -8,16 +8,16 @@ from math import ceil
 
 NANO_PER_USD = 1_000_000_000
 
-# Redis Lua counts in doubles: whole numbers are exact up to 2**53, about nine million dollars.
+# Redis Lua computes in doubles, which keep whole numbers up to 2**53 exact: about nine million dollars.
 MAX_NANO = 2**53 - 1
 
-# Prices of a token are finer than a nano: whole zepto-USD (1e-21).
+# Token prices are finer than a nano-USD, so they are whole zepto-USD (1e-21).
 ZEPTO_PER_NANO = 10**12
 
-# Enough digits for MAX_NANO beside any fraction that a price or cost literal carries.
+# Enough digits for MAX_NANO plus any fraction of a price or cost.
 _EXACT = Context(prec=60)
 _MAX_USD = Decimal(MAX_NANO).scaleb(-9)
-# Below this an amount in nano-USD has no more digits than a double keeps apart.
+# Below this an amount in nano-USD has no more digits than a double can distinguish.
 _WHOLE_USD = 999_999
 
 
@@ -41,8 +41,8 @@ def nano_from_usd(usd: Decimal | int | str) -> int:
 def nano_from_double(usd: float) -> int:
     """Return in nano-USD, a fraction rounded up, the decimal of at most 15 digits that `usd` was read from.
 
-    Raises what `nano_from_usd` does. No two such decimals are read as one double: where whole nano-USD of so many
-    digits are that double again, they are what was written.
+    Raises like `nano_from_usd`. No two such decimals have the same double, so if a whole number of nano-USD with at
+    most 15 digits converts back to that double, it is the number that was written.
     """
     if 0 <= usd < _WHOLE_USD and (nano := round(usd * NANO_PER_USD)) / NANO_PER_USD == usd:
         return nano
@@ -50,17 +50,17 @@ def nano_from_double(usd: float) -> int:
 
 
 def usd_text(nano: int) -> str:
-    """Return `nano` in USD as people write it: all its digits, no exponent, no zeros at the end."""
+    """Return `nano` as USD text with all digits, without an exponent or trailing zeros."""
     whole, rest = divmod(nano, NANO_PER_USD)
     return f"{whole}.{rest:09d}".rstrip("0") if rest else str(whole)
 
 
 def nano_from_zepto(zepto: int) -> int:
-    """Return zepto-USD (1e-21) in nano-USD, a fraction rounded up."""
+    """Convert zepto-USD (1e-21) to nano-USD; a fraction is rounded up."""
     return -(-zepto // ZEPTO_PER_NANO)
 
 
 def usd_from_nano(nano: int) -> float | int:
-    """Return `nano` as the JSON number shown at the edge; whole dollars as an integer."""
+    """Return `nano` as USD for JSON output; whole dollars as an integer."""
     whole, rest = divmod(nano, NANO_PER_USD)
     return whole if rest == 0 else nano / NANO_PER_USD

@@ -1,6 +1,6 @@
-"""How both servers speak HTTP with callers: aiohttp's protocol with limits, and words, of our own.
+"""HTTP with callers for both servers: aiohttp's protocol with our limits and error answers.
 
-Rule: what is no HTTP is answered in our words and with our headers; no byte of it is repeated or logged.
+Rule: invalid HTTP is answered with our envelope and headers; no byte of it is repeated or logged.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from gateway.call import CallerConnection
 from gateway.errors import InvalidRequest
 from gateway.logs import log
 
-# A session token names a user of 256 bytes; some clients send long cookies and trace headers beside it.
+# A session token may contain a user id of 256 bytes; some clients also send long cookies and trace headers.
 HEADER_BYTES = 32 * 1024
-# How long a connection may be idle, and how long a head may take: aiohttp has one timer for both.
+# The limit of an idle connection, and of receiving a head: aiohttp has one timer for both.
 KEEPALIVE_SECONDS = 75.0
-# How long the rest of a body that nobody reads may take before the connection is closed.
+# How long the rest of an unread body is awaited before the connection is closed.
 LINGER_SECONDS = 5.0
-# How often is looked whether all connections are closed: a process that ends waits no longer than that for nothing.
+# The interval of checks whether all connections are closed, by which a shutdown may be late.
 _LOOK_SECONDS = 0.02
 _VERSIONS = (HttpVersion10, HttpVersion11)
 
@@ -30,16 +30,16 @@ Refuse = Callable[[web.BaseRequest, InvalidRequest], web.Response]
 
 
 class CallerServer(web.Server):
-    """Serves callers by `handle`; `refuse` makes the answer to what is no HTTP, and is given no byte of it.
+    """Serves callers with `handle`; `refuse` makes the answer to invalid HTTP, of which it gets no byte.
 
-    `more`: as of aiohttp's Server. A handler is not cancelled when its caller leaves.
+    `more`: options of aiohttp's Server. A handler is not cancelled when its caller disconnects.
     """
 
     def __init__(self, handle: Handle, refuse: Refuse, **more: object) -> None:
         def checked(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
-            if self._is_leaving or request._message.upgrade:  # noqa: SLF001 - aiohttp has no door
-                # Its answer says `Connection: close`: the caller takes a new connection, to whoever listens now. Behind
-                # a CONNECT a body would be read as requests, and behind an upgrade to h2c a request would be lost.
+            if self._is_leaving or request._message.upgrade:  # noqa: SLF001 - no public attribute
+                # Its answer has `Connection: close`, so the caller then connects to a process that listens. After
+                # a CONNECT a body would be read as requests, and after an upgrade to h2c a request would be lost.
                 request._message = request._message._replace(should_close=True)  # noqa: SLF001
             return handle(request) if request.version in _VERSIONS else self._refuse_version(request)
 
@@ -48,21 +48,21 @@ class CallerServer(web.Server):
         self._is_leaving = False
 
     def say_close(self) -> None:
-        """Close each kept connection from now on with its next answer.
+        """From now on close each kept connection with its next answer.
 
-        To close it between two requests would lose the one that is on its way.
+        Closing it between two requests could lose a request in transit.
         """
         self._is_leaving = True
 
     async def left(self, seconds: float) -> None:
-        """Wait until no connection is left, at most so long."""
+        """Wait until no connection is left, within the limit."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self.connections:
                     await asyncio.sleep(_LOOK_SECONDS)
 
     def __call__(self) -> RequestHandler:
-        """Return the protocol of one more connection."""
+        """Return the protocol of a new connection."""
         return _Protocol(
             self,
             loop=self._loop,
@@ -91,7 +91,7 @@ class _Protocol(CallerConnection):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Return the answer to a request that is no HTTP."""
+        """Return the answer to invalid HTTP."""
         del exc, message
         server = self._manager
         if not isinstance(server, CallerServer):
@@ -102,6 +102,6 @@ class _Protocol(CallerConnection):
         return response
 
     def log_exception(self, *_: object, exc_info: BaseException | None = None, **__: object) -> None:
-        """Say what broke, and where: values may be a prompt or a key."""
+        """Log an exception's type and place only, as values may be a prompt or a key."""
         place = traceback.extract_tb(exc_info.__traceback__)[-1] if exc_info and exc_info.__traceback__ else None
         log.error("bug", error=type(exc_info).__name__, at=f"{place.name}:{place.lineno}" if place else "")

@@ -1,7 +1,7 @@
-"""One JSON object from bytes, or an error.
+"""Parses a request body to one JSON object, strictly.
 
-Rule: what two parsers could read differently (duplicate keys, NaN, lone surrogates) is refused: OpenRouter's reading
-decides the bill, ours decides the hold. So is a body of more values than any prompt has.
+Rule: JSON that two parsers could read differently (duplicate keys, NaN, lone surrogates) is refused, because
+OpenRouter's parser decides the bill and ours the hold. So is a body with more values than any prompt has.
 """
 
 import codecs
@@ -23,13 +23,13 @@ _MOST_SIGNS = 1_000_000
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-# Every character of a number becomes one of these, and every blank a space, so that what may be read in two ways is
-# found by a few plain searches.
+# Maps every character of a number to one of these, and every blank to a space, so that ambiguous JSON is found with a
+# few plain searches.
 _SHAPES = bytes.maketrans(b"0123456789.Ee+-\t\n\r", b"00000000000ee--   ")
 
 
 def strict_json(body: bytes) -> dict[str, object]:
-    """Return the one JSON object in `body`, numbers with a fraction as Decimal. Raises InvalidRequest (400)."""
+    """Parse the JSON object in `body`, fractions as Decimal. Raises InvalidRequest (400)."""
     if len(body) > _MOST_SIGNS and sum(map(body.count, (b",", b"[", b"{"))) > _MOST_SIGNS:
         raise InvalidRequest(f"The request body has more than {_MOST_SIGNS} commas and brackets. Send fewer values.")
     document = _plainly_read(body)
@@ -37,14 +37,14 @@ def strict_json(body: bytes) -> dict[str, object]:
 
 
 def keeps_numbers(data: bytes) -> bool:
-    """Tell whether a double holds each number in JSON as it is written: it is read back exactly by its `repr`."""
+    """Return whether doubles keep every number of the JSON exactly, so that its `repr` restores it."""
     return _are_kept(data.translate(_SHAPES))
 
 
 def _are_kept(shapes: bytes) -> bool:
-    """Sixteen digits in a row may be more than a double tells apart; so may an exponent of two digits.
+    """Return False for 16 digits in a row or an exponent of two digits, which a double may not keep.
 
-    By `find`, not by `in`: that first tries its operand as a number, which costs as much as the search.
+    `find` is used because `in` first tests its operand for a number, which takes as long as the search.
     """
     return shapes.find(b"0" * 16) < 0 and (
         shapes.find(b"0e") < 0 or (shapes.find(b"0e00") < 0 and shapes.find(b"0e-00") < 0)
@@ -52,11 +52,11 @@ def _are_kept(shapes: bytes) -> bool:
 
 
 def _plainly_read(body: bytes) -> dict[str, object] | None:
-    r"""Return what a fast parser reads, where that is surely what the strict one would; else None.
+    r"""Return the fast parser's result if it certainly equals the strict parser's; else None.
 
-    The fast one takes duplicate keys, and rounds numbers. A key is followed by `":` once for each time it stands there,
-    unless blanks come between: where there are none, and as many `":` as members, no key stands twice. Within a text
-    it stands behind a backslash, and only there where no `\\":` can end a key.
+    The fast parser accepts duplicate keys and rounds numbers. Each occurrence of a key is followed by `":`, unless
+    blanks are between them. So without such blanks, if there are as many `":` as members, no key is repeated. Within a
+    text, `":` follows a backslash; these are subtracted, unless the body has a `\\":`, which may also end a key.
     """
     shapes = body.translate(_SHAPES)
     if shapes.find(b" :") >= 0 or not _are_kept(shapes):
@@ -74,7 +74,7 @@ def _plainly_read(body: bytes) -> dict[str, object] | None:
 
 
 def _made_exact(document: dict[str, object]) -> int:
-    """Replace every double by the decimal it was written as; return how many members all objects have together."""
+    """Replace every double by its decimal as written; return the number of members of all objects."""
     members = 0
     todo: list[dict[str, object] | list[object]] = [document]
     while todo:
@@ -96,11 +96,11 @@ def _made_exact(document: dict[str, object]) -> int:
 
 
 def _strictly_read(body: bytes) -> dict[str, object]:
-    """Return the one JSON object in `body`, and refuse it with the reason. About 1 ms for 400 kB."""
+    """Parse the JSON object in `body`, or raise InvalidRequest with the reason. About 1 ms for 400 kB."""
     if not body.strip():
         raise InvalidRequest("The request body is empty. Send a JSON object.")
     if body.startswith(codecs.BOM_UTF8):
-        # RFC 8259 §8.1 forbids it, and OpenRouter would get it byte for byte.
+        # RFC 8259 §8.1 forbids a BOM, and it would be relayed to OpenRouter.
         raise InvalidRequest("The request body begins with a byte order mark (BOM). Send it as UTF-8 without one.")
     try:
         document = _DECODER.decode(body.decode())
@@ -142,7 +142,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_consta
 
 
 def _require_whole_characters(document: object) -> None:
-    """Refuse half a surrogate pair: other parsers replace, drop or refuse it, so what they bill cannot be foreseen."""
+    """Refuse unpaired surrogates: other parsers replace, drop or refuse them, so their bill cannot be predicted."""
     try:
         json.dumps(document, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError:
