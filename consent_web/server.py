@@ -110,7 +110,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle | None = None) -> None:
             await lifecycle.until_stop()
             await asyncio.gather(*(listening.stop() for listening in tuple(runner.sites)))
             if isinstance(runner.server, CallerServer):
-                runner.server.say_close()
+                runner.server.close_kept()
                 await runner.server.left(min(lifecycle.grace_seconds, settings.drain_seconds))
         finally:
             await runner.cleanup()

@@ -65,7 +65,7 @@ class Call:
         self.notes: dict[str, object] = {}
         self.allowed_origin = ""
         """The page's origin, once it was found to be registered for the app of the session token."""
-        self.is_told = False
+        self.is_logged = False
         self.status = 0
         self.enclose: Callable[[int, Mapping[str, object]], dict[str, object]] | None = None
         """Makes the error body of the endpoint's dialect; None: the plain envelope."""
@@ -94,11 +94,11 @@ class Call:
         notes = self.notes
         notes["app"], notes["user"], notes["mode"] = budget.app_id, account, budget.mode
 
-    def tell(self, status: int) -> None:
+    def write_log(self, status: int) -> None:
         """Write the log line of this call, with the path without its query."""
-        if self.is_told:
+        if self.is_logged:
             return
-        self.is_told = True
+        self.is_logged = True
         metrics.count_request(status)
         # The caller may choose any text as its method.
         method = self.request.method if self.request.method in METH_ALL else "other"
@@ -127,7 +127,7 @@ class Call:
         if length.isascii() and length.isdigit() and int(length) > most_bytes:
             raise _too_large(most_bytes)
         if "Expect" in headers:
-            self._say_continue()
+            self._send_continue()
         if content.is_eof():
             # The common case: the whole body was already received.
             body = content.read_nowait()
@@ -153,7 +153,7 @@ class Call:
             message = "The rest of the body did not come in time. Nothing was spent. Send it again."
             raise InvalidRequest(message, status=408, headers={"Connection": "close"}) from None
 
-    def _say_continue(self) -> None:
+    def _send_continue(self) -> None:
         """Send 100 Continue if the client expects it (RFC 9110 §10.1.1), which the server does not do by itself."""
         expects = self.request.headers.get("Expect", "").strip().lower() == "100-continue"
         if expects and self.request.version >= HttpVersion11 and self.request.transport is not None:

@@ -47,7 +47,7 @@ class CallerServer(web.Server):
         self.refuse = refuse
         self._is_leaving = False
 
-    def say_close(self) -> None:
+    def close_kept(self) -> None:
         """From now on close each kept connection with its next answer.
 
         Closing it between two requests could lose a request in transit.

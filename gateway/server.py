@@ -46,7 +46,7 @@ def _refuse(request: web.BaseRequest, refused: InvalidRequest) -> web.Response:
     call = Call(request)
     call.path = ""  # nothing of it is logged
     response = call.refuse(refused)
-    call.tell(response.status)
+    call.write_log(response.status)
     return response
 
 
@@ -174,7 +174,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle | None = None) -> None:
         await lifecycle.until_stop()
         log.info("draining", open_requests=len(gateway.inflight))
         await asyncio.gather(*(site.stop() for site in tuple(runner.sites)))
-        gateway.server.say_close()
+        gateway.server.close_kept()
         gateway.waiting.stop()
         await gateway.inflight.ended(settings.drain_seconds)
         await gateway.server.left(min(lifecycle.grace_seconds, settings.drain_seconds))

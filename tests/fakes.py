@@ -89,7 +89,7 @@ class Exchange:
         await self.writer.drain()
         self.ended = True
 
-    async def until_gone(self) -> None:
+    async def until_closed(self) -> None:
         """Wait until the other side has hung up."""
         with contextlib.suppress(ConnectionError):
             while await self.reader.read(65536):

@@ -30,7 +30,7 @@ def preflight(call: Call, methods: list[str]) -> web.Response:
     return web.Response(status=204, headers=headers)
 
 
-def let_read(call: Call, response: web.StreamResponse) -> None:
+def allow_read(call: Call, response: web.StreamResponse) -> None:
     """Let the page read the answer if the token's app registered its origin, or if the answer is a refusal."""
     origin, is_refused = call.request.headers.get("Origin", ""), "code" in call.notes
     if call.allowed_origin or (is_refused and is_web_origin(origin)):

@@ -82,9 +82,9 @@ class Routes:
             log.error("bug", request_id=call.request_id, error=type(bug).__name__, at=f"{place.name}:{place.lineno}")
             response = call.refuse(WattfareError("Something broke on our side. Try again."))
         finally:
-            call.tell(call.status)
+            call.write_log(call.status)
         if is_for_pages:
-            cors.let_read(call, response)
+            cors.allow_read(call, response)
         return response
 
     def _find(self, call: Call) -> tuple[Route, tuple[str, ...]]:

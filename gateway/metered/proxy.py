@@ -363,7 +363,7 @@ class Proxy:
                 event = StreamError(ended.code, ended.type, ended.message, meter.events)
                 # The blank line ends a truncated event, so that ours is a separate one.
                 gap = b"" if request.at_event_end else b"\n\n"
-                answer.send(gap + WIRE[request.chat.dialect].say(event), is_last=True)
+                answer.send(gap + WIRE[request.chat.dialect].error_event(event), is_last=True)
 
 
 async def _read(call: Call, budget: Budget, body: bytes, dialect: Dialect) -> ChatRequest:

@@ -44,8 +44,8 @@ class Wire:
     `type` of an object that is an error as a whole, with or without a message. `work`: the paths of delivered text,
     reasoning, tool arguments, media or vectors. `starts`: events before any work, after whose cost more may follow.
     `ends`: the `type` of the event that ends an answer, beside `[DONE]`, which ends any. `pings`: keep-alive events.
-    `funding`: codes and types of errors about the funding key or its credit. `say`: makes an error event of ours for
-    a stream. `enclose`: makes the body of an error answer of ours from its status and its members.
+    `funding`: codes and types of errors about the funding key or its credit. `error_event`: encodes an error of ours
+    for a stream. `enclose`: makes the body of an error answer of ours from its status and its members.
     """
 
     prompts: tuple[str, ...]
@@ -60,23 +60,23 @@ class Wire:
     errors: tuple[Path, ...]
     failures: frozenset[str]
     funding: frozenset[str]
-    say: Callable[[StreamError], bytes]
+    error_event: Callable[[StreamError], bytes]
     enclose: Callable[[int, Mapping[str, object]], dict[str, object]]
 
 
-def _say_member(error: StreamError) -> bytes:
+def _event_in_member(error: StreamError) -> bytes:
     """`data: {"error": …}`, OpenRouter's form in chat."""
     return _event({"error": {"code": error.code, "type": error.type, "message": error.message}})
 
 
-def _say_flat(error: StreamError) -> bytes:
+def _flat_event(error: StreamError) -> bytes:
     """The flat error event, with an `error` member too, because OpenAI's libraries raise only for that."""
     flat = {"type": "error", "code": error.code, "message": error.message, "param": None}
     inner = {"code": error.code, "type": error.type, "message": error.message}
     return _event({**flat, "sequence_number": error.sequence, "error": inner})
 
 
-def _say_named(error: StreamError) -> bytes:
+def _named_event(error: StreamError) -> bytes:
     """An event named `error`, for which Anthropic's libraries raise."""
     inner = {"type": error.type, "code": error.code, "message": error.message}
     return b"event: error\n" + _event({"type": "error", "error": inner})
@@ -133,7 +133,7 @@ WIRE: Mapping[Dialect, Wire] = {
         errors=(_TOP_ERROR, _CHOICE_ERROR),
         failures=_ERROR,
         funding=_OPENAI_FUNDING,
-        say=_say_member,
+        error_event=_event_in_member,
         enclose=_enclose_member,
     ),
     Dialect.COMPLETIONS: Wire(
@@ -155,7 +155,7 @@ WIRE: Mapping[Dialect, Wire] = {
         errors=(_TOP_ERROR, _CHOICE_ERROR),
         failures=_ERROR,
         funding=_OPENAI_FUNDING,
-        say=_say_member,
+        error_event=_event_in_member,
         enclose=_enclose_member,
     ),
     Dialect.EMBEDDINGS: Wire(
@@ -171,7 +171,7 @@ WIRE: Mapping[Dialect, Wire] = {
         errors=(_TOP_ERROR,),
         failures=_ERROR,
         funding=_OPENAI_FUNDING,
-        say=_say_member,
+        error_event=_event_in_member,
         enclose=_enclose_member,
     ),
     Dialect.RESPONSES: Wire(
@@ -187,7 +187,7 @@ WIRE: Mapping[Dialect, Wire] = {
         errors=(_TOP_ERROR, ("response", "error")),
         failures=_ERROR | {"response.error", "response.failed"},
         funding=_OPENAI_FUNDING,
-        say=_say_flat,
+        error_event=_flat_event,
         enclose=_enclose_member,
     ),
     Dialect.MESSAGES: Wire(
@@ -213,7 +213,7 @@ WIRE: Mapping[Dialect, Wire] = {
         errors=(_TOP_ERROR, ("message", "error")),
         failures=_ERROR,
         funding=_OPENAI_FUNDING | {"billing_error"},
-        say=_say_named,
+        error_event=_named_event,
         enclose=_enclose_typed,
     ),
 }

@@ -161,5 +161,5 @@ class OpenAnswer:
         """Play it."""
         await turn.head(200, STREAM)
         await turn.send(self.sent)
-        await turn.until_gone()
+        await turn.until_closed()
         self.left.set()

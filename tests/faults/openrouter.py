@@ -67,7 +67,7 @@ class PlannedOpenRouter(FakeOpenRouter):
             await turn.send(part)
         plan.came.set()
         if plan.then == "wait":
-            await turn.until_gone()
+            await turn.until_closed()
         elif plan.then == "end":
             await turn.end()
         # Else cut: the connection is closed inside the body.

@@ -160,7 +160,7 @@ async def test_who_hangs_up_before_the_headers_still_pays_what_it_cost(redis_url
         asked.set()
         await may_answer.wait()
         await turn.head(200, {"Content-Type": "application/json", "X-Generation-Id": "gen-1-fake"})
-        await turn.until_gone()
+        await turn.until_closed()
         closed.set()
 
     told = {"id": "gen-1-fake", "model": "acme/large", "total_cost": 0.0042, "is_byok": False}

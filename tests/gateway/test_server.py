@@ -139,7 +139,7 @@ async def test_a_stream_longer_than_the_drain_is_cut_and_settled(
     async def endless(turn: Exchange) -> None:
         await turn.head(headers={**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
         await turn.send(STREAMED[:27])
-        await turn.until_gone()
+        await turn.until_closed()
 
     openrouter.play = endless
     openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.0006}

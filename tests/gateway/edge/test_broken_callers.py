@@ -20,7 +20,7 @@ from gateway.metered.body import ChatRequest
 from gateway.openrouter.dialects import Dialect
 from gateway.settings import Settings
 from tests.fakes import EVENT_STREAM, Exchange, FakeOpenRouter
-from tests.gateway.openrouter.peers import until_gone
+from tests.gateway.openrouter.peers import until_closed
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, open_stack, question, settings_for
 
 _EVENT = b'data: {"id":"gen-1-fake","choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
@@ -65,7 +65,7 @@ async def test_a_caller_who_half_closes_has_hung_up(stack: Stack, openrouter: Fa
         asked.set()
         await turn.head(headers={**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
         await turn.send(_EVENT)
-        await turn.until_gone()
+        await turn.until_closed()
         gone.set()
 
     openrouter.play = endless
@@ -136,7 +136,7 @@ async def test_a_head_that_trickles_is_not_waited_for(hasty: Stack) -> None:
     async with a_caller(hasty.port) as (reader, writer):
         sending = asyncio.get_running_loop().create_task(trickle(writer))
         began = time.monotonic()
-        await until_gone(reader)
+        await until_closed(reader)
         assert time.monotonic() - began < PATIENCE_SECONDS / 2
         sending.cancel()
 
@@ -162,7 +162,7 @@ async def test_the_consent_site_does_not_wait_for_a_head_that_trickles(consent_p
     async with a_caller(consent_port) as (reader, writer):
         sending = asyncio.get_running_loop().create_task(trickle(writer))
         began = time.monotonic()
-        await until_gone(reader)
+        await until_closed(reader)
         assert time.monotonic() - began < PATIENCE_SECONDS / 2
         sending.cancel()
 

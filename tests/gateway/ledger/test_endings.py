@@ -19,7 +19,7 @@ async def has_key(stack: Stack, budget: Budget) -> bool:
     return bool((await stack.gateway.services.ledger.standing(budget)).fields.get("funding"))
 
 
-async def until_gone(stack: Stack, budget: Budget) -> None:
+async def until_closed(stack: Stack, budget: Budget) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while await has_key(stack, budget):
             await asyncio.sleep(0.01)
@@ -29,7 +29,7 @@ async def test_the_key_of_an_unused_grant_goes_when_it_expires(stack: Stack) -> 
     """Without any request for the grant, the sweeper deletes its key and takes it off every list."""
     budget = stack.granted(await stack.grant(life_ms=300))
     assert await has_key(stack, budget)
-    await until_gone(stack, budget)
+    await until_closed(stack, budget)
     assert (await stack.gateway.services.ledger.standing(budget)).end == "expired"
     async with asyncio.timeout(PATIENCE_SECONDS):
         while await stack.gateway.services.store.call("ZSCORE", ENDINGS, budget.name) is not None:

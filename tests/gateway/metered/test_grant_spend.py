@@ -90,7 +90,7 @@ async def test_a_caller_who_hangs_up_has_used_a_request(stack: Stack, openrouter
         await turn.head(200, {"Content-Type": "text/event-stream", "X-Generation-Id": "gen-1-fake"})
         await turn.send(b'data: {"id":"gen-1-fake","choices":[{"index":0,"delta":{"content":"Hello"}}]}\n\n')
         begun.set()
-        await turn.until_gone()
+        await turn.until_closed()
 
     openrouter.play = play
     openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.001, "model": "acme/large"}
@@ -122,7 +122,7 @@ async def test_ending_a_grant_cuts_its_stream_and_lets_nothing_in(stack: Stack, 
         await turn.head(200, {"Content-Type": "text/event-stream", "X-Generation-Id": "gen-1-fake"})
         await turn.send(b'data: {"id":"gen-1-fake","choices":[{"index":0,"delta":{"content":"Hello"}}]}\n\n')
         begun.set()
-        await turn.until_gone()
+        await turn.until_closed()
 
     openrouter.play = play
     token = await stack.grant()

@@ -60,7 +60,7 @@ class _Endless:
             await turn.head(headers=self._headers)
             await turn.send(_HALF)
         self.started.set()
-        await turn.until_gone()
+        await turn.until_closed()
         self.gone.set()
 
 

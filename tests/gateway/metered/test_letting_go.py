@@ -33,7 +33,7 @@ async def test_who_is_revoked_before_the_headers_pays_what_it_cost(
         started.set()
         await may_answer.wait()
         await turn.head(200, {**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
-        await turn.until_gone()
+        await turn.until_closed()
         gone.set()
 
     openrouter.play = play
@@ -57,7 +57,7 @@ async def test_a_process_that_stops_lets_an_answer_tell_its_id(stack: Stack, ope
         started.set()
         await may_answer.wait()
         await turn.head(200, {**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
-        await turn.until_gone()
+        await turn.until_closed()
 
     openrouter.play = play
     openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.0004}

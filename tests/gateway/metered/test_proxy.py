@@ -351,7 +351,7 @@ async def test_a_bug_within_an_answer_ends_it_without_a_second_head(
         await turn.send(b": first\n\n")
         await may_go_on.wait()
         await turn.send(STREAMED)
-        await turn.until_gone()
+        await turn.until_closed()
 
     def relayed(_: OpenRequest, point: str) -> None:
         if point == "relayed":

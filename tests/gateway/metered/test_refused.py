@@ -141,7 +141,7 @@ async def test_the_requests_id_stands_where_libraries_look_for_it(
 
 async def falls_silent(turn: Exchange) -> None:
     """Read the request and never answer."""
-    await turn.until_gone()
+    await turn.until_closed()
 
 
 async def hangs_up(turn: Exchange) -> None:

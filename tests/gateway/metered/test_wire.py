@@ -104,7 +104,7 @@ async def test_an_answer_ends_a_second_after_its_end(
             while stays != "silent":
                 await turn.send(COMMENT if stays == "comments" else b'data: {"type":"ping"}\n\n')
                 await asyncio.sleep(0.05)
-            await turn.until_gone()
+            await turn.until_closed()
 
     openrouter.play = play
     async with asyncio.timeout(3):
@@ -123,7 +123,7 @@ async def test_a_document_ends_with_its_last_brace(
     async def play(turn: Exchange) -> None:
         await turn.head(200, {"Content-Type": "application/json"})
         await turn.send(sample.document)
-        await turn.until_gone()
+        await turn.until_closed()
 
     openrouter.play = play
     async with asyncio.timeout(3):
@@ -165,7 +165,7 @@ async def test_a_status_line_within_a_stream_breaks_it_off(
         await turn.head()
         await turn.send(sample.start + sample.work)
         turn.writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
-        await turn.until_gone()
+        await turn.until_closed()
 
     openrouter.play = play
     async with asyncio.timeout(3):
@@ -225,7 +225,7 @@ async def test_a_refusal_that_hangs_open_is_told_when_it_is_whole(
     async def play(turn: Exchange) -> None:
         await turn.head(429, {"Content-Type": "application/json"})
         await turn.send(b'{"error":{"code":429,"message":"slow down"}}')
-        await turn.until_gone()
+        await turn.until_closed()
 
     openrouter.play = play
     async with asyncio.timeout(3):
@@ -256,7 +256,7 @@ async def _revoked_at(
         labels = {"Content-Type": "text/event-stream", "X-Generation-Id": "gen-1"}
         await turn.head(200, {**labels, **({"Content-Encoding": coding} if coding else {})})
         await turn.send(sent)
-        await turn.until_gone()
+        await turn.until_closed()
 
     openrouter.play = play
     came = bytearray()

@@ -87,7 +87,7 @@ async def a_request(reader: asyncio.StreamReader) -> bytes:
     return await reader.readexactly(int(length.split(b"\r\n")[0] or b"0"))
 
 
-async def until_gone(reader: asyncio.StreamReader) -> None:
+async def until_closed(reader: asyncio.StreamReader) -> None:
     """Wait until the other side has closed."""
     with contextlib.suppress(ConnectionError):
         while await reader.read(65536):

@@ -105,7 +105,7 @@ def sends(*pieces: bytes, is_kept: bool = False) -> Play:
             await turn.writer.drain()
         turn.ended = is_kept
         if not is_kept:
-            await turn.until_gone()
+            await turn.until_closed()
 
     return play
 
@@ -211,7 +211,7 @@ async def test_what_comes_on_an_idle_connection_is_nobodys(bench: PeerScenario, 
         turn.writer.write(UNASKED[case])
         if has_fin:
             turn.writer.write_eof()
-        await turn.until_gone()
+        await turn.until_closed()
         gone.set()
 
     bench.first = play

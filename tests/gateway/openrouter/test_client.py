@@ -105,7 +105,7 @@ async def test_a_slow_client_stops_the_upstream_instead_of_filling_memory(
             except TimeoutError:
                 break
         stalled.set_result(turn.sent_bytes)
-        await turn.until_gone()
+        await turn.until_closed()
 
     openrouter.play = flood
     async with _slow_reader(stack) as (reader, _):
@@ -124,7 +124,7 @@ async def test_a_caller_who_hangs_up_stops_the_upstream(stack: Stack, openrouter
     async def endless(turn: Exchange) -> None:
         await turn.head(headers={**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
         await turn.send(_EVENT % b"x")
-        await turn.until_gone()
+        await turn.until_closed()
         gone.set()
 
     openrouter.play = endless
@@ -197,7 +197,7 @@ async def test_a_silent_upstream_ends_in_time(redis_url: str, openrouter: FakeOp
         if when == "inside the body":
             await turn.head()
             await turn.send(_EVENT % b"half")
-        await turn.until_gone()
+        await turn.until_closed()
 
     openrouter.play = silent
     openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.0003}
@@ -221,7 +221,7 @@ async def test_an_upstream_that_stays_after_done_is_not_waited_for(stack: Stack,
     async def hanging(turn: Exchange) -> None:
         await turn.head()
         await turn.send(STREAMED)
-        await turn.until_gone()
+        await turn.until_closed()
 
     openrouter.play = hanging
     answer = await stack.chat(question(stream=True))

@@ -23,7 +23,7 @@ from tests.gateway.openrouter.peers import (
     ask,
     is_kept,
     on_both_loops,
-    until_gone,
+    until_closed,
 )
 
 
@@ -40,7 +40,7 @@ async def test_a_byte_or_an_end_on_an_idle_connection_closes_it(end: str) -> Non
             writer.write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
         if end != "without FIN":
             writer.write_eof()
-        await until_gone(reader)
+        await until_closed(reader)
         gone.set()
 
     async with a_peer(script) as port, a_client(port) as client:
@@ -139,7 +139,7 @@ async def test_a_connection_that_was_closed_before_the_request_sends_nothing() -
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-        await until_gone(reader)
+        await until_closed(reader)
         gone.set()
 
     gone = asyncio.Event()
@@ -167,7 +167,7 @@ async def test_a_large_body_waits_for_the_peer_to_take_it(
         await goes_on.wait()
         digest = hashlib.sha256(await a_request(reader)).hexdigest().encode()
         writer.write(OK + b"Content-Length: 64\r\n\r\n" + digest)
-        await until_gone(reader)
+        await until_closed(reader)
 
     async with a_peer(script, context) as port, a_client(port, scheme="https" if tls else "http") as client:
         asked = await ask(client, body)
@@ -189,7 +189,7 @@ async def test_an_early_answer_to_a_large_body_is_heard() -> None:
         writer.write(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
         await writer.drain()
         await heard.wait()
-        await until_gone(reader)
+        await until_closed(reader)
 
     heard = asyncio.Event()
     async with a_peer(script) as port, a_client(port) as client:
@@ -213,7 +213,7 @@ async def test_what_nobody_takes_stops_the_peer() -> None:
             writer.write(b"x" * 100_000)
             sent += 100_000
             await writer.drain()
-        await until_gone(reader)
+        await until_closed(reader)
 
     async with a_peer(script) as port, a_client(port) as client:
         asked = await ask(client)
@@ -237,7 +237,7 @@ async def test_an_answer_that_is_left_unread_closes_its_connection(end: str) -> 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await a_request(reader)
         writer.write(CHUNKED + b"2\r\nhi\r\n")
-        await until_gone(reader)
+        await until_closed(reader)
         gone.set()
 
     async with a_peer(script) as port, a_client(port) as client:
@@ -267,7 +267,7 @@ async def test_the_last_byte_heard_has_its_time() -> None:
         await a_request(reader)
         await goes_on.wait()
         writer.write(WHOLE)
-        await until_gone(reader)
+        await until_closed(reader)
 
     async with a_peer(script) as port, a_client(port) as client:
         asked = await ask(client)

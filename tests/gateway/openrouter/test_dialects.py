@@ -166,7 +166,7 @@ def test_a_refused_key_is_noticed_in_each_shape(dialect: Dialect) -> None:
 @ROWS
 def test_what_we_say_is_an_error_to_our_own_reading(dialect: Dialect) -> None:
     """One complete event, with code, type and message."""
-    said = WIRE[dialect].say(StreamError("not_connected", "billing_error", "It has ended.", sequence=7))
+    said = WIRE[dialect].error_event(StreamError("not_connected", "billing_error", "It has ended.", sequence=7))
     assert said.endswith(b"\n\n")
     document = json.loads(said.partition(b"data: ")[2])
     [error] = find_errors(document)

@@ -20,7 +20,7 @@ from tests.gateway.openrouter.peers import (
     ask,
     black_hole,
     on_both_loops,
-    until_gone,
+    until_closed,
 )
 
 _HI = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -82,7 +82,7 @@ async def test_a_handshake_that_comes_to_no_end_leaves_nothing_open(is_cancelled
 
     async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         met.set()
-        await until_gone(reader)
+        await until_closed(reader)
         gone.set()
 
     async with a_peer(deaf) as port, a_client(port, connect=5 if is_cancelled else 0.2, scheme="https") as client:
@@ -195,7 +195,7 @@ async def test_a_proxy_that_does_not_connect_is_502(said: bytes) -> None:
         writer.write(said)
         if not said:
             writer.write_eof()
-        await until_gone(reader)
+        await until_closed(reader)
         gone.set()
 
     async with a_peer(script) as proxy, a_client(1, scheme="https", proxy=proxy) as client:

@@ -15,7 +15,7 @@ from tests.gateway.openrouter.peers import (
     ask,
     is_kept,
     on_both_loops,
-    until_gone,
+    until_closed,
 )
 
 WELL_FORMED = {
@@ -111,7 +111,7 @@ async def test_what_is_no_http_ends_the_connection(case: str) -> None:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await a_request(reader)
         writer.write(MALFORMED[case])
-        await until_gone(reader)
+        await until_closed(reader)
         gone.set()
 
     async with a_peer(script) as port, a_client(port) as client:
