@@ -1,9 +1,10 @@
 """Fixtures that any test may use, and the stores they run on."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+import redis
 
 from tests.clusters import ValkeyCluster
 from tests.servers import ValkeyServer, open_client
@@ -53,10 +54,24 @@ def cluster() -> Iterator[ValkeyCluster]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def emptied() -> Iterator[Callable[[str], None]]:
+    """Empties a store by its URL, over connections that are kept: a client of a Cluster takes 13 ms of CPU to open."""
+    clients: dict[str, redis.Redis | redis.RedisCluster] = {}
+
+    def flush(url: str) -> None:
+        if url not in clients:
+            clients[url] = open_client(url)
+        clients[url].flushall()
+
+    yield flush
+    for client in clients.values():
+        client.close()
+
+
 @pytest.fixture
-def redis_url(request: pytest.FixtureRequest) -> str:
+def redis_url(request: pytest.FixtureRequest, emptied: Callable[[str], None]) -> str:
     """The URL of an empty real store: one Valkey, but for a test that is marked `each_store`."""
     url: str = request.getfixturevalue(getattr(request, "param", "valkey")).url
-    with open_client(url) as client:
-        client.flushall()
+    emptied(url)
     return url

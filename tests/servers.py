@@ -152,9 +152,11 @@ def on_each_server(client: "redis.Redis | redis.RedisCluster", *command: str) ->
 
 def open_async_client(url: str) -> "redis.asyncio.Redis | redis.asyncio.RedisCluster":
     """Return the same for a test that runs beside what it tests."""
+    # Without `driver_info` the library reads its own version from disk for each connection.
     if url.startswith("redis+cluster:"):
-        return redis.asyncio.RedisCluster.from_url(url.replace("redis+cluster:", "redis:", 1), protocol=2)
-    client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(url, protocol=2)
+        plain = url.replace("redis+cluster:", "redis:", 1)
+        return redis.asyncio.RedisCluster.from_url(plain, protocol=2, driver_info=None)
+    client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(url, protocol=2, driver_info=None)
     return client
 
 
