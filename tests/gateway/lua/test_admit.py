@@ -223,7 +223,12 @@ def test_a_shortened_hold_bounds_what_its_tokens_cost(
     scripts.connect(cap)
     worst = WorstCase(fixed, per_token_zepto, max_tokens)
     code, hold, tokens, *_ = scripts.admit(
-        "a", worst.total_nano, fixed=fixed, per_token=per_token_nano(worst), min_tokens=min(16, max_tokens)
+        "a",
+        worst.total_nano,
+        fixed=fixed,
+        per_token=per_token_nano(worst),
+        min_tokens=min(16, max_tokens),
+        usual_tokens=max_tokens,
     )
     exact = min(max_tokens, math.floor(Fraction((cap - fixed) * 10**12, per_token_zepto)))
     if code == HELD:
