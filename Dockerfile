@@ -1,4 +1,4 @@
-# One image for both services: WATTFARE_SERVICE=gateway or consent. It runs as nobody, and has what running needs alone.
+# One image for both services: WATTFARE_SERVICE=gateway or consent. It runs as the user nobody, with only what it needs.
 FROM python:3.11-slim AS built
 COPY requirements.txt requirements-otel.txt ./
 # With traces: docker build --build-arg EXTRAS="-r requirements-otel.txt"
@@ -6,7 +6,7 @@ ARG EXTRAS=""
 RUN python -m venv /venv && /venv/bin/python -m pip install --no-cache-dir --require-hashes -r requirements.txt $EXTRAS
 
 FROM python:3.11-slim
-# The venv may be read by everybody and written by nobody but root.
+# The venv is readable by all users, and writable by root only.
 COPY --from=built /venv /venv
 WORKDIR /app
 COPY . .
