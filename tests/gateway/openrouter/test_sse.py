@@ -113,6 +113,45 @@ def test_any_shape_under_the_known_names_never_raises(document: object) -> None:
     facts(read_json(raw))
 
 
+# Lines of every dialect, each an event: work, ids, costs, errors, ends, pings, comments, and text that names them.
+EVENTS = [
+    b'data: {"id":"gen-1","choices":[{"delta":{"content":"some text that is a little longer"}}]}',
+    b'data: {"id":"gen-1","choices":[{"delta":{"content":""}}],"usage":{"prompt_tokens":3,"cost":0.5}}',
+    b'data: {"id":"gen-1","choices":[{"delta":{"content":"the \\"usage\\" and the \\"error\\" of it, message_stop"}}]}',
+    b'data: {"choices":[{"delta":{"content":"x"},"error":{"code":502,"message":"provider"}}]}',
+    b'data: {"type":"message_start","message":{"id":"gen-2","usage":{"input_tokens":9,"cost":0.1}}}',
+    b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"some text of an answer"}}',
+    b'data: {"type":"message_delta","delta":{},"usage":{"output_tokens":7,"cost":0.25}}',
+    b'data: {"type":"message_stop"}',
+    b'data: {"type":"response.output_text.delta","delta":"some text of a response, and more of it"}',
+    b'data: {"type":"response.completed","response":{"id":"gen-3","usage":{"output_tokens":7,"cost":0.75}}}',
+    b'data: {"type":"response.failed","response":{"error":{"code":"server_error","message":"broken"}}}',
+    b'data: {"type":"ping"}',
+    b"data: [DONE]",
+    b": OPENROUTER PROCESSING",
+    b"event: message\ndata: {}",
+]
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+@settings(max_examples=60, deadline=None)
+@given(events=st.lists(st.tuples(st.sampled_from(EVENTS), st.booleans()), max_size=24))
+def test_events_that_come_together_are_read_as_one_byte_at_a_time(
+    dialect: Dialect, events: list[tuple[bytes, bool]]
+) -> None:
+    """Whatever a read holds of them: one, some or all, each counts once, and nothing that counts is passed over."""
+    body = b"".join(event + b"\n\n" for event, _ in events)
+    chunks = b"".join(event + (b"\n\n\0" if is_cut else b"\n\n") for event, is_cut in events).split(b"\0")
+    found = []
+    for split in (chunks, [body], [body[at : at + 1] for at in range(len(body))]):
+        scanner = SseScanner(WIRE[dialect])
+        for chunk in split:
+            scanner.feed(chunk)
+        scanner.finish()
+        found.append((facts(scanner), scanner.events))
+    assert found[0] == found[1] == found[2]
+
+
 def test_depth_bombs_and_endless_digits_are_no_usage() -> None:
     """What Python's parser refuses is an event without usage, and the next event is still read."""
     bombs = (b'{"usage":{"a":' + b"[" * 100_000, b'{"usage":{"cost":' + b"9" * 5000 + b"}}")
