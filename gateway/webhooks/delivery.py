@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
+from aiohttp import StreamReader
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import Connection
+from aiohttp.http import RawResponseMessage
 
 from gateway.openrouter.retry_after import retry_after_seconds
 from gateway.webhooks.addresses import AddressRefused, socket_factory
@@ -24,6 +27,8 @@ from gateway.webhooks.messages import Message
 GONE: Final = 410
 # Only the status line and headers of an answer are read. No server sends a line this long.
 _HEAD_BYTES = 16_384
+# Informational answers (1xx) before the answer: we ask for none, and a server has a hint or two to give at most.
+_MOST_INFORMATIONAL = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,26 @@ def _settle(found: "asyncio.Future[list[ResolveResult]]", result: list[ResolveRe
         found.set_result(result)
 
 
+class _Answer(aiohttp.ClientResponse):
+    """An answer after few informational ones: a flood of those would hold up the event loop for the whole attempt."""
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        """Read the head of the answer. Raises ClientError."""
+        protocol = connection.protocol
+        if protocol is not None:
+            read, left = protocol.read, _MOST_INFORMATIONAL
+
+            async def bounded() -> tuple[RawResponseMessage, StreamReader]:
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    raise aiohttp.ClientPayloadError
+                return await read()
+
+            protocol.read = bounded  # type: ignore[method-assign] # this connection carries no other request
+        return await super().start(connection)
+
+
 class Delivery:
     """Sends messages. `seconds`: for one attempt, from the DNS look-up to the headers of the answer."""
 
@@ -113,6 +138,7 @@ class Delivery:
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
+            response_class=_Answer,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=seconds),
             trust_env=False,

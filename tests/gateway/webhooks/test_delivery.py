@@ -120,6 +120,8 @@ async def test_a_message_arrives_signed_with_each_secret(receiver: Receiver) -> 
         (b"", True, "timeout", None),
         (b"", False, "no answer", None),
         (b"nonsense\r\n\r\n", False, "no http", None),
+        (b"HTTP/1.1 103 Hint\r\n\r\n" * 2 + b"HTTP/1.1 204 Taken\r\n\r\n", True, "", None),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 1000 + b"HTTP/1.1 204 Taken\r\n\r\n", True, "no http", None),
         (b"HTTP/1.1 200 OK\r\nx: " + b"a" * 40_000 + b"\r\n\r\n", False, "no http", None),
     ],
 )
