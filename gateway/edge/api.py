@@ -214,8 +214,8 @@ class Api:
         if origin is None:
             return
         if not app.allows_origin(origin, mode):
-            said = call.notes["refused_origin"] = cors.readable(origin)
-            raise AuthError(f"The origin {said} is not registered for this app. Register it, or use a test key.")
+            shown = call.notes["refused_origin"] = cors.readable(origin)
+            raise AuthError(f"The origin {shown} is not registered for this app. Register it, or use a test key.")
         call.allowed_origin = origin
 
     def _charged(self, call: Call, budget: Budget) -> Budget:
@@ -251,8 +251,8 @@ def _refuse_others(document: dict[str, object], known: tuple[str, ...], within: 
     """Raise InvalidRequest for an unknown member, since a misspelled one would silently have no effect."""
     for name in document:
         if name not in known:
-            said = f"The field {within + name[:_MOST_LABEL]!a} is not known here."
-            raise InvalidRequest(f"{said} Known: {', '.join(within + each for each in known)}.", status=422)
+            unknown = f"The field {within + name[:_MOST_LABEL]!a} is not known here."
+            raise InvalidRequest(f"{unknown} Known: {', '.join(within + each for each in known)}.", status=422)
 
 
 def _label(label: object) -> str:

@@ -151,7 +151,8 @@ def _metered(dialect: Dialect) -> Json:
     answer = {
         "description": "OpenRouter's bytes, as they came",
         "headers": {
-            name: {"description": said, "schema": {"type": "string"}} for name, said in _ANSWER_HEADERS.items()
+            name: {"description": description, "schema": {"type": "string"}}
+            for name, description in _ANSWER_HEADERS.items()
         },
         "content": {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {}},
     }

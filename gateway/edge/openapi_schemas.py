@@ -145,7 +145,7 @@ def _error() -> Json:
         "resetsAt": {"type": ["integer", "null"], "description": "Unix seconds: when spend next leaves the month"},
         "manageUrl": {"type": "string", "description": "Where the payer can raise the cap"},
     }
-    said = {
+    example = {
         "code": "not_connected",
         "message": "This user has not connected a budget to this app. Ask them to connect.",
         "type": "billing_error",
@@ -153,7 +153,7 @@ def _error() -> Json:
     }
     return _object(
         {"error": _object(known, required=["code", "message", "type", "requestId"])},
-        {"error": said},
+        {"error": example},
         required=["error"],
     )
 

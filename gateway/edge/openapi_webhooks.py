@@ -58,8 +58,8 @@ def examples() -> dict[str, Json]:
 
 def webhooks() -> Json:
     """Return the `webhooks` object."""
-    said = {fields["event"]: summary for summary, _, fields in _SAMPLES}
-    return {name: {"post": _operation(said[name], example)} for name, example in examples().items()}
+    summaries = {fields["event"]: summary for summary, _, fields in _SAMPLES}
+    return {name: {"post": _operation(summaries[name], example)} for name, example in examples().items()}
 
 
 def _operation(summary: str, example: Json) -> Json:

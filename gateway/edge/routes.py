@@ -21,8 +21,8 @@ _PREFIXES = ("/v1", "/api/v1")
 _LONGEST_PATH = 200  # characters of a path that a message repeats; no path of the API is longer
 _COUNT_TOKENS = f"/{Dialect.MESSAGES.value}/count_tokens"
 # The dialect whose error envelope a path uses.
-_SPEAKS = {**{f"/{dialect.value}": dialect for dialect in Dialect}, _COUNT_TOKENS: Dialect.MESSAGES}
-_ENCLOSES = {prefix + path: WIRE[dialect].enclose for prefix in _PREFIXES for path, dialect in _SPEAKS.items()}
+_DIALECT_OF = {**{f"/{dialect.value}": dialect for dialect in Dialect}, _COUNT_TOKENS: Dialect.MESSAGES}
+_ENCLOSES = {prefix + path: WIRE[dialect].enclose for prefix in _PREFIXES for path, dialect in _DIALECT_OF.items()}
 
 Handler = Callable[[Call, tuple[str, ...]], Awaitable[web.StreamResponse]]
 

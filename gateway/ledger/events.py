@@ -51,11 +51,11 @@ class Events:
         Returns when the command is on its way to Redis. While the list's server is away it is kept and sent later: an
         outage there must not prevent a revocation.
         """
-        await self._store.post("index", *_words(budget, after_ms=_SOON_MS))
+        await self._store.post("index", *_list_call(budget, after_ms=_SOON_MS))
 
     def list_now(self, budget: Budget) -> None:
         """List a budget of which an event was written; does not wait for Redis."""
-        self._store.keep("index", *_words(budget, after_ms=0))
+        self._store.keep("index", *_list_call(budget, after_ms=0))
 
     async def list_unlisted(self, budget: Budget) -> None:
         """List a budget if a settlement wrote an event since the last call: its process may have died before it did.
@@ -73,7 +73,7 @@ class Events:
 
     async def list_again(self, budget: Budget, *, after_ms: int) -> None:
         """Keep a budget listed. Raises Unavailable."""
-        await self._store.run("index", *_words(budget, after_ms=after_ms))
+        await self._store.run("index", *_list_call(budget, after_ms=after_ms))
 
     async def rest(self, budget: Budget, *, lease_ms: int) -> None:
         """Note that nothing is undelivered; the second time, a lease later, unlists the budget. Raises Unavailable."""
@@ -105,8 +105,8 @@ class Events:
 
     async def retry_later(self, budget: Budget, event: Event, *, after_ms: int, is_attempt: bool) -> None:
         """Schedule another attempt; `is_attempt`: count the last one as failed. Raises Unavailable."""
-        words: list[str | int] = [event.entry_id, event.replayed_from, after_ms, "1" if is_attempt else ""]
-        await self._store.run("record_delivery", [budget.delivery], words)
+        args: list[str | int] = [event.entry_id, event.replayed_from, after_ms, "1" if is_attempt else ""]
+        await self._store.run("record_delivery", [budget.delivery], args)
         await self.list_again(budget, after_ms=after_ms)
 
     async def newest(self, budget: Budget) -> str | None:
@@ -140,10 +140,10 @@ class Events:
         return True
 
 
-def _event(words: list[Any]) -> Event:
-    entry_id, tries, replayed_from, *flat = words
+def _event(fields: list[Any]) -> Event:
+    entry_id, tries, replayed_from, *flat = fields
     return Event(text(entry_id), strings(paired(flat)), tries, text(replayed_from))
 
 
-def _words(budget: Budget, *, after_ms: int) -> tuple[list[str], list[str | int]]:
+def _list_call(budget: Budget, *, after_ms: int) -> tuple[list[str], list[str | int]]:
     return [budget.event_shard], ["keep", budget.name, after_ms]

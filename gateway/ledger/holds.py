@@ -40,7 +40,7 @@ _NO_PLACE = QueuePlace()
 _DAY_MS = 86_400_000
 
 
-Words = tuple[list[str], list[Arg]]
+ScriptCall = tuple[list[str], list[Arg]]
 """The key names and arguments of a script."""
 
 
@@ -103,7 +103,7 @@ class Ledger:
 
         `due_ms`: from its admission or last renewal.
         """
-        return self._store.post_command(*_sent_words(budget, request_id, due_ms))
+        return self._store.post_command(*_sent_command(budget, request_id, due_ms))
 
     def post_generation(self, budget: Budget, request_id: str, generation_id: str) -> Awaitable[bool]:
         """Record OpenRouter's id, by which the cost can be found after a crash. Returns when it was sent."""
@@ -121,21 +121,21 @@ class Ledger:
 
         `held`: its admission, with which the script need not read the hold.
         """
-        words = self._settle_words(budget, request_id, owed, held)
-        return self._store.post("settle", *words, lambda reply: on_result(self._booked(budget, reply)))
+        script_call = self._settle_call(budget, request_id, owed, held)
+        return self._store.post("settle", *script_call, lambda reply: on_result(self._booked(budget, reply)))
 
     def keep_settlement(
         self, budget: Budget, request_id: str, owed: Settlement, on_result: Callable[[Booked], None]
     ) -> None:
         """Do as `post_settlement`, without waiting."""
-        words = self._settle_words(budget, request_id, owed)
-        self._store.keep("settle", *words, lambda reply: on_result(self._booked(budget, reply)))
+        script_call = self._settle_call(budget, request_id, owed)
+        self._store.keep("settle", *script_call, lambda reply: on_result(self._booked(budget, reply)))
 
     async def post_hand_over(
         self, budget: Budget, request_id: str, owed: HandOver, on_result: Callable[[bool], None]
     ) -> None:
         """Leave an open hold to the sweeper; `on_result` gets whether it was open. Returns when it was sent."""
-        words = _attach_words(
+        script_call = _attach_call(
             budget,
             request_id,
             generation_id=owed.generation_id,
@@ -144,18 +144,18 @@ class Ledger:
             ended_by=owed.ended_by,
             funding=owed.funding,
         )
-        await self._store.post("attach", *words, lambda reply: on_result(_renewal(reply).is_held))
+        await self._store.post("attach", *script_call, lambda reply: on_result(_renewal(reply).is_held))
 
     def keep_renewal(
         self, budget: Budget, request_id: str, generation_id: str, on_result: Callable[[Renewal], None]
     ) -> None:
         """Do as `renew`, without waiting; `on_result` is called with the result."""
-        words = _attach_words(budget, request_id, generation_id=generation_id, due_ms=self.lease_ms)
-        self._store.keep("attach", *words, lambda reply: on_result(_renewal(reply)))
+        script_call = _attach_call(budget, request_id, generation_id=generation_id, due_ms=self.lease_ms)
+        self._store.keep("attach", *script_call, lambda reply: on_result(_renewal(reply)))
 
     def keep_index(self, budget: Budget, listed: Callable[[], None]) -> None:
         """Do as `index`, without waiting."""
-        self._store.keep("index", *self._index_words(budget), lambda _: listed())
+        self._store.keep("index", *self._index_call(budget), lambda _: listed())
 
     # -- calls ---------------------------------------------------------------------------------------------
 
@@ -164,18 +164,18 @@ class Ledger:
 
         `generation_id` is written again (empty: not known yet), since its first post may have been lost in an outage.
         """
-        names, args = _attach_words(budget, request_id, generation_id=generation_id, due_ms=self.lease_ms)
+        names, args = _attach_call(budget, request_id, generation_id=generation_id, due_ms=self.lease_ms)
         return _renewal(await self._store.run("attach", names, args))
 
     async def postpone(self, budget: Budget, request_id: str, *, due_ms: int, is_attempt: bool = False) -> None:
         """Make the hold due again in `due_ms`. `is_attempt`: count a failed look-up of its cost. Raises Unavailable."""
-        await self._store.run("attach", *_attach_words(budget, request_id, due_ms=due_ms, is_attempt=is_attempt))
+        await self._store.run("attach", *_attach_call(budget, request_id, due_ms=due_ms, is_attempt=is_attempt))
 
     async def settle(
         self, budget: Budget, request_id: str, settlement: Settlement, held: Admission | None = None
     ) -> Booked:
         """Settle a hold; a repeat returns the first result. `held`: its admission. Raises Unavailable."""
-        reply = await self._store.run("settle", *self._settle_words(budget, request_id, settlement, held))
+        reply = await self._store.run("settle", *self._settle_call(budget, request_id, settlement, held))
         return self._booked(budget, reply)
 
     def rest_seconds(self, budget: Budget) -> float:
@@ -228,11 +228,11 @@ class Ledger:
         A budget that is not listed may never be swept. `listed` is called when Redis has confirmed. On a single server
         this does not wait: both commands leave in one write, and `admit` runs after it (`behind`).
         """
-        store, words = self._store, self._index_words(budget)
+        store, script_call = self._store, self._index_call(budget)
         # During an outage it would take up the outbox, which settlements need.
-        is_behind = store.is_single and store.is_open and store.keep("index", *words, lambda _: listed())
+        is_behind = store.is_single and store.is_open and store.keep("index", *script_call, lambda _: listed())
         if not is_behind:
-            await store.run("index", *words)
+            await store.run("index", *script_call)
             listed()
 
     async def take_due(self, shard: int, *, most: int, lease_ms: int) -> list[Budget]:
@@ -264,12 +264,12 @@ class Ledger:
                 )
         return GrantInvalid() if isinstance(owner, Grant) else NotConnected()
 
-    def _index_words(self, budget: Budget) -> Words:
+    def _index_call(self, budget: Budget) -> ScriptCall:
         return [budget.open_shard], ["add", budget.name, self.lease_ms]
 
-    def _settle_words(
+    def _settle_call(
         self, budget: Budget, request_id: str, settlement: Settlement, held: Admission | None = None
-    ) -> Words:
+    ) -> ScriptCall:
         names = [budget.budget, budget.days, budget.due, budget.hold(request_id)]
         names += (budget.ledger, budget.queue, budget.events)
         status, cost_nano, generation_id, model, prompt, completion, funding, ended_by = settlement
@@ -292,14 +292,14 @@ def _renewal(reply: Reply) -> Renewal:
     return Renewal(written == b"1", active == b"1", int(due_ms))
 
 
-def _sent_words(budget: Budget, request_id: str, due_ms: int) -> tuple[str, ...]:
+def _sent_command(budget: Budget, request_id: str, due_ms: int) -> tuple[str, ...]:
     """Return the command that marks an open hold as sent: half a millisecond added to its time in `due`. XX: only if
     the hold is open. Scripts that change the time keep the fraction.
     """
     return "ZADD", budget.due, "XX", f"{due_ms}.5", request_id
 
 
-def _attach_words(
+def _attach_call(
     budget: Budget,
     request_id: str,
     *,
@@ -309,7 +309,7 @@ def _attach_words(
     is_attempt: bool = False,
     ended_by: str = "",
     funding: str = "",
-) -> Words:
+) -> ScriptCall:
     names = [budget.hold(request_id), budget.due, budget.budget, *([budget.events] if funding else [])]
     known = (_known(estimate_nano), _known(due_ms), int(is_attempt))
     return names, [generation_id, request_id, *known, ended_by, _verdict(funding)]
