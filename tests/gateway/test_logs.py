@@ -99,7 +99,8 @@ async def test_a_metered_request_is_one_line_with_its_facts(
     assert (told["method"], told["path"], told["status"]) == ("POST", "/v1/chat/completions", 200)
     assert (told["prompt_tokens"], told["completion_tokens"], told["cost_usd"]) == (3, 1, 0.0015)
     assert (told["ledger"], told["ended_by"]) == ("settled", "complete")
-    assert 0 < told["upstream_ms"] <= told["first_byte_ms"] <= told["total_ms"]
+    # By the event loop's clock, which counts whole milliseconds: an upstream next door may answer within one.
+    assert 0 <= told["upstream_ms"] <= told["first_byte_ms"] <= told["total_ms"]
 
 
 @contextmanager
