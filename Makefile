@@ -53,7 +53,7 @@ sandbox: $(RUNNABLE) ## the stand-in OpenRouter alone
 
 # Twice as many workers as cores: about half of a worker's time is spent waiting for timeouts and other processes. The
 # workers and the processes that they start use each other's bytecode, even where the environment turns it off.
-test: install chromium ## every test, in about nine minutes on two cores; pass options with ARGS="-k name"
+test: install chromium ## every test, in about eight minutes on two cores; pass options with ARGS="-k name"
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 $(ARGS)
 
 screenshots: install chromium ## photograph every state of the consent site into screenshots/
