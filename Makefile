@@ -51,10 +51,11 @@ run: $(RUNNABLE) ## gateway, consent site, sandbox OpenRouter, demo app and embe
 sandbox: $(RUNNABLE) ## the stand-in OpenRouter alone
 	$(BIN)/python -m sandbox
 
-# Twice as many workers as cores: about half of a worker's time is spent waiting for timeouts and other processes. The
-# workers and the processes that they start use each other's bytecode, even where the environment turns it off.
-test: install chromium ## every test, in about eight minutes on two cores; pass options with ARGS="-k name"
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 $(ARGS)
+# Twice as many workers as cores: about half of a worker's time is spent waiting for timeouts and other processes. Whoever
+# is done takes tests from the others: else one worker is left with the browser's. The workers and the processes that
+# they start use each other's bytecode, even where the environment turns it off.
+test: install chromium ## every test, in about six minutes on two cores; pass options with ARGS="-k name"
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 screenshots: install chromium ## photograph every state of the consent site into screenshots/
 	$(BIN)/python -m tests.screens.screenshots
