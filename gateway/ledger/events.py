@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway import keys
 from gateway.keys import Budget
+from gateway.ledger.backlog import count_due
 from gateway.store.replies import paired, strings, text
 from gateway.store.store import Store
 
@@ -81,10 +82,7 @@ class Events:
 
     async def count_late(self, before_ms: int) -> int:
         """Return how many listed budgets were due before `before_ms` (unix ms). Raises Unavailable."""
-        late = 0
-        for number in range(keys.EVENT_SHARDS):
-            late += await self._store.call("ZCOUNT", keys.event_shard(number), "-inf", before_ms)
-        return late
+        return await count_due(self._store, map(keys.event_shard, range(keys.EVENT_SHARDS)), before_ms)
 
     # -- one budget's events -------------------------------------------------------------------------------
 
