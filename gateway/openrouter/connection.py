@@ -58,7 +58,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._rest = memoryview(b"")
         self._waiting_bytes = 0
         self._framing_bytes = 0
-        self._raw_headers: list[tuple[bytes, bytes]] = []
+        self._head = b""
+        """The bytes received of the answer's head, while it is incomplete."""
         self._on_progress: Callable[[], None] = _nothing
         self.status: int | None = None
         """The answer's status, None until its head was read."""
@@ -84,6 +85,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.status, self.headers, self._first_values, self.failure = None, [], {}, None
         self.is_sent = self.is_ended = False
         self._framing_bytes = 0
+        self._head = b""
         self.last_heard = self._clock()
         if self._is_lost or self._transport.is_closing():
             self._fail("OpenRouter closed the connection. Try again.")
@@ -199,6 +201,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self.last_heard = self._clock()
         self._framing_bytes += len(data)
+        if self.status is None:
+            self._head += data
         known = len(self._pieces)
         try:
             self._parser.feed_data(data)
@@ -245,25 +249,24 @@ class UpstreamConnection(asyncio.Protocol):
         """Refuse a second answer in the same packet as the end of the first."""
         if self.is_ended:
             raise ValueError("bytes behind the end")
-        self._raw_headers = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Store one header; trailers, which follow the body, are dropped (RFC 9110 §6.5.1)."""
-        if self.status is None:
-            self._raw_headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Store the head, unless it is informational, and decide what may follow."""
+        # llhttp has verified its form: lines that end with CRLF, after any number of empty ones. Without an `on_header`
+        # it makes no objects for them, and most lines repeat.
+        head, _, self._head = self._head.lstrip(b"\r\n").partition(b"\r\n\r\n")
         status = self._parser.get_status_code()
         if status < 200:
             # 101 would switch to a protocol that was not requested; statuses below 100 do not exist.
             if status == 101 or status < 100:
                 raise ValueError("no final status")
             return
-        if len(self._raw_headers) > _MOST_HEADERS:
+        lines = head.split(b"\r\n")[1:]
+        if len(lines) > _MOST_HEADERS:
             raise ValueError("too many headers")
-        self.headers = list(map(_as_text, self._raw_headers))
-        self._first_values = dict(map(_by_name, reversed(self.headers)))
+        self._head = b""
+        self.headers = list(map(_header, lines))
+        self._first_values = dict(map(_by_name, reversed(lines)))
         coding, has_doubled = self._first_values.get("transfer-encoding"), len(self._first_values) < len(self.headers)
         if coding is not None and (coding != "chunked" or has_doubled) and _codings(self.headers) != ["chunked"]:
             # We send no TE, so only chunked is allowed. llhttp would read `identity, chunked` as chunked, pass `gzip,
@@ -281,14 +284,15 @@ class UpstreamConnection(asyncio.Protocol):
 
 
 @lru_cache(_REMEMBERED_HEADERS)
-def _as_text(header: tuple[bytes, bytes]) -> tuple[str, str]:
-    name, value = header
-    return name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")
+def _header(line: bytes) -> tuple[str, str]:
+    """Return name and value, without the optional whitespace around the value (RFC 9112 §5)."""
+    name, _, value = line.decode("utf-8", "surrogateescape").partition(":")
+    return name, value.strip(" \t")
 
 
 @lru_cache(_REMEMBERED_HEADERS)
-def _by_name(header: tuple[str, str]) -> tuple[str, str]:
-    name, value = header
+def _by_name(line: bytes) -> tuple[str, str]:
+    name, value = _header(line)
     return name.lower(), value
 
 
