@@ -80,8 +80,7 @@ class OpenRequest:
     _ends_at = _limit = _writes_until = NEVER
     _waiter: asyncio.Future[None] | None = None
 
-    def __init__(self, budget: Budget, call: Call, chat: ChatRequest) -> None:
-        loop = asyncio.get_running_loop()
+    def __init__(self, budget: Budget, call: Call, chat: ChatRequest, loop: asyncio.AbstractEventLoop) -> None:
         self.budget = budget
         self.call = call
         self.chat = chat

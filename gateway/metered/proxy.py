@@ -81,6 +81,8 @@ class Proxy:
         self._admissions = admissions
         self._closing = closing
         self._caller_seconds = caller_seconds
+        # Asking for the running loop takes a system call in Python 3.11.
+        self._loop = asyncio.get_running_loop()
 
     async def forward(self, call: Call, dialect: Dialect) -> web.StreamResponse:
         """Answer one metered call. Raises WattfareError."""
@@ -99,7 +101,7 @@ class Proxy:
         call.notes["model"], call.notes["stream"] = chat.model, chat.stream
         if call.request.transport is None:
             raise Stopped  # disconnected while the body was read; from here on a disconnect is noticed at once
-        request = OpenRequest(budget, call, chat)
+        request = OpenRequest(budget, call, chat, self._loop)
         self._inflight.add(request)
         try:
             return await self._carry(request)

@@ -308,6 +308,7 @@ class Pool:
         self._idle: dict[UpstreamConnection, float] = {}
         """Idle connections and since when, by the loop's clock; the longest idle first."""
         self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
 
     def add(self, connection: UpstreamConnection) -> None:
         """Register a new connection."""
@@ -315,14 +316,13 @@ class Pool:
 
     def keep(self, connection: UpstreamConnection) -> None:
         """Make a connection idle, for the next request within a few seconds."""
-        loop = asyncio.get_running_loop()
-        self._idle[connection] = loop.time()
+        self._idle[connection] = self._loop.time()
         if self._timer is None:
-            self._timer = loop.call_later(KEEPALIVE_SECONDS, self._expire)
+            self._timer = self._loop.call_later(KEEPALIVE_SECONDS, self._expire)
 
     def take(self) -> UpstreamConnection | None:
         """Return the most recently used idle connection, None without a usable one."""
-        oldest = asyncio.get_running_loop().time() - KEEPALIVE_SECONDS
+        oldest = self._loop.time() - KEEPALIVE_SECONDS
         while self._idle:
             connection, since = self._idle.popitem()
             if since > oldest and connection.is_quiet():
@@ -351,11 +351,10 @@ class Pool:
 
     def _expire(self) -> None:
         """Close connections that were idle for too long: one timer for all of them."""
-        loop = asyncio.get_running_loop()
         self._timer = None
         for connection, since in tuple(self._idle.items()):
-            if since + KEEPALIVE_SECONDS > loop.time():
-                self._timer = loop.call_at(since + KEEPALIVE_SECONDS, self._expire)
+            if since + KEEPALIVE_SECONDS > self._loop.time():
+                self._timer = self._loop.call_at(since + KEEPALIVE_SECONDS, self._expire)
                 return
             del self._idle[connection]
             connection.close()

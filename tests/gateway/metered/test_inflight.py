@@ -220,7 +220,7 @@ async def test_one_dead_master_keeps_no_other_users_from_being_renewed_and_cut()
             admission = await ledger.admit(budget, request, worst, model="m", estimate_nano=5)
             assert isinstance(admission, Admission)
             call = SimpleNamespace(request_id=request, notes={}, on_hang_up=lambda _: None)
-            opened = OpenRequest(budget, call, chat())  # type: ignore[arg-type]
+            opened = OpenRequest(budget, call, chat(), asyncio.get_running_loop())  # type: ignore[arg-type]
             opened.held(admission)
             opened.renewed_at = float("-inf")
             inflight.add(opened)
@@ -256,7 +256,8 @@ async def test_a_renewal_that_was_not_kept_is_posted_again() -> None:
     ledger = Ledger(cast("Store", store), keep_days=90, lease_ms=300)
     inflight = Inflight(ledger)
     call = SimpleNamespace(request_id=request_id("a" * 13, b"b" * 12), notes={}, on_hang_up=lambda _: None)
-    opened = OpenRequest(Budget.of_user("live", "app" + "a" * 16, "ada"), cast("Call", call), chat())
+    budget = Budget.of_user("live", "app" + "a" * 16, "ada")
+    opened = OpenRequest(budget, cast("Call", call), chat(), asyncio.get_running_loop())
     opened.held(cast("Admission", SimpleNamespace(due_ms=0, hold_nano=0)))
     inflight.add(opened)
     ticking = asyncio.create_task(inflight.tick())

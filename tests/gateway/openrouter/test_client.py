@@ -336,7 +336,7 @@ async def test_a_small_document_is_posted_once() -> None:
     ]
 
 
-def test_the_head_of_a_request_is_the_callers_headers_and_our_own() -> None:
+async def test_the_head_of_a_request_is_the_callers_headers_and_our_own() -> None:
     """Byte for byte, below the base URL's own path; a line break in a header, and what no URL holds, is refused."""
     client = Client("https://proxy.example:8443/router", Timeouts(1, 1, 1))
     head = client.head("chat/completions", [("X-A", "caf\xe9 \udcff"), ("x-a", "2")], "sk-or-v1-ada", 7)

@@ -205,7 +205,7 @@ async def test_a_proxy_that_does_not_connect_is_502(said: bytes) -> None:
         await gone.wait()
 
 
-def test_the_authorities_are_read_when_they_are_needed() -> None:
+async def test_the_authorities_are_read_when_they_are_needed() -> None:
     """Over http:// never."""
     client = Client("http://127.0.0.1:1", Timeouts(1, 1, 1))
     assert client._dialer._tls is None
