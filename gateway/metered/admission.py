@@ -6,6 +6,7 @@ terms; and again whenever the waiting request is woken.
 
 import contextlib
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from gateway import metrics
@@ -78,6 +79,8 @@ class Admissions:
                 terms = _terms(request, worst, may_shorten=may_shorten, goes_beyond=False)
         arguments = _Arguments(request, worst, estimate, terms, self._waiting.turn(request))
         try:
+            if not self._inflight.is_indexed(budget, request.clock()):
+                await self._inflight.index(budget, request.clock())
             found = await self._ask(arguments)
             if not isinstance(found, Admission):
                 found = await self._wait(arguments, found, may_shorten=may_shorten)
@@ -98,14 +101,12 @@ class Admissions:
                 metrics.WAIT_SECONDS.observe(request.waited_seconds)
         return found
 
-    async def _ask(self, arguments: _Arguments) -> Admission | Queued:
-        """Call the script once. A budget is listed for the sweeper before any hold of it. Raises like `admit`."""
-        request, now = arguments.request, arguments.request.clock()
-        if not self._inflight.is_indexed(request.budget, now):
-            await self._inflight.index(request.budget, now)
+    def _ask(self, arguments: _Arguments) -> Awaitable[Admission | Queued]:
+        """Call the script once, of a budget that is listed for the sweeper. Raises like `admit`."""
+        request = arguments.request
         request.is_asked = True
         request.reach("asked")
-        return await self._ledger.admit(
+        return self._ledger.admit(
             request.budget,
             request.request_id,
             arguments.worst,
@@ -133,6 +134,8 @@ class Admissions:
                 # A request whose terms are needed after its waiting time has no place any more, and gets no new one.
                 is_over = arguments.turn.is_over or (not found.needs_terms and request.clock() >= until)
                 arguments.turn = QueuePlace(channel, found.place, is_over)
+                if not self._inflight.is_indexed(request.budget, request.clock()):
+                    await self._inflight.index(request.budget, request.clock())
                 found = await self._ask(arguments)
             is_decided = True
         except Unavailable:

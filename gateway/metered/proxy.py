@@ -86,6 +86,58 @@ class Proxy:
 
     async def forward(self, call: Call, dialect: Dialect) -> web.StreamResponse:
         """Answer one metered call. Raises WattfareError."""
+        request = await self._open(call, dialect)
+        upstream: Upstream | None = None
+        try:
+            admission = await self._admissions.admit(request)
+            self._held(request, admission)
+            if request.waited_seconds:
+                # During the wait the app may have been closed, or its secret rotated.
+                await self._apps.authenticate(authorization_of(call.request.headers))
+            upstream = await self._connection(request)
+            await self._send(request, admission, upstream)
+            await self._until_opened(request, upstream)
+            if not upstream.is_ended:
+                # A complete answer has its id in the settlement.
+                await self._attach(request)
+            _stop_if_over(request)
+            request.answer = _answer(request, admission, upstream)
+            await self._relay(request, upstream)
+            return request.response()
+        except Stopped:
+            request.leave()
+            if request.gone == "revoked":
+                await self._answer_revoked(request)
+            return request.response()
+        except asyncio.CancelledError:
+            request.leave()
+            raise
+        except UpstreamError as failed:
+            request.break_off()
+            if not request.has_answered:
+                if not isinstance(request.meter.outcome(), Void):
+                    failed.note_bill()
+                raise
+            # Cut the connection, so that the caller can see that the answer is incomplete; append nothing.
+            call.close()
+            return request.response()
+        except Exception:
+            if request.has_answered:
+                # A second status line inside a body would not be valid HTTP.
+                call.close()
+            raise
+        finally:
+            if upstream is not None:
+                upstream.release()
+            try:
+                await self._closing.close(request)
+            finally:
+                self._inflight.remove(request)
+
+    # -- the steps, in their order -------------------------------------------------------------------------
+
+    async def _open(self, call: Call, dialect: Dialect) -> OpenRequest:
+        """Find the payer, and read the request. Raises WattfareError, Stopped."""
         authorization = authorization_of(call.request.headers)
         caller = self._apps.proven(authorization) or await self._apps.authenticate(authorization)
         self._app_pace.admit(caller)
@@ -103,59 +155,15 @@ class Proxy:
             raise Stopped  # disconnected while the body was read; from here on a disconnect is noticed at once
         request = OpenRequest(budget, call, chat, self._loop)
         self._inflight.add(request)
-        try:
-            return await self._carry(request)
-        finally:
-            self._inflight.remove(request)
+        return request
 
-    async def _carry(self, request: OpenRequest) -> web.StreamResponse:
-        upstream: Upstream | None = None
-        try:
-            admission = await self._admit(request)
-            upstream = await self._connection(request)
-            await self._send(request, admission, upstream)
-            return await self._answer(request, admission, upstream)
-        except Stopped:
-            request.leave()
-            if request.gone == "revoked":
-                await self._answer_revoked(request)
-            return request.response()
-        except asyncio.CancelledError:
-            request.leave()
-            raise
-        except UpstreamError as failed:
-            request.break_off()
-            if not request.has_answered:
-                if not isinstance(request.meter.outcome(), Void):
-                    failed.note_bill()
-                raise
-            # Cut the connection, so that the caller can see that the answer is incomplete; append nothing.
-            request.call.close()
-            return request.response()
-        except Exception:
-            if request.has_answered:
-                # A second status line inside a body would not be valid HTTP.
-                request.call.close()
-            raise
-        finally:
-            if upstream is not None:
-                upstream.release()
-            await self._closing.close(request)
-
-    # -- the steps, in their order -------------------------------------------------------------------------
-
-    async def _admit(self, request: OpenRequest) -> Admission:
-        """Place the hold. Raises AuthError, and like `Admissions.admit`."""
-        admission = await self._admissions.admit(request)
+    def _held(self, request: OpenRequest, admission: Admission) -> None:
+        """Record the hold. Raises Stopped."""
         if admission.is_overdue:
             self._closing.request_sweep(request.budget)
         request.held(admission)
         request.reach("held")
         _stop_if_over(request)
-        if request.waited_seconds:
-            # During the wait the app may have been closed, or its secret rotated.
-            await self._apps.authenticate(authorization_of(request.call.request.headers))
-        return admission
 
     async def _connection(self, request: OpenRequest) -> Upstream:
         """Return a connection to upstream. Raises UpstreamError, Stopped."""
@@ -219,30 +227,16 @@ class Proxy:
             # The process was frozen past its hold's deadline: the sweeper released the amount, and others may hold it.
             raise Unavailable
 
-    async def _answer(self, request: OpenRequest, admission: Admission, upstream: Upstream) -> web.StreamResponse:
-        await self._head_of(request, upstream)
-        status = upstream.status or 0
-        if not 200 <= status < 300:
-            raise await self._refusal(request, upstream, status)
-        if not upstream.is_ended:
-            # A complete answer has its id in the settlement.
-            await self._attach(request)
-        _stop_if_over(request)
-        if not request.gone:
-            passed = passed_on(upstream.headers, upstream.header)
-            own = own_lines(request.request_id, admission, has_request_id=passed.has_request_id)
-            request.answer = Answer(request.call.request, status, passed, own)
-        await self._relay(request, upstream)
-        return request.response()
-
-    async def _head_of(self, request: OpenRequest, upstream: Upstream) -> None:
-        """Wait for upstream's status line and headers. Raises UpstreamError, Stopped."""
+    async def _until_opened(self, request: OpenRequest, upstream: Upstream) -> None:
+        """Wait for upstream's status line and headers. Raises its refusal, UpstreamError, Stopped."""
         limit = request.clock() + self._timeouts.first_byte
-        while upstream.status is None:
+        while (status := upstream.status) is None:
             _raise_failure(upstream)
             await self._wait(request, limit, "OpenRouter did not answer in time. Try again.")
-        request.opened(upstream.status, upstream.header("content-encoding"), upstream.header("x-generation-id"))
+        request.opened(status, upstream.header("content-encoding"), upstream.header("x-generation-id"))
         request.reach("opened")
+        if not 200 <= status < 300:
+            raise await self._refusal(request, upstream, status)
 
     async def _relay(self, request: OpenRequest, upstream: Upstream) -> None:
         """Relay the answer unchanged and feed the meter; post the settlement before the last bytes are written."""
@@ -366,6 +360,15 @@ class Proxy:
                 # The blank line ends a truncated event, so that ours is a separate one.
                 gap = b"" if request.at_event_end else b"\n\n"
                 answer.send(gap + WIRE[request.chat.dialect].error_event(event), is_last=True)
+
+
+def _answer(request: OpenRequest, admission: Admission, upstream: Upstream) -> Answer | None:
+    """Return the answer to begin, None if the caller is gone."""
+    if request.gone:
+        return None
+    passed = passed_on(upstream.headers, upstream.header)
+    own = own_lines(request.request_id, admission, has_request_id=passed.has_request_id)
+    return Answer(request.call.request, upstream.status or 0, passed, own)
 
 
 async def _read(call: Call, budget: Budget, body: bytes, dialect: Dialect) -> ChatRequest:
