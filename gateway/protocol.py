@@ -7,9 +7,11 @@ import asyncio
 import contextlib
 import traceback
 from collections.abc import Awaitable, Callable
+from typing import cast
 
-from aiohttp import HttpVersion10, HttpVersion11, web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
+from aiohttp.http import RawRequestMessage, StreamWriter
+from aiohttp.web_protocol import ERROR
 
 from gateway.call import CallerConnection
 from gateway.errors import InvalidRequest
@@ -23,7 +25,7 @@ KEEPALIVE_SECONDS = 75.0
 LINGER_SECONDS = 5.0
 # The interval of checks whether all connections are closed, by which a shutdown may be late.
 _LOOK_SECONDS = 0.02
-_VERSIONS = (HttpVersion10, HttpVersion11)
+_VERSIONS = (HttpVersion11, HttpVersion10)
 
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Refuse = Callable[[web.BaseRequest, InvalidRequest], web.Response]
@@ -36,23 +38,16 @@ class CallerServer(web.Server):
     """
 
     def __init__(self, handle: Handle, refuse: Refuse, **more: object) -> None:
-        def checked(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
-            if self._is_leaving or request._message.upgrade:  # noqa: SLF001 - no public attribute
-                # Its answer has `Connection: close`, so the caller then connects to a process that listens. After
-                # a CONNECT a body would be read as requests, and after an upgrade to h2c a request would be lost.
-                request._message = request._message._replace(should_close=True)  # noqa: SLF001
-            return handle(request) if request.version in _VERSIONS else self._refuse_version(request)
-
-        super().__init__(checked, handler_cancellation=False, **more)  # type: ignore[arg-type]
+        super().__init__(handle, handler_cancellation=False, **more)  # type: ignore[arg-type]
         self.refuse = refuse
-        self._is_leaving = False
+        self.is_leaving = False
 
     def close_kept(self) -> None:
         """From now on close each kept connection with its next answer.
 
         Closing it between two requests could lose a request in transit.
         """
-        self._is_leaving = True
+        self.is_leaving = True
 
     async def left(self, seconds: float) -> None:
         """Wait until no connection is left, within the limit."""
@@ -61,47 +56,105 @@ class CallerServer(web.Server):
                 while self.connections:
                     await asyncio.sleep(_LOOK_SECONDS)
 
-    def __call__(self) -> RequestHandler:
+    def __call__(self) -> "_Protocol":
         """Return the protocol of a new connection."""
-        return _Protocol(
-            self,
-            loop=self._loop,
+        return _Protocol(self)
+
+
+class _Protocol(CallerConnection):
+    """A caller's connection to `server`."""
+
+    def __init__(self, server: CallerServer) -> None:
+        super().__init__(
+            server,
+            loop=server._loop,  # noqa: SLF001 - no public attribute
             access_log=None,  # type: ignore[arg-type]
             keepalive_timeout=KEEPALIVE_SECONDS,
-            lingering_time=LINGER_SECONDS,
             max_line_size=HEADER_BYTES,
             max_field_size=HEADER_BYTES,
             auto_decompress=False,
         )
+        self._server = server
 
-    async def _refuse_version(self, request: web.BaseRequest) -> web.Response:
-        request._cache["version"] = HttpVersion11  # noqa: SLF001 - else the status line repeats the caller's
-        response = self.refuse(request, InvalidRequest("Use HTTP/1.1."))
-        response.force_close()
-        return response
+    async def start(self) -> None:
+        """Answer one request after the other until the connection closes.
 
+        aiohttp's own loop makes a task for each request, and has steps for access logs and accepted upgrades.
+        """
+        loop, handle = self._loop, self._server.request_handler
+        try:
+            while not self._force_close:
+                if not self._messages:
+                    self._waiter = loop.create_future()
+                    try:
+                        await self._waiter
+                    finally:
+                        self._waiter = None
+                self._request_in_progress = True
+                try:
+                    request, payload, fault = self._next()
+                    response = await handle(request) if fault is None else self._refusal(request, fault)
+                    if not response.prepared:
+                        await response.prepare(request)
+                        await response.write_eof()
+                    if not payload.is_eof():
+                        await self._linger(payload)
+                finally:
+                    self._request_in_progress, self._current_request = False, None
+                    if self._handler_waiter is not None:
+                        self._handler_waiter.set_result(None)
+                if self._close or not response.keep_alive:
+                    break
+                self._next_keepalive_close_time = closes_at = loop.time() + KEEPALIVE_SECONDS
+                if self._keepalive_handle is None:
+                    self._keepalive_handle = loop.call_at(closes_at, self._process_keepalive)
+        except ConnectionError:
+            pass
+        except Exception as bug:
+            # Only type and place are logged, as values may be a prompt or a key.
+            place = traceback.extract_tb(bug.__traceback__)[-1]
+            log.error("bug", error=type(bug).__name__, at=f"{place.name}:{place.lineno}")
+        finally:
+            self.force_close()
 
-class _Protocol(CallerConnection):
-    """A caller's connection."""
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Resume what was paused; aiohttp asks for it at the end of each body, where it costs a pass of its parser."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
+    def _next(self) -> tuple[web.BaseRequest, StreamReader, InvalidRequest | None]:
+        """Return the next received request, its body, and what is wrong with its HTTP."""
+        message, payload = self._messages.popleft()
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+        fault = None
+        if not isinstance(message, RawRequestMessage):
+            message, fault = ERROR, InvalidRequest("This is not a well-formed HTTP request.")
+        elif message.version not in _VERSIONS:
+            # The status line would repeat the caller's version.
+            message, fault = message._replace(version=HttpVersion11), InvalidRequest("Use HTTP/1.1.")
+        elif self._server.is_leaving or message.upgrade:
+            # Its answer has `Connection: close`, so the caller then connects to a process that listens. After
+            # a CONNECT a body would be read as requests, and after an upgrade to h2c a request would be lost.
+            message = message._replace(should_close=True)
+        writer = StreamWriter(self, self._loop)
+        task = cast("asyncio.Task[None]", self._task_handler)
+        request = self._current_request = self._server.request_factory(message, payload, self, writer, task)
+        return request, payload, fault
+
+    def _refusal(self, request: web.BaseRequest, fault: InvalidRequest) -> web.Response:
         """Return the answer to invalid HTTP."""
-        del exc, message
-        server = self._manager
-        if not isinstance(server, CallerServer):
-            raise TypeError("a protocol of another server")
-        said = InvalidRequest("This is not a well-formed HTTP request.", status=status if status < 500 else 400)
-        response = server.refuse(request, said)
+        response = self._server.refuse(request, fault)
         response.force_close()
         return response
 
-    def log_exception(self, *_: object, exc_info: BaseException | None = None, **__: object) -> None:
-        """Log an exception's type and place only, as values may be a prompt or a key."""
-        place = traceback.extract_tb(exc_info.__traceback__)[-1] if exc_info and exc_info.__traceback__ else None
-        log.error("bug", error=type(exc_info).__name__, at=f"{place.name}:{place.lineno}" if place else "")
+    async def _linger(self, payload: StreamReader) -> None:
+        """Read the rest of an unread body for a while: closing at once would discard the answer at its sender."""
+        with contextlib.suppress(TimeoutError, web.RequestPayloadError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while not payload.is_eof():
+                    await payload.readany()
+                return
+        self.close()

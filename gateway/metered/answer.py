@@ -19,6 +19,8 @@ _BACKED_UP_BYTES = 64 * 1024
 class Answer(web.StreamResponse):
     """An answer to `request` with upstream's status and headers, and the gateway's header lines `own`."""
 
+    _eof_sent = True  # for aiohttp: `send` writes head and end; an answer without its end was cut, and is closed
+
     def __init__(self, request: web.BaseRequest, status: int, passed: Passed, own: str = "") -> None:
         super().__init__(status=status)
         self._request = request
@@ -56,12 +58,6 @@ class Answer(web.StreamResponse):
             out.append(b"0\r\n\r\n")
         transport.write(out[0] if len(out) == 1 else b"".join(out))
         return transport.get_write_buffer_size() > _BACKED_UP_BYTES
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Do nothing: `send` has written the head."""
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Do nothing: `send` writes the end; an answer without one was cut, and its connection is closed."""
 
     def _head(self) -> bytes:
         minor = self._request.version.minor

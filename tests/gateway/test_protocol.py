@@ -11,7 +11,6 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from consent_web import server as consent_server
-from gateway.call import CallerConnection
 from gateway.protocol import CallerServer
 from gateway.settings import Settings
 from tests.gateway.stack import PATIENCE_SECONDS, Stack
@@ -113,20 +112,18 @@ async def test_the_consent_site_repeats_nothing_of_what_is_no_http(
         assert "frame-ancestors 'none'" in headers_of(answer)["content-security-policy"]
 
 
-async def test_a_bug_below_the_handler_is_told_by_type_and_place(caplog: pytest.LogCaptureFixture) -> None:
-    """No traceback and no exception message, which may contain a prompt or a key."""
+async def test_a_bug_of_the_handler_is_told_by_type_and_place(caplog: pytest.LogCaptureFixture) -> None:
+    """No traceback and no exception message, which may contain a prompt or a key; the connection is closed."""
 
     async def handle(_: web.BaseRequest) -> web.StreamResponse:
-        raise AssertionError("never called")
-
-    server = CallerServer(handle, lambda *_: web.Response())
-    connection = server()
-    assert isinstance(connection, CallerConnection)
-    try:
         raise ValueError(MARK.decode())
-    except ValueError as bug:
+
+    listening = await asyncio.get_running_loop().create_server(
+        CallerServer(handle, lambda *_: web.Response()), "127.0.0.1"
+    )
+    async with listening:
         with capture_logs() as lines:
-            connection.log_exception("Unhandled exception", exc_info=bug)
+            assert await ask(listening.sockets[0].getsockname()[1], b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") == b""
     [line] = lines
-    assert (line["event"], line["error"]) == ("bug", "ValueError")
+    assert (line["event"], line["error"], line["at"].partition(":")[0]) == ("bug", "ValueError", "handle")
     assert MARK.decode() not in json.dumps(lines) + caplog.text

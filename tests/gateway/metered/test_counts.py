@@ -70,7 +70,7 @@ class Counts:
 def _is_of_a_request() -> bool:
     """Return whether a request or a connection's callback runs, and not a background task: beats, signs, sweeps."""
     task = asyncio.current_task()
-    return task is None or "_handle_request" in repr(task.get_coro())
+    return task is None or ".start " in repr(task.get_coro())
 
 
 async def test_a_plain_request_makes_no_task_no_timer_and_three_commands(
