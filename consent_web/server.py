@@ -12,12 +12,14 @@ from typing import cast
 
 import aiohttp_jinja2
 import jinja2
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.http import RawRequestMessage, StreamWriter
 
 from consent_web import apps_pages, browsers, dashboard, docs, files, funding, guard, health, passkeys, popup, waiting
 from consent_web.money_text import cap_text, exact, usd
 from consent_web.openrouter import OpenRouter
 from consent_web.site import SITE, Site, build
+from gateway.call import CallerConnection, write
 from gateway.errors import InvalidRequest
 from gateway.lifecycle import Lifecycle
 from gateway.listening import port_of
@@ -79,17 +81,24 @@ class SiteRunner(web.AppRunner):
         await super()._make_server()  # starts the application; its aiohttp server is replaced below
         app = self.app
 
-        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        async def handle(
+            message: RawRequestMessage,
+            content: StreamReader,
+            connection: CallerConnection,
+            fault: InvalidRequest | None,
+        ) -> bool:
+            writer = StreamWriter(connection, asyncio.get_running_loop())
+            task = cast("asyncio.Task[None]", asyncio.current_task())
+            request = app._make_request(message, content, connection, writer, task)  # noqa: SLF001 - as aiohttp does
+            if fault is not None:
+                return await write(request, guard.refuse_malformed(request, app[SITE], fault))
             try:
-                return await app._handle(cast("web.Request", request))  # noqa: SLF001 - aiohttp makes its server so
+                return await write(request, await app._handle(request))  # noqa: SLF001
             except web.HTTPException as answer:
                 # Raised by aiohttp before any middleware, for an invalid Expect header.
-                return guard.refuse_http(request, app[SITE], answer)
+                return await write(request, guard.refuse_http(request, app[SITE], answer))
 
-        def refuse(request: web.BaseRequest, refused: InvalidRequest) -> web.Response:
-            return guard.refuse_malformed(request, app[SITE], refused)
-
-        return CallerServer(handle, refuse, request_factory=app._make_request)  # noqa: SLF001
+        return CallerServer(handle)
 
 
 def make_runner(app: web.Application, *, drain_seconds: float) -> web.AppRunner:

@@ -6,13 +6,14 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import isfinite
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import orjson
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.hdrs import METH_ALL
+from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.web_protocol import RequestHandler
 
 from gateway import keys, metrics
@@ -53,10 +54,18 @@ class Call:
     """Called with a call and its status once its log line is written, to make a trace; None: no traces."""
 
     def __init__(
-        self, request: web.BaseRequest, *, silence_seconds: float | None = None, most_body_bytes: int = 0
+        self,
+        message: RawRequestMessage,
+        content: StreamReader,
+        connection: CallerConnection,
+        silence_seconds: float | None,
+        most_body_bytes: int,
     ) -> None:
-        self.request = request
-        self.path = request.raw_path.partition("?")[0]
+        self.message = message
+        self.content = content
+        self.connection = connection
+        self.headers = message.headers
+        self.path = message.path.partition("?")[0]
         """The raw path, without the query."""
         self._request_id = ""
         self._silence_seconds = silence_seconds
@@ -77,15 +86,26 @@ class Call:
             self._request_id = keys.request_id(keys.random_account(), os.urandom(keys.RANDOM_BYTES))
         return self._request_id
 
+    @cached_property
+    def request(self) -> web.BaseRequest:
+        """Aiohttp's request, which its responses and readers of a query need."""
+        loop = asyncio.get_running_loop()
+        writer, task = StreamWriter(self.connection, loop), cast("asyncio.Task[None]", asyncio.current_task(loop))
+        return web.BaseRequest(self.message, self.content, self.connection, writer, task, loop)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the caller has disconnected."""
+        return self.connection.transport is None
+
     def on_hang_up(self, hang_up: Callable[[], None] | None) -> None:
         """Call `hang_up` when the caller's connection is lost."""
-        if isinstance(self.request.protocol, CallerConnection):
-            self.request.protocol.on_lost = hang_up
+        self.connection.on_lost = hang_up
 
     def close(self) -> None:
         """Send the written bytes, then close the caller's connection without ending the body."""
-        if self.request.transport is not None:
-            self.request.transport.close()
+        if self.connection.transport is not None:
+            self.connection.transport.close()
 
     def charge_to(self, budget: Budget, salt: bytes) -> None:
         """Make the id lead to `budget`, and add the payer's tag to the log line, which does not identify the user."""
@@ -101,7 +121,7 @@ class Call:
         self.is_logged = True
         metrics.count_request(status)
         # The caller may choose any text as its method.
-        method = self.request.method if self.request.method in METH_ALL else "other"
+        method = self.message.method if self.message.method in METH_ALL else "other"
         facts = {"request_id": self.request_id, "method": method, "path": self.path[:200], "status": status}
         facts.update(self.notes)
         facts["total_ms"] = round((time.perf_counter() - self.started) * 1000, 2)
@@ -116,7 +136,7 @@ class Call:
         """
         if most_bytes is None:
             most_bytes = self._most_body_bytes
-        headers, content = self.request.headers, self.request.content
+        headers, content = self.headers, self.content
         fault = _type_fault(headers.get("Content-Type", _JSON), headers.get("Content-Encoding", "identity"))
         if fault is not None:
             raise InvalidRequest(fault, status=415)
@@ -148,16 +168,16 @@ class Call:
         """Return the next part of the body, b"" at its end. Raises InvalidRequest if none arrives in time."""
         try:
             async with asyncio.timeout(self._silence_seconds):
-                return await self.request.content.readany()
+                return await self.content.readany()
         except TimeoutError:
             message = "The rest of the body did not come in time. Nothing was spent. Send it again."
             raise InvalidRequest(message, status=408, headers={"Connection": "close"}) from None
 
     def _send_continue(self) -> None:
         """Send 100 Continue if the client expects it (RFC 9110 §10.1.1), which the server does not do by itself."""
-        expects = self.request.headers.get("Expect", "").strip().lower() == "100-continue"
-        if expects and self.request.version >= HttpVersion11 and self.request.transport is not None:
-            self.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        expects = self.headers.get("Expect", "").strip().lower() == "100-continue"
+        if expects and self.message.version >= HttpVersion11 and self.connection.transport is not None:
+            self.connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def document(self) -> dict[str, object]:
         """Parse a small JSON object, fractions as Decimal. Raises InvalidRequest."""
@@ -185,6 +205,13 @@ class Call:
         """Return the headers of every answer."""
         request_id = self.request_id
         return {**EVERY_ANSWER, OWN_REQUEST_ID: request_id, REQUEST_ID: request_id}
+
+
+async def write(request: web.BaseRequest, response: web.StreamResponse) -> bool:
+    """Write an answer of aiohttp's; return whether the connection may be kept. Raises ConnectionError."""
+    await response.prepare(request)
+    await response.write_eof()
+    return bool(response.keep_alive)
 
 
 def _as_json(document: object) -> bytes:

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
-from aiohttp.http import RawRequestMessage, StreamWriter
-from aiohttp.web_protocol import ERROR
+from aiohttp.http import RawRequestMessage
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from gateway.call import CallerConnection
 from gateway.errors import InvalidRequest
@@ -26,20 +27,27 @@ LINGER_SECONDS = 5.0
 # The interval of checks whether all connections are closed, by which a shutdown may be late.
 _LOOK_SECONDS = 0.02
 _VERSIONS = (HttpVersion11, HttpVersion10)
+# The head in place of one that is not valid HTTP.
+_MALFORMED = RawRequestMessage(
+    "UNKNOWN", "", HttpVersion11, CIMultiDictProxy(CIMultiDict()), (), True, None, False, False, URL()
+)
 
-Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-Refuse = Callable[[web.BaseRequest, InvalidRequest], web.Response]
+Handle = Callable[
+    [RawRequestMessage, StreamReader, CallerConnection, InvalidRequest | None],
+    Awaitable[bool],
+]
 
 
 class CallerServer(web.Server):
-    """Serves callers with `handle`; `refuse` makes the answer to invalid HTTP, of which it gets no byte.
+    """Serves callers with `handle`, which is not cancelled when its caller disconnects.
 
-    `more`: options of aiohttp's Server. A handler is not cancelled when its caller disconnects.
+    `handle` gets a request's head, its body, its connection, and what is wrong with its HTTP: the head is then not the
+    caller's. It writes the answer, and returns whether the connection may be kept.
     """
 
-    def __init__(self, handle: Handle, refuse: Refuse, **more: object) -> None:
-        super().__init__(handle, handler_cancellation=False, **more)  # type: ignore[arg-type]
-        self.refuse = refuse
+    def __init__(self, handle: Handle) -> None:
+        super().__init__(handle, handler_cancellation=False)  # type: ignore[arg-type]
+        self.handle = handle
         self.is_leaving = False
 
     def close_kept(self) -> None:
@@ -81,7 +89,7 @@ class _Protocol(CallerConnection):
 
         aiohttp's own loop makes a task for each request, and has steps for access logs and accepted upgrades.
         """
-        loop, handle = self._loop, self._server.request_handler
+        loop, handle = self._loop, self._server.handle
         try:
             while not self._force_close:
                 if not self._messages:
@@ -92,18 +100,15 @@ class _Protocol(CallerConnection):
                         self._waiter = None
                 self._request_in_progress = True
                 try:
-                    request, payload, fault = self._next()
-                    response = await handle(request) if fault is None else self._refusal(request, fault)
-                    if not response.prepared:
-                        await response.prepare(request)
-                        await response.write_eof()
+                    message, payload, fault = self._next()
+                    is_kept = await handle(message, payload, self, fault)
                     if not payload.is_eof():
                         await self._linger(payload)
                 finally:
                     self._request_in_progress, self._current_request = False, None
                     if self._handler_waiter is not None:
                         self._handler_waiter.set_result(None)
-                if self._close or not response.keep_alive:
+                if self._close or not is_kept:
                     break
                 self._next_keepalive_close_time = closes_at = loop.time() + KEEPALIVE_SECONDS
                 if self._keepalive_handle is None:
@@ -122,33 +127,27 @@ class _Protocol(CallerConnection):
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
-    def _next(self) -> tuple[web.BaseRequest, StreamReader, InvalidRequest | None]:
-        """Return the next received request, its body, and what is wrong with its HTTP."""
+    def _next(self) -> tuple[RawRequestMessage, StreamReader, InvalidRequest | None]:
+        """Return the next received request's head and body, and what is wrong with its HTTP."""
         message, payload = self._messages.popleft()
         if self._parser is not None:
             self._parser.message_consumed()
         if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
             self._resume_reading_if_drained()
-        fault = None
+        self._body, self._current_request = payload, cast("web.BaseRequest", self)  # aiohttp calls its `_cancel`
         if not isinstance(message, RawRequestMessage):
-            message, fault = ERROR, InvalidRequest("This is not a well-formed HTTP request.")
-        elif message.version not in _VERSIONS:
-            # The status line would repeat the caller's version.
-            message, fault = message._replace(version=HttpVersion11), InvalidRequest("Use HTTP/1.1.")
-        elif self._server.is_leaving or message.upgrade:
+            return _MALFORMED, payload, InvalidRequest("This is not a well-formed HTTP request.")
+        if message.version not in _VERSIONS:
+            return _MALFORMED, payload, InvalidRequest("Use HTTP/1.1.")
+        if self._server.is_leaving or message.upgrade:
             # Its answer has `Connection: close`, so the caller then connects to a process that listens. After
             # a CONNECT a body would be read as requests, and after an upgrade to h2c a request would be lost.
             message = message._replace(should_close=True)
-        writer = StreamWriter(self, self._loop)
-        task = cast("asyncio.Task[None]", self._task_handler)
-        request = self._current_request = self._server.request_factory(message, payload, self, writer, task)
-        return request, payload, fault
+        return message, payload, None
 
-    def _refusal(self, request: web.BaseRequest, fault: InvalidRequest) -> web.Response:
-        """Return the answer to invalid HTTP."""
-        response = self._server.refuse(request, fault)
-        response.force_close()
-        return response
+    def _cancel(self, fault: BaseException) -> None:
+        """End a wait for the rest of the body, as the connection is lost or the process stops."""
+        self._body.set_exception(fault)
 
     async def _linger(self, payload: StreamReader) -> None:
         """Read the rest of an unread body for a while: closing at once would discard the answer at its sender."""

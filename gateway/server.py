@@ -10,10 +10,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway.call import Call
 from gateway.edge.api import Api
 from gateway.edge.routes import Routes
-from gateway.errors import InvalidRequest
 from gateway.keys import Budget, wakes
 from gateway.ledger.sweeper import Sweeper
 from gateway.lifecycle import Lifecycle
@@ -39,15 +37,6 @@ _SETTLE_SECONDS = 5.0
 _LATE_SECONDS = 5.0
 # Time for the small resources, which need a few Redis calls each.
 _SMALL_SECONDS = 2.0
-
-
-def _refuse(request: web.BaseRequest, refused: InvalidRequest) -> web.Response:
-    """Return the error response to a request that is not valid HTTP."""
-    call = Call(request)
-    call.path = ""  # nothing of it is logged
-    response = call.refuse(refused)
-    call.write_log(response.status)
-    return response
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +146,7 @@ def _assemble(services: Services, client: Client) -> Gateway:
         caller_seconds=settings.caller_silence_seconds,
     )
     routes = Routes(proxy, Api(services, prices), settings)
-    server = CallerServer(routes.handle, _refuse)
+    server = CallerServer(routes.handle)
     sender = Sender.of(services.store, ledger.events, services.endpoints, settings)
     return Gateway(services, server, inflight, waiting, sweeper, prices, sender)
 

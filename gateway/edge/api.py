@@ -106,7 +106,7 @@ class Api:
         """DELETE /v1/connections, by session token or by secret key and appUserId."""
         if call.request.query.get("appUserId") is not None:
             # An app over its rate limit may still revoke.
-            budget = self._named(call, await self._services.apps.authenticate(authorization_of(call.request.headers)))
+            budget = self._named(call, await self._services.apps.authenticate(authorization_of(call.headers)))
         else:
             budget, _session = await self._by_token(call)
         await self._connections.revoke(budget, by=By.APP)
@@ -191,7 +191,7 @@ class Api:
 
     async def _caller(self, call: Call) -> Caller:
         """Return the app of the secret key, and count the call. Raises AuthError, RateLimited, Unavailable."""
-        caller = await self._services.apps.authenticate(authorization_of(call.request.headers))
+        caller = await self._services.apps.authenticate(authorization_of(call.headers))
         self._services.app_pace.admit(caller)
         return caller
 
@@ -210,7 +210,7 @@ class Api:
     def _check_origin(call: Call, app: App | None, mode: str) -> None:
         if app is None or app.is_closed:
             raise AuthError("The app of this key or session token is closed.")
-        origin = call.request.headers.get("Origin")
+        origin = call.headers.get("Origin")
         if origin is None:
             return
         if not app.allows_origin(origin, mode):
@@ -236,7 +236,7 @@ class Api:
 
 def _bearer(call: Call) -> str:
     """Return a call's bearer token; empty without one."""
-    scheme, _, token = call.request.headers.get("Authorization", "").partition(" ")
+    scheme, _, token = call.headers.get("Authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 

@@ -16,7 +16,7 @@ _LONGEST_READABLE = 200
 
 def preflight(call: Call, methods: list[str]) -> web.Response:
     """Answer a browser's preflight request for a path with these methods."""
-    origin = call.request.headers.get("Origin", "")
+    origin = call.headers.get("Origin", "")
     headers = {"Vary": "Origin", **call.own_headers()}
     if is_web_origin(origin):
         headers |= {
@@ -32,7 +32,7 @@ def preflight(call: Call, methods: list[str]) -> web.Response:
 
 def allow_read(call: Call, response: web.StreamResponse) -> None:
     """Let the page read the answer if the token's app registered its origin, or if the answer is a refusal."""
-    origin, is_refused = call.request.headers.get("Origin", ""), "code" in call.notes
+    origin, is_refused = call.headers.get("Origin", ""), "code" in call.notes
     if call.allowed_origin or (is_refused and is_web_origin(origin)):
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = "x-wattfare-request-id, Retry-After"

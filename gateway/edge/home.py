@@ -25,7 +25,7 @@ _POLICY = (
 )
 
 
-def home(settings: Settings) -> Callable[[Call, tuple[str, ...]], Awaitable[web.StreamResponse]]:
+def home(settings: Settings) -> Callable[[Call, tuple[str, ...]], Awaitable[web.Response]]:
     """Return the handler of `GET /`."""
     body = page(settings).encode()
 

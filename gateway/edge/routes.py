@@ -5,14 +5,16 @@ import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.http import RawRequestMessage
 
-from gateway.call import Call
+from gateway.call import Call, CallerConnection, write
 from gateway.edge import cors
 from gateway.edge.api import Api
 from gateway.edge.home import home
 from gateway.errors import InvalidRequest, WattfareError
 from gateway.logs import log
+from gateway.metered.answer import Answer
 from gateway.metered.proxy import Proxy
 from gateway.openrouter.dialects import WIRE, Dialect
 from gateway.settings import Settings
@@ -24,7 +26,7 @@ _COUNT_TOKENS = f"/{Dialect.MESSAGES.value}/count_tokens"
 _DIALECT_OF = {**{f"/{dialect.value}": dialect for dialect in Dialect}, _COUNT_TOKENS: Dialect.MESSAGES}
 _ENCLOSES = {prefix + path: WIRE[dialect].enclose for prefix in _PREFIXES for path, dialect in _DIALECT_OF.items()}
 
-Handler = Callable[[Call, tuple[str, ...]], Awaitable[web.StreamResponse]]
+Handler = Callable[[Call, tuple[str, ...]], Awaitable[web.Response | Answer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +55,26 @@ class Routes:
             **{prefix + route.path: route for route in self._routes if "*" not in route.path for prefix in _PREFIXES},
         }
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request."""
-        call = Call(request, silence_seconds=self._caller_seconds, most_body_bytes=self._most_body_bytes)
+    async def handle(
+        self,
+        message: RawRequestMessage,
+        content: StreamReader,
+        connection: CallerConnection,
+        fault: InvalidRequest | None,
+    ) -> bool:
+        """Answer one request; return whether its connection may be kept. `fault`: what is wrong with its HTTP."""
+        call = Call(message, content, connection, self._caller_seconds, self._most_body_bytes)
         is_for_pages = False
         try:
+            if fault is not None:
+                raise fault
             call.enclose = _ENCLOSES.get(call.path)
             route, segments = self._find(call)
             is_for_pages = route.browser
-            if call.request.method == "OPTIONS" and is_for_pages:
-                response: web.StreamResponse = cors.preflight(call, sorted(route.handlers))
+            if call.message.method == "OPTIONS" and is_for_pages:
+                response: web.Response | Answer = cors.preflight(call, sorted(route.handlers))
             else:
-                response = await _choose(route.handlers, call.request.method)(call, segments)
+                response = await _choose(route.handlers, call.message.method)(call, segments)
             call.status = response.status
         except WattfareError as error:
             response = call.refuse(await self._api.refused(call, error))
@@ -83,9 +93,11 @@ class Routes:
             response = call.refuse(WattfareError("Something broke on our side. Try again."))
         finally:
             call.write_log(call.status)
+        if isinstance(response, Answer):
+            return response.keeps_alive
         if is_for_pages:
             cors.allow_read(call, response)
-        return response
+        return await write(call.request, response)
 
     def _find(self, call: Call) -> tuple[Route, tuple[str, ...]]:
         """Return the route of a path, and the values of its `*` segments. Raises InvalidRequest."""

@@ -65,7 +65,7 @@ class Admissions:
         Raises InvalidRequest, NotConnected, BudgetExceeded, GrantInvalid, FundingInvalid, Unavailable, Stopped.
         """
         budget, chat = request.budget, request.chat
-        may_shorten = SHORTEN_HEADER not in request.call.request.headers or _may_shorten(request)
+        may_shorten = SHORTEN_HEADER not in request.call.headers or _may_shorten(request)
         terms = None
         if budget.mode == "test":
             worst, estimate = simulated_worst_case(chat), 0
@@ -188,7 +188,7 @@ def _terms(request: OpenRequest, expected: WorstCase, *, may_shorten: bool, goes
 
 def _may_shorten(request: OpenRequest) -> bool:
     """Return whether the request's header permits shortening. Raises InvalidRequest."""
-    if request.call.request.headers.getall(SHORTEN_HEADER) != ["never"]:
+    if request.call.headers.getall(SHORTEN_HEADER) != ["never"]:
         raise InvalidRequest(f"{SHORTEN_HEADER} can be `never` alone: refuse what does not fit, and shorten nothing.")
     return False
 

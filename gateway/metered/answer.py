@@ -1,42 +1,40 @@
 """Writes one answer to the caller: the head together with the first bytes, and each piece in one write.
 
-aiohttp's own response would take half as long as the rest of the path, so only its bookkeeping is used.
+aiohttp's own response would take half as long as the rest of the path.
 """
 
 import time
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
+from http.client import responses
 
-from aiohttp import HttpVersion11, web
-
+from gateway.call import Call
 from gateway.metered.headers import Passed
 
 # The buffer size from which asyncio and uvloop pause a writer.
 _BACKED_UP_BYTES = 64 * 1024
 
 
-class Answer(web.StreamResponse):
-    """An answer to `request` with upstream's status and headers, and the gateway's header lines `own`."""
+class Answer:
+    """An answer to `call` with upstream's status and headers, and the gateway's header lines `own`."""
 
-    _eof_sent = True  # for aiohttp: `send` writes head and end; an answer without its end was cut, and is closed
+    has_begun = False
+    has_ended = False
 
-    def __init__(self, request: web.BaseRequest, status: int, passed: Passed, own: str = "") -> None:
-        super().__init__(status=status)
-        self._request = request
+    def __init__(self, call: Call, status: int, passed: Passed, own: str = "") -> None:
+        self._connection = call.connection
+        self.status = status
         self._lines = passed.lines + own
-        has_length = passed.has_length or status == HTTPStatus.NO_CONTENT
-        is_new = request.version >= HttpVersion11
-        self._is_chunked = is_new and not has_length
-        self._keeps_alive = request.keep_alive and (is_new or has_length)
+        self._minor = minor = call.message.version.minor
         self.is_event_stream = passed.is_event_stream
-        self.has_length = has_length
-        self.has_begun = False
-        self.has_ended = False
+        self.has_length = has_length = passed.has_length or status == HTTPStatus.NO_CONTENT
+        self._is_chunked = minor == 1 and not has_length
+        self._keeps_alive = not call.message.should_close and (minor == 1 or has_length)
 
     @property
-    def keep_alive(self) -> bool:
-        """Whether aiohttp may read another request from this connection."""
+    def keeps_alive(self) -> bool:
+        """Whether another request may be read from this connection; not after an answer that was cut."""
         return self._keeps_alive and self.has_ended
 
     def send(self, piece: bytes, *, is_last: bool) -> bool:
@@ -45,7 +43,7 @@ class Answer(web.StreamResponse):
         Returns whether the write buffer is so full that the caller must await the writer's `drain`. Raises
         ConnectionResetError.
         """
-        transport = self._request.transport
+        transport = self._connection.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError
         out = [] if self.has_begun else [self._head()]
@@ -60,14 +58,18 @@ class Answer(web.StreamResponse):
         return transport.get_write_buffer_size() > _BACKED_UP_BYTES
 
     def _head(self) -> bytes:
-        minor = self._request.version.minor
         hop = "Transfer-Encoding: chunked\r\n" if self._is_chunked else ""
-        if not self._keeps_alive and minor == 1:
+        if not self._keeps_alive and self._minor == 1:
             hop += "Connection: close\r\n"
-        elif self._keeps_alive and minor == 0:
+        elif self._keeps_alive and self._minor == 0:
             hop += "Connection: keep-alive\r\n"
-        lines = f"{self._lines}{hop}{_date(int(time.time()))}"
-        return f"HTTP/1.{minor} {self.status} {self.reason}\r\n{lines}\r\n".encode("utf-8", "surrogateescape")
+        head = f"{_status_line(self._minor, self.status)}{self._lines}{hop}{_date(int(time.time()))}\r\n"
+        return head.encode("utf-8", "surrogateescape")
+
+
+@lru_cache
+def _status_line(minor: int, status: int) -> str:
+    return f"HTTP/1.{minor} {status} {responses.get(status, '')}\r\n"
 
 
 @lru_cache(1)

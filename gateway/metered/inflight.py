@@ -118,7 +118,7 @@ class OpenRequest:
         """Whether the bytes written so far certainly end with a complete event."""
         return self.last_piece.endswith(_EVENT_ENDS)
 
-    def response(self) -> web.StreamResponse:
+    def response(self) -> web.Response | Answer:
         """Return the caller's response. Raises Stopped if there is none, or it is incomplete."""
         if self.refused is not None:
             return self.refused
@@ -259,8 +259,8 @@ class OpenRequest:
         self.wake()
 
     def _drop_caller(self) -> None:
-        if self.call.request.transport is not None:
-            self.call.request.transport.abort()
+        if self.call.connection.transport is not None:
+            self.call.connection.transport.abort()
 
 
 class Inflight:

@@ -18,7 +18,7 @@ _MOST_PAYERS = 10_000
 
 def payer(call: Call, caller: Caller) -> Budget:
     """Return the budget named by the payer headers. Raises InvalidRequest, GrantInvalid."""
-    headers = call.request.headers
+    headers = call.headers
     users, grants = headers.getall(USER_HEADER, []), headers.getall(GRANT_HEADER, [])
     if len(users) + len(grants) != 1:
         raise InvalidRequest(f"Send exactly one of {USER_HEADER} and {GRANT_HEADER}, once.")

@@ -84,7 +84,7 @@ class Proxy:
         # Asking for the running loop takes a system call in Python 3.11.
         self._loop = asyncio.get_running_loop()
 
-    async def forward(self, call: Call, dialect: Dialect) -> web.StreamResponse:
+    async def forward(self, call: Call, dialect: Dialect) -> web.Response | Answer:
         """Answer one metered call. Raises WattfareError."""
         request = await self._open(call, dialect)
         upstream: Upstream | None = None
@@ -93,7 +93,7 @@ class Proxy:
             self._held(request, admission)
             if request.waited_seconds:
                 # During the wait the app may have been closed, or its secret rotated.
-                await self._apps.authenticate(authorization_of(call.request.headers))
+                await self._apps.authenticate(authorization_of(call.headers))
             upstream = await self._connection(request)
             await self._send(request, admission, upstream)
             await self._until_opened(request, upstream)
@@ -138,7 +138,7 @@ class Proxy:
 
     async def _open(self, call: Call, dialect: Dialect) -> OpenRequest:
         """Find the payer, and read the request. Raises WattfareError, Stopped."""
-        authorization = authorization_of(call.request.headers)
+        authorization = authorization_of(call.headers)
         caller = self._apps.proven(authorization) or await self._apps.authenticate(authorization)
         self._app_pace.admit(caller)
         budget = payer(call, caller)
@@ -151,7 +151,7 @@ class Proxy:
             # While a slow body was read, the app may have been closed or its secret rotated.
             await self._apps.authenticate(authorization)
         call.notes["model"], call.notes["stream"] = chat.model, chat.stream
-        if call.request.transport is None:
+        if call.is_lost:
             raise Stopped  # disconnected while the body was read; from here on a disconnect is noticed at once
         request = OpenRequest(budget, call, chat, self._loop)
         self._inflight.add(request)
@@ -214,7 +214,7 @@ class Proxy:
         except SealBroken:
             log.error("funding_key_sealed", request_id=request.request_id)
             raise Unavailable("The key ring cannot open this user's funding key. Nothing was spent.") from None
-        headers = forwarded(request.call.request.headers)
+        headers = forwarded(request.call.headers)
         return self._client.head(request.chat.dialect.value, headers, funding_key, length)
 
     async def _check_again(self, request: OpenRequest) -> None:
@@ -368,7 +368,7 @@ def _answer(request: OpenRequest, admission: Admission, upstream: Upstream) -> A
         return None
     passed = passed_on(upstream.headers, upstream.header)
     own = own_lines(request.request_id, admission, has_request_id=passed.has_request_id)
-    return Answer(request.call.request, upstream.status or 0, passed, own)
+    return Answer(request.call, upstream.status or 0, passed, own)
 
 
 async def _read(call: Call, budget: Budget, body: bytes, dialect: Dialect) -> ChatRequest:
@@ -379,7 +379,7 @@ async def _read(call: Call, budget: Budget, body: bytes, dialect: Dialect) -> Ch
     if len(body) <= _LARGE_BODY_BYTES:
         return ChatRequest.parse(body, dialect)
     async with turn_of(f"read:{budget.app_id}"):
-        if call.request.transport is None:
+        if call.is_lost:
             raise Stopped
         return await asyncio.to_thread(ChatRequest.parse, body, dialect)
 

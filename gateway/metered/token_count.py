@@ -25,7 +25,7 @@ async def count_tokens(caller: Caller, call: Call) -> web.Response:
     # In a thread, because weighing a large body takes seconds.
     body = await call.body()
     async with turn_of(f"count:{caller.app.app_id}"), turn_of(_FREE):
-        if call.request.transport is None:
+        if call.is_lost:
             raise ConnectionResetError
         request = await asyncio.to_thread(ChatRequest.parse, body, Dialect.MESSAGES)
         measure = await prompt_measure(request)

@@ -112,7 +112,7 @@ class Traces:
     def trace(self, call: Call, status: int) -> None:
         """Make the spans of an answered call, if it is metered."""
         points = self._points.pop(call.request_id, {})
-        if call.path not in OPERATIONS or call.request.method != "POST":
+        if call.path not in OPERATIONS or call.message.method != "POST":
             return
         ended, ended_ns = time.perf_counter(), time.time_ns()
         record = CallRecord(call.path, status, call.request_id, call.notes, call.started, ended, points)
@@ -121,7 +121,7 @@ class Traces:
             return ended_ns - round((ended - moment) * 1_000_000_000)
 
         # A caller's trace is continued, and its sampling decision applies.
-        context = self._propagator.extract(call.request.headers)
+        context = self._propagator.extract(call.headers)
         for step in steps(record, scheme=self._scheme, upstream=self._upstream):
             kind = self._api.SpanKind[step.kind]
             span = self._tracer.start_span(step.name, context, kind, step.attributes, start_time=at(step.begun))

@@ -115,13 +115,10 @@ async def test_the_consent_site_repeats_nothing_of_what_is_no_http(
 async def test_a_bug_of_the_handler_is_told_by_type_and_place(caplog: pytest.LogCaptureFixture) -> None:
     """No traceback and no exception message, which may contain a prompt or a key; the connection is closed."""
 
-    async def handle(_: web.BaseRequest) -> web.StreamResponse:
+    async def handle(*_: object) -> bool:
         raise ValueError(MARK.decode())
 
-    listening = await asyncio.get_running_loop().create_server(
-        CallerServer(handle, lambda *_: web.Response()), "127.0.0.1"
-    )
-    async with listening:
+    async with await asyncio.get_running_loop().create_server(CallerServer(handle), "127.0.0.1") as listening:
         with capture_logs() as lines:
             assert await ask(listening.sockets[0].getsockname()[1], b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") == b""
     [line] = lines

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from aiohttp import HttpVersion, web
+from aiohttp import HttpVersion
 
+from gateway.call import Call
 from gateway.metered.answer import Answer
 from gateway.metered.headers import passed_on
 
@@ -34,8 +35,9 @@ def _answer(
 ) -> Answer:
     pairs = list(headers)
     first = {name.lower(): value for name, value in reversed(pairs)}.get
-    request = SimpleNamespace(transport=transport, version=HttpVersion(1, minor), keep_alive=minor == 1)
-    return Answer(cast("web.BaseRequest", request), status, passed_on(pairs, first))
+    message = SimpleNamespace(version=HttpVersion(1, minor), should_close=minor == 0)
+    call = SimpleNamespace(message=message, connection=SimpleNamespace(transport=transport))
+    return Answer(cast("Call", call), status, passed_on(pairs, first))
 
 
 def test_a_whole_answer_is_one_write_with_its_length() -> None:
@@ -46,7 +48,7 @@ def test_a_whole_answer_is_one_write_with_its_length() -> None:
     [written] = transport.writes
     assert written.startswith(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nDate: ")
     assert written.endswith(b"\r\n\r\nhi")
-    assert answer.keep_alive
+    assert answer.keeps_alive
 
 
 def test_pieces_of_unknown_length_are_chunks() -> None:
@@ -55,13 +57,13 @@ def test_pieces_of_unknown_length_are_chunks() -> None:
     answer = _answer(transport, [("Content-Type", "text/event-stream")])
     answer.send(b"", is_last=False)
     answer.send(b"data: 1\n\n", is_last=False)
-    assert not answer.keep_alive
+    assert not answer.keeps_alive
     answer.send(b"x", is_last=True)
     head, *rest = transport.writes
     assert b"Transfer-Encoding: chunked\r\n" in head
     assert head.endswith(b"\r\n\r\n")
     assert rest == [b"9\r\ndata: 1\n\n\r\n", b"1\r\nx\r\n0\r\n\r\n"]
-    assert (answer.is_event_stream, answer.keep_alive) == (True, True)
+    assert (answer.is_event_stream, answer.keeps_alive) == (True, True)
 
 
 def test_an_old_client_reads_to_the_end_of_the_connection() -> None:
@@ -72,7 +74,7 @@ def test_an_old_client_reads_to_the_end_of_the_connection() -> None:
     assert transport.writes[0].startswith(b"HTTP/1.0 200 OK\r\n")
     assert transport.writes[0].endswith(b"\r\n\r\nhi")
     assert b"chunked" not in transport.writes[0]
-    assert not answer.keep_alive
+    assert not answer.keeps_alive
 
 
 def test_an_answer_without_a_body_has_no_frame_for_one() -> None:
