@@ -9,7 +9,7 @@ append-only file, as `make bench` and operators have it.
 import argparse
 import asyncio
 import statistics
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -22,6 +22,8 @@ from gateway.ledger.outcomes import Admission, Settlement
 from gateway.ledger.worst_case import WorstCase
 from gateway.payers.connections import change_keys
 from gateway.store import scripts
+from gateway.store.connection import pack
+from gateway.store.scripts import BudgetCommand, Call, Script
 from gateway.store.store import Store
 from tests.servers import ValkeyServer
 
@@ -52,7 +54,7 @@ Step = Callable[[Budget, str], Awaitable[object]]
 class RedisWire(asyncio.Protocol):
     """One pipelined connection with the methods of a Store that the ledger needs."""
 
-    names: Mapping[str, str]
+    scripts: Mapping[str, Script]
     out: list[bytes] = field(default_factory=list)
     waiting: list[asyncio.Future[Any]] = field(default_factory=list)
     reader: hiredis.Reader = field(default_factory=hiredis.Reader)
@@ -69,26 +71,36 @@ class RedisWire(asyncio.Protocol):
 
     def call(self, *words: str | int | bytes) -> "asyncio.Future[Any]":
         """Send one command."""
-        loop = asyncio.get_running_loop()
-        if not self.out:
-            loop.call_soon(self._flush)
-        self.out.append(hiredis.pack_command(words))  # type: ignore[arg-type]
-        self.waiting.append(loop.create_future())
-        return self.waiting[-1]
+        return self._send(pack(words))
 
-    async def run(self, script: str, names: list[str], args: list[str | int], behind: str | None = None) -> Any:
+    def frequent(self, script: str, key_names: Callable[[Budget], Sequence[str]], *, args: int) -> BudgetCommand:
+        """Return a frequent call of one of the gateway's scripts."""
+        return self.scripts[script].frequent(key_names, args=args)
+
+    async def run(
+        self,
+        script: str | Call,
+        names: Sequence[str] = (),
+        args: Sequence[str | int] = (),
+        behind: str | None = None,
+    ) -> Any:
         """Run one of the gateway's scripts."""
         del behind
-        answer = await self.call("EVALSHA", self.names[script], len(names), *names, *args)
+        _, packed, _ = self.scripts[script].call(names, args) if isinstance(script, str) else script
+        answer = await self._send(packed)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
     post = run
 
-    async def post_command(self, *words: str | int) -> bool:
-        """Send one command."""
-        return not isinstance(await self.call(*words), Exception)
+    def _send(self, packed: bytes) -> "asyncio.Future[Any]":
+        loop = asyncio.get_running_loop()
+        if not self.out:
+            loop.call_soon(self._flush)
+        self.out.append(packed)
+        self.waiting.append(loop.create_future())
+        return self.waiting[-1]
 
     def _flush(self) -> None:
         self.transport.write(b"".join(self.out))
@@ -187,7 +199,7 @@ async def measure(url: str, *, requests: int, depth: int) -> None:
     """Print the cost of each step, and the ratio to nginx + Lua."""
     known = scripts.load()
     _, wire = await asyncio.get_running_loop().create_unix_connection(
-        lambda: RedisWire({name: script.sha for name, script in known.items()}), url.removeprefix("unix://")
+        lambda: RedisWire(known), url.removeprefix("unix://")
     )
     for script in known.values():
         await wire.call("SCRIPT", "LOAD", script.text)

@@ -8,8 +8,7 @@ import base64
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
-from functools import cached_property
+from binascii import crc_hqx
 
 from gateway.owners import Grant, Owner, User, parse_owner
 
@@ -35,16 +34,39 @@ OPEN_SHARDS = 16
 # Each sender asks every shard once a second, also where nothing happens: a few are spread well enough for rare events.
 EVENT_SHARDS = 4
 
+SLOTS = 16384
+"""The number of slots of a Redis Cluster."""
+
 ACCOUNT_CHARS = 13
 RANDOM_BYTES = 12
 RANDOM_CHARS = 2 * RANDOM_BYTES  # in hexadecimal, which costs a tenth of base32
 
 
-@dataclass(frozen=True)
 class Budget:
-    """One owner's budget: the names of its keys, which share one hash tag. Each name is computed once."""
+    """One owner's budget: the names of its keys, which share one hash tag.
 
-    owner: Owner
+    A name is made at each use: an installation of many users makes a budget for one request.
+    """
+
+    _digit: int | None = None
+    _account = (b"", "")
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.mode = owner.mode
+        """`live` or `test`."""
+        self.app_id = owner.app_id
+        """The app that spends."""
+        self.name = f"wf:{owner.mode}:{{{owner.tag}}}"
+        """The budget's name, which `parse` reads back; also the prefix of its keys."""
+        self.slot = key_slot(self.name)
+        """The slot of all its keys in a Cluster."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Budget) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     @classmethod
     def of_user(cls, mode: str, app_id: str, user_id: str) -> "Budget":
@@ -56,21 +78,6 @@ class Budget:
         """Return the budget of the grant whose token has the SHA-256 `digest`."""
         return cls(Grant(mode, app_id, digest))
 
-    @cached_property
-    def mode(self) -> str:
-        """`live` or `test`."""
-        return self.owner.mode
-
-    @cached_property
-    def app_id(self) -> str:
-        """The app that spends."""
-        return self.owner.app_id
-
-    @cached_property
-    def name(self) -> str:
-        """The budget's name, which `parse` reads back; also the prefix of its keys."""
-        return f"wf:{self.mode}:{{{self.owner.tag}}}"
-
     @classmethod
     def parse(cls, name: str) -> "Budget":
         """Return the budget with that name. Raises ValueError."""
@@ -79,47 +86,47 @@ class Budget:
             raise ValueError("not a budget's name")
         return cls(parse_owner(mode, tag.removeprefix("{").removesuffix("}")))
 
-    @cached_property
+    @property
     def budget(self) -> str:
         """hash: state, cap_nano, held_nano, window_day, window_nano, funding, …"""
         return f"{self.name}:budget"
 
-    @cached_property
+    @property
     def days(self) -> str:
         """hash: UTC day number → nano-USD."""
         return f"{self.name}:days"
 
-    @cached_property
+    @property
     def due(self) -> str:
         """zset: hold id, score = ms when it is overdue."""
         return f"{self.name}:due"
 
-    @cached_property
+    @property
     def ledger(self) -> str:
         """stream: every settlement, append only."""
         return f"{self.name}:ledger"
 
-    @cached_property
+    @property
     def history(self) -> str:
         """stream: consent receipts and changes, append only."""
         return f"{self.name}:history"
 
-    @cached_property
+    @property
     def events(self) -> str:
         """stream: events for the app's webhooks, append only; the newest thousand are kept."""
         return f"{self.name}:events"
 
-    @cached_property
+    @property
     def delivery(self) -> str:
         """hash: delivery of the events: done (the last entry), tries, next_ms; from, during a replay."""
         return f"{self.name}:delivery"
 
-    @cached_property
+    @property
     def queue(self) -> str:
         """zset: requests that wait for money of this budget, in order of arrival."""
         return f"{self.name}:queue"
 
-    @cached_property
+    @property
     def alive(self) -> str:
         """hash: wake channel of a process → ms until which its waiters count."""
         return f"{self.name}:alive"
@@ -128,34 +135,46 @@ class Budget:
         """hash: one request's hold, and after settlement its outcome."""
         return f"{self.name}:hold:{request_id}"
 
-    @cached_property
+    @property
     def open_shard(self) -> str:
         """zset: the shard of the list of budgets with open holds that this one belongs to."""
-        return open_shard(self._digit % OPEN_SHARDS)
+        return open_shard(self._shard(OPEN_SHARDS))
 
-    @cached_property
+    @property
     def event_shard(self) -> str:
         """zset: the shard that lists this budget when it may have undelivered events."""
-        return event_shard(self._digit % EVENT_SHARDS)
+        return event_shard(self._shard(EVENT_SHARDS))
 
-    @cached_property
+    @property
     def place(self) -> str:
         """The associated data for sealing this budget's funding key."""
         return f"{self.owner.kind}:{self.name}"
 
     def account(self, salt: bytes) -> str:
         """Return the budget's short name for request ids and logs: a keyed hash, not reversible without `salt`."""
-        if (known := self._accounts.get(salt)) is None:
-            known = self._accounts[salt] = _base32(hmac.digest(salt, self.name.encode(), "sha256"), ACCOUNT_CHARS)
-        return known
+        known, account = self._account
+        if known != salt:
+            account = _short(hmac.digest(salt, self.name.encode(), "sha256"))
+            self._account = salt, account
+        return account
 
-    @cached_property
-    def _digit(self) -> int:
-        return hashlib.sha256(self.name.encode()).digest()[0]
+    def _shard(self, shards: int) -> int:
+        if self._digit is None:
+            self._digit = hashlib.sha256(self.name.encode()).digest()[0]
+        return self._digit % shards
 
-    @cached_property
-    def _accounts(self) -> dict[bytes, str]:
-        return {}
+
+def key_slot(key: str) -> int:
+    """Return the slot of a key: the CRC-16 (XMODEM) of its hash tag, of the whole key without one.
+
+    Source: the Redis Cluster specification, "Key distribution model".
+    """
+    name = key.encode()
+    opened = name.find(b"{")
+    closed = name.find(b"}", opened + 1)
+    if opened >= 0 and closed > opened + 1:
+        name = name[opened + 1 : closed]
+    return crc_hqx(name, 0) % SLOTS
 
 
 def open_shard(number: int) -> str:
@@ -342,5 +361,6 @@ def account_of(request_id: str) -> str | None:
     return body[:ACCOUNT_CHARS]
 
 
-def _base32(raw: bytes, length: int) -> str:
-    return base64.b32encode(raw).decode().rstrip("=").lower()[:length]
+def _short(digest: bytes) -> str:
+    """Return the first characters of a digest in base32, of which ten bytes make sixteen."""
+    return base64.b32encode(digest[:10]).decode().lower()[:ACCOUNT_CHARS]

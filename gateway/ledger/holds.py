@@ -31,6 +31,7 @@ from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.owners import Grant, Owner
 from gateway.store.connection import Arg, Reply
 from gateway.store.replies import by_name, paired, text
+from gateway.store.scripts import BudgetCommand, Call
 from gateway.store.store import Store
 
 # After a refusal, one request may try the funding key again after this pause.
@@ -38,6 +39,7 @@ FUNDING_TRIAL_MS = 5_000
 _PACE = Pace()
 _NO_PLACE = QueuePlace()
 _DAY_MS = 86_400_000
+_SENT_ON = BudgetCommand(("ZADD",), lambda budget: [budget.due], more=3)
 
 
 ScriptCall = tuple[list[str], list[Arg]]
@@ -60,6 +62,10 @@ class Ledger:
         }
         self.lease_ms = lease_ms
         self.keep_ms = keep_days * _DAY_MS
+        self._keep_ms = str(self.keep_ms)
+        self._admit_on = store.frequent("admit", _admit_keys, args=6)
+        self._note_id_on = store.frequent("attach", lambda _: (), args=1)
+        self._settle_on = store.frequent("settle", _settle_keys, args=7)
         self.events = Events(store)
         self.endings = Endings(store, self.events)
 
@@ -80,11 +86,12 @@ class Ledger:
         Raises NotConnected, BudgetExceeded, GrantInvalid, FundingInvalid, RateLimited, Unavailable.
         After Unavailable the hold may exist: void it.
         """
-        names = [budget.budget, budget.days, budget.due, budget.hold(request_id), budget.queue, budget.alive]
-        total_nano = "" if worst is None else worst.total_nano
+        total_nano = "" if worst is None else str(worst.total_nano)
         queue_argument, settings = encode_queue(turn, worst, terms), self._settings[budget.mode] + turn.channel
-        args: list[Arg] = [request_id, total_nano, queue_argument, estimate_nano, _line(model), settings]
-        answered = read_admitted(await self._store.run("admit", names, args, behind=budget.open_shard))
+        hold = budget.hold(request_id)
+        words = (hold, request_id, total_nano, queue_argument, str(estimate_nano), _line(model), settings)
+        script_call = self._admit_on.call(budget, words)
+        answered = read_admitted(await self._store.run(script_call, behind=budget.open_shard))
         if answered[1] == NOT_CONNECTED:
             raise await self._not_connected(budget.owner)
         found = outcome(answered, worst, terms)
@@ -103,11 +110,12 @@ class Ledger:
 
         `due_ms`: from its admission or last renewal.
         """
-        return self._store.post_command(*_sent_command(budget, request_id, due_ms))
+        # A half added to its time in `due`, if it is open (XX). Scripts that change the time keep the fraction.
+        return self._store.post(_SENT_ON.call(budget, ("XX", f"{due_ms}.5", request_id)))
 
     def post_generation(self, budget: Budget, request_id: str, generation_id: str) -> Awaitable[bool]:
         """Record OpenRouter's id, by which the cost can be found after a crash. Returns when it was sent."""
-        return self._store.post("attach", [budget.hold(request_id)], [generation_id])
+        return self._store.post(self._note_id_on.call(budget, (budget.hold(request_id), generation_id)))
 
     def post_settlement(
         self,
@@ -122,14 +130,14 @@ class Ledger:
         `held`: its admission, with which the script need not read the hold.
         """
         script_call = self._settle_call(budget, request_id, owed, held)
-        return self._store.post("settle", *script_call, lambda reply: on_result(self._booked(budget, reply)))
+        return self._store.post(script_call, on_reply=lambda reply: on_result(self._booked(budget, reply)))
 
     def keep_settlement(
         self, budget: Budget, request_id: str, owed: Settlement, on_result: Callable[[Booked], None]
     ) -> None:
         """Do as `post_settlement`, without waiting."""
         script_call = self._settle_call(budget, request_id, owed)
-        self._store.keep("settle", *script_call, lambda reply: on_result(self._booked(budget, reply)))
+        self._store.keep(script_call, on_reply=lambda reply: on_result(self._booked(budget, reply)))
 
     async def post_hand_over(
         self, budget: Budget, request_id: str, owed: HandOver, on_result: Callable[[bool], None]
@@ -175,8 +183,7 @@ class Ledger:
         self, budget: Budget, request_id: str, settlement: Settlement, held: Admission | None = None
     ) -> Booked:
         """Settle a hold; a repeat returns the first result. `held`: its admission. Raises Unavailable."""
-        reply = await self._store.run("settle", *self._settle_call(budget, request_id, settlement, held))
-        return self._booked(budget, reply)
+        return self._booked(budget, await self._store.run(self._settle_call(budget, request_id, settlement, held)))
 
     def rest_seconds(self, budget: Budget) -> float:
         """Return how long not to sweep after an outage, so that live processes renew their leases first."""
@@ -269,16 +276,14 @@ class Ledger:
 
     def _settle_call(
         self, budget: Budget, request_id: str, settlement: Settlement, held: Admission | None = None
-    ) -> ScriptCall:
-        names = [budget.budget, budget.days, budget.due, budget.hold(request_id)]
-        names += (budget.ledger, budget.queue, budget.events)
+    ) -> Call:
         status, cost_nano, generation_id, model, prompt, completion, funding, ended_by = settlement
         ending = f"{status}\n{generation_id}\n{ended_by}\n{_line(model)}"
-        args: list[Arg] = [request_id, ending, cost_nano, f"{_known(prompt)} {_known(completion)}"]
+        tokens = f"{_known(prompt)} {_known(completion)}"
         # Beside these fields the hold has only generation id and model, so both must be known.
-        admitted = held.admitted if held is not None and generation_id and model else b""
-        args += (_verdict(funding), self.keep_ms, admitted)
-        return names, args
+        admitted = text(held.admitted) if held is not None and generation_id and model else ""
+        args = (request_id, ending, str(cost_nano), tokens, _verdict(funding), self._keep_ms, admitted)
+        return self._settle_on.call(budget, (budget.hold(request_id), *args))
 
     def _booked(self, budget: Budget, reply: Reply) -> Booked:
         code, status, cost, overrun = reply.split()
@@ -287,16 +292,17 @@ class Ledger:
         return Booked(code != b"0", text(status), int(cost), int(overrun))
 
 
+def _admit_keys(budget: Budget) -> list[str]:
+    return [budget.budget, budget.days, budget.due, budget.queue, budget.alive]
+
+
+def _settle_keys(budget: Budget) -> list[str]:
+    return [budget.budget, budget.days, budget.due, budget.ledger, budget.queue, budget.events]
+
+
 def _renewal(reply: Reply) -> Renewal:
     written, active, due_ms = reply.split()
     return Renewal(written == b"1", active == b"1", int(due_ms))
-
-
-def _sent_command(budget: Budget, request_id: str, due_ms: int) -> tuple[str, ...]:
-    """Return the command that marks an open hold as sent: half a millisecond added to its time in `due`. XX: only if
-    the hold is open. Scripts that change the time keep the fraction.
-    """
-    return "ZADD", budget.due, "XX", f"{due_ms}.5", request_id
 
 
 def _attach_call(

@@ -1,10 +1,11 @@
 """Validates an app's user id (1 to 256 bytes of UTF-8 without control characters) and decodes it from a header."""
 
 import re
-import unicodedata
 from urllib.parse import unquote_to_bytes
 
 MAX_BYTES = 256
+# Unicode's category Cc.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ESCAPED_BYTE_ABOVE_ASCII = re.compile(r"%[89A-Fa-f][0-9A-Fa-f]")
 
 
@@ -16,7 +17,7 @@ def user_id_fault(user_id: str) -> str | None:
         return "must be valid UTF-8"
     if not 1 <= length <= MAX_BYTES:
         return f"must be 1 to {MAX_BYTES} bytes of UTF-8"
-    if any(unicodedata.category(character) == "Cc" for character in user_id):
+    if _CONTROL.search(user_id):
         return "must not hold control characters"
     return None
 

@@ -16,7 +16,7 @@ import hiredis
 from gateway import keys
 from gateway.errors import Unavailable
 from gateway.store.connection import Lost, pack
-from gateway.store.epoch import SLOTS, cluster_keys, key_slot
+from gateway.store.epoch import cluster_keys
 from gateway.store.server import Server
 
 # How many redirections (MOVED, ASK) or TRYAGAINs one command follows.
@@ -111,7 +111,7 @@ class Cluster:
         self._make = make
         self._nodes: dict[str, Server] = {}
         self._seeds = [self._known(host, port) for host, port in seeds]
-        self._owners = [self._seeds[0]] * SLOTS
+        self._owners = [self._seeds[0]] * keys.SLOTS
         self.masters: Sequence[Server] = (self._seeds[0],)
         self._seeds[0].serve(True)
         self._keys: dict[Server, str] = {}
@@ -154,7 +154,7 @@ class Cluster:
     def _slot(self, number: int) -> int:
         # Cached, because finding a key for a master of one slot takes tens of thousands of numbers.
         if number == len(self._slots):
-            self._slots.append(key_slot(f"{keys.INSTANCE}:{number}"))
+            self._slots.append(keys.key_slot(f"{keys.INSTANCE}:{number}"))
         return self._slots[number]
 
     def moved(self, slot: int, address: str, *, told_by: Server) -> Server:
@@ -229,11 +229,11 @@ def by_master(routes: Routes, names: Iterable[str]) -> dict[Server, list[str]]:
     return {master: lying or [routes.key_on(master)] for master, lying in found.items()}
 
 
-# A request needs the slots of the same few keys several times; computing a CRC takes ten times as long as a look-up.
-@lru_cache(maxsize=4096)
+# Each admission looks up its shard's slot; computing a CRC takes six times as long.
+@lru_cache(maxsize=64)
 def slot_of(key: str) -> int:
     """Return the slot of a key. Keys with one hash tag share a slot, so it stands for a budget."""
-    return key_slot(key)
+    return keys.key_slot(key)
 
 
 class Detour(NamedTuple):

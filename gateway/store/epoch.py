@@ -7,7 +7,6 @@ written into that Redis, so that every process refuses it even when the counter 
 acceptance is valid for one Redis only: a copy made before the latest acceptance has an earlier one, and is refused.
 """
 
-from binascii import crc_hqx
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +15,6 @@ from gateway import keys
 
 Memory = dict[str, list[str | int]]
 
-SLOTS = 16384
 # One heartbeat key in every sixteenth of a Cluster's slots, so that the usual number of masters is covered.
 _CLUSTER_BEATS = 16
 _EMPTY = "Redis came back empty"
@@ -163,25 +161,12 @@ def _doubt(sign: Sign, known: Known | None) -> str | None:
     return None
 
 
-def key_slot(key: str) -> int:
-    """Return the slot of a key: the CRC-16 (XMODEM) of its hash tag, of the whole key without one.
-
-    Source: the Redis Cluster specification, "Key distribution model".
-    """
-    name = key.encode()
-    opened = name.find(b"{")
-    closed = name.find(b"}", opened + 1)
-    if opened >= 0 and closed > opened + 1:
-        name = name[opened + 1 : closed]
-    return crc_hqx(name, 0) % SLOTS
-
-
 def cluster_keys() -> list[str]:
     """Return one key in each sixteenth of the slots of a Cluster."""
     found: dict[int, str] = {}
     number = 0
     while len(found) < _CLUSTER_BEATS:
         key = f"{keys.INSTANCE}:{number}"
-        found.setdefault(key_slot(key) * _CLUSTER_BEATS // SLOTS, key)
+        found.setdefault(keys.key_slot(key) * _CLUSTER_BEATS // keys.SLOTS, key)
         number += 1
     return [found[part] for part in sorted(found)]

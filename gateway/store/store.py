@@ -8,7 +8,7 @@ Rule: a Redis that is empty, or older than this process last saw it, is refused 
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ import hiredis
 
 from gateway import redis_url
 from gateway.errors import Unavailable
+from gateway.keys import Budget
 from gateway.redis_url import RedisUrl
 from gateway.store import scripts
 from gateway.store.beats import Beats
@@ -25,6 +26,7 @@ from gateway.store.connection import LOST, Access, Arg, Lost, Place, Reply, pack
 from gateway.store.epoch import Epoch, Memory
 from gateway.store.outbox import OnReply, Outbox
 from gateway.store.replies import read
+from gateway.store.scripts import BudgetCommand, Call
 from gateway.store.server import Server
 from gateway.store.subscription import Subscription, subscribe
 
@@ -146,16 +148,32 @@ class Store:
 
     # -- calls --------------------------------------------------------------------------------------------
 
-    def run(
-        self, script: str, key_names: Sequence[str], args: Sequence[Arg] = (), *, behind: str | None = None
-    ) -> Awaitable[Reply]:
-        """Run the script of that name, after every earlier post on its first key's slot. Raises Unavailable.
+    def frequent(self, script: str, key_names: Callable[[Budget], Sequence[str]], *, args: int) -> BudgetCommand:
+        """Return a frequent call of a script on a budget's keys, for `run`, `post` and `keep`.
 
-        `behind`: on a single server, also after every earlier post on this key's slot.
+        `key_names`: returns all its keys but the last; `args`: the number of its arguments.
         """
-        known = self._scripts[script]
+        return self._scripts[script].frequent(key_names, args=args)
+
+    def run(
+        self,
+        script: str | Call,
+        key_names: Sequence[str] = (),
+        args: Sequence[Arg] = (),
+        *,
+        behind: str | None = None,
+    ) -> Awaitable[Reply]:
+        """Run a script, by its name or as a frequent call. Raises Unavailable.
+
+        It runs after every earlier post on its keys' slot. `behind`: on a single server, also after every earlier post
+        on this key's slot.
+        """
+        slot, packed, load = self._call(script, key_names, args)
         also = slot_of(behind) if behind is not None and self.is_single else None
-        return self._answer(slot_of(key_names[0]), known.call(key_names, args), known.load, also)
+        return self._answer(slot, packed, load, also)
+
+    def _call(self, script: str | Call, key_names: Sequence[str], args: Sequence[Arg]) -> Call:
+        return self._scripts[script].call(key_names, args) if isinstance(script, str) else script
 
     async def call(self, command: str, *args: Arg) -> Reply:
         """Run one command on the key `args[0]`, after every earlier post on its slot. Raises Unavailable."""
@@ -270,27 +288,28 @@ class Store:
     # -- posts --------------------------------------------------------------------------------------------
 
     def post(
-        self, script: str, key_names: Sequence[str], args: Sequence[Arg] = (), on_reply: OnReply | None = None
+        self,
+        script: str | Call,
+        key_names: Sequence[str] = (),
+        args: Sequence[Arg] = (),
+        on_reply: OnReply | None = None,
     ) -> Awaitable[bool]:
-        """Keep a script until Redis acknowledged it; return whether it was sent. It must be safe to repeat.
+        """Keep a script's call until Redis acknowledged it; return whether it was sent. It must be safe to repeat.
 
         True: its bytes are with the kernel. False: Redis is away, or did not accept the bytes within the deadline;
         they are sent when it is back, after the slot's earlier posts. `on_reply` is called with the reply, once.
         """
-        known = self._scripts[script]
-        return self._outbox.post(slot_of(key_names[0]), known.call(key_names, args), known.load, on_reply)
+        return self._outbox.post(*self._call(script, key_names, args), on_reply)
 
     def keep(
-        self, script: str, key_names: Sequence[str], args: Sequence[Arg] = (), on_reply: OnReply | None = None
+        self,
+        script: str | Call,
+        key_names: Sequence[str] = (),
+        args: Sequence[Arg] = (),
+        on_reply: OnReply | None = None,
     ) -> bool:
         """Do as `post`, without waiting for the write; return False when the outbox is full and it was dropped."""
-        known = self._scripts[script]
-        return self._outbox.keep(slot_of(key_names[0]), known.call(key_names, args), known.load, on_reply) is not None
-
-    def post_command(self, command: str, *args: Arg, on_reply: OnReply | None = None) -> Awaitable[bool]:
-        """Do as `post`, with one command on the key `args[0]`."""
-        packed = pack((command, *args))
-        return self._outbox.post(slot_of(str(args[0])), packed, on_reply=on_reply)
+        return self._outbox.keep(*self._call(script, key_names, args), on_reply) is not None
 
     @property
     def pending(self) -> int:

@@ -2,9 +2,9 @@
 KEYS[1] budget  hash    state, cap, held, spend of the window, sealed funding key, the request beyond its bound
 KEYS[2] days    hash    UTC day -> nano-USD
 KEYS[3] due     zset    hold id -> ms when it is overdue
-KEYS[4] hold    string  this request's hold
-KEYS[5] queue   zset    requests that wait for money of this budget
-KEYS[6] alive   hash    leases of the processes that have waiters
+KEYS[4] queue   zset    requests that wait for money of this budget
+KEYS[5] alive   hash    leases of the processes that have waiters
+KEYS[6] hold    string  this request's hold
 ARGV[1] request_id
 ARGV[2] bound_nano     the most it can cost; '' = its price is unknown: hold all that is left
 ARGV[3] asked          '' = first call. Else 'place terms'
@@ -40,7 +40,7 @@ REPEAT the same request id returns the first hold and changes nothing; a refusal
 -- include: window
 -- include: pace
 -- Rarely needed functions are included where they are needed, because each definition costs every run of the script.
-local call, budget_key, due_key, hold_key = redis.call, KEYS[1], KEYS[3], KEYS[4]
+local call, budget_key, due_key, hold_key = redis.call, KEYS[1], KEYS[3], KEYS[6]
 local now_ms, today = clock()
 local now, place, terms, channel = whole(now_ms), '', ''
 if ARGV[3] ~= '' then place, terms = ARGV[3]:match('^(%S*) (.*)$') end
@@ -80,15 +80,15 @@ else
   elseif cap and (waiting_ms or place ~= '' or not bound or bound > left) then
     -- include: queue
     -- include: decide
-    channel, queue = ARGV[6]:match('%S*$'), queue_of(budget_key, KEYS[5], KEYS[6])
+    channel, queue = ARGV[6]:match('%S*$'), queue_of(budget_key, KEYS[4], KEYS[5])
     code, amount, max_tokens = decide(queue, channel, place, terms, left, alone, bound, now_ms, waiting_ms)
   end
 end
 -- A repeat after a lost reply may have a place that it does not know.
-if code > -7 and (place ~= '' or queue and call('ZSCORE', KEYS[5], channel .. ' ' .. ARGV[1])) then
+if code > -7 and (place ~= '' or queue and call('ZSCORE', KEYS[4], channel .. ' ' .. ARGV[1])) then
   -- include: queue
   channel = ARGV[6]:match('%S*$')
-  queue_of(budget_key, KEYS[5], KEYS[6]).leave(channel .. ' ' .. ARGV[1], code >= 0 and left and left <= amount)
+  queue_of(budget_key, KEYS[4], KEYS[5]).leave(channel .. ' ' .. ARGV[1], code >= 0 and left and left <= amount)
 end
 local since_ms = now_ms - (used_ms or 0)
 local is_new_second = since_ms > now_ms % 1000 or since_ms < 0

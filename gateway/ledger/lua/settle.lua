@@ -2,10 +2,10 @@
 KEYS[1] budget  hash
 KEYS[2] days    hash
 KEYS[3] due     zset
-KEYS[4] hold    string
-KEYS[5] ledger  stream
-KEYS[6] queue   zset    requests that wait for money of this budget
-KEYS[7] events  stream  events for webhooks
+KEYS[4] ledger  stream
+KEYS[5] queue   zset    requests that wait for money of this budget
+KEYS[6] events  stream  events for webhooks
+KEYS[7] hold    string
 ARGV[1] request_id
 ARGV[2] ending           four lines: status, generation_id, ended_by, model; one argument because each costs Redis time
                          status: 'settled' (a cost that OpenRouter stated), 'estimated', 'void'
@@ -21,7 +21,7 @@ RETURNS 'code status cost_nano overrun_nano'  code: 1 booked, 2 booked and an ev
 REPEAT changes nothing. One exception: a hold closed at an estimate or voided by the sweeper accepts a cost that
   OpenRouter states later; the ledger then gets a second entry with the difference. ]]
 -- include: window
-local call, budget_key, days_key, hold_key, ending, status = redis.call, KEYS[1], KEYS[2], KEYS[4], ARGV[2], ARGV[2]:match('^%l+')
+local call, budget_key, days_key, hold_key, ending, status = redis.call, KEYS[1], KEYS[2], KEYS[7], ARGV[2], ARGV[2]:match('^%l+')
 local hold, state, old_id, _, asked, admitted, nano, day, admitted_ms, version, code, cost_before, overrun_before
 local cost_nano, overrun_nano, is_first_of_day, booked_code = status == 'void' and '0' or ARGV[3], '0', true, '1 '
 if ARGV[7] ~= '' and call('ZREM', KEYS[3], ARGV[1]) == 1 then
@@ -68,7 +68,7 @@ if delta_nano ~= '0' then
   else call('HSET', budget_key, 'held_nano', held, 'window_nano', whole(window)) call('HINCRBY', budget_key, 'booked_nano', delta_nano) end
   if is_in_window and window >= (next_threshold_nano or 0) + 0 then
     -- include: threshold
-    if write_thresholds(budget_key, KEYS[7], window, window_day) then booked_code = '2 ' end
+    if write_thresholds(budget_key, KEYS[6], window, window_day) then booked_code = '2 ' end
   end
 elseif freed then
   call('HINCRBY', budget_key, 'held_nano', '-' .. nano)
@@ -79,7 +79,7 @@ if code ~= '' and cost_nano + 0 > nano + 0 then
 end
 if refused or ARGV[5] ~= '' and ARGV[5] ~= 'works' then
   -- include: verdict
-  if note_verdict(budget_key, version, ARGV[5], KEYS[7]) then booked_code = '2 ' end
+  if note_verdict(budget_key, version, ARGV[5], KEYS[6]) then booked_code = '2 ' end
 end
 if old_id then
   local new_id, ended_by, model = ending:match('\n(.*)\n(.*)\n(.*)$')
@@ -87,15 +87,15 @@ if old_id then
 end
 local closed = ending .. '\n' .. admitted .. '\n' .. cost_nano .. '\n' .. overrun_nano .. '\n' .. ARGV[4]
 -- The entry's id is the time of the settlement. Old entries are trimmed with the first spend of a day, or without a cost.
-if is_first_of_day then call('XTRIM', KEYS[5], 'MINID', '~', whole(clock() - ARGV[6])) end
-local settled_ms = call('XADD', KEYS[5], '*', 'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed):match('^%d+')
+if is_first_of_day then call('XTRIM', KEYS[4], 'MINID', '~', whole(clock() - ARGV[6])) end
+local settled_ms = call('XADD', KEYS[4], '*', 'request_id', ARGV[1], 'delta_nano', delta_nano, 'closed', closed):match('^%d+')
 call('SET', hold_key, closed .. '\n' .. settled_ms, 'PXAT', whole(settled_ms + ARGV[6]))
 if uses then
   -- include: grant_end
-  if settle_use(state, status, ARGV[6], budget_key, KEYS[3], days_key, KEYS[5], KEYS[7]) then booked_code = '2 ' end
+  if settle_use(state, status, ARGV[6], budget_key, KEYS[3], days_key, KEYS[4], KEYS[6]) then booked_code = '2 ' end
 end
 if waiting_ms then  -- The released amount may be what the first waiting request needs.
   -- include: queue
-  queue_of(budget_key, KEYS[6]).tell_first()
+  queue_of(budget_key, KEYS[5]).tell_first()
 end
 return booked_code .. status .. ' ' .. cost_nano .. ' ' .. overrun_nano

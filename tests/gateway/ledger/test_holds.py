@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 import fakeredis
+import hiredis
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -14,6 +15,7 @@ from gateway.ledger.holds import Ledger
 from gateway.store import scripts
 from gateway.store.connection import Arg, Reply
 from gateway.store.outbox import OnReply
+from gateway.store.scripts import Call
 from gateway.store.store import Store
 from tests.gateway.ledger_grants import GrantMachine
 from tests.gateway.ledger_machine import KEEP_DAYS, LedgerMachine, LedgerUnderTest
@@ -30,6 +32,7 @@ class StoreInMemory(Store):
     def __init__(self) -> None:
         self._client = fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer())
         self._scripts = scripts.load()
+        self._texts = {script.sha.encode(): script.text for script in self._scripts.values()}
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -43,16 +46,31 @@ class StoreInMemory(Store):
         return False
 
     async def run(
-        self, script: str, key_names: Sequence[str], args: Sequence[Arg] = (), *, behind: str | None = None
+        self,
+        script: str | Call,
+        key_names: Sequence[str] = (),
+        args: Sequence[Arg] = (),
+        *,
+        behind: str | None = None,
     ) -> Reply:
         del behind
-        return await self.call("EVAL", self._scripts[script].text, len(key_names), *key_names, *args)
+        _, packed, _ = self._call(script, key_names, args)
+        reader = hiredis.Reader()
+        reader.feed(packed)
+        command, *words = reader.gets()
+        if command == b"EVALSHA":
+            command, words[0] = "EVAL", self._texts[words[0]]
+        return await self.call(command, *words)
 
     async def call(self, command: str, *args: Arg) -> Reply:
         return await self._client.execute_command(command, *args)  # type: ignore[no-untyped-call]
 
     async def post(
-        self, script: str, key_names: Sequence[str], args: Sequence[Arg] = (), on_reply: OnReply | None = None
+        self,
+        script: str | Call,
+        key_names: Sequence[str] = (),
+        args: Sequence[Arg] = (),
+        on_reply: OnReply | None = None,
     ) -> bool:
         reply = await self.run(script, key_names, args)
         if on_reply is not None:
@@ -60,16 +78,14 @@ class StoreInMemory(Store):
         return True
 
     def keep(
-        self, script: str, key_names: Sequence[str], args: Sequence[Arg] = (), on_reply: OnReply | None = None
+        self,
+        script: str | Call,
+        key_names: Sequence[str] = (),
+        args: Sequence[Arg] = (),
+        on_reply: OnReply | None = None,
     ) -> bool:
         # As one whose server is away and never comes back: what is kept is a hint, and no balance needs it.
         del script, key_names, args, on_reply
-        return True
-
-    async def post_command(self, command: str, *args: Arg, on_reply: OnReply | None = None) -> bool:
-        reply = await self.call(command, *args)
-        if on_reply is not None:
-            on_reply(reply)
         return True
 
 

@@ -94,7 +94,7 @@ class Scripts:
         lease_ms: int = LEASE_MS,
     ) -> list[Any]:
         """Run admit.lua. `expected`: total, fixed and per-token amount; None: equal to the bound."""
-        names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id), BUDGET.queue, BUDGET.alive]
+        names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.queue, BUDGET.alive, BUDGET.hold(request_id)]
         total, its_fixed, its_per_token = expected or (worst, fixed, per_token)
         terms = f"{int(expected is not None)} {total} {its_fixed} {its_per_token} {min_tokens} {usual_tokens}"
         said = f"{terms} {fixed} {per_token}" if has_terms and worst != "" else ""
@@ -112,8 +112,8 @@ class Scripts:
     ) -> list[Any]:
         """With generation and model, as a process does it that remembers the admission."""
         admitted = self.admitted.get(request_id, b"") if generation and model else b""
-        names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.hold(request_id), BUDGET.ledger]
-        names += (BUDGET.queue, BUDGET.events)
+        names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.ledger, BUDGET.queue, BUDGET.events]
+        names.append(BUDGET.hold(request_id))
         ending = f"{status}\n{generation}\ncomplete\n{model}"
         known = (request_id, ending, cost, " ", _verdict(funding), KEEP_DAYS * DAY_MS, admitted)
         code, said, *nano = self.run("settle", names, *known).split()

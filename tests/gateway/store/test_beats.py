@@ -9,6 +9,8 @@ from structlog.testing import capture_logs
 
 from gateway import keys
 from gateway.errors import Unavailable
+from gateway.store.cluster import slot_of
+from gateway.store.connection import pack
 from gateway.store.server import Server
 from gateway.store.store import Store
 from tests.gateway.store.conftest import PATIENT_MS
@@ -50,7 +52,7 @@ async def test_no_command_is_let_out_to_a_redis_that_is_not_ours(server: ValkeyS
         operator.flushall()
         server_of(patient).drop()
         waiting = [asyncio.ensure_future(patient.call("SET", KEY, "too late")) for _ in range(20)]
-        posted = asyncio.ensure_future(patient.post_command("SET", KEY, "too late"))
+        posted = asyncio.ensure_future(patient.post((slot_of(KEY), pack(("SET", KEY, "too late")), b"")))
         for call in waiting:
             with pytest.raises(Unavailable):
                 await call

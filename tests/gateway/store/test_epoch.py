@@ -1,11 +1,8 @@
 """Whether a Redis is the one we knew: same epoch, not older."""
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
-from redis.crc import key_slot as redis_key_slot
 
-from gateway.store.epoch import Epoch, Known, Sign, key_slot, newest
+from gateway.store.epoch import Epoch, Known, Sign, newest
 
 _KEY = "wf:instance"
 
@@ -128,12 +125,3 @@ def test_a_server_that_joined_later_may_be_begun() -> None:
     epoch.remember("a", Known("e1", 1, 50))
     assert epoch.judge("new", _sign("", 0), None)
     assert epoch.may_begin("new")
-
-
-@given(st.text(st.sampled_from("ab{}é")))
-@example("{}a")
-@example("a{b}{c}")
-@example("a{{b}}")
-def test_a_keys_slot_is_the_one_that_redis_computes(key: str) -> None:
-    """By its first hash tag that is not empty, else by the whole key."""
-    assert key_slot(key) == redis_key_slot(key.encode())

@@ -11,8 +11,9 @@ from structlog.testing import capture_logs
 
 from gateway.errors import Unavailable
 from gateway.store import outbox
+from gateway.store.cluster import slot_of
 from gateway.store.connection import pack
-from gateway.store.scripts import Script
+from gateway.store.scripts import Call, Script
 from gateway.store.store import Store
 from tests.clusters import ValkeyCluster, ask
 from tests.servers import ValkeyServer
@@ -53,6 +54,11 @@ async def opened(url: str, deadline_ms: int = PATIENT_MS) -> AsyncIterator[Store
         yield store
     finally:
         await store.close()
+
+
+def command(name: str, key: str, *words: str) -> Call:
+    """A command without a script."""
+    return slot_of(key), pack((name, key, *words)), b""
 
 
 def note(store: Store, budget: str, number: int, **more: Any) -> "asyncio.Future[bool]":
@@ -146,10 +152,10 @@ async def test_a_post_that_is_wrong_for_good_is_told_and_dropped(store: Store) -
         raise KeyError
 
     with capture_logs() as lines:
-        await store.post_command("SET", "{b}", "a string", on_reply=fail)
+        await store.post(command("SET", "{b}", "a string"), on_reply=fail)
         await note(store, "b", 1)
-        await store.post_command("DEL", "{b}")
-        await store.post_command("RPUSH", "{b}", "2")
+        await store.post(command("DEL", "{b}"))
+        await store.post(command("RPUSH", "{b}", "2"))
         assert await noted(store, "b") == [2]
     assert [line["event"] for line in lines] == ["post_reply_failed", "post_refused"]
     assert store.pending == 0

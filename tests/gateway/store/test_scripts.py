@@ -2,7 +2,13 @@
 
 import hashlib
 
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gateway.keys import Budget
 from gateway.store import scripts
+
+_TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 def test_each_room_brings_its_scripts_with_their_includes() -> None:
@@ -11,3 +17,14 @@ def test_each_room_brings_its_scripts_with_their_includes() -> None:
     assert {"beat", "connect", "admit", "settle"} <= found.keys()
     assert not [name for name, script in found.items() if "-- include:" in script.text]
     assert all(script.sha == hashlib.sha1(script.text.encode()).hexdigest() for script in found.values())
+
+
+@given(user=_TEXTS, words=st.tuples(_TEXTS, _TEXTS, _TEXTS))
+@example(user="ada", words=("a" * 2000, "", "x"))
+@example(user="ada\0", words=("gen-é", "\r\n", "\0"))
+def test_a_frequent_call_is_packed_as_any_other(user: str, words: tuple[str, str, str]) -> None:
+    """Whatever the budget's name and the words hold, also for a second budget with a name as long."""
+    script = scripts.load()["attach"]
+    frequent = script.frequent(lambda budget: [budget.due, budget.budget], args=2)
+    for budget in (Budget.of_user("live", "app1", user), Budget.of_user("live", "app2", user)):
+        assert frequent.call(budget, words) == script.call([budget.due, budget.budget, words[0]], words[1:])

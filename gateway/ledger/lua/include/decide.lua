@@ -4,7 +4,7 @@
 local function decide(queue, channel, place, terms, left, alone, bound, now_ms, waiting_ms)
   local waiter = channel .. ' ' .. ARGV[1]
   -- A repeat after a lost reply has its hold, and does not wait.
-  if redis.call('EXISTS', KEYS[4]) == 1 then return -4, bound or 0, 0 end
+  if redis.call('EXISTS', KEYS[6]) == 1 then return -4, bound or 0, 0 end
   local is_over = place == '-'
   if place ~= '' and not is_over then waiting_ms = queue.keep(waiter, place, now_ms) end
   -- A request whose waiting time has passed skips the queue: those before it have waited as long.
