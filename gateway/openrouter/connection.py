@@ -28,6 +28,7 @@ _FRAMING_BYTES = 64 * 1024
 _MOST_HEADERS = 256
 # The size of the cache of decoded headers, most of which repeat.
 _REMEMBERED_HEADERS = 4096
+_NO_HEADERS: dict[str, str] = {}
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -65,7 +66,8 @@ class UpstreamConnection(asyncio.Protocol):
         """The answer's status, None until its head was read."""
         self.headers: list[tuple[str, str]] = []
         """As received, decoded as UTF-8 with surrogate escapes, so that encoding restores every byte."""
-        self._first_values: dict[str, str] = {}
+        self.header: Callable[[str], str | None] = _NO_HEADERS.get
+        """Returns the first value of a header by its name in lower case, None without one."""
         self.is_sent = False
         """Whether the whole request is in the kernel's buffer. With TLS up to 64 kB may still be in the transport's."""
         self.is_ended = False
@@ -82,7 +84,7 @@ class UpstreamConnection(asyncio.Protocol):
         a connection that was closed meanwhile nothing is sent, and `failure` is set.
         """
         self._on_progress = on_progress
-        self.status, self.headers, self._first_values, self.failure = None, [], {}, None
+        self.status, self.headers, self.header, self.failure = None, [], _NO_HEADERS.get, None
         self.is_sent = self.is_ended = False
         self._framing_bytes = 0
         self._head = b""
@@ -111,10 +113,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._is_reading_paused = False
             self._transport.resume_reading()
         return taken
-
-    def header(self, name: str) -> str | None:
-        """Return the first value of a header, None without one. `name`: in lower case."""
-        return self._first_values.get(name)
 
     def release(self) -> None:
         """End the request. The connection is kept if the answer is complete and both sides permit it."""
@@ -266,15 +264,16 @@ class UpstreamConnection(asyncio.Protocol):
             raise ValueError("too many headers")
         self._head = b""
         self.headers = list(map(_header, lines))
-        self._first_values = dict(map(_by_name, reversed(lines)))
-        coding, has_doubled = self._first_values.get("transfer-encoding"), len(self._first_values) < len(self.headers)
+        first_values = dict(map(_by_name, reversed(lines)))
+        self.header = first_values.get
+        coding, has_doubled = first_values.get("transfer-encoding"), len(first_values) < len(lines)
         if coding is not None and (coding != "chunked" or has_doubled) and _codings(self.headers) != ["chunked"]:
             # We send no TE, so only chunked is allowed. llhttp would read `identity, chunked` as chunked, pass `gzip,
             # chunked` on without its label, and read `chunked, gzip` to the end of the connection.
             raise ValueError("an unknown transfer coding")
-        self._ends_with_connection = coding is None and "content-length" not in self._first_values
+        self._ends_with_connection = coding is None and "content-length" not in first_values
         # HTTP/1.0 has another keep-alive convention, and a chunked answer in it is invalid (RFC 9112 §6.1).
-        self._is_kept = self._parser.should_keep_alive() and self._parser.get_http_version() == "1.1"
+        self._is_kept = self._parser.should_keep_alive() and head.startswith(b"HTTP/1.1 ")
         self.status = status
 
     def on_message_complete(self) -> None:
