@@ -21,6 +21,7 @@ from gateway.metered.admission import Admissions
 from gateway.metered.closing import Closing
 from gateway.metered.inflight import Inflight
 from gateway.metered.proxy import Proxy
+from gateway.metered.relay import Relay
 from gateway.metered.tracing import traced
 from gateway.metered.waiting import WaitingRequests
 from gateway.openrouter.client import Client
@@ -132,6 +133,8 @@ def _assemble(services: Services, client: Client) -> Gateway:
         reconcile_seconds=settings.reconcile_seconds,
         is_sweeping=settings.sweeper,
     )
+    closing = Closing(ledger, prices, sweeper)
+    relay = Relay(ledger, closing, client.timeouts, caller_seconds=settings.caller_silence_seconds)
     proxy = Proxy(
         store=services.store,
         apps=services.apps,
@@ -142,8 +145,8 @@ def _assemble(services: Services, client: Client) -> Gateway:
         prices=prices,
         inflight=inflight,
         admissions=admissions,
-        closing=Closing(ledger, prices, sweeper),
-        caller_seconds=settings.caller_silence_seconds,
+        closing=closing,
+        relay=relay,
     )
     routes = Routes(proxy, Api(services, prices), settings)
     server = CallerServer(routes.handle)

@@ -1,14 +1,12 @@
 """The path of one metered request: authenticate, admit, send, relay, settle. No other file depends on the order.
 
-Rule: once a hold was requested, `Closing.close` posts the settlement in any case. Rule: bytes are relayed unchanged;
-the meter reads a copy. Rule: the Redis command for "sent", for the generation id and for the settlement is handed to
-the kernel before the bytes that depend on it.
+Rule: once a hold was requested, `Closing.close` posts the settlement in any case. Rule: the Redis command for "sent" is
+handed to the kernel before the request is.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable
 
 from aiohttp import web
 
@@ -26,11 +24,12 @@ from gateway.metered.headers import forwarded, own_lines, passed_on
 from gateway.metered.inflight import NEVER, Inflight, OpenRequest, Stopped
 from gateway.metered.meter import Void
 from gateway.metered.payer import cut_off, payer
+from gateway.metered.relay import Relay, Upstream, raise_failure, stop_if_over
 from gateway.metered.test_mode import SimulatedConnection
 from gateway.metered.turns import turn_of
 from gateway.openrouter.client import Client
 from gateway.openrouter.connection import UpstreamConnection
-from gateway.openrouter.dialects import WIRE, Dialect, StreamError
+from gateway.openrouter.dialects import Dialect
 from gateway.openrouter.encodings import Undecodable, decoded
 from gateway.openrouter.prices import Prices
 from gateway.openrouter.refusals import refusal
@@ -39,7 +38,6 @@ from gateway.payers.apps import Apps, authorization_of
 from gateway.sealing import SealBroken, Sealer
 from gateway.store.store import Store
 
-_LAST_EVENT_SECONDS = 0.5
 # Larger bodies are parsed in a thread: 1.5 MB of single digits take a second to weigh.
 _LARGE_BODY_BYTES = 64 * 1024
 # A revocation is answered within a second (`broadcast`), also if a process did not receive it. After a freeze or a slow
@@ -47,8 +45,6 @@ _LARGE_BODY_BYTES = 64 * 1024
 _STALE_SECONDS = 0.5
 # The most bytes read of a refusal; recorded ones have some kilobytes.
 _REFUSAL_BYTES = 256 * 1024
-
-Upstream = UpstreamConnection | SimulatedConnection
 
 
 class Proxy:
@@ -67,7 +63,7 @@ class Proxy:
         inflight: Inflight,
         admissions: Admissions,
         closing: Closing,
-        caller_seconds: float,
+        relay: Relay,
     ) -> None:
         self._store = store
         self._apps = apps
@@ -80,7 +76,7 @@ class Proxy:
         self._inflight = inflight
         self._admissions = admissions
         self._closing = closing
-        self._caller_seconds = caller_seconds
+        self._relay = relay
         # Asking for the running loop takes a system call in Python 3.11.
         self._loop = asyncio.get_running_loop()
 
@@ -99,15 +95,15 @@ class Proxy:
             await self._until_opened(request, upstream)
             if not upstream.is_ended:
                 # A complete answer has its id in the settlement.
-                await self._attach(request)
-            _stop_if_over(request)
+                await self._relay.attach(request)
+            stop_if_over(request)
             request.answer = _answer(request, admission, upstream)
-            await self._relay(request, upstream)
+            await self._relay.carry(request, upstream)
             return request.response()
         except Stopped:
             request.leave()
             if request.gone == "revoked":
-                await self._answer_revoked(request)
+                await self._relay.answer_revoked(request)
             return request.response()
         except asyncio.CancelledError:
             request.leave()
@@ -163,7 +159,7 @@ class Proxy:
             self._closing.request_sweep(request.budget)
         request.held(admission)
         request.reach("held")
-        _stop_if_over(request)
+        stop_if_over(request)
 
     async def _connection(self, request: OpenRequest) -> Upstream:
         """Return a connection to upstream. Raises UpstreamError, Stopped."""
@@ -180,7 +176,7 @@ class Proxy:
         try:
             while not connecting.done():
                 await request.news(NEVER)
-                _stop_if_over(request)
+                stop_if_over(request)
         except BaseException:
             if not connecting.cancel() and not connecting.cancelled() and connecting.exception() is None:
                 connecting.result().release()
@@ -198,7 +194,7 @@ class Proxy:
         if not await self._ledger.post_sent(request.budget, request.request_id, request.due_ms):
             # Without the mark, a crash would void a request that was billed.
             raise Unavailable
-        _stop_if_over(request)
+        stop_if_over(request)
         request.reach("sending")
 
         def on_progress() -> None:
@@ -231,64 +227,12 @@ class Proxy:
         """Wait for upstream's status line and headers. Raises its refusal, UpstreamError, Stopped."""
         limit = request.clock() + self._timeouts.first_byte
         while (status := upstream.status) is None:
-            _raise_failure(upstream)
-            await self._wait(request, limit, "OpenRouter did not answer in time. Try again.")
+            raise_failure(upstream)
+            await self._relay.wait(request, limit, "OpenRouter did not answer in time. Try again.")
         request.opened(status, upstream.header("content-encoding"), upstream.header("x-generation-id"))
         request.reach("opened")
         if not 200 <= status < 300:
             raise await self._refusal(request, upstream, status)
-
-    async def _relay(self, request: OpenRequest, upstream: Upstream) -> None:
-        """Relay the answer unchanged and feed the meter; post the settlement before the last bytes are written."""
-        is_head_out = False
-        while True:
-            piece, is_whole = upstream.take(), upstream.is_ended or request.is_past_end
-            if piece:
-                request.feed(piece)
-            elif not is_whole and is_head_out:
-                _raise_failure(upstream)
-                await self._wait_for_more(request, upstream)
-                continue
-            if is_whole:
-                request.end("complete")
-                request.reach("ended")
-            if is_whole or (request.over_at != NEVER and request.meter.states_cost):
-                await self._closing.close(request)
-            elif request.attached is None:
-                await self._attach(request)
-            if request.gone:
-                _stop_if_over(request)
-            # An answer that hangs open after its end may be shorter than its Content-Length; it is then cut.
-            elif self._hand_on(request, piece, is_last=is_whole and (upstream.is_ended or not request.has_length)):
-                await self._until_taken(request)
-            is_head_out = True
-            request.reach("relayed")
-            if is_whole:
-                request.reach("answered")
-                return
-
-    def _hand_on(self, request: OpenRequest, piece: bytes, *, is_last: bool) -> bool:
-        """Write a piece to the caller; return whether the write buffer is full. Raises Stopped."""
-        answer = request.answer
-        if answer is None:
-            return False
-        request.reach("prepared")
-        if piece:
-            request.last_piece = piece
-        try:
-            return answer.send(piece, is_last=is_last)
-        except ConnectionError:
-            request.hang_up()
-            _stop_if_over(request)
-            return False
-
-    async def _until_taken(self, request: OpenRequest) -> None:
-        """Wait until the write buffer has drained. A caller that reads nothing for too long is disconnected."""
-        try:
-            await request.within(self._caller_seconds, request.call.request.writer.drain())
-        except ConnectionError:
-            request.hang_up()
-            _stop_if_over(request)
 
     async def _refusal(self, request: OpenRequest, upstream: Upstream, status: int) -> WattfareError:
         """Return upstream's refusal as an error of ours; a truncated one by its received part."""
@@ -300,7 +244,7 @@ class Proxy:
                 body += piece
                 if upstream.is_ended or upstream.failure or meter.is_done or len(body) >= _REFUSAL_BYTES:
                     break
-                await self._wait(request, limit, "OpenRouter fell silent.")
+                await self._relay.wait(request, limit, "OpenRouter fell silent.")
         request.end("refused")
         with contextlib.suppress(Undecodable):
             body = decoded(body, upstream.header("content-encoding"), _REFUSAL_BYTES)
@@ -309,57 +253,6 @@ class Proxy:
         if status in (400, 404) and prices is not None and model in refused.message:
             refused.message += prices.did_you_mean(model)
         return refused
-
-    def _wait_for_more(self, request: OpenRequest, upstream: Upstream) -> Awaitable[None]:
-        """Wait for progress of upstream, at most a second for an answer that hangs open after its end.
-
-        Raises UpstreamError, Stopped.
-        """
-        if request.over_at != NEVER:
-            return self._wait(request, request.over_at)
-        silent = upstream.last_heard + self._timeouts.silence
-        idle = request.idle_limit(upstream.last_heard, self._timeouts.keepalive)
-        return self._wait(request, min(idle, silent), "OpenRouter fell silent. Try again.")
-
-    async def _wait(self, request: OpenRequest, limit: float, message: str = "") -> None:
-        """Wait for progress. Raises UpstreamError with `words` when `limit` has passed, and Stopped."""
-        if message and request.clock() >= limit:
-            raise UpstreamError(message, status=504)
-        await request.news(limit)
-        if request.gone:
-            if request.gone == "revoked":
-                await self._answer_revoked(request)
-            _stop_if_over(request)
-
-    async def _attach(self, request: OpenRequest) -> None:
-        """Post the generation id to Redis before the bytes after it are written to the caller."""
-        generation_id = request.meter.generation_id
-        if generation_id is not None:
-            request.attached = generation_id
-            await self._ledger.post_generation(request.budget, request.request_id, generation_id)
-            request.reach("attached")
-
-    async def _answer_revoked(self, request: OpenRequest) -> None:
-        """Answer a caller whose connection was revoked; upstream may still be read for the cost."""
-        if request.is_informed:
-            return
-        request.is_informed = True
-        answer, meter = request.answer, request.meter
-        with contextlib.suppress(ConnectionError):
-            if answer is None or not answer.has_begun:
-                refused = request.refused = request.call.refuse(cut_off(request.budget))
-                refused.force_close()
-                await request.within(_LAST_EVENT_SECONDS, refused.prepare(request.call.request))
-                await request.within(_LAST_EVENT_SECONDS, refused.write_eof())
-            elif request.is_closed or answer.has_length or not meter.accepts_event(is_labelled=answer.is_event_stream):
-                # Within JSON or gzip, or after the stream's end, an error event could not be read: cut the connection.
-                request.call.close()
-            else:
-                ended = cut_off(request.budget)
-                event = StreamError(ended.code, ended.type, ended.message, meter.events)
-                # The blank line ends a truncated event, so that ours is a separate one.
-                gap = b"" if request.at_event_end else b"\n\n"
-                answer.send(gap + WIRE[request.chat.dialect].error_event(event), is_last=True)
 
 
 def _answer(request: OpenRequest, admission: Admission, upstream: Upstream) -> Answer | None:
@@ -382,14 +275,3 @@ async def _read(call: Call, budget: Budget, body: bytes, dialect: Dialect) -> Ch
         if call.is_lost:
             raise Stopped
         return await asyncio.to_thread(ChatRequest.parse, body, dialect)
-
-
-def _stop_if_over(request: OpenRequest) -> None:
-    """Stop an answer without a caller, once its id or cost is known."""
-    if request.is_over:
-        raise Stopped
-
-
-def _raise_failure(upstream: Upstream) -> None:
-    if upstream.failure is not None:
-        raise upstream.failure
