@@ -67,6 +67,10 @@ class OpenRequest:
     answer: Answer | None = None
     refused: web.Response | None = None
     """The error that the caller got instead of an answer, while upstream is still read."""
+    is_midway = False
+    """Whether its handler only waits for the next piece of a stream, which may be relayed without it."""
+    unwritten = b""
+    """A piece that was fed to the meter, and waits for the handler to be written."""
     last_piece = b""
     """The last piece written to the caller."""
     over_at = NEVER
@@ -83,17 +87,14 @@ class OpenRequest:
     def __init__(self, budget: Budget, call: Call, chat: ChatRequest, loop: asyncio.AbstractEventLoop) -> None:
         self.budget = budget
         self.call = call
+        self.request_id = call.request_id
+        """Its id, which is also its hold's id."""
         self.chat = chat
         self.meter = Meter(WIRE[chat.dialect])
         self.clock = loop.time
         self.started = self.renewed_at = self._payload_at = self._looked_at = loop.time()
         self.task = asyncio.current_task(loop)
         self._create_future = loop.create_future
-
-    @property
-    def request_id(self) -> str:
-        """The request's id, which is also its hold's id."""
-        return self.call.request_id
 
     def note_timings(self) -> None:
         """Add to the log line the milliseconds from the start to upstream's headers, and to its first byte."""

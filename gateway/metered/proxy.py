@@ -200,7 +200,8 @@ class Proxy:
         def on_progress() -> None:
             if upstream.is_sent:
                 request.sent()
-            request.wake()
+            if not (request.is_midway and self._relay.passes(request, upstream)):
+                request.wake()
 
         upstream.send(head, body, on_progress)
 

@@ -35,12 +35,13 @@ class Relay:
         """Relay the answer unchanged and feed the meter; post the settlement before the last bytes are written."""
         is_head_out = False
         while True:
-            piece, is_whole = upstream.take(), upstream.is_ended or request.is_past_end
-            if piece:
-                request.feed(piece)
-            elif not is_whole and is_head_out:
+            came, is_whole = upstream.take(), upstream.is_ended or request.is_past_end
+            if came:
+                request.feed(came)
+            piece, request.unwritten = request.unwritten + came, b""
+            if not piece and not is_whole and is_head_out:
                 raise_failure(upstream)
-                await self._wait_for_more(request, upstream)
+                await self._until_next(request, upstream)
                 continue
             if is_whole:
                 request.end("complete")
@@ -59,6 +60,42 @@ class Relay:
             if is_whole:
                 request.reach("answered")
                 return
+
+    async def _until_next(self, request: OpenRequest, upstream: Upstream) -> None:
+        """Wait until the handler must act; meanwhile `passes` relays what comes. Raises UpstreamError, Stopped."""
+        is_midway = request.attached is not None and request.over_at == NEVER and not request.gone
+        request.is_midway = is_midway
+        try:
+            await self._wait_for_more(request, upstream)
+        finally:
+            request.is_midway = False
+        if is_midway and not request.gone:
+            await self._until_taken(request)
+
+    def passes(self, request: OpenRequest, upstream: Upstream) -> bool:
+        """Relay what came in the middle of a stream; return False if the handler must act.
+
+        Most pieces are such. To relay one in the callback that received it takes half as long as to wake the handler.
+        """
+        if upstream.is_ended or upstream.failure is not None or request.gone:
+            request.is_midway = False
+        elif piece := upstream.take():
+            request.feed(piece)
+            if request.over_at != NEVER:
+                # Its settlement is posted before the end of the answer is written.
+                request.unwritten, request.is_midway = piece, False
+            else:
+                request.is_midway = self._takes(request, piece)
+        return request.is_midway
+
+    def _takes(self, request: OpenRequest, piece: bytes) -> bool:
+        """Write a piece to the caller; return whether it is there, and its write buffer is not full."""
+        try:
+            is_full = self._hand_on(request, piece, is_last=False)
+        except Stopped:
+            return False
+        request.reach("relayed")
+        return not is_full and not request.gone
 
     def _hand_on(self, request: OpenRequest, piece: bytes, *, is_last: bool) -> bool:
         """Write a piece to the caller; return whether the write buffer is full. Raises Stopped."""
