@@ -245,6 +245,9 @@ class _Full:
     def __init__(self) -> None:
         self.scripts: list[str] = []
 
+    def frequent(self, *_: object, **__: object) -> None:
+        """Prepare nothing: none is called."""
+
     def keep(self, script: str, *_: object) -> bool:
         self.scripts.append(script)
         return False
