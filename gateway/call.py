@@ -43,6 +43,10 @@ class CallerConnection(RequestHandler):
         if self.on_lost is not None:
             self.on_lost()
 
+    async def drained(self) -> None:
+        """Wait until the write buffer has drained. Raises ConnectionError if the connection is lost."""
+        await self._drain_helper()
+
 
 class Call:
     """A request with its id and its log line. The id is random until the payer is known; then it leads to the payer.

@@ -198,10 +198,12 @@ class Proxy:
         request.reach("sending")
 
         def on_progress() -> None:
-            if upstream.is_sent:
+            if request.is_midway:
+                if self._relay.passes(request, upstream):
+                    return
+            elif upstream.is_sent:
                 request.sent()
-            if not (request.is_midway and self._relay.passes(request, upstream)):
-                request.wake()
+            request.wake()
 
         upstream.send(head, body, on_progress)
 

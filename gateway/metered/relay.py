@@ -50,11 +50,12 @@ class Relay:
                 await self._closing.close(request)
             elif request.attached is None:
                 await self.attach(request)
+            # An answer that hangs open after its end may be shorter than its Content-Length; it is then cut.
+            is_last = is_whole and (upstream.is_ended or not request.has_length)
+            if not request.gone and self._hand_on(request, piece, is_last=is_last):
+                await self._until_taken(request)
             if request.gone:
                 stop_if_over(request)
-            # An answer that hangs open after its end may be shorter than its Content-Length; it is then cut.
-            elif self._hand_on(request, piece, is_last=is_whole and (upstream.is_ended or not request.has_length)):
-                await self._until_taken(request)
             is_head_out = True
             request.reach("relayed")
             if is_whole:
@@ -69,7 +70,7 @@ class Relay:
             await self._wait_for_more(request, upstream)
         finally:
             request.is_midway = False
-        if is_midway and not request.gone:
+        if is_midway and request.call.connection.writing_paused:
             await self._until_taken(request)
 
     def passes(self, request: OpenRequest, upstream: Upstream) -> bool:
@@ -85,20 +86,13 @@ class Relay:
                 # Its settlement is posted before the end of the answer is written.
                 request.unwritten, request.is_midway = piece, False
             else:
-                request.is_midway = self._takes(request, piece)
+                is_full = self._hand_on(request, piece, is_last=False)
+                request.reach("relayed")
+                request.is_midway = not (is_full or request.gone)
         return request.is_midway
 
-    def _takes(self, request: OpenRequest, piece: bytes) -> bool:
-        """Write a piece to the caller; return whether it is there, and its write buffer is not full."""
-        try:
-            is_full = self._hand_on(request, piece, is_last=False)
-        except Stopped:
-            return False
-        request.reach("relayed")
-        return not is_full and not request.gone
-
     def _hand_on(self, request: OpenRequest, piece: bytes, *, is_last: bool) -> bool:
-        """Write a piece to the caller; return whether the write buffer is full. Raises Stopped."""
+        """Write a piece to the caller, who may be gone then; return whether the write buffer is full."""
         answer = request.answer
         if answer is None:
             return False
@@ -109,13 +103,12 @@ class Relay:
             return answer.send(piece, is_last=is_last)
         except ConnectionError:
             request.hang_up()
-            stop_if_over(request)
             return False
 
     async def _until_taken(self, request: OpenRequest) -> None:
         """Wait until the write buffer has drained. A caller that reads nothing for too long is disconnected."""
         try:
-            await request.within(self._caller_seconds, request.call.request.writer.drain())
+            await request.within(self._caller_seconds, request.call.connection.drained())
         except ConnectionError:
             request.hang_up()
             stop_if_over(request)

@@ -198,10 +198,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.abort()
             return
         self.last_heard = self._clock()
-        self._framing_bytes += len(data)
         if self.status is None:
             self._head += data
-        known = len(self._pieces)
+        pieces = self._pieces
+        known = len(pieces)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -211,15 +211,17 @@ class UpstreamConnection(asyncio.Protocol):
             else:
                 self._fail("OpenRouter's answer is no well-formed HTTP.")
                 return
-        if len(self._pieces) > known:
-            self._waiting_bytes += len(data)
+        if len(pieces) > known:
             self._framing_bytes = 0
-        if self._framing_bytes > _FRAMING_BYTES and not self.is_ended:
-            self._fail("OpenRouter's answer has too large a head.")
-            return
-        if self._waiting_bytes > _WAITING_BYTES and not self.is_ended:
-            self._is_reading_paused = True
-            self._transport.pause_reading()
+            self._waiting_bytes += len(data)
+            if self._waiting_bytes > _WAITING_BYTES and not self.is_ended:
+                self._is_reading_paused = True
+                self._transport.pause_reading()
+        else:
+            self._framing_bytes += len(data)
+            if self._framing_bytes > _FRAMING_BYTES and not self.is_ended:
+                self._fail("OpenRouter's answer has too large a head.")
+                return
         self._on_progress()
 
     def eof_received(self) -> None:
