@@ -11,7 +11,7 @@ from enum import StrEnum
 from functools import cache
 
 Path = tuple[str, ...]
-"""The path to a value: member names from the top down, EACH for every item of a list."""
+"""The path to a value: member names from the top down. At its end may be EACH, for every item of a list."""
 EACH = "[]"
 
 
@@ -40,9 +40,10 @@ class Wire:
     """One row: three columns of the request, then those of the answer.
 
     `client_tools`: the `type` of tools that the caller runs; any other runs at OpenRouter. `ceilings`: empty if there
-    is no output. `ids`, `usages`, `errors`: their paths; an error is an object or a bare string. `failures`: the
-    `type` of an object that is an error as a whole, with or without a message. `work`: the paths of delivered text,
-    reasoning, tool arguments, media or vectors. `starts`: events before any work, after whose cost more may follow.
+    is no output. `ids`, `usages`: their paths. `errors`: the paths of objects that may have an `error`, an object or a
+    bare string. `failures`: the `type` of an object that is an error as a whole, with or without a message. `work`: the
+    members with delivered text, reasoning, tool arguments, media or vectors, by the paths of the objects that have
+    them. `starts`: events before any work, after whose cost more may follow.
     `ends`: the `type` of the event that ends an answer, beside `[DONE]`, which ends any. `pings`: keep-alive events.
     `funding`: codes and types of errors about the funding key or its credit. `error_event`: encodes an error of ours
     for a stream. `enclose`: makes the body of an error answer of ours from its status and its members.
@@ -53,7 +54,7 @@ class Wire:
     client_tools: tuple[str | None, ...]
     ids: tuple[Path, ...]
     usages: tuple[Path, ...]
-    work: tuple[Path, ...]
+    work: Mapping[Path, tuple[str, ...]]
     starts: frozenset[str]
     ends: frozenset[str]
     pings: frozenset[str]
@@ -62,6 +63,11 @@ class Wire:
     funding: frozenset[str]
     error_event: Callable[[StreamError], bytes]
     enclose: Callable[[int, Mapping[str, object]], dict[str, object]]
+
+    @property
+    def work_paths(self) -> tuple[Path, ...]:
+        """The paths of all members with delivered output."""
+        return tuple((*place, name) for place, names in self.work.items() for name in names)
 
 
 def _event_in_member(error: StreamError) -> bytes:
@@ -111,9 +117,10 @@ def _event(document: Mapping[str, object]) -> bytes:
     return b"data: " + json.dumps(document, separators=(",", ":")).encode() + b"\n\n"
 
 
-_TOP_ID, _TOP_USAGE, _TOP_ERROR = ("id",), ("usage",), ("error",)
+_TOP: Path = ()
+_CHOICE = ("choices", EACH)
+_TOP_ID, _TOP_USAGE = ("id",), ("usage",)
 _ERROR = frozenset({"error"})
-_CHOICE_ERROR = ("choices", EACH, "error")
 # Names of OpenRouter and of OpenAI; `error_type` and `code` have values of the same list.
 _OPENAI_FUNDING = frozenset(
     {"payment_required", "insufficient_credits", "insufficient_quota", "authentication", "authentication_error"}
@@ -126,11 +133,11 @@ WIRE: Mapping[Dialect, Wire] = {
         client_tools=("function",),
         ids=(_TOP_ID,),
         usages=(_TOP_USAGE,),
-        work=(("choices", EACH, "delta"), ("choices", EACH, "message"), ("choices", EACH, "text")),
+        work={_CHOICE: ("delta", "message", "text")},
         starts=frozenset(),
         ends=frozenset(),
         pings=frozenset({"ping"}),
-        errors=(_TOP_ERROR, _CHOICE_ERROR),
+        errors=(_TOP, _CHOICE),
         failures=_ERROR,
         funding=_OPENAI_FUNDING,
         error_event=_event_in_member,
@@ -142,17 +149,11 @@ WIRE: Mapping[Dialect, Wire] = {
         client_tools=("function",),
         ids=(_TOP_ID,),
         usages=(_TOP_USAGE,),
-        work=(
-            ("choices", EACH, "text"),
-            ("choices", EACH, "reasoning"),
-            ("choices", EACH, "reasoning_details"),
-            ("choices", EACH, "delta"),
-            ("choices", EACH, "message"),
-        ),
+        work={_CHOICE: ("text", "reasoning", "reasoning_details", "delta", "message")},
         starts=frozenset(),
         ends=frozenset(),
         pings=frozenset({"ping"}),
-        errors=(_TOP_ERROR, _CHOICE_ERROR),
+        errors=(_TOP, _CHOICE),
         failures=_ERROR,
         funding=_OPENAI_FUNDING,
         error_event=_event_in_member,
@@ -164,11 +165,11 @@ WIRE: Mapping[Dialect, Wire] = {
         client_tools=("function",),
         ids=(_TOP_ID,),
         usages=(_TOP_USAGE,),
-        work=(("data", EACH, "embedding"),),
+        work={("data", EACH): ("embedding",)},
         starts=frozenset(),
         ends=frozenset(),
         pings=frozenset({"ping"}),
-        errors=(_TOP_ERROR,),
+        errors=(_TOP,),
         failures=_ERROR,
         funding=_OPENAI_FUNDING,
         error_event=_event_in_member,
@@ -180,11 +181,11 @@ WIRE: Mapping[Dialect, Wire] = {
         client_tools=("function",),
         ids=(("response", "id"), _TOP_ID),
         usages=(("response", "usage"), _TOP_USAGE),
-        work=(("delta",), ("partial_image_b64",), ("item",), ("part",), ("output",), ("response", "output")),
+        work={_TOP: ("delta", "partial_image_b64", "item", "part", "output"), ("response",): ("output",)},
         starts=frozenset({"response.created", "response.in_progress", "response.queued"}),
         ends=frozenset({"response.completed", "response.incomplete", "response.failed"}),
         pings=frozenset({"ping", "keepalive"}),
-        errors=(_TOP_ERROR, ("response", "error")),
+        errors=(_TOP, ("response",)),
         failures=_ERROR | {"response.error", "response.failed"},
         funding=_OPENAI_FUNDING,
         error_event=_flat_event,
@@ -197,20 +198,14 @@ WIRE: Mapping[Dialect, Wire] = {
         client_tools=(None, "custom", "function"),
         ids=(("message", "id"), _TOP_ID),
         usages=(_TOP_USAGE, ("message", "usage")),
-        work=(
-            ("delta", "text"),
-            ("delta", "thinking"),
-            ("delta", "signature"),
-            ("delta", "partial_json"),
-            ("delta", "citation"),
-            ("delta", "content"),
-            ("content_block",),
-            ("content",),
-        ),
+        work={
+            ("delta",): ("text", "thinking", "signature", "partial_json", "citation", "content"),
+            _TOP: ("content_block", "content"),
+        },
         starts=frozenset({"message_start"}),
         ends=frozenset({"message_stop"}),
         pings=frozenset({"ping"}),
-        errors=(_TOP_ERROR, ("message", "error")),
+        errors=(_TOP, ("message",)),
         failures=_ERROR,
         funding=_OPENAI_FUNDING | {"billing_error"},
         error_event=_named_event,
@@ -221,7 +216,7 @@ WIRE: Mapping[Dialect, Wire] = {
 # OpenRouter may use one dialect's places in another, and searching an empty place costs nothing.
 ID_PATHS = tuple(dict.fromkeys(path for row in WIRE.values() for path in row.ids))
 USAGE_PATHS = tuple(dict.fromkeys(path for row in WIRE.values() for path in row.usages))
-ERROR_PATHS = tuple(dict.fromkeys(path for row in WIRE.values() for path in row.errors))
+ERROR_PLACES = tuple(dict.fromkeys(place for row in WIRE.values() for place in row.errors))
 FAILURES = frozenset(kind for row in WIRE.values() for kind in row.failures)
 FUNDING_NAMES = frozenset(name for row in WIRE.values() for name in row.funding)
 PLACES = tuple(dict.fromkeys(path[0] for path in (*ID_PATHS, *USAGE_PATHS) if len(path) > 1))
@@ -255,17 +250,14 @@ _TOOL_INPUT = "input"
 
 
 def found(document: object, path: Path) -> list[object]:
-    """Yield each value at a path."""
-    values = [document]
+    """Return the value at a path; with EACH at its end, the items of the list there."""
     for name in path:
-        above, values = values, []
-        for value in above:
-            if name == EACH:
-                if isinstance(value, list):
-                    values += value
-            elif isinstance(value, dict) and name in value:
-                values.append(value[name])
-    return values
+        if name == EACH:
+            return document if isinstance(document, list) else []
+        if not isinstance(document, dict) or name not in document:
+            return []
+        document = document[name]
+    return [document]
 
 
 def value_at(document: object, path: Path) -> object:
@@ -286,11 +278,12 @@ def marks(kinds: frozenset[str]) -> tuple[bytes, ...]:
 def carries_work(wire: Wire, document: Mapping[str, object]) -> bool:
     """Return whether one event or body contains delivered output; too deeply nested JSON counts as output."""
     try:
-        for path in wire.work:
-            if path[0] in document:
-                for value in found(document, path):
-                    if _holds_output(value):
-                        return True
+        for place, names in wire.work.items():
+            for each in found(document, place):
+                if isinstance(each, dict):
+                    for name in names:
+                        if name in each and _holds_output(each[name]):
+                            return True
     except RecursionError:
         return True
     return False

@@ -93,7 +93,7 @@ class Members:
         return any(
             looks_like_output(b'"%b":%b' % (path[-1].encode(), value))
             for path, value in raw.items()
-            if any(work[: len(path)] == path for work in wire.work)
+            if any(work[: len(path)] == path for work in wire.work_paths)
         )
 
     def _through_string(self, piece: bytes, at: int) -> int:

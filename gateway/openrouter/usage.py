@@ -13,7 +13,7 @@ from typing import NamedTuple
 import orjson
 
 from gateway.money import nano_from_double, nano_from_usd
-from gateway.openrouter.dialects import ERROR_PATHS, FAILURES, ID_PATHS, USAGE_PATHS, Path, found, value_at
+from gateway.openrouter.dialects import ERROR_PLACES, FAILURES, ID_PATHS, USAGE_PATHS, found, value_at
 from gateway.strict_json import keeps_numbers
 
 _PROMPT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
@@ -95,7 +95,7 @@ def fit_id(found: object) -> str | None:
 def find_id(document: dict[str, object]) -> str | None:
     """Return the generation id of one event or body, if it has a valid one."""
     for path in ID_PATHS:
-        if (fit := fit_id(value_at(document, path))) is not None:
+        if path[0] in document and (fit := fit_id(value_at(document, path))) is not None:
             return fit
     return None
 
@@ -126,14 +126,8 @@ def read_usage(usage: dict[str, object]) -> Usage | None:
         if isinstance(details := usage.get(name), dict):
             cached = cached or _count(details, "cached_tokens") or 0
             written = written or _count(details, "cache_write_tokens", "cache_creation_tokens") or 0
-    return Usage(
-        cost_nano=_cost_nano(usage, is_byok=is_byok),
-        prompt_tokens=prompt,
-        completion_tokens=_count(usage, "completion_tokens", "output_tokens"),
-        is_byok=is_byok,
-        cached_tokens=cached,
-        written_tokens=written,
-    )
+    completion = _count(usage, "completion_tokens", "output_tokens")
+    return Usage(_cost_nano(usage, is_byok=is_byok), prompt, completion, is_byok, cached, written)
 
 
 def _cost_nano(usage: dict[str, object], *, is_byok: bool) -> int | None:
@@ -192,23 +186,18 @@ def merged(earlier: Usage | None, later: Usage | None) -> Usage | None:
 
 def find_errors(document: dict[str, object]) -> tuple[AnswerError, ...]:
     """Return the errors of one event or body: nested, bare or flat, or recognised by `type` only."""
-    errors: list[AnswerError] = []
-    for path in ERROR_PATHS:
-        # A quick check, as few documents have any of them.
-        if path[0] in document and (values := found(document, path)):
-            place = _beside(document, path)
-            errors += [error for value in values if (error := _answer_error(value, place)) is not None]
+    errors = [
+        error
+        for place in ERROR_PLACES
+        if not place or place[0] in document
+        for each in found(document, place)
+        if isinstance(each, dict) and "error" in each and (error := _answer_error(each["error"], each)) is not None
+    ]
     kind = document.get("type")
     if not errors and isinstance(kind, str) and kind in FAILURES:
         flat = _answer_error(document, {})
         return () if flat is None else (flat,)
     return tuple(errors)
-
-
-def _beside(document: dict[str, object], path: Path) -> dict[str, object]:
-    """Return the object that contains an error, which may state the error's type."""
-    place = value_at(document, path[:-1])
-    return place if isinstance(place, dict) else {}
 
 
 def _answer_error(error: object, place: dict[str, object]) -> AnswerError | None:
