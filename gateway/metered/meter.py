@@ -94,16 +94,17 @@ Outcome = Settle | Void | Reconcile
 class Meter:
     """Follows one request from hold to outcome. Every event is reported once, in order."""
 
+    state = State.HELD
+    status: int | None = None
+    was_sent = False
+    """Whether the request's last byte was sent, or upstream answered."""
+    _header_id: str | None = None
+    _is_read = False
+    _ended_well = False
+
     def __init__(self, wire: Wire = WIRE[Dialect.CHAT]) -> None:
-        self.state = State.HELD
-        self.status: int | None = None
         self._wire = wire
-        self.was_sent = False
-        """Whether the request's last byte was sent, or upstream answered."""
-        self._header_id: str | None = None
         self._reading = Reading(wire)
-        self._is_read = False
-        self._ended_well = False
 
     def sent(self) -> None:
         """Record that the request's last byte was sent: from now on work may be billed without an answer."""
@@ -184,26 +185,33 @@ class Meter:
     @property
     def funding_refused(self) -> bool:
         """Whether upstream refused the funding key or its credit, by its status or inside a 200."""
-        status = None if self.status is None or 200 <= self.status < 300 else self.status
         errors = self._reading.scanner.errors
-        return bool(errors) and any(concerns_funding(error, status) for error in errors)
+        if not errors:
+            return False
+        status = self.status if self._is_refused else None
+        return any(concerns_funding(error, status) for error in errors)
 
     def outcome(self) -> Outcome:
         """Return what is owed by the events so far; a last unfinished event of the stream is read too."""
         self._finish()
         if not self.was_sent:
             return Void("not_sent")
-        if self.status is not None and not 200 <= self.status < 300:
-            return self._refused(self.status)
-        usage = self.usage
+        if self._is_refused:
+            return self._refused()
+        usage, generation_id = self.usage, self.generation_id
         if usage is not None and usage.cost_nano is not None:
             # Without the end, more may have been billed than stated; without an id it cannot be looked up.
-            if self._ended_well or self.is_done or self.generation_id is None:
-                return Settle(usage.cost_nano, usage, self.generation_id)
+            if self._ended_well or self.is_done or generation_id is None:
+                return Settle(usage.cost_nano, usage, generation_id)
             return self._reconcile(is_free=False)
-        if self._failed and self.generation_id is None:
+        if self._failed and generation_id is None:
             return Void("failed")
         return self._reconcile(is_free=self._failed)
+
+    @property
+    def _is_refused(self) -> bool:
+        """Whether upstream answered with another status than 2xx."""
+        return self.status is not None and not 200 <= self.status < 300
 
     @property
     def _failed(self) -> bool:
@@ -212,11 +220,11 @@ class Meter:
         has_ended = self._ended_well or reading.scanner.done or bool(reading.scanner.errors)
         return has_ended and not (reading.scanner.has_work or reading.is_blind)
 
-    def _refused(self, status: int) -> Outcome:
+    def _refused(self) -> Outcome:
         usage = self.usage
         if usage is not None and usage.cost_nano:
             return Settle(usage.cost_nano, usage, self.generation_id)
-        if status >= 500 and self.generation_id is not None:
+        if self.status is not None and self.status >= 500 and self.generation_id is not None:
             return self._reconcile(is_free=True)
         return Void("refused")
 

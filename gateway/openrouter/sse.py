@@ -5,13 +5,10 @@ Rules, from recordings: a non-null `usage` counts at any place, the last one rep
 end.
 """
 
-import re
-from operator import methodcaller
-
-from gateway.openrouter.dialects import FAILURES, Wire, carries_work, marks
-from gateway.openrouter.json_body import MAX_ERRORS
+from gateway.openrouter.dialects import Wire, carries_work, marks
 from gateway.openrouter.members import Members, looks_like_output, read_anyhow
-from gateway.openrouter.usage import AnswerError, Usage, find_errors, find_id, find_usage, merged, parsed_answer
+from gateway.openrouter.scanner import MAX_ERRORS, Scanner
+from gateway.openrouter.usage import find_errors, find_id, find_usage, merged, parsed_answer
 
 # The largest recorded transport chunk had 21 kB. A larger event is mostly an image; its members are extracted without
 # buffering it.
@@ -28,53 +25,41 @@ _BYTES_PER_TOKEN = 4
 
 # The longest keep-alive event; the usual one is `{"type": "ping"}`.
 _PING_BYTES = 64
-_SKIMMED_BYTES = len(b"data: ") + _PING_BYTES
 
-_LF = ord("\n")
 _DONE = b"[DONE]"
-_OBJECT = b"data: {"
-# A single line that is a complete event: data, or a comment.
-_is_one_line = methodcaller("startswith", (b"data: ", b":"))
+_FIELD, _OBJECT, _END = b"data: ", b"data: {", b"\n\n"
+_NEXT_OBJECT = _END + _OBJECT
+_FRAME_BYTES = len(_FIELD) + len(_END)
+# A line that can be a complete event: data, or a comment.
+_ONE_LINE = (_FIELD, b":")
+_CR, _LF, _COLON = b"\r\n:"
 _BOM = b"\xef\xbb\xbf"
 _KNOWN_FIELDS = (b":", b"data", b"event", b"id", b"retry")
-# The bytes of a line that suffice to recognise it.
-_HEAD_BYTES = len(b"data: ")
-_WORTH_PARSING = re.compile(
-    rb'"(?:usage|error)"\s*:\s*[{"]|"type"\s*:\s*"(?:%b)"' % b"|".join(re.escape(kind.encode()) for kind in FAILURES)
-)
 
 
-class SseScanner:
+class SseScanner(Scanner):
     """Scans one `text/event-stream` body: LF, CRLF or CR, comments, multi-line data, BOM, no blank line at the end."""
 
     is_event_stream = True
+    generation_id: str | None = None
+    _held = 0
+    _large: Members | None = None  # the unfinished event, if it is too large to buffer
+    _is_passing = False  # whether the rest of the line is given to `_large` directly
+    _is_data = False  # whether that line is data
+    _is_bare = False
+    _after_cr = False
+    _at_start = True
 
     def __init__(self, wire: Wire, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
-        self.usage: Usage | None = None
-        self.generation_id: str | None = None
-        self.errors: tuple[AnswerError, ...] = ()
-        self.done = False
-        self.has_work = False
-        self.is_outdone = False
-        """Whether work came with or after the last stated cost, so that more may be owed."""
-        self.payload_bytes = 0
-        self.events = 0
         self._wire = wire
-        self._end_marks = marks(wire.ends)
-        self._telling_marks = (b'"usage"', b'"error"', *self._end_marks)
-        self._ping_marks = marks(wire.pings)
+        self._marks = (b'"usage"', b'"error"', *marks(wire.ends))
         self._max_event_bytes = max_event_bytes
         self._line = bytearray()  # the unfinished line; in a large event its first bytes
         self._data: list[bytes] = []  # data lines of the unfinished event
-        self._held = 0
-        self._large: Members | None = None  # the unfinished event, if it is too large to buffer
-        self._is_passing = False  # whether the rest of the line is given to `_large` directly
-        self._is_data = False  # whether that line is data
-        self._is_bare = False
-        self._after_cr = False
-        self._at_start = True
-        self._smallest = 0
-        self._may_skim = False
+        self._is_between = True  # whether the bytes so far end with a complete event
+        self._may_skim = False  # whether only events with a searched mark are parsed
+        self._smallest = max_event_bytes
+        self.done = False
 
     @property
     def completion_bytes(self) -> int:
@@ -83,12 +68,82 @@ class SseScanner:
 
     def feed(self, chunk: bytes) -> None:
         """Read the next bytes of the stream."""
-        if self._may_skim and self._skims_one(chunk):
-            return
-        if not chunk:
-            return
-        if self._is_whole(chunk) and self._takes_events(chunk):
-            return
+        size = len(chunk) - _FRAME_BYTES
+        if (
+            self._may_skim
+            and chunk.find(b"\n") == size + len(_FIELD)
+            and chunk.startswith(_OBJECT)
+            and chunk[-1] == _LF
+            and _CR not in chunk
+            and self._is_between
+            and size >= _PING_BYTES
+        ):
+            # One event on one line, as most chunks are.
+            for mark in self._marks:
+                if chunk.find(mark) >= 0:
+                    break
+            else:
+                self.events += 1
+                self.payload_bytes += size
+                if size < self._smallest:  # noqa: PLR1730 - `min` takes ten times as long
+                    self._smallest = size
+                return
+        at = 0
+        if self._is_between and len(chunk) <= self._max_event_bytes and _CR not in chunk:
+            if self._may_skim:
+                at = self._skim(chunk, at)
+            if at < len(chunk):
+                at = self._take_whole(chunk, at)
+        if at < len(chunk):
+            self._take_lines(chunk[at:])
+
+    def finish(self) -> None:
+        """Read the last event, even without its line end or blank line."""
+        if self._line or self._is_passing:
+            self._end_line(b"")
+        self._dispatch()
+
+    def _skim(self, chunk: bytes, at: int) -> int:
+        """Count the events from `at` that are before the first searched mark, and return where the rest begins.
+
+        None is counted unless all are objects on one line each, as most are.
+        """
+        mark_at = len(chunk)
+        for mark in self._marks:
+            # `in` first tests its operand for a number, which takes as long as the search.
+            found = chunk.find(mark, at, mark_at)
+            if found >= 0:
+                mark_at = found
+        end = chunk.rfind(_END, at, mark_at)
+        if end < 0 or not chunk.startswith(_OBJECT, at):
+            return at
+        objects = chunk[at + len(_OBJECT) : end].split(_NEXT_OBJECT)  # each without its first brace
+        payload, smallest = b"".join(objects), min(map(len, objects)) + 1
+        if smallest < _PING_BYTES or payload.find(b"\n") >= 0:
+            return at
+        self.events += len(objects)
+        self.payload_bytes += len(payload) + len(objects)
+        self._smallest = min(self._smallest, smallest)
+        return end + len(_END)
+
+    def _take_whole(self, chunk: bytes, at: int) -> int:
+        """Read the complete events and comments of one line each from `at`, and return where the rest begins."""
+        is_skimmed = self._may_skim
+        while chunk.startswith(_ONE_LINE, at):
+            end = chunk.find(b"\n", at)
+            if end < 0 or not chunk.startswith(b"\n", end + 1):
+                break
+            self._at_start = False
+            if chunk[at] != _COLON:
+                self._event(chunk[at + len(_FIELD) : end])
+            at = end + len(_END)
+            if self._may_skim and not is_skimmed:
+                is_skimmed = True
+                at = self._skim(chunk, at)
+        return at
+
+    def _take_lines(self, chunk: bytes) -> None:
+        """Read lines of any form, and buffer the last event until it is complete."""
         if self._after_cr and chunk.startswith(b"\n"):
             chunk = chunk[1:]
         lines = chunk.splitlines()
@@ -98,104 +153,7 @@ class SseScanner:
             self._end_line(line)
         if rest:
             self._keep(rest)
-
-    def finish(self) -> None:
-        """Read the last event, even without its line end or blank line."""
-        if self._line or self._is_passing:
-            self._end_line(b"")
-        self._dispatch()
-
-    def _is_whole(self, chunk: bytes) -> bool:
-        """Return whether the chunk consists of complete events, as most do, so that none of it must be buffered."""
-        return (
-            chunk.endswith(b"\n\n")
-            and not (self._line or self._data or self._large)
-            and len(chunk) <= self._max_event_bytes
-            and b"\r" not in chunk
-        )
-
-    def _skims_one(self, chunk: bytes) -> bool:
-        """Count the most common chunk: one complete event on one line without a searched mark."""
-        size = len(chunk) - 8
-        if (
-            chunk.find(b"\n") != size + 6
-            or not chunk.startswith(_OBJECT)
-            or chunk[-1] != _LF
-            or chunk.find(b"\r") >= 0
-            or self._line
-            or self._data
-            or self._large is not None
-            or size < _PING_BYTES
-            or self._tells(chunk)
-        ):
-            return False
-        self._after_cr = False
-        self._count(size)
-        return True
-
-    def _takes_events(self, chunk: bytes) -> bool:
-        """Read complete events and comments of one line each; return False if the chunk has others.
-
-        Once there is work and an id, only usage, errors and the end are searched.
-        """
-        events = chunk.split(b"\n\n")
-        events.pop()
-        if chunk.count(b"\n") != 2 * len(events) or not all(map(_is_one_line, events)):
-            return False
-        self._at_start = self._after_cr = False
-        taken = 0
-        while taken < len(events) and not self._may_skim:
-            self._take_line(events[taken])
-            taken += 1
-        quiet = chunk.count(b"\n\n", 0, self._first_mark(chunk))
-        if taken < quiet:
-            self._skim(events[taken:quiet])
-            taken = quiet
-        for event in events[taken:]:
-            self._take_line(event)
-        return True
-
-    def _take_line(self, event: bytes) -> None:
-        """Read an event or a comment of one line."""
-        if not event.startswith(b":"):
-            self._event(event[6:])
-
-    def _skim(self, events: list[bytes]) -> None:
-        """Count events without a searched mark."""
-        sizes = [len(event) - 6 for event in events if len(event) >= _SKIMMED_BYTES and event.startswith(_OBJECT)]
-        if len(sizes) == len(events):
-            self.events += len(sizes)
-            self.payload_bytes += sum(sizes)
-            self._smallest = min(self._smallest, *sizes)
-        else:
-            for event in events:
-                self._take_line(event)
-
-    def _first_mark(self, chunk: bytes) -> int:
-        """Return the position of the first searched mark; the chunk's length if there is none."""
-        first = len(chunk)
-        for mark in self._telling_marks:
-            at = chunk.find(mark, 0, first)
-            if at >= 0:
-                first = at
-        return first
-
-    def _tells(self, data: bytes) -> bool:
-        """Return whether an event has a searched mark.
-
-        `find` is used because `in` first tests its operand for a number, which takes as long as the search.
-        """
-        for mark in self._telling_marks:  # noqa: SIM110 - a generator takes twice as long as its few substring tests
-            if data.find(mark) >= 0:
-                return True
-        return False
-
-    def _count(self, size: int) -> None:
-        """Count one event of that many bytes."""
-        self.events += 1
-        self.payload_bytes += size
-        if size < self._smallest or self.events == 1:
-            self._smallest = size
+        self._is_between = not (self._line or self._data or self._large or self._after_cr)
 
     def _keep(self, part: bytes) -> None:
         """Buffer an unfinished line, or pass it on if its event is too large to buffer."""
@@ -270,7 +228,7 @@ class SseScanner:
                 large.feed(part)
         else:
             self._line += part
-            if len(self._line) >= _HEAD_BYTES or is_last:
+            if len(self._line) >= len(_FIELD) or is_last:
                 line = bytes(self._line)
                 if self._at_start:
                     self._at_start = False
@@ -298,8 +256,10 @@ class SseScanner:
         size = len(data)
         if size < _PING_BYTES and self._is_no_payload(data):
             return
-        self._count(size)
-        if not self._may_skim or self._is_worth_parsing(data):
+        self.events += 1
+        self.payload_bytes += size
+        self._smallest = min(self._smallest, size)
+        if not self._may_skim or any(data.find(mark) >= 0 for mark in self._marks):
             self._read(data)
 
     def _is_no_payload(self, data: bytes) -> bool:
@@ -308,14 +268,8 @@ class SseScanner:
             self.done = True
             return True
         return not data or (
-            any(mark in data for mark in self._ping_marks) and _kind_of(parsed_answer(data)) in self._wire.pings
+            any(mark in data for mark in marks(self._wire.pings)) and _kind_of(parsed_answer(data)) in self._wire.pings
         )
-
-    def _is_worth_parsing(self, data: bytes) -> bool:
-        """Return whether an event must be parsed, mostly by substring tests, else by a pattern."""
-        if not self._tells(data):
-            return False
-        return _WORTH_PARSING.search(data) is not None or any(mark in data for mark in self._end_marks)
 
     def _read(self, data: bytes) -> None:
         document, works = parsed_answer(data), False
@@ -328,15 +282,18 @@ class SseScanner:
         works = works or carries_work(self._wire, document)
         if self.generation_id is None:
             self.generation_id = find_id(document)
-        usage = find_usage(document)
-        self.usage = merged(self.usage, usage)
+        if (usage := find_usage(document)) is not None:
+            self.usage = merged(self.usage, usage)
         if usage is not None and usage.cost_nano is not None:
             self.is_outdone = works or kind in self._wire.starts
         elif works:
             self.is_outdone = True
-        self.has_work = self.has_work or works
-        self.errors = (self.errors + find_errors(document))[:MAX_ERRORS]
-        self.done = self.done or kind in self._wire.ends
+        if works:
+            self.has_work = True
+        if errors := find_errors(document):
+            self.errors = (self.errors + errors)[:MAX_ERRORS]
+        if kind in self._wire.ends:
+            self.done = True
         # After a stated cost every event is parsed, as work may follow; otherwise only events with a searched mark.
         states_cost = self.usage is not None and self.usage.cost_nano is not None
         self._may_skim = (

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from gateway.openrouter.dialects import WIRE, Dialect
 from gateway.openrouter.json_body import JsonScanner
-from gateway.openrouter.reading import Scanner
+from gateway.openrouter.scanner import Scanner
 from gateway.openrouter.sse import SseScanner
 from gateway.openrouter.usage import Usage
 
