@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from gateway import metrics
+from gateway.call import milliseconds
 from gateway.errors import BudgetExceeded, InvalidRequest, Unavailable, WattfareError
 from gateway.ledger.holds import Ledger
 from gateway.ledger.outcomes import Admission, Queued, QueuePlace
@@ -97,7 +98,7 @@ class Admissions:
             raise
         finally:
             if request.waited_seconds:
-                request.call.notes["waited_ms"] = round(request.waited_seconds * 1000, 2)
+                request.call.notes["waited_ms"] = milliseconds(request.waited_seconds)
                 metrics.WAIT_SECONDS.observe(request.waited_seconds)
         return found
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
+from aiohttp.hdrs import CONNECTION, CONTENT_TYPE
 from multidict import CIMultiDictProxy
 
 from gateway.call import EVERY_ANSWER, OWN_REQUEST_ID, REQUEST_ID
@@ -83,10 +84,10 @@ def forwarded(headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
     if sum([len(value) for _, value in listed]) > _MOST_FORWARDED_CHARS:
         raise InvalidRequest("The headers for OpenRouter have more than 64 kB. Send less in them.", status=431)
     kept = [each for each in listed if not _holds_key(each[1])]
-    if "Connection" in headers:
-        named = {name.strip().lower() for value in headers.getall("Connection") for name in value.split(",")}
+    if CONNECTION in headers:
+        named = {name.strip().lower() for value in headers.getall(CONNECTION) for name in value.split(",")}
         kept = [each for each in kept if each[0].lower() not in named]
-    if "Content-Type" not in headers:
+    if CONTENT_TYPE not in headers:
         kept.append(("Content-Type", "application/json"))
     return kept
 
@@ -106,14 +107,11 @@ def passed_on(headers: list[tuple[str, str]], first: Callable[[str], str | None]
     `first`: returns the first value of a header by its lower-case name. Raises ValueError for a value with a line
     break, which an HTTP parser never returns.
     """
-    lines = list(map(_passed_line, headers))
-    text = "".join(lines)
-    if not text.count("\r") == text.count("\n") == len(lines) - lines.count(""):
-        raise ValueError("a header holds a line break")
+    lines = "".join(map(_passed_line, headers))
     request_id = first(REQUEST_ID)
     has_request_id = request_id is not None and _passed_line((REQUEST_ID, request_id)) != ""
     is_event_stream = (first("content-type") or "").lower().startswith("text/event-stream")
-    return Passed(text, first("content-length") is not None, is_event_stream, has_request_id)
+    return Passed(lines, first("content-length") is not None, is_event_stream, has_request_id)
 
 
 @lru_cache(_NAMES)
@@ -143,12 +141,15 @@ def own_lines(request_id: str, admission: Admission, *, has_request_id: bool) ->
 
 @lru_cache(_NAMES)
 def _passed_line(header: tuple[str, str]) -> str:
-    """Return the line of a header to relay, else ''. Cached, since most headers repeat."""
+    """Return the line of a header to relay, else ''. Cached, since most headers repeat. Raises ValueError."""
     name, value = header
     lowered = name.lower()
     if lowered in _NOT_PASSED_ON or lowered.startswith(_NOT_PASSED_ON_PREFIXES) or _names_account(value):
         return ""
-    return f"{name}: {value}\r\n"
+    line = f"{name}: {value}\r\n"
+    if line.count("\r") + line.count("\n") > 2:
+        raise ValueError("a header holds a line break")
+    return line
 
 
 def _holds_key(value: str) -> bool:

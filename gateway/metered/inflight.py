@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from aiohttp import web
 
 from gateway import metrics
-from gateway.call import Call
+from gateway.call import Call, milliseconds
 from gateway.errors import Unavailable
 from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
@@ -100,9 +100,9 @@ class OpenRequest:
         """Add to the log line the milliseconds from the start to upstream's headers, and to its first byte."""
         notes = self.call.notes
         if self.opened_at is not None:
-            notes["upstream_ms"] = round((self.opened_at - self.started) * 1000, 2)
+            notes["upstream_ms"] = milliseconds(self.opened_at - self.started)
         if self.first_byte_at is not None:
-            notes["first_byte_ms"] = round((self.first_byte_at - self.started) * 1000, 2)
+            notes["first_byte_ms"] = milliseconds(self.first_byte_at - self.started)
 
     @property
     def has_answered(self) -> bool:

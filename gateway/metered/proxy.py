@@ -141,10 +141,11 @@ class Proxy:
         if not self._store.salt:
             raise Unavailable
         call.charge_to(budget, self._store.salt)
+        is_received = call.content.is_eof()
         body = await call.body()
         chat = await _read(call, budget, body, dialect)
-        if self._apps.proven(authorization) is None:
-            # While a slow body was read, the app may have been closed or its secret rotated.
+        if not is_received or len(body) > _LARGE_BODY_BYTES:
+            # While a slow or large body was read, the app may have been closed or its secret rotated.
             await self._apps.authenticate(authorization)
         call.notes["model"], call.notes["stream"] = chat.model, chat.stream
         if call.is_lost:

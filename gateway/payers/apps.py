@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import orjson
+from aiohttp.hdrs import AUTHORIZATION
 
 from gateway import keys
 from gateway.digest import sha256_hex
@@ -201,7 +202,7 @@ class Apps:
     def proven(self, authorization: str | None) -> Caller | None:
         """Return the caller of a header authenticated less than a second ago without a cut since; else None."""
         found = self._callers.get(authorization)
-        return found[1] if found is not None and time.monotonic() < found[0] and self.receives_cuts else None
+        return found[1] if found is not None and time.monotonic() < found[0] and self._broadcast.hears else None
 
     def _keep(self, authorization: str | None, caller: Caller) -> None:
         """Cache a header's caller for as long as the app's record, unless one of the app's secrets will expire."""
@@ -263,7 +264,7 @@ def authorization_of(headers: Mapping[str, str]) -> str | None:
 
     Raises AuthError when x-api-key is a publishable key.
     """
-    authorization = headers.get("Authorization")
+    authorization = headers.get(AUTHORIZATION)
     if authorization is not None or (key := headers.get("x-api-key")) is None:
         return authorization
     if key.strip().startswith("pk_"):
