@@ -4,6 +4,7 @@ Rule: every command keeps its place in the queue of replies, even when its calle
 """
 
 import asyncio
+import contextlib
 import ssl
 import time
 from collections import deque
@@ -43,22 +44,18 @@ LOST: Final = _LostReply()
 class Sink(Protocol):
     """What receives a reply: a future, or a post of the outbox."""
 
-    def done(self) -> bool:
-        """Return whether nobody waits for the reply any more."""
-
     def set_result(self, result: Reply, /) -> None:
-        """Take the reply: Redis's own, a hiredis.ReplyError, or LOST."""
+        """Take the reply: Redis's own, a hiredis.ReplyError, or LOST.
+
+        Raises asyncio.InvalidStateError if nobody waits for it any more.
+        """
 
 
 class _Nobody:
     """Drops the reply of a command such as ASKING or SCRIPT LOAD: if it fails, the next command reports it."""
 
-    @staticmethod
-    def done() -> bool:
-        return True
-
     def set_result(self, result: Reply, /) -> None:
-        """Not called."""
+        """Drop it."""
 
 
 class _Patient(asyncio.Future[Reply]):
@@ -196,8 +193,10 @@ class Pipe(asyncio.Protocol):
                 sink = waiting.popleft()
                 if self._unhurried and sink.__class__ in _UNHURRIED:
                     self._unhurried -= 1
-                if not sink.done():
+                try:
                     sink.set_result(reply)
+                except asyncio.InvalidStateError:
+                    continue  # Its caller was cancelled, or has given up.
         except (hiredis.HiredisError, IndexError):
             # The peer is no Redis, or it sent a reply that no command asked for.
             self.close()
@@ -242,7 +241,7 @@ class Pipe(asyncio.Protocol):
         self._tell_flushed(False)
         waiting, self._waiting, self._unhurried = self._waiting, deque(), 0
         for sink in waiting:
-            if not sink.done():
+            with contextlib.suppress(asyncio.InvalidStateError):
                 sink.set_result(LOST)
 
 

@@ -7,7 +7,6 @@ the slot is held: its posts are sent one at a time, each after the one before wa
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 
 import hiredis
@@ -16,6 +15,7 @@ from gateway.errors import Unavailable
 from gateway.logs import log
 from gateway.store.cluster import Routes, detour
 from gateway.store.connection import LOST, Lost, Pipe, Reply
+from gateway.store.scripts import Call
 from gateway.store.server import Server
 
 # A post is about 1 kB, so an outage costs at most tens of MB. The sweeper settles what is dropped beyond that.
@@ -27,29 +27,19 @@ OnReply = Callable[[Reply], None]
 
 
 class Post:
-    """One posted command, as a sink of its reply. `load`: its SCRIPT LOAD command, empty when it runs no script."""
+    """One posted command, as a sink of its reply."""
 
-    __slots__ = ("_outbox", "asking", "is_on_its_way", "load", "on_reply", "packed", "sent", "server", "slot")
+    asking: Server | None = None
+    is_on_its_way = False
+    sent: asyncio.Future[Pipe] | None = None
+    """Resolves to the connection it was sent on, for a caller that waits until it is sent."""
 
-    def __init__(
-        self, outbox: "Outbox", slot: int, server: Server, packed: bytes, load: bytes, on_reply: OnReply | None
-    ) -> None:
+    def __init__(self, outbox: "Outbox", server: Server, call: Call, on_reply: OnReply | None) -> None:
         self._outbox = outbox
-        self.slot = slot
         self.server = server
         """The server it was last sent to."""
-        self.packed = packed
-        self.load = load
+        self.slot, self.packed, self.load = call
         self.on_reply = on_reply
-        self.asking: Server | None = None
-        self.is_on_its_way = False
-        self.sent: asyncio.Future[Pipe] | None = None
-        """Resolves to the connection it was sent on, for a caller that waits until it is sent."""
-
-    @staticmethod
-    def done() -> bool:
-        """Return False: its reply is always needed."""
-        return False
 
     def set_result(self, result: Reply, /) -> None:
         """Pass its reply to the outbox."""
@@ -64,54 +54,54 @@ class Outbox:
         self._deadline_seconds = deadline_seconds
         self._is_refused = is_refused
         self._loop = asyncio.get_running_loop()
-        self._queues: dict[int, deque[Post]] = {}
+        self._queues: dict[int, list[Post]] = {}
         self._held: dict[int, list[asyncio.Future[None]]] = {}
         self._count = 0
         self._empty = asyncio.Event()
-        self._empty.set()
         self._is_full = False
         self._is_closed = False
 
     def __len__(self) -> int:
         return self._count
 
-    def keep(self, slot: int, packed: bytes, load: bytes = b"", on_reply: OnReply | None = None) -> Post | None:
+    def keep(self, call: Call, on_reply: OnReply | None = None) -> Post | None:
         """Keep a command and send it as soon as its slot allows; return None when the outbox is full."""
         if self._count >= MOST_PENDING:
             if not self._is_full:
                 log.error("posts_left_to_sweeper", waiting=self._count)
             self._is_full = True
             return None
+        slot, packed, _ = call
         server = self._routes.owner(slot)
-        post = Post(self, slot, server, packed, load, on_reply)
+        pipe = server.pipe if server.is_open and self.blocking(server, slot) is None else None
+        post = Post(self, server, call, on_reply)
         queue = self._queues.get(slot)
         if queue is None:
-            is_blocked = not server.is_open
-            self._queues[slot] = deque((post,))
+            self._queues[slot] = [post]
         else:
-            is_blocked = not server.is_open or self.blocks(slot, server)
             queue.append(post)
-        if self._count == 0:
-            self._empty.clear()
         self._count += 1
-        if is_blocked:
+        if pipe is None:
             self._hold(slot)
             self._go_on(slot)
         else:
-            self._send(post, server)
+            post.is_on_its_way = True
+            pipe.send(packed, post)
         return post
 
-    def post(self, slot: int, packed: bytes, load: bytes = b"", on_reply: OnReply | None = None) -> Awaitable[bool]:
+    def post(self, call: Call, on_reply: OnReply | None = None) -> Awaitable[bool]:
         """Keep a command and send it; return whether its bytes are with the kernel within the deadline."""
-        post = self.keep(slot, packed, load, on_reply)
+        post = self.keep(call, on_reply)
         if post is not None and post.is_on_its_way and (pipe := post.server.pipe) is not None:
             return pipe.flushed()
         return self._sent_in_time(post)
 
-    def blocks(self, slot: int, server: Server) -> bool:
-        """Return whether a command on this slot, sent to `server` now, could overtake a post."""
+    def blocking(self, server: Server, slot: int, also: int | None = None) -> int | None:
+        """Return which of the two slots has a post that a command sent to `server` now could overtake; None: none."""
         queue = self._queues.get(slot)
-        return queue is not None and (slot in self._held or queue[-1].server is not server)
+        if queue is not None and (slot in self._held or queue[-1].server is not server):
+            return slot
+        return None if also is None else self.blocking(server, also)
 
     async def cleared(self, slot: int) -> None:
         """Hold the slot and wait until all its posts were acknowledged. Raises Unavailable after the deadline."""
@@ -136,6 +126,7 @@ class Outbox:
             async with asyncio.timeout(seconds):
                 # A reply's handler may post again, after `_empty` was set: hence the loop.
                 while self._count:
+                    self._empty.clear()
                     await self._empty.wait()
         except TimeoutError:
             return False
@@ -154,7 +145,12 @@ class Outbox:
         elif isinstance(reply, hiredis.ReplyError):
             self._refused(post, reply)
         else:
-            self._acknowledged(post, reply)
+            self._gone(post)
+            if post.on_reply is not None:
+                try:
+                    post.on_reply(reply)
+                except Exception as fault:
+                    log.error("post_reply_failed", error=type(fault).__name__)
 
     async def _sent_in_time(self, post: Post | None) -> bool:
         if post is None or post.is_on_its_way or self._is_refused() or post.server.is_away:
@@ -218,23 +214,18 @@ class Outbox:
         else:
             self._go_on(post.slot)
 
-    def _acknowledged(self, post: Post, reply: Reply) -> None:
-        self._gone(post)
-        if post.on_reply is not None:
-            try:
-                post.on_reply(reply)
-            except Exception as fault:
-                log.error("post_reply_failed", error=type(fault).__name__)
-
     def _gone(self, post: Post) -> None:
         """Remove a post that needs no repeat."""
-        queue = self._queues[post.slot]
-        queue.remove(post)
-        if not queue:
-            del self._queues[post.slot]
+        slot = post.slot
+        queue = self._queues[slot]
+        if len(queue) == 1:
+            del self._queues[slot]
+        else:
+            queue.remove(post)
         self._count -= 1
-        if self._count == 0:
+        if not self._count:
             self._empty.set()
-        self._is_full = self._is_full and self._count >= MOST_PENDING // 2
-        if post.slot in self._held:
-            self._go_on(post.slot)
+        if self._is_full:
+            self._is_full = self._count >= MOST_PENDING // 2
+        if slot in self._held:
+            self._go_on(slot)

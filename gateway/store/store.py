@@ -168,9 +168,8 @@ class Store:
         It runs after every earlier post on its keys' slot. `behind`: on a single server, also after every earlier post
         on this key's slot.
         """
-        slot, packed, load = self._call(script, key_names, args)
         also = slot_of(behind) if behind is not None and self.is_single else None
-        return self._answer(slot, packed, load, also)
+        return self._answer(self._call(script, key_names, args), also)
 
     def _call(self, script: str | Call, key_names: Sequence[str], args: Sequence[Arg]) -> Call:
         return self._scripts[script].call(key_names, args) if isinstance(script, str) else script
@@ -178,11 +177,11 @@ class Store:
     async def call(self, command: str, *args: Arg) -> Reply:
         """Run one command on the key `args[0]`, after every earlier post on its slot. Raises Unavailable."""
         packed = pack((command, *args))
-        return read(command, await self._answer(slot_of(str(args[0])), packed))
+        return read(command, await self._answer((slot_of(str(args[0])), packed, b"")))
 
     async def publish(self, channel: str, message: str) -> None:
         """Send `message` to every process that listens on `channel`. Raises Unavailable."""
-        await self._answer(slot_of(channel), pack(("PUBLISH", channel, message)))
+        await self._answer((slot_of(channel), pack(("PUBLISH", channel, message)), b""))
 
     async def each_key(self, pattern: str) -> AsyncIterator[str]:
         """Yield every key that matches `pattern`, over all masters: for operator's tools, never in a request."""
@@ -205,25 +204,25 @@ class Store:
             found.append({"name": master.name, **{name: value.strip() for name, value in pairs}})
         return found
 
-    async def _answer(self, slot: int, packed: bytes, load: bytes = b"", also: int | None = None) -> Reply:
-        """Send one command to the owner of `slot`, and follow MOVED and ASK redirections. Raises Unavailable.
+    async def _answer(self, call: Call, also: int | None = None) -> Reply:
+        """Send one command to the owner of its slot, and follow MOVED and ASK redirections. Raises Unavailable.
 
-        `load`: the SCRIPT LOAD command of its script; empty for any other command. `also`: a second slot of the same
-        server whose earlier posts must come first. Redis may still run a command that was given up here, so every
-        script must be safe to repeat or to void.
+        `also`: a second slot of the same server whose earlier posts must come first. Redis may still run a command that
+        was given up here, so every script must be safe to repeat or to void.
         """
+        slot, packed, load = call
         way = STRAIGHT
         tries = 0
         for _ in range(HOPS):
             server = way.server or self._routes.owner(slot)
-            if self._beats.refuses() or server.is_away:
-                break
-            if way.is_asking:
+            if way.is_asking or not server.is_open:
+                if self._beats.refuses() or server.is_away:
+                    break
+                if not way.is_asking:
+                    await server.decided()
+                    continue
                 await self._reach(server)
-            elif not server.is_open:
-                await server.decided()
-                continue
-            elif (blocked := self._blocked(slot, also, server)) is not None:
+            elif (blocked := self._outbox.blocking(server, slot, also)) is not None:
                 await self._outbox.cleared(blocked)
                 continue
             if (pipe := server.pipe) is None:
@@ -240,16 +239,10 @@ class Store:
                 way = await self._detour(reply, server, load)
             elif self._beats.refuses():
                 break
-            elif not load or self._blocked(slot, also, server) is None:
+            elif not load or self._outbox.blocking(server, slot, also) is None:
                 return reply
             # An earlier post was refused meanwhile, so this script ran before it: run it again after that post.
         raise Unavailable
-
-    def _blocked(self, slot: int, also: int | None, server: Server) -> int | None:
-        """Return the slot, of the two, that has a post which a command sent now could overtake; None if neither has."""
-        if self._outbox.blocks(slot, server):
-            return slot
-        return also if also is not None and self._outbox.blocks(also, server) else None
 
     async def _detour(self, refused: hiredis.ReplyError, server: Server, load: bytes) -> Detour:
         """Return where to send a refused command next, after the pause it needs. Raises Unavailable."""
@@ -299,7 +292,7 @@ class Store:
         True: its bytes are with the kernel. False: Redis is away, or did not accept the bytes within the deadline;
         they are sent when it is back, after the slot's earlier posts. `on_reply` is called with the reply, once.
         """
-        return self._outbox.post(*self._call(script, key_names, args), on_reply)
+        return self._outbox.post(self._call(script, key_names, args), on_reply)
 
     def keep(
         self,
@@ -309,7 +302,7 @@ class Store:
         on_reply: OnReply | None = None,
     ) -> bool:
         """Do as `post`, without waiting for the write; return False when the outbox is full and it was dropped."""
-        return self._outbox.keep(*self._call(script, key_names, args), on_reply) is not None
+        return self._outbox.keep(self._call(script, key_names, args), on_reply) is not None
 
     @property
     def pending(self) -> int:
