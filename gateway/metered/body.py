@@ -9,14 +9,12 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import NoReturn, Self
 
 from gateway.errors import InvalidRequest
-from gateway.metered.media import Size
-from gateway.metered.weight import weigh
+from gateway.metered.weight import Weight, weigh
 from gateway.openrouter.dialects import WIRE, Dialect, Wire
-from gateway.strict_json import strict_json
+from gateway.strict_json import Number, canonical_json
 
 MAX_MODEL_CHARS = 256
 MAX_OUTPUT_TOKENS = 10_000_000
@@ -35,11 +33,13 @@ _MARKED_FAMILY = "anthropic/"
 # Fields that make OpenRouter or the provider do billed work beyond the tokens of one answer (searches, other models,
 # rejected predictions, remote tools).
 _UNBOUNDED_FIELDS = ("plugins", "web_search_options", "prediction", "audio", "preset", "mcp_servers", "container")
-# If a request has none of these fields, as most do, further checks are skipped.
-_FALLBACK_FIELDS = frozenset({"models", "fallbacks"})
-_THINKING_FIELDS = frozenset({"reasoning", "thinking"})
-_TELLING_FIELDS = frozenset(
-    {*_UNBOUNDED_FIELDS, "service_tier", "speed", "tools", "modalities", "provider", "prompt", "context_management"}
+# A request without any of these fields, as most are, has one model, one prompt, one answer and no reasoning budget, and
+# only its model's name can make it open-ended.
+_SPECIAL_FIELDS = frozenset(
+    {
+        *("models", "fallbacks", "prompt", "input", "n", "best_of", "reasoning", "thinking", *_UNBOUNDED_FIELDS),
+        *("service_tier", "speed", "tools", "modalities", "provider", "context_management"),
+    }
 )
 # Suffixes of a provider's name that select its dearer tier, as `service_tier` does.
 _DEARER_TIERS = ("/priority", "/fast")
@@ -47,74 +47,61 @@ _DEARER_TIERS = ("/priority", "/fast")
 _LISTED_TIERS = (None, "auto", "default", "standard", "standard_only", "flex")
 
 
-@dataclass(slots=True)  # not frozen, because that makes each of its fields cost a call
+@dataclass(slots=True, init=False)  # passing its fields to an initializer takes as long as parsing the body
 class ChatRequest:
     """The parts of a metered request that the gateway uses. Immutable.
 
     `model`: the first that may be billed; `fallbacks`: the others of `models[]`. `max_tokens`: the caller's output
     ceiling for each of `choices` answers; `ceiling_field`: its field (of two, the one with the larger value).
-    `prompt_bytes`: an upper bound of the prompt tokens (see `metered/pricing.py`), of which `allowance` are for what a
-    provider adds to the prompt; `images`: the size of each image, None if unknown. `open_ended`: tokens do not bound
-    the cost. `asks_for_cache`: the body requests that the prompt is written to a cache; `long_cache`: for an hour.
-    `has_output`: the answer consists of output tokens (not so for embeddings). `values`: their number in the body.
+    `weight`: its `bytes` are an upper bound of the prompt tokens (see `metered/pricing.py`). `open_ended`: tokens do
+    not bound the cost. `has_output`: the answer consists of output tokens (not so for embeddings).
     """
 
     body: bytes
     document: Mapping[str, object]
+    dialect: Dialect
     model: str
     fallbacks: tuple[str, ...]
     stream: bool
-    max_tokens: int | None
     ceiling_field: str | None
-    choices: int
-    prompt_bytes: int
-    images: tuple[Size | None, ...]
-    open_ended: bool
-    asks_for_cache: bool
-    long_cache: bool
-    prompts: int
-    thinking_tokens: int
-    dialect: Dialect
+    max_tokens: int | None
     has_output: bool
-    allowance: int
-    values: int
+    prompts: int
+    choices: int
+    thinking_tokens: int
+    weight: Weight
+    open_ended: bool
 
     @classmethod
     def parse(cls, body: bytes, dialect: Dialect = Dialect.CHAT) -> Self:
         """Parse `body`. Raises InvalidRequest: 400 if it is not an unambiguous JSON object, 422 if a field is wrong."""
-        document, wire = strict_json(body), WIRE[dialect]
-        model, fallbacks = _models(document)
-        ceiling_field, max_tokens = _ceiling(document, wire)
+        document, wire, request = canonical_json(body), WIRE[dialect], cls()
+        is_special = not _SPECIAL_FIELDS.isdisjoint(document)
+        fallbacks = _fallbacks(document) if is_special else []
+        model = _model(document, fallbacks)
+        request.body, request.document, request.dialect = body, document, dialect
+        request.model, request.fallbacks = model, tuple(fallbacks)
+        request.ceiling_field, request.max_tokens = _ceiling(document, wire)
+        request.has_output = bool(wire.ceilings)
         _require_prompt(document, wire)
-        prompts = _prompts(document, dialect)
+        request.stream = _flag(document, "stream")
+        request.prompts = _prompts(document, dialect) if is_special else 1
+        request.choices = _choices(document, dialect) * request.prompts if is_special else 1
+        request.thinking_tokens = _thinking_tokens(document) if is_special else 0
         named = "\n".join((model, *fallbacks)) if fallbacks else model
-        weight = weigh(document, is_marked=_MARKED_FAMILY in named)
-        return cls(
-            body=body,
-            document=document,
-            model=model,
-            fallbacks=fallbacks,
-            stream=_flag(document, "stream"),
-            max_tokens=max_tokens,
-            ceiling_field=ceiling_field,
-            choices=_choices(document, dialect) * prompts,
-            prompt_bytes=weight.bytes,
-            images=tuple(weight.images),
-            open_ended=weight.unbounded or _is_open_ended(document, named, wire),
-            asks_for_cache=weight.asks_for_cache,
-            long_cache=weight.long_cache,
-            prompts=prompts,
-            thinking_tokens=_thinking_tokens(document),
-            dialect=dialect,
-            has_output=bool(wire.ceilings),
-            allowance=weight.allowance,
-            values=weight.values,
+        request.weight = weigh(document, is_marked=_MARKED_FAMILY in named)
+        request.open_ended = (
+            request.weight.unbounded
+            or "@preset" in named
+            or ":online" in named
+            or (is_special and _is_open_ended(document, wire))
         )
+        return request
 
     @property
     def kept_bytes(self) -> int:
         """Its approximate memory in bytes: the body and the values parsed from it."""
-        return len(self.body) + _VALUE_BYTES * self.values
+        return len(self.body) + _VALUE_BYTES * self.weight.values
 
     def shortened(self, max_tokens: int) -> bytes:
         """Return the body with its output ceiling lowered to `max_tokens` and every other byte unchanged.
@@ -132,7 +119,7 @@ class ChatRequest:
         except RecursionError:
             raise InvalidRequest("The request body is nested too deeply.") from None
         given = {key: self.document[key] for key in spans}
-        lowered = [key for key, value in given.items() if isinstance(value, int | Decimal) and value > max_tokens]
+        lowered = [key for key, value in given.items() if isinstance(value, Number) and value > max_tokens]
         if not lowered and all(value is None for value in given.values()):
             lowered = list(given)[:1]
             if not lowered:
@@ -146,20 +133,22 @@ def _refuse(message: str) -> NoReturn:
     raise InvalidRequest(message, status=422)
 
 
-def _models(document: Mapping[str, object]) -> tuple[str, tuple[str, ...]]:
-    """Return the model and its fallbacks. `models[]` alone suffices; in Anthropic's dialect they are `fallbacks[]`."""
-    fallbacks: list[str] = []
-    if not _FALLBACK_FIELDS.isdisjoint(document):
-        fallbacks += [_model_id(each, "models[]") for each in _list(document, "models", "model ids")]
-        objects = _list(document, "fallbacks", "objects with a `model`")
-        named = [each.get("model") if isinstance(each, dict) else None for each in objects]
-        fallbacks += [_model_id(each, "fallbacks[].model") for each in named]
+def _fallbacks(document: Mapping[str, object]) -> list[str]:
+    """Return the models of `models[]`, and of `fallbacks[]`, which they are in Anthropic's dialect."""
+    fallbacks = [_model_id(each, "models[]") for each in _list(document, "models", "model ids")]
+    objects = _list(document, "fallbacks", "objects with a `model`")
+    named = [each.get("model") if isinstance(each, dict) else None for each in objects]
+    return fallbacks + [_model_id(each, "fallbacks[].model") for each in named]
+
+
+def _model(document: Mapping[str, object], fallbacks: list[str]) -> str:
+    """Return the model, or take the first fallback for it."""
     model = document.get("model")
     if model is not None:
-        return _model_id(model, "model"), tuple(fallbacks)
+        return _model_id(model, "model")
     if not fallbacks:
         _refuse("`model` is missing. Name the model to use.")
-    return fallbacks[0], tuple(fallbacks[1:])
+    return fallbacks.pop(0)
 
 
 def _list(document: Mapping[str, object], field: str, of: str) -> list[object]:
@@ -189,7 +178,7 @@ def _whole(document: Mapping[str, object], field: str, most: int) -> int | None:
     value = document.get(field)
     if value is None or (type(value) is int and 1 <= value <= most):
         return value
-    if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 1 <= value <= most or value % 1:
+    if isinstance(value, bool) or not isinstance(value, Number) or not 1 <= value <= most or value % 1:
         _refuse(f"`{field}` must be a whole number from 1 to {most}.")
     return int(value)
 
@@ -223,16 +212,12 @@ def _prompts(document: Mapping[str, object], dialect: Dialect) -> int:
 
 def _thinking_tokens(document: Mapping[str, object]) -> int:
     """Return the reasoning budget in tokens, 0 without one or if invalid, which OpenRouter refuses."""
-    if _THINKING_FIELDS.isdisjoint(document):
-        return 0
     given = [
         (document.get("reasoning"), "max_tokens"),
         (document.get("thinking"), "budget_tokens"),
     ]
     budgets = [place.get(name) for place, name in given if isinstance(place, dict)]
-    return max(
-        (int(each) for each in budgets if isinstance(each, int | Decimal) and 0 < each <= MAX_OUTPUT_TOKENS), default=0
-    )
+    return max((int(each) for each in budgets if isinstance(each, Number) and 0 < each <= MAX_OUTPUT_TOKENS), default=0)
 
 
 def _require_prompt(document: Mapping[str, object], wire: Wire) -> None:
@@ -250,12 +235,8 @@ def _require_prompt(document: Mapping[str, object], wire: Wire) -> None:
         _refuse(f"`{wire.prompts[0]}` is missing. Say what the model should answer.")
 
 
-def _is_open_ended(document: Mapping[str, object], named: str, wire: Wire) -> bool:
-    """Return whether the request causes billed work that its tokens do not bound. `named`: its models' names."""
-    if "@preset" in named or ":online" in named:
-        return True
-    if _TELLING_FIELDS.isdisjoint(document):
-        return False
+def _is_open_ended(document: Mapping[str, object], wire: Wire) -> bool:
+    """Return whether a field of the request causes billed work that its tokens do not bound."""
     return (
         any(document.get(field) for field in _UNBOUNDED_FIELDS)
         or isinstance(document.get("web_search_options"), dict)

@@ -93,9 +93,9 @@ def expected_tokens(request: ChatRequest, model: str, measure: Measure | None) -
 
 def _expected_prompt(measure: Measure, request: ChatRequest, model: str) -> Prompt:
     most = bounded_prompt(request, model)
-    own = most.text_tokens - request.prompt_bytes + request.allowance
+    own = most.text_tokens - request.weight.bytes + request.weight.allowance
     tokens = family_tokens(measure, model) + _frame(measure) + own
-    images = sum([usual_image_tokens(model, size) for size in request.images])
+    images = sum([usual_image_tokens(model, size) for size in request.weight.images])
     return Prompt(min(most.text_tokens, tokens), min(most.image_tokens, images))
 
 

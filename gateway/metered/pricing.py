@@ -82,8 +82,8 @@ class Prompt(NamedTuple):
 
 def bounded_prompt(request: ChatRequest, model: str) -> Prompt:
     """Return the upper bound of the prompt tokens."""
-    image_tokens = sum([image_tokens_of(model, size) for size in request.images]) if request.images else 0
-    return Prompt(request.prompt_bytes + (_own_prompt(model) if request.has_output else 0), image_tokens)
+    image_tokens = sum([image_tokens_of(model, size) for size in request.weight.images]) if request.weight.images else 0
+    return Prompt(request.weight.bytes + (_own_prompt(model) if request.has_output else 0), image_tokens)
 
 
 def worst_case(
@@ -156,7 +156,7 @@ def estimate_nano(
 
 def estimated_prompt_tokens(request: ChatRequest) -> int:
     """Return the estimated tokens of the prompt's text, without images."""
-    return -(-request.prompt_bytes // ESTIMATE_BYTES_PER_TOKEN)
+    return -(-request.weight.bytes // ESTIMATE_BYTES_PER_TOKEN)
 
 
 class _Tokens(NamedTuple):
@@ -174,8 +174,8 @@ def _estimate_for(model: str, request: ChatRequest, prices: PriceList, tokens: _
         prompt, completion = prices.dearest_prompt, prices.dearest_completion
         return min(MAX_NANO, nano_from_zepto(prompt * tokens.prompt + completion * tokens.completion))
     once = price.rate(("request",), 0)
-    if request.images:
-        once += len(request.images) * price.rate(("image",), 0)
+    if request.weight.images:
+        once += len(request.weight.images) * price.rate(("image",), 0)
     prompt = price.rate(("prompt",), tokens.prompt)
     in_all = prompt * (tokens.prompt - tokens.cached - tokens.written)
     if tokens.completion:
@@ -183,7 +183,9 @@ def _estimate_for(model: str, request: ChatRequest, prices: PriceList, tokens: _
     if tokens.cached:
         in_all += (price.rate(("input_cache_read",), tokens.prompt) or prompt) * tokens.cached
     if tokens.written:
-        in_all += price.rate(LONG_CACHE_RATES if request.long_cache else PROMPT_RATES, tokens.prompt) * tokens.written
+        in_all += (
+            price.rate(LONG_CACHE_RATES if request.weight.long_cache else PROMPT_RATES, tokens.prompt) * tokens.written
+        )
     return min(MAX_NANO, nano_from_zepto(once + in_all))
 
 
@@ -198,8 +200,8 @@ def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int], prompt: 
     prompt_tokens = _at_most(context, prompt.text_tokens + prompt.image_tokens)
     prompt_rate = _prompt_rate(request, price, prompt_tokens)
     fixed = prompt_rate * prompt_tokens
-    if request.images:
-        each_image = len(request.images) * price.rate(("image",), prompt_tokens)
+    if request.weight.images:
+        each_image = len(request.weight.images) * price.rate(("image",), prompt_tokens)
         image = max(each_image, prompt.image_tokens * price.rate(("image_token",), prompt_tokens))
         fixed = max(fixed, prompt_rate * _at_most(context, prompt.text_tokens) + image)
     fixed += price.rate(("request",), prompt_tokens)
@@ -218,13 +220,13 @@ def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int], prompt: 
 def _prompt_rate(request: ChatRequest, price: Price, prompt_tokens: int) -> int:
     """Return the dearest possible rate of a prompt token, that of a cache write if one may happen."""
     plain = price.rate(("prompt",), prompt_tokens)
-    if not request.asks_for_cache and price.model.removeprefix("~").startswith(_ASKED_CACHE_FAMILIES):
+    if not request.weight.asks_for_cache and price.model.removeprefix("~").startswith(_ASKED_CACHE_FAMILIES):
         return plain
     written = price.rate(("input_cache_write",), prompt_tokens)
     if written < plain:
         # For Gemini some lists state the storage price only, which is added to the prompt's price.
         written = plain + written if price.model.removeprefix("~").startswith(_STORAGE_FAMILY) else plain
-    if request.long_cache:
+    if request.weight.long_cache:
         written = max(written, price.rate(LONG_CACHE_RATES, prompt_tokens), int(plain * _LONG_CACHE_PREMIUM))
     return written
 

@@ -8,9 +8,10 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
+from json.encoder import encode_basestring_ascii
 
 from gateway.metered.media import Size, image_size
 
@@ -25,6 +26,7 @@ TOOLS_ALLOWANCE = 640
 _VALUE_ALLOWANCE = 4
 # A number may be reformatted upstream: `1e20` becomes 21 digits in JavaScript. This is the longest result.
 _NUMBER_BYTES = 25
+_FRACTIONS = (float, Decimal)
 
 _IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
 _IMAGE_PAYLOADS = frozenset({"image_url", "source", "url", "data", "image"})
@@ -37,6 +39,9 @@ _MEDIA_FIELDS = frozenset({"messages", "input", "prompt", "system"})
 _INSTRUCTING_FIELDS = frozenset({"tools", "functions", "response_format", "output_config", "text"})
 # Fields that request a cache write. OpenRouter translates one dialect's into another's, so all count.
 _CACHE_FIELDS = frozenset({"cache_control", "prompt_cache_breakpoint", "prompt_cache_options"})
+# If a body has none of these fields, and an object none of these keys, as most have, only their size counts.
+_TELLING_FIELDS = _INSTRUCTING_FIELDS | _CACHE_FIELDS
+_TELLING_KEYS = _CACHE_FIELDS | {"ttl", "type"}
 # Words by Claude's tokenizer: runs of letters, except Han, Hangul and all beyond the first plane, which it separates.
 _WORDS = re.compile(r"[^\W\d_\u3005\u3006\u3031-\u303c\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00010000-\U0010ffff]+")
 _MARKED_SIGNS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ^~`\\/"
@@ -46,20 +51,21 @@ _PIECE_CHARS = 65_536
 _OTHER_DATA = re.compile(r"\s*data:(?!image/)", re.IGNORECASE)
 
 
-@dataclass(slots=True)
 class Weight:
     """The upper bound of what a document adds to the prompt; `values`: their number in it.
 
-    `allowance`: the part of `bytes` that a provider may add, independent of the content.
+    `allowance`: the part of `bytes` that a provider may add, independent of the content. `images`: the size of each
+    image, None if unknown. `unbounded`: it has parts that tokens do not bound. `asks_for_cache`: it requests that the
+    prompt is written to a cache; `long_cache`: for an hour.
     """
 
-    allowance: int = 0
-    bytes: int = 0
-    values: int = 0
-    images: list[Size | None] = field(default_factory=list)
-    unbounded: bool = False
-    asks_for_cache: bool = False
-    long_cache: bool = False
+    # Initial values are class attributes, because setting them on each instance takes longer than a message.
+    allowance = REQUEST_ALLOWANCE
+    bytes = values = 0
+    unbounded = asks_for_cache = long_cache = False
+
+    def __init__(self) -> None:
+        self.images: list[Size | None] = []
 
 
 def weigh(document: Mapping[str, object], *, is_marked: bool = False) -> Weight:
@@ -68,40 +74,45 @@ def weigh(document: Mapping[str, object], *, is_marked: bool = False) -> Weight:
     `is_marked`: the tokenizer adds marks to words and capitals, as Claude's does. Image payloads are left out at places
     where OpenRouter accepts images; tool schemas are always text. Iterative, so that nesting does not use the stack.
     """
-    weight = Weight(_allowance(document), asks_for_cache=not _CACHE_FIELDS.isdisjoint(document))
-    todo: list[object] = []
-    for name, member in document.items():
-        is_escaped = name in _INSTRUCTING_FIELDS
+    weight, values = Weight(), 0
+    keys: list[str] = []
+    if not _TELLING_FIELDS.isdisjoint(document):
+        weight.asks_for_cache = not _CACHE_FIELDS.isdisjoint(document)
+        if any(document.get(field) for field in _INSTRUCTING_FIELDS):
+            weight.allowance += TOOLS_ALLOWANCE
+    size = weight.allowance
+    for field, member in document.items():
+        is_escaped = field in _INSTRUCTING_FIELDS
         # Such a text is usually ASCII, which has at most as many tokens as characters.
         is_as_written = not (is_escaped or is_marked)
-        todo.append(member)
-        while todo:
-            value = todo.pop()
-            weight.values += 1
+        found: list[object] = [member]
+        for value in found:  # which grows by what each value contains
             if isinstance(value, str):
                 if is_as_written and value.isascii():
-                    weight.bytes += len(value)
+                    size += len(value)
                 else:
-                    weight.bytes += _most_tokens(value, is_escaped=is_escaped, is_marked=is_marked)
+                    size += _most_tokens(value, is_escaped=is_escaped, is_marked=is_marked)
             elif isinstance(value, dict):
-                todo += _weigh_object(value, weight, name)
+                size += OBJECT_ALLOWANCE
+                if is_escaped:
+                    size += sum([_most_tokens(key, is_escaped=True) for key in value])
+                else:
+                    keys += value
+                found += value.values() if _TELLING_KEYS.isdisjoint(value) else _textual(value, weight, field)
             elif isinstance(value, list):
-                todo += value
+                found += value
             else:
-                digits = len(str(value))
-                weight.bytes += max(digits, _NUMBER_BYTES) if isinstance(value, Decimal) else digits
-    weight.bytes += weight.allowance + _VALUE_ALLOWANCE * weight.values
+                written = len(str(value))
+                size += max(written, _NUMBER_BYTES) if isinstance(value, _FRACTIONS) else written
+        values += len(found)
+    joined = "".join(keys)
+    size += len(joined) if joined.isascii() else sum([_most_tokens(key, is_escaped=False) for key in keys])
+    weight.values, weight.bytes = values, size + _VALUE_ALLOWANCE * values
     return weight
 
 
-def _weigh_object(members: Mapping[str, object], weight: Weight, field: str) -> Iterable[object]:
-    """Count the keys of one object below `field` of the body, and return its values, which are counted later."""
-    names, is_escaped = "".join(members), field in _INSTRUCTING_FIELDS
-    weight.bytes += OBJECT_ALLOWANCE
-    if names.isascii() and not is_escaped:
-        weight.bytes += len(names)
-    else:
-        weight.bytes += sum([_most_tokens(each, is_escaped=is_escaped) for each in members])
+def _textual(members: Mapping[str, object], weight: Weight, field: str) -> Iterable[object]:
+    """Return the values of one object below `field` of the body without image payloads; note in `weight` what it is."""
     if not _CACHE_FIELDS.isdisjoint(members):
         weight.asks_for_cache = True
     if members.get("ttl") == "1h":
@@ -162,13 +173,11 @@ def prompt_texts(document: Mapping[str, object]) -> Texts:
         elif isinstance(value, list):
             todo.extend((each, field) for each in value)
         else:
-            found.texts.append(str(value))
+            found.texts.append(str(Decimal(repr(value)) if isinstance(value, float) else value))
     return found
 
 
 def _pieces(text: str) -> Iterable[str]:
-    if len(text) <= _PIECE_CHARS:
-        return (text,)
     return (text[at : at + _PIECE_CHARS] for at in range(0, len(text), _PIECE_CHARS))
 
 
@@ -186,20 +195,17 @@ def _is_other_media(payload: object) -> bool:
 
 
 def _most_tokens(text: str, *, is_escaped: bool, is_marked: bool = False) -> int:
-    """Return the most tokens of a text. `is_escaped`: it may be written as JSON first."""
-    return sum([_most_bytes(each, is_escaped) + (_marks(each) if is_marked else 0) for each in _pieces(text)])
-
-
-def _most_bytes(text: str, is_escaped: bool) -> int:
-    """Return the most bytes of `text` at the time of its tokenization.
+    """Return the most tokens of a text, which are the bytes at the time of its tokenization, and marks.
 
     Some tokenizers expand characters first (NFKC: one Arabic ligature becomes 18 letters), and some templates write
-    schemas as JSON with all non-ASCII letters escaped.
+    schemas as JSON with all non-ASCII letters escaped (`is_escaped`).
     """
-    escaped = len(json.dumps(text)) if is_escaped else 0
-    if text.isascii():
-        return max(escaped, len(text))
-    return max(escaped, len(text.encode()) + growth(text))
+    if len(text) > _PIECE_CHARS:
+        return sum([_most_tokens(each, is_escaped=is_escaped, is_marked=is_marked) for each in _pieces(text)])
+    most = len(text) if text.isascii() else len(text.encode()) + growth(text)
+    if is_escaped:
+        most = max(most, len(encode_basestring_ascii(text)))
+    return most + _marks(text) if is_marked else most
 
 
 def _marks(text: str) -> int:
@@ -235,11 +241,3 @@ def _growth(letter: str) -> int:
     """
     written = [unicodedata.normalize("NFKD", each) for each in (letter, letter.lower())]
     return max(0, *(len(each.encode()) - len(letter.encode()) for each in written))
-
-
-def _allowance(document: Mapping[str, object]) -> int:
-    """Return the tokens that a provider may add to the prompt, independent of the body's content."""
-    if _INSTRUCTING_FIELDS.isdisjoint(document):
-        return REQUEST_ALLOWANCE
-    instructed = any(document.get(field) for field in _INSTRUCTING_FIELDS)
-    return REQUEST_ALLOWANCE + (TOOLS_ALLOWANCE if instructed else 0)

@@ -38,7 +38,8 @@ def test_a_plain_request_is_understood() -> None:
     assert request.body is raw
     assert request.document == MINIMAL
     assert (request.model, request.fallbacks, request.stream, request.choices) == ("a/b", (), False, 1)
-    assert (request.max_tokens, request.ceiling_field, request.images, request.open_ended) == (None, None, (), False)
+    assert (request.max_tokens, request.ceiling_field, request.open_ended) == (None, None, False)
+    assert request.weight.images == []
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_unknown_fields_pass() -> None:
 
 def test_a_paired_surrogate_escape_is_a_character() -> None:
     """An unpaired surrogate is refused anywhere; a `u` after an escaped backslash is not an escape."""
-    assert ChatRequest.parse(b'{"model":"m","messages":["\\ud83d\\ude00","\\\\ud800"]}').images == ()
+    assert ChatRequest.parse(b'{"model":"m","messages":["\\ud83d\\ude00","\\\\ud800"]}').weight.images == []
 
 
 def test_models_stand_in_for_model() -> None:

@@ -1,7 +1,6 @@
 """The price list and the worst case: never below what OpenRouter can charge at its list price."""
 
 import json
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any, cast
 
@@ -25,8 +24,8 @@ def test_a_worst_case_is_prompt_bytes_and_output_ceiling_at_list_price() -> None
 
     found = bound(request, entry())
 
-    assert found == WorstCase(request.prompt_bytes * 1000, 2000 * 3 * 10**12, 100)
-    assert found.total_nano == request.prompt_bytes * 1000 + 600_000
+    assert found == WorstCase(request.weight.bytes * 1000, 2000 * 3 * 10**12, 100)
+    assert found.total_nano == request.weight.bytes * 1000 + 600_000
 
 
 def test_a_fraction_of_a_nano_is_rounded_up_once() -> None:
@@ -65,7 +64,7 @@ def test_embeddings_cost_their_prompt_alone() -> None:
     """No output token is held for an answer that has none."""
     request = chat(dialect=Dialect.EMBEDDINGS)
 
-    assert bound(request, entry(context=None)) == WorstCase(request.prompt_bytes * 1000, 0, 0)
+    assert bound(request, entry(context=None)) == WorstCase(request.weight.bytes * 1000, 0, 0)
 
 
 def test_the_context_bounds_each_input_of_a_batch_by_itself() -> None:
@@ -84,7 +83,7 @@ def test_a_long_prompts_price_is_held_only_when_the_prompt_can_be_long() -> None
     """`min_prompt_tokens` is strictly greater than; a window of the day may always apply."""
     model = {"id": "a/b", "context_length": 10**6, "pricing": {"prompt": "0.000001", "completion": "0.000002"}}
     request = chat(max_tokens=1)
-    exact = request.prompt_bytes
+    exact = request.weight.bytes
     override = {"prompt": "0.000005", "completion": "0.000009"}
 
     def held(**condition: object) -> int:
@@ -116,9 +115,9 @@ def test_cache_writes_raise_the_prompt_where_the_body_asks_for_them() -> None:
     model = str(SONNET["id"])
     plain, five, hour = chat(model=model, max_tokens=1), cached(model), cached(model, ttl="1h")
 
-    assert bound(plain, SONNET).fixed_nano == plain.prompt_bytes * 3000
-    assert bound(five, SONNET).fixed_nano == five.prompt_bytes * 3750
-    assert bound(hour, SONNET).fixed_nano == hour.prompt_bytes * 6000
+    assert bound(plain, SONNET).fixed_nano == plain.weight.bytes * 3000
+    assert bound(five, SONNET).fixed_nano == five.weight.bytes * 3750
+    assert bound(hour, SONNET).fixed_nano == hour.weight.bytes * 6000
 
 
 @pytest.mark.parametrize(
@@ -135,7 +134,7 @@ def test_every_way_to_ask_for_a_cache_is_seen(fields: dict[str, Any]) -> None:
     """OpenRouter translates one dialect's cache mark into another's, at any place in the body."""
     request = chat(model=str(SONNET["id"]), **{"max_tokens": 1, **fields})
 
-    assert bound(request, SONNET).fixed_nano == request.prompt_bytes * 3750
+    assert bound(request, SONNET).fixed_nano == request.weight.bytes * 3750
 
 
 @pytest.mark.parametrize("model", ["openai/gpt-5.6", "somebody/new"])
@@ -143,7 +142,7 @@ def test_a_family_that_may_write_by_itself_is_held_at_that_price(model: str) -> 
     """GPT bills automatic cache writes from 5.6 on; for other families it is not known."""
     request = chat(model=model, max_tokens=1)
 
-    assert bound(request, entry(model, input_cache_write="0.00000125")).fixed_nano == request.prompt_bytes * 1250
+    assert bound(request, entry(model, input_cache_write="0.00000125")).fixed_nano == request.weight.bytes * 1250
 
 
 def test_storage_comes_on_top_where_the_list_names_it_alone() -> None:
@@ -151,8 +150,8 @@ def test_storage_comes_on_top_where_the_list_names_it_alone() -> None:
     model = "google/gemini-2.5-pro"
     request = cached(model)
 
-    assert bound(request, entry(model, input_cache_write="0.0000003")).fixed_nano == request.prompt_bytes * 1300
-    assert bound(request, entry(model, input_cache_write="0.0000013")).fixed_nano == request.prompt_bytes * 1300
+    assert bound(request, entry(model, input_cache_write="0.0000003")).fixed_nano == request.weight.bytes * 1300
+    assert bound(request, entry(model, input_cache_write="0.0000013")).fixed_nano == request.weight.bytes * 1300
     assert bound(chat(model=model, max_tokens=1), entry(model, input_cache_write="0.0000013")).fixed_nano % 1000 == 0
 
 
@@ -160,7 +159,7 @@ def test_an_hour_in_the_cache_costs_twice_the_prompt_where_the_list_is_silent() 
     """Older lists name the five-minute price alone."""
     request = cached(ttl="1h")
 
-    assert bound(request, entry(input_cache_write="0.00000125")).fixed_nano == request.prompt_bytes * 2000
+    assert bound(request, entry(input_cache_write="0.00000125")).fixed_nano == request.weight.bytes * 2000
 
 
 @pytest.mark.parametrize("name", ["internal_reasoning", "image_output", "audio_output"])
@@ -185,7 +184,7 @@ def test_an_image_is_held_at_its_price_or_at_its_tokens() -> None:
     """Whichever is dearer, and never more tokens than the context holds."""
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,x"}}
     request = chat(max_tokens=1, messages=[{"role": "user", "content": [image, image]}])
-    text = request.prompt_bytes * 1000
+    text = request.weight.bytes * 1000
 
     assert bound(request, entry(context=10**6)).fixed_nano == text + 2 * MOST_IMAGE_TOKENS * 1000
     assert bound(request, entry(context=10_000)).fixed_nano == 10_000 * 1000
@@ -200,7 +199,7 @@ def test_the_dearest_of_model_and_fallbacks_is_held() -> None:
     request = chat(max_tokens=10, models=["c/d"])
     found = bound(request, entry(prompt="0.000009"), entry("c/d", completion="0.00005"))
 
-    assert found == WorstCase(request.prompt_bytes * 9000, 50_000 * 10**12, 10)
+    assert found == WorstCase(request.weight.bytes * 9000, 50_000 * 10**12, 10)
     assert unbounded(request, entry())
 
 
@@ -239,7 +238,8 @@ def test_a_request_without_any_ceiling_is_shortened_to_a_usual_one() -> None:
 )
 def test_a_providers_own_system_prompt_is_held_too(model: str, prompt_bytes: int, billed: int) -> None:
     """Recorded: what the body weighed, and what was billed."""
-    request = replace(chat(model=model, max_tokens=1), prompt_bytes=prompt_bytes)
+    request = chat(model=model, max_tokens=1)
+    request.weight.bytes = prompt_bytes
 
     assert bound(request, entry(model)).fixed_nano >= billed * 1000
 
@@ -263,15 +263,15 @@ def test_max_price_lowers_the_bound_and_never_raises_it() -> None:
     request = limited(prompt=0.5, completion="1.5")
     high = limited(prompt=100, completion=100)
 
-    assert bound(request, entry()) == WorstCase(request.prompt_bytes * 500, 1500 * 10**12, 10)
-    assert bound(high, entry()) == WorstCase(high.prompt_bytes * 1000, 2000 * 10**12, 10)
+    assert bound(request, entry()) == WorstCase(request.weight.bytes * 500, 1500 * 10**12, 10)
+    assert bound(high, entry()) == WorstCase(high.weight.bytes * 1000, 2000 * 10**12, 10)
 
 
 def test_max_price_bounds_a_model_without_a_price() -> None:
     """When it names prompt and completion; cache writes cost a quarter more than the plain price it names."""
     request = limited(prompt=4, completion=8)
 
-    assert bound(request) == WorstCase(request.prompt_bytes * 5000, 8000 * 10**12, 10)
+    assert bound(request) == WorstCase(request.weight.bytes * 5000, 8000 * 10**12, 10)
     assert unbounded(limited(prompt=4))
     assert unbounded(limited(completion=4))
     assert unbounded(chat(model="openrouter/auto", max_tokens=1, provider=request.document["provider"]))
@@ -279,7 +279,8 @@ def test_max_price_bounds_a_model_without_a_price() -> None:
 
 def test_max_price_allows_for_the_tier_of_long_prompts() -> None:
     """Where nothing is listed it is taken to cost twice as much."""
-    request = replace(limited(prompt=4, completion=8), prompt_bytes=128_001)
+    request = limited(prompt=4, completion=8)
+    request.weight.bytes = 128_001
 
     assert bound(request) == WorstCase(128_001 * 10_000, 16_000 * 10**12, 10)
 
@@ -289,7 +290,7 @@ def test_max_price_leaves_the_tier_for_long_prompts() -> None:
     request = limited(prompt=0.5)
     override = [{"min_prompt_tokens": 1, "prompt": "0.000003"}]
 
-    assert bound(request, entry(overrides=override)).fixed_nano == request.prompt_bytes * 3000
+    assert bound(request, entry(overrides=override)).fixed_nano == request.weight.bytes * 3000
 
 
 @pytest.mark.parametrize(
@@ -321,7 +322,7 @@ def test_an_estimate_uses_stated_tokens_and_plain_prices() -> None:
 def test_an_estimate_from_bytes_takes_four_for_a_token() -> None:
     """And never more output than the request allowed."""
     request = chat(max_tokens=10, n=2)
-    prompt = -(-request.prompt_bytes // 4) * 1000
+    prompt = -(-request.weight.bytes // 4) * 1000
 
     assert estimate_nano(request, prices(entry()), completion_bytes=9) == prompt + 3 * 2000
     assert estimate_nano(request, prices(entry()), completion_bytes=9000) == prompt + 20 * 2000
@@ -351,7 +352,7 @@ def test_an_estimate_uses_an_old_list_too() -> None:
 def test_no_charge_by_the_list_is_above_the_worst_case(prompt: int, cached: int, output: int) -> None:
     """The hold covers any share of cache writes and any number of output tokens up to the ceiling."""
     request = chat("x" * (prompt // 10), model="anthropic/claude-sonnet-4", max_tokens=max(1, output), system=[CACHED])
-    tokens = min(request.prompt_bytes, 1_000_000)
+    tokens = min(request.weight.bytes, 1_000_000)
     written = tokens * cached // 100
     long = 2 if tokens > 200_000 else 1
     charge = (tokens - written) * Decimal(3000) * long + written * Decimal(3750) * long

@@ -42,4 +42,4 @@ def test_a_chat_template_stays_within_its_allowance(count: int) -> None:
     request = ChatRequest.parse(json.dumps({"model": "m", "messages": messages}).encode())
 
     # Here the markers are counted as plain text: some seven tokens each instead of one.
-    assert token_count("cl100k_base", written) <= request.prompt_bytes
+    assert token_count("cl100k_base", written) <= request.weight.bytes

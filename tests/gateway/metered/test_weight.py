@@ -30,8 +30,8 @@ def test_images_are_counted_and_their_payload_is_not() -> None:
     ]
     request = parsed(messages=[{"role": "user", "content": parts}])
 
-    assert request.images == (None, None)
-    assert 2000 < request.prompt_bytes < 3000
+    assert request.weight.images == [None, None]
+    assert 2000 < request.weight.bytes < 3000
 
 
 def test_an_image_in_a_tool_result_is_counted() -> None:
@@ -39,7 +39,7 @@ def test_an_image_in_a_tool_result_is_counted() -> None:
     image = {"type": "image", "source": {"type": "base64", "data": "A" * 10_000}}
     request = parsed(messages=[{"role": "user", "content": [{"type": "tool_result", "content": [image]}]}])
 
-    assert (request.images, request.prompt_bytes < 1000) == ((None,), True)
+    assert (request.weight.images, request.weight.bytes < 1000) == ([None], True)
 
 
 @settings(max_examples=100, deadline=None)
@@ -49,7 +49,7 @@ def test_every_text_is_counted_wherever_it_stands(text: str, field: str) -> None
     bare = ChatRequest.parse(json.dumps({"prompt": "", **MINIMAL, field: [{"a": ""}]}).encode())
     full = ChatRequest.parse(json.dumps({"prompt": "", **MINIMAL, field: [{"a": text}]}).encode())
 
-    counted = full.prompt_bytes - bare.prompt_bytes
+    counted = full.weight.bytes - bare.weight.bytes
     assert counted >= len(text.encode())
     assert counted >= len(unicodedata.normalize("NFKC", text).encode())
     if field == "tools":
@@ -60,7 +60,7 @@ def test_a_text_of_marks_is_counted_in_the_time_of_its_length() -> None:
     """Normalized as a whole, a megabyte of them in the wrong order would stop the process for an hour."""
     marks = "a" + "\u0301" * 250_000 + "\u0316" * 250_000
 
-    assert parsed(messages=[{"role": "user", "content": marks}]).prompt_bytes >= len(marks.encode())
+    assert parsed(messages=[{"role": "user", "content": marks}]).weight.bytes >= len(marks.encode())
 
 
 @pytest.mark.parametrize("field", ["messages", "tools"])
@@ -69,13 +69,13 @@ def test_a_ligature_counts_as_the_letters_it_stands_for(field: str) -> None:
     text = "\ufdfa" * 100
     request = parsed(**{field: [{"role": "user", "content": text}]})
 
-    assert request.prompt_bytes >= len(unicodedata.normalize("NFKC", text).encode())
+    assert request.weight.bytes >= len(unicodedata.normalize("NFKC", text).encode())
 
 
 def test_a_fraction_counts_as_it_may_be_written_anew() -> None:
     """`1e20` is sent on with 21 digits by some."""
     raw = b'{"model":"m","messages":[],"x":[%s]}'
-    short, long = (ChatRequest.parse(raw % number).prompt_bytes for number in (b"1", b"1e20"))
+    short, long = (ChatRequest.parse(raw % number).weight.bytes for number in (b"1", b"1e20"))
 
     assert long - short >= 20
 
@@ -84,8 +84,8 @@ def test_a_one_hour_cache_is_noticed() -> None:
     """Its write price is another one."""
     part = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
 
-    assert parsed(messages=[{"role": "user", "content": [part]}]).long_cache
-    assert not parsed().long_cache
+    assert parsed(messages=[{"role": "user", "content": [part]}]).weight.long_cache
+    assert not parsed().weight.long_cache
 
 
 def png(width: int, height: int) -> str:
@@ -101,27 +101,27 @@ def test_an_image_has_the_size_that_its_file_says() -> None:
     content = [{"type": "image_url", "image_url": {"url": url, "detail": "high"}}, nested]
     request = parsed(messages=[{"role": "user", "content": content}], input=[{"type": "input_image", "image_url": url}])
 
-    assert sorted(request.images, key=str) == [(32, 64), (640, 480), (640, 480)]
+    assert sorted(request.weight.images, key=str) == [(32, 64), (640, 480), (640, 480)]
     escaped = json.dumps({**MINIMAL, "messages": [{"role": "user", "content": content[:1]}]}).replace("/", "\\/")
-    assert ChatRequest.parse(escaped.encode()).images == ((640, 480),)
+    assert ChatRequest.parse(escaped.encode()).weight.images == [(640, 480)]
 
 
 @pytest.mark.parametrize(
     ("part", "images"),
     [
-        ({"image_url": {"url": png(9, 9)}, "source": {"data": png(8, 8)}}, ((9, 9), (8, 8))),
-        ({"image_url": {"url": png(9, 9), "data": "https://a.example/b.png"}}, ((9, 9), None)),
-        ({"image_url": [png(9, 9), png(8, 8)]}, (None,)),
-        ({"image_url": {"url": png(9, 9), "image": {"url": "https://a.example/b.png"}}}, ((9, 9), None)),
-        ({"source": {"type": "file", "file_id": "f"}}, (None,)),
-        ({}, (None,)),
+        ({"image_url": {"url": png(9, 9)}, "source": {"data": png(8, 8)}}, [(9, 9), (8, 8)]),
+        ({"image_url": {"url": png(9, 9), "data": "https://a.example/b.png"}}, [(9, 9), None]),
+        ({"image_url": [png(9, 9), png(8, 8)]}, [None]),
+        ({"image_url": {"url": png(9, 9), "image": {"url": "https://a.example/b.png"}}}, [(9, 9), None]),
+        ({"source": {"type": "file", "file_id": "f"}}, [None]),
+        ({}, [None]),
     ],
 )
 def test_an_image_part_with_more_than_one_payload_counts_all(part: object, images: object) -> None:
     """All payloads count, as it is not known which one the provider uses."""
     request = parsed(messages=[{"role": "user", "content": [{"type": "image_url", **cast(dict[str, object], part)}]}])
 
-    assert request.images == images
+    assert request.weight.images == images
 
 
 def test_what_says_that_it_is_no_image_is_not_counted_as_one() -> None:
@@ -148,7 +148,7 @@ def test_a_long_text_is_weighed_in_pieces(monkeypatch: pytest.MonkeyPatch, model
     request = parsed(model=model, messages=[{"role": "user", "content": text}], tools=[{"name": text}])
     assert max(lengths) <= 65_536
     assert sum(lengths) >= 2 * len(text)
-    assert request.prompt_bytes >= 2 * len(text.encode())
+    assert request.weight.bytes >= 2 * len(text.encode())
     assert max(map(len, weight.prompt_texts(request.document).texts)) <= 6 * 65_536
 
 
@@ -166,13 +166,13 @@ MARKED = {
 def test_a_tokenizer_that_marks_words_makes_no_more_of_a_text_than_is_counted(text: str) -> None:
     """For Claude models, named directly, by an alias or as a fallback."""
     for model in ({"model": "anthropic/claude-opus-4.7"}, {"model": "~anthropic/x"}, {"models": ["anthropic/x"]}):
-        counted = parsed(messages=[text], **model).prompt_bytes - parsed(messages=[""], **model).prompt_bytes
+        counted = parsed(messages=[text], **model).weight.bytes - parsed(messages=[""], **model).weight.bytes
         assert counted >= MARKED[text]
 
 
 def test_other_tokenizers_have_no_marks() -> None:
     """Each of their tokens has at least one byte."""
-    assert parsed(messages=["Q" * 50]).prompt_bytes - parsed(messages=[""]).prompt_bytes == 50
+    assert parsed(messages=["Q" * 50]).weight.bytes - parsed(messages=[""]).weight.bytes == 50
 
 
 def counted(value: object, field: str, *, is_marked: bool) -> int:

@@ -22,7 +22,7 @@ def test_a_slug_that_several_models_share_has_the_dearest_price() -> None:
 
     for listed in ([free, full], [full, free]):
         assert bound(request, *listed) == WorstCase(
-            request.prompt_bytes * 4000, 2000 * 10**12, 9000, usual_tokens=32_768
+            request.weight.bytes * 4000, 2000 * 10**12, 9000, usual_tokens=32_768
         )
     assert bound(chat(model="a/b:free"), free, full).total_nano == 0
 
