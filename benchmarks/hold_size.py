@@ -255,8 +255,8 @@ def _real_nano(prices: PriceList, model: str, prompt_tokens: int, completion_tok
     price = prices.find(model)
     if price is None:
         raise ValueError(model)
-    prompt = price.rate(("prompt",), prompt_tokens) * prompt_tokens
-    return (prompt + price.rate(("completion",), prompt_tokens) * completion_tokens) // 10**12
+    rates = price.rates(prompt_tokens)
+    return (rates.prompt * prompt_tokens + rates.completion * completion_tokens) // 10**12
 
 
 def table(found: list[Row]) -> str:

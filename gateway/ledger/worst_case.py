@@ -1,5 +1,6 @@
 """The cost bounds of a request, on which its admission is decided."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.money import MAX_NANO, ZEPTO_PER_NANO, nano_from_zepto
@@ -10,8 +11,9 @@ MIN_OUTPUT_TOKENS = 16
 MIN_WHOLE_TOKENS = 1024
 
 
-class WorstCase(NamedTuple):
-    """The most a request can cost.
+@dataclass(slots=True)  # not frozen, because that makes each of its fields cost a call
+class WorstCase:
+    """The most a request can cost. Immutable.
 
     `fixed_nano`: the cost of the prompt and the request; `per_token_zepto`: the price of each of `max_tokens` output
     tokens (in zepto-USD, 1e-12 nano-USD, all choices together). A shortened answer has at least `least_tokens` (or

@@ -7,6 +7,7 @@ measurements.
 import asyncio
 import math
 import re
+from dataclasses import replace
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -73,7 +74,8 @@ async def expected_case(
     found = worst_case(request, prices, now_ms=now_ms, count=partial(_expected_prompt, measure))
     if found is None:
         return bound
-    return found._replace(
+    return replace(
+        found,
         fixed_nano=min(found.fixed_nano, bound.fixed_nano),
         per_token_zepto=min(found.per_token_zepto, bound.per_token_zepto),
     )
@@ -87,16 +89,15 @@ async def prompt_measure(request: ChatRequest) -> Measure | None:
 
 def expected_tokens(request: ChatRequest, model: str, measure: Measure | None) -> int:
     """Return the expected tokens of the prompt for `model`, including images."""
-    prompt = bounded_prompt(request, model) if measure is None else _expected_prompt(measure, request, model)
-    return prompt.text_tokens + prompt.image_tokens
+    return sum(bounded_prompt(request, model) if measure is None else _expected_prompt(measure, request, model))
 
 
 def _expected_prompt(measure: Measure, request: ChatRequest, model: str) -> Prompt:
-    most = bounded_prompt(request, model)
-    own = most.text_tokens - request.weight.bytes + request.weight.allowance
+    most_text, most_image = bounded_prompt(request, model)
+    own = most_text - request.weight.bytes + request.weight.allowance
     tokens = family_tokens(measure, model) + _frame(measure) + own
     images = sum([usual_image_tokens(model, size) for size in request.weight.images])
-    return Prompt(min(most.text_tokens, tokens), min(most.image_tokens, images))
+    return min(most_text, tokens), min(most_image, images)
 
 
 def family_tokens(measure: Measure, model: str) -> int:

@@ -19,19 +19,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
-from typing import NamedTuple
 
 from gateway.ledger.worst_case import WorstCase
 from gateway.metered.body import ChatRequest
 from gateway.metered.floor import fewest_tokens
 from gateway.metered.media import image_tokens as image_tokens_of
+from gateway.metered.weight import Weight
 from gateway.money import MAX_NANO, nano_from_zepto
 from gateway.openrouter.pricelist import (
-    COMPLETION_RATES,
-    LONG_CACHE_RATES,
-    PROMPT_RATES,
     Price,
     PriceList,
+    Rates,
     Tier,
     obeys_ceiling,
     searches_by_itself,
@@ -73,17 +71,16 @@ _DEARER_SUFFIX = ":nitro"
 _LONG_PROMPT_TOKENS = 128_000
 
 
-class Prompt(NamedTuple):
-    """The prompt tokens for one model: of the text, and of the images."""
-
-    text_tokens: int
-    image_tokens: int
+Prompt = tuple[int, int]
+"""The prompt tokens for one model: of the text, and of the images."""
+Count = Callable[[ChatRequest, str], Prompt]
 
 
 def bounded_prompt(request: ChatRequest, model: str) -> Prompt:
     """Return the upper bound of the prompt tokens."""
-    image_tokens = sum([image_tokens_of(model, size) for size in request.weight.images]) if request.weight.images else 0
-    return Prompt(request.weight.bytes + (_own_prompt(model) if request.has_output else 0), image_tokens)
+    weight = request.weight
+    text_tokens = weight.bytes + _own_prompt(model) if request.has_output else weight.bytes
+    return text_tokens, sum([image_tokens_of(model, size) for size in weight.images]) if weight.images else 0
 
 
 def worst_case(
@@ -91,7 +88,7 @@ def worst_case(
     prices: PriceList | None,
     *,
     now_ms: int,
-    count: Callable[[ChatRequest, str], Prompt] = bounded_prompt,
+    count: Count = bounded_prompt,
 ) -> WorstCase | None:
     """Return the bound of `request`'s cost, or None without a bound, when all that is left must be held.
 
@@ -100,26 +97,23 @@ def worst_case(
     if request.open_ended or prices is None or now_ms - prices.fetched_ms > MAX_AGE_MS:
         return None
     caps = _max_price(request.document)
-    bounds: list[WorstCase] = []
-    for model in (request.model, *request.fallbacks):
-        listed = None if model.endswith(_DEARER_SUFFIX) else prices.find(model)
-        price = listed or _price_from_caps(model, caps)
-        bound = None if price is None else _bound(request, price, caps, count(request, price.model))
-        if bound is None:
-            return None
-        bounds.append(bound)
-    return bounds[0] if len(bounds) == 1 else _any_of(bounds)
+    bound = _bound(request, request.model, prices, caps, count)
+    for model in request.fallbacks:
+        bound = _either(bound, _bound(request, model, prices, caps, count))
+    return bound
 
 
-def _any_of(bounds: list[WorstCase]) -> WorstCase:
-    """Return the bound if any of several models may answer."""
-    least = [bound.least_tokens for bound in bounds]
-    usual = [bound.usual_tokens for bound in bounds if bound.usual_tokens is not None]
+def _either(one: WorstCase | None, other: WorstCase | None) -> WorstCase | None:
+    """Return the bound if either of two models may answer."""
+    if one is None or other is None:
+        return None
+    is_shortened = one.least_tokens is not None and other.least_tokens is not None
+    usual = [bound.usual_tokens for bound in (one, other) if bound.usual_tokens is not None]
     return WorstCase(
-        max(bound.fixed_nano for bound in bounds),
-        max(bound.per_token_zepto for bound in bounds),
-        max(bound.max_tokens for bound in bounds),
-        None if None in least else max(each for each in least if each is not None),
+        max(one.fixed_nano, other.fixed_nano),
+        max(one.per_token_zepto, other.per_token_zepto),
+        max(one.max_tokens, other.max_tokens),
+        max(one.least_tokens or 0, other.least_tokens or 0) if is_shortened else None,
         min(usual, default=None),
     )
 
@@ -137,75 +131,77 @@ def estimate_nano(
     plain ones for the dearest of the named models, whatever the list's age; for an unlisted model the dearest of the
     list; without a list a constant above most prices.
     """
-    prompt_tokens = usage.prompt_tokens if usage else None
-    completion_tokens = usage.completion_tokens if usage else None
-    cached, written = (usage.cached_tokens, usage.written_tokens) if usage and usage.prompt_tokens else (0, 0)
+    prompt_tokens = completion_tokens = None
+    cached = written = 0
+    if usage is not None:
+        prompt_tokens, completion_tokens = usage.prompt_tokens, usage.completion_tokens
+        if prompt_tokens:
+            cached, written = usage.cached_tokens, usage.written_tokens
+            prompt_tokens = max(prompt_tokens, cached + written)
     if prompt_tokens is None:
-        prompt_tokens = estimated_prompt_tokens(request)
+        prompt_tokens = -(-request.weight.bytes // ESTIMATE_BYTES_PER_TOKEN)
     if completion_tokens is None:
-        completion_tokens = -(-completion_bytes // ESTIMATE_BYTES_PER_TOKEN) if request.has_output else 0
-        if request.max_tokens is not None:
-            completion_tokens = min(completion_tokens, request.max_tokens * request.choices)
+        completion_tokens = _estimated_completion(request, completion_bytes) if completion_bytes else 0
     listed = _NO_LIST if prices is None else prices
-    tokens = _Tokens(max(prompt_tokens, cached + written), cached, written, completion_tokens)
+    tokens = prompt_tokens, cached, written, completion_tokens
     estimate = _estimate_for(request.model, request, listed, tokens)
     if request.fallbacks:
         estimate = max(estimate, *(_estimate_for(each, request, listed, tokens) for each in request.fallbacks))
     return estimate
 
 
-def estimated_prompt_tokens(request: ChatRequest) -> int:
-    """Return the estimated tokens of the prompt's text, without images."""
-    return -(-request.weight.bytes // ESTIMATE_BYTES_PER_TOKEN)
+def _estimated_completion(request: ChatRequest, completion_bytes: int) -> int:
+    if not request.has_output:
+        return 0
+    tokens = -(-completion_bytes // ESTIMATE_BYTES_PER_TOKEN)
+    return tokens if request.max_tokens is None else min(tokens, request.max_tokens * request.choices)
 
 
-class _Tokens(NamedTuple):
-    """The tokens of an estimate: of the prompt, of these read from and written to a cache, and of the completion."""
-
-    prompt: int
-    cached: int
-    written: int
-    completion: int
+_Tokens = tuple[int, int, int, int]
+"""The tokens of an estimate: of the prompt, of these read from and written to a cache, and of the completion."""
 
 
 def _estimate_for(model: str, request: ChatRequest, prices: PriceList, tokens: _Tokens) -> int:
+    prompt_tokens, cached, written, completion_tokens = tokens
     price = prices.find(model)
     if price is None:
-        prompt, completion = prices.dearest_prompt, prices.dearest_completion
-        return min(MAX_NANO, nano_from_zepto(prompt * tokens.prompt + completion * tokens.completion))
-    once = price.rate(("request",), 0)
+        zepto = prices.dearest_prompt * prompt_tokens + prices.dearest_completion * completion_tokens
+        return min(MAX_NANO, nano_from_zepto(zepto))
+    rates = price.rates(prompt_tokens)
+    zepto = rates.request + rates.prompt * (prompt_tokens - cached - written)
+    if completion_tokens:
+        zepto += rates.completion * completion_tokens
     if request.weight.images:
-        once += len(request.weight.images) * price.rate(("image",), 0)
-    prompt = price.rate(("prompt",), tokens.prompt)
-    in_all = prompt * (tokens.prompt - tokens.cached - tokens.written)
-    if tokens.completion:
-        in_all += price.rate(("completion",), tokens.prompt) * tokens.completion
-    if tokens.cached:
-        in_all += (price.rate(("input_cache_read",), tokens.prompt) or prompt) * tokens.cached
-    if tokens.written:
-        in_all += (
-            price.rate(LONG_CACHE_RATES if request.weight.long_cache else PROMPT_RATES, tokens.prompt) * tokens.written
-        )
-    return min(MAX_NANO, nano_from_zepto(once + in_all))
+        zepto += rates.image * len(request.weight.images)
+    if cached:
+        zepto += (rates.cache_read or rates.prompt) * cached
+    if written:
+        hour = rates.cache_write_1h if request.weight.long_cache else 0
+        zepto += max(rates.prompt, rates.cache_write, hour) * written
+    return min(MAX_NANO, nano_from_zepto(zepto))
 
 
-def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int], prompt: Prompt) -> WorstCase | None:
-    """Return the bound for one model, or None if its output has no ceiling."""
-    max_tokens = _output_ceiling(request, price)
-    if max_tokens is None:
+def _bound(
+    request: ChatRequest, model: str, prices: PriceList, caps: Mapping[str, int], count: Count
+) -> WorstCase | None:
+    """Return the bound for one model, or None if it has no price, or its output no ceiling."""
+    price = None if model.endswith(_DEARER_SUFFIX) else prices.find(model)
+    if price is None:
+        price = _price_from_caps(model, caps)
+    if price is None or (max_tokens := _output_ceiling(request, price)) is None:
         return None
     if caps:
         price = _capped(price, caps)
+    text_tokens, image_tokens = count(request, price.model)
     context = None if price.context_length is None else price.context_length * request.prompts
-    prompt_tokens = _at_most(context, prompt.text_tokens + prompt.image_tokens)
-    prompt_rate = _prompt_rate(request, price, prompt_tokens)
+    prompt_tokens = _at_most(context, text_tokens + image_tokens)
+    rates = price.rates(prompt_tokens)
+    prompt_rate = _prompt_rate(request.weight, price.model, rates)
     fixed = prompt_rate * prompt_tokens
-    if request.weight.images:
-        each_image = len(request.weight.images) * price.rate(("image",), prompt_tokens)
-        image = max(each_image, prompt.image_tokens * price.rate(("image_token",), prompt_tokens))
-        fixed = max(fixed, prompt_rate * _at_most(context, prompt.text_tokens) + image)
-    fixed += price.rate(("request",), prompt_tokens)
-    per_token = price.rate(COMPLETION_RATES, prompt_tokens) * request.choices if max_tokens else 0
+    if images := len(request.weight.images):
+        image = max(rates.image * images, rates.image_token * image_tokens)
+        fixed = max(fixed, prompt_rate * _at_most(context, text_tokens) + image)
+    per_token = rates.output * request.choices if max_tokens else 0
     least: int | None = None
     if price.obeys_ceiling:
         # A ceiling within the reasoning budget is refused upstream, or raised by the budget, so it is not lowered: the
@@ -214,20 +210,21 @@ def _bound(request: ChatRequest, price: Price, caps: Mapping[str, int], prompt: 
         least = fewest_tokens(request.document, request.thinking_tokens) if is_firm else max_tokens
     is_open = request.has_output and request.max_tokens is None and price.max_completion_tokens is None
     usual = _USUAL_CEILING_TOKENS + request.thinking_tokens if is_open else None
-    return WorstCase(nano_from_zepto(fixed), per_token, max_tokens, least, usual)
+    return WorstCase(nano_from_zepto(fixed + rates.request), per_token, max_tokens, least, usual)
 
 
-def _prompt_rate(request: ChatRequest, price: Price, prompt_tokens: int) -> int:
+def _prompt_rate(weight: Weight, model: str, rates: Rates) -> int:
     """Return the dearest possible rate of a prompt token, that of a cache write if one may happen."""
-    plain = price.rate(("prompt",), prompt_tokens)
-    if not request.weight.asks_for_cache and price.model.removeprefix("~").startswith(_ASKED_CACHE_FAMILIES):
+    plain, written = rates.prompt, rates.cache_write
+    if not (written or weight.long_cache):
         return plain
-    written = price.rate(("input_cache_write",), prompt_tokens)
+    if not weight.asks_for_cache and model.removeprefix("~").startswith(_ASKED_CACHE_FAMILIES):
+        return plain
     if written < plain:
         # For Gemini some lists state the storage price only, which is added to the prompt's price.
-        written = plain + written if price.model.removeprefix("~").startswith(_STORAGE_FAMILY) else plain
-    if request.weight.long_cache:
-        written = max(written, price.rate(LONG_CACHE_RATES, prompt_tokens), int(plain * _LONG_CACHE_PREMIUM))
+        written = plain + written if model.removeprefix("~").startswith(_STORAGE_FAMILY) else plain
+    if weight.long_cache:
+        written = max(written, rates.cache_write_1h, int(plain * _LONG_CACHE_PREMIUM))
     return written
 
 

@@ -29,10 +29,11 @@ _SELF_SEARCHING = ("perplexity/", "deep-research", "-search")
 _LONGEST_NAME = 100  # characters; a longer one is not a typing error, and comparing takes quadratic time
 _NEAR = 0.8  # a ratio: typing errors (gpt-4o-mimi, claude-3-5-sonnet) are above, two models of a family mostly below
 
-PROMPT_RATES = ("prompt", "input_cache_write")
-LONG_CACHE_RATES = (*PROMPT_RATES, "input_cache_write_1h")
-COMPLETION_RATES = ("completion", "internal_reasoning", "image_output", "audio_output")
-_RATES = (*LONG_CACHE_RATES, "input_cache_read", *COMPLETION_RATES, "request", "image", "image_token", "web_search")
+_COMPLETION_RATES = ("completion", "internal_reasoning", "image_output", "audio_output")
+_RATES = (
+    *("prompt", "input_cache_write", "input_cache_write_1h", "input_cache_read"),
+    *(*_COMPLETION_RATES, "request", "image", "image_token", "web_search"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,24 @@ class Tier:
         return max((self.rates.get(name, 0) for name in names), default=0)
 
 
+@dataclass(slots=True)  # not frozen, because that makes each of its fields cost a call
+class Rates:
+    """The rates that a request may be billed at, in zepto-USD, 0 if not listed. Immutable.
+
+    `output`: the dearest of a completion's rates, with those of reasoning and media.
+    """
+
+    prompt: int
+    cache_write: int
+    cache_write_1h: int
+    cache_read: int
+    completion: int
+    output: int
+    request: int
+    image: int
+    image_token: int
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """One model of the list: its rates by tier (the first always applies), and its token limits.
@@ -59,18 +78,36 @@ class Price:
     context_length: int | None
     max_completion_tokens: int | None
     obeys_ceiling: bool = True
-    _base_rates: dict[tuple[str, ...], int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _steps: list[tuple[int, Rates]] = field(default_factory=list, init=False, repr=False, compare=False)
 
-    def rate(self, names: tuple[str, ...], prompt_tokens: int) -> int:
-        """Return the dearest of the named rates over every tier that a prompt of up to `prompt_tokens` can reach."""
-        dearest = self._base_rates.get(names)
-        if dearest is None:
-            dearest = self._base_rates[names] = self.tiers[0].dearest(names)
-        if len(self.tiers) > 1:
-            for tier in self.tiers[1:]:
-                if tier.above_tokens == 0 or prompt_tokens > tier.above_tokens:
-                    dearest = max(dearest, tier.dearest(names))
-        return dearest
+    def rates(self, prompt_tokens: int) -> Rates:
+        """Return the dearest rates over every tier that a prompt of up to `prompt_tokens` can reach."""
+        if not self._steps:
+            limits = sorted({tier.above_tokens for tier in self.tiers}, reverse=True)
+            self._steps.extend((limit, _dearest_rates(self.tiers, limit)) for limit in limits)
+        for above_tokens, rates in self._steps:
+            if prompt_tokens > above_tokens:
+                return rates
+        return self._steps[-1][1]  # those of an empty prompt
+
+
+def _dearest_rates(tiers: Iterable[Tier], limit: int) -> Rates:
+    reached = [tier for tier in tiers if tier.above_tokens <= limit]
+
+    def dearest(*names: str) -> int:
+        return max(tier.dearest(names) for tier in reached)
+
+    return Rates(
+        prompt=dearest("prompt"),
+        cache_write=dearest("input_cache_write"),
+        cache_write_1h=dearest("input_cache_write_1h"),
+        cache_read=dearest("input_cache_read"),
+        completion=dearest("completion"),
+        output=dearest(*_COMPLETION_RATES),
+        request=dearest("request"),
+        image=dearest("image"),
+        image_token=dearest("image_token"),
+    )
 
 
 class PriceList:
@@ -82,7 +119,7 @@ class PriceList:
         bases = [price.tiers[0] for price in prices.values()]
         self.dearest_prompt = max((base.rates["prompt"] for base in bases), default=zepto_from_usd(_DEAREST_PROMPT))
         self.dearest_completion = max(
-            (base.dearest(COMPLETION_RATES) for base in bases), default=zepto_from_usd(_DEAREST_COMPLETION)
+            (base.dearest(_COMPLETION_RATES) for base in bases), default=zepto_from_usd(_DEAREST_COMPLETION)
         )
 
     @classmethod

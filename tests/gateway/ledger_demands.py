@@ -1,6 +1,6 @@
 """Requests of the ledger's model test, and the answers that admission may give (CONTRACT §3)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
@@ -98,7 +98,7 @@ def _demands(draw: st.DrawFn) -> Demand:
     fixed, per_token, tokens = draw(small), draw(st.integers(0, 20)), draw(st.integers(1, 40))
     worst = WorstCase(fixed, per_token * ZEPTO_PER_NANO, tokens, draw(leasts), 30)
     share = draw(st.sampled_from([1, 2, 5]))
-    expected = worst._replace(fixed_nano=fixed // share, per_token_zepto=per_token * ZEPTO_PER_NANO // share)
+    expected = replace(worst, fixed_nano=fixed // share, per_token_zepto=per_token * ZEPTO_PER_NANO // share)
     goes_beyond = draw(mostly)
     terms = Terms(expected if goes_beyond else worst, goes_beyond, may_shorten=draw(mostly))
     return Demand(worst if draw(mostly) else None, terms)

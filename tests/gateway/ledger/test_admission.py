@@ -1,5 +1,7 @@
 """The admission script's arguments and reply, converted to and from Python values."""
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.errors import BudgetExceeded, FundingInvalid, Unavailable
@@ -36,7 +38,7 @@ def test_the_terms_are_said_as_the_script_takes_them() -> None:
 )
 def test_the_floor_is_never_above_what_was_asked_for(least: int | None, may_shorten: bool, encoded: str) -> None:
     """`-`: it must not be shortened; nothing: no ceiling would shorten it."""
-    worst = WORST._replace(least_tokens=least)
+    worst = replace(WORST, least_tokens=least)
     assert encode_terms(worst, TERMS._replace(may_shorten=may_shorten)).split(" ")[4] == encoded
 
 
