@@ -75,20 +75,20 @@ _NOT_PASSED_ON_PREFIXES = ("access-control-", _OUR_PREFIX)
 _NAMES = 4096
 
 
-def forwarded(headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:
-    """Return the caller's headers to relay, byte for byte: the listed ones without a key in their value.
+def forwarded(headers: CIMultiDictProxy[str]) -> list[str]:
+    """Return the lines of the caller's headers to relay, byte for byte: the listed ones without a key in their value.
 
     Raises InvalidRequest if they are too large.
     """
-    listed = [each for each in headers.items() if _goes_up(each[0])]
-    if sum([len(value) for _, value in listed]) > _MOST_FORWARDED_CHARS:
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items() if _goes_up(name)]
+    if sum(map(len, lines)) > _MOST_FORWARDED_CHARS:
         raise InvalidRequest("The headers for OpenRouter have more than 64 kB. Send less in them.", status=431)
-    kept = [each for each in listed if not _holds_key(each[1])]
+    kept = [line for line in lines if not _holds_key(line)]
     if CONNECTION in headers:
         named = {name.strip().lower() for value in headers.getall(CONNECTION) for name in value.split(",")}
-        kept = [each for each in kept if each[0].lower() not in named]
+        kept = [line for line in kept if line.partition(":")[0].lower() not in named]
     if CONTENT_TYPE not in headers:
-        kept.append(("Content-Type", "application/json"))
+        kept.append("Content-Type: application/json\r\n")
     return kept
 
 
@@ -152,8 +152,8 @@ def _passed_line(header: tuple[str, str]) -> str:
     return line
 
 
-def _holds_key(value: str) -> bool:
-    return ("_" in value or "eyJ" in value) and _OURS.search(value) is not None
+def _holds_key(line: str) -> bool:
+    return ("_" in line or "eyJ" in line) and _OURS.search(line) is not None
 
 
 def _names_account(value: str) -> bool:

@@ -214,8 +214,8 @@ class Proxy:
         except SealBroken:
             log.error("funding_key_sealed", request_id=request.request_id)
             raise Unavailable("The key ring cannot open this user's funding key. Nothing was spent.") from None
-        headers = forwarded(request.call.headers)
-        return self._client.head(request.chat.dialect.value, headers, funding_key, length)
+        lines = forwarded(request.call.headers)
+        return self._client.head(request.chat.dialect.value, lines, funding_key, length)
 
     async def _check_again(self, request: OpenRequest) -> None:
         """Check the budget again before sending. Raises NotConnected, Unavailable."""

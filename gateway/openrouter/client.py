@@ -6,7 +6,7 @@ Rule: a chunk is relayed as it arrives. Rule: no metered request is sent twice; 
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
@@ -77,9 +77,9 @@ class Client:
         except (OSError, RuntimeError, UnicodeError) as failed:
             raise UpstreamError(f"OpenRouter could not be reached ({type(failed).__name__}). Try again.") from None
 
-    def head(self, path: str, headers: Iterable[tuple[str, str]], funding_key: str, length: int) -> bytes:
-        """Return the head of a POST below `/api/v1/`: `headers`, as filtered by `forwarded`, and our own."""
-        return self._head("POST", path, (*headers, ("Content-Length", str(length))), funding_key)
+    def head(self, path: str, lines: list[str], funding_key: str, length: int) -> bytes:
+        """Return the head of a POST below `/api/v1/`: header lines, as filtered by `forwarded`, and our own."""
+        return self._head("POST", path, [*lines, f"Content-Length: {length}\r\n"], funding_key)
 
     async def generation(self, generation_id: str, funding_key: str) -> Document:
         """Look up the cost of one generation. Raises UpstreamError if OpenRouter is not reachable."""
@@ -87,7 +87,7 @@ class Client:
 
     async def fetch(self, path: str, funding_key: str | None = None, *, most_bytes: int = _DOCUMENT_BYTES) -> Document:
         """GET a document below `/api/v1/`. Raises UpstreamError if OpenRouter is not reachable, or it is too large."""
-        request = self._head("GET", path, [("Accept", "application/json")], funding_key)
+        request = self._head("GET", path, ["Accept: application/json\r\n"], funding_key)
         async with _within(_LOOKUP_SECONDS):
             kept = self.take_idle()
             if kept is not None:
@@ -101,17 +101,16 @@ class Client:
     ) -> Document:
         """POST a small document below `/api/v1/`, without a key and without retries. Raises UpstreamError."""
         body = json.dumps(document).encode()
-        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        lines = ["Content-Type: application/json\r\n", f"Content-Length: {len(body)}\r\n"]
         async with _within(_LOOKUP_SECONDS):
-            request = self._head("POST", path, headers, None) + body
+            request = self._head("POST", path, lines, None) + body
             return await _read_whole(await self.connect(), request, most_bytes)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._pool.close()
 
-    def _head(self, method: str, path: str, headers: Iterable[tuple[str, str]], funding_key: str | None) -> bytes:
-        lines = [f"{name}: {value}\r\n" for name, value in headers]
+    def _head(self, method: str, path: str, lines: list[str], funding_key: str | None) -> bytes:
         if funding_key is not None:
             lines.append(f"Authorization: Bearer {funding_key}\r\n")
         if not (path.isascii() and path.isprintable()) or " " in path:

@@ -53,7 +53,8 @@ KEYS = (
 
 
 def up(**headers: str) -> dict[str, str]:
-    return dict(forwarded(CIMultiDictProxy(CIMultiDict(headers))))
+    lines = forwarded(CIMultiDictProxy(CIMultiDict(headers)))
+    return dict(line.removesuffix("\r\n").split(": ", 1) for line in lines)
 
 
 async def test_what_arrives_and_what_stays(stack: Stack, openrouter: FakeOpenRouter) -> None:

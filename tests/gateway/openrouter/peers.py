@@ -112,7 +112,7 @@ class ReceivedRequest:
         self.connection = connection
         self.body = b""
         self._progress = asyncio.Event()
-        head = client.head("chat/completions", [("X-Own", "1")], "sk-or-v1-ada", len(body))
+        head = client.head("chat/completions", ["X-Own: 1\r\n"], "sk-or-v1-ada", len(body))
         connection.send(head, body, self._progress.set)
 
     async def until(self, is_so: Callable[[UpstreamConnection], object]) -> UpstreamConnection:

@@ -339,14 +339,14 @@ async def test_a_small_document_is_posted_once() -> None:
 async def test_the_head_of_a_request_is_the_callers_headers_and_our_own() -> None:
     """Byte for byte, below the base URL's own path; a line break in a header, and what no URL holds, is refused."""
     client = Client("https://proxy.example:8443/router", Timeouts(1, 1, 1))
-    head = client.head("chat/completions", [("X-A", "caf\xe9 \udcff"), ("x-a", "2")], "sk-or-v1-ada", 7)
+    head = client.head("chat/completions", ["X-A: caf\xe9 \udcff\r\n", "x-a: 2\r\n"], "sk-or-v1-ada", 7)
     assert head == (
         b"POST /router/api/v1/chat/completions HTTP/1.1\r\nHost: proxy.example:8443\r\nAccept-Encoding: identity\r\n"
         b"X-A: caf\xc3\xa9 \xff\r\nx-a: 2\r\nContent-Length: 7\r\nAuthorization: Bearer sk-or-v1-ada\r\n\r\n"
     )
     for name, value, key in (("X", "1\r\nY: 2", "k"), ("X\n", "1", "k"), ("X", "1\r", "k"), ("X", "1", "k\r\n\r\n")):
         with pytest.raises(ValueError, match="line break"):
-            client.head("chat/completions", [(name, value)], key, 0)
+            client.head("chat/completions", [f"{name}: {value}\r\n"], key, 0)
     for path in ("models?a=1 HTTP/1.1\r\nX: ", "a\nb", "a b", "\x00", "caf\xe9", "\udcff"):
         with pytest.raises(ValueError, match="no part of a URL"):
             client.head(path, [], "k", 0)
