@@ -90,7 +90,8 @@ class Proxy:
             if request.waited_seconds:
                 # During the wait the app may have been closed, or its secret rotated.
                 await self._apps.authenticate(authorization_of(call.headers))
-            upstream = await self._connection(request)
+            upstream = self._idle(request) or await self._connect(request)
+            request.reach("connected")
             await self._send(request, admission, upstream)
             await self._until_opened(request, upstream)
             if not upstream.is_ended:
@@ -126,7 +127,8 @@ class Proxy:
             if upstream is not None:
                 upstream.release()
             try:
-                await self._closing.close(request)
+                if not request.is_closed:
+                    await self._closing.close(request)
             finally:
                 self._inflight.remove(request)
 
@@ -143,8 +145,9 @@ class Proxy:
         call.charge_to(budget, self._store.salt)
         is_received = call.content.is_eof()
         body = await call.body()
-        chat = await _read(call, budget, body, dialect)
-        if not is_received or len(body) > _LARGE_BODY_BYTES:
+        is_large = len(body) > _LARGE_BODY_BYTES
+        chat = await _read_large(call, budget, body, dialect) if is_large else ChatRequest.parse(body, dialect)
+        if is_large or not is_received:
             # While a slow or large body was read, the app may have been closed or its secret rotated.
             await self._apps.authenticate(authorization)
         call.notes["model"], call.notes["stream"] = chat.model, chat.stream
@@ -162,16 +165,12 @@ class Proxy:
         request.reach("held")
         stop_if_over(request)
 
-    async def _connection(self, request: OpenRequest) -> Upstream:
-        """Return a connection to upstream. Raises UpstreamError, Stopped."""
-        if request.budget.mode == "test":
-            upstream: Upstream = SimulatedConnection(request.chat)
-        else:
-            upstream = self._client.take_idle() or await self._connect(request)
-        request.reach("connected")
-        return upstream
+    def _idle(self, request: OpenRequest) -> Upstream | None:
+        """Return a connection that is open, None without one."""
+        return SimulatedConnection(request.chat) if request.budget.mode == "test" else self._client.take_idle()
 
     async def _connect(self, request: OpenRequest) -> UpstreamConnection:
+        """Return a new connection. Raises UpstreamError, Stopped."""
         connecting = asyncio.get_running_loop().create_task(self._client.connect())
         connecting.add_done_callback(lambda _: request.wake())
         try:
@@ -268,13 +267,11 @@ def _answer(request: OpenRequest, admission: Admission, upstream: Upstream) -> A
     return Answer(request.call, upstream.status or 0, passed, own)
 
 
-async def _read(call: Call, budget: Budget, body: bytes, dialect: Dialect) -> ChatRequest:
-    """Parse a body; a large one in a thread, because it takes seconds.
+async def _read_large(call: Call, budget: Budget, body: bytes, dialect: Dialect) -> ChatRequest:
+    """Parse a large body in a thread, because it takes seconds.
 
     One at a time for each app, so that one app cannot take every thread. Raises InvalidRequest, Stopped.
     """
-    if len(body) <= _LARGE_BODY_BYTES:
-        return ChatRequest.parse(body, dialect)
     async with turn_of(f"read:{budget.app_id}"):
         if call.is_lost:
             raise Stopped
