@@ -37,6 +37,8 @@ class CallerConnection(RequestHandler):
     """aiohttp's connection to a caller, which reports its loss at once, by a disconnect or a half-close."""
 
     on_lost: Callable[[], None] | None = None
+    task: asyncio.Task[object] | None = None
+    """The task that answers its requests."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Report the loss to the handler of the open request."""

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import traceback
 from collections.abc import Awaitable, Callable
-from typing import cast
 
 from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
 from aiohttp.http import RawRequestMessage
@@ -90,6 +89,7 @@ class _Protocol(CallerConnection):
         aiohttp's own loop makes a task for each request, and has steps for access logs and accepted upgrades.
         """
         loop, handle = self._loop, self._server.handle
+        self.task = asyncio.current_task()
         try:
             while not self._force_close:
                 if not self._messages:
@@ -134,7 +134,8 @@ class _Protocol(CallerConnection):
             self._parser.message_consumed()
         if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
             self._resume_reading_if_drained()
-        self._body, self._current_request = payload, cast("web.BaseRequest", self)  # aiohttp calls its `_cancel`
+        self._body = payload
+        self._current_request = self  # type: ignore[assignment] # for aiohttp, which only calls its `_cancel`
         if not isinstance(message, RawRequestMessage):
             return _MALFORMED, payload, InvalidRequest("This is not a well-formed HTTP request.")
         if message.version not in _VERSIONS:

@@ -21,21 +21,26 @@ class Answer:
 
     has_begun = False
     has_ended = False
+    keeps_alive = False
+    """Whether another request may be read from this connection; not after an answer that was cut."""
 
     def __init__(self, call: Call, status: int, passed: Passed, own: str = "") -> None:
+        minor = call.message.version.minor
+        has_length = passed.has_length or status == HTTPStatus.NO_CONTENT
+        may_keep = not call.message.should_close and (minor == 1 or has_length)
         self._connection = call.connection
-        self.status = status
-        self._lines = passed.lines + own
-        self._minor = minor = call.message.version.minor
-        self.is_event_stream = passed.is_event_stream
-        self.has_length = has_length = passed.has_length or status == HTTPStatus.NO_CONTENT
         self._is_chunked = minor == 1 and not has_length
-        self._keeps_alive = not call.message.should_close and (minor == 1 or has_length)
-
-    @property
-    def keeps_alive(self) -> bool:
-        """Whether another request may be read from this connection; not after an answer that was cut."""
-        return self._keeps_alive and self.has_ended
+        self._may_keep = may_keep
+        self.status = status
+        self.is_event_stream = passed.is_event_stream
+        self.has_length = has_length
+        hop = "Transfer-Encoding: chunked\r\n" if self._is_chunked else ""
+        if not may_keep and minor == 1:
+            hop += "Connection: close\r\n"
+        elif may_keep and minor == 0:
+            hop += "Connection: keep-alive\r\n"
+        head = f"{_status_line(minor, status)}{passed.lines}{own}{hop}{_date(int(time.time()))}\r\n"
+        self._head = head.encode("utf-8", "surrogateescape")
 
     def send(self, piece: bytes, *, is_last: bool) -> bool:
         """Write the head if it was not written yet, then `piece`, then at the last one the end of the body.
@@ -46,25 +51,16 @@ class Answer:
         transport = self._connection.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError
-        out = [] if self.has_begun else [self._head()]
-        self.has_begun, self.has_ended = True, is_last
-        if not self._is_chunked:
-            out.append(piece)
-        elif piece:
-            out.append(b"%x\r\n%b\r\n%b" % (len(piece), piece, b"0\r\n\r\n" if is_last else b""))
-        elif is_last:
-            out.append(b"0\r\n\r\n")
-        transport.write(out[0] if len(out) == 1 else b"".join(out))
+        if self._is_chunked:
+            end = b"0\r\n\r\n" if is_last else b""
+            piece = b"%x\r\n%b\r\n%b" % (len(piece), piece, end) if piece else end
+        if not self.has_begun:
+            self.has_begun = True
+            piece = self._head + piece
+        if is_last:
+            self.has_ended, self.keeps_alive = True, self._may_keep
+        transport.write(piece)
         return transport.get_write_buffer_size() > _BACKED_UP_BYTES
-
-    def _head(self) -> bytes:
-        hop = "Transfer-Encoding: chunked\r\n" if self._is_chunked else ""
-        if not self._keeps_alive and self._minor == 1:
-            hop += "Connection: close\r\n"
-        elif self._keeps_alive and self._minor == 0:
-            hop += "Connection: keep-alive\r\n"
-        head = f"{_status_line(self._minor, self.status)}{self._lines}{hop}{_date(int(time.time()))}\r\n"
-        return head.encode("utf-8", "surrogateescape")
 
 
 @lru_cache

@@ -93,7 +93,6 @@ class OpenRequest:
         self.meter = Meter(WIRE[chat.dialect])
         self.clock = loop.time
         self.started = self.renewed_at = self._payload_at = self._looked_at = loop.time()
-        self.task = asyncio.current_task(loop)
         self._create_future = loop.create_future
 
     def note_timings(self) -> None:
@@ -309,7 +308,7 @@ class Inflight:
         for request in self:
             request.stop(_AT_THE_END_SECONDS)
         await self.ended(_AT_THE_END_SECONDS + 2 * _TICK_SECONDS)
-        tasks = [request.task for request in self if request.task is not None]
+        tasks = [request.call.connection.task for request in self if request.call.connection.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
