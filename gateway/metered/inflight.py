@@ -152,8 +152,7 @@ class OpenRequest:
         """Feed a part of the answer to the meter."""
         if self.first_byte_at is None:
             self.first_byte_at = self.clock()
-        self.meter.body(piece)
-        if self.over_at == NEVER and self.meter.is_done:
+        if self.meter.body(piece) and self.over_at == NEVER:
             self.over_at = self.clock() + AFTER_END_SECONDS
         if self.gone:
             self._ends_at = min(self._ends_at, self.clock() + self.read_on_seconds)

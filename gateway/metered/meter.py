@@ -96,6 +96,8 @@ class Meter:
 
     state = State.HELD
     status: int | None = None
+    is_accepted = False
+    """Whether upstream answered 2xx."""
     was_sent = False
     """Whether the request's last byte was sent, or upstream answered."""
     _header_id: str | None = None
@@ -113,17 +115,22 @@ class Meter:
 
     def opened(self, status: int, *, coding: str | None = None, generation_id: str | None = None) -> None:
         """Record upstream's status line and headers. `coding`: Content-Encoding; `generation_id`: X-Generation-Id."""
-        self._move(RequestEvent.OPENED if 200 <= status < 300 else RequestEvent.REFUSED)
-        self.status = status
+        self.status, self.is_accepted = status, 200 <= status < 300
+        self._move(RequestEvent.OPENED if self.is_accepted else RequestEvent.REFUSED)
         self.was_sent = True
         self._header_id = fit_id(generation_id)
         if coding is not None:
             self._reading = Reading(self._wire, coding)
 
-    def body(self, chunk: bytes) -> None:
-        """Read the next bytes of the answer, in any split; ignored once it is closed or `outcome` was called."""
+    def body(self, chunk: bytes) -> bool:
+        """Read the next bytes of the answer, in any split; ignored once it is closed or `outcome` was called.
+
+        Returns whether the terminal event was read, as `is_done`.
+        """
+        reading = self._reading
         if not self._is_read:
-            self._reading.feed(chunk)
+            reading.feed(chunk)
+        return reading.scanner.done
 
     def ended(self) -> None:
         """Record that the body is complete."""
@@ -188,7 +195,7 @@ class Meter:
         errors = self._reading.scanner.errors
         if not errors:
             return False
-        status = self.status if self._is_refused else None
+        status = None if self.is_accepted else self.status
         return any(concerns_funding(error, status) for error in errors)
 
     def outcome(self) -> Outcome:
@@ -196,8 +203,8 @@ class Meter:
         self._finish()
         if not self.was_sent:
             return Void("not_sent")
-        if self._is_refused:
-            return self._refused()
+        if self.status is not None and not self.is_accepted:
+            return self._refused(self.status)
         usage, generation_id = self.usage, self.generation_id
         if usage is not None and usage.cost_nano is not None:
             # Without the end, more may have been billed than stated; without an id it cannot be looked up.
@@ -209,22 +216,17 @@ class Meter:
         return self._reconcile(is_free=self._failed)
 
     @property
-    def _is_refused(self) -> bool:
-        """Whether upstream answered with another status than 2xx."""
-        return self.status is not None and not 200 <= self.status < 300
-
-    @property
     def _failed(self) -> bool:
         """Whether upstream itself ended, or stated an error, without any work; an unreadable body may contain some."""
         reading = self._reading
         has_ended = self._ended_well or reading.scanner.done or bool(reading.scanner.errors)
         return has_ended and not (reading.scanner.has_work or reading.is_blind)
 
-    def _refused(self) -> Outcome:
+    def _refused(self, status: int) -> Outcome:
         usage = self.usage
         if usage is not None and usage.cost_nano:
             return Settle(usage.cost_nano, usage, self.generation_id)
-        if self.status is not None and self.status >= 500 and self.generation_id is not None:
+        if status >= 500 and self.generation_id is not None:
             return self._reconcile(is_free=True)
         return Void("refused")
 

@@ -67,4 +67,4 @@ def _funding_verdict(request: OpenRequest) -> str:
     meter = request.meter
     if meter.funding_refused:
         return "refused"
-    return "works" if meter.status is not None and 200 <= meter.status < 300 else ""
+    return "works" if meter.is_accepted else ""

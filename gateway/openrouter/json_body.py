@@ -8,7 +8,7 @@ import re
 from gateway.openrouter.dialects import Wire, carries_work
 from gateway.openrouter.members import Members
 from gateway.openrouter.scanner import MAX_ERRORS, Scanner
-from gateway.openrouter.usage import find_errors, find_id, find_usage, parsed_answer
+from gateway.openrouter.usage import errors_in, find_errors, find_id, find_usage, parsed_answer
 
 # Larger bodies are mostly vectors or base64. Their members are extracted without a full parse, which for 30 MB of
 # embeddings would stop every other stream of the process for seconds.
@@ -62,14 +62,18 @@ class JsonScanner(Scanner):
 
     def finish(self) -> None:
         """Read the body; of a truncated or too large one, the complete members."""
-        document, works = self._document or parsed_answer(bytes(self._body)), False
-        if not document:
+        body = bytes(self._body)
+        document, works = self._document or parsed_answer(body), False
+        if document:
+            errors = errors_in(body, document)
+        else:
             members = self._walk()
             document, works = members.document(), members.holds_output(self._wire)
+            errors = find_errors(document)
         self._document = document
         self.has_work = self.is_outdone = works or carries_work(self._wire, document)
         self.usage = find_usage(document)
-        self.errors = find_errors(document)[:MAX_ERRORS]
+        self.errors = errors[:MAX_ERRORS]
 
     def _is_complete(self, *, has_brace: bool) -> bool:
         """Return whether the bytes so far are a whole document. `has_brace`: they end with a brace, as a whole one."""

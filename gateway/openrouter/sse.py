@@ -8,7 +8,17 @@ end.
 from gateway.openrouter.dialects import Wire, carries_work, marks
 from gateway.openrouter.members import Members, looks_like_output, read_anyhow
 from gateway.openrouter.scanner import MAX_ERRORS, Scanner
-from gateway.openrouter.usage import find_errors, find_id, find_usage, merged, parsed_answer
+from gateway.openrouter.usage import (
+    ERROR_MARK,
+    USAGE_MARK,
+    AnswerError,
+    errors_in,
+    find_errors,
+    find_id,
+    find_usage,
+    merged,
+    parsed_answer,
+)
 
 # The largest recorded transport chunk had 21 kB. A larger event is mostly an image; its members are extracted without
 # buffering it.
@@ -52,7 +62,7 @@ class SseScanner(Scanner):
 
     def __init__(self, wire: Wire, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._wire = wire
-        self._marks = (b'"usage"', b'"error"', *marks(wire.ends))
+        self._marks = (USAGE_MARK, ERROR_MARK, *marks(wire.ends))
         self._max_event_bytes = max_event_bytes
         self._line = bytearray()  # the unfinished line; in a large event its first bytes
         self._data: list[bytes] = []  # data lines of the unfinished event
@@ -248,7 +258,8 @@ class SseScanner(Scanner):
         lines, self._data = self._data, []
         large, self._large, self._held, self._is_bare = self._large, None, 0, False
         if large is not None:
-            self._take(large.document(), works=large.holds_output(self._wire))
+            document = large.document()
+            self._take(document, find_errors(document), works=large.holds_output(self._wire))
         elif lines:
             self._event(lines[0] if len(lines) == 1 else b"\n".join(lines))
 
@@ -272,12 +283,14 @@ class SseScanner(Scanner):
         )
 
     def _read(self, data: bytes) -> None:
-        document, works = parsed_answer(data), False
-        if not document:
+        document = parsed_answer(data)
+        if document:
+            self._take(document, errors_in(data, document))
+        else:
             document, works = read_anyhow(self._wire, data)
-        self._take(document, works=works)
+            self._take(document, find_errors(document), works=works)
 
-    def _take(self, document: dict[str, object], *, works: bool) -> None:
+    def _take(self, document: dict[str, object], errors: tuple[AnswerError, ...], *, works: bool = False) -> None:
         kind = _kind_of(document)
         works = works or carries_work(self._wire, document)
         if self.generation_id is None:
@@ -290,7 +303,7 @@ class SseScanner(Scanner):
             self.is_outdone = True
         if works:
             self.has_work = True
-        if errors := find_errors(document):
+        if errors:
             self.errors = (self.errors + errors)[:MAX_ERRORS]
         if kind in self._wire.ends:
             self.done = True

@@ -17,6 +17,8 @@ from gateway.openrouter.dialects import ERROR_PLACES, FAILURES, ID_PATHS, USAGE_
 from gateway.strict_json import keeps_numbers
 
 _PROMPT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
+# The names of what is searched in an answer's bytes, where a usage or an error may be.
+USAGE_MARK, ERROR_MARK = b'"usage"', b'"error"'
 _ID = re.compile(r"[!-~]{1,128}")
 
 
@@ -66,11 +68,11 @@ def parsed(data: bytes) -> dict[str, object]:
 
 
 def parsed_answer(data: bytes) -> dict[str, object]:
-    """Do as `parsed` with a faster parser. A fraction may be a double, whose value is then that of its `repr`.
+    """Do as `parsed` with a faster parser. A fraction may be a double; in a usage its value is that of its `repr`.
 
     The fast parser accepts no JSON that the other refuses, and both use the last of repeated keys.
     """
-    if keeps_numbers(data):
+    if keeps_numbers(data[max(0, data.find(USAGE_MARK)) :]):
         try:
             document = orjson.loads(data)
         except orjson.JSONDecodeError:
@@ -198,6 +200,13 @@ def find_errors(document: dict[str, object]) -> tuple[AnswerError, ...]:
         flat = _answer_error(document, {})
         return () if flat is None else (flat,)
     return tuple(errors)
+
+
+def errors_in(data: bytes, document: dict[str, object]) -> tuple[AnswerError, ...]:
+    """Return the errors of one event or body. `data`: its bytes; to search them takes less than to look everywhere."""
+    kind = document.get("type")
+    may_have_errors = data.find(ERROR_MARK) >= 0 or (isinstance(kind, str) and kind in FAILURES)
+    return find_errors(document) if may_have_errors else ()
 
 
 def _answer_error(error: object, place: dict[str, object]) -> AnswerError | None:
