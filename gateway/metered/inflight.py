@@ -18,7 +18,7 @@ from gateway.ledger.outcomes import Admission, Renewal
 from gateway.logs import log
 from gateway.metered.answer import Answer
 from gateway.metered.body import ChatRequest
-from gateway.metered.meter import Meter, State
+from gateway.metered.meter import Meter
 from gateway.openrouter.dialects import WIRE
 
 # How long an answer is read after its caller is gone, until its id or cost is known. A stream has its id in its
@@ -140,7 +140,7 @@ class OpenRequest:
 
     def sent(self) -> None:
         """Record that the whole request was sent: OpenRouter may start from now on, so a cut no longer voids it."""
-        if not self.meter.was_sent and self.meter.state is State.HELD:
+        if not self.meter.was_sent and self.meter.state == "held":
             self.meter.sent()
 
     def opened(self, status: int, coding: str | None, generation_id: str | None) -> None:
@@ -177,13 +177,13 @@ class OpenRequest:
 
     def break_off(self) -> None:
         """Record that upstream failed or was cut; a refusal that was read completely stays one."""
-        if self.meter.state is not State.CLOSED:
+        if self.meter.state != "closed":
             self.ended_by = self.gone or "upstream"
         self.meter.cut()
 
     def leave(self) -> None:
         """Record that the request stops because its caller disconnected or was cut off."""
-        if self.meter.state is not State.CLOSED:
+        if self.meter.state != "closed":
             self.ended_by = self.gone or "client"
         if self.gone == "revoked":
             self.meter.revoked()
@@ -223,7 +223,7 @@ class OpenRequest:
     @property
     def read_on_seconds(self) -> float:
         """How long upstream is read without a caller: 0, unless its id, or the end after a stated cost, is missing."""
-        if self.budget.mode != "live" or self.meter.state not in {State.SENT, State.OPEN}:
+        if self.budget.mode != "live" or self.meter.state not in ("sent", "open"):
             return 0
         if self.meter.generation_id is None:
             return UNTIL_ID_SECONDS if self.chat.stream else UNTIL_WHOLE_SECONDS

@@ -1,5 +1,7 @@
 """What is owed for a request, for each way it can end."""
 
+from typing import get_args
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -277,7 +279,7 @@ def test_late_news_about_a_closed_request_changes_nothing() -> None:
     meter.body(USAGE.replace(b"0.5", b"9"))
 
     assert meter.outcome() == STATED
-    assert meter.state is State.CLOSED
+    assert meter.state == "closed"
 
 
 def test_an_outcome_may_be_asked_for_twice() -> None:
@@ -289,8 +291,8 @@ def test_an_outcome_may_be_asked_for_twice() -> None:
 
 def test_the_table_names_every_state_and_only_known_events() -> None:
     """An event that is not in the table is a bug of the caller."""
-    assert set(TRANSITIONS) == set(State)
-    assert {event for row in TRANSITIONS.values() for event in row} == set(RequestEvent)
+    assert set(TRANSITIONS) == set(get_args(State))
+    assert {event for row in TRANSITIONS.values() for event in row} == set(get_args(RequestEvent))
     with pytest.raises(KeyError):
         Meter().ended()
 
