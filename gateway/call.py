@@ -127,10 +127,16 @@ class Call:
         metrics.count_request(status)
         # The caller may choose any text as its method.
         method = self.message.method if self.message.method in METH_ALL else "other"
-        facts = {"request_id": self.request_id, "method": method, "path": self.path[:200], "status": status}
-        facts.update(self.notes)
-        facts["total_ms"] = milliseconds(time.perf_counter() - self.started)
-        log_request(facts)
+        log_request(
+            {
+                "request_id": self.request_id,
+                "method": method,
+                "path": self.path[:200],
+                "status": status,
+                **self.notes,
+                "total_ms": milliseconds(time.perf_counter() - self.started),
+            }
+        )
         if Call.trace is not None:
             Call.trace(self, status)
 

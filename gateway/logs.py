@@ -6,9 +6,7 @@ Rule: no line contains a key, a prompt or a plain user id.
 import asyncio
 import logging
 import sys
-import time
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import TextIO, cast
 
 import orjson
@@ -53,10 +51,8 @@ def log_request(facts: EventDict) -> None:
 
 def _json_line(_: object, level: str, event: EventDict) -> str:
     """Return one line as JSON."""
-    event["level"] = level
-    seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
-    event["time"] = f"{_second(seconds)}.{nanos // 1000:06d}Z"
-    return orjson.dumps(event, default=repr).decode()
+    event["level"], event["time"] = level, datetime.now(UTC)
+    return orjson.dumps(event, default=repr, option=orjson.OPT_UTC_Z).decode()
 
 
 def _text_line(_: object, level: str, event: EventDict) -> str:
@@ -75,11 +71,6 @@ def _in_words(value: object) -> str:
 
 
 _line = _json_line
-
-
-@lru_cache(2)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class _LibraryLine(logging.Formatter):
