@@ -36,47 +36,44 @@ class Admit(IntEnum):
     TOO_MANY_OPEN = -10
 
 
-# As plain integers, because access to an IntEnum's member and its comparison are slow.
-NOT_CONNECTED = int(Admit.NOT_CONNECTED)
-_ALL_HELD, _WAITS, _NEEDS_TERMS = int(Admit.ALL_HELD), int(Admit.WAITS), int(Admit.NEEDS_TERMS)
-_TOO_OFTEN, _TOO_MANY_OPEN = int(Admit.TOO_OFTEN), int(Admit.TOO_MANY_OPEN)
-_SHORTENED = frozenset({int(Admit.SHORTENED), int(Admit.SHORTENED_ALL_HELD)})
+# The codes with a hold: whether the answer is shortened, and whether the hold is below the request's bound.
+_PLACED = {
+    b"%d" % Admit.HELD: (False, False),
+    b"%d" % Admit.SHORTENED: (True, False),
+    b"%d" % Admit.ALL_HELD: (False, True),
+    b"%d" % Admit.SHORTENED_ALL_HELD: (True, True),
+}
 
 
-Answered = tuple[int, int, int, int, int, int, int, int, int, bytes, bytes]
-"""The reply of `admit.lua`: uses left, code, hold, tokens, spent, held, cap, overdue, due, admitted, funding."""
-
-
-def read_admitted(reply: bytes) -> Answered:
-    """Parse the reply of `admit.lua`."""
-    uses, overdue, due, cap, held, admitted, funding = reply.split(b" ", 6)
+def outcome(reply: bytes, worst: WorstCase | None, terms: Terms | None) -> Admission | Queued | WattfareError | None:
+    """Return the result of a reply of `admit.lua`; a refusal as the error to raise; None: the budget is not active."""
+    uses_left, overdue, due_ms, cap, held, admitted, funding = reply.split(b" ", 6)
     hold, _, _, _, code, tokens, spent = admitted.split(b"\n")
-    sums = int(spent), int(held), int(cap)
-    return int(uses), int(code), int(hold), int(tokens), *sums, int(overdue), int(due), admitted, funding
-
-
-def outcome(answered: Answered, worst: WorstCase | None, terms: Terms | None) -> Admission | Queued | WattfareError:
-    """Return the result of a reply of `admit.lua`; a refusal as the error to raise. Not for NOT_CONNECTED."""
-    uses_left, code, hold, max_tokens, spent, held, cap, overdue, due_ms, admitted, funding = answered
-    if code >= 0:
+    if (placed := _PLACED.get(code)) is not None:
+        is_shortened, is_beyond = placed
+        # By position, and only the numbers that are needed, because each takes as long as a look-up.
         return Admission(
-            hold_nano=hold,
-            max_tokens=max_tokens if code in _SHORTENED else None,
-            remaining_nano=None if cap < 0 else max(0, cap - spent),
-            funding=funding,
-            due_ms=due_ms,
-            is_overdue=overdue == 1,
-            uses_left=None if uses_left < 0 else uses_left,
-            is_beyond=code >= _ALL_HELD,
-            admitted=admitted,
+            int(hold),
+            int(tokens) if is_shortened else None,
+            None if cap == b"-1" else max(0, int(cap) - int(spent)),
+            funding,
+            int(due_ms),
+            overdue == b"1",
+            None if uses_left == b"-1" else int(uses_left),
+            is_beyond,
+            admitted,
         )
-    if code == _TOO_OFTEN:
-        return too_often(hold)
-    if code == _TOO_MANY_OPEN:
-        return too_many_open()
-    if code in (_WAITS, _NEEDS_TERMS):
-        return Queued(hold, code == _NEEDS_TERMS)
-    return refusal(Admit(code), spent=spent, held=held, cap=cap, worst=worst, terms=terms)
+    match Admit(int(code)):
+        case Admit.NOT_CONNECTED:
+            return None
+        case Admit.TOO_OFTEN:
+            return too_often(int(hold))
+        case Admit.TOO_MANY_OPEN:
+            return too_many_open()
+        case (Admit.WAITS | Admit.NEEDS_TERMS) as verdict:
+            return Queued(int(hold), verdict is Admit.NEEDS_TERMS)
+        case verdict:
+            return refusal(verdict, spent=int(spent), held=int(held), cap=int(cap), worst=worst, terms=terms)
 
 
 def encode_queue(turn: QueuePlace, worst: WorstCase | None, terms: Terms | None) -> str:

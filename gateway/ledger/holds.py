@@ -10,7 +10,7 @@ from dataclasses import replace
 from gateway import keys
 from gateway.errors import BudgetExceeded, GrantInvalid, NotConnected, Unavailable, WattfareError
 from gateway.keys import Budget
-from gateway.ledger.admission import NOT_CONNECTED, encode_queue, outcome, read_admitted
+from gateway.ledger.admission import encode_queue, outcome
 from gateway.ledger.endings import Endings
 from gateway.ledger.events import Events
 from gateway.ledger.outcomes import (
@@ -91,10 +91,9 @@ class Ledger:
         hold = budget.hold(request_id)
         words = (hold, request_id, total_nano, queue_argument, str(estimate_nano), _line(model), settings)
         script_call = self._admit_on.call(budget, words)
-        answered = read_admitted(await self._store.run(script_call, behind=budget.open_shard))
-        if answered[1] == NOT_CONNECTED:
+        found = outcome(await self._store.run(script_call, behind=budget.open_shard), worst, terms)
+        if found is None:
             raise await self._not_connected(budget.owner)
-        found = outcome(answered, worst, terms)
         if isinstance(found, Exception):
             raise _of_grant(found) if isinstance(budget.owner, Grant) else found
         return found

@@ -152,7 +152,7 @@ class Pipe(asyncio.Protocol):
 
     def flushed(self) -> Awaitable[bool]:
         """Wait until everything sent is with the kernel; return False when the connection or server is lost first."""
-        done: asyncio.Future[bool] = self._loop.create_future()
+        done: asyncio.Future[bool] = asyncio.Future(loop=self._loop)
         if not self._out and not self._is_paused:
             done.set_result(not self.is_lost)
         else:

@@ -13,7 +13,7 @@ import hiredis
 
 from gateway.errors import Unavailable
 from gateway.logs import log
-from gateway.store.cluster import Routes, detour
+from gateway.store.cluster import One, Routes, detour
 from gateway.store.connection import LOST, Lost, Pipe, Reply
 from gateway.store.scripts import Call
 from gateway.store.server import Server
@@ -51,6 +51,7 @@ class Outbox:
 
     def __init__(self, routes: Routes, *, deadline_seconds: float, is_refused: Callable[[], bool]) -> None:
         self._routes = routes
+        self._is_single = isinstance(routes, One)
         self._deadline_seconds = deadline_seconds
         self._is_refused = is_refused
         self._loop = asyncio.get_running_loop()
@@ -98,6 +99,8 @@ class Outbox:
 
     def blocking(self, server: Server, slot: int, also: int | None = None) -> int | None:
         """Return which of the two slots has a post that a command sent to `server` now could overtake; None: none."""
+        if self._is_single and not self._held:
+            return None
         queue = self._queues.get(slot)
         if queue is not None and (slot in self._held or queue[-1].server is not server):
             return slot

@@ -227,7 +227,7 @@ class Store:
                 continue
             if (pipe := server.pipe) is None:
                 break
-            answer: asyncio.Future[Reply] = self._loop.create_future()
+            answer: asyncio.Future[Reply] = asyncio.Future(loop=self._loop)
             (pipe.send_asking if way.is_asking else pipe.send)(packed, answer)
             reply = await answer
             if reply is LOST:

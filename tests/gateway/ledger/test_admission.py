@@ -11,7 +11,6 @@ from gateway.ledger.admission import (
     encode_queue,
     encode_terms,
     outcome,
-    read_admitted,
     refusal,
 )
 from gateway.ledger.outcomes import Admission, Queued, QueuePlace
@@ -73,7 +72,7 @@ def test_an_answer_is_a_hold_or_a_place(told: str, admitted: str, funding: bytes
     lines = admitted.replace(" ", "\n").encode()
     if isinstance(expected, Admission):
         expected = expected._replace(admitted=lines)
-    assert outcome(read_admitted(b" ".join((told.encode(), lines, funding))), WORST, TERMS) == expected
+    assert outcome(b" ".join((told.encode(), lines, funding)), WORST, TERMS) == expected
 
 
 def _refused(verdict: Admit, *, spent: int = 0, held: int = 0, terms: Terms | None = TERMS) -> BudgetExceeded:

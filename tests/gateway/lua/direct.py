@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from gateway.keys import Budget
-from gateway.ledger.admission import read_admitted
 from gateway.ledger.record import CLOSED, OPEN, read_entry
 from gateway.payers.connections import change_keys
 from gateway.store import scripts
@@ -101,7 +100,10 @@ class Scripts:
         asked = f"{place} {said}" if place or said else ""
         settings = f"10000 60000 {lease_ms} {int(funded)} {KEEP_DAYS} {TRIAL_MS} {channel}"
         found = self.run("admit", names, request_id, worst, asked, 7, "m", settings)
-        _, code, hold, max_tokens, spent, held, cap, overdue, due_ms, admitted, key = read_admitted(found)
+        _, *flags, admitted, key = found.split(b" ", 6)
+        lines = admitted.split(b"\n")
+        overdue, due_ms, cap, held = map(int, flags)
+        hold, code, max_tokens, spent = (int(lines[number]) for number in (0, 4, 5, 6))
         if code >= 0:
             self.admitted[request_id] = admitted
             held = int(self.budget()["held_nano"])
