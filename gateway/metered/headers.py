@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 from aiohttp.hdrs import CONNECTION, CONTENT_TYPE
@@ -11,6 +10,7 @@ from multidict import CIMultiDictProxy
 from gateway.call import EVERY_ANSWER, OWN_REQUEST_ID, REQUEST_ID
 from gateway.errors import InvalidRequest
 from gateway.ledger.outcomes import Admission
+from gateway.memo import Memo
 from gateway.money import usd_text
 from gateway.openrouter.refusals import holds_secret
 
@@ -80,7 +80,7 @@ def forwarded(headers: CIMultiDictProxy[str]) -> list[str]:
 
     Raises InvalidRequest if they are too large.
     """
-    lines = [f"{name}: {value}\r\n" for name, value in headers.items() if _goes_up(name)]
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items() if _UP[name]]
     if sum(map(len, lines)) > _MOST_FORWARDED_CHARS:
         raise InvalidRequest("The headers for OpenRouter have more than 64 kB. Send less in them.", status=431)
     kept = [line for line in lines if not _holds_key(line)]
@@ -107,14 +107,13 @@ def passed_on(headers: list[tuple[str, str]], first: Callable[[str], str | None]
     `first`: returns the first value of a header by its lower-case name. Raises ValueError for a value with a line
     break, which an HTTP parser never returns.
     """
-    lines = "".join(map(_passed_line, headers))
+    lines = "".join([_PASSED[header] for header in headers])
     request_id = first(REQUEST_ID)
-    has_request_id = request_id is not None and _passed_line((REQUEST_ID, request_id)) != ""
+    has_request_id = request_id is not None and _PASSED[REQUEST_ID, request_id] != ""
     is_event_stream = (first("content-type") or "").lower().startswith("text/event-stream")
     return Passed(lines, first("content-length") is not None, is_event_stream, has_request_id)
 
 
-@lru_cache(_NAMES)
 def _goes_up(name: str) -> bool:
     lowered = name.lower()
     if lowered in _HOP_BY_HOP or lowered.startswith(_OUR_PREFIX):
@@ -139,9 +138,8 @@ def own_lines(request_id: str, admission: Admission, *, has_request_id: bool) ->
     return lines
 
 
-@lru_cache(_NAMES)
 def _passed_line(header: tuple[str, str]) -> str:
-    """Return the line of a header to relay, else ''. Cached, since most headers repeat. Raises ValueError."""
+    """Return the line of a header to relay, else ''. Raises ValueError."""
     name, value = header
     lowered = name.lower()
     if lowered in _NOT_PASSED_ON or lowered.startswith(_NOT_PASSED_ON_PREFIXES) or _names_account(value):
@@ -159,3 +157,8 @@ def _holds_key(line: str) -> bool:
 def _names_account(value: str) -> bool:
     is_suspect = _MAY_NAME.search(value) is not None and not value.startswith(_OPENROUTERS_ID)
     return is_suspect and holds_secret(value)
+
+
+# Most headers repeat.
+_UP = Memo(_goes_up, _NAMES)
+_PASSED = Memo(_passed_line, _NAMES)

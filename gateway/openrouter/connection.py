@@ -7,12 +7,12 @@ Rule: a connection that received a byte outside an answer is never used again.
 import asyncio
 import select
 from collections.abc import Callable
-from functools import lru_cache
 from typing import cast
 
 import httptools
 
 from gateway.errors import UpstreamError
+from gateway.memo import Memo
 
 # Below the idle limit of common servers (uvicorn's is 5 s), so that a kept connection is seldom closed by the peer: a
 # request lost on a closed one may have been billed, and is not sent again.
@@ -265,8 +265,8 @@ class UpstreamConnection(asyncio.Protocol):
         if len(lines) > _MOST_HEADERS:
             raise ValueError("too many headers")
         self._head = b""
-        self.headers = list(map(_header, lines))
-        first_values = dict(map(_by_name, reversed(lines)))
+        self.headers = [_HEADERS[line] for line in lines]
+        first_values = dict([_BY_NAME[line] for line in reversed(lines)])
         self.header = first_values.get
         coding, has_doubled = first_values.get("transfer-encoding"), len(first_values) < len(lines)
         if coding is not None and (coding != "chunked" or has_doubled) and _codings(self.headers) != ["chunked"]:
@@ -284,17 +284,19 @@ class UpstreamConnection(asyncio.Protocol):
             self._is_awaiting, self.is_ended = False, True
 
 
-@lru_cache(_REMEMBERED_HEADERS)
 def _header(line: bytes) -> tuple[str, str]:
     """Return name and value, without the optional whitespace around the value (RFC 9112 §5)."""
     name, _, value = line.decode("utf-8", "surrogateescape").partition(":")
     return name, value.strip(" \t")
 
 
-@lru_cache(_REMEMBERED_HEADERS)
 def _by_name(line: bytes) -> tuple[str, str]:
     name, value = _header(line)
     return name.lower(), value
+
+
+_HEADERS = Memo(_header, _REMEMBERED_HEADERS)
+_BY_NAME = Memo(_by_name, _REMEMBERED_HEADERS)
 
 
 def _codings(headers: list[tuple[str, str]]) -> list[str]:
