@@ -62,5 +62,4 @@ def nano_from_zepto(zepto: int) -> int:
 
 def usd_from_nano(nano: int) -> float | int:
     """Return `nano` as USD for JSON output; whole dollars as an integer."""
-    whole, rest = divmod(nano, NANO_PER_USD)
-    return whole if rest == 0 else nano / NANO_PER_USD
+    return nano / NANO_PER_USD if nano % NANO_PER_USD else nano // NANO_PER_USD

@@ -75,19 +75,20 @@ Outcome = Settle | Void | Reconcile
 class Meter:
     """Follows one request from hold to outcome. Every event is reported once, in order."""
 
-    state: State = "held"
+    # Only what each request reads at once is set in `__init__`: 3.11 finds the value of a class slowly.
     status: int | None = None
     is_accepted = False
     """Whether upstream answered 2xx."""
     was_sent = False
     """Whether the request's last byte was sent, or upstream answered."""
     _header_id: str | None = None
-    _is_read = False
     _ended_well = False
 
     def __init__(self, wire: Wire = WIRE[Dialect.CHAT]) -> None:
+        self.state: State = "held"
         self._wire = wire
         self._reading = Reading(wire)
+        self._is_read = False
 
     def sent(self) -> None:
         """Record that the request's last byte was sent: from now on work may be billed without an answer."""
@@ -186,10 +187,11 @@ class Meter:
             return Void("not_sent")
         if self.status is not None and not self.is_accepted:
             return self._refused(self.status)
-        usage, generation_id = self.usage, self.generation_id
+        scanner = self._reading.scanner
+        usage, generation_id = scanner.usage, self.generation_id
         if usage is not None and usage.cost_nano is not None:
             # Without the end, more may have been billed than stated; without an id it cannot be looked up.
-            if self._ended_well or self.is_done or generation_id is None:
+            if self._ended_well or scanner.done or generation_id is None:
                 return Settle(usage.cost_nano, usage, generation_id)
             return self._reconcile(is_free=False)
         if self._failed and generation_id is None:

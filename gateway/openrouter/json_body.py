@@ -1,6 +1,6 @@
 """A pure scanner of an answer that is one JSON document: reads bytes in any split, finds usage, id and errors.
 
-It buffers at most WHOLE_BODY_BYTES and the needed members, and never raises. Keep-alive blanks may come first.
+It buffers at most WHOLE_BODY_BYTES and the needed members, and never raises. `Reading` drops leading blanks.
 """
 
 import re
@@ -26,13 +26,13 @@ class JsonScanner(Scanner):
 
     _members: Members | None = None  # used if it is too large to be parsed, or truncated
     _walked = 0  # how many bytes of `_body` were given to `_members`
-    _is_large = False
     _id: str | None = None
 
     def __init__(self, wire: Wire, whole_body_bytes: int = WHOLE_BODY_BYTES) -> None:
         self._wire = wire
         self._whole_body_bytes = whole_body_bytes
         self._body = bytearray()  # all of it, until it is too large
+        self._is_large = False
         self._document: dict[str, object] = {}  # the document, if it is complete; after `finish` what is known of it
 
     @property
@@ -45,10 +45,6 @@ class JsonScanner(Scanner):
 
     def feed(self, chunk: bytes) -> None:
         """Read the next bytes of the body."""
-        if not self.payload_bytes:
-            chunk = chunk.lstrip(_BLANKS)
-        if not chunk:
-            return
         self.payload_bytes += len(chunk)
         if self._is_large:
             self._walk(chunk)

@@ -24,14 +24,11 @@ class Reading:
     is_blind = False
     """Whether its coding cannot be decoded, so that its content is unknown."""
     unread_bytes = 0
-    _decoder: Decoder | None = None
 
     def __init__(self, wire: Wire, coding: str | None = None) -> None:
         self._wire = wire
-        self.feed: Callable[[bytes], None] = self._decide
-        if coding is not None and is_encoded(coding):
-            self._decoder = Decoder(coding)
-            self.feed = self._decode
+        self._decoder = Decoder(coding) if coding is not None and is_encoded(coding) else None
+        self.feed: Callable[[bytes], None] = self._decide if self._decoder is None else self._decode
 
     @property
     def is_decided(self) -> bool:
