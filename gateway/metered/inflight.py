@@ -50,7 +50,8 @@ class Stopped(ConnectionResetError):
 class OpenRequest:
     """One metered request, from the request of its hold on."""
 
-    # Initial values are class attributes, because setting them on each instance takes a third of the creation time.
+    # Initial values that are seldom read are class attributes: an instance need not set them, but reads them four times
+    # as slowly as its own.
     is_asked = False
     """Whether a hold may exist, even if its admission failed."""
     waited_seconds = 0.0
@@ -58,8 +59,6 @@ class OpenRequest:
     admission: Admission | None = None
     is_closed = False
     """Whether its settlement was posted."""
-    gone = ""
-    """Why nothing more is written to the caller: `client` (it disconnected) or `revoked`."""
     is_informed = False
     """Whether a caller that was cut off has got the error."""
     attached: str | None = None
@@ -73,15 +72,13 @@ class OpenRequest:
     """A piece that was fed to the meter, and waits for the handler to be written."""
     last_piece = b""
     """The last piece written to the caller."""
-    over_at = NEVER
-    """When to stop reading upstream, once the answer's end was read."""
     ended_by = "complete"
     opened_at: float | None = None
     first_byte_at: float | None = None
     due_ms = 0
     """When its hold becomes overdue, by Redis's clock, as last known."""
     _payload = 0
-    _ends_at = _limit = _writes_until = NEVER
+    _limit = _writes_until = NEVER
     _waiter: asyncio.Future[None] | None = None
 
     def __init__(self, budget: Budget, call: Call, chat: ChatRequest, loop: asyncio.AbstractEventLoop) -> None:
@@ -94,6 +91,10 @@ class OpenRequest:
         self.clock = loop.time
         self.started = self.renewed_at = self._payload_at = self._looked_at = loop.time()
         self._create_future = loop.create_future
+        self.gone = ""
+        """Why nothing more is written to the caller: `client` (it disconnected) or `revoked`."""
+        self.over_at = self._ends_at = NEVER
+        """When to stop reading upstream, once the answer's end was read."""
 
     def note_timings(self) -> None:
         """Add to the log line the milliseconds from the start to upstream's headers, and to its first byte."""

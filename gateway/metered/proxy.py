@@ -214,7 +214,7 @@ class Proxy:
             log.error("funding_key_sealed", request_id=request.request_id)
             raise Unavailable("The key ring cannot open this user's funding key. Nothing was spent.") from None
         lines = forwarded(request.call.headers)
-        return self._client.head(request.chat.dialect.value, lines, funding_key, length)
+        return self._client.head(request.chat.dialect, lines, funding_key, length)
 
     async def _check_again(self, request: OpenRequest) -> None:
         """Check the budget again before sending. Raises NotConnected, Unavailable."""
