@@ -59,13 +59,12 @@ class Events:
         self._store.keep("index", *_list_call(budget, after_ms=0))
 
     async def list_unlisted(self, budget: Budget) -> None:
-        """List a budget if a settlement wrote an event since the last call: its process may have died before it did.
+        """List a budget of which a settlement wrote an event: its process may have died before it did.
 
         The sweeper calls this: it looks at every budget that had an open hold. Raises Unavailable.
         """
-        if await self._store.call("HEXISTS", budget.budget, "unlisted_events"):
-            await self.list_again(budget, after_ms=0)
-            await self._store.call("HDEL", budget.budget, "unlisted_events")
+        await self.list_again(budget, after_ms=0)
+        await self._store.call("HDEL", budget.budget, "unlisted_events")
 
     async def take_due(self, shard: int, *, most: int, lease_ms: int) -> list[Budget]:
         """Take listed budgets that are due; no other process gets them for `lease_ms`. Raises Unavailable."""

@@ -190,8 +190,10 @@ class Ledger:
 
     async def claim(self, budget: Budget, *, most: int, lease_ms: int) -> Claim:
         """Claim up to `most` overdue holds of a budget for `lease_ms`. Raises Unavailable."""
-        now_ms, started_ms, next_due_ms, *ids = await self._store.run("claim", [budget.due], [lease_ms, most])
-        return Claim(now_ms, started_ms, None if next_due_ms < 0 else next_due_ms, tuple(text(found) for found in ids))
+        found = await self._store.run("claim", [budget.due, budget.budget], [lease_ms, most])
+        now_ms, started_ms, next_due_ms, unlisted, *ids = found
+        next_due = None if next_due_ms < 0 else next_due_ms
+        return Claim(now_ms, started_ms, next_due, tuple(map(text, ids)), has_unlisted_events=unlisted == 1)
 
     async def hold(self, budget: Budget, request_id: str) -> Hold | None:
         """Return a request's record, open or closed; None if unknown or expired.

@@ -180,13 +180,15 @@ class Renewal(NamedTuple):
 class Claim:
     """Overdue holds claimed by this process. `next_due_ms`: None if no hold is open.
 
-    `started_ms`: when their Redis server was started, by its own clock.
+    `started_ms`: when their Redis server was started, by its own clock. `has_unlisted_events`: a settlement wrote an
+    event, and its process may have died before it listed the budget for the senders.
     """
 
     now_ms: int
     started_ms: int
     next_due_ms: int | None
     request_ids: tuple[str, ...]
+    has_unlisted_events: bool = False
 
 
 def sum_by_day(entries: Iterable[dict[str, str]]) -> dict[int, int]:

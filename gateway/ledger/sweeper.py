@@ -130,7 +130,8 @@ class Sweeper:
                         raise fault
             if not claim.request_ids:
                 break
-        await self._ledger.events.list_unlisted(budget)
+        if claim.has_unlisted_events:
+            await self._ledger.events.list_unlisted(budget)
         if claim.next_due_ms is None:
             await self._ledger.rest(budget)
             return None

@@ -51,7 +51,7 @@ def test_the_mark_of_what_was_sent_outlives_every_other_step(held: Scripts) -> N
     assert held.due()["a"] == due_ms + 0.5
     assert held.attach("a", due_ms=0)[2] == math.floor(held.due()["a"])
     assert held.due()["a"] % 1 == 0.5
-    assert held.run("claim", [BUDGET.due], LEASE_MS, 1)[3:] == [b"a"]
+    assert held.run("claim", [BUDGET.due, BUDGET.budget], LEASE_MS, 1)[4:] == [b"a"]
     assert held.due()["a"] % 1 == 0.5
     stored = held.dump()
     held.sent("a", math.floor(held.due()["a"]))
@@ -133,17 +133,19 @@ def test_overdue_holds_are_claimed_once(held: Scripts) -> None:
     for number, request_id in enumerate(("b", "c", "d")):
         held.admit(request_id, 1)
         held.call("ZADD", BUDGET.due, 1000 + number, request_id)
-    now, started, due, *ids = held.run("claim", [BUDGET.due], 30_000, 2)
+    now, started, due, _, *ids = held.run("claim", [BUDGET.due, BUDGET.budget], 30_000, 2)
     assert (ids, due) == ([b"b", b"c"], 1002)
     # The server's start time; 0 if the server does not report it.
     assert started <= now
-    now, _, due, *ids = held.run("claim", [BUDGET.due], 30_000, 2)
+    now, _, due, _, *ids = held.run("claim", [BUDGET.due, BUDGET.budget], 30_000, 2)
     assert ids == [b"d"]
     assert now + 30_000 - 5000 <= due <= now + 30_000
-    assert held.run("claim", [BUDGET.due], 30_000, 2)[3:] == []
+    assert held.run("claim", [BUDGET.due, BUDGET.budget], 30_000, 2)[4:] == []
     for request_id in "abcd":
         held.settle(request_id, "void")
-    assert held.run("claim", [BUDGET.due], 30_000, 2)[2:] == [-1]
+    assert held.run("claim", [BUDGET.due, BUDGET.budget], 30_000, 2)[2:] == [-1, 0]
+    held.call("HSET", BUDGET.budget, "unlisted_events", "1")
+    assert held.run("claim", [BUDGET.due, BUDGET.budget], 30_000, 2)[2:] == [-1, 1]
 
 
 SHARD = "wf:open:3"
