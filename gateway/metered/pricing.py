@@ -242,7 +242,7 @@ def _output_ceiling(request: ChatRequest, price: Price) -> int | None:
 
 
 def _at_most(limit: int | None, tokens: int) -> int:
-    return tokens if limit is None else min(limit, tokens)
+    return tokens if limit is None or tokens <= limit else limit
 
 
 @lru_cache(4096)

@@ -5,8 +5,8 @@ Every key and value counts, because an unknown field may become part of the prom
 
 import json
 import re
+import string
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -26,7 +26,7 @@ TOOLS_ALLOWANCE = 640
 _VALUE_ALLOWANCE = 4
 # A number may be reformatted upstream: `1e20` becomes 21 digits in JavaScript. This is the longest result.
 _NUMBER_BYTES = 25
-_FRACTIONS = (float, Decimal)
+_FRACTIONS = frozenset({float, Decimal})
 
 _IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
 _IMAGE_PAYLOADS = frozenset({"image_url", "source", "url", "data", "image"})
@@ -48,6 +48,8 @@ _MARKED_SIGNS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ^~`\\/"
 # A regex search holds the GIL: a piece takes milliseconds, 32 MB at once took ten seconds. A word split between two
 # pieces counts more, never less.
 _PIECE_CHARS = 65_536
+_ASCII = bytes(range(128))
+_ASCII_LETTERS = string.ascii_letters.encode()
 _OTHER_DATA = re.compile(r"\s*data:(?!image/)", re.IGNORECASE)
 
 
@@ -75,38 +77,38 @@ def weigh(document: Mapping[str, object], *, is_marked: bool = False) -> Weight:
     where OpenRouter accepts images; tool schemas are always text. Iterative, so that nesting does not use the stack.
     """
     weight, values = Weight(), 0
-    keys: list[str] = []
     if not _TELLING_FIELDS.isdisjoint(document):
         weight.asks_for_cache = not _CACHE_FIELDS.isdisjoint(document)
         if any(document.get(field) for field in _INSTRUCTING_FIELDS):
             weight.allowance += TOOLS_ALLOWANCE
     size = weight.allowance
+    texts: list[str] = []
+    keys: list[str] = []
+    schema_texts: list[str] = []
+    schema_keys: list[str] = []
     for field, member in document.items():
-        is_escaped = field in _INSTRUCTING_FIELDS
-        # Such a text is usually ASCII, which has at most as many tokens as characters.
-        is_as_written = not (is_escaped or is_marked)
+        is_schema = field in _INSTRUCTING_FIELDS
+        field_texts, field_keys = (schema_texts, schema_keys) if is_schema else (texts, keys)
         found: list[object] = [member]
         for value in found:  # which grows by what each value contains
-            if isinstance(value, str):
-                if is_as_written and value.isascii():
-                    size += len(value)
-                else:
-                    size += _most_tokens(value, is_escaped=is_escaped, is_marked=is_marked)
-            elif isinstance(value, dict):
+            if type(value) is str:  # which is faster than `isinstance`
+                field_texts.append(value)
+            elif type(value) is dict:
                 size += OBJECT_ALLOWANCE
-                if is_escaped:
-                    size += sum([_most_tokens(key, is_escaped=True) for key in value])
-                else:
-                    keys += value
+                field_keys += value
                 found += value.values() if _TELLING_KEYS.isdisjoint(value) else _textual(value, weight, field)
-            elif isinstance(value, list):
+            elif type(value) is list:
                 found += value
             else:
                 written = len(str(value))
-                size += max(written, _NUMBER_BYTES) if isinstance(value, _FRACTIONS) else written
+                size += max(written, _NUMBER_BYTES) if type(value) in _FRACTIONS else written
         values += len(found)
-    joined = "".join(keys)
-    size += len(joined) if joined.isascii() else sum([_most_tokens(key, is_escaped=False) for key in keys])
+    # Joined, because bytes and expansions are counted letter by letter.
+    size += _most_bytes("".join(texts + keys))
+    if schema_texts or schema_keys:
+        size += _most_escaped(schema_texts + schema_keys)
+    if is_marked:
+        size += _most_marks(texts + schema_texts)
     weight.values, weight.bytes = values, size + _VALUE_ALLOWANCE * values
     return weight
 
@@ -178,6 +180,8 @@ def prompt_texts(document: Mapping[str, object]) -> Texts:
 
 
 def _pieces(text: str) -> Iterable[str]:
+    if len(text) <= _PIECE_CHARS:
+        return (text,)
     return (text[at : at + _PIECE_CHARS] for at in range(0, len(text), _PIECE_CHARS))
 
 
@@ -194,43 +198,60 @@ def _is_other_media(payload: object) -> bool:
     return is_named or (isinstance(url, str) and _OTHER_DATA.match(url) is not None)
 
 
-def _most_tokens(text: str, *, is_escaped: bool, is_marked: bool = False) -> int:
-    """Return the most tokens of a text, which are the bytes at the time of its tokenization, and marks.
+def _most_bytes(text: str) -> int:
+    """Return the most bytes of a text at the time of its tokenization.
 
-    Some tokenizers expand characters first (NFKC: one Arabic ligature becomes 18 letters), and some templates write
-    schemas as JSON with all non-ASCII letters escaped (`is_escaped`).
+    Some tokenizers expand characters first (NFKC: one Arabic ligature becomes 18 letters).
     """
-    if len(text) > _PIECE_CHARS:
-        return sum([_most_tokens(each, is_escaped=is_escaped, is_marked=is_marked) for each in _pieces(text)])
-    most = len(text) if text.isascii() else len(text.encode()) + growth(text)
-    if is_escaped:
-        most = max(most, len(encode_basestring_ascii(text)))
-    return most + _marks(text) if is_marked else most
+    if text.isascii():
+        return len(text)
+    return sum([len(each.encode()) + growth(each) for each in _pieces(text)])
+
+
+def _most_escaped(texts: list[str]) -> int:
+    """Return the same of texts that some templates write as JSON, with all non-ASCII letters escaped."""
+    joined = "".join(texts)
+    if len(joined) <= _PIECE_CHARS and joined.isascii():
+        # Each of them has two quotes.
+        return len(encode_basestring_ascii(joined)) + 2 * len(texts) - 2
+    pieces = [each for text in texts for each in _pieces(text)]
+    return sum([max(len(encode_basestring_ascii(each)), _most_bytes(each)) for each in pieces])
+
+
+def _most_marks(texts: list[str]) -> int:
+    """Return the most tokens of marks for words and capitals, which have no byte in the texts."""
+    joined = "".join(texts)
+    # Joined, words outside ASCII could become one.
+    pieces = [each for text in ([joined] if joined.isascii() else texts) for each in _pieces(text)]
+    return sum(map(_marks, pieces))
 
 
 def _marks(text: str) -> int:
-    """Return the most tokens of marks for words and capitals, which have no byte in the text.
+    """Return the most marks of a text.
 
     By the reconstructed vocabularies of Claude (the package ctok): a capital has a mark, and so have some single signs;
     a word or sign outside ASCII has one on each side.
     """
-    plain = text.encode("ascii", "ignore")
-    marks = len(plain) - len(plain.translate(None, _MARKED_SIGNS))
-    if len(plain) == len(text):
-        return marks
-    words = sum(2 for word in _WORDS.findall(text) if not word.isascii())
-    signs = sum(2 for letter in text if letter > "\x7f" and not letter.isalpha())
-    capitals = sum(letter > "\x7f" and letter.lower() != letter for letter in text)
-    return marks + words + signs + capitals
+    written = text.encode()
+    marks = len(written) - len(written.translate(None, _MARKED_SIGNS))
+    if not text.isascii():
+        # Without the letters of ASCII, which do not separate words, these are the words with other letters.
+        marks += 2 * len(_WORDS.findall(written.translate(None, _ASCII_LETTERS).decode()))
+        marks += sum([2 * (not letter.isalpha()) + (letter.lower() != letter) for letter in _others(text)])
+    return marks
 
 
 def growth(text: str) -> int:
     """Return by how many bytes a non-ASCII text grows when every character is expanded."""
-    growing = {letter: more for letter in set(text) if (more := _growth(letter))}
+    others = _others(text)
+    growing = {letter: more for letter in set(others) if (more := _growth(letter))}
     # Letter by letter, because normalizing a text with many combining marks in a row takes quadratic time.
-    return (
-        sum(growing[letter] * times for letter, times in Counter(text).items() if letter in growing) if growing else 0
-    )
+    return sum([growing.get(letter, 0) for letter in others]) if growing else 0
+
+
+def _others(text: str) -> str:
+    """Return the characters outside ASCII."""
+    return text.encode().translate(None, _ASCII).decode()
 
 
 @cache
