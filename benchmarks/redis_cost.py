@@ -23,7 +23,7 @@ from gateway.ledger.worst_case import WorstCase
 from gateway.payers.connections import change_keys
 from gateway.store import scripts
 from gateway.store.connection import pack
-from gateway.store.scripts import BudgetCommand, Call, Script
+from gateway.store.scripts import Call, RequestCommand, Script
 from gateway.store.store import Store
 from tests.servers import ValkeyServer
 
@@ -73,9 +73,11 @@ class RedisWire(asyncio.Protocol):
         """Send one command."""
         return self._send(pack(words))
 
-    def frequent(self, script: str, key_names: Callable[[Budget], Sequence[str]], *, args: int) -> BudgetCommand:
+    def frequent(
+        self, script: str, words: Callable[[Budget, str], Sequence[str]], *, keys: int, more: int
+    ) -> RequestCommand:
         """Return a frequent call of one of the gateway's scripts."""
-        return self.scripts[script].frequent(key_names, args=args)
+        return self.scripts[script].frequent(words, keys=keys, more=more)
 
     async def run(
         self,

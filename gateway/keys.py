@@ -138,7 +138,7 @@ class Budget:
     @property
     def open_shard(self) -> str:
         """zset: the shard of the list of budgets with open holds that this one belongs to."""
-        return open_shard(self._shard(OPEN_SHARDS))
+        return _OPEN_SHARDS[self._shard(OPEN_SHARDS)]
 
     @property
     def event_shard(self) -> str:
@@ -180,6 +180,9 @@ def key_slot(key: str) -> int:
 def open_shard(number: int) -> str:
     """zset: budget name, score = ms when the sweeper should look at it."""
     return f"wf:open:{number}"
+
+
+_OPEN_SHARDS = tuple(map(open_shard, range(OPEN_SHARDS)))
 
 
 def event_shard(number: int) -> str:

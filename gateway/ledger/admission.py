@@ -78,6 +78,8 @@ def outcome(reply: bytes, worst: WorstCase | None, terms: Terms | None) -> Admis
 
 def encode_queue(turn: QueuePlace, worst: WorstCase | None, terms: Terms | None) -> str:
     """Return `admit.lua`'s argument with place and terms; empty at the first call of a request without terms."""
+    if terms is None and not turn.place and not turn.is_over:
+        return ""
     place = "-" if turn.is_over else str(turn.place or "")
     encoded = encode_terms(worst, terms)
     return f"{place} {encoded}" if place or encoded else ""

@@ -31,7 +31,7 @@ from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.owners import Grant, Owner
 from gateway.store.connection import Arg, Reply
 from gateway.store.replies import by_name, paired, text
-from gateway.store.scripts import BudgetCommand, Call
+from gateway.store.scripts import Call, RequestCommand
 from gateway.store.store import Store
 
 # After a refusal, one request may try the funding key again after this pause.
@@ -39,7 +39,7 @@ FUNDING_TRIAL_MS = 5_000
 _PACE = Pace()
 _NO_PLACE = QueuePlace()
 _DAY_MS = 86_400_000
-_SENT_ON = BudgetCommand(("ZADD",), lambda budget: [budget.due], more=3)
+_SENT = RequestCommand(("ZADD",), lambda budget, _: (budget.due, "XX"), more=2)
 
 
 ScriptCall = tuple[list[str], list[Arg]]
@@ -63,9 +63,9 @@ class Ledger:
         self.lease_ms = lease_ms
         self.keep_ms = keep_days * _DAY_MS
         self._keep_ms = str(self.keep_ms)
-        self._admit_on = store.frequent("admit", _admit_keys, args=6)
-        self._note_id_on = store.frequent("attach", lambda _: (), args=1)
-        self._settle_on = store.frequent("settle", _settle_keys, args=7)
+        self._admit = store.frequent("admit", _admit_words, keys=6, more=5)
+        self._note_id = store.frequent("attach", lambda budget, request_id: (budget.hold(request_id),), keys=1, more=1)
+        self._settle = store.frequent("settle", _settle_words, keys=7, more=6)
         self.events = Events(store)
         self.endings = Endings(store, self.events)
 
@@ -88,9 +88,8 @@ class Ledger:
         """
         total_nano = "" if worst is None else str(worst.total_nano)
         queue_argument, settings = encode_queue(turn, worst, terms), self._settings[budget.mode] + turn.channel
-        hold = budget.hold(request_id)
-        words = (hold, request_id, total_nano, queue_argument, str(estimate_nano), _line(model), settings)
-        script_call = self._admit_on.call(budget, words)
+        words = (total_nano, queue_argument, str(estimate_nano), _line(model), settings)
+        script_call = self._admit.call(budget, request_id, words)
         found = outcome(await self._store.run(script_call, behind=budget.open_shard), worst, terms)
         if found is None:
             raise await self._not_connected(budget.owner)
@@ -110,11 +109,11 @@ class Ledger:
         `due_ms`: from its admission or last renewal.
         """
         # A half added to its time in `due`, if it is open (XX). Scripts that change the time keep the fraction.
-        return self._store.post(_SENT_ON.call(budget, ("XX", f"{due_ms}.5", request_id)))
+        return self._store.post(_SENT.call(budget, request_id, (f"{due_ms}.5", request_id)))
 
     def post_generation(self, budget: Budget, request_id: str, generation_id: str) -> Awaitable[bool]:
         """Record OpenRouter's id, by which the cost can be found after a crash. Returns when it was sent."""
-        return self._store.post(self._note_id_on.call(budget, (budget.hold(request_id), generation_id)))
+        return self._store.post(self._note_id.call(budget, request_id, (generation_id,)))
 
     def post_settlement(
         self,
@@ -283,8 +282,8 @@ class Ledger:
         tokens = f"{_known(prompt)} {_known(completion)}"
         # Beside these fields the hold has only generation id and model, so both must be known.
         admitted = text(held.admitted) if held is not None and generation_id and model else ""
-        args = (request_id, ending, str(cost_nano), tokens, _verdict(funding), self._keep_ms, admitted)
-        return self._settle_on.call(budget, (budget.hold(request_id), *args))
+        words = (ending, str(cost_nano), tokens, _verdict(funding), self._keep_ms, admitted)
+        return self._settle.call(budget, request_id, words)
 
     def _booked(self, budget: Budget, reply: Reply) -> Booked:
         code, status, cost, overrun = reply.split()
@@ -293,12 +292,14 @@ class Ledger:
         return Booked(code != b"0", text(status), int(cost), int(overrun))
 
 
-def _admit_keys(budget: Budget) -> list[str]:
-    return [budget.budget, budget.days, budget.due, budget.queue, budget.alive]
+def _admit_words(budget: Budget, request_id: str) -> list[str]:
+    names = [budget.budget, budget.days, budget.due, budget.queue, budget.alive, budget.hold(request_id)]
+    return [*names, request_id]
 
 
-def _settle_keys(budget: Budget) -> list[str]:
-    return [budget.budget, budget.days, budget.due, budget.ledger, budget.queue, budget.events]
+def _settle_words(budget: Budget, request_id: str) -> list[str]:
+    names = [budget.budget, budget.days, budget.due, budget.ledger, budget.queue, budget.events]
+    return [*names, budget.hold(request_id), request_id]
 
 
 def _renewal(reply: Reply) -> Renewal:

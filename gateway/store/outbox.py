@@ -13,7 +13,7 @@ import hiredis
 
 from gateway.errors import Unavailable
 from gateway.logs import log
-from gateway.store.cluster import One, Routes, detour
+from gateway.store.cluster import One, Routes, detour, slot_of
 from gateway.store.connection import LOST, Lost, Pipe, Reply
 from gateway.store.scripts import Call
 from gateway.store.server import Server
@@ -97,14 +97,17 @@ class Outbox:
             return pipe.flushed()
         return self._sent_in_time(post)
 
-    def blocking(self, server: Server, slot: int, also: int | None = None) -> int | None:
-        """Return which of the two slots has a post that a command sent to `server` now could overtake; None: none."""
+    def blocking(self, server: Server, slot: int, behind: str | None = None) -> int | None:
+        """Return a slot with a post that a command sent to `server` now could overtake; None without one.
+
+        `slot`: the command's own; `behind`: a key whose slot's posts it must follow too.
+        """
         if self._is_single and not self._held:
             return None
         queue = self._queues.get(slot)
         if queue is not None and (slot in self._held or queue[-1].server is not server):
             return slot
-        return None if also is None else self.blocking(server, also)
+        return None if behind is None else self.blocking(server, slot_of(behind))
 
     async def cleared(self, slot: int) -> None:
         """Hold the slot and wait until all its posts were acknowledged. Raises Unavailable after the deadline."""

@@ -19,8 +19,8 @@ _INCLUDE = re.compile(r"-- include: (\w+)\n")
 
 # What precedes a word of that length. Formatting a number takes longer than the rest of a word.
 _LENGTHS = [f"${length}\r\n" for length in range(1024)]
-# Stands for a budget's name. No key contains it.
-_NAME = "\0"
+# Stand for a budget's name and a request's id. No key contains them.
+_NAME, _ID = "\0", "\1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,45 +37,53 @@ class Script:
         packed = pack(("EVALSHA", self.sha, len(key_names), *key_names, *args))
         return slot_of(key_names[0]), packed, self.load
 
-    def frequent(self, key_names: Callable[[Budget], Sequence[str]], *, args: int) -> "BudgetCommand":
-        """Return the command on a budget's keys, which one more key and that number of arguments follow."""
-        count = len(key_names(Budget.of_user("live", "app", "user"))) + 1
-        return BudgetCommand(("EVALSHA", self.sha, count), key_names, more=1 + args, load=self.load)
+    def frequent(self, words: Callable[[Budget, str], Sequence[str]], *, keys: int, more: int) -> "RequestCommand":
+        """Return the command that runs it on `words`, of which the first `keys` are its keys; see RequestCommand."""
+        return RequestCommand(("EVALSHA", self.sha, keys), words, more=more, load=self.load)
 
 
-class BudgetCommand:
-    """A frequent command on a budget's keys. They differ by the budget's name, so all else of them is packed once for
-    each length of a name: packing a key takes longer than anything else of a command.
+class RequestCommand:
+    """A frequent command about one request.
 
-    `start`: its first words; `key_names`: returns a budget's keys that follow; `more`: how many words follow them.
+    Its first words are the same but for the budget's name and the request's id, so all else of them is packed once for
+    each length of the two: packing key by key takes longer than anything else of a command.
+
+    `words`: returns the words after `start` by budget and request id; `more`: how many words follow them.
     """
 
     def __init__(
-        self, start: tuple[Arg, ...], key_names: Callable[[Budget], Sequence[str]], *, more: int, load: bytes = b""
+        self,
+        start: tuple[Arg, ...],
+        words: Callable[[Budget, str], Sequence[str]],
+        *,
+        more: int,
+        load: bytes = b"",
     ) -> None:
         self._start = start
-        self._key_names = key_names
+        self._words = words
         self._more = more
         self._load = load
-        self._templates: dict[int, str] = {}
+        self._templates: dict[tuple[int, int], str] = {}
 
-    def call(self, budget: Budget, words: Sequence[str]) -> Call:
+    def call(self, budget: Budget, request_id: str, last: Sequence[str]) -> Call:
         """Return the command with its last words."""
         name = budget.name
-        template = self._templates.get(len(name)) or self._template(budget)
+        template = self._templates.get((len(name), len(request_id))) or self._template(budget, request_id)
         try:
-            rest = "".join([f"{_LENGTHS[len(word)]}{word}\r\n" for word in words])
-            packed = (template.replace(_NAME, name) + rest).encode("ascii")
+            rest = "".join([f"{_LENGTHS[len(word)]}{word}\r\n" for word in last])
+            packed = (template.replace(_NAME, name).replace(_ID, request_id) + rest).encode("ascii")
         except (IndexError, UnicodeEncodeError):
             # A word is very long, or its length in bytes is another.
-            packed = pack((*self._start, *self._key_names(budget), *words))
+            packed = pack((*self._start, *self._words(budget, request_id), *last))
         return budget.slot, packed, self._load
 
-    def _template(self, budget: Budget) -> str:
-        words = (*self._start, *self._key_names(budget))
+    def _template(self, budget: Budget, request_id: str) -> str:
+        stand_in = _ID * len(request_id)
+        words = (*self._start, *self._words(budget, stand_in))
         _, _, packed = pack(words).decode().partition("\r\n")
-        template = f"*{len(words) + self._more}\r\n{packed.replace(budget.name, _NAME)}"
-        self._templates[len(budget.name)] = template
+        packed = packed.replace(budget.name, _NAME).replace(stand_in, _ID)
+        template = f"*{len(words) + self._more}\r\n{packed}"
+        self._templates[len(budget.name), len(request_id)] = template
         return template
 
 

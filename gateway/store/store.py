@@ -26,7 +26,7 @@ from gateway.store.connection import LOST, Access, Arg, Lost, Place, Reply, pack
 from gateway.store.epoch import Epoch, Memory
 from gateway.store.outbox import OnReply, Outbox
 from gateway.store.replies import read
-from gateway.store.scripts import BudgetCommand, Call
+from gateway.store.scripts import Call, RequestCommand
 from gateway.store.server import Server
 from gateway.store.subscription import Subscription, subscribe
 
@@ -53,6 +53,8 @@ class Store:
         self._access = Access(url.username, url.password, url.db, url.tls())
         self._sentinel = _sentinel(url) if url.kind == "sentinel" else None
         self._routes = self._routes_to(url)
+        self.is_single = isinstance(self._routes, One)
+        """Whether one server holds every key, so that one connection keeps the order of all commands."""
         self._epoch = Epoch(self._routes.beat_keys)
         self._epoch.load(memory)
         self._beats = Beats(self._routes, self._epoch, self._scripts["beat"], on_beat=self._beaten)
@@ -120,11 +122,6 @@ class Store:
         return self.is_open
 
     @property
-    def is_single(self) -> bool:
-        """Whether one server holds every key, so that one connection keeps the order of all commands."""
-        return isinstance(self._routes, One)
-
-    @property
     def why_closed(self) -> str:
         """Why the store is closed, for the operator."""
         return self._epoch.doubt or "Redis does not answer; check REDIS_URL"
@@ -148,12 +145,11 @@ class Store:
 
     # -- calls --------------------------------------------------------------------------------------------
 
-    def frequent(self, script: str, key_names: Callable[[Budget], Sequence[str]], *, args: int) -> BudgetCommand:
-        """Return a frequent call of a script on a budget's keys, for `run`, `post` and `keep`.
-
-        `key_names`: returns all its keys but the last; `args`: the number of its arguments.
-        """
-        return self._scripts[script].frequent(key_names, args=args)
+    def frequent(
+        self, script: str, words: Callable[[Budget, str], Sequence[str]], *, keys: int, more: int
+    ) -> RequestCommand:
+        """Return a script's frequent call, for `run`, `post` and `keep`: see Script.frequent."""
+        return self._scripts[script].frequent(words, keys=keys, more=more)
 
     def run(
         self,
@@ -168,8 +164,7 @@ class Store:
         It runs after every earlier post on its keys' slot. `behind`: on a single server, also after every earlier post
         on this key's slot.
         """
-        also = slot_of(behind) if behind is not None and self.is_single else None
-        return self._answer(self._call(script, key_names, args), also)
+        return self._answer(self._call(script, key_names, args), behind if self.is_single else None)
 
     def _call(self, script: str | Call, key_names: Sequence[str], args: Sequence[Arg]) -> Call:
         return self._scripts[script].call(key_names, args) if isinstance(script, str) else script
@@ -204,11 +199,11 @@ class Store:
             found.append({"name": master.name, **{name: value.strip() for name, value in pairs}})
         return found
 
-    async def _answer(self, call: Call, also: int | None = None) -> Reply:
+    async def _answer(self, call: Call, behind: str | None = None) -> Reply:
         """Send one command to the owner of its slot, and follow MOVED and ASK redirections. Raises Unavailable.
 
-        `also`: a second slot of the same server whose earlier posts must come first. Redis may still run a command that
-        was given up here, so every script must be safe to repeat or to void.
+        `behind`: a key of the same server on whose slot earlier posts must come first. Redis may still run a command
+        that was given up here, so every script must be safe to repeat or to void.
         """
         slot, packed, load = call
         way = STRAIGHT
@@ -222,7 +217,7 @@ class Store:
                     await server.decided()
                     continue
                 await self._reach(server)
-            elif (blocked := self._outbox.blocking(server, slot, also)) is not None:
+            elif (blocked := self._outbox.blocking(server, slot, behind)) is not None:
                 await self._outbox.cleared(blocked)
                 continue
             if (pipe := server.pipe) is None:
@@ -239,7 +234,7 @@ class Store:
                 way = await self._detour(reply, server, load)
             elif self._beats.refuses():
                 break
-            elif not load or self._outbox.blocking(server, slot, also) is None:
+            elif not load or self._outbox.blocking(server, slot, behind) is None:
                 return reply
             # An earlier post was refused meanwhile, so this script ran before it: run it again after that post.
         raise Unavailable

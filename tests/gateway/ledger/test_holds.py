@@ -32,6 +32,7 @@ class StoreInMemory(Store):
     def __init__(self) -> None:
         self._client = fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer())
         self._scripts = scripts.load()
+        self.is_single = False
         self._texts = {script.sha.encode(): script.text for script in self._scripts.values()}
 
     async def close(self) -> None:
@@ -40,10 +41,6 @@ class StoreInMemory(Store):
     def recovery_seconds(self, key: str) -> float:
         del key
         return 0
-
-    @property
-    def is_single(self) -> bool:
-        return False
 
     async def run(
         self,

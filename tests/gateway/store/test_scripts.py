@@ -25,6 +25,7 @@ def test_each_room_brings_its_scripts_with_their_includes() -> None:
 def test_a_frequent_call_is_packed_as_any_other(user: str, words: tuple[str, str, str]) -> None:
     """Whatever the budget's name and the words hold, also for a second budget with a name as long."""
     script = scripts.load()["attach"]
-    frequent = script.frequent(lambda budget: [budget.due, budget.budget], args=2)
+    frequent = script.frequent(lambda budget, name: [budget.due, budget.hold(name), name], keys=2, more=2)
+    name, *last = words
     for budget in (Budget.of_user("live", "app1", user), Budget.of_user("live", "app2", user)):
-        assert frequent.call(budget, words) == script.call([budget.due, budget.budget, words[0]], words[1:])
+        assert frequent.call(budget, name, last) == script.call([budget.due, budget.hold(name)], words)
