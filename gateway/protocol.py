@@ -8,7 +8,7 @@ import contextlib
 import traceback
 from collections.abc import Awaitable, Callable
 
-from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
+from aiohttp import EMPTY_PAYLOAD, HttpVersion10, HttpVersion11, StreamReader, web
 from aiohttp.http import RawRequestMessage
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
@@ -71,6 +71,9 @@ class CallerServer(web.Server):
 class _Protocol(CallerConnection):
     """A caller's connection to `server`."""
 
+    _body: StreamReader = EMPTY_PAYLOAD
+    """The body of the request that is answered."""
+
     def __init__(self, server: CallerServer) -> None:
         super().__init__(
             server,
@@ -82,6 +85,8 @@ class _Protocol(CallerConnection):
             auto_decompress=False,
         )
         self._server = server
+        # One less than aiohttp's parser counts, for which a request is in the queue until it was answered.
+        self._max_msg_queue_size -= 1
 
     async def start(self) -> None:
         """Answer one request after the other until the connection closes.
@@ -104,6 +109,7 @@ class _Protocol(CallerConnection):
                     is_kept = await handle(message, payload, self, fault)
                     if not payload.is_eof():
                         await self._linger(payload)
+                    self._make_room()
                 finally:
                     self._request_in_progress, self._current_request = False, None
                     if self._handler_waiter is not None:
@@ -124,16 +130,12 @@ class _Protocol(CallerConnection):
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Resume what was paused; aiohttp asks for it at the end of each body, where it costs a pass of its parser."""
-        if self._reading_paused:
+        if self._reading_paused or (resume_parser and not self._body.is_eof()):
             super().resume_reading(resume_parser)
 
     def _next(self) -> tuple[RawRequestMessage, StreamReader, InvalidRequest | None]:
         """Return the next received request's head and body, and what is wrong with its HTTP."""
         message, payload = self._messages.popleft()
-        if self._parser is not None:
-            self._parser.message_consumed()
-        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
-            self._resume_reading_if_drained()
         self._body = payload
         self._current_request = self  # type: ignore[assignment] # for aiohttp, which only calls its `_cancel`
         if not isinstance(message, RawRequestMessage):
@@ -145,6 +147,16 @@ class _Protocol(CallerConnection):
             # a CONNECT a body would be read as requests, and after an upgrade to h2c a request would be lost.
             message = message._replace(should_close=True)
         return message, payload, None
+
+    def _make_room(self) -> None:
+        """Let the parser go on after a request, if it stopped because too many were waiting.
+
+        aiohttp says so when it takes a request from the queue, but the parser counts a request once its body has ended.
+        """
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
 
     def _cancel(self, fault: BaseException) -> None:
         """End a wait for the rest of the body, as the connection is lost or the process stops."""

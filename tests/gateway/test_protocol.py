@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
+from aiohttp import StreamReader, web
 from structlog.testing import capture_logs
 
 from consent_web import server as consent_server
+from gateway.call import CallerConnection
 from gateway.protocol import CallerServer
 from gateway.settings import Settings
 from tests.gateway.stack import PATIENCE_SECONDS, Stack
@@ -124,3 +125,32 @@ async def test_a_bug_of_the_handler_is_told_by_type_and_place(caplog: pytest.Log
     [line] = lines
     assert (line["event"], line["error"], line["at"].partition(":")[0]) == ("bug", "ValueError", "handle")
     assert MARK.decode() not in json.dumps(lines) + caplog.text
+
+
+@pytest.mark.parametrize(
+    "chunk", [b"1\r\nx\r\n" * 16_385, b"100000\r\n" + b"x" * 0x100000 + b"\r\n"], ids=["chunks", "bytes"]
+)
+async def test_each_request_behind_a_paused_body_is_answered(chunk: bytes) -> None:
+    """Reading is paused within a body of many chunks or bytes, and again behind it at the most requests in a queue."""
+    answered = 0
+
+    async def handle(_: object, content: StreamReader, connection: CallerConnection, __: object) -> bool:
+        nonlocal answered
+        while not content.at_eof():
+            await content.readany()
+        answered += 1
+        if connection.transport is not None:
+            connection.transport.write(b"%d\n" % answered)
+        return True
+
+    head = b"POST / HTTP/1.1\r\nHost: x\r\n"
+    large = head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk + b"0\r\n\r\n"
+    behind = (head + b"Content-Length: 1\r\n\r\nx") * 100
+    async with await asyncio.get_running_loop().create_server(CallerServer(handle), "127.0.0.1") as listening:
+        reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for turn in range(1, 3):
+                writer.write(large + behind)
+                for number in range(101):
+                    assert await reader.readline() == b"%d\n" % (turn * 101 - 100 + number)
+        writer.close()
