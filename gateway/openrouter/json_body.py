@@ -27,6 +27,7 @@ class JsonScanner(Scanner):
     _members: Members | None = None  # used if it is too large to be parsed, or truncated
     _walked = 0  # how many bytes of `_body` were given to `_members`
     _id: str | None = None
+    _is_work_broken_off = False  # whether a member that is not complete looks like output
 
     def __init__(self, wire: Wire, whole_body_bytes: int = WHOLE_BODY_BYTES) -> None:
         self._wire = wire
@@ -42,6 +43,16 @@ class JsonScanner(Scanner):
             leading = _LEADING_ID.match(self._body)
             self._id = leading[1].decode() if leading else find_id(self._document)
         return self._id
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any output was delivered. It is looked for when it is asked for, which a stated cost spares."""
+        return self._is_work_broken_off or carries_work(self._wire, self._document)
+
+    @property
+    def is_outdone(self) -> bool:
+        """Whether work came with or after the stated cost: in one document all of it comes with it."""
+        return self.has_work
 
     def feed(self, chunk: bytes) -> None:
         """Read the next bytes of the body."""
@@ -59,15 +70,14 @@ class JsonScanner(Scanner):
     def finish(self) -> None:
         """Read the body; of a truncated or too large one, the complete members."""
         body = bytes(self._body)
-        document, works = self._document or parsed_answer(body), False
+        document = self._document or parsed_answer(body)
         if document:
             errors = errors_in(body, document)
         else:
             members = self._walk()
-            document, works = members.document(), members.holds_output(self._wire)
+            document, self._is_work_broken_off = members.document(), members.holds_output(self._wire)
             errors = find_errors(document)
         self._document = document
-        self.has_work = self.is_outdone = works or carries_work(self._wire, document)
         self.usage = find_usage(document)
         self.errors = errors[:MAX_ERRORS]
 

@@ -18,11 +18,18 @@ class Scanner:
     errors: tuple[AnswerError, ...] = ()
     done = False
     """Whether the answer's end was read; upstream may hang open after it."""
-    has_work = False
-    is_outdone = False
-    """Whether work came with or after the last stated cost, so that more may be owed."""
     payload_bytes = 0
     events = 0
+
+    @property
+    def has_work(self) -> bool:
+        """Whether any output was delivered."""
+        return False
+
+    @property
+    def is_outdone(self) -> bool:
+        """Whether work came with or after the last stated cost, so that more may be owed."""
+        return False
 
     @property
     def generation_id(self) -> str | None:

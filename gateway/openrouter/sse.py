@@ -52,6 +52,8 @@ class SseScanner(Scanner):
 
     is_event_stream = True
     generation_id: str | None = None
+    has_work = False
+    is_outdone = False
     _held = 0
     _large: Members | None = None  # the unfinished event, if it is too large to buffer
     _is_passing = False  # whether the rest of the line is given to `_large` directly

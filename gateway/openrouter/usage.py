@@ -5,7 +5,6 @@ put into a URL, and an absurd cost.
 """
 
 import json
-import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from gateway.strict_json import keeps_numbers
 _PROMPT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
 # The names of what is searched in an answer's bytes, where a usage or an error may be.
 USAGE_MARK, ERROR_MARK = b'"usage"', b'"error"'
-_ID = re.compile(r"[!-~]{1,128}")
+_MOST_ID_CHARACTERS = 128
 
 
 class Usage(NamedTuple):
@@ -68,7 +67,7 @@ def parsed(data: bytes) -> dict[str, object]:
 
 
 def parsed_answer(data: bytes) -> dict[str, object]:
-    """Do as `parsed` with a faster parser. A fraction may be a double; in a usage its value is that of its `repr`.
+    """Do as `parsed` with a faster parser. A fraction may be a double; in a usage the `repr` has its value.
 
     The fast parser accepts no JSON that the other refuses, and both use the last of repeated keys.
     """
@@ -90,8 +89,10 @@ def parsed_value(data: bytes) -> object:
 
 
 def fit_id(found: object) -> str | None:
-    """Return a generation id if it can be stored and put into a URL, else None."""
-    return found if isinstance(found, str) and _ID.fullmatch(found) else None
+    """Return a generation id if it can be stored and put into a URL, else None: 1 to 128 of the characters ! to ~."""
+    if not isinstance(found, str) or not 0 < len(found) <= _MOST_ID_CHARACTERS:
+        return None
+    return found if found.isascii() and found.isprintable() and " " not in found else None
 
 
 def find_id(document: dict[str, object]) -> str | None:
