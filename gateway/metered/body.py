@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import NoReturn, Self
 
 from gateway.errors import InvalidRequest
+from gateway.ledger.worst_case import MIN_OUTPUT_TOKENS
+from gateway.metered.floor import TELLING_FIELDS, fewest_tokens
 from gateway.metered.weight import Weight, weigh
 from gateway.openrouter.dialects import WIRE, Dialect, Wire
 from gateway.strict_json import Number, canonical_json
@@ -33,13 +35,11 @@ _MARKED_FAMILY = "anthropic/"
 # Fields that make OpenRouter or the provider do billed work beyond the tokens of one answer (searches, other models,
 # rejected predictions, remote tools).
 _UNBOUNDED_FIELDS = ("plugins", "web_search_options", "prediction", "audio", "preset", "mcp_servers", "container")
-# A request without any of these fields, as most are, has one model, one prompt, one answer and no reasoning budget, and
-# only its model's name can make it open-ended.
-_SPECIAL_FIELDS = frozenset(
-    {
-        *("models", "fallbacks", "prompt", "input", "n", "best_of", "reasoning", "thinking", *_UNBOUNDED_FIELDS),
-        *("service_tier", "speed", "tools", "modalities", "provider", "context_management"),
-    }
+# A request without any of these fields, as most are, has one model, one prompt, one answer and no reasoning budget; its
+# answer may be cut anywhere, and only its model's name can make it open-ended.
+_SPECIAL_FIELDS = TELLING_FIELDS.union(
+    ("models", "fallbacks", "prompt", "input", "n", "best_of", "reasoning", "thinking"),
+    (*_UNBOUNDED_FIELDS, "service_tier", "speed", "tools", "modalities", "provider", "context_management"),
 )
 # Suffixes of a provider's name that select its dearer tier, as `service_tier` does.
 _DEARER_TIERS = ("/priority", "/fast")
@@ -55,6 +55,7 @@ class ChatRequest:
     ceiling for each of `choices` answers; `ceiling_field`: its field (of two, the one with the larger value).
     `weight`: its `bytes` are an upper bound of the prompt tokens (see `metered/pricing.py`). `open_ended`: tokens do
     not bound the cost. `has_output`: the answer consists of output tokens (not so for embeddings).
+    `least_tokens`: of a useful answer.
     """
 
     body: bytes
@@ -69,6 +70,7 @@ class ChatRequest:
     prompts: int
     choices: int
     thinking_tokens: int
+    least_tokens: int
     weight: Weight
     open_ended: bool
 
@@ -87,7 +89,8 @@ class ChatRequest:
         request.stream = _flag(document, "stream")
         request.prompts = _prompts(document, dialect) if is_special else 1
         request.choices = _choices(document, dialect) * request.prompts if is_special else 1
-        request.thinking_tokens = _thinking_tokens(document) if is_special else 0
+        request.thinking_tokens = thinking_tokens = _thinking_tokens(document) if is_special else 0
+        request.least_tokens = fewest_tokens(document, thinking_tokens) if is_special else MIN_OUTPUT_TOKENS
         named = "\n".join((model, *fallbacks)) if fallbacks else model
         request.weight = weigh(document, is_marked=_MARKED_FAMILY in named)
         request.open_ended = (

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from gateway.ledger.worst_case import MIN_OUTPUT_TOKENS, MIN_WHOLE_TOKENS
 
-# If a request has none of these fields, as most do, further checks are skipped.
-_TELLING_FIELDS = frozenset(
+# Without any of these fields, the least is MIN_OUTPUT_TOKENS.
+TELLING_FIELDS = frozenset(
     {
         *("tools", "functions", "response_format", "output_config", "output_format", "text", "structured_outputs"),
         *("reasoning", "reasoning_effort", "thinking"),
@@ -20,8 +20,8 @@ def fewest_tokens(document: Mapping[str, object], thinking_tokens: int) -> int:
 
     `thinking_tokens`: the reasoning budget, which is spent before the answer.
     """
-    is_whole = not _TELLING_FIELDS.isdisjoint(document) and _is_worthless_cut(document)
-    return thinking_tokens + (MIN_WHOLE_TOKENS if is_whole or thinking_tokens else MIN_OUTPUT_TOKENS)
+    is_whole = thinking_tokens > 0 or _is_worthless_cut(document)
+    return thinking_tokens + (MIN_WHOLE_TOKENS if is_whole else MIN_OUTPUT_TOKENS)
 
 
 def _is_worthless_cut(document: Mapping[str, object]) -> bool:

@@ -22,7 +22,6 @@ from functools import lru_cache
 
 from gateway.ledger.worst_case import WorstCase
 from gateway.metered.body import ChatRequest
-from gateway.metered.floor import fewest_tokens
 from gateway.metered.media import image_tokens as image_tokens_of
 from gateway.metered.weight import Weight
 from gateway.money import MAX_NANO, nano_from_zepto
@@ -207,7 +206,7 @@ def _bound(
         # A ceiling within the reasoning budget is refused upstream, or raised by the budget, so it is not lowered: the
         # request fits as it is, or is refused. Otherwise a body could choose to have no bound.
         is_firm = request.max_tokens is None or request.max_tokens > request.thinking_tokens
-        least = fewest_tokens(request.document, request.thinking_tokens) if is_firm else max_tokens
+        least = request.least_tokens if is_firm else max_tokens
     is_open = request.has_output and request.max_tokens is None and price.max_completion_tokens is None
     usual = _USUAL_CEILING_TOKENS + request.thinking_tokens if is_open else None
     return WorstCase(nano_from_zepto(fixed + rates.request), per_token, max_tokens, least, usual)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from json.encoder import encode_basestring_ascii
+from typing import Any
 
 from gateway.metered.media import Size, image_size
 
@@ -83,28 +84,31 @@ def weigh(document: Mapping[str, object], *, is_marked: bool = False) -> Weight:
             weight.allowance += TOOLS_ALLOWANCE
     size = weight.allowance
     texts: list[str] = []
-    keys: list[str] = []
+    others: list[str] = []  # keys, whole numbers, true, false and null, which have no marks
     schema_texts: list[str] = []
     schema_keys: list[str] = []
     for field, member in document.items():
-        is_schema = field in _INSTRUCTING_FIELDS
-        field_texts, field_keys = (schema_texts, schema_keys) if is_schema else (texts, keys)
-        found: list[object] = [member]
+        field_texts, keys = texts, others
+        if field in _INSTRUCTING_FIELDS:
+            field_texts, keys = schema_texts, schema_keys
+        found: list[Any] = [member]
         for value in found:  # which grows by what each value contains
-            if type(value) is str:  # which is faster than `isinstance`
+            kind = type(value)
+            if kind is str:
                 field_texts.append(value)
-            elif type(value) is dict:
+            elif kind is dict:
                 size += OBJECT_ALLOWANCE
-                field_keys += value
+                keys += value
                 found += value.values() if _TELLING_KEYS.isdisjoint(value) else _textual(value, weight, field)
-            elif type(value) is list:
+            elif kind is list:
                 found += value
+            elif kind in _FRACTIONS:
+                size += max(len(str(value)), _NUMBER_BYTES)
             else:
-                written = len(str(value))
-                size += max(written, _NUMBER_BYTES) if type(value) in _FRACTIONS else written
+                others.append(str(value))
         values += len(found)
     # Joined, because bytes and expansions are counted letter by letter.
-    size += _most_bytes("".join(texts + keys))
+    size += _most_bytes("".join(texts + others))
     if schema_texts or schema_keys:
         size += _most_escaped(schema_texts + schema_keys)
     if is_marked:
