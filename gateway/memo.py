@@ -11,7 +11,7 @@ V = TypeVar("V")
 
 
 class Memo(dict[K, V]):
-    """Results by argument: `memo[argument]`. A memo of `most` results is emptied, and fills again."""
+    """Results by argument; its `__getitem__` is the function that remembers. One of `most` results is emptied."""
 
     def __init__(self, function: Callable[[K], V], most: int) -> None:
         super().__init__()

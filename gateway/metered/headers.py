@@ -80,7 +80,7 @@ def forwarded(headers: CIMultiDictProxy[str]) -> list[str]:
 
     Raises InvalidRequest if they are too large.
     """
-    lines = [f"{name}: {value}\r\n" for name, value in headers.items() if _UP[name]]
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items() if _goes_up(name)]
     if sum(map(len, lines)) > _MOST_FORWARDED_CHARS:
         raise InvalidRequest("The headers for OpenRouter have more than 64 kB. Send less in them.", status=431)
     kept = [line for line in lines if not _holds_key(line)]
@@ -107,14 +107,14 @@ def passed_on(headers: list[tuple[str, str]], first: Callable[[str], str | None]
     `first`: returns the first value of a header by its lower-case name. Raises ValueError for a value with a line
     break, which an HTTP parser never returns.
     """
-    lines = "".join([_PASSED[header] for header in headers])
+    lines = "".join(map(_passed_line, headers))
     request_id = first(REQUEST_ID)
-    has_request_id = request_id is not None and _PASSED[REQUEST_ID, request_id] != ""
+    has_request_id = request_id is not None and _passed_line((REQUEST_ID, request_id)) != ""
     is_event_stream = (first("content-type") or "").lower().startswith("text/event-stream")
     return Passed(lines, first("content-length") is not None, is_event_stream, has_request_id)
 
 
-def _goes_up(name: str) -> bool:
+def _is_relayed(name: str) -> bool:
     lowered = name.lower()
     if lowered in _HOP_BY_HOP or lowered.startswith(_OUR_PREFIX):
         return False
@@ -138,7 +138,7 @@ def own_lines(request_id: str, admission: Admission, *, has_request_id: bool) ->
     return lines
 
 
-def _passed_line(header: tuple[str, str]) -> str:
+def _line_if_passed(header: tuple[str, str]) -> str:
     """Return the line of a header to relay, else ''. Raises ValueError."""
     name, value = header
     lowered = name.lower()
@@ -160,5 +160,5 @@ def _names_account(value: str) -> bool:
 
 
 # Most headers repeat.
-_UP = Memo(_goes_up, _NAMES)
-_PASSED = Memo(_passed_line, _NAMES)
+_goes_up = Memo(_is_relayed, _NAMES).__getitem__
+_passed_line = Memo(_line_if_passed, _NAMES).__getitem__

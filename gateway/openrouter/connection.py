@@ -265,8 +265,8 @@ class UpstreamConnection(asyncio.Protocol):
         if len(lines) > _MOST_HEADERS:
             raise ValueError("too many headers")
         self._head = b""
-        self.headers = [_HEADERS[line] for line in lines]
-        first_values = dict([_BY_NAME[line] for line in reversed(lines)])
+        self.headers = list(map(_header, lines))
+        first_values = dict(map(_by_name, reversed(lines)))
         self.header = first_values.get
         coding, has_doubled = first_values.get("transfer-encoding"), len(first_values) < len(lines)
         if coding is not None and (coding != "chunked" or has_doubled) and _codings(self.headers) != ["chunked"]:
@@ -284,19 +284,19 @@ class UpstreamConnection(asyncio.Protocol):
             self._is_awaiting, self.is_ended = False, True
 
 
-def _header(line: bytes) -> tuple[str, str]:
+def _read_header(line: bytes) -> tuple[str, str]:
     """Return name and value, without the optional whitespace around the value (RFC 9112 §5)."""
     name, _, value = line.decode("utf-8", "surrogateescape").partition(":")
     return name, value.strip(" \t")
 
 
-def _by_name(line: bytes) -> tuple[str, str]:
-    name, value = _header(line)
+def _read_by_name(line: bytes) -> tuple[str, str]:
+    name, value = _read_header(line)
     return name.lower(), value
 
 
-_HEADERS = Memo(_header, _REMEMBERED_HEADERS)
-_BY_NAME = Memo(_by_name, _REMEMBERED_HEADERS)
+_header = Memo(_read_header, _REMEMBERED_HEADERS).__getitem__
+_by_name = Memo(_read_by_name, _REMEMBERED_HEADERS).__getitem__
 
 
 def _codings(headers: list[tuple[str, str]]) -> list[str]:
