@@ -126,6 +126,7 @@ class _Protocol(CallerConnection):
             place = traceback.extract_tb(bug.__traceback__)[-1]
             log.error("bug", error=type(bug).__name__, at=f"{place.name}:{place.lineno}")
         finally:
+            self.task, self._body = None, EMPTY_PAYLOAD  # which refer to the connection
             self.force_close()
 
     def resume_reading(self, resume_parser: bool = True) -> None:

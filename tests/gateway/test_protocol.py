@@ -1,8 +1,10 @@
 """Malformed HTTP at both servers: our envelope and headers, no input echoed or logged, the connection closed."""
 
 import asyncio
+import gc
 import json
 import logging
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -154,3 +156,27 @@ async def test_each_request_behind_a_paused_body_is_answered(chunk: bytes) -> No
                 for number in range(101):
                     assert await reader.readline() == b"%d\n" % (turn * 101 - 100 + number)
         writer.close()
+
+
+async def test_a_closed_connection_is_freed_without_the_garbage_collector() -> None:
+    """Its last request holds a secret key."""
+
+    async def handle(_: object, __: object, connection: CallerConnection, ___: object) -> bool:
+        if connection.transport is not None:
+            connection.transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        return True
+
+    server = CallerServer(handle)
+    gc.disable()
+    try:
+        async with await asyncio.get_running_loop().create_server(server, "127.0.0.1") as listening:
+            reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
+            await reader.readline()
+            kept = weakref.ref(server.connections[0])
+            writer.close()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while kept() is not None:
+                    await asyncio.sleep(0)
+    finally:
+        gc.enable()
