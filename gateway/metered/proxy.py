@@ -38,7 +38,7 @@ from gateway.payers.apps import Apps, authorization_of
 from gateway.sealing import SealBroken, Sealer
 from gateway.store.store import Store
 
-# Larger bodies are parsed in a thread: 1.5 MB of single digits take a second to weigh.
+# Larger bodies are parsed in a thread: 1.5 MB of single digits take a fifth of a second.
 _LARGE_BODY_BYTES = 64 * 1024
 # A revocation is answered within a second (`broadcast`), also if a process did not receive it. After a freeze or a slow
 # connect, or while it is not subscribed, a process therefore checks the budget again before it sends.
