@@ -71,7 +71,8 @@ def parsed_answer(data: bytes) -> dict[str, object]:
 
     The fast parser accepts no JSON that the other refuses, and both use the last of repeated keys.
     """
-    if keeps_numbers(data[max(0, data.find(USAGE_MARK)) :]):
+    usage_at = data.find(USAGE_MARK)
+    if usage_at < 0 or keeps_numbers(data[usage_at:]):
         try:
             document = orjson.loads(data)
         except orjson.JSONDecodeError:
@@ -130,13 +131,12 @@ def read_usage(usage: dict[str, object]) -> Usage | None:
             cached = cached or _count(details, "cached_tokens") or 0
             written = written or _count(details, "cache_write_tokens", "cache_creation_tokens") or 0
     completion = _count(usage, "completion_tokens", "output_tokens")
-    return Usage(_cost_nano(usage, is_byok=is_byok), prompt, completion, is_byok, cached, written)
+    cost_nano = _byok_nano(usage) if is_byok else _nano(usage.get("cost"))
+    return Usage(cost_nano, prompt, completion, is_byok, cached, written)
 
 
-def _cost_nano(usage: dict[str, object], *, is_byok: bool) -> int | None:
-    """Return the charge, rounded up. For BYOK without the provider's bill it is None, as the fee is only a part."""
-    if not is_byok:
-        return _nano(usage.get("cost"))
+def _byok_nano(usage: dict[str, object]) -> int | None:
+    """Return fee and provider's bill, rounded up; None without the bill, as the fee is only a part."""
     fee = _amount(usage.get("cost"))
     details = usage.get("cost_details")
     bill = _amount(details.get("upstream_inference_cost")) if isinstance(details, dict) else None

@@ -26,7 +26,8 @@ def test_a_cost_is_read_to_its_last_digit(cost: str) -> None:
         nano = ceil(Decimal(cost) * 10**9)
     expected = nano if nano < 2**53 else None
 
-    assert read_usage(parsed_answer(b'{"cost":%s}' % cost.encode())) == Usage(expected, None, None, is_byok=False)
+    answer = parsed_answer(b'{"usage":{"cost":%s}}' % cost.encode())
+    assert find_usage(answer) == Usage(expected, None, None, is_byok=False)
 
 
 def exact(value: object) -> object:
@@ -46,7 +47,7 @@ def exact(value: object) -> object:
     [
         b'{"a":1,"b":{"c":[1,2.5,-0.0,1E2]},"a":"\\u00e9\\n"}',
         b' {"a" : true, "b":[null,{}]}\n',
-        b'{"a":12345678901234567890,"b":0.12345678901234567,"c":1e-320}',
+        b'{"usage":{"a":12345678901234567890,"b":0.12345678901234567,"c":1e-320}}',
         b'{"a":"\\ud800"}',
         b'{"a":"\xc3\xa9"}',
     ],
