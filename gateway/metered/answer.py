@@ -6,12 +6,12 @@ aiohttp's own response would take half as long as the rest of the path.
 import time
 from email.utils import formatdate
 from functools import lru_cache
-from http import HTTPStatus
 from http.client import responses
 
 from gateway.call import Call
 from gateway.metered.headers import Passed
 
+_NO_CONTENT = 204
 # The buffer size from which asyncio and uvloop pause a writer.
 _BACKED_UP_BYTES = 64 * 1024
 
@@ -26,7 +26,7 @@ class Answer:
 
     def __init__(self, call: Call, status: int, passed: Passed, own: str = "") -> None:
         minor = call.message.version.minor
-        has_length = passed.has_length or status == HTTPStatus.NO_CONTENT
+        has_length = passed.has_length or status == _NO_CONTENT
         may_keep = not call.message.should_close and (minor == 1 or has_length)
         self._connection = call.connection
         self._is_chunked = minor == 1 and not has_length

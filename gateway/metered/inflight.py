@@ -147,7 +147,7 @@ class OpenRequest:
     def opened(self, status: int, coding: str | None, generation_id: str | None) -> None:
         """Record upstream's status line and headers; `coding`: its Content-Encoding."""
         self.opened_at = self._payload_at = self._looked_at = self.clock()
-        self.meter.opened(status, coding=coding, generation_id=generation_id)
+        self.meter.opened(status, coding, generation_id)
 
     def feed(self, piece: bytes) -> None:
         """Feed a part of the answer to the meter."""

@@ -95,7 +95,7 @@ class Meter:
         self._move("sent")
         self.was_sent = True
 
-    def opened(self, status: int, *, coding: str | None = None, generation_id: str | None = None) -> None:
+    def opened(self, status: int, coding: str | None = None, generation_id: str | None = None) -> None:
         """Record upstream's status line and headers. `coding`: Content-Encoding; `generation_id`: X-Generation-Id."""
         self.status, self.is_accepted = status, 200 <= status < 300
         self._move("opened" if self.is_accepted else "refused")
@@ -117,11 +117,13 @@ class Meter:
     def ended(self) -> None:
         """Record that the body is complete."""
         self._ended_well = self.state != "closed"
-        self._close("ended")
+        self._move("ended")
+        self._finish()
 
     def cut(self) -> None:
         """Record that the connection to upstream failed or was cut."""
-        self._close("cut")
+        self._move("cut")
+        self._finish()
 
     def client_gone(self) -> None:
         """Record that the caller disconnected."""
@@ -226,10 +228,6 @@ class Meter:
     def _move(self, event: RequestEvent) -> None:
         """Apply an event to the table; one that the state does not allow is a bug, and raises KeyError."""
         self.state = TRANSITIONS[self.state][event]
-
-    def _close(self, event: RequestEvent) -> None:
-        self._move(event)
-        self._finish()
 
     def _finish(self) -> None:
         if not self._is_read:

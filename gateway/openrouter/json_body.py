@@ -65,7 +65,7 @@ class JsonScanner(Scanner):
                 self._begin_large()
         # Blanks after the end change nothing.
         if end := chunk.rstrip(_BLANKS):
-            self.done = self._is_complete(has_brace=end.endswith(b"}"))
+            self.done = self._is_complete(end)
 
     def finish(self) -> None:
         """Read the body; of a truncated or too large one, the complete members."""
@@ -81,10 +81,10 @@ class JsonScanner(Scanner):
         self.usage = find_usage(document)
         self.errors = errors[:MAX_ERRORS]
 
-    def _is_complete(self, *, has_brace: bool) -> bool:
-        """Return whether the bytes so far are a whole document. `has_brace`: they end with a brace, as a whole one."""
+    def _is_complete(self, end: bytes) -> bool:
+        """Return whether the bytes so far are a whole document. `end`: the last of them."""
         self._document = {}
-        if has_brace and not self._is_large:
+        if not self._is_large and end.endswith(b"}"):
             if len(self._body) <= _SMALL_BYTES:
                 self._document = parsed_answer(bytes(self._body))
                 return bool(self._document)
