@@ -80,15 +80,16 @@ def test_what_is_read_fast_is_what_is_read_strictly(document: str, colon: str) -
     )
 )
 def test_what_most_clients_write_is_read_fast(document: dict[str, object]) -> None:
-    """Without blanks, and no letter escaped that need not be; a double's digits are those that were written."""
-    body = orjson.dumps(document)
+    """No letter is escaped that need not be, and a double has the digits that were written; blanks do not matter."""
+    for body in (orjson.dumps(document), orjson.dumps(document, option=orjson.OPT_INDENT_2) + b" \r\n\t"):
+        assert reader._canonically_read(body) == document
+        assert canonical_json(body) == document
+        assert exact(document) == strict_json(body)
 
-    assert reader._canonically_read(body) == document
-    assert canonical_json(body) == document
-    assert exact(document) == strict_json(body)
 
-
-@pytest.mark.parametrize("body", [b'{"a":1,"a":1}', b'{"a":1.10}', b'{"a":[' + b"[" * 300 + b"]" * 300 + b"]}"])
+@pytest.mark.parametrize(
+    "body", [b'{"a":1,"a":1}', b'{"a ":1,"a ":1}', b'{"a":1.10}', b'{"a":[' + b"[" * 300 + b"]" * 300 + b"]}"]
+)
 def test_what_is_not_certain_is_read_strictly(body: bytes) -> None:
     """Repeated keys, numbers whose digits a double does not keep, and what is nested too deeply to be written again."""
     assert reader._canonically_read(body) is None
