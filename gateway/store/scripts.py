@@ -1,4 +1,7 @@
-"""Loads the Lua scripts of every room. Each script's header lists its keys, arguments, replies and repeats."""
+"""Loads the Lua scripts of every room, and packs their calls.
+
+Each script's header lists its keys, arguments, replies and repeats.
+"""
 
 import hashlib
 import re
