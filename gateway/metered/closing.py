@@ -6,6 +6,7 @@ Holds left by a process that died are settled by the sweeper.
 from collections.abc import Callable
 
 from gateway import metrics
+from gateway.call import milliseconds
 from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
 from gateway.ledger.outcomes import Booked, HandOver, Settlement
@@ -61,7 +62,8 @@ class Closing:
         """Return the callback for a settlement's result. `missed`: the hand-over that found no open hold, if any."""
 
         def on_result(booked: Booked) -> None:
-            cost_usd, overrun_usd = usd_from_nano(booked.cost_nano), usd_from_nano(booked.overrun_nano)
+            cost_usd = usd_from_nano(booked.cost_nano)
+            overrun_usd = usd_from_nano(booked.overrun_nano) if booked.overrun_nano else 0
             metrics.count_settlement(booked.status, request.ended_by, cost_usd, overrun_usd)
             if booked.overrun_nano and booked.is_first:
                 log.warning("overrun", request_id=request.request_id, cost_usd=cost_usd, overrun_usd=overrun_usd)
@@ -78,14 +80,17 @@ class Closing:
 
 
 def _note(request: OpenRequest, owed: Settlement | HandOver) -> None:
-    """Add the outcome to the request's log line."""
-    notes = request.call.notes
+    """Add outcome and timings to the request's log line, and the timings to the metrics."""
+    notes, started = request.call.notes, request.started
     notes["ended_by"] = request.ended_by
-    request.note_timings()
     if request.opened_at is not None:
-        metrics.ADDED_SECONDS.note(request.opened_at - request.started - request.waited_seconds)
+        seconds = request.opened_at - started
+        notes["upstream_ms"] = milliseconds(seconds)
+        metrics.ADDED_SECONDS.note(seconds - request.waited_seconds)
     if request.first_byte_at is not None:
-        metrics.FIRST_BYTE_SECONDS.note(request.first_byte_at - request.started)
+        seconds = request.first_byte_at - started
+        notes["first_byte_ms"] = milliseconds(seconds)
+        metrics.FIRST_BYTE_SECONDS.note(seconds)
     if isinstance(owed, HandOver):
         notes["ledger"] = "open"
         return

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from aiohttp import web
 
 from gateway import metrics
-from gateway.call import Call, milliseconds
+from gateway.call import Call
 from gateway.errors import Unavailable
 from gateway.keys import Budget
 from gateway.ledger.holds import Ledger
@@ -95,14 +95,6 @@ class OpenRequest:
         """Why nothing more is written to the caller: `client` (it disconnected) or `revoked`."""
         self.over_at = self._ends_at = NEVER
         """When to stop reading upstream, once the answer's end was read."""
-
-    def note_timings(self) -> None:
-        """Add to the log line the milliseconds from the start to upstream's headers, and to its first byte."""
-        notes = self.call.notes
-        if self.opened_at is not None:
-            notes["upstream_ms"] = milliseconds(self.opened_at - self.started)
-        if self.first_byte_at is not None:
-            notes["first_byte_ms"] = milliseconds(self.first_byte_at - self.started)
 
     @property
     def has_answered(self) -> bool:
