@@ -140,13 +140,12 @@ class Call:
         if Call.trace is not None:
             Call.trace(self, status)
 
-    async def body(self, most_bytes: int | None = None) -> bytes:
-        """Return the raw JSON request body. `most_bytes`: a fixed limit instead of the configured one.
+    def received(self, most_bytes: int | None = None) -> bytes | None:
+        """Return the raw JSON request body if it was received to its end, as most are when a call begins; else None.
 
-        Raises InvalidRequest: 400 for a transfer coding, 408 for a timeout, 413 if too large, 415 if not plain JSON.
+        `most_bytes`: a fixed limit instead of the configured one. Raises InvalidRequest: 400 for a transfer coding, 413
+        if too large, 415 if not plain JSON.
         """
-        if most_bytes is None:
-            most_bytes = self._most_body_bytes
         headers, content = self.headers, self.content
         fault = _type_fault(headers.get(CONTENT_TYPE, _JSON), headers.get(CONTENT_ENCODING, "identity"))
         if fault is not None:
@@ -154,12 +153,19 @@ class Call:
         if headers.get(TRANSFER_ENCODING, "chunked").strip().lower() != "chunked":
             # The parser would read `identity, chunked` as chunked, and `gzip, chunked` as plain JSON.
             raise InvalidRequest("Send the body chunked or with its length, in no other transfer coding.")
-        if content.is_eof():
-            # The common case: the whole body was already received.
-            body = content.read_nowait()
-            if len(body) > most_bytes:
-                raise _too_large(most_bytes)
+        if not content.is_eof():
+            return None
+        body = content.read_nowait()
+        if len(body) > (most_bytes or self._most_body_bytes):
+            raise _too_large(most_bytes or self._most_body_bytes)
+        return body
+
+    async def body(self, most_bytes: int | None = None) -> bytes:
+        """Return the raw JSON request body once it was received. Raises like `received`, and 408 for a timeout."""
+        body = self.received(most_bytes)
+        if body is not None:
             return body
+        headers, content, most_bytes = self.headers, self.content, most_bytes or self._most_body_bytes
         length = headers.get(CONTENT_LENGTH, "")
         if length.isascii() and length.isdigit() and int(length) > most_bytes:
             raise _too_large(most_bytes)

@@ -143,11 +143,11 @@ class Proxy:
         if not self._store.salt:
             raise Unavailable
         call.charge_to(budget, self._store.salt)
-        is_received = call.content.is_eof()
-        body = await call.body()
+        received = call.received()
+        body = await call.body() if received is None else received
         is_large = len(body) > _LARGE_BODY_BYTES
         chat = await _read_large(call, budget, body, dialect) if is_large else ChatRequest.parse(body, dialect)
-        if is_large or not is_received:
+        if is_large or received is None:
             # While a slow or large body was read, the app may have been closed or its secret rotated.
             await self._apps.authenticate(authorization)
         call.notes["model"], call.notes["stream"] = chat.model, chat.stream

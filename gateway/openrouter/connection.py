@@ -138,16 +138,13 @@ class UpstreamConnection(asyncio.Protocol):
         """Close it under its user, whose request fails with `failure`."""
         self._transport.abort()
 
-    def is_quiet(self) -> bool:
-        """Return whether it is open and received no byte since the last answer, not even in the kernel's buffer.
+    def resume(self) -> bool:
+        """Use it again, if it is open and received no byte since the last answer, not even in the kernel's buffer.
 
         The loop reports bytes that arrive in the current turn only afterwards; they would be taken for the next answer.
         """
-        return not (self._is_lost or self._transport.is_closing() or self._kernel.poll(0))
-
-    def hold(self) -> None:
-        """Mark it as used."""
-        self._is_held = True
+        self._is_held = not (self._is_lost or self._transport.is_closing() or self._kernel.poll(0))
+        return self._is_held
 
     def _send_rest(self) -> None:
         """Write until the kernel's buffer is full; set `is_sent` at the end."""
@@ -328,8 +325,7 @@ class Pool:
         oldest = self._loop.time() - KEEPALIVE_SECONDS
         while self._idle:
             connection, since = self._idle.popitem()
-            if since > oldest and connection.is_quiet():
-                connection.hold()
+            if since > oldest and connection.resume():
                 return connection
             connection.close()
         return None

@@ -146,7 +146,7 @@ async def test_a_connection_that_was_closed_before_the_request_sends_nothing() -
     async with a_peer(script) as port, a_client(port) as client:
         connection = await client.connect()
         await gone.wait()
-        assert not connection.is_quiet()
+        assert not connection.resume()
         asked = ReceivedRequest(connection, client)
         assert connection.failure is not None
         assert (connection.is_sent, connection.status, asked.body) == (False, None, b"")
