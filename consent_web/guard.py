@@ -7,7 +7,6 @@ import asyncio
 import hmac
 import re
 import secrets
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from consent_web.browser_label import browser_label
 from consent_web.site import SITE, Handler, Site
 from gateway.digest import sha256_hex
 from gateway.errors import ConsentRequired, InvalidRequest, Unavailable, WattfareError
-from gateway.logs import log
+from gateway.logs import log_bug
 from gateway.payers.logins import VISIT_SECONDS, Guest, Visit
 from gateway.strict_json import strict_json
 
@@ -222,10 +221,8 @@ async def error_boundary(request: web.Request, handler: Handler) -> web.StreamRe
         if "Allow" in answer.headers:
             response.headers["Allow"] = answer.headers["Allow"]
     except Exception as bug:
-        # Log the type and place only: values may contain a token or a key.
-        place, resource = traceback.extract_tb(bug.__traceback__)[-1], request.match_info.route.resource
-        at = f"{place.name}:{place.lineno}"
-        log.error("bug", error=type(bug).__name__, at=at, path=resource.canonical if resource is not None else "")
+        resource = request.match_info.route.resource
+        log_bug(bug, path=resource.canonical if resource is not None else "")
         response = _refusal(request, WattfareError("Something went wrong here. Nothing was changed. Try again."))
     _add_headers(request, response, request.app[SITE])
     return response

@@ -6,6 +6,7 @@ Rule: no line contains a key, a prompt or a plain user id.
 import asyncio
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
 from typing import TextIO, cast
 
@@ -38,6 +39,12 @@ def configure(level: str = "info", form: str = "auto") -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_LibraryLine())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def log_bug(bug: Exception, **more: str) -> None:
+    """Log an exception that nothing handles, by its type and place only: its values may contain a prompt or a key."""
+    place = traceback.extract_tb(bug.__traceback__)[-1]
+    log.error("bug", error=type(bug).__name__, at=f"{place.name}:{place.lineno}", **more)
 
 
 def log_request(facts: EventDict) -> None:

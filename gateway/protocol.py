@@ -5,7 +5,6 @@ Rule: invalid HTTP is answered with our envelope and headers; no byte of it is r
 
 import asyncio
 import contextlib
-import traceback
 from collections.abc import Awaitable, Callable
 
 from aiohttp import EMPTY_PAYLOAD, HttpVersion10, HttpVersion11, StreamReader, web
@@ -15,7 +14,7 @@ from yarl import URL
 
 from gateway.call import CallerConnection
 from gateway.errors import InvalidRequest
-from gateway.logs import log
+from gateway.logs import log_bug
 
 # A session token may contain a user id of 256 bytes; some clients also send long cookies and trace headers.
 HEADER_BYTES = 32 * 1024
@@ -122,9 +121,7 @@ class _Protocol(CallerConnection):
         except ConnectionError:
             pass
         except Exception as bug:
-            # Only type and place are logged, as values may be a prompt or a key.
-            place = traceback.extract_tb(bug.__traceback__)[-1]
-            log.error("bug", error=type(bug).__name__, at=f"{place.name}:{place.lineno}")
+            log_bug(bug)
         finally:
             self.task, self._body = None, EMPTY_PAYLOAD  # which refer to the connection
             self.force_close()

@@ -1,7 +1,6 @@
 """The URL table and the single error boundary: every refused or failed call gets the JSON envelope."""
 
 import asyncio
-import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from gateway.edge import cors
 from gateway.edge.api import Api
 from gateway.edge.home import home
 from gateway.errors import InvalidRequest, WattfareError
-from gateway.logs import log
+from gateway.logs import log_bug
 from gateway.metered.answer import Answer
 from gateway.metered.proxy import Proxy
 from gateway.openrouter.dialects import WIRE, Dialect
@@ -87,9 +86,7 @@ class Routes:
             call.close()
             response = web.Response(status=499)
         except Exception as bug:
-            # Only type and place are logged, as values may contain a prompt or a key.
-            place = traceback.extract_tb(bug.__traceback__)[-1]
-            log.error("bug", request_id=call.request_id, error=type(bug).__name__, at=f"{place.name}:{place.lineno}")
+            log_bug(bug, request_id=call.request_id)
             response = call.refuse(WattfareError("Something broke on our side. Try again."))
         finally:
             call.write_log(call.status)

@@ -76,7 +76,7 @@ class Relay:
     def passes(self, request: OpenRequest, upstream: Upstream) -> bool:
         """Relay what came in the middle of a stream; return False if the handler must act.
 
-        Most pieces are such. To relay one in the callback that received it takes half as long as to wake the handler.
+        Most pieces are such. It costs less to relay one in the callback that received it than to wake the handler.
         """
         if upstream.is_ended or upstream.failure is not None or request.gone:
             request.is_midway = False
