@@ -120,14 +120,15 @@ async def test_under_load_the_commands_of_a_turn_share_a_write(
     stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twenty callers at once cost fewer writes to Redis than commands, and one write each up and down."""
+    # The app's record is kept for a second, in which a slow machine may not get to the second round.
+    monkeypatch.setattr("gateway.payers.apps._CACHE_SECONDS", PATIENCE_SECONDS)
     async with asyncio.timeout(PATIENCE_SECONDS):
         await asyncio.gather(*(stack.chat() for _ in range(_AT_ONCE)))
         counts = Counts(stack, openrouter, monkeypatch)
         answers = await asyncio.gather(*(stack.chat() for _ in range(_AT_ONCE)))
     await stack.quiet()
     assert {answer.status for answer in answers} == {200}
-    # On a slow machine the app's record, which is kept for a second, is read again in between.
-    assert counts.commands.total() - counts.commands["HGETALL"] == 3 * _AT_ONCE
+    assert counts.commands.total() == 3 * _AT_ONCE
     assert counts.writes["redis"] < 2 * _AT_ONCE
     assert (counts.writes["upstream"], counts.writes["caller"]) == (_AT_ONCE, _AT_ONCE)
 
