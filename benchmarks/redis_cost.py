@@ -96,6 +96,11 @@ class RedisWire(asyncio.Protocol):
 
     post = run
 
+    def post_then(self, script: Call, then: Callable[[bool], None]) -> Awaitable[Any]:
+        """Do as `post`; `then` is not called."""
+        del then
+        return self.run(script)
+
     def _send(self, packed: bytes) -> "asyncio.Future[Any]":
         loop = asyncio.get_running_loop()
         if not self.out:
@@ -169,7 +174,8 @@ def gateway_steps(wire: RedisWire, *, with_id: bool) -> dict[str, Step]:
         return admission
 
     async def sent(budget: Budget, request_id: str) -> object:
-        await ledger.post_sent(budget, request_id, held[request_id].due_ms)
+        if (marked := ledger.post_sent(budget, request_id, held[request_id].due_ms, lambda _: None)) is not None:
+            await marked
         return None
 
     async def settle(budget: Budget, request_id: str) -> object:

@@ -103,13 +103,16 @@ class Ledger:
 
     # -- posts: kept by the store until Redis acknowledged them ----------------------------------------------
 
-    def post_sent(self, budget: Budget, request_id: str, due_ms: int) -> Awaitable[bool]:
-        """Mark the request as sent: from now on a crash may leave a cost. Returns whether the mark was sent.
+    def post_sent(
+        self, budget: Budget, request_id: str, due_ms: int, then: Callable[[bool], None]
+    ) -> Awaitable[bool] | None:
+        """Mark the request as sent: from now on a crash may leave a cost. `then` is called with whether the mark was
+        sent; if it must wait, it is not called, and what is returned is to be awaited.
 
         `due_ms`: from its admission or last renewal.
         """
         # A half added to its time in `due`, if it is open (XX). Scripts that change the time keep the fraction.
-        return self._store.post(_SENT.call(budget, request_id, (f"{due_ms}.5", request_id)))
+        return self._store.post_then(_SENT.call(budget, request_id, (f"{due_ms}.5", request_id)), then)
 
     def post_generation(self, budget: Budget, request_id: str, generation_id: str) -> Awaitable[bool]:
         """Record OpenRouter's id, by which the cost can be found after a crash. Returns when it was sent."""

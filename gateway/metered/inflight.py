@@ -196,6 +196,11 @@ class OpenRequest:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def fail(self, fault: Exception) -> None:
+        """Raise `fault` in the handler, where it waits for news."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(fault)
+
     async def within(self, seconds: float, step: Awaitable[object]) -> None:
         """Wait for the caller to read; drop it if it takes too long. Raises ConnectionError."""
         self._writes_until = self.clock() + seconds

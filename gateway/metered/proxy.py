@@ -191,11 +191,7 @@ class Proxy:
         head = b"" if request.budget.mode == "test" else self._head(request, admission, len(body))
         if request.clock() - request.started > _STALE_SECONDS or not self._apps.receives_cuts:
             await self._check_again(request)
-        if not await self._ledger.post_sent(request.budget, request.request_id, request.due_ms):
-            # Without the mark, a crash would void a request that was billed.
-            raise Unavailable
-        stop_if_over(request)
-        request.reach("sending")
+            stop_if_over(request)
 
         def on_progress() -> None:
             if request.is_midway:
@@ -205,7 +201,24 @@ class Proxy:
                 request.sent()
             request.wake()
 
-        upstream.send(head, body, on_progress)
+        def send(is_marked: bool) -> None:
+            if not is_marked:
+                # Without the mark, a crash would void a request that was billed.
+                request.fail(Unavailable())
+            elif not request.gone:
+                request.reach("sending")
+                try:
+                    upstream.send(head, body)
+                except Exception as bug:
+                    request.fail(bug)
+
+        upstream.start(on_progress)
+        marked = self._ledger.post_sent(request.budget, request.request_id, request.due_ms, send)
+        if marked is not None:
+            if not await marked:
+                raise Unavailable
+            stop_if_over(request)
+            send(is_marked=True)
 
     def _head(self, request: OpenRequest, admission: Admission, length: int) -> bytes:
         try:

@@ -29,6 +29,7 @@ class SimulatedConnection:
         self._pieces: list[bytes] = []
         self._pause: asyncio.TimerHandle | None = None
         self._on_progress: Callable[[], None] = lambda: None
+        self._is_released = False
         self.is_sent = True
         self.status: int | None = None
         self.headers: list[tuple[str, str]] = []
@@ -36,8 +37,14 @@ class SimulatedConnection:
         self.failure: UpstreamError | None = None
         self.last_heard = 0.0
 
-    def send(self, _head: bytes, _body: bytes, on_progress: Callable[[], None]) -> None:
-        """Start the answer. `on_progress` is called whenever more of it is available."""
+    def start(self, on_progress: Callable[[], None]) -> None:
+        """Begin a request. `on_progress` is called whenever more of its answer is available."""
+        self._on_progress = on_progress
+
+    def send(self, _head: bytes, _body: bytes) -> None:
+        """Start the answer, unless it was released."""
+        if self._is_released:
+            return
         now = int(time.time())
         generation_id = f"gen-{now}-{secrets.token_hex(_ID_BYTES)}"
         played = simulate(
@@ -47,7 +54,7 @@ class SimulatedConnection:
             dialect=self._chat.dialect.value,
             free=True,
         )
-        self._on_progress, self._chunks, self._cut = on_progress, iter(played.chunks), played.cut
+        self._chunks, self._cut = iter(played.chunks), played.cut
         self.status, self.headers = played.status, list(played.headers)
         self._play()
 
@@ -63,6 +70,7 @@ class SimulatedConnection:
 
     def release(self) -> None:
         """End the answer."""
+        self._is_released = True
         if self._pause is not None:
             self._pause.cancel()
 

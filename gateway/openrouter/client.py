@@ -137,7 +137,8 @@ async def _read_whole(connection: UpstreamConnection, request: bytes, most_bytes
     progress = asyncio.Event()
     body = bytearray()
     try:
-        connection.send(request, b"", progress.set)
+        connection.start(progress.set)
+        connection.send(request, b"")
         while True:
             progress.clear()
             body += connection.take()

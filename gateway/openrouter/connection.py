@@ -32,7 +32,7 @@ _NO_HEADERS: dict[str, str] = {}
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """A connection for one request at a time. `send` starts one, `release` or `close` ends it.
+    """A connection for one request at a time. `start` begins one, `send` sends it, `release` or `close` ends it.
 
     httptools (llhttp) itself refuses: a bare LF or CR; a Content-Length that is repeated, invalid, or beside
     Transfer-Encoding; an invalid chunk size (such as a status line); folded lines; bytes that are not HTTP.
@@ -77,11 +77,10 @@ class UpstreamConnection(asyncio.Protocol):
         self.last_heard = self._clock()
         """When the last byte was received, or the request was started, by the loop's clock."""
 
-    def send(self, head: bytes, body: bytes, on_progress: Callable[[], None]) -> None:
-        """Start a request: head and body are written at once, in one write unless the body is large.
+    def start(self, on_progress: Callable[[], None]) -> None:
+        """Begin a request, of which `send` sends the bytes.
 
-        `on_progress` is called, within the loop's callbacks, when a public attribute changed or bytes can be taken. On
-        a connection that was closed meanwhile nothing is sent, and `failure` is set.
+        `on_progress` is called, within the loop's callbacks, when a public attribute changed or bytes can be taken.
         """
         self._on_progress = on_progress
         self.status, self.headers, self.header, self.failure = None, [], _NO_HEADERS.get, None
@@ -89,6 +88,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._framing_bytes = 0
         self._head = b""
         self.last_heard = self._clock()
+
+    def send(self, head: bytes, body: bytes) -> None:
+        """Write the request: head and body at once, in one write unless the body is large.
+
+        On a connection that was closed meanwhile nothing is sent, and `failure` is set. `release` closes it too.
+        """
         if self._is_lost or self._transport.is_closing():
             self._fail("OpenRouter closed the connection. Try again.")
             return

@@ -14,6 +14,8 @@ from typing import Any, Final, Protocol, TypeVar, cast
 
 import hiredis
 
+from gateway.logs import log_bug
+
 Arg = str | int | bytes
 Reply = Any  # What Redis answers depends on the command; each caller knows its own.
 
@@ -111,7 +113,7 @@ class Pipe(asyncio.Protocol):
         self._out: list[bytes] = []
         self._waiting: deque[Sink] = deque()
         self._unhurried = 0
-        self._flushing: list[asyncio.Future[bool]] = []
+        self._flushing: list[Callable[[bool], None]] = []
         self._is_paused = False
         self.since = 0.0
         """When (monotonic) the server last sent bytes, or the first command after a time without any was sent."""
@@ -150,13 +152,22 @@ class Pipe(asyncio.Protocol):
             raise Ended("the connection was closed")
         return reply
 
+    def when_flushed(self, call: Callable[[bool], None]) -> None:
+        """Call `call` once everything sent is with the kernel: with False if the connection or server is lost first."""
+        if not self._out and not self._is_paused:
+            call(not self.is_lost)
+        else:
+            self._flushing.append(call)
+
     def flushed(self) -> Awaitable[bool]:
         """Wait until everything sent is with the kernel; return False when the connection or server is lost first."""
         done: asyncio.Future[bool] = asyncio.Future(loop=self._loop)
-        if not self._out and not self._is_paused:
-            done.set_result(not self.is_lost)
-        else:
-            self._flushing.append(done)
+
+        def resolve(is_flushed: bool) -> None:
+            if not done.done():
+                done.set_result(is_flushed)
+
+        self.when_flushed(resolve)
         return done
 
     @property
@@ -228,9 +239,11 @@ class Pipe(asyncio.Protocol):
 
     def _tell_flushed(self, is_flushed: bool) -> None:
         flushing, self._flushing = self._flushing, []
-        for done in flushing:
-            if not done.done():
-                done.set_result(is_flushed)
+        for call in flushing:
+            try:
+                call(is_flushed)
+            except Exception as bug:  # which must not keep the others waiting
+                log_bug(bug)
 
     def _end(self) -> None:
         if self.is_lost:

@@ -289,6 +289,10 @@ class Store:
         """
         return self._outbox.post(self._call(script, key_names, args), on_reply)
 
+    def post_then(self, call: Call, then: Callable[[bool], None]) -> Awaitable[bool] | None:
+        """Do as `post`, but call `then` with the result, unless the command must wait: only then it is awaited."""
+        return self._outbox.post_then(call, then)
+
     def keep(
         self,
         script: str | Call,

@@ -37,6 +37,12 @@ async def handed_over(ledger: Ledger, budget: Budget, request_id: str, owed: Han
     return await told
 
 
+async def marked_sent(ledger: Ledger, budget: Budget, request_id: str, due_ms: int) -> bool:
+    """Mark a request as sent; return whether the mark was sent."""
+    told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    return await (ledger.post_sent(budget, request_id, due_ms, told.set_result) or told)
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerUnderTest:
     """What every run shares: a loop and a ledger on a store."""
@@ -251,7 +257,7 @@ class LedgerMachine(RuleBasedStateMachine):
         request_id, ledger = self.pick(number), self.bench.ledger
         if what == "sent":
             known = self.requests[request_id].admission
-            assert self.bench(ledger.post_sent(self.budget, request_id, known.due_ms if known else 0))
+            assert self.bench(marked_sent(ledger, self.budget, request_id, known.due_ms if known else 0))
         elif what == "generation":
             self.bench(ledger.post_generation(self.budget, request_id, "gen-1"))
         elif what == "renew":

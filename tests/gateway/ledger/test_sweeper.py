@@ -21,7 +21,7 @@ from gateway.openrouter.client import Client, Timeouts
 from gateway.payers.connections import Approval
 from gateway.services import Services, open_services
 from tests.fakes import Exchange, FakeOpenRouter
-from tests.gateway.ledger_machine import handed_over
+from tests.gateway.ledger_machine import handed_over, marked_sent
 from tests.gateway.lua.direct import rewritten
 from tests.gateway.process import ROOT, environment
 from tests.gateway.stack import FUNDING_KEY, PATIENCE_SECONDS, settings_for
@@ -66,7 +66,7 @@ class OrphanScenario:
         admission = await ledger.admit(budget, request, worst, model="acme/large", estimate_nano=estimate_nano)
         assert isinstance(admission, Admission)
         if sent:
-            await ledger.post_sent(budget, request, admission.due_ms)
+            await marked_sent(ledger, budget, request, admission.due_ms)
         if generation:
             await ledger.post_generation(budget, request, generation)
         if sent or generation:

@@ -355,21 +355,27 @@ async def test_who_leaves_in_the_turn_the_last_byte_went_out_still_owes(
     stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is void once the whole request is with the kernel, whatever is noticed first."""
-    send = UpstreamConnection.send
+    start, send = UpstreamConnection.start, UpstreamConnection.send
+    progress: list[Callable[[], None]] = []
 
-    def send_and_lose(self: UpstreamConnection, head: bytes, body: bytes, on_progress: Callable[[], None]) -> None:
+    def start_and_note(self: UpstreamConnection, on_progress: Callable[[], None]) -> None:
+        progress.append(on_progress)
+        start(self, on_progress)
+
+    def send_and_lose(self: UpstreamConnection, head: bytes, body: bytes) -> None:
         [request] = stack.gateway.inflight
 
         def taken() -> None:
             self.is_sent = True
-            on_progress()
+            progress[-1]()
             request.hang_up()
 
-        send(self, head, body, on_progress)
+        send(self, head, body)
         # As if the kernel took the last of it only in the next turn of the loop.
         self.is_sent = False
         asyncio.get_running_loop().call_soon(taken)
 
+    monkeypatch.setattr(UpstreamConnection, "start", start_and_note)
     monkeypatch.setattr(UpstreamConnection, "send", send_and_lose)
     openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.0004}
     openrouter.play = streams([STREAMED])

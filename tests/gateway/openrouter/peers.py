@@ -113,7 +113,8 @@ class ReceivedRequest:
         self.body = b""
         self._progress = asyncio.Event()
         head = client.head("chat/completions", ["X-Own: 1\r\n"], "sk-or-v1-ada", len(body))
-        connection.send(head, body, self._progress.set)
+        connection.start(self._progress.set)
+        connection.send(head, body)
 
     async def until(self, is_so: Callable[[UpstreamConnection], object]) -> UpstreamConnection:
         """Wait until it is so, or the connection failed; nothing is taken."""
