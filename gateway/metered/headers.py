@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
 
 from aiohttp.hdrs import CONNECTION, CONTENT_TYPE
 from multidict import CIMultiDictProxy
@@ -69,7 +68,7 @@ _OPENROUTERS_ID = "gen-"
 # Prefixes of account ids and keys. Few values have one, and only those are searched further.
 _MAY_NAME = re.compile(r"(?:acct|gr|gsk|hf|fw|org|pk|proj|rk|sk|team|user|xai)[-_]|AIza|AKIA|eyJ|[Ii][Dd]|team|user")
 _OUR_PREFIX = "x-wattfare-"
-_ANSWERED_BY = "".join(f"{name}: {value}\r\n" for name, value in EVERY_ANSWER.items())
+_ANSWERED_BY = "".join(f"{name}: {value}\r\n" for name, value in EVERY_ANSWER.items()) + f"{OWN_REQUEST_ID}: "
 _NOT_PASSED_ON_PREFIXES = ("access-control-", _OUR_PREFIX)
 # Size of the cache of header names; a caller that invents names only causes it to be refilled.
 _NAMES = 4096
@@ -80,10 +79,12 @@ def forwarded(headers: CIMultiDictProxy[str]) -> list[str]:
 
     Raises InvalidRequest if they are too large.
     """
-    lines = [f"{name}: {value}\r\n" for name, value in headers.items() if _goes_up(name)]
-    if sum(map(len, lines)) > _MOST_FORWARDED_CHARS:
+    kept = [f"{name}: {value}\r\n" for name, value in headers.items() if _goes_up(name)]
+    text = "".join(kept)
+    if len(text) > _MOST_FORWARDED_CHARS:
         raise InvalidRequest("The headers for OpenRouter have more than 64 kB. Send less in them.", status=431)
-    kept = [line for line in lines if not _holds_key(line)]
+    if "_" in text or "eyJ" in text:
+        kept = [line for line in kept if _OURS.search(line) is None]
     if CONNECTION in headers:
         named = {name.strip().lower() for value in headers.getall(CONNECTION) for name in value.split(",")}
         kept = [line for line in kept if line.partition(":")[0].lower() not in named]
@@ -92,26 +93,12 @@ def forwarded(headers: CIMultiDictProxy[str]) -> list[str]:
     return kept
 
 
-class Passed(NamedTuple):
-    """Upstream's headers to relay, as header lines, and the values that describe the body."""
+def passed_lines(headers: list[tuple[str, str]]) -> str:
+    """Return the lines of upstream's headers to relay: those that name no key and no account.
 
-    lines: str
-    has_length: bool
-    is_event_stream: bool
-    has_request_id: bool = False
-
-
-def passed_on(headers: list[tuple[str, str]], first: Callable[[str], str | None]) -> Passed:
-    """Return upstream's headers to relay: those that name no key and no account.
-
-    `first`: returns the first value of a header by its lower-case name. Raises ValueError for a value with a line
-    break, which an HTTP parser never returns.
+    Raises ValueError for a value with a line break, which an HTTP parser never returns.
     """
-    lines = "".join(map(_passed_line, headers))
-    request_id = first(REQUEST_ID)
-    has_request_id = request_id is not None and _passed_line((REQUEST_ID, request_id)) != ""
-    is_event_stream = (first("content-type") or "").lower().startswith("text/event-stream")
-    return Passed(lines, first("content-length") is not None, is_event_stream, has_request_id)
+    return "".join(map(_passed_line, headers))
 
 
 def _is_relayed(name: str) -> bool:
@@ -121,13 +108,14 @@ def _is_relayed(name: str) -> bool:
     return lowered in _FORWARDED or lowered.startswith(_FORWARDED_PREFIXES)
 
 
-def own_lines(request_id: str, admission: Admission, *, has_request_id: bool) -> str:
+def own_lines(request_id: str, admission: Admission, header: Callable[[str], str | None]) -> str:
     """Return the gateway's own header lines: the request id, and what remained at the admission.
 
-    `has_request_id`: upstream sent the header in which clients' libraries look for an id.
+    `header`: returns upstream's first value of a header by its lower-case name.
     """
-    lines = f"{_ANSWERED_BY}{OWN_REQUEST_ID}: {request_id}\r\n"
-    if not has_request_id:
+    lines = f"{_ANSWERED_BY}{request_id}\r\n"
+    upstreams_id = header(REQUEST_ID)
+    if upstreams_id is None or not _passed_line((REQUEST_ID, upstreams_id)):
         lines += f"{REQUEST_ID}: {request_id}\r\n"
     if admission.remaining_nano is not None:
         lines += f"{_OUR_PREFIX}remaining-usd: {usd_text(admission.remaining_nano)}\r\n"
@@ -148,10 +136,6 @@ def _line_if_passed(header: tuple[str, str]) -> str:
     if line.count("\r") + line.count("\n") > 2:
         raise ValueError("a header holds a line break")
     return line
-
-
-def _holds_key(line: str) -> bool:
-    return ("_" in line or "eyJ" in line) and _OURS.search(line) is not None
 
 
 def _names_account(value: str) -> bool:

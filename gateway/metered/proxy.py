@@ -20,7 +20,7 @@ from gateway.metered.admission import Admissions
 from gateway.metered.answer import Answer
 from gateway.metered.body import ChatRequest
 from gateway.metered.closing import Closing
-from gateway.metered.headers import forwarded, own_lines, passed_on
+from gateway.metered.headers import forwarded, own_lines, passed_lines
 from gateway.metered.inflight import NEVER, Inflight, OpenRequest, Stopped
 from gateway.metered.meter import Void
 from gateway.metered.payer import cut_off, payer
@@ -275,9 +275,8 @@ def _answer(request: OpenRequest, admission: Admission, upstream: Upstream) -> A
     """Return the answer to begin, None if the caller is gone."""
     if request.gone:
         return None
-    passed = passed_on(upstream.headers, upstream.header)
-    own = own_lines(request.request_id, admission, has_request_id=passed.has_request_id)
-    return Answer(request.call, upstream.status or 0, passed, own)
+    lines = passed_lines(upstream.headers) + own_lines(request.request_id, admission, upstream.header)
+    return Answer(request.call, upstream.status or 0, lines, upstream.header)
 
 
 async def _read_large(call: Call, budget: Budget, body: bytes, dialect: Dialect) -> ChatRequest:

@@ -9,7 +9,7 @@ from aiohttp import HttpVersion
 
 from gateway.call import Call
 from gateway.metered.answer import Answer
-from gateway.metered.headers import passed_on
+from gateway.metered.headers import passed_lines
 
 
 class _Transport:
@@ -37,7 +37,7 @@ def _answer(
     first = {name.lower(): value for name, value in reversed(pairs)}.get
     message = SimpleNamespace(version=HttpVersion(1, minor), should_close=minor == 0)
     call = SimpleNamespace(message=message, connection=SimpleNamespace(transport=transport))
-    return Answer(cast("Call", call), status, passed_on(pairs, first))
+    return Answer(cast("Call", call), status, passed_lines(pairs), first)
 
 
 def test_a_whole_answer_is_one_write_with_its_length() -> None:
