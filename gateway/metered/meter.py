@@ -97,8 +97,9 @@ class Meter:
 
     def opened(self, status: int, coding: str | None = None, generation_id: str | None = None) -> None:
         """Record upstream's status line and headers. `coding`: Content-Encoding; `generation_id`: X-Generation-Id."""
-        self.status, self.is_accepted = status, 200 <= status < 300
-        self._move("opened" if self.is_accepted else "refused")
+        self.status = status
+        self.is_accepted = is_accepted = 200 <= status < 300
+        self._move("opened" if is_accepted else "refused")
         self.was_sent = True
         self._header_id = fit_id(generation_id)
         if coding is not None:
@@ -184,7 +185,8 @@ class Meter:
 
     def outcome(self) -> Outcome:
         """Return what is owed by the events so far; a last unfinished event of the stream is read too."""
-        self._finish()
+        if not self._is_read:
+            self._finish()
         if not self.was_sent:
             return Void("not_sent")
         if self.status is not None and not self.is_accepted:

@@ -26,17 +26,16 @@ def posting(request: OpenRequest, prices: PriceList | None) -> Settlement | Hand
 def settlement(request: OpenRequest, outcome: Outcome, prices: PriceList | None) -> Settlement:
     """Return the settlement of an outcome; the estimate if the cost must be looked up."""
     model, funding, ended_by = request.chat.model, _funding_verdict(request), request.ended_by
-    if isinstance(outcome, Reconcile) and request.budget.mode == "test":
-        # Test mode has no /generation to look a cost up.
-        stated = outcome.usage
-        if stated is not None and stated.cost_nano is not None:
-            outcome = Settle(stated.cost_nano, stated, outcome.generation_id)
-        else:
-            outcome = Void("failed")
     if isinstance(outcome, Settle):
         nano, usage, generation_id = outcome
         prompt, completion = usage.prompt_tokens, usage.completion_tokens
         return Settlement("settled", nano, generation_id or "", model, prompt, completion, funding, ended_by)
+    if isinstance(outcome, Reconcile) and request.budget.mode == "test":
+        # Test mode has no /generation to look a cost up.
+        stated = outcome.usage
+        if stated is not None and stated.cost_nano is not None:
+            return settlement(request, Settle(stated.cost_nano, stated, outcome.generation_id), prices)
+        outcome = Void("failed")
     if isinstance(outcome, Void):
         return Settlement("void", model=model, funding=funding, ended_by=ended_by)
     # Without an id, or a hold to store it in, no look-up is possible, so the estimate is final.

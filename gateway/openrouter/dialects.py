@@ -214,12 +214,13 @@ WIRE: Mapping[Dialect, Wire] = {
 }
 
 # OpenRouter may use one dialect's places in another, and searching an empty place costs nothing.
-ID_PATHS = tuple(dict.fromkeys(path for row in WIRE.values() for path in row.ids))
-USAGE_PATHS = tuple(dict.fromkeys(path for row in WIRE.values() for path in row.usages))
+# Each path as its first name, with which most documents have nothing at it, and the rest.
+ID_PATHS = tuple(dict.fromkeys((path[0], path[1:]) for row in WIRE.values() for path in row.ids))
+USAGE_PATHS = tuple(dict.fromkeys((path[0], path[1:]) for row in WIRE.values() for path in row.usages))
 ERROR_PLACES = tuple(dict.fromkeys(place for row in WIRE.values() for place in row.errors))
 FAILURES = frozenset(kind for row in WIRE.values() for kind in row.failures)
 FUNDING_NAMES = frozenset(name for row in WIRE.values() for name in row.funding)
-PLACES = tuple(dict.fromkeys(path[0] for path in (*ID_PATHS, *USAGE_PATHS) if len(path) > 1))
+PLACES = tuple(dict.fromkeys(first for first, rest in (*ID_PATHS, *USAGE_PATHS) if rest))
 """The members that may contain an id or a usage, beside the top level."""
 
 # Members that name or describe a piece of output without being output, also in events that announce it.

@@ -32,7 +32,7 @@ class JsonScanner(Scanner):
     def __init__(self, wire: Wire, whole_body_bytes: int = WHOLE_BODY_BYTES) -> None:
         self._wire = wire
         self._whole_body_bytes = whole_body_bytes
-        self._body = bytearray()  # all of it, until it is too large
+        self._body = b""  # all of it, until it is too large
         self._is_large = False
         self._document: dict[str, object] = {}  # the document, if it is complete; after `finish` what is known of it
 
@@ -63,44 +63,43 @@ class JsonScanner(Scanner):
             self._body += chunk
             if len(self._body) > self._whole_body_bytes:
                 self._begin_large()
-        # Blanks after the end change nothing.
-        if end := chunk.rstrip(_BLANKS):
-            self.done = self._is_complete(end)
+        end = chunk.rstrip(_BLANKS)
+        if not end:
+            return  # Blanks after the end change nothing.
+        may_be_end = end.endswith(b"}")
+        if self._is_large or len(self._body) > _SMALL_BYTES:
+            self._document = {}
+            if may_be_end and not self._is_large:
+                self._walk()
+            self.done = self._members is not None and self._members.is_whole
+        else:
+            self._document = parsed_answer(self._body) if may_be_end else {}
+            self.done = bool(self._document)
 
     def finish(self) -> None:
         """Read the body; of a truncated or too large one, the complete members."""
-        body = bytes(self._body)
-        document = self._document or parsed_answer(body)
+        document = self._document or parsed_answer(self._body)
         if document:
-            errors = errors_in(body, document)
+            errors = errors_in(self._body, document)
         else:
             members = self._walk()
             document, self._is_work_broken_off = members.document(), members.holds_output(self._wire)
             errors = find_errors(document)
         self._document = document
         self.usage = find_usage(document)
-        self.errors = errors[:MAX_ERRORS]
-
-    def _is_complete(self, end: bytes) -> bool:
-        """Return whether the bytes so far are a whole document. `end`: the last of them."""
-        self._document = {}
-        if not self._is_large and end.endswith(b"}"):
-            if len(self._body) <= _SMALL_BYTES:
-                self._document = parsed_answer(bytes(self._body))
-                return bool(self._document)
-            self._walk()
-        return self._members is not None and self._members.is_whole
+        if errors:
+            self.errors = errors[:MAX_ERRORS]
 
     def _begin_large(self) -> None:
         """Stop buffering the body; only its members are read from now on."""
         self._id = self.generation_id
         self._walk()
         self._is_large = True
-        self._body.clear()
+        self._body = b""
 
     def _walk(self, chunk: bytes = b"") -> Members:
         if self._members is None:
             self._members = Members()
-        self._members.feed(chunk or bytes(self._body[self._walked :]))
+        self._members.feed(chunk or self._body[self._walked :])
         self._walked = len(self._body)
         return self._members

@@ -21,14 +21,17 @@ class Reading:
     """Reads one answer. `feed` takes the next bytes of the body, in any split."""
 
     scanner: Scanner = _UNDECIDED
+    _decoder: Decoder | None = None
     is_blind = False
     """Whether its coding cannot be decoded, so that its content is unknown."""
     unread_bytes = 0
 
     def __init__(self, wire: Wire, coding: str | None = None) -> None:
         self._wire = wire
-        self._decoder = Decoder(coding) if coding is not None and is_encoded(coding) else None
-        self.feed: Callable[[bytes], None] = self._decide if self._decoder is None else self._decode
+        self.feed: Callable[[bytes], None] = self._decide
+        if coding is not None and is_encoded(coding):
+            self._decoder = Decoder(coding)
+            self.feed = self._decode
 
     @property
     def is_decided(self) -> bool:
@@ -57,10 +60,10 @@ class Reading:
 
     def _decide(self, chunk: bytes) -> None:
         start = chunk.lstrip(_BLANKS)
-        if not start:
-            return
         if start.startswith(_DOCUMENT_STARTS):
             self.scanner = JsonScanner(self._wire)
+        elif not start:
+            return
         elif self._decoder is None and is_gzip(start):
             self._decoder = Decoder("gzip")
             self.feed = self._decode

@@ -98,17 +98,19 @@ def fit_id(found: object) -> str | None:
 
 def find_id(document: dict[str, object]) -> str | None:
     """Return the generation id of one event or body, if it has a valid one."""
-    for path in ID_PATHS:
-        if path[0] in document and (fit := fit_id(value_at(document, path))) is not None:
+    for first, rest in ID_PATHS:
+        if first in document and (fit := fit_id(value_at(document[first], rest))) is not None:
             return fit
     return None
 
 
 def find_usage(document: dict[str, object]) -> Usage | None:
     """Return the non-null usage of one event or body."""
-    for path in USAGE_PATHS:
-        if path[0] in document and isinstance(value := value_at(document, path), dict):
-            return read_usage(value)
+    for first, rest in USAGE_PATHS:
+        if first in document:
+            value = value_at(document[first], rest) if rest else document[first]
+            if isinstance(value, dict):
+                return read_usage(value)
     return None
 
 
@@ -127,7 +129,7 @@ def read_usage(usage: dict[str, object]) -> Usage | None:
         )
         prompt = (prompt or 0) + cached + written
     for name in _PROMPT_DETAILS:
-        if isinstance(details := usage.get(name), dict):
+        if name in usage and isinstance(details := usage[name], dict):
             cached = cached or _count(details, "cached_tokens") or 0
             written = written or _count(details, "cache_write_tokens", "cache_creation_tokens") or 0
     completion = _count(usage, "completion_tokens", "output_tokens")
@@ -162,12 +164,11 @@ def _nano(value: object) -> int | None:
         return None
 
 
-def _count(usage: dict[str, object], *names: str) -> int | None:
-    for name in names:
-        value = usage.get(name)
-        if type(value) is int and 0 <= value < 2**53:
-            return value
-    return None
+def _count(usage: dict[str, object], name: str, other_name: str = "") -> int | None:
+    value = usage.get(name)
+    if type(value) is int and 0 <= value < 2**53:
+        return value
+    return _count(usage, other_name) if other_name else None
 
 
 def merged(earlier: Usage | None, later: Usage | None) -> Usage | None:
@@ -205,9 +206,11 @@ def find_errors(document: dict[str, object]) -> tuple[AnswerError, ...]:
 
 def errors_in(data: bytes, document: dict[str, object]) -> tuple[AnswerError, ...]:
     """Return the errors of one event or body. `data`: its bytes; to search them takes less than to look everywhere."""
-    kind = document.get("type")
-    may_have_errors = data.find(ERROR_MARK) >= 0 or (isinstance(kind, str) and kind in FAILURES)
-    return find_errors(document) if may_have_errors else ()
+    if data.find(ERROR_MARK) < 0:
+        kind = document.get("type")
+        if kind is None or not isinstance(kind, str) or kind not in FAILURES:
+            return ()
+    return find_errors(document)
 
 
 def _answer_error(error: object, place: dict[str, object]) -> AnswerError | None:
