@@ -21,20 +21,26 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from gateway.money import NANO_PER_USD
 
-class Sums(defaultdict[tuple[str, ...], float]):
-    """What was added to `counter`, by its labels. One thread adds; another may hand on."""
 
-    def __init__(self, counter: Counter) -> None:
-        super().__init__(float)
+class Sums(defaultdict[tuple[str | int, ...], int]):
+    """What was added to `counter`, by its labels. One thread adds; another may hand on.
+
+    `parts`: how many of what is added here make one of the counter's unit.
+    """
+
+    def __init__(self, counter: Counter, parts: int = 1) -> None:
+        super().__init__(int)
         self._counter = counter
-        self._handed: dict[tuple[str, ...], float] = {}
+        self._parts = parts
+        self._handed: dict[tuple[str | int, ...], int] = {}
 
     def hand_on(self) -> None:
         """Add to the counter what was added here since the last time."""
         for labels, total in tuple(self.items()):
             counter = self._counter.labels(*labels) if labels else self._counter
-            counter.inc(total - self._handed.get(labels, 0.0))
+            counter.inc((total - self._handed.get(labels, 0)) / self._parts)
             self._handed[labels] = total
 
 
@@ -87,7 +93,8 @@ SETTLEMENTS = Counter("wattfare_settlements", "Closed metered requests.", ["ledg
 SETTLED_USD = Counter("wattfare_settled_usd", "Cost booked, in US dollars.", registry=REGISTRY)
 LIMITED = Counter("wattfare_limited", "Calls that a limit of ours refused (429).", ["limit"], registry=REGISTRY)
 HOLDS = Counter("wattfare_holds", "Placed holds: metered requests that were let through.", registry=REGISTRY)
-_requests, _settlements, _settled_usd, _holds = map(Sums, (REQUESTS, SETTLEMENTS, SETTLED_USD, HOLDS))
+_requests, _settlements, _holds = map(Sums, (REQUESTS, SETTLEMENTS, HOLDS))
+_settled_nano = Sums(SETTLED_USD, NANO_PER_USD)
 OVERRUNS = Counter("wattfare_overruns", "Requests that cost more than their hold.", registry=REGISTRY)
 OVERRUN_USD = Counter("wattfare_overrun_usd", "Cost above the holds, in US dollars.", registry=REGISTRY)
 STORE_OUTAGES = Counter("wattfare_store_outages", "Times that Redis went away.", registry=REGISTRY)
@@ -130,13 +137,13 @@ WEBHOOKS_LATE = _state(
 def hand_on() -> None:
     """Give prometheus_client what was counted since the last time."""
     with _handing_on:
-        for each in (_requests, _settlements, _settled_usd, _holds, ADDED_SECONDS, FIRST_BYTE_SECONDS):
+        for each in (_requests, _settlements, _settled_nano, _holds, ADDED_SECONDS, FIRST_BYTE_SECONDS):
             each.hand_on()
 
 
 def count_request(status: int) -> None:
     """Count one answered call."""
-    _requests[(str(status),)] += 1
+    _requests[(status,)] += 1
 
 
 def count_hold() -> None:
@@ -150,13 +157,13 @@ def webhooks_of(outcome: str) -> Counter:
     return WEBHOOKS.labels(outcome)
 
 
-def count_settlement(ledger: str, ended_by: str, cost_usd: float, overrun_usd: float) -> None:
-    """Count one closed request. `ledger`: its status in the ledger; `overrun_usd`: its cost above its hold."""
+def count_settlement(ledger: str, ended_by: str, cost_nano: int, overrun_nano: int) -> None:
+    """Count one closed request. `ledger`: its status in the ledger; `overrun_nano`: its cost above its hold."""
     _settlements[(ledger, ended_by)] += 1
-    _settled_usd[()] += cost_usd
-    if overrun_usd:
+    _settled_nano[()] += cost_nano
+    if overrun_nano:
         OVERRUNS.inc()
-        OVERRUN_USD.inc(overrun_usd)
+        OVERRUN_USD.inc(overrun_nano / NANO_PER_USD)
 
 
 @cache

@@ -259,14 +259,13 @@ class Sweeper:
         booked = await self._ledger.settle(budget, request_id, settlement)
         Sweeper.reached("swept")
         if booked.is_first:
-            cost_usd, overrun_usd = usd_from_nano(booked.cost_nano), usd_from_nano(booked.overrun_nano)
-            metrics.count_settlement(booked.status, settlement.ended_by, cost_usd, overrun_usd)
+            metrics.count_settlement(booked.status, settlement.ended_by, booked.cost_nano, booked.overrun_nano)
             log.info(
                 "swept",
                 request_id=request_id,
                 ledger=booked.status,
                 ended_by=settlement.ended_by,
-                cost_usd=cost_usd,
+                cost_usd=usd_from_nano(booked.cost_nano),
             )
 
 

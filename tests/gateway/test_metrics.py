@@ -17,8 +17,8 @@ def test_a_settlement_is_counted_once_with_its_cost_and_overrun() -> None:
     read = metrics.REGISTRY.get_sample_value
     before = [read(name) or 0 for name in ("wattfare_settled_usd_total", "wattfare_overruns_total")]
 
-    metrics.count_settlement("settled", "complete", 0.5, 0.125)
-    metrics.count_settlement("settled", "complete", 0.25, 0)
+    metrics.count_settlement("settled", "complete", 500_000_000, 125_000_000)
+    metrics.count_settlement("settled", "complete", 250_000_000, 0)
 
     assert read("wattfare_settled_usd_total") == before[0] + 0.75
     assert read("wattfare_overruns_total") == before[1] + 1
