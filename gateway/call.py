@@ -62,7 +62,6 @@ class Call:
 
     allowed_origin = ""
     """The page's origin, once it was found to be registered for the app of the session token."""
-    is_logged = False
     status = 0
     enclose: Callable[[int, Mapping[str, object]], dict[str, object]] | None = None
     """Makes the error body of the endpoint's dialect; None: the plain envelope."""
@@ -120,23 +119,16 @@ class Call:
         notes["app"], notes["user"], notes["mode"] = budget.app_id, account, budget.mode
 
     def write_log(self, status: int) -> None:
-        """Write the log line of this call, with the path without its query."""
-        if self.is_logged:
-            return
-        self.is_logged = True
+        """Write the log line of this call, its last step: its notes, and the path without its query."""
         metrics.count_request(status)
+        facts, method = self.notes, self.message.method
+        facts["request_id"] = self.request_id
         # The caller may choose any text as its method.
-        method = self.message.method if self.message.method in METH_ALL else "other"
-        log_request(
-            {
-                "request_id": self.request_id,
-                "method": method,
-                "path": self.path[:200],
-                "status": status,
-                **self.notes,
-                "total_ms": milliseconds(time.perf_counter() - self.started),
-            }
-        )
+        facts["method"] = method if method in METH_ALL else "other"
+        facts["path"] = self.path[:200]
+        facts["status"] = status
+        facts["total_ms"] = milliseconds(time.perf_counter() - self.started)
+        log_request(facts)
         if Call.trace is not None:
             Call.trace(self, status)
 

@@ -10,8 +10,8 @@ import traceback
 from datetime import UTC, datetime
 from typing import TextIO, cast
 
-import orjson
 import structlog
+from orjson import OPT_UTC_Z, dumps
 from structlog.typing import EventDict
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -59,7 +59,7 @@ def log_request(facts: EventDict) -> None:
 def _json_line(_: object, level: str, event: EventDict) -> str:
     """Return one line as JSON."""
     event["level"], event["time"] = level, datetime.now(UTC)
-    return orjson.dumps(event, default=repr, option=orjson.OPT_UTC_Z).decode()
+    return dumps(event, default=repr, option=OPT_UTC_Z).decode()
 
 
 def _text_line(_: object, level: str, event: EventDict) -> str:
