@@ -22,18 +22,18 @@ class Sealer:
 
     def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
-        self._ciphers = {kid: AESGCM(key) for kid, key in ring.keys}
+        self._ciphers = {kid.encode(): AESGCM(key) for kid, key in ring.keys}
 
     def seal(self, secret: str, *, place: str) -> bytes:
         """Return `kid:`, nonce and ciphertext of `secret`. `place`: the associated data, naming where it is stored."""
-        kid, _ = self._ring.newest
+        kid = self._ring.newest[0].encode()
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        return kid.encode() + b":" + nonce + self._ciphers[kid].encrypt(nonce, secret.encode(), place.encode())
+        return kid + b":" + nonce + self._ciphers[kid].encrypt(nonce, secret.encode(), place.encode())
 
     def open(self, sealed: bytes, *, place: str) -> str:
         """Return the secret. Raises SealBroken."""
         kid, _, rest = sealed.partition(b":")
-        cipher = self._ciphers.get(kid.decode("ascii", "replace"))
+        cipher = self._ciphers.get(kid)
         if cipher is None:
             raise SealBroken("sealed under a master key that WATTFARE_MASTER_KEYS no longer holds")
         try:
