@@ -68,7 +68,9 @@ _OPENROUTERS_ID = "gen-"
 # Prefixes of account ids and keys. Few values have one, and only those are searched further.
 _MAY_NAME = re.compile(r"(?:acct|gr|gsk|hf|fw|org|pk|proj|rk|sk|team|user|xai)[-_]|AIza|AKIA|eyJ|[Ii][Dd]|team|user")
 _OUR_PREFIX = "x-wattfare-"
+# Each up to its value.
 _ANSWERED_BY = "".join(f"{name}: {value}\r\n" for name, value in EVERY_ANSWER.items()) + f"{OWN_REQUEST_ID}: "
+_THEIR_ID, _REMAINING = f"{REQUEST_ID}: ", f"{_OUR_PREFIX}remaining-usd: "
 _NOT_PASSED_ON_PREFIXES = ("access-control-", _OUR_PREFIX)
 # Size of the cache of header names; a caller that invents names only causes it to be refilled.
 _NAMES = 4096
@@ -116,9 +118,9 @@ def own_lines(request_id: str, admission: Admission, header: Callable[[str], str
     lines = f"{_ANSWERED_BY}{request_id}\r\n"
     upstreams_id = header(REQUEST_ID)
     if upstreams_id is None or not _passed_line((REQUEST_ID, upstreams_id)):
-        lines += f"{REQUEST_ID}: {request_id}\r\n"
+        lines += f"{_THEIR_ID}{request_id}\r\n"
     if admission.remaining_nano is not None:
-        lines += f"{_OUR_PREFIX}remaining-usd: {usd_text(admission.remaining_nano)}\r\n"
+        lines += f"{_REMAINING}{usd_text(admission.remaining_nano)}\r\n"
     if admission.uses_left is not None:
         lines += f"{_OUR_PREFIX}grant-remaining: {admission.uses_left}\r\n"
     if admission.max_tokens is not None:

@@ -25,7 +25,8 @@ def posting(request: OpenRequest, prices: PriceList | None) -> Settlement | Hand
 
 def settlement(request: OpenRequest, outcome: Outcome, prices: PriceList | None) -> Settlement:
     """Return the settlement of an outcome; the estimate if the cost must be looked up."""
-    model, funding, ended_by = request.chat.model, _funding_verdict(request), request.ended_by
+    model, ended_by, meter = request.chat.model, request.ended_by, request.meter
+    funding = "refused" if meter.funding_refused else "works" if meter.is_accepted else ""
     if isinstance(outcome, Settle):
         nano, usage, generation_id = outcome
         prompt, completion = usage.prompt_tokens, usage.completion_tokens
@@ -60,10 +61,3 @@ def estimate(request: OpenRequest, reconcile: Reconcile, prices: PriceList | Non
         return stated_nano
     guess = estimate_nano(request.chat, prices, completion_bytes=reconcile.completion_bytes, usage=reconcile.usage)
     return max(guess, stated_nano or 0)
-
-
-def _funding_verdict(request: OpenRequest) -> str:
-    meter = request.meter
-    if meter.funding_refused:
-        return "refused"
-    return "works" if meter.is_accepted else ""

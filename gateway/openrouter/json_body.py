@@ -22,7 +22,10 @@ _LEADING_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([!#-\[\]-~]{1,128})"')
 
 
 class JsonScanner(Scanner):
-    """Scans one JSON body. It is read at `finish`; its end, and an id at its beginning, are found earlier."""
+    """Scans one JSON body. It is read at `finish`; its end, and an id at its beginning, are found earlier.
+
+    `whole_body_bytes`: how much of it is buffered, at least _SMALL_BYTES.
+    """
 
     _members: Members | None = None  # used if it is too large to be parsed, or truncated
     _walked = 0  # how many bytes of `_body` were given to `_members`
@@ -57,24 +60,23 @@ class JsonScanner(Scanner):
     def feed(self, chunk: bytes) -> None:
         """Read the next bytes of the body."""
         self.payload_bytes += len(chunk)
-        if self._is_large:
-            self._walk(chunk)
-        else:
-            self._body += chunk
-            if len(self._body) > self._whole_body_bytes:
-                self._begin_large()
         end = chunk.rstrip(_BLANKS)
-        if not end:
-            return  # Blanks after the end change nothing.
-        may_be_end = end.endswith(b"}")
-        if self._is_large or len(self._body) > _SMALL_BYTES:
-            self._document = {}
-            if may_be_end and not self._is_large:
+        if not self._is_large:
+            body = self._body = self._body + chunk
+            if len(body) <= _SMALL_BYTES:
+                if end:  # Blanks after the end change nothing.
+                    self._document = parsed_answer(body) if end.endswith(b"}") else {}
+                    self.done = bool(self._document)
+                return
+            if len(body) > self._whole_body_bytes:
+                self._begin_large()
+            elif end.endswith(b"}"):
                 self._walk()
-            self.done = self._members is not None and self._members.is_whole
         else:
-            self._document = parsed_answer(self._body) if may_be_end else {}
-            self.done = bool(self._document)
+            self._walk(chunk)
+        if end:
+            self._document = {}
+            self.done = self._members is not None and self._members.is_whole
 
     def finish(self) -> None:
         """Read the body; of a truncated or too large one, the complete members."""

@@ -61,7 +61,7 @@ class Reading:
     def _decide(self, chunk: bytes) -> None:
         start = chunk.lstrip(_BLANKS)
         if start.startswith(_DOCUMENT_STARTS):
-            self.scanner = JsonScanner(self._wire)
+            scanner: Scanner = JsonScanner(self._wire)
         elif not start:
             return
         elif self._decoder is None and is_gzip(start):
@@ -70,10 +70,11 @@ class Reading:
             self._decode(start)
             return
         else:
-            self.scanner = SseScanner(self._wire)
+            scanner = SseScanner(self._wire)
+        self.scanner = scanner
         if self._decoder is None:
-            self.feed = self.scanner.feed
-        self.scanner.feed(start)
+            self.feed = scanner.feed
+        scanner.feed(start)
 
     def _decode(self, chunk: bytes) -> None:
         if self.is_blind or self._decoder is None:

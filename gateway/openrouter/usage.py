@@ -77,7 +77,7 @@ def parsed_answer(data: bytes) -> dict[str, object]:
             document = orjson.loads(data)
         except orjson.JSONDecodeError:
             return parsed(data)
-        return document if isinstance(document, dict) else {}
+        return document if type(document) is dict else {}
     return parsed(data)
 
 

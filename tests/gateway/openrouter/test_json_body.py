@@ -47,11 +47,11 @@ def test_usage_and_id_behind_megabytes_of_vectors_are_found() -> None:
 
 def test_of_a_large_body_only_the_ends_are_kept() -> None:
     """Thousands of embeddings in one answer: id and usage are found, and no more memory is taken."""
-    scanner = JsonScanner(CHAT, whole_body_bytes=1000)
+    scanner = JsonScanner(CHAT, whole_body_bytes=20_000)
     scanner.feed(b'{"object":"list","data":[')
     for _ in range(500):
         scanner.feed(b"0.1234567," * 10)
-        assert len(scanner._body) <= 1000
+        assert len(scanner._body) <= 20_000
     scanner.feed(b'0],"usage":{"prompt_tokens":7,"cost":1.4e-7},"id":"gen-emb-1"}')
     scanner.finish()
     assert (scanner.usage, scanner.generation_id, scanner.done) == (
@@ -63,8 +63,8 @@ def test_of_a_large_body_only_the_ends_are_kept() -> None:
 
 def test_usage_at_the_head_of_a_large_body_is_found_too() -> None:
     """The usage need not be the last member."""
-    scanner = JsonScanner(CHAT, whole_body_bytes=1000)
-    for chunk in (b'{"id":"gen-1",' + COSTS[1:-1], b',"data":"', b"x" * 5000, b'"}'):
+    scanner = JsonScanner(CHAT, whole_body_bytes=20_000)
+    for chunk in (b'{"id":"gen-1",' + COSTS[1:-1], b',"data":"', b"x" * 50_000, b'"}'):
         scanner.feed(chunk)
     scanner.finish()
     assert (scanner.usage is not None, scanner.generation_id) == (True, "gen-1")
