@@ -45,10 +45,12 @@ _PLACED = {
 }
 
 
-def outcome(reply: bytes, worst: WorstCase | None, terms: Terms | None) -> Admission | Queued | WattfareError | None:
+def outcome(
+    reply: bytes, worst: WorstCase | None, terms: Terms | None, *, lease_ms: int
+) -> Admission | Queued | WattfareError | None:
     """Return the result of a reply of `admit.lua`; a refusal as the error to raise; None: the budget is not active."""
-    uses_left, overdue, due_ms, cap, held, admitted, funding = reply.split(b" ", 6)
-    hold, _, _, _, code, tokens, spent = admitted.split(b"\n")
+    uses_left, overdue, cap, held, admitted, funding = reply.split(b" ", 5)
+    hold, _, admitted_ms, _, code, tokens, spent = admitted.split(b"\n")
     if (placed := _PLACED.get(code)) is not None:
         is_shortened, is_beyond = placed
         # By position, and only the numbers that are needed, because each takes as long as a look-up.
@@ -57,7 +59,7 @@ def outcome(reply: bytes, worst: WorstCase | None, terms: Terms | None) -> Admis
             int(tokens) if is_shortened else None,
             None if cap == b"-1" else max(0, int(cap) - int(spent)),
             funding,
-            int(due_ms),
+            int(admitted_ms) + lease_ms,
             overdue == b"1",
             None if uses_left == b"-1" else int(uses_left),
             is_beyond,

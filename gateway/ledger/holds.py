@@ -6,6 +6,7 @@ Rule: every step is keyed by the request id and safe to repeat. `docs/ledger.md`
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 from gateway import keys
 from gateway.errors import BudgetExceeded, GrantInvalid, NotConnected, Unavailable, WattfareError
@@ -62,10 +63,9 @@ class Ledger:
         }
         self.lease_ms = lease_ms
         self.keep_ms = keep_days * _DAY_MS
-        self._keep_ms = str(self.keep_ms)
         self._admit = store.frequent("admit", _admit_words, keys=6, more=5)
         self._note_id = store.frequent("attach", lambda budget, request_id: (budget.hold(request_id),), keys=1, more=1)
-        self._settle = store.frequent("settle", _settle_words, keys=7, more=6)
+        self._settle = store.frequent("settle", partial(_settle_words, self.keep_ms), keys=7, more=5)
         self.events = Events(store)
         self.endings = Endings(store, self.events)
 
@@ -90,7 +90,8 @@ class Ledger:
         queue_argument, settings = encode_queue(turn, worst, terms), self._settings[budget.mode] + turn.channel
         words = (total_nano, queue_argument, str(estimate_nano), _line(model), settings)
         script_call = self._admit.call(budget, request_id, words)
-        found = outcome(await self._store.run(script_call, behind=budget.open_shard), worst, terms)
+        reply = await self._store.run(script_call, behind=budget.open_shard)
+        found = outcome(reply, worst, terms, lease_ms=self.lease_ms)
         if found is None:
             raise await self._not_connected(budget.owner)
         if isinstance(found, Exception):
@@ -131,14 +132,14 @@ class Ledger:
         `held`: its admission, with which the script need not read the hold.
         """
         script_call = self._settle_call(budget, request_id, owed, held)
-        return self._store.post(script_call, on_reply=lambda reply: on_result(self._booked(budget, reply)))
+        return self._store.post(script_call, on_reply=lambda reply: on_result(self._booked(budget, owed, reply)))
 
     def keep_settlement(
         self, budget: Budget, request_id: str, owed: Settlement, on_result: Callable[[Booked], None]
     ) -> None:
         """Do as `post_settlement`, without waiting."""
         script_call = self._settle_call(budget, request_id, owed)
-        self._store.keep(script_call, on_reply=lambda reply: on_result(self._booked(budget, reply)))
+        self._store.keep(script_call, on_reply=lambda reply: on_result(self._booked(budget, owed, reply)))
 
     async def post_hand_over(
         self, budget: Budget, request_id: str, owed: HandOver, on_result: Callable[[bool], None]
@@ -184,7 +185,8 @@ class Ledger:
         self, budget: Budget, request_id: str, settlement: Settlement, held: Admission | None = None
     ) -> Booked:
         """Settle a hold; a repeat returns the first result. `held`: its admission. Raises Unavailable."""
-        return self._booked(budget, await self._store.run(self._settle_call(budget, request_id, settlement, held)))
+        script_call = self._settle_call(budget, request_id, settlement, held)
+        return self._booked(budget, settlement, await self._store.run(script_call))
 
     def rest_seconds(self, budget: Budget) -> float:
         """Return how long not to sweep after an outage, so that live processes renew their leases first."""
@@ -283,16 +285,16 @@ class Ledger:
         status, cost_nano, generation_id, model, prompt, completion, funding, ended_by = settlement
         ending = f"{status}\n{generation_id}\n{ended_by}\n{_line(model)}"
         tokens = f"{_known(prompt)} {_known(completion)}"
-        # Beside these fields the hold has only generation id and model, so both must be known.
+        # Beside these fields the hold has only generation id and model, so both must be known; a void has no id.
         admitted = text(held.admitted) if held is not None and generation_id and model else ""
-        words = (ending, str(cost_nano), tokens, _verdict(funding), self._keep_ms, admitted)
-        return self._settle.call(budget, request_id, words)
+        return self._settle.call(budget, request_id, (ending, str(cost_nano), tokens, _verdict(funding), admitted))
 
-    def _booked(self, budget: Budget, reply: Reply) -> Booked:
-        code, status, cost, overrun = reply.split()
+    def _booked(self, budget: Budget, owed: Settlement, reply: Reply) -> Booked:
+        code, *first, overrun = reply.split()
         if code == b"2":
             self.events.list_now(budget)
-        return Booked(code != b"0", text(status), int(cost), int(overrun))
+        status, cost_nano = (text(first[0]), int(first[1])) if first else (owed.status, owed.cost_nano)
+        return Booked(code != b"0", status, cost_nano, int(overrun))
 
 
 def _admit_words(budget: Budget, request_id: str) -> list[str]:
@@ -300,9 +302,9 @@ def _admit_words(budget: Budget, request_id: str) -> list[str]:
     return [*names, request_id]
 
 
-def _settle_words(budget: Budget, request_id: str) -> list[str]:
+def _settle_words(keep_ms: int, budget: Budget, request_id: str) -> list[str]:
     names = [budget.budget, budget.days, budget.due, budget.ledger, budget.queue, budget.events]
-    return [*names, budget.hold(request_id), request_id]
+    return [*names, budget.hold(request_id), request_id, str(keep_ms)]
 
 
 def _renewal(reply: Reply) -> Renewal:

@@ -26,9 +26,9 @@ ARGV[6] settings       'open_most per_minute lease_ms funded keep_days trial_ms 
                        keep_days: how long day buckets are kept
                        trial_ms: the time between two trials of a refused funding key
                        channel: its process's wake channel; none = it does not wait
-RETURNS 'uses_left overdue due_ms cap_nano held_nano admitted funding', a string because a table costs Redis more time
+RETURNS 'uses_left overdue cap_nano held_nano admitted funding', a string because a table costs Redis more time
   uses_left: a grant's remaining requests after this one; -1 for a connection
-  overdue: 1 if a hold of this budget is overdue. due_ms: when this hold becomes overdue, 0 without an open hold
+  overdue: 1 if a hold of this budget is overdue
   cap_nano: -1 without a cap. held_nano: only if no hold was placed, else 0
   admitted: the lines of that name in include/hold.lua: its hold, code and max_tokens, and the spend before it
   code: 0 held at its bound, 1 shortened and held at its lower bound, 2 held at all that is left, 3 shortened and held at
@@ -38,23 +38,23 @@ RETURNS 'uses_left overdue due_ms cap_nano held_nano admitted funding', a string
   one; with -9 it is the ms to wait. funding: sealed bytes, which may contain blanks.
 REPEAT the same request id returns the first hold and changes nothing; a refusal is not remembered. ]]
 -- include: window
--- include: pace
 -- Rarely needed functions are included where they are needed, because each definition costs every run of the script.
 local call, budget_key, due_key, hold_key = redis.call, KEYS[1], KEYS[3], KEYS[6]
-local now_ms, today = clock()
-local now, place, terms, channel = whole(now_ms), '', ''
+-- include: now
+local place, terms, channel = '', ''
 if ARGV[3] ~= '' then place, terms = ARGV[3]:match('^(%S*) (.*)$') end
 local open_most, per_minute, lease_ms, funded = ARGV[6]:match('^(%S+) (%S+) (%S+) (%S+)')
--- Numbers are kept as the received text, because formatting one takes half as long as a command. Times that only scripts
--- read are passed to commands as numbers; amounts never are: Redis 7.2.0 to 7.2.4 and Valkey 7.2.5 store 3e8 as "3e+8".
+-- A number's text is kept, and a text is converted once, because formatting takes half as long as a command and converting
+-- a quarter. Times that only scripts read are passed to commands as numbers; amounts never are: Redis 7.2.0 to 7.2.4 and
+-- Valkey 7.2.5 store 3e8 as "3e+8".
 local state, cap_nano, held_nano, funding, version, refused, window_day, window_nano, waiting_ms, uses, rate_ms, used_ms = unpack(
   call('HMGET', budget_key, 'state', 'cap_nano', 'held_nano', 'funding', 'funding_version', 'funding_refused', 'window_day',
   'window_nano', 'waiting_ms', 'uses', 'rate_ms', 'used_ms'))
 held_nano, funding = held_nano or '0', funding or ''
-local cap, bound = tonumber(cap_nano or ''), tonumber(ARGV[2])
+local cap, bound, held = cap_nano and cap_nano ~= '' and cap_nano + 0, ARGV[2] ~= '' and ARGV[2] + 0, held_nano + 0
 local code, amount, max_tokens = 0, bound or 0, 0
 local open, alone, left, queue, used, is_over = call('ZCARD', due_key)
-local slow, paced = pace(open, open_most, per_minute, rate_ms, now_ms)
+-- include: pace
 if uses then
   -- include: uses
   -- Uses in flight count as used, and requests do not wait for one to be given back.
@@ -72,7 +72,7 @@ else
     window_nano, window_day = roll_window(budget_key, KEYS[2], today, ARGV[6]:match('^%S+ %S+ %S+ %S+ (%d+)') + 0, window_day, window_nano)
   end
   alone = cap and cap - window_nano
-  left = cap and alone - held_nano
+  left = cap and alone - held
   if cap and alone <= 0 then
     code = -2
   elseif funded == '1' and (funding == '' or refused and now_ms < tonumber(call('HGET', budget_key, 'funding_trial_ms') or '0')) then
@@ -90,12 +90,12 @@ if code > -7 and (place ~= '' or queue and call('ZSCORE', KEYS[4], channel .. ' 
   channel = ARGV[6]:match('%S*$')
   queue_of(budget_key, KEYS[4], KEYS[5]).leave(channel .. ' ' .. ARGV[1], code >= 0 and left and left <= amount)
 end
-local since_ms = now_ms - (used_ms or 0)
-local is_new_second = since_ms > now_ms % 1000 or since_ms < 0
+local now, is_new_second = whole(now_ms), not used_ms or used_ms:sub(1, -4) ~= time[1]
 -- Look for overdue holds if the request was not admitted at its bound, else once a second.
 local is_overdue = open > 0 and (code ~= 0 or is_new_second) and call('ZCOUNT', due_key, '-inf', now) > 0
 local uses_left, verdict = used and whole(math.max(0, uses - used)) or '-1', code == 0 and '0' or whole(code)
-local admitted = code >= 0 and (amount == bound and ARGV[2] or whole(amount)) .. '\n' .. window_day .. '\n' .. now .. '\n' .. (version or '0')
+local nano = amount == bound and ARGV[2] or whole(amount)
+local admitted = code >= 0 and nano .. '\n' .. window_day .. '\n' .. now .. '\n' .. (version or '0')
   .. '\n' .. verdict .. '\n' .. (max_tokens == 0 and '0' or whole(max_tokens)) .. '\n' .. window_nano
 if not admitted or not call('SET', hold_key, 'open\n\n\n' .. ARGV[5] .. '\n' .. admitted .. '\n' .. ARGV[4] .. '\n0\n\n' .. funding, 'NX') then
   -- include: hold
@@ -103,11 +103,10 @@ if not admitted or not call('SET', hold_key, 'open\n\n\n' .. ARGV[5] .. '\n' .. 
   return unplaced(code, amount, uses_left, is_overdue, cap and cap_nano, held_nano, window_nano)
 end
 if uses then uses_left = whole(math.max(0, uses - call('HINCRBY', budget_key, 'used', 1))) end
-rate_ms, held_nano = slow and rate_ms or paced, whole(held_nano + amount)
+rate_ms, held_nano = slow and rate_ms or paced, held == 0 and nano or whole(held + amount)
 if is_new_second then call('HSET', budget_key, 'held_nano', held_nano, 'rate_ms', rate_ms, 'used_ms', now)
 else call('HSET', budget_key, 'held_nano', held_nano, 'rate_ms', rate_ms) end
 if code >= 2 then call('HSET', budget_key, 'beyond', ARGV[1]) end
 if refused then call('HSET', budget_key, 'funding_trial_ms', now_ms + ARGV[6]:match('(%d+) %S*$')) end
-local due_ms = whole(now_ms + lease_ms)
-call('ZADD', due_key, due_ms, ARGV[1])
-return uses_left .. (is_overdue and ' 1 ' or ' 0 ') .. due_ms .. ' ' .. (cap and cap_nano or '-1') .. ' 0 ' .. admitted .. ' ' .. funding
+call('ZADD', due_key, now_ms + lease_ms, ARGV[1])
+return uses_left .. (is_overdue and ' 1 ' or ' 0 ') .. (cap and cap_nano or '-1') .. ' 0 ' .. admitted .. ' ' .. funding

@@ -25,6 +25,7 @@ local active = (not ARGV[2] or redis.call('HGET', KEYS[3], 'state') == 'active')
 if not hold or hold:sub(1, 5) ~= 'open\n' then return '0 ' .. active .. '0' end
 -- include: window
 -- include: hold
+-- include: now
 local function given(word)
   return word and word ~= '' and word
 end
@@ -37,7 +38,7 @@ if given(ARGV[6]) then
 end
 if ARGV[5] == '1' then
   attempts = whole(attempts + 1)
-  if reconcile_ms == '' then reconcile_ms = whole((clock())) end
+  if reconcile_ms == '' then reconcile_ms = whole(now_ms) end
 end
 local known = 'open\n' .. generation_id .. '\n' .. ended_by .. '\n' .. model .. '\n' .. admitted .. '\n'
   .. estimate .. '\n' .. attempts .. '\n' .. reconcile_ms .. '\n' .. funding
@@ -47,7 +48,7 @@ if given(ARGV[7]) then
   note_verdict(KEYS[3], version, ARGV[7], KEYS[4])
 end
 if not given(ARGV[4]) then return '1 ' .. active .. '0' end
-local due_ms = clock() + tonumber(ARGV[4])
+local due_ms = now_ms + tonumber(ARGV[4])
 -- Keep the fraction, which marks a request as sent.
 local mark = (redis.call('ZSCORE', due_key, ARGV[2]) or 0) % 1
 redis.call('ZADD', due_key, 'XX', string.format('%.1f', due_ms + mark), ARGV[2])

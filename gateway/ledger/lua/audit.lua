@@ -13,7 +13,7 @@ RETURNS {now_ms, today, added, length, budget, days, holds, entries, records, wa
   those still there. waiting: ids of waiting requests
 REPEAT reads again. ]]
 -- include: window
-local now_ms, today = clock()
+-- include: now
 local holds = {}
 local due = redis.call('ZRANGE', KEYS[3], 0, -1, 'WITHSCORES')
 for i = 1, #due, 2 do

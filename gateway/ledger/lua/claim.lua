@@ -9,7 +9,7 @@ RETURNS {now_ms, started_ms, next_due_ms, unlisted, id, id, ...}  started_ms: wh
 REPEAT claims the next ones. ]]
 -- include: window
 local due_key = KEYS[1]
-local now_ms = clock()
+-- include: now
 -- The fraction of a time marks a request as sent, and must not delay it.
 local due = redis.call('ZRANGE', due_key, '-inf', '(' .. whole(now_ms + 1), 'BYSCORE', 'LIMIT', 0, tonumber(ARGV[2]), 'WITHSCORES')
 local ids = {}

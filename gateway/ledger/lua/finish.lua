@@ -6,5 +6,5 @@ RETURNS -1 done, or no such grant; 0 a hold is open; else the ms until the grant
 REPEAT changes nothing more. ]]
 -- include: window
 -- include: grant_end
-local now_ms = clock()
+-- include: now
 return end_uses(KEYS[1], KEYS[2], KEYS[3], now_ms)

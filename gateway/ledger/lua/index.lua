@@ -11,7 +11,7 @@ RETURNS for 'look' {budget, ...}, else 1
 REPEAT gives the same, except that 'look' does not return postponed budgets again. ]]
 -- include: window
 local open_key, verb = KEYS[1], ARGV[1]
-local now_ms = clock()
+-- include: now
 local later_ms = now_ms + tonumber(ARGV[3] or '0')
 
 local function list(ms)

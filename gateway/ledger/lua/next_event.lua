@@ -10,7 +10,7 @@ REPEAT within the lease returns {wait_ms}. ]]
 -- include: window
 local events_key, delivery_key = KEYS[1], KEYS[2]
 local done, from, tries, next_ms = unpack(redis.call('HMGET', delivery_key, 'done', 'from', 'tries', 'next_ms'))
-local now_ms = clock()
+-- include: now
 -- Bounds the wait after a clock that stepped back.
 local wait_ms = math.min(tonumber(next_ms or '0') - now_ms, 86400000)
 local is_taken = ARGV[2] ~= ''

@@ -9,7 +9,8 @@ REPEAT counts an attempt again, and changes nothing else. ]]
 -- include: window
 local delivery_key, entry_id, from = KEYS[1], ARGV[1], ARGV[2]
 if ARGV[3] ~= '' then
-  redis.call('HSET', delivery_key, 'next_ms', whole(clock() + tonumber(ARGV[3])))
+  -- include: now
+  redis.call('HSET', delivery_key, 'next_ms', whole(now_ms + tonumber(ARGV[3])))
   if ARGV[4] == '1' then redis.call('HINCRBY', delivery_key, 'tries', 1) end
   return 1
 end

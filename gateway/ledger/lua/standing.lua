@@ -5,7 +5,7 @@ RETURNS {now_ms, spent_nano, oldest_day, field, value, ...}  the fields of the b
   of the window with spend, -1 without spend
 REPEAT reads again. ]]
 -- include: window
-local now_ms, today = clock()
+-- include: now
 local spent, oldest = 0, -1
 local fields = redis.call('HGETALL', KEYS[1])
 local buckets = redis.call('HGETALL', KEYS[2])

@@ -8,7 +8,7 @@ RETURNS how many ms that time lies ahead of now
 REPEAT of a report counts nothing: its key is kept for two minutes, and by then its calls have left the minute. ]]
 -- include: window
 local pace_key, report_key = KEYS[1], KEYS[2]
-local now_ms = clock()
+-- include: now
 -- A minute is allowed at once; each process may let some calls through before it learns of others. A clock that stepped
 -- back must not block an app, so two minutes are the furthest.
 local most_ms = now_ms + 120000

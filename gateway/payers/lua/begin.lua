@@ -12,7 +12,7 @@ local known = redis.call('HGET', attempt_key, 'browser')
 if known then
   return known == ARGV[1] and 0 or -1
 end
-local now_ms = clock()
+-- include: now
 local life_ms = tonumber(ARGV[3])
 redis.call('HSET', attempt_key, 'browser', ARGV[1], 'asked', ARGV[2], 'state', 'pending',
   'created_ms', whole(now_ms), 'expires_ms', whole(now_ms + life_ms))

@@ -18,7 +18,7 @@ REPEAT returns 0 or 1 and changes nothing more, except that each 'bar' voids the
 local budget_key, history_key, verb, by = KEYS[1], KEYS[2], ARGV[1], ARGV[3]
 local fields = redis.call('HMGET', budget_key, 'state', 'cap_nano', 'waiting_ms', 'uses', 'used', 'window_nano')
 local state, cap = fields[1], tonumber(fields[2] or '')
-local now_ms = clock()
+-- include: now
 local function tell_waiters()
   if fields[3] then queue_of(budget_key, KEYS[3], KEYS[4]).tell_all() end
   return 1

@@ -34,7 +34,7 @@ local is_same = text == '' and funding == '' and known[1] == 'active' and known[
 if ARGV[6] ~= '' and ARGV[6] ~= (known[7] or '0') then return -1 end
 -- The budget stores its last approval, because an app may write any number of receipts after it by lowering the cap.
 if is_same or known[9] == ARGV[7] or is_written(history_key, ARGV[7]) then return tonumber(known[6]) end
-local now_ms = clock()
+-- include: now
 redis.call('HSET', budget_key, 'state', 'active', 'cap_nano', cap, 'funding', funding, 'wallet', wallet,
   'origin', origin, 'account', ARGV[5], 'approval', ARGV[7], 'connected_ms', whole(now_ms))
 redis.call('HSETNX', budget_key, 'created_ms', whole(now_ms))

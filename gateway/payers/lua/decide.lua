@@ -22,7 +22,7 @@ local state, decision = fields[1], fields[3] or ''
 if not state then return {-1, '', ''} end
 if move.past[state] then return {0, state, decision} end
 if not move.from[state] then return {-3, state, decision} end
-local now_ms = clock()
+-- include: now
 if state ~= 'claimed' and not move.takes_back and now_ms >= tonumber(fields[2]) then return {-2, state, decision} end
 if move.takes_back then
   -- The stored decision may be a newer claim than the one to undo.

@@ -11,7 +11,7 @@ local attempt_key = KEYS[1]
 local fields = redis.call('HMGET', attempt_key, 'state', 'expires_ms', 'extensions')
 if not fields[1] then return -1 end
 if fields[1] ~= 'pending' then return -3 end
-local now_ms = clock()
+-- include: now
 if now_ms >= tonumber(fields[2]) then return -2 end
 if fields[2] ~= ARGV[4] or tonumber(fields[3] or 0) >= tonumber(ARGV[3]) then return 0 end
 local life_ms = tonumber(ARGV[1])

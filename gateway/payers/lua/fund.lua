@@ -13,7 +13,7 @@ REPEAT returns 0 and changes nothing. ]]
 -- include: uses
 local budget_key, history_key, funding = KEYS[1], KEYS[2], ARGV[2]
 local fields = redis.call('HMGET', budget_key, 'state', 'wallet', 'funding', 'uses', 'used', 'cap_nano')
-local now_ms = clock()
+-- include: now
 if (fields[1] ~= 'active' and fields[1] ~= 'paused') or fields[2] ~= ARGV[1] then return 0 end
 if fields[4] and has_ended(budget_key, fields[4], fields[5], now_ms) then return 0 end
 if (funding == '' and (fields[3] or '') == '') or is_written(history_key, ARGV[3]) then return 0 end

@@ -6,7 +6,7 @@ RETURNS the ids that are alive
 REPEAT gives the same. ]]
 -- include: window
 local gateways_key, process_id, alive_ms = KEYS[1], ARGV[1], tonumber(ARGV[2])
-local now_ms = clock()
+-- include: now
 if process_id ~= '' and alive_ms > 0 then
   redis.call('ZADD', gateways_key, whole(now_ms + alive_ms), process_id)
 elseif process_id ~= '' then

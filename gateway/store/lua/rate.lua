@@ -7,7 +7,7 @@ RETURNS 0 = admitted, else the ms to wait
 REPEAT with the same call id counts once. ]]
 -- include: window
 local calls_key, most, window_ms = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
-local now_ms = clock()
+-- include: now
 redis.call('ZREMRANGEBYSCORE', calls_key, '-inf', whole(now_ms - window_ms))
 if redis.call('ZSCORE', calls_key, ARGV[3]) then return 0 end
 if redis.call('ZCARD', calls_key) >= most then

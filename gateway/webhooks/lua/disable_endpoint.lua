@@ -7,5 +7,6 @@ REPEAT changes nothing but the time. ]]
 -- include: window
 local url, since_ms = unpack(redis.call('HMGET', KEYS[1], 'url', 'since_ms'))
 if url ~= ARGV[1] or since_ms ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], 'gone_ms', whole((clock())))
+-- include: now
+redis.call('HSET', KEYS[1], 'gone_ms', whole(now_ms))
 return 1

@@ -8,7 +8,8 @@ REPEAT returns 0 and changes nothing. ]]
 -- include: window
 local webhook_key = KEYS[1]
 local url, gone_ms = unpack(redis.call('HMGET', webhook_key, 'url', 'gone_ms'))
-if not url or gone_ms then redis.call('HSET', webhook_key, 'since_ms', whole((clock()))) end
+-- include: now
+if not url or gone_ms then redis.call('HSET', webhook_key, 'since_ms', whole(now_ms)) end
 redis.call('HSET', webhook_key, 'url', ARGV[1])
 redis.call('HDEL', webhook_key, 'gone_ms')
 return redis.call('HSETNX', webhook_key, 'secret', ARGV[2])

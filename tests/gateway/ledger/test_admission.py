@@ -55,24 +55,24 @@ def test_a_turn_is_said_as_the_script_takes_it(turn: QueuePlace, place: str) -> 
     ("told", "admitted", "funding", "expected"),
     [
         (
-            "-1 1 77 1000 0",
-            "400 9 1 1 0 0 1",
+            "-1 1 1000 0",
+            "400 9 17 1 0 0 1",
             b"sealed key",
             Admission(400, None, 999, b"sealed key", 77, is_overdue=True),
         ),
-        ("-1 0 77 1000 0", "400 9 1 1 1 20 1", b"k", Admission(400, 20, 999, b"k", 77)),
-        ("3 0 77 -1 0", "400 9 1 1 2 0 1", b"", Admission(400, None, None, b"", 77, uses_left=3, is_beyond=True)),
-        ("-1 0 77 1000 0", "400 9 1 1 3 20 1001", b"", Admission(400, 20, 0, b"", 77, is_beyond=True)),
-        ("-1 0 0 1000 400", "5    -7 0 1", b"", Queued(5, needs_terms=True)),
-        ("-1 0 0 1000 400", "5    -8 0 1", b"", Queued(5, needs_terms=False)),
+        ("-1 0 1000 0", "400 9 17 1 1 20 1", b"k", Admission(400, 20, 999, b"k", 77)),
+        ("3 0 -1 0", "400 9 17 1 2 0 1", b"", Admission(400, None, None, b"", 77, uses_left=3, is_beyond=True)),
+        ("-1 0 1000 0", "400 9 17 1 3 20 1001", b"", Admission(400, 20, 0, b"", 77, is_beyond=True)),
+        ("-1 0 1000 400", "5    -7 0 1", b"", Queued(5, needs_terms=True)),
+        ("-1 0 1000 400", "5    -8 0 1", b"", Queued(5, needs_terms=False)),
     ],
 )
 def test_an_answer_is_a_hold_or_a_place(told: str, admitted: str, funding: bytes, expected: Admission | Queued) -> None:
-    """Whatever bytes the sealed key has. A hold comes with the lines that it is kept by."""
+    """Whatever bytes the sealed key has. A hold comes with its stored lines, and is overdue a lease after its time."""
     lines = admitted.replace(" ", "\n").encode()
     if isinstance(expected, Admission):
         expected = expected._replace(admitted=lines)
-    assert outcome(b" ".join((told.encode(), lines, funding)), WORST, TERMS) == expected
+    assert outcome(b" ".join((told.encode(), lines, funding)), WORST, TERMS, lease_ms=60) == expected
 
 
 def _refused(verdict: Admit, *, spent: int = 0, held: int = 0, terms: Terms | None = TERMS) -> BudgetExceeded:

@@ -100,12 +100,14 @@ class Scripts:
         asked = f"{place} {said}" if place or said else ""
         settings = f"10000 60000 {lease_ms} {int(funded)} {KEEP_DAYS} {TRIAL_MS} {channel}"
         found = self.run("admit", names, request_id, worst, asked, 7, "m", settings)
-        _, *flags, admitted, key = found.split(b" ", 6)
+        _, *flags, admitted, key = found.split(b" ", 5)
         lines = admitted.split(b"\n")
-        overdue, due_ms, cap, held = map(int, flags)
+        overdue, cap, held = map(int, flags)
         hold, code, max_tokens, spent = (int(lines[number]) for number in (0, 4, 5, 6))
+        due_ms = 0
         if code >= 0:
             self.admitted[request_id] = admitted
+            due_ms = int(lines[2]) + lease_ms
             held = int(self.budget()["held_nano"])
         return [code, hold, max_tokens, spent, held, cap, key, overdue, due_ms]
 
@@ -117,9 +119,10 @@ class Scripts:
         names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.ledger, BUDGET.queue, BUDGET.events]
         names.append(BUDGET.hold(request_id))
         ending = f"{status}\n{generation}\ncomplete\n{model}"
-        known = (request_id, ending, cost, " ", _verdict(funding), KEEP_DAYS * DAY_MS, admitted)
-        code, said, *nano = self.run("settle", names, *known).split()
-        return [int(code), said, *map(int, nano)]
+        known = (request_id, KEEP_DAYS * DAY_MS, ending, cost, " ", _verdict(funding), admitted)
+        code, *first, overrun = self.run("settle", names, *known).split()
+        said, nano = first or (status.encode(), 0 if status == "void" else cost)
+        return [int(code), said, int(nano), int(overrun)]
 
     def attach(
         self,

@@ -20,7 +20,8 @@ end
 local function settle_use(state, status, keep_ms, budget_key, due_key, days_key, ledger_key, events_key)
   local was_taken, is_taken = state == 'open' or state == 'estimated', status ~= 'void'
   if was_taken ~= is_taken then redis.call('HINCRBY', budget_key, 'used', is_taken and 1 or -1) end
-  local has_ended_now = end_uses(budget_key, due_key, events_key, (clock())) == -1
+  -- include: now
+  local has_ended_now = end_uses(budget_key, due_key, events_key, now_ms) == -1
   -- A grant's other keys expire with its ledger.
   for _, key in ipairs({budget_key, days_key, ledger_key}) do redis.call('PEXPIRE', key, keep_ms) end
   return has_ended_now

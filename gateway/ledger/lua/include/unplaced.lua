@@ -5,10 +5,9 @@ local function unplaced(code, amount, uses_left, is_overdue, cap_nano, held_nano
   local earlier = code > -7 and redis.call('GET', KEYS[6])
   if not earlier then
     local fields = (code > -7 and '0' or amount) .. '\n\n\n\n' .. code .. '\n0\n' .. window_nano
-    return uses_left .. (is_overdue and ' 1 0' or ' 0 0') .. sums .. fields .. ' '
+    return uses_left .. (is_overdue and ' 1' or ' 0') .. sums .. fields .. ' '
   end
   local state, _, _, _, admitted, _, _, _, _, first_code, _, _, _, sealed = earlier:match(HOLD)
-  if state == 'void' or first_code == '' then return uses_left .. ' 0 0' .. sums .. '0\n\n\n\n-6\n0\n0 ' end
-  local due_ms = whole(math.floor(redis.call('ZSCORE', KEYS[3], ARGV[1]) or 0))
-  return uses_left .. ' 0 ' .. due_ms .. sums .. admitted .. ' ' .. (state == 'open' and sealed or '')
+  if state == 'void' or first_code == '' then return uses_left .. ' 0' .. sums .. '0\n\n\n\n-6\n0\n0 ' end
+  return uses_left .. ' 0' .. sums .. admitted .. ' ' .. (state == 'open' and sealed or '')
 end

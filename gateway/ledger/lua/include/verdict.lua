@@ -6,7 +6,8 @@ local function note_verdict(budget_key, version, verdict, events_key)
   local trial_ms = verdict:match('^refused (%d+)$')
   if trial_ms then
     local is_news = redis.call('HSETNX', budget_key, 'funding_refused', '1') == 1
-    redis.call('HSET', budget_key, 'funding_trial_ms', clock() + trial_ms)
+    -- include: now
+    redis.call('HSET', budget_key, 'funding_trial_ms', now_ms + trial_ms)
     if is_news then
       write_event(events_key, 'funding.invalid')
       redis.call('HSET', budget_key, 'unlisted_events', '1')

@@ -9,9 +9,3 @@ local function whole(number)
   if said == '2147483647' or said == '-2147483648' then return string.format('%.0f', number) end
   return said
 end
-
-local function clock()
-  local time = redis.call('TIME')
-  local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-  return now_ms, math.floor(now_ms / DAY_MS)
-end
