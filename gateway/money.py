@@ -51,8 +51,8 @@ def nano_from_double(usd: float) -> int:
 
 def usd_text(nano: int) -> str:
     """Return `nano` as USD text with all digits, without an exponent or trailing zeros."""
-    whole, rest = divmod(nano, NANO_PER_USD)
-    return f"{whole}.{rest:09d}".rstrip("0") if rest else str(whole)
+    digits = str(nano).zfill(10)
+    return f"{digits[:-9]}.{digits[-9:]}".rstrip("0").rstrip(".")
 
 
 def nano_from_zepto(zepto: int) -> int:
