@@ -282,12 +282,13 @@ class Ledger:
     def _settle_call(
         self, budget: Budget, request_id: str, settlement: Settlement, held: Admission | None = None
     ) -> Call:
-        status, cost_nano, generation_id, model, prompt, completion, funding, ended_by = settlement
-        ending = f"{status}\n{generation_id}\n{ended_by}\n{_line(model)}"
-        tokens = f"{_known(prompt)} {_known(completion)}"
+        generation_id, model = settlement.generation_id, settlement.model
+        ending = f"{settlement.status}\n{generation_id}\n{settlement.ended_by}\n{_line(model)}"
+        tokens = f"{_known(settlement.prompt_tokens)} {_known(settlement.completion_tokens)}"
         # Beside these fields the hold has only generation id and model, so both must be known; a void has no id.
         admitted = text(held.admitted) if held is not None and generation_id and model else ""
-        return self._settle.call(budget, request_id, (ending, str(cost_nano), tokens, _verdict(funding), admitted))
+        words = (ending, str(settlement.cost_nano), tokens, _verdict(settlement.funding), admitted)
+        return self._settle.call(budget, request_id, words)
 
     def _booked(self, budget: Budget, owed: Settlement, reply: Reply) -> Booked:
         code, *first, overrun = reply.split()

@@ -62,12 +62,11 @@ class Closing:
         """Return the callback for a settlement's result. `missed`: the hand-over that found no open hold, if any."""
 
         def on_result(booked: Booked) -> None:
-            is_first, status, cost_nano, overrun_nano = booked
-            metrics.count_settlement(status, request.ended_by, cost_nano, overrun_nano)
-            if overrun_nano and is_first:
-                cost_usd, overrun_usd = usd_from_nano(cost_nano), usd_from_nano(overrun_nano)
+            metrics.count_settlement(booked.status, request.ended_by, booked.cost_nano, booked.overrun_nano)
+            if booked.overrun_nano and booked.is_first:
+                cost_usd, overrun_usd = usd_from_nano(booked.cost_nano), usd_from_nano(booked.overrun_nano)
                 log.warning("overrun", request_id=request.request_id, cost_usd=cost_usd, overrun_usd=overrun_usd)
-            if missed is not None and status != "settled" and request.admission is not None:
+            if missed is not None and booked.status != "settled" and request.admission is not None:
                 self._sweeper.ask(
                     request.budget,
                     request.request_id,

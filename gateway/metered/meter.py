@@ -4,7 +4,8 @@ Only this file changes the state, and only by events of the table.
 A stated cost is always booked; an absent cost is not zero; a request that was refused before any work costs nothing.
 """
 
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 from gateway.openrouter.dialects import WIRE, Dialect, Wire
 from gateway.openrouter.reading import Reading
@@ -40,7 +41,8 @@ TRANSITIONS: dict[State, _Row] = {
 }
 
 
-class Settle(NamedTuple):
+@dataclass(slots=True)
+class Settle:
     """Owed: `cost_nano`, as stated by upstream."""
 
     cost_nano: int
@@ -48,13 +50,15 @@ class Settle(NamedTuple):
     generation_id: str | None
 
 
-class Void(NamedTuple):
+@dataclass(slots=True)
+class Void:
     """Nothing is owed. `reason`: `not_sent`, `refused` or `failed` (a 200 without work that ended or had an error)."""
 
     reason: str
 
 
-class Reconcile(NamedTuple):
+@dataclass(slots=True)
+class Reconcile:
     """Something may be owed: look the cost up at `/generation`, and settle at the estimate if that fails.
 
     `is_free`: upstream ended or failed without any work, so the estimate is zero. Otherwise the stated part of `usage`

@@ -28,9 +28,9 @@ def settlement(request: OpenRequest, outcome: Outcome, prices: PriceList | None)
     model, ended_by, meter = request.chat.model, request.ended_by, request.meter
     funding = "refused" if meter.funding_refused else "works" if meter.is_accepted else ""
     if isinstance(outcome, Settle):
-        nano, usage, generation_id = outcome
+        usage, generation_id = outcome.usage, outcome.generation_id or ""
         prompt, completion = usage.prompt_tokens, usage.completion_tokens
-        return Settlement("settled", nano, generation_id or "", model, prompt, completion, funding, ended_by)
+        return Settlement("settled", outcome.cost_nano, generation_id, model, prompt, completion, funding, ended_by)
     if isinstance(outcome, Reconcile) and request.budget.mode == "test":
         # Test mode has no /generation to look a cost up.
         stated = outcome.usage

@@ -7,7 +7,6 @@ put into a URL, and an absurd cost.
 import json
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import NamedTuple
 
 import orjson
 
@@ -21,7 +20,8 @@ USAGE_MARK, ERROR_MARK = b'"usage"', b'"error"'
 _MOST_ID_CHARACTERS = 128
 
 
-class Usage(NamedTuple):
+@dataclass(slots=True)
+class Usage:
     """The usage of an answer. `cost_nano`: rounded up; for BYOK the fee plus the provider's bill.
 
     None means not stated, which is not zero. `prompt_tokens` include those read from a cache and those written to one,

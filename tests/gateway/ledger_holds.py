@@ -1,6 +1,6 @@
 """What the ledger's model test knows of single requests, and what their processes remember of them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.ledger.outcomes import Admission, Settlement
 
@@ -34,4 +34,4 @@ class Remembered(dict[str, Admission]):
         """Let days go by."""
         for request_id, known in self.items():
             nano, day, *rest = known.admitted.split(b"\n")
-            self[request_id] = known._replace(admitted=b"\n".join((nano, b"%d" % (int(day) - days), *rest)))
+            self[request_id] = replace(known, admitted=b"\n".join((nano, b"%d" % (int(day) - days), *rest)))

@@ -71,7 +71,7 @@ def test_an_answer_is_a_hold_or_a_place(told: str, admitted: str, funding: bytes
     """Whatever bytes the sealed key has. A hold comes with its stored lines, and is overdue a lease after its time."""
     lines = admitted.replace(" ", "\n").encode()
     if isinstance(expected, Admission):
-        expected = expected._replace(admitted=lines)
+        expected = replace(expected, admitted=lines)
     assert outcome(b" ".join((told.encode(), lines, funding)), WORST, TERMS, lease_ms=60) == expected
 
 

@@ -1,6 +1,7 @@
 """Each fault of an answer is booked at the sandbox's bill, exact to the nano-USD, and no hold stays open."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -148,7 +149,7 @@ async def test_settling_again_changes_nothing(stack: Stack) -> None:
     [entry] = await stack.booked()
     settlement = Settlement("settled", COST_NANO, "gen-1-fake", entry["model"])
     ledger = stack.gateway.services.ledger
-    for again in (settlement, settlement._replace(cost_nano=9), Settlement("void")):
+    for again in (settlement, replace(settlement, cost_nano=9), Settlement("void")):
         booked = await ledger.settle(stack.budget(), request_id, again)
         assert (booked.is_first, booked.cost_nano) == (False, COST_NANO)
     assert await stack.entries() == [entry]
