@@ -96,10 +96,9 @@ class RedisWire(asyncio.Protocol):
 
     post = run
 
-    def post_then(self, script: Call, then: Callable[[bool], None]) -> Awaitable[Any]:
-        """Do as `post`; `then` is not called."""
-        del then
-        return self.run(script)
+    def post_then(self, call: Call, then: Callable[[bool], None]) -> None:
+        """Do as `post`; `then` is called with the reply."""
+        self._send(call[1]).add_done_callback(lambda answer: then(answer.exception() is None))
 
     def _send(self, packed: bytes) -> "asyncio.Future[Any]":
         loop = asyncio.get_running_loop()
@@ -174,9 +173,9 @@ def gateway_steps(wire: RedisWire, *, with_id: bool) -> dict[str, Step]:
         return admission
 
     async def sent(budget: Budget, request_id: str) -> object:
-        if (marked := ledger.post_sent(budget, request_id, held[request_id].due_ms, lambda _: None)) is not None:
-            await marked
-        return None
+        marked: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        ledger.post_sent(budget, request_id, held[request_id].due_ms, marked.set_result)
+        return await marked
 
     async def settle(budget: Budget, request_id: str) -> object:
         return await ledger.settle(budget, request_id, SETTLED, held.pop(request_id))

@@ -104,16 +104,13 @@ class Ledger:
 
     # -- posts: kept by the store until Redis acknowledged them ----------------------------------------------
 
-    def post_sent(
-        self, budget: Budget, request_id: str, due_ms: int, then: Callable[[bool], None]
-    ) -> Awaitable[bool] | None:
-        """Mark the request as sent: from now on a crash may leave a cost. `then` is called with whether the mark was
-        sent; if it must wait, it is not called, and what is returned is to be awaited.
+    def post_sent(self, budget: Budget, request_id: str, due_ms: int, then: Callable[[bool], None]) -> None:
+        """Mark the request as sent: from now on a crash may leave a cost. `then` is called with whether it was marked.
 
         `due_ms`: from its admission or last renewal.
         """
         # A half added to its time in `due`, if it is open (XX). Scripts that change the time keep the fraction.
-        return self._store.post_then(_SENT.call(budget, request_id, (f"{due_ms}.5", request_id)), then)
+        self._store.post_then(_SENT.call(budget, request_id, (f"{due_ms}.5", request_id)), then)
 
     def post_generation(self, budget: Budget, request_id: str, generation_id: str) -> Awaitable[bool]:
         """Record OpenRouter's id, by which the cost can be found after a crash. Returns when it was sent."""
@@ -125,14 +122,15 @@ class Ledger:
         request_id: str,
         owed: Settlement,
         on_result: Callable[[Booked], None],
+        then: Callable[[bool], None],
         held: Admission | None = None,
-    ) -> Awaitable[bool]:
-        """Post the settlement of a hold; `on_result` is called with the result. Returns when the command is sent.
+    ) -> None:
+        """Post the settlement of a hold. `then` is called once it was sent or kept, `on_result` with the result.
 
         `held`: its admission, with which the script need not read the hold.
         """
         script_call = self._settle_call(budget, request_id, owed, held)
-        return self._store.post(script_call, on_reply=lambda reply: on_result(self._booked(budget, owed, reply)))
+        self._store.post_then(script_call, then, lambda reply: on_result(self._booked(budget, owed, reply)))
 
     def keep_settlement(
         self, budget: Budget, request_id: str, owed: Settlement, on_result: Callable[[Booked], None]
@@ -141,11 +139,18 @@ class Ledger:
         script_call = self._settle_call(budget, request_id, owed)
         self._store.keep(script_call, on_reply=lambda reply: on_result(self._booked(budget, owed, reply)))
 
-    async def post_hand_over(
-        self, budget: Budget, request_id: str, owed: HandOver, on_result: Callable[[bool], None]
+    def post_hand_over(
+        self,
+        budget: Budget,
+        request_id: str,
+        owed: HandOver,
+        on_result: Callable[[bool], None],
+        then: Callable[[bool], None],
     ) -> None:
-        """Leave an open hold to the sweeper; `on_result` gets whether it was open. Returns when it was sent."""
-        script_call = _attach_call(
+        """Leave an open hold to the sweeper. `then` is called once that was sent or kept, `on_result` with whether the
+        hold was open.
+        """
+        names, args = _attach_call(
             budget,
             request_id,
             generation_id=owed.generation_id,
@@ -154,7 +159,8 @@ class Ledger:
             ended_by=owed.ended_by,
             funding=owed.funding,
         )
-        await self._store.post("attach", *script_call, lambda reply: on_result(_renewal(reply).is_held))
+        script_call = self._store.packed("attach", names, args)
+        self._store.post_then(script_call, then, lambda reply: on_result(_renewal(reply).is_held))
 
     def keep_renewal(
         self, budget: Budget, request_id: str, generation_id: str, on_result: Callable[[Renewal], None]

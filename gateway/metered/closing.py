@@ -3,6 +3,7 @@
 Holds left by a process that died are settled by the sweeper.
 """
 
+import asyncio
 from collections.abc import Callable
 
 from gateway import metrics
@@ -34,19 +35,25 @@ class Closing:
         """Post the settlement of `request`, once. Returns when it was sent to Redis, or queued during an outage."""
         if request.is_closed or not request.is_asked:
             return
+        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.close_then(request, lambda _: None if sent.done() else sent.set_result(None))
+        await sent
+        request.reach("closed")
+
+    def close_then(self, request: OpenRequest, then: Callable[[bool], None]) -> None:
+        """Do as `close` with a request that is not closed yet; `then` is called where `close` returns."""
         request.is_closed = True
         request.reach("closing")
         owed = posting(request, self._prices.current)
         _note(request, owed)
         if isinstance(owed, HandOver):
-            await self._hand_over(request, owed)
+            self._hand_over(request, owed, then)
         else:
-            await self._ledger.post_settlement(
-                request.budget, request.request_id, owed, self._on_booked(request), request.admission
+            self._ledger.post_settlement(
+                request.budget, request.request_id, owed, self._on_booked(request), then, request.admission
             )
-        request.reach("closed")
 
-    async def _hand_over(self, request: OpenRequest, owed: HandOver) -> None:
+    def _hand_over(self, request: OpenRequest, owed: HandOver, then: Callable[[bool], None]) -> None:
         def on_result(is_written: bool) -> None:
             if is_written:
                 metrics.count_settlement("open", request.ended_by, 0, 0)
@@ -56,7 +63,7 @@ class Closing:
             estimated = settlement(request, request.meter.outcome(), self._prices.current)
             self._ledger.keep_settlement(request.budget, request.request_id, estimated, self._on_booked(request, owed))
 
-        await self._ledger.post_hand_over(request.budget, request.request_id, owed, on_result)
+        self._ledger.post_hand_over(request.budget, request.request_id, owed, on_result, then)
 
     def _on_booked(self, request: OpenRequest, missed: HandOver | None = None) -> Callable[[Booked], None]:
         """Return the callback for a settlement's result. `missed`: the hand-over that found no open hold, if any."""

@@ -21,9 +21,9 @@ from gateway.metered.body import ChatRequest
 from gateway.metered.meter import Meter
 from gateway.openrouter.dialects import WIRE
 
-# How long an answer is read after its caller is gone, until its id or cost is known. A stream has its id in its
-# headers, which come early. A non-streamed answer is billed in full also after a disconnect (openrouter.md §1.6), so
-# closing it early saves nothing. An answer that has stated its cost is at its end, and a later cost would replace it.
+# How long an answer is read after its caller is gone, until its id or cost is known. A stream has its id in its head,
+# which comes early. Any other is billed in full also after a disconnect (openrouter.md §1.6), so closing it early saves
+# nothing. An answer that has stated its cost is at its end, and a later cost would replace it.
 UNTIL_ID_SECONDS = 10.0
 UNTIL_WHOLE_SECONDS = 300.0
 UNTIL_END_SECONDS = 1.0
@@ -68,6 +68,8 @@ class OpenRequest:
     """The error that the caller got instead of an answer, while upstream is still read."""
     is_midway = False
     """Whether its handler only waits for the next piece of a stream, which may be relayed without it."""
+    is_settling = False
+    """Whether its settlement was posted without the handler, and is not with Redis's connection yet."""
     unwritten = b""
     """A piece that was fed to the meter, and waits for the handler to be written."""
     last_piece = b""
@@ -100,11 +102,6 @@ class OpenRequest:
     def has_answered(self) -> bool:
         """Whether a head was written to the caller."""
         return self.refused is not None or (self.answer is not None and self.answer.has_begun)
-
-    @property
-    def has_length(self) -> bool:
-        """Whether its answer has a Content-Length."""
-        return self.answer is not None and self.answer.has_length
 
     @property
     def at_event_end(self) -> bool:
@@ -195,6 +192,12 @@ class OpenRequest:
         """Wake the handler."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def settled(self, _is_sent: bool) -> None:
+        """Record that its settlement was sent, or queued during an outage, and wake the handler."""
+        self.is_settling = False
+        self.reach("closed")
+        self.wake()
 
     def fail(self, fault: Exception) -> None:
         """Raise `fault` in the handler, where it waits for news."""

@@ -194,11 +194,13 @@ class Proxy:
             stop_if_over(request)
 
         def on_progress() -> None:
-            if request.is_midway:
+            if not request.is_midway and upstream.is_sent:
+                request.sent()
+            try:
                 if self._relay.passes(request, upstream):
                     return
-            elif upstream.is_sent:
-                request.sent()
+            except Exception as bug:
+                request.fail(bug)
             request.wake()
 
         def send(is_marked: bool) -> None:
@@ -213,12 +215,7 @@ class Proxy:
                     request.fail(bug)
 
         upstream.start(on_progress)
-        marked = self._ledger.post_sent(request.budget, request.request_id, request.due_ms, send)
-        if marked is not None:
-            if not await marked:
-                raise Unavailable
-            stop_if_over(request)
-            send(is_marked=True)
+        self._ledger.post_sent(request.budget, request.request_id, request.due_ms, send)
 
     def _head(self, request: OpenRequest, admission: Admission, length: int) -> bytes:
         try:
@@ -245,8 +242,7 @@ class Proxy:
         while (status := upstream.status) is None:
             raise_failure(upstream)
             await self._relay.wait(request, limit, "OpenRouter did not answer in time. Try again.")
-        request.opened(status, upstream.header("content-encoding"), upstream.header("x-generation-id"))
-        request.reach("opened")
+        self._relay.opens(request, upstream)
         if not 200 <= status < 300:
             raise await self._refusal(request, upstream, status)
 

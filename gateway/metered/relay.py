@@ -35,6 +35,8 @@ class Relay:
         """Relay the answer unchanged and feed the meter; post the settlement before the last bytes are written."""
         is_head_out = False
         while True:
+            while request.is_settling:
+                await request.news(NEVER)
             came, is_whole = upstream.take(), upstream.is_ended or request.is_past_end
             if came:
                 request.feed(came)
@@ -43,15 +45,15 @@ class Relay:
                 raise_failure(upstream)
                 await self._until_next(request, upstream)
                 continue
-            if is_whole:
-                request.end("complete")
-                request.reach("ended")
+            if is_whole and request.meter.state != "closed":
+                self._end(request)
             if is_whole or (request.over_at != NEVER and request.meter.states_cost):
                 await self._closing.close(request)
             elif request.attached is None:
                 await self.attach(request)
             # An answer that hangs open after its end may be shorter than its Content-Length; it is then cut.
-            is_last = is_whole and (upstream.is_ended or not request.has_length)
+            has_length = request.answer is not None and request.answer.has_length
+            is_last = is_whole and (upstream.is_ended or not has_length)
             if not request.gone and self._hand_on(request, piece, is_last=is_last):
                 await self._until_taken(request)
             if request.gone:
@@ -74,22 +76,55 @@ class Relay:
             await self._until_taken(request)
 
     def passes(self, request: OpenRequest, upstream: Upstream) -> bool:
-        """Relay what came in the middle of a stream; return False if the handler must act.
+        """Relay the middle of a stream, and settle a complete answer; return False if the handler must act now.
 
-        Most pieces are such. It costs less to relay one in the callback that received it than to wake the handler.
+        Most of what comes is such. It costs less to act in the callback that received it than to wake the handler.
         """
-        if upstream.is_ended or upstream.failure is not None or request.gone:
-            request.is_midway = False
-        elif piece := upstream.take():
+        is_midway, request.is_midway = request.is_midway, False
+        if request.gone or upstream.failure is not None:
+            return False
+        if not is_midway:
+            if upstream.status is None:
+                return True  # only the request was sent, or an informational head came
+            if not (upstream.is_ended and self.opens(request, upstream)):
+                return False
+        piece = upstream.take()
+        if piece:
             request.feed(piece)
-            if request.over_at != NEVER:
-                # Its settlement is posted before the end of the answer is written.
-                request.unwritten, request.is_midway = piece, False
-            else:
-                is_full = self._hand_on(request, piece, is_last=False)
-                request.reach("relayed")
-                request.is_midway = not (is_full or request.gone)
+        if upstream.is_ended or request.over_at != NEVER:
+            return self._settles(request, piece, is_whole=upstream.is_ended)
+        if piece:
+            is_full = self._hand_on(request, piece, is_last=False)
+            request.reach("relayed")
+            request.is_midway = not (is_full or request.gone)
+        else:
+            request.is_midway = True
         return request.is_midway
+
+    def opens(self, request: OpenRequest, upstream: Upstream) -> bool:
+        """Record the status line and headers that have come, once; return whether an answer begins."""
+        if request.opened_at is not None:
+            return False
+        status, header = upstream.status or 0, upstream.header
+        request.opened(status, header("content-encoding"), header("x-generation-id"))
+        request.reach("opened")
+        return request.meter.is_accepted
+
+    def _settles(self, request: OpenRequest, piece: bytes, *, is_whole: bool) -> bool:
+        """Post the settlement of an answer that is complete, and leave `piece` to the handler, which is woken then."""
+        request.unwritten = piece
+        if is_whole:
+            self._end(request)
+        elif not request.meter.states_cost:
+            return False
+        if not request.is_closed:
+            request.is_settling = True
+            self._closing.close_then(request, request.settled)
+        return request.is_settling
+
+    def _end(self, request: OpenRequest) -> None:
+        request.end("complete")
+        request.reach("ended")
 
     def _hand_on(self, request: OpenRequest, piece: bytes, *, is_last: bool) -> bool:
         """Write a piece to the caller, who may be gone then; return whether the write buffer is full."""

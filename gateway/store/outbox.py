@@ -92,18 +92,18 @@ class Outbox:
 
     def post(self, call: Call, on_reply: OnReply | None = None) -> Awaitable[bool]:
         """Keep a command and send it; return whether its bytes are with the kernel within the deadline."""
-        post = self.keep(call, on_reply)
-        pipe = _pipe_of(post)
-        return self._sent_in_time(post) if pipe is None else pipe.flushed()
+        sent: asyncio.Future[bool] = self._loop.create_future()
+        self.post_then(call, lambda is_sent: None if sent.done() else sent.set_result(is_sent), on_reply)
+        return sent
 
-    def post_then(self, call: Call, then: Callable[[bool], None]) -> Awaitable[bool] | None:
-        """Do as `post`, but call `then` with the result, unless the command must wait: only then it is awaited."""
-        post = self.keep(call)
-        pipe = _pipe_of(post)
-        if pipe is None:
-            return self._sent_in_time(post)
-        pipe.when_flushed(then)
-        return None
+    def post_then(self, call: Call, then: Callable[[bool], None], on_reply: OnReply | None = None) -> None:
+        """Do as `post`, and call `then` with the result, never before this returns."""
+        post = self.keep(call, on_reply)
+        if post is not None and post.is_on_its_way and (pipe := post.server.pipe) is not None:
+            pipe.when_flushed(then)
+        else:
+            waiting = self._loop.create_task(self._sent_in_time(post))
+            waiting.add_done_callback(lambda _: then(not waiting.cancelled() and waiting.result()))
 
     def blocking(self, server: Server, slot: int, behind: str | None = None) -> int | None:
         """Return a slot with a post that a command sent to `server` now could overtake; None without one.
@@ -243,8 +243,3 @@ class Outbox:
             self._is_full = self._count >= MOST_PENDING // 2
         if slot in self._held:
             self._go_on(slot)
-
-
-def _pipe_of(post: Post | None) -> Pipe | None:
-    """Return the connection that a post was just sent on, None if it waits."""
-    return post.server.pipe if post is not None and post.is_on_its_way else None

@@ -166,8 +166,12 @@ class Store:
         """
         return self._answer(self._call(script, key_names, args), behind if self.is_single else None)
 
+    def packed(self, script: str, key_names: Sequence[str], args: Sequence[Arg]) -> Call:
+        """Return a script's call, for `post_then`."""
+        return self._scripts[script].call(key_names, args)
+
     def _call(self, script: str | Call, key_names: Sequence[str], args: Sequence[Arg]) -> Call:
-        return self._scripts[script].call(key_names, args) if isinstance(script, str) else script
+        return self.packed(script, key_names, args) if isinstance(script, str) else script
 
     async def call(self, command: str, *args: Arg) -> Reply:
         """Run one command on the key `args[0]`, after every earlier post on its slot. Raises Unavailable."""
@@ -289,9 +293,9 @@ class Store:
         """
         return self._outbox.post(self._call(script, key_names, args), on_reply)
 
-    def post_then(self, call: Call, then: Callable[[bool], None]) -> Awaitable[bool] | None:
-        """Do as `post`, but call `then` with the result, unless the command must wait: only then it is awaited."""
-        return self._outbox.post_then(call, then)
+    def post_then(self, call: Call, then: Callable[[bool], None], on_reply: OnReply | None = None) -> None:
+        """Do as `post`, and call `then` with the result, never before this returns."""
+        self._outbox.post_then(call, then, on_reply)
 
     def keep(
         self,

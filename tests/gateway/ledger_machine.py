@@ -33,14 +33,15 @@ DAY_SECONDS = 86_400
 async def handed_over(ledger: Ledger, budget: Budget, request_id: str, owed: HandOver) -> bool:
     """Leave a hold to the sweeper; return whether there was an open one."""
     told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-    await ledger.post_hand_over(budget, request_id, owed, told.set_result)
+    ledger.post_hand_over(budget, request_id, owed, told.set_result, lambda _: None)
     return await told
 
 
 async def marked_sent(ledger: Ledger, budget: Budget, request_id: str, due_ms: int) -> bool:
     """Mark a request as sent; return whether the mark was sent."""
     told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-    return await (ledger.post_sent(budget, request_id, due_ms, told.set_result) or told)
+    ledger.post_sent(budget, request_id, due_ms, told.set_result)
+    return await told
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import fakeredis
 import hiredis
@@ -74,9 +74,9 @@ class StoreInMemory(Store):
             on_reply(reply)
         return True
 
-    def post_then(self, call: Call, then: Callable[[bool], None]) -> Awaitable[bool]:
-        del then
-        return self.post(call)
+    def post_then(self, call: Call, then: Callable[[bool], None], on_reply: OnReply | None = None) -> None:
+        posting = asyncio.get_running_loop().create_task(self.post(call, on_reply=on_reply))
+        posting.add_done_callback(lambda done: then(done.result()))
 
     def keep(
         self,
