@@ -74,10 +74,18 @@ class RedisWire(asyncio.Protocol):
         return self._send(pack(words))
 
     def frequent(
-        self, script: str, words: Callable[[Budget, str], Sequence[str]], *, keys: int, more: int
+        self,
+        script: str,
+        words: Callable[[Budget, str], Sequence[str]],
+        *,
+        keys: int,
+        more: int,
+        constants: str = "",
     ) -> RequestCommand:
         """Return a frequent call of one of the gateway's scripts."""
-        return self.scripts[script].frequent(words, keys=keys, more=more)
+        its = Script.of(constants + self.scripts[script].text)
+        self._send(its.load)
+        return its.frequent(words, keys=keys, more=more)
 
     async def run(
         self,

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from gateway.errors import BudgetExceeded, FundingInvalid, Unavailable, WattfareError
 from gateway.ledger.outcomes import Admission, Queued, QueuePlace
-from gateway.ledger.pace import too_many_open, too_often
+from gateway.ledger.pace import Pace, too_many_open, too_often
 from gateway.ledger.worst_case import Terms, WorstCase
 from gateway.money import ZEPTO_PER_NANO, usd_from_nano, usd_text
 
@@ -76,6 +76,14 @@ def outcome(
             return Queued(int(hold), verdict is Admit.NEEDS_TERMS)
         case verdict:
             return refusal(verdict, spent=int(spent), held=int(held), cap=int(cap), worst=worst, terms=terms)
+
+
+def constants(pace: Pace, *, lease_ms: int, keep_days: int, trial_ms: int, mode: str) -> str:
+    """Return the settings that `admit.lua` needs, as Lua before its text."""
+    return (
+        f"local OPEN_MOST, PER_MINUTE, LEASE_MS = {pace.open_requests}, {pace.requests_a_minute}, {lease_ms}\n"
+        f"local KEEP_DAYS, TRIAL_MS, IS_FUNDED = {keep_days}, {trial_ms}, {'true' if mode == 'live' else 'false'}\n"
+    )
 
 
 def encode_queue(turn: QueuePlace, worst: WorstCase | None, terms: Terms | None) -> str:

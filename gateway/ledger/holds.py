@@ -11,7 +11,7 @@ from functools import partial
 from gateway import keys
 from gateway.errors import BudgetExceeded, GrantInvalid, NotConnected, Unavailable, WattfareError
 from gateway.keys import Budget
-from gateway.ledger.admission import encode_queue, outcome
+from gateway.ledger.admission import constants, encode_queue, outcome
 from gateway.ledger.endings import Endings
 from gateway.ledger.events import Events
 from gateway.ledger.outcomes import (
@@ -56,14 +56,13 @@ class Ledger:
 
     def __init__(self, store: Store, *, keep_days: int, lease_ms: int, pace: Pace = _PACE) -> None:
         self._store = store
-        # One argument, because each costs Redis as much time as reading a field.
-        limits = f"{pace.open_requests} {pace.requests_a_minute} {lease_ms}"
-        self._settings = {
-            mode: f"{limits} {int(mode == 'live')} {keep_days} {FUNDING_TRIAL_MS} " for mode in ("live", "test")
-        }
         self.lease_ms = lease_ms
         self.keep_ms = keep_days * _DAY_MS
-        self._admit = store.frequent("admit", _admit_words, keys=6, more=5)
+        settings = partial(constants, pace, lease_ms=lease_ms, keep_days=keep_days, trial_ms=FUNDING_TRIAL_MS)
+        self._admit = {
+            mode: store.frequent("admit", _admit_words, keys=6, more=5, constants=settings(mode=mode))
+            for mode in ("live", "test")
+        }
         self._note_id = store.frequent("attach", lambda budget, request_id: (budget.hold(request_id),), keys=1, more=1)
         self._settle = store.frequent("settle", partial(_settle_words, self.keep_ms), keys=7, more=5)
         self.events = Events(store)
@@ -87,9 +86,8 @@ class Ledger:
         After Unavailable the hold may exist: void it.
         """
         total_nano = "" if worst is None else str(worst.total_nano)
-        queue_argument, settings = encode_queue(turn, worst, terms), self._settings[budget.mode] + turn.channel
-        words = (total_nano, queue_argument, str(estimate_nano), _line(model), settings)
-        script_call = self._admit.call(budget, request_id, words)
+        words = (total_nano, encode_queue(turn, worst, terms), str(estimate_nano), _line(model), turn.channel)
+        script_call = self._admit[budget.mode].call(budget, request_id, words)
         reply = await self._store.run(script_call, behind=budget.open_shard)
         found = outcome(reply, worst, terms, lease_ms=self.lease_ms)
         if found is None:

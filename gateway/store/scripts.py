@@ -35,14 +35,26 @@ class Script:
     load: bytes
     """The packed SCRIPT LOAD command."""
 
+    @classmethod
+    def of(cls, text: str) -> "Script":
+        """Return the script with that text."""
+        sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        return cls(text, sha, pack(("SCRIPT", "LOAD", text)))
+
     def call(self, key_names: Sequence[str], args: Sequence[Arg]) -> Call:
         """Return the command that runs it."""
         packed = pack(("EVALSHA", self.sha, len(key_names), *key_names, *args))
         return slot_of(key_names[0]), packed, self.load
 
-    def frequent(self, words: Callable[[Budget, str], Sequence[str]], *, keys: int, more: int) -> "RequestCommand":
-        """Return the command that runs it on `words`, of which the first `keys` are its keys; see RequestCommand."""
-        return RequestCommand(("EVALSHA", self.sha, keys), words, more=more, load=self.load)
+    def frequent(
+        self, words: Callable[[Budget, str], Sequence[str]], *, keys: int, more: int, constants: str = ""
+    ) -> "RequestCommand":
+        """Return the command that runs it on `words`, of which the first `keys` are its keys; see RequestCommand.
+
+        `constants`: Lua put before the text. A value as an argument takes Redis time at each call, as a constant none.
+        """
+        script = Script.of(constants + self.text)
+        return RequestCommand(("EVALSHA", script.sha, keys), words, more=more, load=script.load)
 
 
 class RequestCommand:
@@ -104,6 +116,5 @@ def load() -> dict[str, Script]:
         text = file.read_text()
         while (found := _INCLUDE.search(text)) is not None:
             text = text[: found.start()] + shared[found[1]] + text[found.end() :]
-        sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-        scripts[file.name.removesuffix(".lua")] = Script(text, sha, pack(("SCRIPT", "LOAD", text)))
+        scripts[file.name.removesuffix(".lua")] = Script.of(text)
     return scripts

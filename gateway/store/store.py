@@ -146,10 +146,16 @@ class Store:
     # -- calls --------------------------------------------------------------------------------------------
 
     def frequent(
-        self, script: str, words: Callable[[Budget, str], Sequence[str]], *, keys: int, more: int
+        self,
+        script: str,
+        words: Callable[[Budget, str], Sequence[str]],
+        *,
+        keys: int,
+        more: int,
+        constants: str = "",
     ) -> RequestCommand:
         """Return a script's frequent call, for `run`, `post` and `keep`: see Script.frequent."""
-        return self._scripts[script].frequent(words, keys=keys, more=more)
+        return self._scripts[script].frequent(words, keys=keys, more=more, constants=constants)
 
     def run(
         self,

@@ -19,13 +19,13 @@ ARGV[3] asked          '' = first call. Else 'place terms'
                        usual: the largest ceiling of a shortened request
 ARGV[4] estimate_nano  booked if the hold becomes an orphan and its true cost cannot be obtained
 ARGV[5] model          without line ends
-ARGV[6] settings       'open_most per_minute lease_ms funded keep_days trial_ms channel', one argument: each costs Redis time
-                       open_most, per_minute: the most requests of a budget that may be open, and that may begin in a minute
-                       lease_ms: the time until the hold is overdue, unless renewed
-                       funded: '1' = a funding key is needed (live mode)
-                       keep_days: how long day buckets are kept
-                       trial_ms: the time between two trials of a refused funding key
-                       channel: its process's wake channel; none = it does not wait
+ARGV[6] channel        its process's wake channel; '' = it does not wait
+Settings, constants that holds.py puts before this text, because arguments cost Redis time:
+  OPEN_MOST, PER_MINUTE: the most requests of a budget that may be open, and that may begin in a minute
+  LEASE_MS: the time until the hold is overdue, unless renewed
+  KEEP_DAYS: how long day buckets are kept
+  TRIAL_MS: the time between two trials of a refused funding key
+  IS_FUNDED: whether a funding key is needed (live mode)
 RETURNS 'uses_left overdue cap_nano held_nano admitted funding', a string because a table costs Redis more time
   uses_left: a grant's remaining requests after this one; -1 for a connection
   overdue: 1 if a hold of this budget is overdue
@@ -41,9 +41,8 @@ REPEAT the same request id returns the first hold and changes nothing; a refusal
 -- Rarely needed functions are included where they are needed, because each definition costs every run of the script.
 local call, budget_key, due_key, hold_key = redis.call, KEYS[1], KEYS[3], KEYS[6]
 -- include: now
-local place, terms, channel = '', ''
+local place, terms, channel = '', '', ARGV[6]
 if ARGV[3] ~= '' then place, terms = ARGV[3]:match('^(%S*) (.*)$') end
-local open_most, per_minute, lease_ms, funded = ARGV[6]:match('^(%S+) (%S+) (%S+) (%S+)')
 -- A number's text is kept, and a text is converted once, because formatting takes half as long as a command and converting
 -- a quarter. Times that only scripts read are passed to commands as numbers; amounts never are: Redis 7.2.0 to 7.2.4 and
 -- Valkey 7.2.5 store 3e8 as "3e+8".
@@ -69,25 +68,24 @@ elseif slow and place == '' then
 else
   if not window_day or window_day + 0 < today then
     -- include: roll
-    window_nano, window_day = roll_window(budget_key, KEYS[2], today, ARGV[6]:match('^%S+ %S+ %S+ %S+ (%d+)') + 0, window_day, window_nano)
+    window_nano, window_day = roll_window(budget_key, KEYS[2], today, KEEP_DAYS, window_day, window_nano)
   end
   alone = cap and cap - window_nano
   left = cap and alone - held
   if cap and alone <= 0 then
     code = -2
-  elseif funded == '1' and (funding == '' or refused and now_ms < tonumber(call('HGET', budget_key, 'funding_trial_ms') or '0')) then
+  elseif IS_FUNDED and (funding == '' or refused and now_ms < tonumber(call('HGET', budget_key, 'funding_trial_ms') or '0')) then
     code = -5
   elseif cap and (waiting_ms or place ~= '' or not bound or bound > left) then
     -- include: queue
     -- include: decide
-    channel, queue = ARGV[6]:match('%S*$'), queue_of(budget_key, KEYS[4], KEYS[5])
+    queue = queue_of(budget_key, KEYS[4], KEYS[5])
     code, amount, max_tokens = decide(queue, channel, place, terms, left, alone, bound, now_ms, waiting_ms)
   end
 end
 -- A repeat after a lost reply may have a place that it does not know.
 if code > -7 and (place ~= '' or queue and call('ZSCORE', KEYS[4], channel .. ' ' .. ARGV[1])) then
   -- include: queue
-  channel = ARGV[6]:match('%S*$')
   queue_of(budget_key, KEYS[4], KEYS[5]).leave(channel .. ' ' .. ARGV[1], code >= 0 and left and left <= amount)
 end
 local now, is_new_second = whole(now_ms), not used_ms or used_ms:sub(1, -4) ~= time[1]
@@ -107,6 +105,6 @@ rate_ms, held_nano = slow and rate_ms or paced, held == 0 and nano or whole(held
 if is_new_second then call('HSET', budget_key, 'held_nano', held_nano, 'rate_ms', rate_ms, 'used_ms', now)
 else call('HSET', budget_key, 'held_nano', held_nano, 'rate_ms', rate_ms) end
 if code >= 2 then call('HSET', budget_key, 'beyond', ARGV[1]) end
-if refused then call('HSET', budget_key, 'funding_trial_ms', now_ms + ARGV[6]:match('(%d+) %S*$')) end
-call('ZADD', due_key, now_ms + lease_ms, ARGV[1])
+if refused then call('HSET', budget_key, 'funding_trial_ms', now_ms + TRIAL_MS) end
+call('ZADD', due_key, now_ms + LEASE_MS, ARGV[1])
 return uses_left .. (is_overdue and ' 1 ' or ' 0 ') .. (cap and cap_nano or '-1') .. ' 0 ' .. admitted .. ' ' .. funding

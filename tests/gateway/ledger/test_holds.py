@@ -33,7 +33,6 @@ class StoreInMemory(Store):
         self._client = fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer())
         self._scripts = scripts.load()
         self.is_single = False
-        self._texts = {script.sha.encode(): script.text for script in self._scripts.values()}
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -51,12 +50,12 @@ class StoreInMemory(Store):
         behind: str | None = None,
     ) -> Reply:
         del behind
-        _, packed, _ = self._call(script, key_names, args)
+        _, packed, load = self._call(script, key_names, args)
         reader = hiredis.Reader()
-        reader.feed(packed)
+        reader.feed(packed + load)
         command, *words = reader.gets()
         if command == b"EVALSHA":
-            command, words[0] = "EVAL", self._texts[words[0]]
+            command, words[0] = "EVAL", reader.gets()[-1]
         return await self.call(command, *words)
 
     async def call(self, command: str, *args: Arg) -> Reply:

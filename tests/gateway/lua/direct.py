@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from gateway.keys import Budget
+from gateway.ledger.admission import constants
+from gateway.ledger.pace import Pace
 from gateway.ledger.record import CLOSED, OPEN, read_entry
 from gateway.payers.connections import change_keys
 from gateway.store import scripts
@@ -13,8 +15,8 @@ BUDGET = Budget.of_user("live", "app2222222222222222", "ada")
 FUNDING = "sealed"
 KEEP_DAYS = 90
 DAY_MS = 86_400_000
-TRIAL_MS = 5_000
 LEASE_MS = 60_000
+TRIAL_MS = 5_000
 
 # Redis 7.2.0 to 7.2.4 and Valkey 7.2.5 give a command a Lua number such as 300000000 as "3e+8", which is no integer.
 PRINTS_EXPONENTS = """
@@ -46,8 +48,8 @@ class Scripts:
         start = PRINTS_EXPONENTS if prints_exponents else ""
         self._texts = {name: start + script.text for name, script in scripts.load().items()}
 
-    def run(self, script: str, keys: Sequence[str], *args: str | int | bytes) -> Any:
-        return self.call("EVAL", self._texts[script], len(keys), *keys, *args)
+    def run(self, script: str, keys: Sequence[str], *args: str | int | bytes, constants: str = "") -> Any:
+        return self.call("EVAL", constants + self._texts[script], len(keys), *keys, *args)
 
     def listening(self, channel: str) -> Callable[[], str]:
         """Subscribe to a channel; each call of the result returns the next message."""
@@ -93,13 +95,11 @@ class Scripts:
         lease_ms: int = LEASE_MS,
     ) -> list[Any]:
         """Run admit.lua. `expected`: total, fixed and per-token amount; None: equal to the bound."""
-        names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.queue, BUDGET.alive, BUDGET.hold(request_id)]
         total, its_fixed, its_per_token = expected or (worst, fixed, per_token)
         terms = f"{int(expected is not None)} {total} {its_fixed} {its_per_token} {min_tokens} {usual_tokens}"
         said = f"{terms} {fixed} {per_token}" if has_terms and worst != "" else ""
         asked = f"{place} {said}" if place or said else ""
-        settings = f"10000 60000 {lease_ms} {int(funded)} {KEEP_DAYS} {TRIAL_MS} {channel}"
-        found = self.run("admit", names, request_id, worst, asked, 7, "m", settings)
+        found = self.told(request_id, worst, asked, channel, funded=funded, lease_ms=lease_ms)
         _, *flags, admitted, key = found.split(b" ", 5)
         lines = admitted.split(b"\n")
         overdue, cap, held = map(int, flags)
@@ -110,6 +110,23 @@ class Scripts:
             due_ms = int(lines[2]) + lease_ms
             held = int(self.budget()["held_nano"])
         return [code, hold, max_tokens, spent, held, cap, key, overdue, due_ms]
+
+    def told(
+        self,
+        request_id: str,
+        worst: int | str,
+        asked: str = "",
+        channel: str = "",
+        *,
+        funded: bool = True,
+        lease_ms: int = LEASE_MS,
+    ) -> bytes:
+        """Return the reply of admit.lua."""
+        names = [BUDGET.budget, BUDGET.days, BUDGET.due, BUDGET.queue, BUDGET.alive, BUDGET.hold(request_id)]
+        mode, pace = "live" if funded else "test", Pace(10_000, 60_000)
+        settings = constants(pace, lease_ms=lease_ms, keep_days=KEEP_DAYS, trial_ms=TRIAL_MS, mode=mode)
+        reply: bytes = self.run("admit", names, request_id, worst, asked, 7, "m", channel, constants=settings)
+        return reply
 
     def settle(
         self, request_id: str, status: str, cost: int = 0, *, funding: str = "", generation: str = "", model: str = ""

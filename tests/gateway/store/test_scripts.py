@@ -19,6 +19,15 @@ def test_each_room_brings_its_scripts_with_their_includes() -> None:
     assert all(script.sha == hashlib.sha1(script.text.encode()).hexdigest() for script in found.values())
 
 
+def test_constants_are_in_the_text_that_a_frequent_call_runs() -> None:
+    """The call names the text with them, and brings that text for a Redis that does not know it."""
+    script = scripts.load()["attach"]
+    frequent = script.frequent(lambda budget, _: [budget.due], keys=1, more=0, constants="local LIMIT = 1\n")
+    its = scripts.Script.of("local LIMIT = 1\n" + script.text)
+    _, packed, load = frequent.call(Budget.of_user("live", "app1", "ada"), "r", ())
+    assert (its.sha.encode() in packed, load) == (True, its.load)
+
+
 @given(user=_TEXTS, words=st.tuples(_TEXTS, _TEXTS, _TEXTS))
 @example(user="ada", words=("a" * 2000, "", "x"))
 @example(user="ada\0", words=("gen-é", "\r\n", "\0"))
