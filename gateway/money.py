@@ -60,6 +60,14 @@ def nano_from_zepto(zepto: int) -> int:
     return -(-zepto // ZEPTO_PER_NANO)
 
 
+def capped_nano(zepto: int) -> int:
+    """Convert zepto-USD to nano-USD like `nano_from_zepto`, to at most MAX_NANO."""
+    nano = -(-zepto // ZEPTO_PER_NANO)
+    if nano > MAX_NANO:  # `min` takes three times as long
+        return MAX_NANO
+    return nano
+
+
 def usd_from_nano(nano: int) -> float | int:
     """Return `nano` as USD for JSON output; whole dollars as an integer."""
     return nano / NANO_PER_USD if nano % NANO_PER_USD else nano // NANO_PER_USD

@@ -34,7 +34,10 @@ class WorstCase:
 
     def cost_nano(self, tokens: int) -> int:
         """Return the bound for `tokens` output tokens, rounded up."""
-        return min(MAX_NANO, self.fixed_nano + nano_from_zepto(self.per_token_zepto * tokens))
+        nano = self.fixed_nano + nano_from_zepto(self.per_token_zepto * tokens)
+        if nano > MAX_NANO:
+            return MAX_NANO
+        return nano
 
     def affordable_tokens(self, nano: int) -> int:
         """Return how many output tokens `nano` affords, at most `max_tokens`; -1 if not even the prompt fits."""

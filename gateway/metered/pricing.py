@@ -24,7 +24,7 @@ from gateway.ledger.worst_case import WorstCase
 from gateway.metered.body import ChatRequest
 from gateway.metered.media import image_tokens as image_tokens_of
 from gateway.metered.weight import Weight
-from gateway.money import MAX_NANO, nano_from_zepto
+from gateway.money import capped_nano, nano_from_zepto
 from gateway.openrouter.pricelist import (
     Price,
     PriceList,
@@ -64,6 +64,7 @@ _STORAGE_FAMILY = "google/"
 
 _PLAIN_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 _NO_LIST = PriceList({}, fetched_ms=0)
+_NO_CAPS: Mapping[str, int] = {}
 # This suffix permits providers' priority tiers, whose prices are not in the list.
 _DEARER_SUFFIX = ":nitro"
 # From 128,000 tokens on, prompts cost twice as much at every provider with a tier for them (Claude, Gemini).
@@ -78,7 +79,9 @@ Count = Callable[[ChatRequest, str], Prompt]
 def bounded_prompt(request: ChatRequest, model: str) -> Prompt:
     """Return the upper bound of the prompt tokens."""
     weight = request.weight
-    text_tokens = weight.bytes + _own_prompt(model) if request.has_output else weight.bytes
+    text_tokens = weight.bytes
+    if request.has_output:
+        text_tokens += _own_prompt(model)
     return text_tokens, sum([image_tokens_of(model, size) for size in weight.images]) if weight.images else 0
 
 
@@ -95,7 +98,7 @@ def worst_case(
     """
     if request.open_ended or prices is None or now_ms - prices.fetched_ms > MAX_AGE_MS:
         return None
-    caps = _max_price(request.document)
+    caps = _max_price(request.document) if "provider" in request.document else _NO_CAPS
     bound = _bound(request, request.model, prices, caps, count)
     for model in request.fallbacks:
         bound = _either(bound, _bound(request, model, prices, caps, count))
@@ -144,8 +147,8 @@ def estimate_nano(
     listed = _NO_LIST if prices is None else prices
     tokens = prompt_tokens, cached, written, completion_tokens
     estimate = _estimate_for(request.model, request, listed, tokens)
-    if request.fallbacks:
-        estimate = max(estimate, *(_estimate_for(each, request, listed, tokens) for each in request.fallbacks))
+    for model in request.fallbacks:
+        estimate = max(estimate, _estimate_for(model, request, listed, tokens))
     return estimate
 
 
@@ -164,8 +167,7 @@ def _estimate_for(model: str, request: ChatRequest, prices: PriceList, tokens: _
     prompt_tokens, cached, written, completion_tokens = tokens
     price = prices.find(model)
     if price is None:
-        zepto = prices.dearest_prompt * prompt_tokens + prices.dearest_completion * completion_tokens
-        return min(MAX_NANO, nano_from_zepto(zepto))
+        return capped_nano(prices.dearest_prompt * prompt_tokens + prices.dearest_completion * completion_tokens)
     rates = price.rates(prompt_tokens)
     zepto = rates.request + rates.prompt * (prompt_tokens - cached - written)
     if completion_tokens:
@@ -177,7 +179,7 @@ def _estimate_for(model: str, request: ChatRequest, prices: PriceList, tokens: _
     if written:
         hour = rates.cache_write_1h if request.weight.long_cache else 0
         zepto += max(rates.prompt, rates.cache_write, hour) * written
-    return min(MAX_NANO, nano_from_zepto(zepto))
+    return capped_nano(zepto)
 
 
 def _bound(
@@ -191,32 +193,35 @@ def _bound(
         return None
     if caps:
         price = _capped(price, caps)
+    weight, asked = request.weight, request.max_tokens
     text_tokens, image_tokens = count(request, price.model)
-    context = None if price.context_length is None else price.context_length * request.prompts
+    context = price.context_length
+    if context is not None:
+        context *= request.prompts
     prompt_tokens = _at_most(context, text_tokens + image_tokens)
     rates = price.rates(prompt_tokens)
-    prompt_rate = _prompt_rate(request.weight, price.model, rates)
+    prompt_rate = rates.prompt
+    if rates.cache_write or weight.long_cache:
+        prompt_rate = _prompt_rate(weight, price.model, rates)
     fixed = prompt_rate * prompt_tokens
-    if images := len(request.weight.images):
-        image = max(rates.image * images, rates.image_token * image_tokens)
+    if weight.images:
+        image = max(rates.image * len(weight.images), rates.image_token * image_tokens)
         fixed = max(fixed, prompt_rate * _at_most(context, text_tokens) + image)
     per_token = rates.output * request.choices if max_tokens else 0
     least: int | None = None
     if price.obeys_ceiling:
         # A ceiling within the reasoning budget is refused upstream, or raised by the budget, so it is not lowered: the
         # request fits as it is, or is refused. Otherwise a body could choose to have no bound.
-        is_firm = request.max_tokens is None or request.max_tokens > request.thinking_tokens
-        least = request.least_tokens if is_firm else max_tokens
-    is_open = request.has_output and request.max_tokens is None and price.max_completion_tokens is None
-    usual = _USUAL_CEILING_TOKENS + request.thinking_tokens if is_open else None
+        least = request.least_tokens if asked is None or asked > request.thinking_tokens else max_tokens
+    usual: int | None = None
+    if asked is None and request.has_output and price.max_completion_tokens is None:
+        usual = _USUAL_CEILING_TOKENS + request.thinking_tokens
     return WorstCase(nano_from_zepto(fixed + rates.request), per_token, max_tokens, least, usual)
 
 
 def _prompt_rate(weight: Weight, model: str, rates: Rates) -> int:
-    """Return the dearest possible rate of a prompt token, that of a cache write if one may happen."""
+    """Return the dearest possible rate of a prompt token if a cache write may happen."""
     plain, written = rates.prompt, rates.cache_write
-    if not (written or weight.long_cache):
-        return plain
     if not weight.asks_for_cache and model.removeprefix("~").startswith(_ASKED_CACHE_FAMILIES):
         return plain
     if written < plain:
@@ -229,11 +234,9 @@ def _prompt_rate(weight: Weight, model: str, rates: Rates) -> int:
 
 def _output_ceiling(request: ChatRequest, price: Price) -> int | None:
     """Return the most output tokens of one answer: the least of the caller's, the provider's and the context's."""
-    if not request.has_output:
-        return 0
-    if request.max_tokens is None or not price.obeys_ceiling:
-        return price.max_completion_tokens or price.context_length
     asked = request.max_tokens
+    if asked is None or not price.obeys_ceiling:
+        return (price.max_completion_tokens or price.context_length) if request.has_output else 0
     if request.thinking_tokens >= asked:
         # A provider that accepts such a ceiling must raise it by the budget.
         asked += request.thinking_tokens
@@ -290,8 +293,6 @@ def _max_price(document: Mapping[str, object]) -> Mapping[str, int]:
     If OpenRouter read request and image per million, the bound here would only be higher.
     """
     provider = document.get("provider")
-    if provider is None:
-        return {}
     listed = provider.get("max_price") if isinstance(provider, dict) else None
     if not isinstance(listed, dict):
         return {}
