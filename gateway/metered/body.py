@@ -14,6 +14,7 @@ from typing import NoReturn, Self
 from gateway.errors import InvalidRequest
 from gateway.ledger.worst_case import MIN_OUTPUT_TOKENS
 from gateway.metered.floor import TELLING_FIELDS, fewest_tokens
+from gateway.metered.weight import TELLING_FIELDS as WEIGHED_FIELDS
 from gateway.metered.weight import Weight, weigh
 from gateway.openrouter.dialects import WIRE, Dialect, Wire
 from gateway.strict_json import Number, canonical_json
@@ -37,7 +38,7 @@ _MARKED_FAMILY = "anthropic/"
 _UNBOUNDED_FIELDS = ("plugins", "web_search_options", "prediction", "audio", "preset", "mcp_servers", "container")
 # A request without any of these fields, as most are, has one model, one prompt, one answer and no reasoning budget; its
 # answer may be cut anywhere, and only its model's name can make it open-ended.
-_SPECIAL_FIELDS = TELLING_FIELDS.union(
+_SPECIAL_FIELDS = (TELLING_FIELDS | WEIGHED_FIELDS).union(
     ("models", "fallbacks", "prompt", "input", "n", "best_of", "reasoning", "thinking"),
     (*_UNBOUNDED_FIELDS, "service_tier", "speed", "tools", "modalities", "provider", "context_management"),
 )
@@ -80,25 +81,26 @@ class ChatRequest:
         document, wire, request = canonical_json(body), WIRE[dialect], cls()
         is_special = not _SPECIAL_FIELDS.isdisjoint(document)
         fallbacks = _fallbacks(document) if is_special else []
-        model = _model(document, fallbacks)
         request.body, request.document, request.dialect = body, document, dialect
-        request.model, request.fallbacks = model, tuple(fallbacks)
+        request.model = named = _model(document, fallbacks)
         request.ceiling_field, request.max_tokens = _ceiling(document, wire)
-        request.has_output = bool(wire.ceilings)
-        _require_prompt(document, wire)
-        request.stream = _flag(document, "stream")
-        request.prompts = _prompts(document, dialect) if is_special else 1
-        request.choices = _choices(document, dialect) * request.prompts if is_special else 1
-        request.thinking_tokens = thinking_tokens = _thinking_tokens(document) if is_special else 0
-        request.least_tokens = fewest_tokens(document, thinking_tokens) if is_special else MIN_OUTPUT_TOKENS
-        named = "\n".join((model, *fallbacks)) if fallbacks else model
-        request.weight = weigh(document, is_marked=_MARKED_FAMILY in named)
-        request.open_ended = (
-            request.weight.unbounded
-            or "@preset" in named
-            or ":online" in named
-            or (is_special and _is_open_ended(document, wire))
-        )
+        request.has_output = wire.ceilings != ()
+        if is_special or type(document.get("messages")) is not list or "messages" not in wire.prompts:
+            _require_prompt(document, wire)
+        stream = document.get("stream")
+        request.stream = stream is True or (stream is not None and _flag(document, "stream"))
+        request.fallbacks, request.prompts, request.choices = (), 1, 1
+        request.thinking_tokens, request.least_tokens = 0, MIN_OUTPUT_TOKENS
+        is_open_ended = False
+        if is_special:
+            request.fallbacks, request.prompts = tuple(fallbacks), _prompts(document, dialect)
+            request.choices = _choices(document, dialect) * request.prompts
+            request.thinking_tokens = _thinking_tokens(document)
+            request.least_tokens = fewest_tokens(document, request.thinking_tokens)
+            named = "\n".join((named, *fallbacks))
+            is_open_ended = _is_open_ended(document, wire)
+        request.weight = weigh(document, is_marked=_MARKED_FAMILY in named, is_telling=is_special)
+        request.open_ended = is_open_ended or request.weight.unbounded or "@preset" in named or ":online" in named
         return request
 
     @property
@@ -191,7 +193,9 @@ def _ceiling(document: Mapping[str, object], wire: Wire) -> tuple[str | None, in
     field, most = None, None
     for name in wire.ceilings:
         if name in document:
-            value = _whole(document, name, MAX_OUTPUT_TOKENS)
+            value = document[name]
+            if type(value) is not int or not 1 <= value <= MAX_OUTPUT_TOKENS:
+                value = _whole(document, name, MAX_OUTPUT_TOKENS)
             if value is not None and (most is None or value > most):
                 field, most = name, value
     return field, most

@@ -41,7 +41,7 @@ _INSTRUCTING_FIELDS = frozenset({"tools", "functions", "response_format", "outpu
 # Fields that request a cache write. OpenRouter translates one dialect's into another's, so all count.
 _CACHE_FIELDS = frozenset({"cache_control", "prompt_cache_breakpoint", "prompt_cache_options"})
 # If a body has none of these fields, and an object none of these keys, as most have, only their size counts.
-_TELLING_FIELDS = _INSTRUCTING_FIELDS | _CACHE_FIELDS
+TELLING_FIELDS = _INSTRUCTING_FIELDS | _CACHE_FIELDS
 _TELLING_KEYS = _CACHE_FIELDS | {"ttl", "type"}
 # Words by Claude's tokenizer: runs of letters, except Han, Hangul and all beyond the first plane, which it separates.
 _WORDS = re.compile(r"[^\W\d_\u3005\u3006\u3031-\u303c\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00010000-\U0010ffff]+")
@@ -62,27 +62,31 @@ class Weight:
     prompt is written to a cache; `long_cache`: for an hour.
     """
 
-    # Initial values are class attributes, because setting them on each instance takes longer than a message.
-    allowance = REQUEST_ALLOWANCE
-    bytes = values = 0
-    unbounded = asks_for_cache = long_cache = False
+    __slots__ = ("allowance", "asks_for_cache", "bytes", "images", "long_cache", "unbounded", "values")
+    allowance: int
+    asks_for_cache: bool
+    bytes: int
+    images: list[Size | None]
+    long_cache: bool
+    unbounded: bool
+    values: int
 
-    def __init__(self) -> None:
-        self.images: list[Size | None] = []
 
-
-def weigh(document: Mapping[str, object], *, is_marked: bool = False) -> Weight:
+def weigh(document: Mapping[str, object], *, is_marked: bool = False, is_telling: bool = True) -> Weight:
     """Count every key and value of the body.
 
-    `is_marked`: the tokenizer adds marks to words and capitals, as Claude's does. Image payloads are left out at places
+    `is_marked`: the tokenizer adds marks to words and capitals, as Claude's does. `is_telling`: whether it may have one
+    of TELLING_FIELDS. Image payloads are left out at places
     where OpenRouter accepts images; tool schemas are always text. Iterative, so that nesting does not use the stack.
     """
-    weight, values = Weight(), 0
-    if not _TELLING_FIELDS.isdisjoint(document):
+    weight, size, values = Weight(), REQUEST_ALLOWANCE, 0
+    weight.unbounded = weight.asks_for_cache = weight.long_cache = False
+    weight.images = []
+    if is_telling and not TELLING_FIELDS.isdisjoint(document):
         weight.asks_for_cache = not _CACHE_FIELDS.isdisjoint(document)
         if any(document.get(field) for field in _INSTRUCTING_FIELDS):
-            weight.allowance += TOOLS_ALLOWANCE
-    size = weight.allowance
+            size += TOOLS_ALLOWANCE
+    weight.allowance = size
     texts: list[str] = []
     others: list[str] = []  # keys, whole numbers, true, false and null, which have no marks
     schema_texts: list[str] = []
