@@ -29,13 +29,13 @@ SHORTEN_HEADER = "x-wattfare-shorten"
 
 @dataclass(slots=True)
 class _Arguments:
-    """The arguments of one request's admission, which is repeated until it is decided."""
+    """The arguments with which the admission of a queued request is repeated until it is decided."""
 
-    request: OpenRequest
     worst: WorstCase | None
     estimate_nano: int
     terms: Terms | None
     turn: QueuePlace
+    may_shorten: bool
 
 
 class Admissions:
@@ -78,13 +78,13 @@ class Admissions:
             estimate = estimate_nano(chat, prices, completion_bytes=0)
             if not self._goes_beyond and worst is not None:
                 terms = _terms(request, worst, may_shorten=may_shorten, goes_beyond=False)
-        arguments = _Arguments(request, worst, estimate, terms, self._waiting.turn(request))
+        turn = self._waiting.turn(request)
         try:
             if not self._inflight.is_indexed(budget, request.clock()):
                 await self._inflight.index(budget, request.clock())
-            found = await self._ask(arguments)
+            found = await self._ask(request, worst, estimate, terms, turn)
             if not isinstance(found, Admission):
-                found = await self._wait(arguments, found, may_shorten=may_shorten)
+                found = await self._wait(request, found, _Arguments(worst, estimate, terms, turn, may_shorten))
         except Unavailable:
             raise
         except BudgetExceeded as refused:
@@ -102,24 +102,25 @@ class Admissions:
                 metrics.WAIT_SECONDS.observe(request.waited_seconds)
         return found
 
-    def _ask(self, arguments: _Arguments) -> Awaitable[Admission | Queued]:
+    def _ask(
+        self, request: OpenRequest, worst: WorstCase | None, estimate_nano: int, terms: Terms | None, turn: QueuePlace
+    ) -> Awaitable[Admission | Queued]:
         """Call the script once, of a budget that is listed for the sweeper. Raises like `admit`."""
-        request = arguments.request
         request.is_asked = True
         request.reach("asked")
         return self._ledger.admit(
             request.budget,
             request.request_id,
-            arguments.worst,
+            worst,
             model=request.chat.model,
-            estimate_nano=arguments.estimate_nano,
-            terms=arguments.terms,
-            turn=arguments.turn,
+            estimate_nano=estimate_nano,
+            terms=terms,
+            turn=turn,
         )
 
-    async def _wait(self, arguments: _Arguments, found: Admission | Queued, *, may_shorten: bool) -> Admission:
+    async def _wait(self, request: OpenRequest, found: Admission | Queued, arguments: _Arguments) -> Admission:
         """Send the terms if they are needed, and wait for the turn. The queue is left in any case."""
-        request, channel = arguments.request, arguments.turn.channel
+        channel = arguments.turn.channel
         began = request.clock()
         until = began + self._wait_seconds
         is_decided = False
@@ -129,7 +130,7 @@ class Admissions:
                     self._waiting.enter(request, found.place)
                 self._waiting.renewed(request)
                 if found.needs_terms:
-                    arguments.terms = await self._expected(arguments, may_shorten=may_shorten)
+                    arguments.terms = await self._expected(request, arguments)
                 else:
                     await self._until_woken(request, until)
                 # A request whose terms are needed after its waiting time has no place any more, and gets no new one.
@@ -137,7 +138,9 @@ class Admissions:
                 arguments.turn = QueuePlace(channel, found.place, is_over)
                 if not self._inflight.is_indexed(request.budget, request.clock()):
                     await self._inflight.index(request.budget, request.clock())
-                found = await self._ask(arguments)
+                found = await self._ask(
+                    request, arguments.worst, arguments.estimate_nano, arguments.terms, arguments.turn
+                )
             is_decided = True
         except Unavailable:
             # The other waiting requests of this budget would get the same error, one after the other.
@@ -161,9 +164,9 @@ class Admissions:
             request.is_asked = False
             raise _stopping()
 
-    async def _expected(self, arguments: _Arguments, *, may_shorten: bool) -> Terms:
+    async def _expected(self, request: OpenRequest, arguments: _Arguments) -> Terms:
         """Return the terms of a request whose bound does not fit."""
-        request, bound = arguments.request, arguments.worst
+        bound = arguments.worst
         if bound is None:
             raise AssertionError("without a bound no terms are asked for")
         budget = request.budget
@@ -172,7 +175,7 @@ class Admissions:
             if request.is_over:
                 raise Stopped
             expected = await expected_case(request.chat, self._prices.current, bound, now_ms=_now_ms())
-        return _terms(request, expected or bound, may_shorten=may_shorten, goes_beyond=True)
+        return _terms(request, expected or bound, may_shorten=arguments.may_shorten, goes_beyond=True)
 
     async def _explain(self, request: OpenRequest, refused: BudgetExceeded) -> None:
         """Add to a refusal when spend next leaves the window, and where the payer can raise the cap."""

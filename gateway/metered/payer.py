@@ -19,13 +19,14 @@ _MOST_PAYERS = 10_000
 def payer(call: Call, caller: Caller) -> Budget:
     """Return the budget named by the payer headers. Raises InvalidRequest, GrantInvalid."""
     headers = call.headers
-    users, grants = headers.getall(USER_HEADER, []), headers.getall(GRANT_HEADER, [])
-    if len(users) + len(grants) != 1:
+    name = GRANT_HEADER if GRANT_HEADER in headers else USER_HEADER
+    values = headers.getall(name, [])
+    if len(values) != 1 or (name is GRANT_HEADER and USER_HEADER in headers):
         raise InvalidRequest(f"Send exactly one of {USER_HEADER} and {GRANT_HEADER}, once.")
-    if grants:
-        return grant_of(grants[0], caller.mode, caller.app.app_id)
+    if name is GRANT_HEADER:
+        return grant_of(values[0], caller.mode, caller.app.app_id)
     try:
-        return known_budget(caller.mode, caller.app.app_id, users[0])
+        return known_budget(caller.mode, caller.app.app_id, values[0])
     except ValueError as fault:
         raise InvalidRequest(f"{USER_HEADER} {fault}.") from None
 
