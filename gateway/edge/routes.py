@@ -1,7 +1,7 @@
 """The URL table and the single error boundary: every refused or failed call gets the JSON envelope."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from aiohttp import StreamReader, web
@@ -21,20 +21,21 @@ from gateway.settings import Settings
 _PREFIXES = ("/v1", "/api/v1")
 _LONGEST_PATH = 200  # characters of a path that a message repeats; no path of the API is longer
 _COUNT_TOKENS = f"/{Dialect.MESSAGES.value}/count_tokens"
-# The dialect whose error envelope a path uses.
-_DIALECT_OF = {**{f"/{dialect.value}": dialect for dialect in Dialect}, _COUNT_TOKENS: Dialect.MESSAGES}
-_ENCLOSES = {prefix + path: WIRE[dialect].enclose for prefix in _PREFIXES for path, dialect in _DIALECT_OF.items()}
 
 Handler = Callable[[Call, tuple[str, ...]], Awaitable[web.Response | Answer]]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One path below `/v1`. `*` matches one segment, which the handler gets. `browser`: pages may call it (CORS)."""
+    """One path below `/v1`. `*` matches one segment, which the handler gets. `browser`: pages may call it (CORS).
+
+    `enclose`: makes its error bodies; None: the plain envelope.
+    """
 
     path: str
     handlers: dict[str, Handler]
     browser: bool = False
+    enclose: Callable[[int, Mapping[str, object]], dict[str, object]] | None = None
 
 
 class Routes:
@@ -67,13 +68,15 @@ class Routes:
         try:
             if fault is not None:
                 raise fault
-            call.enclose = _ENCLOSES.get(call.path)
             route, segments = self._find(call)
             is_for_pages = route.browser
-            if call.message.method == "OPTIONS" and is_for_pages:
-                response: web.Response | Answer = cors.preflight(call, sorted(route.handlers))
+            handler = route.handlers.get(message.method)
+            if handler is not None:
+                response: web.Response | Answer = await handler(call, segments)
+            elif is_for_pages and message.method == "OPTIONS":
+                response = cors.preflight(call, sorted(route.handlers))
             else:
-                response = await _choose(route.handlers, call.message.method)(call, segments)
+                response = await _other(route.handlers, message.method)(call, segments)
             call.status = response.status
         except WattfareError as error:
             response = call.refuse(await self._api.refused(call, error))
@@ -100,13 +103,16 @@ class Routes:
         """Return the route of a path, and the values of its `*` segments. Raises InvalidRequest."""
         fixed = self._fixed.get(call.path)
         if fixed is not None:
+            call.enclose = fixed.enclose
             return fixed, ()
         below = _below_version(call.request.path)
         for route in self._routes if below is not None else ():
             segments = _match(route.path, below or "")
             if segments is not None:
                 return route, segments
-        call.enclose = next((_ENCLOSES[path] for path in _ENCLOSES if call.path.startswith(f"{path}/")), None)
+        for path, route in self._fixed.items():
+            if route.enclose is not None and call.path.startswith(f"{path}/"):
+                call.enclose = route.enclose
         raise InvalidRequest(self._nothing_at(call.path), status=404)
 
     def _nothing_at(self, path: str) -> str:
@@ -128,8 +134,8 @@ def _table(proxy: Proxy, api: Api) -> list[Route]:
         return lambda call, _: proxy.forward(call, dialect)
 
     return [
-        *(Route(f"/{dialect.value}", {"POST": metered(dialect)}) for dialect in Dialect),
-        Route(_COUNT_TOKENS, {"POST": api.count_tokens}),
+        *(Route(f"/{each.value}", {"POST": metered(each)}, enclose=WIRE[each].enclose) for each in Dialect),
+        Route(_COUNT_TOKENS, {"POST": api.count_tokens}, enclose=WIRE[Dialect.MESSAGES].enclose),
         Route("/sessions", {"POST": api.create_session}),
         Route("/status", {"GET": api.status}),
         Route(
@@ -145,14 +151,12 @@ def _table(proxy: Proxy, api: Api) -> list[Route]:
     ]
 
 
-def _choose(handlers: dict[str, Handler], method: str) -> Handler:
+def _other(handlers: dict[str, Handler], method: str) -> Handler:
+    """Return the handler of a method that is not in the table. Raises InvalidRequest."""
     if method == "HEAD" and "GET" in handlers:
-        method = "GET"
-    handler = handlers.get(method)
-    if handler is None:
-        allowed = ", ".join(sorted(handlers))
-        raise InvalidRequest(f"Use {allowed} here.", status=405, headers={"Allow": allowed})
-    return handler
+        return handlers["GET"]
+    allowed = ", ".join(sorted(handlers))
+    raise InvalidRequest(f"Use {allowed} here.", status=405, headers={"Allow": allowed})
 
 
 def _below_version(path: str) -> str | None:

@@ -62,9 +62,11 @@ class AppPace:
         count = self._counts.get((caller.mode, caller.app.app_id))
         if count is None:
             count = self._begin(caller, now)
-        free_at = max(count.free_at, now) + self._step
-        if free_at - now > self._most:
-            raise _too_often(free_at - now - _MINUTE_SECONDS)
+        free_at = now + self._step
+        if count.free_at > now:
+            free_at = count.free_at + self._step
+            if free_at - now > self._most:
+                raise _too_often(free_at - now - _MINUTE_SECONDS)
         count.free_at = free_at
         count.unreported += 1
         if count.unreported >= self._share and (count.is_acknowledged or now - count.since > _ANSWER_SECONDS):
