@@ -59,10 +59,13 @@ class Ledger:
         self.lease_ms = lease_ms
         self.keep_ms = keep_days * _DAY_MS
         settings = partial(constants, pace, lease_ms=lease_ms, keep_days=keep_days, trial_ms=FUNDING_TRIAL_MS)
-        self._admit = {
-            mode: store.frequent("admit", _admit_words, keys=6, more=5, constants=settings(mode=mode))
-            for mode in ("live", "test")
-        }
+        self._admit, self._admit_fully = (
+            {
+                mode: store.frequent("admit", words, keys=keys, more=more, constants=settings(mode=mode))
+                for mode in ("live", "test")
+            }
+            for words, keys, more in ((_admit_words, 3, 3), (_admit_fully_words, 6, 5))
+        )
         self._note_id = store.frequent("attach", lambda budget, request_id: (budget.hold(request_id),), keys=1, more=1)
         self._settle = store.frequent("settle", partial(_settle_words, self.keep_ms), keys=7, more=5)
         self.events = Events(store)
@@ -86,9 +89,14 @@ class Ledger:
         After Unavailable the hold may exist: void it.
         """
         total_nano = "" if worst is None else str(worst.total_nano)
-        words = (total_nano, encode_queue(turn, worst, terms), str(estimate_nano), _line(model), turn.channel)
-        script_call = self._admit[budget.mode].call(budget, request_id, words)
-        reply = await self._store.run(script_call, behind=budget.open_shard)
+        words, asked, reply = (total_nano, str(estimate_nano), _line(model)), encode_queue(turn, worst, terms), b""
+        if not asked:
+            script_call = self._admit[budget.mode].call(budget, request_id, words)
+            reply = await self._store.run(script_call, behind=budget.open_shard)
+        if not reply:
+            # The first of a day, or one that may have to wait: the script needs all keys and arguments.
+            script_call = self._admit_fully[budget.mode].call(budget, request_id, (*words, asked, turn.channel))
+            reply = await self._store.run(script_call, behind=budget.open_shard)
         found = outcome(reply, worst, terms, lease_ms=self.lease_ms)
         if found is None:
             raise await self._not_connected(budget.owner)
@@ -303,7 +311,11 @@ class Ledger:
 
 
 def _admit_words(budget: Budget, request_id: str) -> list[str]:
-    names = [budget.budget, budget.days, budget.due, budget.queue, budget.alive, budget.hold(request_id)]
+    return [budget.budget, budget.due, budget.hold(request_id), request_id]
+
+
+def _admit_fully_words(budget: Budget, request_id: str) -> list[str]:
+    names = [budget.budget, budget.due, budget.hold(request_id), budget.days, budget.queue, budget.alive]
     return [*names, request_id]
 
 

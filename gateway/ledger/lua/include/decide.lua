@@ -4,7 +4,7 @@
 local function decide(queue, channel, place, terms, left, alone, bound, now_ms, waiting_ms)
   local waiter = channel .. ' ' .. ARGV[1]
   -- A repeat after a lost reply has its hold, and does not wait.
-  if redis.call('EXISTS', KEYS[6]) == 1 then return -4, bound or 0, 0 end
+  if redis.call('EXISTS', KEYS[3]) == 1 then return -4, bound or 0, 0 end
   local is_over = place == '-'
   if place ~= '' and not is_over then waiting_ms = queue.keep(waiter, place, now_ms) end
   -- A request whose waiting time has passed skips the queue: those before it have waited as long.
@@ -25,7 +25,7 @@ local function decide(queue, channel, place, terms, left, alone, bound, now_ms, 
   -- At most one open request of a budget may be beyond its bound, so that a burst cannot overrun the cap.
   local function is_beyond_free()
     local other = redis.call('HGET', KEYS[1], 'beyond')
-    return not other or not redis.call('ZSCORE', KEYS[3], other)
+    return not other or not redis.call('ZSCORE', KEYS[2], other)
   end
 
   -- Returns how many output tokens an amount affords. The factor prevents one too many by a double's rounding.

@@ -2,7 +2,7 @@
 -- in its hold. For admit.lua, whose KEYS and ARGV it reads.
 local function unplaced(code, amount, uses_left, is_overdue, cap_nano, held_nano, window_nano)
   local sums = ' ' .. (cap_nano or '-1') .. ' ' .. held_nano .. ' '
-  local earlier = code > -7 and redis.call('GET', KEYS[6])
+  local earlier = code > -7 and redis.call('GET', KEYS[3])
   if not earlier then
     local fields = (code > -7 and '0' or amount) .. '\n\n\n\n' .. code .. '\n0\n' .. window_nano
     return uses_left .. (is_overdue and ' 1' or ' 0') .. sums .. fields .. ' '
