@@ -194,8 +194,11 @@ class Proxy:
             stop_if_over(request)
 
         def on_progress() -> None:
-            if not request.is_midway and upstream.is_sent:
-                request.sent()
+            if upstream.status is None and upstream.failure is None:
+                # An informational head came, or the request's last byte was sent.
+                if upstream.is_sent:
+                    request.sent()
+                return
             try:
                 if self._relay.passes(request, upstream):
                     return

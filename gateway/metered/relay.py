@@ -83,11 +83,8 @@ class Relay:
         is_midway, request.is_midway = request.is_midway, False
         if request.gone or upstream.failure is not None:
             return False
-        if not is_midway:
-            if upstream.status is None:
-                return True  # only the request was sent, or an informational head came
-            if not (upstream.is_ended and self.opens(request, upstream)):
-                return False
+        if not is_midway and not (upstream.is_ended and self.opens(request, upstream)):
+            return False
         piece = upstream.take()
         if piece:
             request.feed(piece)
