@@ -76,11 +76,7 @@ class Outbox:
         server = self._routes.owner(slot)
         pipe = server.pipe if server.is_open and self.blocking(server, slot) is None else None
         post = Post(self, server, call, on_reply)
-        queue = self._queues.get(slot)
-        if queue is None:
-            self._queues[slot] = [post]
-        else:
-            queue.append(post)
+        self._queues.setdefault(slot, []).append(post)
         self._count += 1
         if pipe is None:
             self._hold(slot)

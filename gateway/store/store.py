@@ -59,6 +59,8 @@ class Store:
         self._epoch.load(memory)
         self._beats = Beats(self._routes, self._epoch, self._scripts["beat"], on_beat=self._beaten)
         self._outbox = Outbox(self._routes, deadline_seconds=deadline_seconds, is_refused=self._beats.refuses)
+        self.post_then = self._outbox.post_then
+        """Does as `post` with a packed call, and calls a second argument with the result, never before it returns."""
         self._opening = asyncio.Event()
 
     @classmethod
@@ -298,10 +300,6 @@ class Store:
         they are sent when it is back, after the slot's earlier posts. `on_reply` is called with the reply, once.
         """
         return self._outbox.post(self._call(script, key_names, args), on_reply)
-
-    def post_then(self, call: Call, then: Callable[[bool], None], on_reply: OnReply | None = None) -> None:
-        """Do as `post`, and call `then` with the result, never before this returns."""
-        self._outbox.post_then(call, then, on_reply)
 
     def keep(
         self,
