@@ -83,7 +83,9 @@ class Relay:
         is_midway, request.is_midway = request.is_midway, False
         if request.gone or upstream.failure is not None:
             return False
-        if not is_midway and not (upstream.is_ended and self.opens(request, upstream)):
+        # The handler opens a refusal, since only it reads its body, by which something may be owed.
+        is_whole = upstream.is_ended and 200 <= (upstream.status or 0) < 300
+        if not is_midway and not (is_whole and self.opens(request, upstream)):
             return False
         piece = upstream.take()
         if piece:
@@ -99,13 +101,13 @@ class Relay:
         return request.is_midway
 
     def opens(self, request: OpenRequest, upstream: Upstream) -> bool:
-        """Record the status line and headers that have come, once; return whether an answer begins."""
+        """Record the status line and headers that have come, once; return whether they were not recorded yet."""
         if request.opened_at is not None:
             return False
         status, header = upstream.status or 0, upstream.header
         request.opened(status, header("content-encoding"), header("x-generation-id"))
         request.reach("opened")
-        return request.meter.is_accepted
+        return True
 
     def _settles(self, request: OpenRequest, piece: bytes, *, is_whole: bool) -> bool:
         """Post the settlement of an answer that is complete, and leave `piece` to the handler, which is woken then."""
@@ -115,8 +117,8 @@ class Relay:
         elif not request.meter.states_cost:
             return False
         if not request.is_closed:
-            request.is_settling = True
             self._closing.close_then(request, request.settled)
+            request.is_settling = True
         return request.is_settling
 
     def _end(self, request: OpenRequest) -> None:

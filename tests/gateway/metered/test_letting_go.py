@@ -1,11 +1,14 @@
 """After the caller is gone, upstream is read until its cost or id is known, and then closed."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
+from aiohttp import ClientError
 
+from gateway.openrouter.connection import UpstreamConnection
 from tests.fakes import EVENT_STREAM, Exchange, FakeOpenRouter
 from tests.faults.openrouter import ask_raw
 from tests.gateway.stack import (
@@ -168,3 +171,28 @@ async def test_a_body_that_is_still_on_its_way_when_it_is_cut_never_comes_whole(
         assert openrouter.got_bytes < 9_000_000
         assert [entry["status"] for entry in await stack.entries()] == ["void"]
         assert (await stack.standing()).held_nano == 0
+
+
+@pytest.mark.parametrize("why", ["client", "revoked"])
+async def test_who_leaves_in_the_turn_a_whole_refusal_came_pays_what_it_states(
+    stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """Its body is read for a cost before anything ends the request."""
+    receive = UpstreamConnection.data_received
+
+    def receive_and_lose(self: UpstreamConnection, data: bytes) -> None:
+        receive(self, data)
+        for request in stack.gateway.inflight:
+            if self.is_ended:
+                request.cut() if why == "revoked" else request.hang_up()
+
+    monkeypatch.setattr(UpstreamConnection, "data_received", receive_and_lose)
+    body = b'{"error":{"code":502,"message":"cut"},"usage":{"cost":0.0015}}'
+
+    async def refuse(turn: Exchange) -> None:
+        turn.writer.write(b"HTTP/1.1 502 Bad\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    openrouter.play = refuse
+    with contextlib.suppress(ClientError):
+        await stack.chat()
+    assert [(entry["status"], entry["cost_nano"]) for entry in await stack.entries()] == [("settled", "1500000")]
