@@ -97,8 +97,11 @@ class Outbox:
         post = self.keep(call, on_reply)
         if post is not None and post.is_on_its_way and (pipe := post.server.pipe) is not None:
             pipe.when_flushed(then)
+        elif post is None or self._is_refused() or post.server.is_away:
+            self._loop.call_soon(then, False)
         else:
-            waiting = self._loop.create_task(self._sent_in_time(post))
+            post.sent = self._loop.create_future()
+            waiting = self._loop.create_task(self._flushed_in_time(post.sent))
             waiting.add_done_callback(lambda _: then(not waiting.cancelled() and waiting.result()))
 
     def blocking(self, server: Server, slot: int, behind: str | None = None) -> int | None:
@@ -162,14 +165,10 @@ class Outbox:
                 except Exception as fault:
                     log.error("post_reply_failed", error=type(fault).__name__)
 
-    async def _sent_in_time(self, post: Post | None) -> bool:
-        if post is None or post.is_on_its_way or self._is_refused() or post.server.is_away:
-            return False
-        post.sent = self._loop.create_future()
-        self._go_on(post.slot)
+    async def _flushed_in_time(self, sent: asyncio.Future[Pipe]) -> bool:
         try:
             async with asyncio.timeout(self._deadline_seconds):
-                return await (await post.sent).flushed()
+                return await (await sent).flushed()
         except TimeoutError:
             return False
 

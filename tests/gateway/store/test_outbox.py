@@ -114,6 +114,18 @@ async def test_what_was_posted_in_an_outage_arrives_after_it_in_order(server: Va
     assert await note(store, "b", 30)
 
 
+async def test_a_post_that_is_sent_in_the_turn_it_had_to_wait_is_sent(store: Store) -> None:
+    """Its server opens before the loop's next turn, when a task that waits for it would begin."""
+    [server] = store._routes.masters
+    told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    server.is_open = False
+    store.post_then(store.packed("note", ["{b}", "{b}:seen"], [1]), told.set_result)
+    server.is_open = True
+    store._outbox.go_on()
+    assert await told
+    assert await noted(store, "b") == [1]
+
+
 async def test_a_frozen_redis_answers_late_and_nothing_is_lost(server: ValkeyServer) -> None:
     """Posts in the socket are acknowledged after the freeze; later ones follow."""
     async with opened(server.url, deadline_ms=100) as store:
