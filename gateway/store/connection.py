@@ -191,9 +191,10 @@ class Pipe(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        # With a high-water mark of 0, pause_writing is called whenever the kernel did not accept all bytes.
-        self._transport.set_write_buffer_limits(high=0)
         self._is_tls = transport.get_extra_info("ssl_object") is not None
+        # With a limit of 0 the transport pauses whenever the kernel did not accept all bytes. A TLS transport pauses at
+        # its limit, not above: with 0 it would pause at every other write, until the reply to it.
+        self._transport.set_write_buffer_limits(high=1 if self._is_tls else 0)
 
     def data_received(self, data: bytes) -> None:
         self.since = time.monotonic()
@@ -232,13 +233,19 @@ class Pipe(asyncio.Protocol):
         # After a failed write the transport is closing, and connection_lost is about to be called.
         if self._flushing and not self._is_paused and not self._transport.is_closing():
             if self._is_tls:
-                # Under TLS the raw transport may buffer the bytes until the end of this turn.
-                self._loop.call_soon(self._tell_flushed, True)
+                # Under TLS the raw transport may buffer the bytes until the end of this turn. Later commands are not
+                # among them.
+                flushing, self._flushing = self._flushing, []
+                self._loop.call_soon(lambda: self._tell(flushing, not self.is_lost))
             else:
                 self._tell_flushed(True)
 
     def _tell_flushed(self, is_flushed: bool) -> None:
         flushing, self._flushing = self._flushing, []
+        self._tell(flushing, is_flushed)
+
+    @staticmethod
+    def _tell(flushing: list[Callable[[bool], None]], is_flushed: bool) -> None:
         for call in flushing:
             try:
                 call(is_flushed)

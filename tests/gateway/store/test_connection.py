@@ -1,7 +1,9 @@
 """One connection: one write for each loop turn, replies in order, and an error for all pending calls at its end."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from gateway.store.connection import LOST, Access, Lost, Pipe, Place, connect, pack
 from tests.peers import Peer
 from tests.servers import ValkeyServer
+from tests.tls import open_relay
 
 _SECONDS = 10
 
@@ -98,6 +101,27 @@ async def test_what_is_not_flushed_when_the_server_is_given_up_is_told(peer: Pee
     pipe.give_up()
     assert await flushing is False
     peer.may_read.set()
+
+
+async def test_over_tls_a_flush_waits_for_no_reply_and_for_its_own_bytes(peer: Peer, tmp_path: Path) -> None:
+    """Neither does a second command, sent in the turn after the first was written, count as flushed with it."""
+    loop = asyncio.get_running_loop()
+    async with open_relay(Path(peer.place.path), tmp_path) as relay:
+        access = Access(tls=ssl.create_default_context(cafile=relay.ca_file))
+        pipe = await connect(Place("127.0.0.1", relay.port).find, access, Pipe)
+
+        def ask_and_look(seen: "asyncio.Future[tuple[bool, list[bytes]]]") -> None:
+            asked(pipe, "GET", "a")
+            pipe.when_flushed(lambda is_flushed: seen.set_result((is_flushed, pipe._out)))
+
+        for _ in range(3):
+            first, second = loop.create_future(), loop.create_future()
+            loop.call_soon(loop.call_soon, ask_and_look, second)
+            ask_and_look(first)
+            async with asyncio.timeout(_SECONDS):
+                assert (await first)[0]
+                assert await second == (True, [])
+        pipe.close()
 
 
 async def test_commands_that_no_request_waits_for_do_not_count_as_asked(peer: Peer, pipe: Pipe) -> None:
