@@ -160,10 +160,12 @@ class OpenRequest:
                 self._payload, self._payload_at = payload, last_heard
         return self._payload_at + seconds
 
-    def end(self, ended_by: str) -> None:
-        """Record a complete answer."""
+    def end(self, ended_by: str, last: bytes = b"") -> None:
+        """Record a complete answer. `last`: its last bytes, if they were not fed."""
+        if last and self.first_byte_at is None:
+            self.first_byte_at = self.clock()
         self.ended_by = self.gone or ended_by
-        self.meter.ended()
+        self.meter.ended(last)
 
     def break_off(self) -> None:
         """Record that upstream failed or was cut; a refusal that was read completely stays one."""

@@ -119,11 +119,11 @@ class Meter:
             reading.feed(chunk)
         return reading.scanner.done
 
-    def ended(self) -> None:
-        """Record that the body is complete."""
+    def ended(self, last: bytes = b"") -> None:
+        """Record that the body is complete. `last`: its last bytes, if `body` was not called with them."""
         self._ended_well = self.state != "closed"
         self._move("ended")
-        self._finish()
+        self._finish(last)
 
     def cut(self) -> None:
         """Record that the connection to upstream failed or was cut."""
@@ -235,7 +235,7 @@ class Meter:
         """Apply an event to the table; one that the state does not allow is a bug, and raises KeyError."""
         self.state = TRANSITIONS[self.state][event]
 
-    def _finish(self) -> None:
+    def _finish(self, last: bytes = b"") -> None:
         if not self._is_read:
             self._is_read = True
-            self._reading.finish()
+            self._reading.finish(last)

@@ -88,7 +88,7 @@ class Relay:
         if not is_midway and not (is_whole and self.opens(request, upstream)):
             return False
         piece = upstream.take()
-        if piece:
+        if piece and not upstream.is_ended:
             request.feed(piece)
         if upstream.is_ended or request.over_at != NEVER:
             return self._settles(request, piece, is_whole=upstream.is_ended)
@@ -113,7 +113,7 @@ class Relay:
         """Post the settlement of an answer that is complete, and leave `piece` to the handler, which is woken then."""
         request.unwritten = piece
         if is_whole:
-            self._end(request)
+            self._end(request, piece)
         elif not request.meter.states_cost:
             return False
         if not request.is_closed:
@@ -121,8 +121,8 @@ class Relay:
             request.is_settling = True
         return request.is_settling
 
-    def _end(self, request: OpenRequest) -> None:
-        request.end("complete")
+    def _end(self, request: OpenRequest, last: bytes = b"") -> None:
+        request.end("complete", last)
         request.reach("ended")
 
     def _hand_on(self, request: OpenRequest, piece: bytes, *, is_last: bool) -> bool:

@@ -1,6 +1,7 @@
 """A pure scanner of an answer that is one JSON document: reads bytes in any split, finds usage, id and errors.
 
 It buffers at most WHOLE_BODY_BYTES and the needed members, and never raises. `Reading` drops leading blanks.
+Most documents end with a usage that states the cost, and then only that end is parsed.
 """
 
 import re
@@ -8,7 +9,15 @@ import re
 from gateway.openrouter.dialects import Wire, carries_work
 from gateway.openrouter.members import Members
 from gateway.openrouter.scanner import MAX_ERRORS, Scanner
-from gateway.openrouter.usage import errors_in, find_errors, find_id, find_usage, parsed_answer
+from gateway.openrouter.usage import (
+    FAILURE_MARKS,
+    USAGE_MARK,
+    errors_in,
+    find_errors,
+    find_id,
+    find_usage,
+    parsed_answer,
+)
 
 # Larger bodies are mostly vectors or base64. Their members are extracted without a full parse, which for 30 MB of
 # embeddings would stop every other stream of the process for seconds.
@@ -17,6 +26,7 @@ WHOLE_BODY_BYTES = 256 * 1024
 _SMALL_BYTES = 16 * 1024
 
 _BLANKS = b" \t\r\n"
+_USAGE = b"," + USAGE_MARK + b":{"
 # Each matching id can be stored (`usage.fit_id`).
 _LEADING_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([!#-\[\]-~]{1,128})"')
 
@@ -31,6 +41,7 @@ class JsonScanner(Scanner):
     _walked = 0  # how many bytes of `_body` were given to `_members`
     _id: str | None = None
     _is_work_broken_off = False  # whether a member that is not complete looks like output
+    _is_end_read = False  # whether only the end was parsed, as it states the cost
 
     def __init__(self, wire: Wire, whole_body_bytes: int = WHOLE_BODY_BYTES) -> None:
         self._wire = wire
@@ -44,13 +55,14 @@ class JsonScanner(Scanner):
         """The generation id so far: that at the beginning, or of the whole document."""
         if self._id is None:
             leading = _LEADING_ID.match(self._body)
-            self._id = leading[1].decode() if leading else find_id(self._document)
+            self._id = leading[1].decode() if leading else find_id(self._known())
         return self._id
 
     @property
     def has_work(self) -> bool:
         """Whether any output was delivered. It is looked for when it is asked for, which a stated cost spares."""
-        return self._is_work_broken_off or carries_work(self._wire, self._document)
+        document = self._known()
+        return self._is_work_broken_off or carries_work(self._wire, document)
 
     @property
     def is_outdone(self) -> bool:
@@ -78,8 +90,41 @@ class JsonScanner(Scanner):
             self._document = {}
             self.done = self._members is not None and self._members.is_whole
 
-    def finish(self) -> None:
+    def finish(self, last: bytes = b"") -> None:
         """Read the body; of a truncated or too large one, the complete members."""
+        if last:
+            if not self._is_large and self._read_end(self._body + last):
+                self.payload_bytes += len(last)
+                self.done = True
+                return
+            self.feed(last)
+        self._read()
+
+    def _read_end(self, body: bytes) -> bool:
+        """Read the usage at the end of a complete body; return whether it states the cost and there is no error.
+
+        In a JSON object the mark can be no part of a string. If what follows ends with the body and is the rest of an
+        object, it is that of the outermost: all others are closed before.
+        """
+        at = body.rfind(_USAGE)
+        if at < 0 or len(body) > self._whole_body_bytes or not body.startswith(b"{"):
+            return False
+        for mark in FAILURE_MARKS:
+            if body.find(mark) >= 0:
+                return False
+        usage = find_usage(parsed_answer(b"{" + body[at + 1 :]))
+        if usage is None or usage.cost_nano is None:
+            return False
+        self._body, self.usage, self._is_end_read = body, usage, True
+        return True
+
+    def _known(self) -> dict[str, object]:
+        """Return the document as far as it is known."""
+        if self._is_end_read and not self._document:
+            self._document = parsed_answer(self._body) or self._walk().document()
+        return self._document
+
+    def _read(self) -> None:
         document = self._document or parsed_answer(self._body)
         if document:
             errors = errors_in(self._body, document)

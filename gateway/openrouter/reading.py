@@ -4,8 +4,6 @@ Rule: bytes decide, not headers. The first byte that is not a blank decides betw
 cannot be decoded is not read, and its cost is looked up.
 """
 
-from collections.abc import Callable
-
 from gateway.openrouter.dialects import Wire
 from gateway.openrouter.encodings import Decoder, Undecodable, is_encoded, is_gzip
 from gateway.openrouter.json_body import JsonScanner
@@ -18,7 +16,7 @@ _UNDECIDED = Scanner()
 
 
 class Reading:
-    """Reads one answer. `feed` takes the next bytes of the body, in any split."""
+    """Reads one answer, in any split."""
 
     scanner: Scanner = _UNDECIDED
     _decoder: Decoder | None = None
@@ -28,10 +26,9 @@ class Reading:
 
     def __init__(self, wire: Wire, coding: str | None = None) -> None:
         self._wire = wire
-        self.feed: Callable[[bytes], None] = self._decide
         if coding is not None and is_encoded(coding):
             self._decoder = Decoder(coding)
-            self.feed = self._decode
+            self.feed = self._decode  # type: ignore[method-assign]
 
     @property
     def is_decided(self) -> bool:
@@ -48,16 +45,6 @@ class Reading:
         """Whether its bytes are encoded, so that no event of ours can be inserted or appended."""
         return self._decoder is not None
 
-    def finish(self) -> None:
-        """Read the rest at the end of the body, complete or not."""
-        if self._decoder is not None and not self.is_blind:
-            try:
-                for plain in self._decoder.finish():
-                    self._read(plain)
-            except Undecodable:
-                self.is_blind = True
-        self.scanner.finish()
-
     def _decide(self, chunk: bytes) -> None:
         start = chunk.lstrip(_BLANKS)
         if start.startswith(_DOCUMENT_STARTS):
@@ -66,15 +53,38 @@ class Reading:
             return
         elif self._decoder is None and is_gzip(start):
             self._decoder = Decoder("gzip")
-            self.feed = self._decode
+            self.feed = self._decode  # type: ignore[method-assign]
             self._decode(start)
             return
         else:
             scanner = SseScanner(self._wire)
         self.scanner = scanner
         if self._decoder is None:
-            self.feed = scanner.feed
+            self.feed = scanner.feed  # type: ignore[method-assign]
         scanner.feed(start)
+
+    feed = _decide
+    """Takes the next bytes of the body. Once its form is decided, an instance has its own."""
+
+    def finish(self, last: bytes = b"") -> None:
+        """Read the rest at the end of the body, complete or not. `last`: what was not fed of a complete one."""
+        if self._decoder is None:
+            if self.scanner is _UNDECIDED:
+                last = last.lstrip(_BLANKS)
+                if last.startswith(_DOCUMENT_STARTS):
+                    self.scanner = JsonScanner(self._wire)
+            if self.scanner is not _UNDECIDED:
+                self.scanner.finish(last)
+                return
+        if last:
+            self.feed(last)
+        if self._decoder is not None and not self.is_blind:
+            try:
+                for plain in self._decoder.finish():
+                    self._read(plain)
+            except Undecodable:
+                self.is_blind = True
+        self.scanner.finish()
 
     def _decode(self, chunk: bytes) -> None:
         if self.is_blind or self._decoder is None:

@@ -44,5 +44,5 @@ class Scanner:
     def feed(self, chunk: bytes) -> None:
         """Read the next bytes of the body, in any split."""
 
-    def finish(self) -> None:
-        """Read the rest at the end of the body, complete or not."""
+    def finish(self, last: bytes = b"") -> None:
+        """Read the rest at the end of the body, complete or not. `last`: what was not fed of a complete one."""

@@ -109,8 +109,10 @@ class SseScanner(Scanner):
         if at < len(chunk):
             self._take_lines(chunk[at:])
 
-    def finish(self) -> None:
+    def finish(self, last: bytes = b"") -> None:
         """Read the last event, even without its line end or blank line."""
+        if last:
+            self.feed(last)
         if self._is_between:
             return
         if self._line or self._is_passing:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.metered.meter import Meter, Reconcile, Settle, Void
 from gateway.openrouter.dialects import EACH, WIRE, Dialect, Path, StreamError, Wire, carries_work, found
-from gateway.openrouter.usage import find_errors, find_id, find_usage
+from gateway.openrouter.usage import FAILURE_MARKS, find_errors, find_id, find_usage
 
 COLUMNS = [column.name for column in fields(Wire)]
 ROWS = pytest.mark.parametrize("dialect", list(Dialect), ids=lambda dialect: dialect.value)
@@ -71,6 +71,13 @@ def test_an_id_is_found_where_it_stands(dialect: Dialect) -> None:
         assert find_id(document) == "gen-1"
         assert read(dialect, event(document)).generation_id == "gen-1"
         assert read(dialect, json.dumps(document).encode()).generation_id == "gen-1"
+
+
+@ROWS
+def test_a_failure_is_marked(dialect: Dialect) -> None:
+    """Where none of the marks stands there is no error, which spares a search for one."""
+    for kind in WIRE[dialect].failures:
+        assert any(mark in json.dumps({"type": kind}).encode() for mark in FAILURE_MARKS)
 
 
 @ROWS

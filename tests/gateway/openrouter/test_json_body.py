@@ -1,6 +1,7 @@
 """A document is read whole, or member by member when it is large or broke off, at any split."""
 
 import json
+from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +9,18 @@ from hypothesis import strategies as st
 from gateway.openrouter.json_body import JsonScanner
 from gateway.openrouter.usage import Usage
 from tests.gateway.openrouter.scans import CHAT, COSTS, HALF_A_DOLLAR, facts, pieces, read_json
+
+_USAGES = st.fixed_dictionaries(
+    {}, optional={"cost": st.sampled_from([0, 0.5, 1.4e-7, None, "1"]), "prompt_tokens": st.integers(0, 9)}
+)
+_MEMBERS: dict[str, st.SearchStrategy[object]] = {
+    "id": st.sampled_from(["gen-1", "not an id", 1]),
+    "type": st.sampled_from(["message", "error", "response.failed", None]),
+    "error": st.sampled_from([None, {"code": 402, "message": "Insufficient credits"}]),
+    "response": st.fixed_dictionaries({"id": st.just("gen-2"), "usage": _USAGES}),
+    "choices": st.sampled_from([[], [{"message": {"content": ',"usage":{"cost":7}}'}}], [{"usage": {"cost": 7}}]]),
+    "usage": _USAGES | st.none(),
+}
 
 
 def test_a_leading_id_of_a_json_body_is_known_at_once() -> None:
@@ -31,6 +44,34 @@ def test_splits_never_change_what_a_json_body_says(cuts: list[int]) -> None:
     """A body with keep-alive blanks is read alike for any split into pieces."""
     body = b'\n         \n{"id":"gen-1","choices":[{"error":{"code":502}}],"usage":{"prompt_tokens":3,"cost":0.5}}'
     assert facts(read_json(*pieces(body, cuts))) == facts(read_json(body))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    document=st.fixed_dictionaries({}, optional=_MEMBERS),
+    order=st.randoms(use_true_random=False),
+    separators=st.sampled_from([(",", ":"), (", ", ": ")]),
+    cut=st.integers(min_value=0),
+)
+def test_a_complete_body_says_the_same_as_its_pieces(
+    document: dict[str, object], order: Random, separators: tuple[str, str], cut: int
+) -> None:
+    """Of a body that is known to be complete the end may be enough, wherever a usage stands."""
+    members = list(document.items())
+    order.shuffle(members)
+    body = json.dumps(dict(members), separators=separators).encode() + b"\n"
+    known = cut % len(body)
+    scanner = JsonScanner(CHAT)
+    scanner.feed(body[:known])
+    scanner.finish(body[known:])
+    assert facts(scanner) == facts(read_json(body))
+
+
+def test_a_cost_at_the_end_counts_though_the_text_is_no_json() -> None:
+    """A body that is complete, and ends with a usage that states the cost, may have an invalid byte before it."""
+    scanner = JsonScanner(CHAT)
+    scanner.finish(b'{"id":"gen-1","choices":[{"message":{"content":"a"b"}}],' + COSTS[1:])
+    assert (scanner.usage, scanner.generation_id) == (HALF_A_DOLLAR, "gen-1")
 
 
 def test_usage_and_id_behind_megabytes_of_vectors_are_found() -> None:
