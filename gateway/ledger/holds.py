@@ -303,6 +303,8 @@ class Ledger:
         return self._settle.call(budget, request_id, words)
 
     def _booked(self, budget: Budget, owed: Settlement, reply: Reply) -> Booked:
+        if reply == b"1 0":
+            return Booked(True, owed.status, owed.cost_nano, 0)
         code, *first, overrun = reply.split()
         if code == b"2":
             self.events.list_now(budget)

@@ -85,8 +85,10 @@ class RequestCommand:
         name = budget.name
         template = self._templates.get((len(name), len(request_id))) or self._template(budget, request_id)
         try:
-            rest = "".join([f"{_LENGTHS[len(word)]}{word}\r\n" for word in last])
-            packed = (template.replace(_NAME, name).replace(_ID, request_id) + rest).encode("ascii")
+            said = template.replace(_NAME, name).replace(_ID, request_id)
+            for word in last:
+                said += f"{_LENGTHS[len(word)]}{word}\r\n"
+            packed = said.encode("ascii")
         except (IndexError, UnicodeEncodeError):
             # A word is very long, or its length in bytes is another.
             packed = pack((*self._start, *self._words(budget, request_id), *last))
