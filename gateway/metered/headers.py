@@ -11,6 +11,7 @@ from gateway.errors import InvalidRequest
 from gateway.ledger.outcomes import Admission
 from gateway.memo import Memo
 from gateway.money import usd_text
+from gateway.openrouter.connection import header_of
 from gateway.openrouter.refusals import holds_secret
 
 # RFC 9110 §7.6.1, and headers that a proxy sets itself.
@@ -95,12 +96,12 @@ def forwarded(headers: CIMultiDictProxy[str]) -> list[str]:
     return kept
 
 
-def passed_lines(headers: list[tuple[str, str]]) -> str:
-    """Return the lines of upstream's headers to relay: those that name no key and no account.
+def passed_lines(lines: list[bytes]) -> str:
+    """Return those of upstream's header lines to relay that name no key and no account.
 
     Raises ValueError for a value with a line break, which an HTTP parser never returns.
     """
-    return "".join(map(_passed_line, headers))
+    return "".join(map(_passed_line, lines))
 
 
 def _is_relayed(name: str) -> bool:
@@ -117,7 +118,7 @@ def own_lines(request_id: str, admission: Admission, header: Callable[[str], str
     """
     lines = f"{_ANSWERED_BY}{request_id}\r\n"
     upstreams_id = header(REQUEST_ID)
-    if upstreams_id is None or not _passed_line((REQUEST_ID, upstreams_id)):
+    if upstreams_id is None or not _passed_line(f"{_THEIR_ID}{upstreams_id}".encode("utf-8", "surrogateescape")):
         lines += f"{_THEIR_ID}{request_id}\r\n"
     if admission.remaining_nano is not None:
         lines += f"{_REMAINING}{usd_text(admission.remaining_nano)}\r\n"
@@ -128,9 +129,9 @@ def own_lines(request_id: str, admission: Admission, header: Callable[[str], str
     return lines
 
 
-def _line_if_passed(header: tuple[str, str]) -> str:
+def _line_if_passed(received: bytes) -> str:
     """Return the line of a header to relay, else ''. Raises ValueError."""
-    name, value = header
+    name, value = header_of(received)
     lowered = name.lower()
     if lowered in _NOT_PASSED_ON or lowered.startswith(_NOT_PASSED_ON_PREFIXES) or _names_account(value):
         return ""

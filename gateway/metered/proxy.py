@@ -274,7 +274,7 @@ def _answer(request: OpenRequest, admission: Admission, upstream: Upstream) -> A
     """Return the answer to begin, None if the caller is gone."""
     if request.gone:
         return None
-    lines = passed_lines(upstream.headers) + own_lines(request.request_id, admission, upstream.header)
+    lines = passed_lines(upstream.lines) + own_lines(request.request_id, admission, upstream.header)
     return Answer(request.call, upstream.status or 0, lines, upstream.header)
 
 

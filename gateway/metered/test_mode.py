@@ -58,6 +58,11 @@ class SimulatedConnection:
         self.status, self.headers = played.status, list(played.headers)
         self._play()
 
+    @property
+    def lines(self) -> list[bytes]:
+        """The header lines."""
+        return [f"{name}: {value}".encode() for name, value in self.headers]
+
     def header(self, name: str) -> str | None:
         """Return a header's value, None without one. `name` in lower case."""
         return next((value for each, value in self.headers if each.lower() == name), None)

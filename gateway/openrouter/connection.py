@@ -64,8 +64,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_progress: Callable[[], None] = _nothing
         self.status: int | None = None
         """The answer's status, None until its head was read."""
-        self.headers: list[tuple[str, str]] = []
-        """As received, decoded as UTF-8 with surrogate escapes, so that encoding restores every byte."""
+        self.lines: list[bytes] = []
+        """The header lines as received."""
         self.header: Callable[[str], str | None] = _NO_HEADERS.get
         """Returns the first value of a header by its name in lower case, None without one."""
         self.is_sent = False
@@ -83,11 +83,16 @@ class UpstreamConnection(asyncio.Protocol):
         `on_progress` is called, within the loop's callbacks, when a public attribute changed or bytes can be taken.
         """
         self._on_progress = on_progress
-        self.status, self.headers, self.header, self.failure = None, [], _NO_HEADERS.get, None
+        self.status, self.lines, self.header, self.failure = None, [], _NO_HEADERS.get, None
         self.is_sent = self.is_ended = False
         self._framing_bytes = 0
         self._head = b""
         self.last_heard = self._clock()
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """Name and value of each header."""
+        return list(map(header_of, self.lines))
 
     def send(self, head: bytes, body: bytes) -> None:
         """Write the request: head and body at once, in one write unless the body is large.
@@ -267,7 +272,7 @@ class UpstreamConnection(asyncio.Protocol):
         if len(lines) > _MOST_HEADERS:
             raise ValueError("too many headers")
         self._head = b""
-        self.headers = list(map(_header, lines))
+        self.lines = lines
         first_values = dict(map(_by_name, reversed(lines)))
         self.header = first_values.get
         coding, has_doubled = first_values.get("transfer-encoding"), len(first_values) < len(lines)
@@ -286,18 +291,20 @@ class UpstreamConnection(asyncio.Protocol):
             self._is_awaiting, self.is_ended = False, True
 
 
-def _read_header(line: bytes) -> tuple[str, str]:
-    """Return name and value, without the optional whitespace around the value (RFC 9112 §5)."""
+def header_of(line: bytes) -> tuple[str, str]:
+    """Return a header line's name and value, without the optional whitespace around the value (RFC 9112 §5).
+
+    Decoded as UTF-8 with surrogate escapes, so that encoding restores every byte.
+    """
     name, _, value = line.decode("utf-8", "surrogateescape").partition(":")
     return name, value.strip(" \t")
 
 
 def _read_by_name(line: bytes) -> tuple[str, str]:
-    name, value = _read_header(line)
+    name, value = header_of(line)
     return name.lower(), value
 
 
-_header = Memo(_read_header, _REMEMBERED_HEADERS).__getitem__
 _by_name = Memo(_read_by_name, _REMEMBERED_HEADERS).__getitem__
 
 

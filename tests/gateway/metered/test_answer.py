@@ -37,7 +37,9 @@ def _answer(
     first = {name.lower(): value for name, value in reversed(pairs)}.get
     message = SimpleNamespace(version=HttpVersion(1, minor), should_close=minor == 0)
     call = SimpleNamespace(message=message, connection=SimpleNamespace(transport=transport))
-    return Answer(cast("Call", call), status, passed_lines(pairs), first)
+    return Answer(
+        cast("Call", call), status, passed_lines([f"{name}: {value}".encode() for name, value in pairs]), first
+    )
 
 
 def test_a_whole_answer_is_one_write_with_its_length() -> None:

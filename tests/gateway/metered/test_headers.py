@@ -119,7 +119,8 @@ def test_an_answers_header_that_names_a_key_or_an_account_is_not_passed_on(value
     """By its value, whatever its name; a provider's account by its name."""
     kept = [("X-Generation-Id", "gen-1-abc"), ("X-Note", "a user of ids"), ("Retry-After", "7")]
     named = [("X-Note-2", value), ("openai-organization", "acme"), ("anthropic-organization-id", "0-1")]
-    assert passed_lines([*kept, *named]) == "".join(f"{name}: {value}\r\n" for name, value in kept)
+    lines = [f"{name}: {value}" for name, value in (*kept, *named)]
+    assert passed_lines([line.encode() for line in lines]) == "".join(f"{line}\r\n" for line in lines[: len(kept)])
 
 
 async def test_a_question_of_many_headers_is_answered(stack: Stack) -> None:
