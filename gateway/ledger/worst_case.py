@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gateway.money import MAX_NANO, ZEPTO_PER_NANO, nano_from_zepto
+from gateway.money import ZEPTO_PER_NANO, capped_nano
 
 # The least output tokens of a useful answer (CONTRACT §3.6).
 MIN_OUTPUT_TOKENS = 16
@@ -34,10 +34,7 @@ class WorstCase:
 
     def cost_nano(self, tokens: int) -> int:
         """Return the bound for `tokens` output tokens, rounded up."""
-        nano = self.fixed_nano + nano_from_zepto(self.per_token_zepto * tokens)
-        if nano > MAX_NANO:
-            return MAX_NANO
-        return nano
+        return capped_nano(self.fixed_nano * ZEPTO_PER_NANO + self.per_token_zepto * tokens)
 
     def affordable_tokens(self, nano: int) -> int:
         """Return how many output tokens `nano` affords, at most `max_tokens`; -1 if not even the prompt fits."""

@@ -82,7 +82,8 @@ class ChatRequest:
         is_special = not _SPECIAL_FIELDS.isdisjoint(document)
         fallbacks = _fallbacks(document) if is_special else []
         request.body, request.document, request.dialect = body, document, dialect
-        request.model = named = _model(document, fallbacks)
+        named = document.get("model")
+        request.model = named = _first(fallbacks) if named is None else _model_id(named, "model")
         request.ceiling_field, request.max_tokens = _ceiling(document, wire)
         request.has_output = wire.ceilings != ()
         if is_special or type(document.get("messages")) is not list or "messages" not in wire.prompts:
@@ -146,11 +147,8 @@ def _fallbacks(document: Mapping[str, object]) -> list[str]:
     return fallbacks + [_model_id(each, "fallbacks[].model") for each in named]
 
 
-def _model(document: Mapping[str, object], fallbacks: list[str]) -> str:
-    """Return the model, or take the first fallback for it."""
-    model = document.get("model")
-    if model is not None:
-        return _model_id(model, "model")
+def _first(fallbacks: list[str]) -> str:
+    """Take the first fallback for the model."""
     if not fallbacks:
         _refuse("`model` is missing. Name the model to use.")
     return fallbacks.pop(0)
