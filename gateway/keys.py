@@ -48,7 +48,6 @@ class Budget:
     A name is made at each use: an installation of many users makes a budget for one request.
     """
 
-    _digit: int | None = None
     _account = (b"", "")
 
     def __init__(self, owner: Owner) -> None:
@@ -61,6 +60,11 @@ class Budget:
         """The budget's name, which `parse` reads back; also the prefix of its keys."""
         self.slot = key_slot(self.name)
         """The slot of all its keys in a Cluster."""
+        self.place = f"{owner.kind}:{self.name}"
+        """The associated data for sealing this budget's funding key."""
+        self._digit = hashlib.sha256(self.name.encode()).digest()[0]
+        self.open_shard = _OPEN_SHARDS[self._digit % OPEN_SHARDS]
+        """zset: the shard of the list of budgets with open holds that this one belongs to."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Budget) and self.name == other.name
@@ -136,19 +140,9 @@ class Budget:
         return f"{self.name}:hold:{request_id}"
 
     @property
-    def open_shard(self) -> str:
-        """zset: the shard of the list of budgets with open holds that this one belongs to."""
-        return _OPEN_SHARDS[self._shard(OPEN_SHARDS)]
-
-    @property
     def event_shard(self) -> str:
         """zset: the shard that lists this budget when it may have undelivered events."""
-        return event_shard(self._shard(EVENT_SHARDS))
-
-    @property
-    def place(self) -> str:
-        """The associated data for sealing this budget's funding key."""
-        return f"{self.owner.kind}:{self.name}"
+        return event_shard(self._digit % EVENT_SHARDS)
 
     def account(self, salt: bytes) -> str:
         """Return the budget's short name for request ids and logs: a keyed hash, not reversible without `salt`."""
@@ -157,11 +151,6 @@ class Budget:
             account = _short(hmac.digest(salt, self.name.encode(), "sha256"))
             self._account = salt, account
         return account
-
-    def _shard(self, shards: int) -> int:
-        if self._digit is None:
-            self._digit = hashlib.sha256(self.name.encode()).digest()[0]
-        return self._digit % shards
 
 
 def key_slot(key: str) -> int:
