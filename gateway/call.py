@@ -139,9 +139,10 @@ class Call:
         if too large, 415 if not plain JSON.
         """
         headers, content = self.headers, self.content
-        fault = _type_fault(headers.get(CONTENT_TYPE, _JSON), headers.get(CONTENT_ENCODING, "identity"))
-        if fault is not None:
-            raise InvalidRequest(fault, status=415)
+        if headers.get(CONTENT_TYPE) != _JSON or CONTENT_ENCODING in headers:
+            fault = _type_fault(headers.get(CONTENT_TYPE, _JSON), headers.get(CONTENT_ENCODING, "identity"))
+            if fault is not None:
+                raise InvalidRequest(fault, status=415)
         if TRANSFER_ENCODING in headers and headers[TRANSFER_ENCODING].strip().lower() != "chunked":
             # The parser would read `identity, chunked` as chunked, and `gzip, chunked` as plain JSON.
             raise InvalidRequest("Send the body chunked or with its length, in no other transfer coding.")

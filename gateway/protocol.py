@@ -24,7 +24,6 @@ KEEPALIVE_SECONDS = 75.0
 LINGER_SECONDS = 5.0
 # The interval of checks whether all connections are closed, by which a shutdown may be late.
 _LOOK_SECONDS = 0.02
-_VERSIONS = (HttpVersion11, HttpVersion10)
 # The head in place of one that is not valid HTTP.
 _MALFORMED = RawRequestMessage(
     "UNKNOWN", "", HttpVersion11, CIMultiDictProxy(CIMultiDict()), (), True, None, False, False, URL()
@@ -94,6 +93,7 @@ class _Protocol(CallerConnection):
         """
         loop, handle = self._loop, self._server.handle
         self.task = asyncio.current_task()
+        self._current_request = self  # type: ignore[assignment] # for aiohttp, which only calls its `_cancel`
         try:
             while not self._force_close:
                 if not self._messages:
@@ -102,15 +102,21 @@ class _Protocol(CallerConnection):
                         await self._waiter
                     finally:
                         self._waiter = None
+                message, self._body = self._messages.popleft()
+                fault = None
+                if type(message) is not RawRequestMessage or message.version is not HttpVersion11 or message.upgrade:
+                    message, fault = _unusual(message)
+                if self._server.is_leaving:
+                    # Its answer has `Connection: close`, so the caller then connects to a process that listens.
+                    message = message._replace(should_close=True)
                 self._request_in_progress = True
                 try:
-                    message, payload, fault = self._next()
-                    is_kept = await handle(message, payload, self, fault)
-                    if not payload.is_eof():
-                        await self._linger(payload)
+                    is_kept = await handle(message, self._body, self, fault)
+                    if not self._body.is_eof():
+                        await self._linger()
                     self._make_room()
                 finally:
-                    self._request_in_progress, self._current_request = False, None
+                    self._request_in_progress = False
                     if self._handler_waiter is not None:
                         self._handler_waiter.set_result(None)
                 if self._close or not is_kept:
@@ -123,28 +129,14 @@ class _Protocol(CallerConnection):
         except Exception as bug:
             log_bug(bug)
         finally:
-            self.task, self._body = None, EMPTY_PAYLOAD  # which refer to the connection
+            # These refer to the connection.
+            self.task, self._current_request, self._body = None, None, EMPTY_PAYLOAD
             self.force_close()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Resume what was paused; aiohttp asks for it at the end of each body, where it costs a pass of its parser."""
         if self._reading_paused or (resume_parser and not self._body.is_eof()):
             super().resume_reading(resume_parser)
-
-    def _next(self) -> tuple[RawRequestMessage, StreamReader, InvalidRequest | None]:
-        """Return the next received request's head and body, and what is wrong with its HTTP."""
-        message, payload = self._messages.popleft()
-        self._body = payload
-        self._current_request = self  # type: ignore[assignment] # for aiohttp, which only calls its `_cancel`
-        if not isinstance(message, RawRequestMessage):
-            return _MALFORMED, payload, InvalidRequest("This is not a well-formed HTTP request.")
-        if message.version not in _VERSIONS:
-            return _MALFORMED, payload, InvalidRequest("Use HTTP/1.1.")
-        if self._server.is_leaving or message.upgrade:
-            # Its answer has `Connection: close`, so the caller then connects to a process that listens. After
-            # a CONNECT a body would be read as requests, and after an upgrade to h2c a request would be lost.
-            message = message._replace(should_close=True)
-        return message, payload, None
 
     def _make_room(self) -> None:
         """Let the parser go on after a request, if it stopped because too many were waiting.
@@ -160,11 +152,23 @@ class _Protocol(CallerConnection):
         """End a wait for the rest of the body, as the connection is lost or the process stops."""
         self._body.set_exception(fault)
 
-    async def _linger(self, payload: StreamReader) -> None:
+    async def _linger(self) -> None:
         """Read the rest of an unread body for a while: closing at once would discard the answer at its sender."""
         with contextlib.suppress(TimeoutError, web.RequestPayloadError):
             async with asyncio.timeout(LINGER_SECONDS):
-                while not payload.is_eof():
-                    await payload.readany()
+                while not self._body.is_eof():
+                    await self._body.readany()
                 return
         self.close()
+
+
+def _unusual(message: object) -> tuple[RawRequestMessage, InvalidRequest | None]:
+    """Return a request's head that is not plain HTTP/1.1, and what is wrong with it."""
+    if not isinstance(message, RawRequestMessage):
+        return _MALFORMED, InvalidRequest("This is not a well-formed HTTP request.")
+    if message.version not in {HttpVersion11, HttpVersion10}:
+        return _MALFORMED, InvalidRequest("Use HTTP/1.1.")
+    if message.upgrade:
+        # After a CONNECT a body would be read as requests, and after an upgrade to h2c a request would be lost.
+        message = message._replace(should_close=True)
+    return message, None

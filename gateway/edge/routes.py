@@ -68,8 +68,11 @@ class Routes:
         try:
             if fault is not None:
                 raise fault
-            route, segments = self._find(call)
-            is_for_pages = route.browser
+            segments: tuple[str, ...] = ()
+            route = self._fixed.get(call.path)
+            if route is None:
+                route, segments = self._find(call)
+            call.enclose, is_for_pages = route.enclose, route.browser
             handler = route.handlers.get(message.method)
             if handler is not None:
                 response: web.Response | Answer = await handler(call, segments)
@@ -100,11 +103,7 @@ class Routes:
         return await write(call.request, response)
 
     def _find(self, call: Call) -> tuple[Route, tuple[str, ...]]:
-        """Return the route of a path, and the values of its `*` segments. Raises InvalidRequest."""
-        fixed = self._fixed.get(call.path)
-        if fixed is not None:
-            call.enclose = fixed.enclose
-            return fixed, ()
+        """Return the route of a path with a `*`, and the values of these segments. Raises InvalidRequest."""
         below = _below_version(call.request.path)
         for route in self._routes if below is not None else ():
             segments = _match(route.path, below or "")
