@@ -10,7 +10,8 @@ from gateway.openrouter.dialects import Wire, carries_work
 from gateway.openrouter.members import Members
 from gateway.openrouter.scanner import MAX_ERRORS, Scanner
 from gateway.openrouter.usage import (
-    FAILURE_MARKS,
+    ERROR_MARK,
+    FAILURE_MARK,
     USAGE_MARK,
     errors_in,
     find_errors,
@@ -107,11 +108,8 @@ class JsonScanner(Scanner):
         object, it is that of the outermost: all others are closed before.
         """
         at = body.rfind(_USAGE)
-        if at < 0 or len(body) > self._whole_body_bytes or not body.startswith(b"{"):
+        if at < 0 or body.find(ERROR_MARK) >= 0 or body.find(FAILURE_MARK) >= 0:
             return False
-        for mark in FAILURE_MARKS:
-            if body.find(mark) >= 0:
-                return False
         usage = find_usage(parsed_answer(b"{" + body[at + 1 :]))
         if usage is None or usage.cost_nano is None:
             return False

@@ -17,8 +17,8 @@ from gateway.strict_json import keeps_numbers
 _PROMPT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
 # The names of what is searched in an answer's bytes, where a usage or an error may be.
 USAGE_MARK, ERROR_MARK = b'"usage"', b'"error"'
-FAILURE_MARKS = (ERROR_MARK, b'"response.')
-"""In an answer without these there is no error: each `type` of a failure contains one."""
+FAILURE_MARK = b'"response.'
+"""Stands, or ERROR_MARK does, wherever the `type` of a failure stands."""
 _MOST_ID_CHARACTERS = 128
 
 

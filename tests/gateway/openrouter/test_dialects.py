@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.metered.meter import Meter, Reconcile, Settle, Void
 from gateway.openrouter.dialects import EACH, WIRE, Dialect, Path, StreamError, Wire, carries_work, found
-from gateway.openrouter.usage import FAILURE_MARKS, find_errors, find_id, find_usage
+from gateway.openrouter.usage import ERROR_MARK, FAILURE_MARK, find_errors, find_id, find_usage
 
 COLUMNS = [column.name for column in fields(Wire)]
 ROWS = pytest.mark.parametrize("dialect", list(Dialect), ids=lambda dialect: dialect.value)
@@ -77,7 +77,7 @@ def test_an_id_is_found_where_it_stands(dialect: Dialect) -> None:
 def test_a_failure_is_marked(dialect: Dialect) -> None:
     """Where none of the marks stands there is no error, which spares a search for one."""
     for kind in WIRE[dialect].failures:
-        assert any(mark in json.dumps({"type": kind}).encode() for mark in FAILURE_MARKS)
+        assert any(mark in json.dumps({"type": kind}).encode() for mark in (ERROR_MARK, FAILURE_MARK))
 
 
 @ROWS
