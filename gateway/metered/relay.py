@@ -86,6 +86,8 @@ class Relay:
         # The handler opens a refusal, since only it reads its body, by which something may be owed.
         is_whole = upstream.is_ended and 200 <= (upstream.status or 0) < 300
         if not is_midway and not (is_whole and self.opens(request, upstream)):
+            # An answer that begins before the whole request was sent may be billed too.
+            request.sent()
             return False
         piece = upstream.take()
         if piece and not upstream.is_ended:

@@ -196,3 +196,29 @@ async def test_who_leaves_in_the_turn_a_whole_refusal_came_pays_what_it_states(
     with contextlib.suppress(ClientError):
         await stack.chat()
     assert [(entry["status"], entry["cost_nano"]) for entry in await stack.entries()] == [("settled", "1500000")]
+
+
+async def test_who_leaves_in_the_turn_an_early_answer_began_pays_what_it_cost(
+    stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its head may come before the last byte of the request was sent."""
+    receive = UpstreamConnection.data_received
+
+    def receive_and_lose(self: UpstreamConnection, data: bytes) -> None:
+        receive(self, data)
+        for request in stack.gateway.inflight:
+            request.hang_up()
+
+    # Its last byte is never recorded as sent.
+    monkeypatch.setattr(UpstreamConnection, "_send_rest", lambda _: None)
+    monkeypatch.setattr(UpstreamConnection, "data_received", receive_and_lose)
+    openrouter.generations["gen-1-fake"] = {"id": "gen-1-fake", "total_cost": 0.0004}
+
+    async def play(turn: Exchange) -> None:
+        await turn.head(200, {**EVENT_STREAM, "X-Generation-Id": "gen-1-fake"})
+        await turn.until_closed()
+
+    openrouter.play = play
+    with contextlib.suppress(ClientError):
+        await stack.chat(question(stream=True))
+    assert [(entry["status"], entry["cost_nano"]) for entry in await stack.booked()] == [("settled", "400000")]
