@@ -76,8 +76,8 @@ def weigh(document: Mapping[str, object], *, is_marked: bool = False, is_telling
     """Count every key and value of the body.
 
     `is_marked`: the tokenizer adds marks to words and capitals, as Claude's does. `is_telling`: whether it may have one
-    of TELLING_FIELDS. Image payloads are left out at places
-    where OpenRouter accepts images; tool schemas are always text. Iterative, so that nesting does not use the stack.
+    of TELLING_FIELDS. Image payloads are left out at places where OpenRouter accepts images; tool schemas are always
+    text. Iterative, so that nesting does not use the stack.
     """
     weight, size, values = Weight(), REQUEST_ALLOWANCE, 0
     weight.unbounded = weight.asks_for_cache = weight.long_cache = False
