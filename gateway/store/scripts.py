@@ -20,8 +20,8 @@ Call = tuple[int, bytes, bytes]
 _INCLUDE = re.compile(r"-- include: (\w+)\n")
 
 
-# What precedes a word of that length. Formatting a number takes longer than the rest of a word.
-_LENGTHS = [f"${length}\r\n" for length in range(1024)]
+# What stands between one word and the next, of that length. Formatting a number takes longer than the rest of a word.
+_BEFORE = [f"\r\n${length}\r\n" for length in range(1024)]
 # As often as a request's id is long, it stands for the id. No key contains it.
 _STAND_IN = "\1"
 
@@ -86,11 +86,13 @@ class RequestCommand:
         name = budget.name
         template = self._templates.get((len(name), len(request_id))) or self._template(budget, request_id)
         try:
-            # To join what was split takes half as long as to replace a mark.
-            said = request_id.join([name.join(parts) for parts in template])
+            # To join what was split takes half as long as to replace marks, and as to append to a text.
+            said = [request_id.join([name.join(parts) for parts in template])]
             for word in last:
-                said += f"{_LENGTHS[len(word)]}{word}\r\n"
-            packed = said.encode("ascii")
+                said.append(_BEFORE[len(word)])
+                said.append(word)
+            said.append("\r\n")
+            packed = "".join(said).encode("ascii")
         except (IndexError, UnicodeEncodeError):
             # A word is very long, or its length in bytes is another.
             packed = pack((*self._start, *self._words(budget, request_id), *last))
@@ -100,7 +102,7 @@ class RequestCommand:
         stand_in = _STAND_IN * len(request_id)
         words = (*self._start, *self._words(budget, stand_in))
         _, _, packed = pack(words).decode().partition("\r\n")
-        text = f"*{len(words) + self._more}\r\n{packed}"
+        text = f"*{len(words) + self._more}\r\n{packed}".removesuffix("\r\n")
         template = [part.split(budget.name) for part in (text.split(stand_in) if stand_in else [text])]
         self._templates[len(budget.name), len(request_id)] = template
         return template
