@@ -186,7 +186,7 @@ class OpenRequest:
 
     def news(self, limit: float) -> asyncio.Future[None]:
         """Return a future that is done at the next event, or when the ticker finds the loop's time past `limit`."""
-        self._limit = min(limit, self._ends_at)
+        self._limit = limit if self._ends_at == NEVER else min(limit, self._ends_at)
         self._waiter = self._create_future()
         return self._waiter
 

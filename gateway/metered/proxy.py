@@ -140,9 +140,10 @@ class Proxy:
         caller = self._apps.proven(authorization) or await self._apps.authenticate(authorization)
         self._app_pace.admit(caller)
         budget = payer(call, caller)
-        if not self._store.salt:
+        salt = self._store.salt
+        if not salt:
             raise Unavailable
-        call.charge_to(budget, self._store.salt)
+        call.charge_to(budget, salt)
         received = call.received()
         body = await call.body() if received is None else received
         is_large = len(body) > _LARGE_BODY_BYTES

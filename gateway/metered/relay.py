@@ -47,10 +47,11 @@ class Relay:
                 continue
             if is_whole and request.meter.state != "closed":
                 self._end(request)
-            if is_whole or (request.over_at != NEVER and request.meter.states_cost):
-                await self._closing.close(request)
-            elif request.attached is None:
-                await self.attach(request)
+            if not request.is_closed:
+                if is_whole or (request.over_at != NEVER and request.meter.states_cost):
+                    await self._closing.close(request)
+                elif request.attached is None:
+                    await self.attach(request)
             # An answer that hangs open after its end may be shorter than its Content-Length; it is then cut.
             has_length = request.answer is not None and request.answer.has_length
             is_last = is_whole and (upstream.is_ended or not has_length)
