@@ -1,10 +1,9 @@
 """Finds the payer of a metered call: the budget named by its payer header."""
 
-from functools import lru_cache
-
 from gateway.call import Call
 from gateway.errors import GrantInvalid, InvalidRequest, NotConnected
 from gateway.keys import Budget
+from gateway.memo import Memo
 from gateway.owners import Grant
 from gateway.payers.apps import Caller
 from gateway.payers.grants import grant_of
@@ -26,7 +25,7 @@ def payer(call: Call, caller: Caller) -> Budget:
     if name is GRANT_HEADER:
         return grant_of(values[0], caller.mode, caller.app.app_id)
     try:
-        return known_budget(caller.mode, caller.app.app_id, values[0])
+        return known_budget((caller.mode, caller.app.app_id, values[0]))
     except ValueError as fault:
         raise InvalidRequest(f"{USER_HEADER} {fault}.") from None
 
@@ -38,7 +37,10 @@ def cut_off(budget: Budget) -> NotConnected | GrantInvalid:
     return NotConnected("The user has ended this connection.")
 
 
-@lru_cache(_MOST_PAYERS)
-def known_budget(mode: str, app_id: str, user_header: str) -> Budget:
-    """Return the budget of a payer header; cached with its key names. Raises ValueError."""
+def _budget_of(payer_named: tuple[str, str, str]) -> Budget:
+    """Return the budget by mode, app and payer header. Raises ValueError."""
+    mode, app_id, user_header = payer_named
     return Budget.of_user(mode, app_id, from_header(user_header))
+
+
+known_budget = Memo(_budget_of, _MOST_PAYERS).__getitem__

@@ -18,9 +18,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
-from functools import lru_cache
 
 from gateway.ledger.worst_case import WorstCase
+from gateway.memo import Memo
 from gateway.metered.body import ChatRequest
 from gateway.metered.media import image_tokens as image_tokens_of
 from gateway.metered.weight import Weight
@@ -245,10 +245,12 @@ def _output_ceiling(request: ChatRequest, price: Price) -> int | None:
     return asked if context is None or asked <= context else context
 
 
-@lru_cache(4096)
-def _own_prompt(model: str) -> int:
+def _most_added(model: str) -> int:
     """Return the most tokens that providers of a model's family add to the prompt."""
     return next((tokens for family, tokens in _OWN_PROMPT_TOKENS_OF_FAMILY.items() if family in model), 0)
+
+
+_own_prompt = Memo(_most_added, 4096).__getitem__
 
 
 def _capped(price: Price, caps: Mapping[str, int]) -> Price:
