@@ -69,12 +69,13 @@ class Reading:
     def finish(self, last: bytes = b"") -> None:
         """Read the rest at the end of the body, complete or not. `last`: what was not fed of a complete one."""
         if self._decoder is None:
-            if self.scanner is _UNDECIDED:
+            scanner = self.scanner
+            if scanner is _UNDECIDED:
                 last = last.lstrip(_BLANKS)
                 if last.startswith(_DOCUMENT_STARTS):
-                    self.scanner = JsonScanner(self._wire)
-            if self.scanner is not _UNDECIDED:
-                self.scanner.finish(last)
+                    scanner = self.scanner = JsonScanner(self._wire)
+            if scanner is not _UNDECIDED:
+                scanner.finish(last)
                 return
         if last:
             self.feed(last)
