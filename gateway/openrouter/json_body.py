@@ -108,7 +108,7 @@ class JsonScanner(Scanner):
         object, it is that of the outermost: all others are closed before.
         """
         at = body.rfind(_USAGE)
-        if at < 0 or body.find(ERROR_MARK) >= 0 or body.find(FAILURE_MARK) >= 0:
+        if at < 0 or body.partition(ERROR_MARK)[1] or body.partition(FAILURE_MARK)[1]:
             return False
         usage = find_usage(parsed_answer(b"{" + body[at + 1 :]))
         if usage is None or usage.cost_nano is None:
