@@ -27,7 +27,7 @@ WHOLE_BODY_BYTES = 256 * 1024
 _SMALL_BYTES = 16 * 1024
 
 _BLANKS = b" \t\r\n"
-_USAGE = b"," + USAGE_MARK + b":{"
+_USAGE, _FIRST_USAGE = b"," + USAGE_MARK + b":{", b"{" + USAGE_MARK + b":{"
 # Each matching id can be stored (`usage.fit_id`).
 _LEADING_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([!#-\[\]-~]{1,128})"')
 
@@ -107,10 +107,10 @@ class JsonScanner(Scanner):
         In a JSON object the mark can be no part of a string. If what follows ends with the body and is the rest of an
         object, it is that of the outermost: all others are closed before.
         """
-        at = body.rfind(_USAGE)
-        if at < 0 or body.partition(ERROR_MARK)[1] or body.partition(FAILURE_MARK)[1]:
+        _, mark, end = body.rpartition(_USAGE)
+        if not mark or body.partition(ERROR_MARK)[1] or body.partition(FAILURE_MARK)[1]:
             return False
-        usage = find_usage(parsed_answer(b"{" + body[at + 1 :]))
+        usage = find_usage(parsed_answer(_FIRST_USAGE + end))
         if usage is None or usage.cost_nano is None:
             return False
         self._body, self.usage, self._is_end_read = body, usage, True

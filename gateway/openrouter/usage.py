@@ -73,8 +73,8 @@ def parsed_answer(data: bytes) -> dict[str, object]:
 
     The fast parser accepts no JSON that the other refuses, and both use the last of repeated keys.
     """
-    usage_at = data.find(USAGE_MARK)
-    if usage_at < 0 or keeps_numbers(data[usage_at:]):
+    _, mark, rest = data.partition(USAGE_MARK)
+    if not mark or keeps_numbers(rest):
         try:
             document = orjson.loads(data)
         except orjson.JSONDecodeError:
