@@ -23,7 +23,7 @@ from gateway.openrouter.dialects import WIRE
 
 # How long an answer is read after its caller is gone, until its id or cost is known. A stream has its id in its head,
 # which comes early. Any other is billed in full also after a disconnect (openrouter.md §1.6), so closing it early saves
-# nothing. An answer that has stated its cost is at its end, and a later cost would replace it.
+# nothing. An answer that has stated its cost is at its end, and a later cost would replace it; a refusal is short.
 UNTIL_ID_SECONDS = 10.0
 UNTIL_WHOLE_SECONDS = 300.0
 UNTIL_END_SECONDS = 1.0
@@ -225,12 +225,12 @@ class OpenRequest:
 
     @property
     def read_on_seconds(self) -> float:
-        """How long upstream is read without a caller: 0, unless its id, or the end after a stated cost, is missing."""
-        if self.budget.mode != "live" or self.meter.state not in ("sent", "open"):
+        """How long upstream is read without a caller: 0, unless its id, or the end of a refusal or cost, is missing."""
+        if self.budget.mode != "live" or self.meter.state not in ("sent", "open", "refused"):
             return 0
-        if self.meter.generation_id is None:
+        if self.meter.state != "refused" and self.meter.generation_id is None:
             return UNTIL_ID_SECONDS if self.chat.stream else UNTIL_WHOLE_SECONDS
-        return UNTIL_END_SECONDS if self.meter.states_cost else 0
+        return UNTIL_END_SECONDS if self.meter.state == "refused" or self.meter.states_cost else 0
 
     @property
     def is_over(self) -> bool:

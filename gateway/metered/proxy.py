@@ -253,7 +253,7 @@ class Proxy:
     async def _refusal(self, request: OpenRequest, upstream: Upstream, status: int) -> WattfareError:
         """Return upstream's refusal as an error of ours; a truncated one by its received part."""
         meter, body = request.meter, b""
-        limit = request.clock() + self._timeouts.silence
+        limit = request.clock() + (request.read_on_seconds if request.gone else self._timeouts.silence)
         with contextlib.suppress(UpstreamError):
             while True:
                 meter.body(piece := upstream.take())

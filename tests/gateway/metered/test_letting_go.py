@@ -222,3 +222,34 @@ async def test_who_leaves_in_the_turn_an_early_answer_began_pays_what_it_cost(
     with contextlib.suppress(ClientError):
         await stack.chat(question(stream=True))
     assert [(entry["status"], entry["cost_nano"]) for entry in await stack.booked()] == [("settled", "400000")]
+
+
+@pytest.mark.parametrize("why", ["client", "revoked"])
+async def test_who_leaves_in_the_middle_of_a_refusal_pays_what_it_states(
+    stack: Stack, openrouter: FakeOpenRouter, why: str
+) -> None:
+    """Its rest is waited for; a caller that was revoked has its answer before."""
+    is_alone = asyncio.Event()
+    body = b'{"error":{"code":502,"message":"cut"},"usage":{"cost":0.0015}}'
+
+    async def refuse(turn: Exchange) -> None:
+        await turn.head(502, {"Content-Length": str(len(body))})
+        turn.writer.write(body[:20])
+        await is_alone.wait()
+        turn.writer.write(body[20:])
+
+    openrouter.play = refuse
+    answer = await ask_raw(stack.port, stack.as_user(), question())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not [request for request in stack.gateway.inflight if request.opened_at is not None]:
+            await asyncio.sleep(0)
+        if why == "revoked":
+            await revoke(stack)
+            await answer.read_head()
+            assert answer.status == 402
+        await answer.hang_up()
+        while not [request for request in stack.gateway.inflight if request.gone]:
+            await asyncio.sleep(0)
+        is_alone.set()
+    [entry] = await stack.entries()
+    assert (entry["status"], entry["cost_nano"], entry["ended_by"]) == ("settled", "1500000", why)
