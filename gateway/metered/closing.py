@@ -50,26 +50,31 @@ class Closing:
             self._hand_over(request, owed, then)
         else:
             self._ledger.post_settlement(
-                request.budget, request.request_id, owed, self._on_booked(request), then, request.admission
+                request.budget, request.request_id, owed, self._on_booked(request, owed), then, request.admission
             )
 
     def _hand_over(self, request: OpenRequest, owed: HandOver, then: Callable[[bool], None]) -> None:
         def on_result(is_written: bool) -> None:
             if is_written:
-                metrics.count_settlement("open", request.ended_by, 0, 0)
+                metrics.count_settlement("open", owed.ended_by, 0, 0)
                 self._sweeper.request_sweep(request.budget)
                 return
             # A sweeper closed its hold as an orphan, or the hold was lost, so no sweeper will look its cost up.
             estimated = settlement(request, request.meter.outcome(), self._prices.current)
-            self._ledger.keep_settlement(request.budget, request.request_id, estimated, self._on_booked(request, owed))
+            on_booked = self._on_booked(request, estimated, owed)
+            self._ledger.keep_settlement(request.budget, request.request_id, estimated, on_booked)
 
         self._ledger.post_hand_over(request.budget, request.request_id, owed, on_result, then)
 
-    def _on_booked(self, request: OpenRequest, missed: HandOver | None = None) -> Callable[[Booked], None]:
+    def _on_booked(
+        self, request: OpenRequest, owed: Settlement, missed: HandOver | None = None
+    ) -> Callable[[Booked], None]:
         """Return the callback for a settlement's result. `missed`: the hand-over that found no open hold, if any."""
+        # What the entry says: an answer that broke off after its cost may have another end by the time of the reply.
+        ended_by = owed.ended_by
 
         def on_result(booked: Booked) -> None:
-            metrics.count_settlement(booked.status, request.ended_by, booked.cost_nano, booked.overrun_nano)
+            metrics.count_settlement(booked.status, ended_by, booked.cost_nano, booked.overrun_nano)
             if booked.overrun_nano and booked.is_first:
                 cost_usd, overrun_usd = usd_from_nano(booked.cost_nano), usd_from_nano(booked.overrun_nano)
                 log.warning("overrun", request_id=request.request_id, cost_usd=cost_usd, overrun_usd=overrun_usd)
@@ -79,7 +84,7 @@ class Closing:
                     request.request_id,
                     missed.generation_id,
                     request.admission.funding,
-                    ended_by=request.ended_by,
+                    ended_by=ended_by,
                 )
 
         return on_result

@@ -1,14 +1,16 @@
 """Each fault of an answer is booked at the sandbox's bill, exact to the nano-USD, and no hold stays open."""
 
 import asyncio
+import contextlib
 from dataclasses import replace
 
+import aiohttp
 import pytest
 
 from gateway import metrics
 from gateway.ledger.outcomes import Settlement
 from gateway.metered.inflight import OpenRequest
-from tests.fakes import COST_NANO, EVENT_STREAM, Exchange, FakeOpenRouter
+from tests.fakes import COST_NANO, EVENT_STREAM, STREAMED, Exchange, FakeOpenRouter
 from tests.gateway.conftest import BilledNano
 from tests.gateway.sandbox_outcomes import REFUSED, WHOLE
 from tests.gateway.stack import PATIENCE_SECONDS, Stack, question
@@ -230,3 +232,29 @@ async def test_the_time_to_the_first_byte_is_counted(sandboxed: Stack) -> None:
     before = read("wattfare_first_byte_seconds_count") or 0
     await sandboxed.chat(question("sandbox/echo"))
     assert read("wattfare_first_byte_seconds_count") == before + 1
+
+
+async def test_a_settlement_is_counted_with_the_end_that_its_entry_states(
+    stack: Stack, openrouter: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that breaks off after its end and cost is complete in the ledger, and in the metrics too."""
+
+    def break_off(request: OpenRequest, point: str) -> None:
+        """Break off between the settlement and Redis's reply to it."""
+        if point == "closed":
+            request.break_off()
+
+    async def cut_after_its_end(turn: Exchange) -> None:
+        await turn.head(200, {**EVENT_STREAM, "Content-Length": str(len(STREAMED) + 1)})
+        turn.writer.write(STREAMED)
+
+    def counted() -> float:
+        labels = {"ledger": "settled", "ended_by": "complete"}
+        return metrics.REGISTRY.get_sample_value("wattfare_settlements_total", labels) or 0
+
+    monkeypatch.setattr(OpenRequest, "reach", break_off)
+    openrouter.play, before = cut_after_its_end, counted()
+    with contextlib.suppress(aiohttp.ClientPayloadError):
+        await stack.chat(question(stream=True))
+    [entry] = await stack.booked()
+    assert (entry["status"], entry["ended_by"], counted()) == ("settled", "complete", before + 1)
