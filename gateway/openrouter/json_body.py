@@ -1,6 +1,6 @@
 """A pure scanner of an answer that is one JSON document: reads bytes in any split, finds usage, id and errors.
 
-It buffers at most WHOLE_BODY_BYTES and the needed members, and never raises. `Reading` drops leading blanks.
+It buffers at most WHOLE_BODY_BYTES, a piece, and the needed members, and never raises. `Reading` drops leading blanks.
 Most documents end with a usage that states the cost, and then only that end is parsed.
 """
 
