@@ -1,6 +1,7 @@
 """Several worker processes on one port: one revocation holds for all, a dead one is replaced, SIGTERM ends all."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -19,8 +20,12 @@ from tests.servers import free_ports
 
 def workers_of(pid: int) -> set[int]:
     """Return the worker processes of a supervisor: its children, by /proc."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return {int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()}
+    workers = set()
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it may end after it was listed
+            if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text():
+                workers.add(int(child))
+    return workers
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are told by /proc")
