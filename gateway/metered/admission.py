@@ -74,7 +74,7 @@ class Admissions:
                 terms = _terms(request, worst, may_shorten=may_shorten, goes_beyond=self._goes_beyond)
         else:
             prices = self._prices.current
-            worst = worst_case(chat, prices, now_ms=time.time_ns() // 1_000_000)
+            worst = worst_case(chat, prices, now_ms=_now_ms())
             estimate = estimate_nano(chat, prices, completion_bytes=0)
             if not self._goes_beyond and worst is not None:
                 terms = _terms(request, worst, may_shorten=may_shorten, goes_beyond=False)

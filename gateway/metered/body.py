@@ -86,10 +86,8 @@ class ChatRequest:
         request.model = named = _first(fallbacks) if named is None else _model_id(named, "model")
         request.ceiling_field, request.max_tokens = _ceiling(document, wire)
         request.has_output = wire.ceilings != ()
-        if is_special or type(document.get("messages")) is not list or "messages" not in wire.prompts:
-            _require_prompt(document, wire)
-        stream = document.get("stream")
-        request.stream = stream is True or (stream is not None and _flag(document, "stream"))
+        _require_prompt(document, wire)
+        request.stream = _flag(document, "stream")
         request.fallbacks, request.prompts, request.choices = (), 1, 1
         request.thinking_tokens, request.least_tokens = 0, MIN_OUTPUT_TOKENS
         is_open_ended = False
@@ -191,9 +189,7 @@ def _ceiling(document: Mapping[str, object], wire: Wire) -> tuple[str | None, in
     field, most = None, None
     for name in wire.ceilings:
         if name in document:
-            value = document[name]
-            if type(value) is not int or not 1 <= value <= MAX_OUTPUT_TOKENS:
-                value = _whole(document, name, MAX_OUTPUT_TOKENS)
+            value = _whole(document, name, MAX_OUTPUT_TOKENS)
             if value is not None and (most is None or value > most):
                 field, most = name, value
     return field, most

@@ -168,7 +168,7 @@ def _estimate_for(model: str, request: ChatRequest, prices: PriceList, tokens: _
     price = prices.find(model)
     if price is None:
         return capped_nano(prices.dearest_prompt * prompt_tokens + prices.dearest_completion * completion_tokens)
-    rates = price.only or price.rates(prompt_tokens)
+    rates = price.rates(prompt_tokens)
     zepto = rates.request + rates.prompt * (prompt_tokens - cached - written)
     if completion_tokens:
         zepto += rates.completion * completion_tokens
@@ -195,19 +195,16 @@ def _bound(
         price = _capped(price, caps)
     weight, asked = request.weight, request.max_tokens
     text_tokens, image_tokens = count(request, price.model)
-    context = price.context_length
-    if context is not None:
-        context *= request.prompts
-    prompt_tokens = text_tokens + image_tokens
-    prompt_tokens = prompt_tokens if context is None or prompt_tokens <= context else context
-    rates = price.only or price.rates(prompt_tokens)
+    context = None if price.context_length is None else price.context_length * request.prompts
+    prompt_tokens = _at_most(context, text_tokens + image_tokens)
+    rates = price.rates(prompt_tokens)
     prompt_rate = rates.prompt
     if rates.cache_write or weight.long_cache:
         prompt_rate = _prompt_rate(weight, price.model, rates)
     fixed = prompt_rate * prompt_tokens
     if weight.images:
         image = max(rates.image * len(weight.images), rates.image_token * image_tokens)
-        fixed = max(fixed, prompt_rate * min(context or text_tokens, text_tokens) + image)
+        fixed = max(fixed, prompt_rate * _at_most(context, text_tokens) + image)
     per_token = rates.output * request.choices if max_tokens else 0
     least: int | None = None
     if price.obeys_ceiling:
@@ -241,8 +238,11 @@ def _output_ceiling(request: ChatRequest, price: Price) -> int | None:
     if request.thinking_tokens >= asked:
         # A provider that accepts such a ceiling must raise it by the budget.
         asked += request.thinking_tokens
-    context = price.context_length
-    return asked if context is None or asked <= context else context
+    return _at_most(price.context_length, asked)
+
+
+def _at_most(limit: int | None, tokens: int) -> int:
+    return tokens if limit is None or tokens <= limit else limit
 
 
 def _most_added(model: str) -> int:

@@ -66,12 +66,11 @@ class Rates:
     image_token: int
 
 
-@dataclass(slots=True)  # not frozen, because `only` is found out late
+@dataclass(frozen=True, slots=True)
 class Price:
-    """One model of the list: its rates by tier (the first always applies), and its token limits. Immutable.
+    """One model of the list: its rates by tier (the first always applies), and its token limits.
 
-    `obeys_ceiling`: the request's ceiling bounds its output. `only`: its rates if they are the same for any prompt,
-    once `rates` was asked.
+    `obeys_ceiling`: the request's ceiling bounds its output.
     """
 
     model: str
@@ -79,7 +78,6 @@ class Price:
     context_length: int | None
     max_completion_tokens: int | None
     obeys_ceiling: bool = True
-    only: Rates | None = field(default=None, init=False, repr=False, compare=False)
     _steps: list[tuple[int, Rates]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def rates(self, prompt_tokens: int) -> Rates:
@@ -87,7 +85,6 @@ class Price:
         if not self._steps:
             limits = sorted({tier.above_tokens for tier in self.tiers}, reverse=True)
             self._steps.extend((limit, _dearest_rates(self.tiers, limit)) for limit in limits)
-            self.only = self._steps[0][1] if len(limits) == 1 else None
         for above_tokens, rates in self._steps:
             if prompt_tokens > above_tokens:
                 return rates
