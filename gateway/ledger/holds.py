@@ -59,13 +59,14 @@ class Ledger:
         self.lease_ms = lease_ms
         self.keep_ms = keep_days * _DAY_MS
         settings = partial(constants, pace, lease_ms=lease_ms, keep_days=keep_days, trial_ms=FUNDING_TRIAL_MS)
-        self._admit, self._admit_fully = (
-            {
-                mode: store.frequent("admit", words, keys=keys, more=more, constants=settings(mode=mode))
-                for mode in ("live", "test")
-            }
-            for words, keys, more in ((_admit_words, 3, 3), (_admit_fully_words, 6, 5))
-        )
+        texts = {mode: settings(mode=mode) for mode in ("live", "test")}
+        self._admit = {
+            mode: store.frequent("admit", _admit_words, keys=3, more=3, constants=text) for mode, text in texts.items()
+        }
+        self._admit_fully = {
+            mode: store.frequent("admit", _admit_fully_words, keys=6, more=5, constants=text)
+            for mode, text in texts.items()
+        }
         self._note_id = store.frequent("attach", lambda budget, request_id: (budget.hold(request_id),), keys=1, more=1)
         self._settle = store.frequent("settle", partial(_settle_words, self.keep_ms), keys=7, more=5)
         self.events = Events(store)

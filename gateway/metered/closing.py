@@ -17,6 +17,7 @@ from gateway.metered.inflight import OpenRequest
 from gateway.metered.settlement import posting, settlement
 from gateway.money import usd_from_nano
 from gateway.openrouter.prices import Prices
+from gateway.store.connection import resolving
 
 
 class Closing:
@@ -35,8 +36,8 @@ class Closing:
         """Post the settlement of `request`, once. Returns when it was sent to Redis, or queued during an outage."""
         if request.is_closed or not request.is_asked:
             return
-        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.close_then(request, lambda _: None if sent.done() else sent.set_result(None))
+        sent: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.close_then(request, resolving(sent))
         await sent
         request.reach("closed")
 

@@ -196,7 +196,7 @@ class Meter:
         if self.status is not None and not self.is_accepted:
             return self._refused(self.status)
         scanner = self._reading.scanner
-        usage, generation_id = scanner.usage, self._header_id or scanner.generation_id
+        usage, generation_id = scanner.usage, self.generation_id
         if usage is not None and usage.cost_nano is not None:
             # Without the end, more may have been billed than stated; without an id it cannot be looked up.
             if self._ended_well or scanner.done or generation_id is None:

@@ -109,10 +109,8 @@ def find_id(document: dict[str, object]) -> str | None:
 def find_usage(document: dict[str, object]) -> Usage | None:
     """Return the non-null usage of one event or body."""
     for first, rest in USAGE_PATHS:
-        if first in document:
-            value = value_at(document[first], rest) if rest else document[first]
-            if isinstance(value, dict):
-                return read_usage(value)
+        if first in document and isinstance(value := value_at(document[first], rest), dict):
+            return read_usage(value)
     return None
 
 

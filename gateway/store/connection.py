@@ -162,12 +162,7 @@ class Pipe(asyncio.Protocol):
     def flushed(self) -> Awaitable[bool]:
         """Wait until everything sent is with the kernel; return False when the connection or server is lost first."""
         done: asyncio.Future[bool] = asyncio.Future(loop=self._loop)
-
-        def resolve(is_flushed: bool) -> None:
-            if not done.done():
-                done.set_result(is_flushed)
-
-        self.when_flushed(resolve)
+        self.when_flushed(resolving(done))
         return done
 
     @property
@@ -263,6 +258,11 @@ class Pipe(asyncio.Protocol):
         for sink in waiting:
             with contextlib.suppress(asyncio.InvalidStateError):
                 sink.set_result(LOST)
+
+
+def resolving(done: asyncio.Future[bool]) -> Callable[[bool], None]:
+    """Return a callback that resolves `done`, unless its waiter was cancelled."""
+    return lambda is_so: None if done.done() else done.set_result(is_so)
 
 
 class Owner(Protocol):

@@ -14,7 +14,7 @@ import hiredis
 from gateway.errors import Unavailable
 from gateway.logs import log
 from gateway.store.cluster import One, Routes, detour, slot_of
-from gateway.store.connection import LOST, Lost, Pipe, Reply
+from gateway.store.connection import LOST, Lost, Pipe, Reply, resolving
 from gateway.store.scripts import Call
 from gateway.store.server import Server
 
@@ -89,7 +89,7 @@ class Outbox:
     def post(self, call: Call, on_reply: OnReply | None = None) -> Awaitable[bool]:
         """Keep a command and send it; return whether its bytes are with the kernel within the deadline."""
         sent: asyncio.Future[bool] = self._loop.create_future()
-        self.post_then(call, lambda is_sent: None if sent.done() else sent.set_result(is_sent), on_reply)
+        self.post_then(call, resolving(sent), on_reply)
         return sent
 
     def post_then(self, call: Call, then: Callable[[bool], None], on_reply: OnReply | None = None) -> None:
